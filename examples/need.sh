@@ -1,0 +1,27 @@
+# Makes sure that the programs which `make` needs are here: installs them on Debian as root, says what to install elsewhere.
+set -eu
+python=${1:-python3}
+packages=
+need() { command -v "$1" >/dev/null 2>&1 || packages="$packages $2"; }
+need nix nix-bin
+need podman podman
+need runc runc
+need skopeo skopeo
+need unshare util-linux
+"$python" -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
+[ -z "$packages" ] && exit 0
+
+if [ ! -f /etc/debian_version ] || ! command -v apt-get >/dev/null 2>&1; then
+  echo "error: these programs are missing; Debian's packages of them are called:$packages" >&2
+  echo "  hint: install them with your system's package manager (for Nix see the Nix manual), then run make again" >&2
+  exit 1
+fi
+if [ "$(id -u)" != 0 ]; then
+  echo "error: these Debian packages are missing:$packages" >&2
+  echo "  hint: run as root: apt-get install$packages" >&2
+  exit 1
+fi
+echo "installing$packages"
+apt-get update -qq
+# shellcheck disable=SC2086 # a list of words
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null

@@ -1,0 +1,57 @@
+{
+  description = "Tungstenkit on Nix: a decorated Python class becomes a reproducible container image";
+
+  # No inputs: everything is pinned by the models' own locks.
+  outputs =
+    _inputs:
+    let
+      lib = import ./nix;
+
+      # A checkout has the same layout as an export, but for the model and what says where bytes come from:
+      # `tungsten fetch examples/blur` brings those into the store first.
+      example = name: {
+        spec = ./examples + "/${name}/spec.json";
+        lock = ./examples + "/${name}/tungsten.lock";
+        sources = ./examples + "/${name}/sources.json";
+        model = builtins.path {
+          name = "model";
+          path = ./examples + "/${name}";
+          filter =
+            path: _type:
+            !builtins.elem (baseNameOf path) [
+              "spec.json"
+              "tungsten.lock"
+            ]
+            && builtins.substring 0 1 (baseNameOf path) != ".";
+        };
+        ownSources = {
+          sdk = ./tungstenkit;
+          server = ./server/tungsten_server;
+        };
+      };
+
+      blur = lib.outputs (example "blur");
+    in
+    {
+      inherit lib;
+      inherit (blur) packages devShells;
+
+      # The image, and the rules of nix/ that need no build.
+      checks = builtins.mapAttrs (
+        _system: packages:
+        let
+          rules = import ./tests/nix { nix = lib; };
+          broken = builtins.filter (rule: rules.${rule}.expr != rules.${rule}.expected) (builtins.attrNames rules);
+        in
+        if broken == [ ] then
+          { inherit (packages) model-image; }
+        else
+          throw "broken rules of nix/: ${builtins.concatStringsSep "; " broken}"
+      ) blur.packages;
+
+      templates.default = {
+        path = ./examples/template;
+        description = "A model to start from: tungsten_model.py and what git should ignore";
+      };
+    };
+}

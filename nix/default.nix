@@ -1,0 +1,19 @@
+# Table of contents. Each file is one step and says what it needs in its arguments.
+{
+  platforms = import ./platforms.nix; # what each platform is called by whom
+  storeName = import ./store-name.nix; # a file's name -> its store name
+  documents = import ./documents.nix; # spec.json, tungsten.lock, sources.json -> checked values
+  fetch = import ./fetch.nix; # a lock's entry -> the file
+  bootstrap = import ./bootstrap.nix; # the first program
+  root = import ./root.nix; # debs -> a Python that runs during builds
+  runTool = import ./run-tool.nix; # a program of tools/ -> a derivation
+  deb = import ./deb.nix; # a lock's deb -> a content
+  wheel = import ./wheel.nix; # a lock's wheel, or our own sources -> a content
+  layers = import ./layers.nix; # contents -> the plan of layers
+  image = import ./image.nix; # dockerTools.buildLayeredImage
+  debian = import ./debian.nix; # the debian package set
+  modelImage = import ./model-image.nix; # the image, whatever the package set
+  shell = import ./shell.nix; # the development shell
+  outputs = import ./outputs.nix; # documents -> outputs of a flake
+  exported = import ./exported.nix; # the outputs of an exported flake
+}

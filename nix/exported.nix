@@ -1,0 +1,15 @@
+# The outputs of an exported flake, from its folder.
+folder:
+import ./outputs.nix {
+  spec = folder + "/spec.json";
+  lock = folder + "/tungsten.lock";
+  sources = folder + "/sources.json";
+  model = builtins.path {
+    name = "model";
+    path = folder + "/model";
+  };
+  ownSources = {
+    sdk = folder + "/tungstenkit";
+    server = folder + "/server/tungsten_server";
+  };
+}

@@ -1,0 +1,31 @@
+# One fetcher: a lock's entry to a fixed-output derivation of the file.
+#
+# Its store path depends on the file's name and hash alone, so neither the mirror nor who put it there matters:
+# `tungsten fetch` adds the same path, and then nothing is downloaded here.
+{ storeName, sources }:
+{ file, sha256, ... }:
+let
+  name = storeName (baseNameOf file);
+  urls = sources.${sha256} or [ ];
+in
+derivation {
+  inherit name;
+  builder = "builtin:fetchurl";
+  system = "builtin";
+  # No URL is known where an export was made without a mirror, or where the mirror asks for a password. curl quotes
+  # this one in its error, so the message says what to do.
+  url =
+    if urls == [ ] then
+      "run-tungsten-fetch://no-mirror-is-known-for/${name}?run=tungsten-fetch-first"
+    else
+      builtins.head urls;
+  outputHashMode = "flat";
+  outputHashAlgo = "sha256";
+  outputHash = sha256;
+  executable = false;
+  unpack = false;
+  preferLocalBuild = true;
+  # Nix 2.8 loses an output that mentions a store path, without a word.
+  allowedReferences = [ ];
+  impureEnvVars = [ "http_proxy" "https_proxy" "ftp_proxy" "all_proxy" "no_proxy" ];
+}

@@ -1,0 +1,65 @@
+"""Byte-code of Python sources, as a function of the Python build and the sources alone.
+
+One child process, which imports nothing but py_compile, compiles a sorted list: both the order of interned objects and what else was
+imported show in a .pyc, and so does the hash seed in some versions. The .pyc files are of the unchecked-hash kind (PEP 552), so no
+time stamp is in them, and name the path that the source will have in the image.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from contents import Content, DiskFile
+from program import ToolError
+
+# -s -S: no site-packages. -I and -E would ignore PYTHONHASHSEED. A source that does not compile is left out, as installers do.
+_OPTIONS = ("-s", "-S", "-B", "-c")
+_CHILD = """\
+import sys, py_compile
+fields = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\\0")
+for i in range(0, len(fields) - 1, 3):
+    try:
+        py_compile.compile(fields[i], fields[i + 1], fields[i + 2], True, 0, py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    except py_compile.PyCompileError:
+        pass
+"""
+
+
+def compile_sources(
+    command: list[str], version: str, sources: Mapping[str, Content], work: Path
+) -> tuple[dict[str, tuple[str, DiskFile]], list[str]]:
+    """Compile sources, given by their path in the image, with the Python that `command` starts.
+
+    `version` is `X.Y`; `work` is an empty folder that must live as long as the results. Returns source path -> (path of its .pyc in
+    the image, the .pyc), and the paths of the sources that do not compile.
+    """
+    request = bytearray()
+    compiled: dict[str, tuple[str, DiskFile]] = {}
+    results = {}
+    for number, path in enumerate(sorted(sources)):
+        source, result = work / f"{number}.py", work / f"{number}.pyc"
+        with source.open("wb") as file:
+            file.writelines(sources[path].chunks())
+        for field in (str(source), str(result), "/" + path):
+            request += field.encode("utf-8", "surrogateescape") + b"\0"
+        results[path] = result
+    if results:
+        _run([*command, *_OPTIONS, _CHILD], bytes(request))
+    for path, result in results.items():
+        if result.exists():
+            compiled[path] = (_cache_path(path, version), DiskFile(result))
+    return compiled, [path for path in results if path not in compiled]
+
+
+def _run(command: list[str], request: bytes) -> None:
+    child = subprocess.run(command, input=request, env={"PYTHONHASHSEED": "0"}, capture_output=True, check=False)
+    if child.returncode != 0:
+        lines = child.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit status {child.returncode}"]
+        raise ToolError(f"{command[-len(_OPTIONS) - 2]}: cannot compile Python sources: {lines[-1]}")
+
+
+def _cache_path(source: str, version: str) -> str:
+    folder, _, name = source.rpartition("/")
+    return f"{folder}/__pycache__/{name[: -len('.py')]}.cpython-{version.replace('.', '')}.pyc"

@@ -1,0 +1,169 @@
+"""Where the bytes of a file in a layer come from. Nothing here holds a large file in memory.
+
+Every content has a `size` in bytes and yields its bytes by `chunks()`. Those that can be read at any place have `read_at()`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Union
+
+from program import ToolError
+
+CHUNK = 1 << 16
+
+
+class Text:
+    """Bytes made by these programs: small by nature."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.size = len(data)
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes, at once."""
+        yield self.data
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """At most `size` bytes from `offset`."""
+        return self.data[offset : offset + size]
+
+
+class Region:
+    """A part of an open file, such as a member of an unpacked data.tar."""
+
+    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
+        self.file = file
+        self.offset = offset
+        self.size = size
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes, in pieces."""
+        done = 0
+        while done < self.size:
+            data = self.read_at(done, CHUNK)
+            done += len(data)
+            yield data
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """At most `size` bytes from `offset`; fewer only at the end."""
+        wanted = max(0, min(size, self.size - offset))
+        self.file.seek(self.offset + offset)
+        data = self.file.read(wanted)
+        if len(data) != wanted:
+            raise ToolError("an unpacked archive is shorter than it was")
+        return data
+
+
+class DiskFile:
+    """A file that exists on disk for as long as the layer is being made."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = path.stat().st_size
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes, in pieces."""
+        with self.path.open("rb") as file:
+            while data := file.read(CHUNK):
+                yield data
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """At most `size` bytes from `offset`."""
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+
+class WheelMember:
+    """A member of a wheel, checked against the wheel's RECORD whenever it is read to its end."""
+
+    def __init__(
+        self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, wheel: str, algorithm: str, digest: bytes
+    ) -> None:
+        self.archive = archive
+        self.info = info
+        self.wheel = wheel
+        self.algorithm = algorithm
+        self.digest = digest
+        self.size = info.file_size
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes, in pieces; `ToolError` if they are not what the wheel's RECORD says."""
+        digest = hashlib.new(self.algorithm)
+        try:
+            with self.archive.open(self.info) as file:
+                while data := file.read(CHUNK):
+                    digest.update(data)
+                    yield data
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            raise self._error(f"cannot be unpacked: {error}") from None
+        self._check(digest.digest())
+
+    @property
+    def is_deflated(self) -> bool:
+        """Whether the archive holds it as a raw deflate stream (RFC 1951)."""
+        return self.info.compress_type == zipfile.ZIP_DEFLATED
+
+    def deflated(self) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs of deflate bytes as they stand in the wheel and what they inflate to.
+
+        The stream is checked to be one whole deflate stream of the stated size, CRC and RECORD hash: a gzip member is made of it
+        unchanged, so nothing may follow it or be left to read.
+        """
+        digest = hashlib.new(self.algorithm)
+        inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        size = crc = 0
+        try:
+            for raw in self._stored_bytes():
+                data = inflate.decompress(raw)
+                size += len(data)
+                crc = zlib.crc32(data, crc)
+                digest.update(data)
+                yield raw, data
+        except zlib.error as error:
+            raise self._error(f"cannot be unpacked: {error}") from None
+        if not inflate.eof or inflate.unused_data:
+            raise self._error("its deflate stream does not end where the archive says")
+        if size != self.info.file_size or crc != self.info.CRC:
+            raise self._error("its size or CRC is not what the archive says")
+        self._check(digest.digest())
+
+    def _stored_bytes(self) -> Iterator[bytes]:
+        # The local header repeats name and extra field, with lengths of its own (APPNOTE 4.3.7).
+        file = self.archive.fp
+        assert file is not None
+        file.seek(self.info.header_offset)
+        header = file.read(30)
+        if len(header) != 30 or header[:4] != b"PK\x03\x04":
+            raise self._error("has no local header")
+        skip = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+        place = self.info.header_offset + 30 + skip
+        left = self.info.compress_size
+        while left:
+            file.seek(place)
+            raw = file.read(min(CHUNK, left))
+            if not raw:
+                raise self._error("is cut off")
+            place += len(raw)
+            left -= len(raw)
+            yield raw
+
+    def _check(self, digest: bytes) -> None:
+        if digest != self.digest:
+            raise self._error("its hash is not the one in the wheel's RECORD")
+
+    def _error(self, what: str) -> ToolError:
+        return ToolError(f"{self.wheel}: {self.info.filename}: {what}")
+
+
+Content = Union[Text, Region, DiskFile, WheelMember]
+
+
+def read_all(content: Content) -> bytes:
+    """All bytes of a small file."""
+    return b"".join(content.chunks())

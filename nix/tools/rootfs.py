@@ -1,0 +1,203 @@
+"""What is at each path of a root, who put it there, and who wins when two inputs name one path.
+
+One table serves a layer (entries with contents) and an image (entries read back from the layers' files.json). Paths have no leading
+slash and never go through one of merged-/usr's aliases.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from contents import Content
+from debversion import Package
+from program import ToolError
+
+# Debian's merged /usr (usrmerge; Debian policy 10.1, DEP-17) and the two links that base-files' postinst makes.
+# The links themselves belong to the base layer; a package's own entry for such a name, folder or link, is dropped.
+ALIASES = {
+    "bin": "usr/bin",
+    "sbin": "usr/sbin",
+    "lib": "usr/lib",
+    "lib32": "usr/lib32",
+    "lib64": "usr/lib64",
+    "libx32": "usr/libx32",
+    "var/run": "run",
+    "var/lock": "run/lock",
+}
+
+# A folder that a layer needs but that none of its inputs states. The values are those of Debian's base-files and our run-time
+# contract; whatever is not here is 0755 root:root.
+DIRECTORIES = {
+    "app": (0o775, 65532, 0),
+    "home/nonroot": (0o775, 65532, 0),
+    "root": (0o700, 0, 0),
+    "run/lock": (0o1777, 0, 0),
+    "tmp": (0o1777, 0, 0),
+    "var/cache/ldconfig": (0o700, 0, 0),
+    "var/mail": (0o2775, 0, 8),
+    "var/tmp": (0o1777, 0, 0),
+}
+DEFAULT_DIRECTORY = (0o755, 0, 0)
+
+
+@dataclass
+class Entry:
+    """One path of a layer. `mode` has the permission bits only; `uid` and `gid` are numbers, as in the archive it comes from.
+
+    `package` names the input: a Debian package, a wheel's file name, or a word. `implied`: a parent folder that no input states.
+    `override`: may replace what another input put there.
+    """
+
+    path: str
+    kind: str  # "file", "dir" or "link"
+    mode: int
+    uid: int = 0
+    gid: int = 0
+    target: str = ""
+    package: str = ""
+    implied: bool = False
+    override: bool = False
+    sha256: str = ""
+    content: Optional[Content] = None
+
+    @property
+    def statement(self) -> tuple[int, int, int]:
+        """Mode, owner and group."""
+        return self.mode, self.uid, self.gid
+
+    def to_json(self) -> dict[str, object]:
+        """The entry as files.json has it: what is empty or false is left out, and the bytes are."""
+        found: dict[str, object] = {
+            "path": self.path,
+            "type": self.kind,
+            "mode": f"{self.mode:04o}",
+            "uid": self.uid,
+            "gid": self.gid,
+        }
+        optional = {
+            "target": self.target,
+            "package": self.package,
+            "implied": self.implied,
+            "override": self.override,
+            "sha256": self.sha256,
+        }
+        return found | {key: value for key, value in optional.items() if value}
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> Entry:
+        """The inverse of `to_json`."""
+        return Entry(
+            path=value["path"],
+            kind=value["type"],
+            mode=int(value["mode"], 8),
+            uid=value["uid"],
+            gid=value["gid"],
+            target=value.get("target", ""),
+            package=value.get("package", ""),
+            implied=value.get("implied", False),
+            override=value.get("override", False),
+            sha256=value.get("sha256", ""),
+        )
+
+
+def canonical(name: str) -> str:
+    """A member's name as a path of the root: no leading `./` or `/`, no alias in it. "" is the root itself.
+
+    A name that is an alias is left as it is. `ToolError` for a name that would leave the root.
+    """
+    path = posixpath.normpath("/" + name).lstrip("/")
+    if ".." in name.split("/"):
+        raise ToolError(f"{name}: the path has a '..' in it")
+    for alias, real in ALIASES.items():
+        if path.startswith(alias + "/"):
+            return real + path[len(alias) :]
+    return path
+
+
+def parents(path: str) -> Iterator[str]:
+    """The folders above a path, nearest first, without the root."""
+    while path := posixpath.dirname(path):
+        yield path
+
+
+class Table:
+    """Entries by path, and the packages that they belong to."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.packages: dict[str, Package] = {}
+
+    def add(self, new: Entry) -> None:
+        """Put an entry into the table, or settle which of two stays; `ToolError` if neither may.
+
+        Folders: a statement beats an implied one; of two, the one that is not 0755 root:root. Anything else: `override` wins, then
+        the package that Replaces the other (Debian policy 7.6.1); two files known to be equal are one.
+        """
+        old = self.entries.get(new.path)
+        self.entries[new.path] = new if old is None else self._settle(old, new)
+
+    def add_parents(self) -> None:
+        """State every folder above every entry that nobody stated."""
+        for path in list(self.entries):
+            for parent in parents(path):
+                known = self.entries.get(parent)
+                if known is not None and known.kind == "dir":
+                    break  # its own parents are handled when the loop is at it
+                self.add(implied_directory(parent, self.entries[path].package))
+
+    def sorted(self) -> list[Entry]:
+        """All entries in the order of a layer: by path, so parents come first."""
+        return [self.entries[path] for path in sorted(self.entries)]
+
+    def _settle(self, old: Entry, new: Entry) -> Entry:
+        if (old.kind == "dir") != (new.kind == "dir"):
+            folder, other = (old, new) if old.kind == "dir" else (new, old)
+            raise ToolError(
+                f"/{new.path}: a {other.kind} of {other.package or 'an input'}, but a folder of {folder.package or 'an input'}"
+            )
+        if old.kind == "dir":
+            return _settle_directories(old, new)
+        if new.override:
+            return new
+        if old.override:
+            return old
+        if new.package != old.package:
+            new_wins = self._replaces(new.package, old.package)
+            old_wins = self._replaces(old.package, new.package)
+            if new_wins != old_wins:
+                return new if new_wins else old
+        if old.sha256 and old.sha256 == new.sha256 and old.statement == new.statement:
+            return old
+        raise ToolError(f"/{new.path}: in both {old.package or 'an input'} and {new.package or 'an input'}")
+
+    def _replaces(self, winner: str, loser: str) -> bool:
+        return (
+            winner in self.packages
+            and loser in self.packages
+            and self.packages[winner].replaces(self.packages[loser])
+        )
+
+
+def implied_directory(path: str, package: str = "") -> Entry:
+    """A folder that a layer needs because of what lies below it."""
+    mode, uid, gid = DIRECTORIES.get(path, DEFAULT_DIRECTORY)
+    return Entry(path, "dir", mode, uid, gid, package=package, implied=True)
+
+
+def _settle_directories(old: Entry, new: Entry) -> Entry:
+    if new.implied or old.statement == new.statement:
+        return old if not (old.implied and not new.implied) else new
+    if old.implied or new.override or old.statement == DEFAULT_DIRECTORY:
+        return new
+    if old.override or new.statement == DEFAULT_DIRECTORY:
+        return old
+    raise ToolError(
+        f"/{new.path}: {old.package or 'an input'} wants {_describe(old)}, {new.package or 'an input'} wants {_describe(new)}"
+    )
+
+
+def _describe(entry: Entry) -> str:
+    return f"{entry.mode:04o} {entry.uid}:{entry.gid}"

@@ -1,0 +1,258 @@
+"""Installing a wheel (PEP 427, the binary distribution format) as entries of a layer.
+
+Every member must stand in the wheel's RECORD with a hash, which is checked when the member is read. What an installer writes is
+written here: shebangs, scripts for entry points, INSTALLER, and a RECORD of what was installed (without byte-code, which the
+specification allows).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import configparser
+import csv
+import hashlib
+import io
+import posixpath
+import re
+import stat
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from contents import Text, WheelMember, read_all
+from program import ToolError
+from rootfs import Entry
+
+_ALGORITHMS = ("sha256", "sha384", "sha512")  # PEP 427: sha256 or better
+_SIGNATURES = ("RECORD.jws", "RECORD.p7s")
+_SCRIPT = """#!{interpreter}
+import sys
+
+from {module} import {name}
+
+if __name__ == "__main__":
+    sys.exit({attribute}())
+"""
+
+
+@dataclass
+class Scheme:
+    """Where a wheel goes: paths without a leading slash, but for `interpreter`, which shebangs name."""
+
+    prefix: str
+    site_packages: str
+    interpreter: str
+
+    def base(self, key: str, distribution: str) -> str:
+        """The folder for one key of the wheel's .data folder."""
+        if key == "headers":
+            version = re.search(r"python\d+\.\d+", self.site_packages)
+            return f"{self.prefix}/include/{version.group() if version else 'python3'}/{distribution}"
+        return {
+            "purelib": self.site_packages,
+            "platlib": self.site_packages,
+            "scripts": f"{self.prefix}/bin",
+            "data": self.prefix,
+        }[key]
+
+
+class Wheel:
+    """An opened wheel. `name` is its file name, by which errors and entries know it."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.name = name
+        try:
+            self._archive = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+            raise ToolError(f"{name}: not a wheel: {error}") from None
+        infos = [info for info in self._archive.infolist() if not info.is_dir()]
+        for info in infos:
+            self._check_member(info)
+        names = [info.filename for info in infos]
+        for member in sorted({member for member in names if names.count(member) > 1} if len(set(names)) < len(names) else ()):
+            raise self._error(member, "is in the wheel twice")
+        self._distribution, self._info = self._dist_info(names)
+        self._record = self._read_record()
+        self._members = {info.filename: self._member(info) for info in infos if not self._is_record(info.filename)}
+        self._check_version()
+
+    def install(self, scheme: Scheme) -> Iterator[Entry]:
+        """Every file of the installed wheel, but for byte-code."""
+        record: list[tuple[str, str, int]] = []
+        for name, member in self._members.items():
+            if name == f"{self._info}/INSTALLER":
+                continue
+            entry = self._entry(name, member, scheme)
+            record.append((entry.path, *self._recorded(entry, name)))
+            yield entry
+        made = [
+            self._made(f"{scheme.prefix}/bin/{command}", _script(target, scheme.interpreter), 0o755)
+            for command, target in self._entry_points()
+        ]
+        made.append(self._made(f"{scheme.site_packages}/{self._info}/INSTALLER", "tungsten\n"))
+        for entry in made:
+            assert isinstance(entry.content, Text)
+            record.append((entry.path, _hash(entry.content.data), entry.content.size))
+        yield from made
+        yield self._made(f"{scheme.site_packages}/{self._info}/RECORD", self._new_record(record, scheme))
+
+    def _entry(self, name: str, member: WheelMember, scheme: Scheme) -> Entry:
+        path = self._destination(name, scheme)
+        # Tools that make wheels on other systems leave the Unix mode out: then it is an ordinary file.
+        executable = bool(member.info.external_attr >> 16 & 0o111)
+        digest = member.digest.hex() if member.algorithm == "sha256" else ""
+        entry = Entry(
+            path, "file", 0o755 if executable else 0o644, package=self.name, sha256=digest, content=member
+        )
+        if path.startswith(f"{scheme.prefix}/bin/") and name.split("/")[1:2] == ["scripts"]:
+            entry.mode = 0o755
+            with_shebang = _with_shebang(member, scheme.interpreter)
+            if with_shebang is not None:
+                entry.content = Text(with_shebang)
+                entry.sha256 = hashlib.sha256(with_shebang).hexdigest()
+        return entry
+
+    def _destination(self, name: str, scheme: Scheme) -> str:
+        top, _, rest = name.partition("/")
+        if not top.endswith(".data") or not rest:
+            return f"{scheme.site_packages}/{name}"
+        key, _, rest = rest.partition("/")
+        try:
+            base = scheme.base(key, self._distribution)
+        except KeyError:
+            raise self._error(name, f"no installer knows what .data/{key} is") from None
+        return f"{base}/{rest}"
+
+    def _recorded(self, entry: Entry, name: str) -> tuple[str, int]:
+        if isinstance(entry.content, Text):
+            return _hash(entry.content.data), entry.content.size
+        member = self._members[name]
+        return f"{member.algorithm}={_base64(member.digest)}", member.size
+
+    def _new_record(self, rows: list[tuple[str, str, int]], scheme: Scheme) -> str:
+        own = f"{self._info}/RECORD"
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        lines = [(posixpath.relpath(path, scheme.site_packages), digest, str(size)) for path, digest, size in rows]
+        writer.writerows(sorted([*lines, (own, "", "")]))
+        return text.getvalue()
+
+    def _made(self, path: str, text: str, mode: int = 0o644) -> Entry:
+        data = text.encode()
+        return Entry(
+            path, "file", mode, package=self.name, sha256=hashlib.sha256(data).hexdigest(), content=Text(data)
+        )
+
+    def _entry_points(self) -> list[tuple[str, str]]:
+        """Commands and what they call, in order of name."""
+        member = self._members.get(f"{self._info}/entry_points.txt")
+        if member is None:
+            return []
+        parser = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=False)
+        parser.optionxform = str  # type: ignore[assignment,method-assign]  # names of commands have a case
+        try:
+            parser.read_string(read_all(member).decode("utf-8"))
+        except (configparser.Error, UnicodeDecodeError) as error:
+            raise self._error(f"{self._info}/entry_points.txt", f"cannot be read: {error}") from None
+        commands: dict[str, str] = {}
+        for section in ("console_scripts", "gui_scripts"):
+            if parser.has_section(section):
+                commands.update(parser.items(section))
+        for command, target in commands.items():
+            if not re.fullmatch(r"[^/\s]+", command) or not re.match(r"[\w.]+\s*:\s*[\w.]+\s*(\[|$)", target):
+                raise self._error(f"{self._info}/entry_points.txt", f"cannot make a script of '{command} = {target}'")
+        return sorted(commands.items())
+
+    def _check_member(self, info: zipfile.ZipInfo) -> None:
+        parts = info.filename.split("/")
+        if "\\" in info.filename or "" in parts or "." in parts or ".." in parts or info.filename != info.orig_filename:
+            raise self._error(info.filename, "is no path inside the wheel")
+        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+            raise self._error(info.filename, "is not a regular file")
+        if info.flag_bits & 0x1:
+            raise self._error(info.filename, "is encrypted")
+
+    def _dist_info(self, names: list[str]) -> tuple[str, str]:
+        """The distribution's name and its .dist-info folder, which must be the one that the file name promises."""
+        distribution, _, rest = self.name.partition("-")
+        version = rest.partition("-")[0]
+        folders = sorted({name.partition("/")[0] for name in names if name.partition("/")[0].endswith(".dist-info")})
+        if len(folders) != 1:
+            raise ToolError(f"{self.name}: has {len(folders)} .dist-info folders, not one")
+        if _normal(folders[0]) != _normal(f"{distribution}-{version}.dist-info"):
+            raise ToolError(f"{self.name}: its metadata is that of {folders[0][: -len('.dist-info')]}")
+        return distribution, folders[0]
+
+    def _is_record(self, name: str) -> bool:
+        return name in {f"{self._info}/{file}" for file in ("RECORD", *_SIGNATURES)}
+
+    def _read_record(self) -> dict[str, tuple[str, bytes, str]]:
+        path = f"{self._info}/RECORD"
+        try:
+            text = self._archive.read(path).decode("utf-8")
+            rows = [row for row in csv.reader(io.StringIO(text)) if row]
+            return {name: _parse_hash(digest, size) for name, digest, size in rows if not self._is_record(name)}
+        except KeyError:
+            raise ToolError(f"{self.name}: has no {path}") from None
+        except (ValueError, csv.Error, zipfile.BadZipFile, EOFError) as error:
+            raise self._error(path, f"cannot be read: {error}") from None
+
+    def _member(self, info: zipfile.ZipInfo) -> WheelMember:
+        try:
+            algorithm, digest, size = self._record[info.filename]
+        except KeyError:
+            raise self._error(info.filename, "is not in the wheel's RECORD") from None
+        if algorithm not in _ALGORITHMS:
+            raise self._error(info.filename, "has no sha256 or better in the wheel's RECORD")
+        if size and size != str(info.file_size):
+            raise self._error(info.filename, "its size is not the one in the wheel's RECORD")
+        return WheelMember(self._archive, info, self.name, algorithm, digest)
+
+    def _check_version(self) -> None:
+        member = self._members.get(f"{self._info}/WHEEL")
+        text = read_all(member).decode("utf-8", "replace") if member else ""
+        match = re.search(r"^Wheel-Version:\s*(\d+)\.", text, re.MULTILINE)
+        if match is None or match.group(1) != "1":
+            raise self._error(f"{self._info}/WHEEL", "is not of wheel version 1")
+
+    def _error(self, member: str, what: str) -> ToolError:
+        return ToolError(f"{self.name}: {member}: {what}")
+
+
+def _parse_hash(field: str, size: str) -> tuple[str, bytes, str]:
+    algorithm, _, encoded = field.partition("=")
+    try:
+        return algorithm, base64.b64decode(encoded + "=" * (-len(encoded) % 4), b"-_", validate=True), size
+    except binascii.Error as error:
+        raise ValueError(f"{field}: {error}") from None
+
+
+def _hash(data: bytes) -> str:
+    return f"sha256={_base64(hashlib.sha256(data).digest())}"
+
+
+def _base64(digest: bytes) -> str:
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _with_shebang(member: WheelMember, interpreter: str) -> bytes | None:
+    """A script whose `#!python` line names the interpreter; None if it has no such line (PEP 427)."""
+    data = read_all(member)
+    if not data.startswith(b"#!python"):
+        return None
+    rest = data.partition(b"\n")[2]
+    return b"#!" + interpreter.encode() + b"\n" + rest
+
+
+def _script(target: str, interpreter: str) -> str:
+    module, _, attribute = target.partition("[")[0].partition(":")
+    attribute = attribute.strip()
+    return _SCRIPT.format(
+        interpreter=interpreter, module=module.strip(), name=attribute.partition(".")[0], attribute=attribute
+    )

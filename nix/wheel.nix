@@ -1,0 +1,65 @@
+# Wheels as contents of an image, and wheels made from our own sources.
+{ fetch, runTool }:
+let
+  content =
+    environment: label: size: file: path:
+    let
+      place = {
+        inherit file path;
+        inherit (environment) prefix interpreter;
+        site-packages = environment.sitePackages;
+      };
+    in
+    {
+      inherit (environment) layer;
+      inherit label size;
+      inputs = [ (place // { kind = "wheel"; }) ];
+      byteCode = true;
+      # A big wheel gets a layer of its own, whose bytes are the wheel's own compressed streams.
+      alone = {
+        inputs = [
+          (
+            place
+            // {
+              kind = "wheel";
+              splice = true;
+            }
+          )
+        ];
+        byteCodeInputs = [ (place // { kind = "wheel-byte-code"; }) ];
+      };
+    };
+in
+{
+  # environment: { layer, prefix, sitePackages, interpreter }; wheel: a lock's entry.
+  locked =
+    environment: wheel:
+    content environment "${wheel.project} ${wheel.version}" wheel.size wheel.file (fetch wheel);
+
+  # own: an entry of wheels.json; source: the folder of its modules.
+  own =
+    environment: own: source:
+    let
+      file = "${builtins.replaceStrings [ "-" ] [ "_" ] own.name}-${own.version}-py3-none-any.whl";
+      wheel = runTool {
+        name = file;
+        tool = "pack_wheel.py";
+        config = {
+          inherit (own) name version requires;
+          requires-python = own.requires-python;
+          packages.${own.package} = builtins.path {
+            name = own.package;
+            path = source;
+            filter =
+              path: type:
+              if own.modules == null then
+                type == "regular" && builtins.match ".*\\.py" path != null
+              else
+                builtins.elem (baseNameOf path) own.modules;
+          };
+          scripts = { };
+        };
+      };
+    in
+    content environment "${own.name} ${own.version}" 0 file wheel;
+}

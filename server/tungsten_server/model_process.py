@@ -1,0 +1,160 @@
+"""The server's end of one model process: start it, give it batches, notice its death, end it.
+
+The process is `worker.py` under the model's interpreter, the leader of a session and process group of its own, so that
+whatever the user's code has started ends with it. One thread, the driver, calls everything here but `abort`; one more
+thread, the reaper, waits for the process to exit.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable
+
+from tungsten_server import frames
+from tungsten_server.prediction import Answer, Failure, Output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_WORKER = Path(__file__).with_name("worker.py")
+
+_SOCKET_BUFFER = 1024 * 1024
+"""Asked for, in bytes; a batch that fits needs one wake-up of the other side. The kernel may grant less."""
+
+
+class ModelProcessError(Exception):
+    """The model process could not be started or set up, has died, or was killed for taking too long.
+
+    Its text is short and fit for clients; what the user's code said about it stands on stderr.
+    """
+
+
+class ModelProcess:
+    """A running model process."""
+
+    def __init__(
+        self, python: Path, model_dir: Path, module: str, class_name: str, on_exit: Callable[[], None]
+    ) -> None:
+        """Start it: import `module` from `model_dir`, make an instance of `class_name`, set it up.
+
+        on_exit: called by the reaper once the process and its group are gone.
+
+        The driver calls this, and must outlive the process: Linux sends the parent-death signal when the *thread* that
+        started it ends. Raises ModelProcessError.
+        """
+        self._on_exit = on_exit
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            for end in (self._socket, theirs):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
+            try:
+                self._process = subprocess.Popen(
+                    [python, _WORKER, str(theirs.fileno()), str(os.getpid()), model_dir, module, class_name],
+                    stdin=subprocess.DEVNULL,
+                    cwd=model_dir,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                )
+            except OSError as error:
+                self._socket.close()
+                msg = f"the model process can't be started: {error}"
+                raise ModelProcessError(msg) from error
+        self._stream = self._socket.makefile("rb")
+        self._gone = threading.Event()
+        # Held to signal the group and to reap its leader, so that no signal goes to an id that is free again.
+        self._reap_lock = threading.Lock()
+        threading.Thread(target=self._reap, name=f"reaper-{self.pid}", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id, and that of its group."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return not self._gone.is_set()
+
+    def wait_ready(self, timeout: float) -> None:
+        """Wait for the end of `setup`, at most `timeout` seconds. Raises ModelProcessError; then it is gone."""
+        kind, parts = self._receive(timeout, "setup")
+        if kind == frames.SETUP_FAILED:
+            self.close(grace=1.0)
+            raise ModelProcessError(parts[0].decode())
+
+    def run(self, inputs: Sequence[bytes], timeout: float) -> Iterator[list[Answer]]:
+        """Run one batch of JSON inputs. Yields the answers in order, in one list or, after a failure, in several.
+
+        timeout: seconds between two lists, that is, for one call of `predict`.
+
+        Raises ModelProcessError; then the process is gone, and the inputs without an answer won't get one.
+        """
+        self._socket.settimeout(timeout)
+        with suppress(OSError):  # it is dead or hangs: the next lines find out which
+            frames.send(self._socket, frames.RUN, inputs)
+        answered = 0
+        while answered < len(inputs):
+            _, (statuses, *parts) = self._receive(timeout, "predict")
+            answers: list[Answer] = [
+                Output(part) if status == frames.SUCCEEDED else Failure(part.decode())
+                for status, part in zip(statuses, parts)
+            ]
+            answered += len(answers)
+            yield answers
+
+    def close(self, grace: float) -> None:
+        """End it: by closing its socket, and by SIGKILL where it still runs after `grace` seconds. Returns when it is gone."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+        self._gone.wait(grace)
+        self._kill()
+        self._gone.wait()
+        self._stream.close()
+        self._socket.close()
+
+    def abort(self) -> None:
+        """Make the driver's wait end with ModelProcessError, by killing the process. For any thread."""
+        self._kill()
+
+    def _receive(self, timeout: float, doing: str) -> tuple[int, list[bytes]]:
+        self._socket.settimeout(timeout)
+        try:
+            return frames.receive(self._stream)
+        except socket.timeout as error:  # not yet TimeoutError in Python 3.9
+            self.close(grace=0.0)
+            msg = f"Timeout: {doing} took longer than {timeout:g} seconds; the model process was killed"
+            raise ModelProcessError(msg) from error
+        except (EOFError, OSError) as error:
+            # It may have closed the socket and run on: then that counts as death too.
+            self.close(grace=1.0)
+            msg = f"The model process died ({_exit_reason(self._process.returncode)}) during {doing}"
+            raise ModelProcessError(msg) from error
+
+    def _reap(self) -> None:
+        """Wait for the leader, kill what is left of its group, and wake the driver."""
+        # Not reaped yet: as a zombie it still holds its id, so the group can't be somebody else's.
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        self._kill()
+        with self._reap_lock:
+            self._process.wait()
+        # A grandchild may hold the other end of the socket open, so the end of file has to come from here.
+        # What the process had sent stays readable.
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._gone.set()
+        self._on_exit()
+
+    def _kill(self) -> None:
+        with self._reap_lock, suppress(ProcessLookupError):
+            if self._process.returncode is None:
+                os.killpg(self.pid, signal.SIGKILL)
+
+
+def _exit_reason(returncode: int) -> str:
+    return f"signal {-returncode}" if returncode < 0 else f"exit status {returncode}"

@@ -1,0 +1,213 @@
+"""What the operator decides: read once, from the command line and the environment, into one frozen record.
+
+A flag wins over its environment variable, which wins over the default. `max_batch_size` alone has a third source
+between the two: the model's spec. Nothing else in the server reads the environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class SettingsError(ValueError):
+    """Settings that can't be used; its text lists every problem, one a line."""
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise ValueError
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    # threading.TIMEOUT_MAX is about 292 years; a year is enough, and it shuts out inf and nan.
+    if not 0 < value <= 366 * 86400:
+        raise ValueError
+    return value
+
+
+def _file(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise ValueError
+    return path
+
+
+def _folder(text: str) -> Path:
+    path = Path(text)
+    if not path.is_dir():
+        raise ValueError
+    return path.resolve()
+
+
+def _program(text: str) -> Path:
+    found = shutil.which(text)
+    if found is None:
+        raise ValueError
+    return Path(found).absolute()  # the model process starts in another folder; not resolved: a venv's Python is a link
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise ValueError
+    return text
+
+
+def _how(
+    summary: str, parse: Callable[[str], object], wanted: str, env: str | None = None
+) -> dict[str, object]:
+    """Say how a setting is given; its flag is its name."""
+    return {"summary": summary, "parse": parse, "wanted": wanted, "env": env}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The server's settings. The docstring below each says why its default is what it is."""
+
+    spec: Path = field(metadata=_how("the model's spec.json", _file, "a file"))
+
+    host: str = field(
+        default="0.0.0.0",  # noqa: S104
+        metadata=_how("address to listen on", _text, "an address"),
+    )
+    """All addresses: in a container, what may reach the port is the engine's decision."""
+
+    port: int = field(
+        default=3000,
+        metadata=_how("port to listen on; 0 takes a free one", _port, "a port, 0 to 65535", "TUNGSTEN_PORT"),
+    )
+    """The port that existing clients know."""
+
+    max_batch_size: int | None = field(
+        default=None,
+        metadata=_how(
+            "most inputs in one call of predict (default: the spec's batch-size)",
+            _positive,
+            "a whole number, at least 1",
+            "TUNGSTEN_MAX_BATCH_SIZE",
+        ),
+    )
+    """None, for the spec's: the model's author knows what fits into memory."""
+
+    model_dir: Path = field(
+        default=Path("/app"),
+        metadata=_how("the model's folder", _folder, "a folder"),
+    )
+    """Where the image holds the model's files."""
+
+    model_python: Path = field(
+        default=Path("/usr/bin/python3"),
+        metadata=_how("the model's Python", _program, "a program that can be run"),
+    )
+    """The image's Python, which sees the model's packages; not the server's own."""
+
+    setup_timeout: float = field(
+        default=3600.0,
+        metadata=_how("seconds that setup may take", _seconds, "seconds, above 0", "SETUP_TIMEOUT"),
+    )
+    """An hour: the largest weights from slow storage, with room to spare."""
+
+    prediction_timeout: float = field(
+        default=7200.0,
+        metadata=_how(
+            "seconds that an input may wait, and that one call of predict may take",
+            _seconds,
+            "seconds, above 0",
+            "PREDICTION_TIMEOUT",
+        ),
+    )
+    """Two hours, as existing deployments have it: a limit for hangs, not for latency."""
+
+    max_pending: int = field(
+        default=256,
+        metadata=_how(
+            "predictions accepted and not yet answered, beyond which a client gets 503",
+            _positive,
+            "a whole number, at least 1",
+            "TUNGSTEN_MAX_PENDING",
+        ),
+    )
+    """Each holds a thread: four times the 64 that keep batches of 16 full."""
+
+    max_body: int = field(
+        default=256 * 1024 * 1024,
+        metadata=_how(
+            "largest request body in bytes", _positive, "a whole number, at least 1", "TUNGSTEN_MAX_BODY"
+        ),
+    )
+    """256 MiB: minutes of full-HD video as base64. Reading a body takes about four times its size."""
+
+    stop_timeout: float = field(
+        default=25.0,
+        metadata=_how(
+            "seconds to answer what was accepted, once told to stop",
+            _seconds,
+            "seconds, above 0",
+            "TUNGSTEN_STOP_TIMEOUT",
+        ),
+    )
+    """Just below the 30 s that Kubernetes grants between SIGTERM and SIGKILL."""
+
+
+def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """Read the settings from the command line (without the program's name) and the environment.
+
+    An empty environment variable counts as unset. Defaults are checked like given values: the image's paths may be
+    missing elsewhere. Raises SettingsError, and SystemExit as argparse does (`--help`: 0, an unknown flag: 2).
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m tungsten_server", description="Serve one model over HTTP.", allow_abbrev=False
+    )
+    for setting in fields(Settings):
+        env = f" [{setting.metadata['env']}]" if setting.metadata["env"] else ""
+        known = setting.default not in (MISSING, None)
+        default = f" (default: {setting.default})" if known else ""
+        parser.add_argument(
+            _flag(setting.name), metavar="X", help=setting.metadata["summary"] + default + env
+        )
+    given = vars(parser.parse_args(argv))
+
+    values: dict[str, Any] = {}
+    problems = []
+    for setting in fields(Settings):
+        env = setting.metadata["env"]
+        if given[setting.name] is not None:
+            source, text = _flag(setting.name), given[setting.name]
+        elif env and environ.get(env):
+            source, text = env, environ[env]
+        elif setting.default is MISSING:
+            problems.append(f"{_flag(setting.name)} is missing")
+            continue
+        elif isinstance(setting.default, os.PathLike):
+            source, text = f"{_flag(setting.name)} (default)", str(setting.default)
+        else:
+            values[setting.name] = setting.default
+            continue
+        try:
+            values[setting.name] = setting.metadata["parse"](text)
+        except ValueError:
+            problems.append(f"{source} is not {setting.metadata['wanted']}: {text!r}")
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return Settings(**values)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,78 @@
+# The plan of layers: what shares a layer, what stands alone, and in which order.
+{ nix }:
+let
+  mib = 1024 * 1024;
+  content = layer: label: size: {
+    inherit layer label size;
+    inputs = [ label ];
+  };
+  wheel =
+    label: size:
+    content "wheels" label size
+    // {
+      byteCode = true;
+      alone = {
+        inputs = [ "${label} spliced" ];
+        byteCodeInputs = [ "${label} byte-code" ];
+      };
+    };
+  plan = maxLayers: contents: map (layer: layer.inputs) (nix.layers { inherit contents maxLayers; });
+in
+{
+  "contents of one layer's name stand together, in the order of first appearance" = {
+    expr = plan 100 [
+      (content "base" "libc6" 1)
+      (content "python" "python3.11" 1)
+      (content "base" "tini" 1)
+    ];
+    expected = [
+      [ "libc6" "tini" ]
+      [ "python3.11" ]
+    ];
+  };
+  "a big wheel stands alone, followed by its byte-code" = {
+    expr = plan 100 [
+      (wheel "small" mib)
+      (wheel "torch" (800 * mib))
+      (wheel "tiny" 1)
+    ];
+    expected = [
+      [ "torch spliced" ]
+      [ "torch byte-code" ]
+      [ "small" "tiny" ]
+    ];
+  };
+  "a big deb does not stand alone" = {
+    expr = plan 100 [ (content "system" "texlive" (800 * mib)) ];
+    expected = [ [ "texlive" ] ];
+  };
+  "a layer is split before it passes 1 GiB of packed bytes" = {
+    expr = plan 100 [
+      (content "system" "a" (600 * mib))
+      (content "system" "b" (600 * mib))
+      (content "system" "c" (100 * mib))
+    ];
+    expected = [
+      [ "a" ]
+      [ "b" "c" ]
+    ];
+  };
+  "with too many big wheels, the smaller ones stand together" = {
+    expr = builtins.length (plan 5 (builtins.genList (i: wheel "w${toString i}" (40 * mib)) 10));
+    expected = 1;
+  };
+  "byte-code is compiled where a content asks for it" = {
+    expr = map (layer: layer.byteCode) (nix.layers {
+      contents = [
+        (content "settings" "files" 0)
+        (wheel "small" 1)
+      ];
+      maxLayers = 100;
+    });
+    expected = [ false true ];
+  };
+  "what cannot fit is refused" = {
+    expr = (builtins.tryEval (plan 1 [ (content "a" "a" 0) (content "b" "b" 0) ])).success;
+    expected = false;
+  };
+}

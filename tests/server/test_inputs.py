@@ -1,0 +1,171 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tungsten_server.inputs import MAX_PROBLEMS, InputError, InputSchema
+
+FILE = {"type": "string", "format": "uri", "x-file-type": "image"}
+MASKED = {
+    "type": "object",
+    "x-file-type": "masked_image",
+    "properties": {"image": FILE, "mask": FILE},
+    "required": ["image", "mask"],
+}
+
+
+def schema_of(required=(), **properties):
+    return InputSchema({"type": "object", "properties": properties, "required": list(required)})
+
+
+def problems(schema, *values):
+    """Location, kind of each problem."""
+    with pytest.raises(InputError) as raised:
+        schema.check(values)
+    return [(problem.location, problem.kind) for problem in raised.value.problems]
+
+
+def key(schema, value):
+    return schema.check([value])[0].key
+
+
+OPTIONS = schema_of(
+    required=["x"],
+    x={"type": "number"},
+    scale={"type": "number", "default": 1.0},
+    flag={"default": True},
+    name={"type": "string"},
+)
+
+
+class TestOptionKey:
+    def test_required_fields_do_not_count(self):
+        assert key(OPTIONS, {"x": 1}) == key(OPTIONS, {"x": 2})
+
+    def test_unknown_fields_do_not_count(self):
+        assert key(OPTIONS, {"x": 1, "other": 5}) == key(OPTIONS, {"x": 1})
+
+    def test_a_default_given_is_a_default_left_out(self):
+        assert key(OPTIONS, {"x": 1, "scale": 1.0}) == key(OPTIONS, {"x": 1})
+
+    def test_1_is_1_0_and_not_true(self):
+        assert key(OPTIONS, {"x": 1, "flag": 1}) == key(OPTIONS, {"x": 1, "flag": 1.0})
+        assert key(OPTIONS, {"x": 1, "flag": 1}) != key(OPTIONS, {"x": 1, "flag": True})
+        assert key(OPTIONS, {"x": 1, "flag": [1, {"a": 2.0}]}) == key(
+            OPTIONS, {"x": 1, "flag": [1.0, {"a": 2}]}
+        )
+
+    def test_1_is_not_the_text_1(self):
+        assert key(OPTIONS, {"x": 1, "flag": 1}) != key(OPTIONS, {"x": 1, "flag": "1"})
+
+    def test_no_value_is_not_null(self):
+        schema = schema_of(name={"type": ["string", "null"]})
+        assert key(schema, {}) != key(schema, {"name": None})
+
+    @given(st.permutations([("x", 1), ("scale", 2), ("flag", False), ("name", "n")]))
+    def test_the_order_of_fields_does_not_count(self, items):
+        assert key(OPTIONS, dict(items)) == key(OPTIONS, {"x": 1, "scale": 2, "flag": False, "name": "n"})
+
+    values = st.recursive(
+        st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([0.0, 1.0, 1.5, "1", "true"]),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner),
+    )
+
+    @given(values, values)
+    def test_keys_are_equal_exactly_if_the_values_are(self, one, other):
+        def typed(value):
+            """Tell True from 1, which Python does not."""
+            if isinstance(value, list):
+                return [typed(item) for item in value]
+            if isinstance(value, dict):
+                return {name: typed(item) for name, item in value.items()}
+            return isinstance(value, bool), value
+
+        schema = schema_of(any={})
+        same = key(schema, {"any": one}) == key(schema, {"any": other})
+        assert same == (typed(one) == typed(other))
+
+
+class TestSchema:
+    def test_a_valid_input_travels_as_the_json_that_it_is(self):
+        value = {"x": 1, "name": "ä\n\U0001f600", "unknown": [None]}
+        assert json.loads(OPTIONS.check([value])[0].json) == value
+
+    def test_a_problem_names_input_field_and_rule(self):
+        assert problems(OPTIONS, {"x": 1}, {}, {"x": "1"}, 5, {"x": 1, "scale": None}) == [
+            ((1, "x"), "missing"),
+            ((2, "x"), "type"),
+            ((3,), "type"),
+            ((4, "scale"), "type"),
+        ]
+
+    def test_a_problem_deep_inside_is_named_there(self):
+        box = {"type": "object", "properties": {"at": {"type": "array", "items": {"type": "integer"}}}}
+        assert problems(schema_of(box=box), {"box": {"at": [1, "2"]}}) == [((0, "box", "at", 1), "type")]
+
+    def test_a_message_does_not_repeat_the_value(self):
+        with pytest.raises(InputError) as raised:
+            OPTIONS.check([{"x": "A" * 10_000}])
+        assert "A" * 10 not in str(raised.value)
+
+    def test_problems_are_limited(self):
+        assert len(problems(OPTIONS, *[{}] * (MAX_PROBLEMS + 5))) == MAX_PROBLEMS
+
+    @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e999", '"\\ud800"', '{"\\udfff": 1}'])
+    def test_what_python_parses_but_is_no_json_is_refused(self, text):
+        value = json.loads(f'{{"x": 1, "unknown": {text}}}')
+        assert problems(OPTIONS, value) == [((0,), "json_invalid")]
+
+    def test_a_schema_that_is_none_is_refused(self):
+        with pytest.raises(ValueError, match="objekt"):
+            InputSchema({"type": "objekt"})
+
+
+REFUSED = ["http://127.0.0.1/x", "HTTPS://host/x", "file:///etc/passwd", "FILE:/etc/passwd", "ftp://h/x"]
+REFUSED += ["/etc/passwd", "etc", "a.png", "", "AAA", "A===", "gopher:x", "~/x"]
+
+
+class TestFiles:
+    @pytest.mark.parametrize("text", ["data:,x", "DATA:image/png;base64,AAAA", "AAAA", "AA==", "AAAA\nAAA="])
+    def test_data_uris_and_base64_are_allowed(self, text):
+        assert schema_of(f=FILE).check([{"f": text}])
+
+    @pytest.mark.parametrize("text", REFUSED)
+    def test_everything_else_is_refused(self, text):
+        kind = "url_not_enabled" if text.lower().startswith("http") else "file_invalid"
+        assert problems(schema_of(f=FILE), {"f": text}) == [((0, "f"), kind)]
+
+    def test_ordinary_text_may_be_a_url(self):
+        assert schema_of(f={"type": "string"}).check([{"f": "http://host/"}])
+
+    @pytest.mark.parametrize(
+        ("field", "value", "location"),
+        [
+            ({"type": "array", "items": FILE}, ["AAAA", "/x"], (1,)),
+            ({"type": "array", "prefixItems": [{}, FILE]}, ["/x", "/x"], (1,)),
+            ({"type": "array", "prefixItems": [FILE], "items": {}}, ["/x", "/x"], (0,)),
+            ({"type": "object", "additionalProperties": FILE}, {"k": "/x"}, ("k",)),
+            (
+                {"type": "object", "properties": {"a": {}}, "additionalProperties": FILE},
+                {"a": "/x", "b": "/x"},
+                ("b",),
+            ),
+            (
+                {"type": "object", "properties": {"inner": {"properties": {"f": FILE}}}},
+                {"inner": {"f": "/x"}},
+                ("inner", "f"),
+            ),
+            ({"anyOf": [FILE, {"type": "null"}]}, "/x", ()),
+            (
+                {"type": "array", "items": {"anyOf": [MASKED, {"type": "null"}]}},
+                [None, {"image": "AAAA", "mask": "/x"}],
+                (1, "mask"),
+            ),
+            (MASKED, {"image": "file:///x", "mask": "AAAA"}, ("image",)),
+        ],
+    )
+    def test_a_file_is_found_wherever_the_schema_has_one(self, field, value, location):
+        assert problems(schema_of(f=field), {"f": value}) == [((0, "f", *location), "file_invalid")]
+
+    def test_a_missing_optional_file_is_no_problem(self):
+        assert schema_of(f={"anyOf": [FILE, {"type": "null"}], "default": None}).check([{}, {"f": None}])

@@ -1,0 +1,89 @@
+import dataclasses
+import sys
+
+import pytest
+from tungsten_server.settings import Settings, SettingsError, read_settings
+
+
+@pytest.fixture
+def base(tmp_path):
+    """The flags without which nothing can be read outside an image."""
+    (tmp_path / "spec.json").write_text("{}")
+    paths = ["--spec", tmp_path / "spec.json", "--model-dir", tmp_path, "--model-python", sys.executable]
+    return list(map(str, paths))
+
+
+def test_defaults_are_the_documented_ones(base):
+    settings = read_settings(base, {})
+    assert (settings.host, settings.port, settings.max_batch_size) == ("0.0.0.0", 3000, None)
+    assert (settings.setup_timeout, settings.prediction_timeout) == (3600, 7200)
+
+
+def test_the_image_s_paths_are_defaults_that_are_checked(base):
+    with pytest.raises(SettingsError, match=r"--model-dir \(default\) is not a folder: '/app'"):
+        read_settings([base[0], base[1], *base[4:]], {})
+
+
+@pytest.mark.parametrize(
+    ("variable", "name"),
+    [
+        ("TUNGSTEN_PORT", "port"),
+        ("TUNGSTEN_MAX_BATCH_SIZE", "max_batch_size"),
+        ("SETUP_TIMEOUT", "setup_timeout"),
+        ("PREDICTION_TIMEOUT", "prediction_timeout"),
+    ],
+)
+def test_a_flag_wins_over_the_environment_which_wins_over_the_default(base, variable, name):
+    flag = "--" + name.replace("_", "-")
+    assert getattr(read_settings(base, {variable: "7"}), name) == 7
+    assert getattr(read_settings([*base, flag, "8"], {variable: "7"}), name) == 8
+    default = {field.name: field.default for field in dataclasses.fields(Settings)}[name]
+    assert getattr(read_settings(base, {variable: ""}), name) == default
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--port", "65536"),
+        ("--port", "-1"),
+        ("--port", "http"),
+        ("--max-batch-size", "0"),
+        ("--max-batch-size", "1.5"),
+        ("--setup-timeout", "0"),
+        ("--prediction-timeout", "nan"),
+        ("--prediction-timeout", "inf"),
+        ("--max-body", "-1"),
+        ("--model-python", "/no/such/python"),
+        ("--host", ""),
+    ],
+)
+def test_a_bad_value_is_named_with_its_flag(base, flag, value):
+    with pytest.raises(SettingsError) as raised:
+        read_settings([*base, f"{flag}={value}"], {})
+    assert flag in str(raised.value)
+    assert repr(value) in str(raised.value)
+
+
+def test_a_bad_value_in_the_environment_is_named_with_its_variable(base):
+    with pytest.raises(SettingsError, match="TUNGSTEN_PORT is not a port"):
+        read_settings(base, {"TUNGSTEN_PORT": "x"})
+
+
+def test_all_problems_are_told_at_once(base):
+    with pytest.raises(SettingsError) as raised:
+        read_settings(["--port", "x"], {"SETUP_TIMEOUT": "y"})
+    text = str(raised.value)
+    assert all(name in text for name in ("--spec is missing", "--port", "SETUP_TIMEOUT", "--model-dir"))
+
+
+def test_settings_do_not_change(base):
+    settings = read_settings(base, {})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.port = 1
+
+
+def test_an_unknown_flag_is_refused_with_status_2(base, capsys):
+    with pytest.raises(SystemExit) as raised:
+        read_settings([*base, "--max-batch", "3"], {})
+    assert raised.value.code == 2
+    assert "--max-batch" in capsys.readouterr().err

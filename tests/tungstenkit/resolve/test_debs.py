@@ -1,0 +1,381 @@
+"""What is chosen, and why; what is refused, and how it is said. The archives are a few lines of text each."""
+
+import re
+import shutil
+import subprocess
+from datetime import UTC, datetime
+
+import pytest
+
+from tungstenkit.errors import ResolveError
+from tungstenkit.mirrors import find_mirrors, get_bytes
+from tungstenkit.resolve.debian_index import ReleaseIndex, SuiteIndex, fetch_index, write_solv
+from tungstenkit.resolve.debs import NOT_FOLLOWED, resolve
+
+
+def stanza(name, version="1", architecture="amd64", **fields):
+    listed = {
+        "Package": name,
+        "Version": version,
+        "Architecture": architecture,
+        "Filename": f"pool/main/{name[0]}/{name}_{version}.deb",
+        "Size": "10",
+        "SHA256": "ab" * 32,
+        **{key.replace("_", "-"): value for key, value in fields.items()},
+    }
+    return "\n".join(f"{key}: {value}" for key, value in listed.items())
+
+
+@pytest.fixture
+def archive(tmp_path):
+    def make(*stanzas, updates=(), security=()):
+        suites = []
+        for name, suite, contents in (
+            ("debian", "bookworm", stanzas),
+            ("debian", "bookworm-updates", updates),
+            ("debian-security", "bookworm-security", security),
+        ):
+            path = tmp_path / f"{suite}.solv"
+            write_solv("\n\n".join(contents) + "\n", path)
+            suites.append(SuiteIndex(name, suite, datetime(2026, 1, 2, tzinfo=UTC), "0" * 64, path))
+        return ReleaseIndex("bookworm", "amd64", tuple(suites))
+
+    return make
+
+
+def names(index, *requests, **options):
+    return [deb.name for deb in resolve(index, {"system": requests}, **options).debs]
+
+
+def versions(index, *requests, **options):
+    return {deb.name: deb.version for deb in resolve(index, {"system": requests}, **options).debs}
+
+
+def refusal(index, *requests, **options):
+    with pytest.raises(ResolveError) as caught:
+        resolve(index, {"system": requests}, **options)
+    return caught.value
+
+
+def test_the_closure_follows_depends_and_pre_depends_and_nothing_else(archive):
+    index = archive(
+        stanza("a", Depends="b", Pre_Depends="c", Recommends="d", Suggests="d"),
+        *(stanza(name) for name in "bcd"),
+        stanza("essential", Essential="yes"),
+    )
+    assert names(index, "a") == ["a", "b", "c"]
+
+
+def test_a_deb_is_described_as_the_archive_describes_it(archive):
+    index = archive(security=[stanza("a", "1:2-3", "all", Filename="pool/updates/a.deb", Size="7", SHA256="cd" * 32)])
+    (deb,) = resolve(index, {"system": ["a"]}).debs
+    assert (deb.name, deb.version, deb.architecture, deb.size, deb.sha256, deb.group, deb.file) == (
+        *("a", "1:2-3", "all", 7, "cd" * 32, "system"),
+        "mirror://debian-security/pool/updates/a.deb",
+    )
+
+
+class TestVersions:
+    def test_the_highest_of_all_suites_wins(self, archive):
+        index = archive(
+            *(stanza("a", "1.0-1+deb12u9"), stanza("b", "1"), stanza("c", "2")),
+            updates=[stanza("b", "1.1"), stanza("c", "2~rc1")],
+            security=[stanza("a", "1.0-1+deb12u10")],
+        )
+        assert versions(index, "a", "b", "c") == {"a": "1.0-1+deb12u10", "b": "1.1", "c": "2"}
+
+    @pytest.mark.parametrize(
+        ("version", "constraint", "fits"),
+        [
+            ("1.0-1", ">= 1.0", True),
+            ("1.0-1", "= 1.0", False),
+            ("1.0-1", "= 0:1.0-1", True),
+            ("1.0~rc1", ">= 1.0", False),
+            ("1.0+b1", "<= 1.0", False),
+            ("1:0.1", ">> 9", True),
+            ("2", "<< 2", False),
+            ("2", "<= 2", True),
+        ],
+    )
+    def test_a_constraint_is_judged_by_debians_order(self, archive, version, constraint, fits):
+        index = archive(stanza("a", Depends=f"b ({constraint})"), stanza("b", version))
+        if fits:
+            assert names(index, "a") == ["a", "b"]
+        else:
+            assert f"a 1 depends on b ({constraint}), which is not to be had" in refusal(index, "a").what
+
+    def test_a_request_may_name_a_lower_version(self, archive):
+        index = archive(stanza("a", "1"), security=[stanza("a", "2")])
+        assert versions(index, "a=1") == {"a": "1"}
+
+    def test_a_version_that_is_not_there_is_refused_with_those_that_are(self, archive):
+        index = archive(stanza("a", "1"), security=[stanza("a", "2")])
+        assert refusal(index, "a=3").what == "'a=3': Debian bookworm has version 2, 1"
+
+    def test_a_locked_version_is_kept_while_it_fits(self, archive):
+        main = (stanza("a", "1", Depends="b (= 1)"), stanza("b", "1"), stanza("c", Depends="b (>= 2)"))
+        index = archive(*main, security=[stanza("a", "2", Depends="b (= 2)"), stanza("b", "2")])
+        locked = {"a": "1", "b": "1"}
+        assert versions(index, "a", prefer=locked) == {"a": "1", "b": "1"}
+        assert versions(index, "a", "c", prefer=locked) == {"a": "2", "b": "2", "c": "1"}
+        assert versions(index, "a", prefer={"a": "0.9"}) == {"a": "2", "b": "2"}
+
+
+class TestAlternatives:
+    def test_the_first_is_taken_and_recorded(self, archive):
+        index = archive(stanza("a", Depends="b | c"), stanza("b"), stanza("c"))
+        solution = resolve(index, {"system": ["a"]})
+        assert [deb.name for deb in solution.debs] == ["a", "b"]
+        (choice,) = solution.choices
+        assert (choice.kind, choice.subject, choice.chosen) == ("alternative", "a depends on b | c", "b")
+        assert choice.reason == "the first alternative"
+
+    @pytest.mark.parametrize("order", [("a", "d"), ("d", "a")])
+    def test_one_that_is_needed_anyway_is_taken_whatever_the_order(self, archive, order):
+        index = archive(
+            stanza("a", Depends="b | c"), stanza("b"), stanza("c"), stanza("d", Depends="e"), stanza("e", Depends="c")
+        )
+        solution = resolve(index, {"system": order})
+        assert [deb.name for deb in solution.debs] == ["a", "c", "d", "e"]
+        assert [choice.reason for choice in solution.choices] == ["needed by e anyway"]
+
+    @pytest.mark.parametrize(
+        "first",
+        [
+            stanza("b", Depends="nowhere"),
+            stanza("b", Conflicts="a"),
+            stanza("b", Depends="deep"),  # its trouble is further down: the walk can't see it, libsolv does
+        ],
+    )
+    def test_one_that_cant_be_installed_is_passed_over(self, archive, first):
+        index = archive(
+            stanza("a", Depends="b | c"), first, stanza("c"), stanza("deep", Depends="deeper"), stanza("deeper", Depends="no")
+        )
+        solution = resolve(index, {"system": ["a"]})
+        assert [deb.name for deb in solution.debs] == ["a", "c"]
+        assert [c.reason for c in solution.choices] == ["b, which comes first, can't be installed with the rest"]
+
+    def test_one_that_is_not_in_the_archive_is_no_choice(self, archive):
+        index = archive(stanza("a", Depends="gone | c"), stanza("c"))
+        solution = resolve(index, {"system": ["a"]})
+        assert [deb.name for deb in solution.debs] == ["a", "c"]
+        assert [(choice.chosen, choice.subject) for choice in solution.choices] == []
+
+
+class TestVirtualPackages:
+    def test_a_real_package_comes_before_those_that_provide_its_name(self, archive):
+        index = archive(stanza("a", Depends="m"), stanza("b", Provides="m", Priority="required"), stanza("m"))
+        assert names(index, "a") == ["a", "m"]
+
+    def test_providers_are_ordered_by_priority_then_name(self, archive):
+        index = archive(
+            stanza("a", Depends="mta"),
+            stanza("b", Provides="mta", Priority="optional"),
+            stanza("d", Provides="mta", Priority="standard"),
+            stanza("c", Provides="mta", Priority="standard"),
+        )
+        solution = resolve(index, {"system": ["a"]})
+        assert [deb.name for deb in solution.debs] == ["a", "c"]
+        (choice,) = solution.choices
+        assert (choice.kind, choice.subject, choice.chosen) == ("virtual", "a depends on mta", "c")
+        assert choice.reason == "of those that provide mta, the first by Priority (standard) and name"
+
+    def test_an_unversioned_provides_satisfies_no_versioned_dependency(self, archive):
+        index = archive(stanza("a", Depends="m (>= 1)"), stanza("b", "5", Provides="m"))
+        assert "m (>= 1), which is not to be had" in refusal(index, "a").what
+
+    def test_a_versioned_provides_satisfies_by_its_own_version(self, archive):
+        index = archive(
+            stanza("a", Depends="m (>= 2)"), stanza("b", "1", Provides="m (= 2)"), stanza("c", "9", Provides="m (= 1)")
+        )
+        assert names(index, "a") == ["a", "b"]
+
+    def test_one_provider_may_be_asked_for_by_the_virtual_name(self, archive):
+        assert names(archive(stanza("b", Provides="m")), "m") == ["b"]
+
+    def test_several_providers_are_listed_for_the_user_to_choose(self, archive):
+        index = archive(stanza("b", Provides="m"), stanza("c", Provides="m"))
+        problem = refusal(index, "m")
+        assert problem.what == "'m' is a virtual package, which several provide: b, c"
+        assert problem.hint == "name one of them"
+
+    def test_a_virtual_request_is_met_by_what_is_needed_anyway(self, archive):
+        index = archive(stanza("b", Provides="m"), stanza("c", Provides="m"), stanza("d", Depends="c"))
+        solution = resolve(index, {"system": ["m", "d"]})
+        assert [deb.name for deb in solution.debs] == ["c", "d"]
+        assert [(c.subject, c.chosen) for c in solution.choices] == [("m was requested", "c")]
+
+
+class TestConflicts:
+    @pytest.mark.parametrize("field", ["Conflicts", "Breaks"])
+    def test_what_conflicts_is_refused_and_named(self, archive, field):
+        index = archive(stanza("a", Depends="b"), stanza("b", **{field: "c (<< 2~)"}), stanza("c", "1.5-1"))
+        problem = refusal(index, "a", "c")
+        assert "b 1 can't be beside c 1.5-1 (it conflicts with c (<< 2~))" in problem.what
+        assert "a 1 depends on b" in problem.what
+        assert problem.where == "system_packages"
+
+    def test_a_version_outside_the_breaks_is_no_conflict(self, archive):
+        index = archive(stanza("b", Breaks="c (<< 2)"), stanza("c", "2"))
+        assert names(index, "b", "c") == ["b", "c"]
+
+    def test_replaces_alone_takes_nothing_away(self, archive):
+        index = archive(stanza("b", Replaces="c"), stanza("c"))
+        assert names(index, "b", "c") == ["b", "c"]
+
+    def test_a_package_may_conflict_with_a_name_that_it_provides(self, archive):
+        index = archive(
+            stanza("b", Provides="mta", Conflicts="mta"), stanza("c", Provides="mta", Conflicts="mta"), stanza("d", Depends="mta")
+        )
+        assert names(index, "b", "d") == ["b", "d"]
+        assert "can't be beside" in refusal(index, "b", "c").what
+
+    def test_an_alternative_is_chosen_that_conflicts_with_nothing(self, archive):
+        index = archive(stanza("a", Depends="b | c"), stanza("b", Breaks="d"), stanza("c"), stanza("d"))
+        assert names(index, "a", "d") == ["a", "c", "d"]
+
+
+class TestRequests:
+    def test_all_that_is_wrong_is_said_at_once_with_near_names(self, archive):
+        index = archive(stanza("ffmpeg"), stanza("libgl1"))
+        problem = refusal(index, "ffmpg", "libgl1:i386", "no such", "zzz", "ffmpeg")
+        assert problem.what.splitlines() == [
+            "Debian bookworm has no package 'ffmpg'; near: ffmpeg",
+            "'libgl1:i386': only amd64 is supported",
+            "'no such' is not NAME, NAME=VERSION or NAME:ARCHITECTURE",
+            "Debian bookworm has no package 'zzz'",
+        ]
+
+    def test_the_architecture_of_the_index_may_be_named(self, archive):
+        assert names(archive(stanza("a"), stanza("b", architecture="all")), "a:amd64", "b:all") == ["a", "b"]
+
+    @pytest.mark.parametrize("dependency", ["b:any", "b:native", "b:amd64", "b:any (>= 1)"])
+    def test_a_qualifier_of_this_architecture_is_met(self, archive, dependency):
+        assert names(archive(stanza("a", Depends=dependency), stanza("b")), "a") == ["a", "b"]
+
+    def test_a_qualifier_of_another_architecture_is_not(self, archive):
+        assert "b:i386, which is not to be had" in refusal(archive(stanza("a", Depends="b:i386"), stanza("b")), "a").what
+
+    def test_a_deb_belongs_to_the_first_group_that_needs_it(self, archive):
+        index = archive(
+            stanza("base", Depends="shared"),
+            stanza("python", Depends="shared, mine"),
+            stanza("tool", Depends="mine, own"),
+            *(stanza(name) for name in ("shared", "mine", "own")),
+        )
+        solution = resolve(index, {"base": ["base"], "python": ["python"], "system": ["tool", "base"]})
+        assert {deb.name: deb.group for deb in solution.debs} == {
+            "base": "base",
+            "shared": "base",
+            "python": "python",
+            "mine": "python",
+            "tool": "system",
+            "own": "system",
+        }
+
+
+class TestDependenciesThatAreNotFollowed:
+    TABLE = {"certs": {"openssl": "only a script runs it"}}
+
+    def test_they_are_left_out_and_recorded(self, archive):
+        index = archive(stanza("certs", Depends="openssl (>= 1) | libressl, data"), stanza("openssl"), stanza("data"))
+        solution = resolve(index, {"system": ["certs"]}, not_followed=self.TABLE)
+        assert [deb.name for deb in solution.debs] == ["certs", "data"]
+        (choice,) = solution.choices
+        assert (choice.kind, choice.chosen, choice.reason) == ("dropped", "nothing", "only a script runs it")
+        assert choice.subject == "certs depends on openssl (>= 1) | libressl"
+
+    def test_another_package_may_bring_them_in(self, archive):
+        index = archive(stanza("certs", Depends="openssl"), stanza("openssl"), stanza("tool", Depends="openssl"))
+        solution = resolve(index, {"base": ["certs"], "system": ["tool"]}, not_followed=self.TABLE)
+        assert {deb.name: deb.group for deb in solution.debs} == {"certs": "base", "openssl": "system", "tool": "system"}
+        assert solution.choices == []
+
+    def test_they_need_not_be_in_the_archive(self, archive):
+        assert names(archive(stanza("certs", Depends="openssl")), "certs", not_followed=self.TABLE) == ["certs"]
+
+
+@pytest.fixture(scope="module")
+def live_index(tmp_path_factory):
+    mirrors = find_mirrors()
+    indexes = {}
+
+    def load(release):
+        if release not in indexes:
+            cache = tmp_path_factory.mktemp(release)
+            indexes[release] = fetch_index(release, "amd64", mirrors.debian_bases, get_bytes, cache=cache)
+        return indexes[release]
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def apt(tmp_path_factory):
+    """What apt would install on a machine that has nothing, from the same archives."""
+    if not shutil.which("apt-get"):
+        pytest.skip("apt is the reference")
+    bases = find_mirrors().debian_bases
+    options = {}
+
+    def update(release):
+        root = tmp_path_factory.mktemp(f"apt-{release}")
+        for folder in ("etc/preferences.d", "etc/sources.list.d", "state/lists/partial", "cache/archives/partial", "parts"):
+            (root / folder).mkdir(parents=True)
+        (root / "status").write_text("")
+        (root / "etc/sources.list").write_text(
+            f"deb {bases['debian'][0]} {release} main\n"
+            f"deb {bases['debian'][0]} {release}-updates main\n"
+            f"deb {bases['debian-security'][0]} {release}-security main\n"
+        )
+        settings = {
+            "Dir::Etc": root / "etc",
+            "Dir::Etc::Parts": root / "parts",
+            "Dir::Etc::TrustedParts": "/etc/apt/trusted.gpg.d",
+            "Dir::State": root / "state",
+            "Dir::State::status": root / "status",
+            "Dir::Cache": root / "cache",
+            "APT::Architecture": "amd64",
+            "APT::Architectures": "amd64",
+            "APT::Sandbox::User": "root",
+        }
+        flags = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
+        subprocess.run(["apt-get", *flags, "-qq", "update"], check=True)
+        return flags
+
+    def simulate(release, request):
+        if release not in options:
+            options[release] = update(release)
+        command = ["apt-get", *options[release], "--no-install-recommends", "-s", "install", request]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return dict(re.findall(r"^Inst (\S+) \((\S+) ", output, re.MULTILINE))
+
+    return simulate
+
+
+REQUESTS = (
+    "libopenblas0 ffmpeg libgl1 git fonts-dejavu-core texlive-base default-jre-headless octave imagemagick "
+    "postgresql apache2 exim4"
+).split()
+
+
+@pytest.mark.nix
+@pytest.mark.parametrize(
+    ("release", "request_"),
+    [("bookworm", "python3.11"), ("trixie", "python3.13")]
+    + [(release, name) for release in ("bookworm", "trixie") for name in REQUESTS],
+)
+def test_the_answer_is_apts(live_index, apt, release, request_):
+    solution = resolve(live_index(release), {"system": [request_]}, not_followed={})
+    assert {deb.name: deb.version for deb in solution.debs} == apt(release, request_)
+
+
+@pytest.mark.nix
+@pytest.mark.parametrize(("release", "python"), [("bookworm", "python3.11"), ("trixie", "python3.13")])
+def test_python_comes_without_what_only_scripts_need(live_index, release, python):
+    base = ["base-files", "ca-certificates", "libc-bin", "tini", "tzdata", "media-types", "netbase"]
+    solution = resolve(live_index(release), {"base": base, "python": [python]})
+    found = {deb.name for deb in solution.debs}
+    assert python in found
+    assert not found & {"dpkg", "debconf", "openssl", "perl-base", "tar", "mawk", "libselinux1"}
+    assert {choice.kind for choice in solution.choices} <= {"dropped", "alternative"}
+    assert {c.subject.split()[0] for c in solution.choices if c.kind == "dropped"} <= set(NOT_FOLLOWED)

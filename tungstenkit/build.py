@@ -1,0 +1,197 @@
+"""`nix build` on an export, and the image into an engine.
+
+Nix's own log (`--log-format internal-json`) is turned into calls of a `View`, and a failed build into one error that says
+which step failed and how its log ends. Nothing is printed here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tungstenkit import store
+from tungstenkit.errors import BuildError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SYSTEM = "x86_64-linux"
+
+# Nix's internal log: activity and result types (Nix, src/libutil/logging.hh).
+_ACTIVITY_BUILD = 105
+_RESULT_LOG_LINE = 101
+_LEVEL_ERROR = 0
+
+_LOG_TAIL = 25
+
+
+class View(Protocol):
+    """Who wants to know what a build does."""
+
+    def begin(self, step: str) -> None:
+        """A step, such as `layer-wheels`, has begun."""
+
+    def end(self, step: str) -> None:
+        """A step has ended, well or not."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A built image, as a layout in the Nix store."""
+
+    layout: Path
+    digest: str
+    """Of the manifest: `sha256:…`."""
+    image_id: str
+    """The digest of the config: it covers the uncompressed layers alone."""
+    size: int
+    """Of all blobs, in bytes."""
+
+
+def build(export: Path, link: Path, view: View) -> Image:
+    """Build an export's image; `link` becomes a link to its layout, which also keeps it from garbage collection.
+
+    Raises BuildError with the end of the failed step's log.
+    """
+    _nix_build(export, "model-image-dir", link, view)
+    return read_layout(link.resolve())
+
+
+def build_archive(export: Path, link: Path, view: View) -> None:
+    """The same image as one file for `podman load` and `docker load`."""
+    _nix_build(export, "model-image", link, view)
+
+
+def _nix_build(export: Path, attribute: str, link: Path, view: View) -> None:
+    command = [
+        *("nix", *store.options(), "build", f"path:{export.absolute()}#packages.{SYSTEM}.{attribute}"),
+        *("--out-link", str(link), "--log-format", "internal-json", "-v"),
+    ]
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    except FileNotFoundError:
+        raise BuildError(
+            "Nix is not installed: there is no `nix` on PATH",
+            hint="on Debian: apt-get install nix-bin; elsewhere see the Nix manual",
+        ) from None
+    log = _Log(view)
+    assert process.stderr is not None
+    with process:
+        for line in process.stderr:
+            log.read(line)
+    if process.returncode != 0:
+        raise log.error(process.returncode)
+
+
+def read_layout(layout: Path) -> Image:
+    """Describe an OCI image layout."""
+    index = json.loads((layout / "index.json").read_text(encoding="utf-8"))
+    (descriptor,) = index["manifests"]
+    manifest = json.loads(_blob(layout, descriptor["digest"]).read_text(encoding="utf-8"))
+    size = descriptor["size"] + manifest["config"]["size"] + sum(layer["size"] for layer in manifest["layers"])
+    return Image(layout=layout, digest=descriptor["digest"], image_id=manifest["config"]["digest"], size=size)
+
+
+def _blob(layout: Path, digest: str) -> Path:
+    algorithm, _, value = digest.partition(":")
+    return layout / "blobs" / algorithm / value
+
+
+class _Log:
+    """Reads Nix's internal log, line by line."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.steps: dict[int, str] = {}
+        self.tails: dict[str, deque[str]] = {}
+        self.errors: list[str] = []
+
+    def read(self, line: str) -> None:
+        if not line.startswith("@nix "):
+            self.errors.append(line.rstrip("\n"))
+            return
+        event: dict[str, Any] = json.loads(line.removeprefix("@nix "))
+        match event:
+            case {"action": "start", "type": kind, "id": number, "fields": [str(derivation), *_]} if (
+                kind == _ACTIVITY_BUILD
+            ):
+                step = re.sub(r"^.*/[a-z0-9]{32}-|\.drv$", "", derivation)
+                self.steps[number] = step
+                self.tails[step] = deque(maxlen=_LOG_TAIL)
+                self.view.begin(step)
+            case {"action": "stop", "id": number} if number in self.steps:
+                self.view.end(self.steps.pop(number))
+            case {"action": "result", "type": kind, "id": number, "fields": [str(text), *_]} if (
+                kind == _RESULT_LOG_LINE and number in self.steps
+            ):
+                self.tails[self.steps[number]].append(text)
+            case {"action": "msg", "level": level, "msg": str(text)} if level == _LEVEL_ERROR or "restricted" in text:
+                self.errors.append(_plain(text))
+
+    def error(self, status: int) -> BuildError:
+        text = "\n".join(self.errors).strip() or f"nix build ended with status {status}"
+        if "is a restricted setting" in text:
+            return BuildError(
+                "the Nix daemon does not let this user ask for the sandbox",
+                where=text,
+                hint="set `sandbox = true` and `sandbox-fallback = false` in /etc/nix/nix.conf, or make this user trusted",
+            )
+        if "run-tungsten-fetch" in text:
+            return BuildError("a file that the lock names is not in the Nix store", hint="run `tungsten fetch`")
+        failed = re.search(r"builder for '/nix/store/[a-z0-9]{32}-(.+?)\.drv' failed", text)
+        tail = "\n".join(self.tails.get(failed[1], ())) if failed else ""
+        if "No space left on device" in text + tail:
+            return BuildError(
+                "the disk is full", where=text, hint="make room (`nix-collect-garbage` frees what no root holds) and build again"
+            )
+        if failed:
+            return BuildError(tail or text, where=f"the build step {failed[1]}")
+        return BuildError(text, hint="the message is Nix's own")
+
+
+def _plain(text: str) -> str:
+    """Without the terminal's colours, and without Nix's own `error:`."""
+    return re.sub(r"^error:\s*", "", re.sub(r"\x1b\[[0-9;]*m", "", text))
+
+
+def find_engine() -> str | None:
+    """The container engine that images are loaded into: `podman`, `docker` with a daemon, or None."""
+    if shutil.which("podman"):
+        return "podman"
+    if shutil.which("docker"):
+        run = subprocess.run(["docker", "info"], capture_output=True, check=False)
+        if run.returncode == 0:
+            return "docker"
+    return None
+
+
+def load(image: Image, engine: str, name: str, tag: str) -> str:
+    """Load an image into an engine; its reference there. Raises BuildError."""
+    reference = f"localhost/{name}:{tag}" if engine == "podman" else f"{name}:{tag}"
+    if engine == "podman":
+        # A layout is read blob by blob: what podman has already is not copied again.
+        pulled = _engine([engine, "pull", "--quiet", f"oci:{image.layout}"]).split()[-1]
+        _engine([engine, "tag", pulled, reference])
+    else:
+        with subprocess.Popen(["tar", "-C", str(image.layout), "-chf", "-", "."], stdout=subprocess.PIPE) as tar:
+            loaded = subprocess.run([engine, "load", "--quiet"], stdin=tar.stdout, capture_output=True, text=True, check=False)
+        if loaded.returncode != 0:
+            raise BuildError(f"docker could not load the image: {loaded.stderr.strip()}")
+        _engine([engine, "tag", image.image_id, reference])
+    return reference
+
+
+def _engine(command: list[str]) -> str:
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        raise BuildError(
+            f"{command[0]} could not load the image: {run.stderr.strip()}",
+            where=" ".join(command),
+            hint="the image is built all the same; --no-load leaves it in the Nix store",
+        )
+    return run.stdout

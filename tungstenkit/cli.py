@@ -1,0 +1,339 @@
+"""`tungsten`, the command line: reads arguments, calls the pipeline's steps in order, and prints. Nothing else prints.
+
+What a command makes goes to standard output; notices, progress and errors go to standard error. Exit status: 0 done,
+1 an error, 2 wrong usage, 3 a file that the lock names is on no mirror any more, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from tungstenkit import build as builder
+from tungstenkit.errors import GoneError, TungstenError
+from tungstenkit.export import export, git_notice, public
+from tungstenkit.fetch import Input, absent, download, fetch, inputs, locate
+from tungstenkit.files import secrets_among, select_files
+from tungstenkit.lock import LOCK_NAME, Lock, check_lock, read_lock, write_lock
+from tungstenkit.mirrors import find_mirrors, get_bytes
+from tungstenkit.resolve.model import Solver, resolve
+from tungstenkit.seal import seal
+from tungstenkit.spec import ModelSpec, read_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tungstenkit.files import ModelFile
+
+STATE = ".tungsten"
+"""The folder beside the model where we keep what can be made again."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Ship an ML model: from a decorated Python class to a reproducible container image.",
+)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Directory = Annotated[
+    Path, typer.Argument(metavar="[DIR]", exists=True, file_okay=False, help="The model's folder.", show_default=".")
+]
+Module = Annotated[
+    str | None, typer.Option("-m", "--model-module", metavar="MODULE", help="The module with the model [tungsten_model].")
+]
+Class = Annotated[
+    str | None, typer.Option("-c", "--model-class", metavar="CLASS", help="The model's class, where there are several.")
+]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A model's folder and what it declares."""
+
+    directory: Path
+    spec: ModelSpec
+
+    @classmethod
+    def read(cls, directory: Path, module: str | None, class_name: str | None) -> Project:
+        """Read the declaration; the module is imported in a process of its own."""
+        directory = directory.resolve()
+        return cls(directory, read_spec(directory, module, class_name))
+
+    @property
+    def lock_path(self) -> Path:
+        """Where the lock lies."""
+        return self.directory / LOCK_NAME
+
+    @property
+    def state(self) -> Path:
+        """Where what can be made again lies."""
+        return self.directory / STATE
+
+    def lock(self) -> Lock:
+        """The lock, present, fresh and sealed."""
+        lock = read_lock(self.lock_path)
+        check_lock(lock, self.spec, self.lock_path)
+        return lock
+
+    def files(self, out: Path | None = None) -> list[ModelFile]:
+        """The files that ship; secrets among them are named on standard error."""
+        files = select_files(
+            self.directory,
+            self.spec.include_files,
+            self.spec.exclude_files,
+            self.spec.module,
+            ignore=() if out is None else (out,),
+        )
+        for warning in secrets_among(self.directory, files):
+            err.print(f"[yellow]warning:[/] {warning}")
+        return files
+
+
+@app.command("lock")
+def lock_command(
+    directory: Directory = Path(),
+    module: Module = None,
+    class_name: Class = None,
+    *,
+    upgrade: Annotated[bool, typer.Option("--upgrade", help="Take the newest of everything, whatever is locked.")] = False,
+    resolve_only: Annotated[
+        bool, typer.Option("--resolve-only", help="Read indexes only, run nothing; the lock can't be built yet.")
+    ] = False,
+    package_set: Annotated[str, typer.Option("--package-set", help="debian or nixpkgs.")] = "debian",
+) -> None:
+    """Choose exact versions of everything, and write tungsten.lock."""
+    project = Project.read(directory, module, class_name)
+    make_lock(project, upgrade=upgrade, resolve_only=resolve_only, package_set=package_set)
+    print(project.lock_path)
+
+
+@app.command("fetch")
+def fetch_command(directory: Directory = Path(), module: Module = None, class_name: Class = None) -> None:
+    """Download everything that the lock names into the Nix store; afterwards a build needs no network."""
+    project = Project.read(directory, module, class_name)
+    fetch_inputs(project, project.lock())
+
+
+@app.command("nix-export")
+def nix_export_command(
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="The folder to write.", show_default=False)],
+    directory: Directory = Path(),
+    module: Module = None,
+    class_name: Class = None,
+) -> None:
+    """Write a self-contained flake: `nix build .#model-image` there needs nothing of ours."""
+    project = Project.read(directory, module, class_name)
+    lock = project.lock()
+    files = project.files(out)
+    with working("finding the mirrors' URLs"):
+        sources = public(locate(inputs(lock), lock, find_mirrors(project.directory)))
+    export(project.spec, lock, project.directory, files, sources, out)
+    if unknown := len(inputs(lock)) - len(sources):
+        err.print(f"{unknown} files have no public URL: run `tungsten fetch` on the machine that builds")
+    if notice := git_notice(out):
+        err.print(notice)
+    print(out)
+
+
+@app.command("build")
+def build_command(
+    directory: Directory = Path(),
+    module: Module = None,
+    class_name: Class = None,
+    *,
+    name: Annotated[str | None, typer.Option("-n", "--name", help="The image's name in the engine.")] = None,
+    tag: Annotated[str, typer.Option("--tag", help="The image's tag in the engine.")] = "latest",
+    out_link: Annotated[
+        Path | None, typer.Option("--out-link", metavar="PATH", help="Also make one file for `podman load`, linked here.")
+    ] = None,
+    load: Annotated[bool, typer.Option(help="Load the image into podman or docker, where there is one.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object in place of the last line.")] = False,
+) -> None:
+    """Build the model's image: lock where there is no lock, fetch, export, nix build, load."""
+    project = Project.read(directory, module, class_name)
+    lock = project.lock() if project.lock_path.exists() else make_lock(project)
+    files = project.files()
+    fetch_inputs(project, lock)
+    flake = project.state / "export"
+    # Every input is in the store by now, so this export needs no URLs, and no network to find them.
+    export(project.spec, lock, project.directory, files, {}, flake)
+    with build_view() as view:
+        image = builder.build(flake, project.state / "image", view)
+        if out_link is not None:
+            builder.build_archive(flake, out_link, view)
+    engine = builder.find_engine() if load else None
+    name = name or project.spec.name
+    if engine is None:
+        reference = f"{name}:{tag}"
+    else:
+        with working(f"loading into {engine}"):
+            reference = builder.load(image, engine, name, tag)
+    if as_json:
+        answer = {
+            "reference": reference,
+            "digest": image.digest,
+            "image-id": image.image_id,
+            "size": image.size,
+            "layout": str(image.layout),
+            "engine": engine,
+        }
+        print(json.dumps(answer, indent=2, sort_keys=True))
+        return
+    if load and engine is None:
+        err.print("no podman or docker here: the image stays in the Nix store")
+    print(f"layout {image.layout}")
+    print(f"{reference} {image.digest}")
+
+
+def make_lock(
+    project: Project, *, upgrade: bool = False, resolve_only: bool = False, package_set: str = "debian"
+) -> Lock:
+    """Resolve and seal, and write the lock."""
+    previous = read_lock(project.lock_path) if project.lock_path.exists() and not upgrade else None
+    with working("looking for mirrors") as report:
+        mirrors = find_mirrors(project.directory)
+        for notice in mirrors.notices:
+            err.print(notice)
+        lock = resolve(project.spec, Solver(mirrors, get_bytes, report), previous, package_set)
+        if not resolve_only:
+            report("sealing")
+            with tempfile.TemporaryDirectory(prefix="tungsten-") as folder, FetchBar() as bar:
+
+                def get(entry: Input) -> Path:
+                    return download(entry, locate([entry], lock, mirrors)[entry.sha256], Path(folder), bar)
+
+                lock = seal(lock, project.spec, get)
+    write_lock(lock, project.lock_path)
+    for system, platform in lock.platforms.items():
+        err.print(
+            f"locked {system}: Python {platform.python} on Debian {platform.release}, "
+            f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels"
+        )
+    return lock
+
+
+def fetch_inputs(project: Project, lock: Lock) -> None:
+    """Bring what is absent into the store."""
+    wanted = absent(lock)
+    urls = {}
+    if wanted:
+        with working("finding the mirrors' URLs"):
+            urls = locate(wanted, lock, find_mirrors(project.directory))
+    with FetchBar() as bar:
+        fetch(lock, urls, project.state, bar)
+
+
+@contextmanager
+def working(what: str) -> Iterator[Callable[[str], None]]:
+    """Show what is being done: a moving line on a terminal, a plain line each elsewhere."""
+    if not err.is_terminal:
+        err.print(what)
+        yield err.print
+        return
+    with err.status(what) as status:
+        yield status.update
+
+
+class FetchBar:
+    """The bar of a fetch: bytes, speed and time; plain lines where there is no terminal."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("fetching"),
+            BarColumn(),
+            DownloadColumn(),
+            TextColumn("{task.fields[files]}"),
+            TimeElapsedColumn(),
+            console=err,
+            disable=not err.is_terminal,
+        )
+        self._task = self._bar.add_task("fetch", total=None, files="")
+        self._files = 0
+        self._done = 0
+
+    def __enter__(self) -> FetchBar:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def start(self, files: int, size: int) -> None:
+        """As `fetch.Progress`."""
+        self._files = files
+        self._bar.update(self._task, total=size, files=f"0/{files} files")
+        if files and not err.is_terminal:
+            err.print(f"fetching {files} files, {size / 1e6:.1f} MB")
+
+    def advance(self, size: int) -> None:
+        """As `fetch.Progress`."""
+        self._bar.advance(self._task, size)
+
+    def done(self, name: str) -> None:
+        """As `fetch.Progress`."""
+        self._done += 1
+        self._bar.update(self._task, files=f"{self._done}/{self._files} files  {name[:40]}")
+
+
+class BuildBar:
+    """The steps of a build that run now, and how many are done."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._running: list[str] = []
+        self._done = 0
+        self._task = bar.add_task("building", total=None)
+
+    def begin(self, step: str) -> None:
+        """As `build.View`."""
+        self._running.append(step)
+        self._show()
+        if not err.is_terminal:
+            err.print(f"building {step}")
+
+    def end(self, step: str) -> None:
+        """As `build.View`."""
+        self._running.remove(step)
+        self._done += 1
+        self._show()
+
+    def _show(self) -> None:
+        self._bar.update(self._task, description=f"building ({self._done} done): {', '.join(self._running)}")
+
+
+@contextmanager
+def build_view() -> Iterator[BuildBar]:
+    """Show a build."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as bar:
+        yield BuildBar(bar)
+
+
+def main() -> None:
+    """Run a command; every error that the user can mend has the one shape."""
+    try:
+        app()
+    except GoneError as problem:
+        print(problem, file=sys.stderr)
+        sys.exit(3)
+    except TungstenError as problem:
+        print(problem, file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted; nothing is half-written", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

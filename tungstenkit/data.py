@@ -1,0 +1,22 @@
+"""The files of ours that an export is made of: `nix/` and the server's package.
+
+They stand beside `tungstenkit/` in a checkout and below `tungstenkit/_data/` in an installed tungsten.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+_PACKAGE = Path(__file__).resolve().parent
+_INSTALLED = _PACKAGE / "_data"
+_ROOT = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent
+
+SDK = _PACKAGE
+"""The folder of the SDK's modules; `OWN_WHEELS["sdk"]["modules"]` names those that are in an image."""
+NIX = _ROOT / "nix"
+SERVER = _ROOT / "server" / "tungsten_server"
+
+OWN_WHEELS: dict[str, dict[str, Any]] = json.loads((NIX / "wheels.json").read_text(encoding="utf-8"))
+"""Name, version and requirements of the two wheels that images get from us: `sdk` and `server`."""

@@ -1,0 +1,389 @@
+"""`define_model`: what a model is, what it needs, and every check that its class alone allows.
+
+The decorator leaves one `ModelDefinition` on the class, and nothing anywhere else. Checks that need a
+parser of Python requirements are `spec`'s, because an image has none.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable, TypeVar, overload
+
+from tungstenkit.errors import DefinitionError
+from tungstenkit.io import BaseIO, json_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from typing_extensions import Required, TypedDict, Unpack
+
+    class Arguments(TypedDict, total=False):
+        """The keyword arguments of `define_model`."""
+
+        input: Required[type[BaseIO]]
+        output: Required[type[BaseIO]]
+        demo_output: type[BaseIO] | None
+        batch_size: int
+        gpu: bool
+        cuda_version: str | None
+        gpu_mem_gb: float
+        python_packages: Sequence[str] | None
+        python_version: str | None
+        system_packages: Sequence[str] | None
+        mem_gb: float
+        include_files: Sequence[str] | None
+        exclude_files: Sequence[str] | None
+        dockerfile_commands: Sequence[str] | None
+        base_image: str | None
+
+
+__all__ = [
+    "DEFAULT_EXCLUDE_FILES",
+    "DEFAULT_INCLUDE_FILES",
+    "ModelDefinition",
+    "define_model",
+    "definition_of",
+]
+
+DEFAULT_INCLUDE_FILES = ("*",)
+DEFAULT_EXCLUDE_FILES = (".*/", "__pycache__/", "*.pyc", "*.pyo", "*.pyd", ".*")
+
+ModelClass = TypeVar("ModelClass", bound=type)
+
+
+@dataclass(frozen=True)
+class ModelDefinition:
+    """A model as its class declares it: the checked arguments of `define_model`, and which methods there
+    are."""
+
+    input: type[BaseIO]
+    output: type[BaseIO]
+    demo_output: type[BaseIO] | None
+    batch_size: int
+    gpu: bool
+    cuda_version: str | None
+    gpu_mem_gb: float
+    python_packages: tuple[str, ...]
+    python_version: str | None
+    system_packages: tuple[str, ...]
+    mem_gb: float
+    include_files: tuple[str, ...]
+    exclude_files: tuple[str, ...]
+    dockerfile_commands: tuple[str, ...]
+    base_image: str | None
+    has_setup: bool
+    has_post_build: bool
+    has_predict_demo: bool
+
+
+@overload
+def define_model(cls: ModelClass, /, **arguments: Unpack[Arguments]) -> ModelClass: ...
+@overload
+def define_model(**arguments: Unpack[Arguments]) -> Callable[[ModelClass], ModelClass]: ...
+def define_model(
+    cls: type | None = None,
+    /,
+    *,
+    input: type[BaseIO],  # noqa: A002 (the contract's name)
+    output: type[BaseIO],
+    demo_output: type[BaseIO] | None = None,
+    batch_size: int = 1,
+    gpu: bool = False,
+    cuda_version: str | None = None,
+    gpu_mem_gb: float = 16,
+    python_packages: Sequence[str] | None = None,
+    python_version: str | None = None,
+    system_packages: Sequence[str] | None = None,
+    mem_gb: float = 8,
+    include_files: Sequence[str] | None = None,
+    exclude_files: Sequence[str] | None = None,
+    dockerfile_commands: Sequence[str] | None = None,
+    base_image: str | None = None,
+) -> Any:
+    """Declare that a class is a model. A class decorator; `define_model(cls, …)` does the same.
+
+    input: the input class.
+    output: the output class.
+    demo_output: the demo output class; there must be one exactly where there is a method `predict_demo`.
+    batch_size: the most inputs that one call of `predict` gets.
+    gpu: whether the model needs a GPU.
+    cuda_version: `<major>[.<minor>[.<patch>]]`; by default the newest that `python_packages` can work with.
+    gpu_mem_gb: the least GPU memory that the model needs, in GB; of no effect without `gpu`.
+    python_packages: requirements (PEP 508), such as `torch`, `numpy==2.1.0` or `uvicorn[standard]>=0.30`.
+    python_version: `<major>[.<minor>]`; a third number is dropped, because a system has one of each minor
+    version.
+        By default one that `python_packages` can work with.
+    system_packages: Debian packages, as apt names them; of no effect with `base_image`.
+    mem_gb: the least memory that the model needs, in GB.
+    include_files: patterns, as in `.gitignore`, of the files that belong to the model; by default all.
+    exclude_files: patterns of those that do not, whatever `include_files` says. By default all hidden files
+    and
+        byte-code; a list of one's own replaces the default.
+    dockerfile_commands: commands to run before the Python packages are set up.
+    base_image: the image to build on, `<repository>[:<tag>]`.
+
+    The class has a method `predict(self, inputs)` that takes a list of inputs and returns a list of as many
+    outputs. It may have `setup(self)`; `predict_demo(self, inputs)`, which returns outputs and demo
+    outputs; and a static method `post_build()`, which runs while the image is built. It is made without
+    arguments.
+
+    Returns the class itself. Raises DefinitionError with everything that is wrong.
+    """
+    if cls is None:
+        return functools.partial(
+            define_model,
+            input=input,
+            output=output,
+            demo_output=demo_output,
+            batch_size=batch_size,
+            gpu=gpu,
+            cuda_version=cuda_version,
+            gpu_mem_gb=gpu_mem_gb,
+            python_packages=python_packages,
+            python_version=python_version,
+            system_packages=system_packages,
+            mem_gb=mem_gb,
+            include_files=include_files,
+            exclude_files=exclude_files,
+            dockerfile_commands=dockerfile_commands,
+            base_image=base_image,
+        )
+    if not isinstance(cls, type):
+        raise TypeError(f"define_model decorates a class, not {type(cls).__name__}")
+    checked = _Checks()
+    definition = ModelDefinition(
+        input=checked.io_class("input", input, describe=True),
+        output=checked.io_class("output", output),
+        demo_output=None if demo_output is None else checked.io_class("demo_output", demo_output),
+        batch_size=checked.batch_size(batch_size),
+        gpu=checked.boolean("gpu", gpu),
+        cuda_version=checked.cuda_version(cuda_version, gpu=gpu),
+        gpu_mem_gb=checked.gigabytes("gpu_mem_gb", gpu_mem_gb),
+        python_packages=checked.strings("python_packages", python_packages, _requirement_problem),
+        python_version=checked.python_version(python_version),
+        system_packages=checked.strings("system_packages", system_packages, _system_package_problem),
+        mem_gb=checked.gigabytes("mem_gb", mem_gb),
+        include_files=checked.strings("include_files", include_files, default=DEFAULT_INCLUDE_FILES),
+        exclude_files=checked.strings("exclude_files", exclude_files, default=DEFAULT_EXCLUDE_FILES),
+        dockerfile_commands=checked.strings("dockerfile_commands", dockerfile_commands),
+        base_image=checked.base_image(base_image),
+        has_setup=_has(cls, "setup"),
+        has_post_build=_has(cls, "post_build"),
+        has_predict_demo=_has(cls, "predict_demo"),
+    )
+    checked.problems.extend(_method_problems(cls, definition))
+    if checked.problems:
+        raise DefinitionError(dict.fromkeys(checked.problems), where=f"{cls.__module__}.{cls.__qualname__}")
+    cls.__tungsten_model__ = definition  # type: ignore[attr-defined]
+    return cls
+
+
+def definition_of(cls: type) -> ModelDefinition | None:
+    """What `define_model` left on this very class: a subclass is a model only when it is decorated itself."""
+    definition = vars(cls).get("__tungsten_model__")
+    return definition if isinstance(definition, ModelDefinition) else None
+
+
+class _Checks:
+    """Checks arguments: each method returns the value to keep, and notes what is wrong with the one given."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def io_class(self, name: str, value: object, *, describe: bool = False) -> type[BaseIO]:
+        if not isinstance(value, type) or not issubclass(value, BaseIO):
+            self.problems.append(f"{name}: {_shown(value)} is not a subclass of BaseIO")
+            return BaseIO
+        try:
+            json_schema(value, describe=describe)
+        except DefinitionError as error:
+            self.problems.extend(error.problems)
+        return value
+
+    def batch_size(self, value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            self.problems.append(f"batch_size: {_shown(value)} is not a whole number of at least 1")
+            return 1
+        return value
+
+    def boolean(self, name: str, value: object) -> bool:
+        if not isinstance(value, bool):
+            self.problems.append(f"{name}: {_shown(value)} is neither True nor False")
+        return value is True
+
+    def gigabytes(self, name: str, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+            self.problems.append(f"{name}: {_shown(value)} is not a number of gigabytes above 0")
+            return 1
+        return value
+
+    def strings(
+        self,
+        name: str,
+        value: object,
+        problem: Callable[[str], str | None] = lambda _: None,
+        *,
+        default: tuple[str, ...] = (),
+    ) -> tuple[str, ...]:
+        if value is None:
+            return default
+        if not isinstance(value, (list, tuple)):
+            hint = f"; write [{value!r}]" if isinstance(value, str) else ""
+            self.problems.append(f"{name}: {_shown(value)} is not a list of strings{hint}")
+            return default
+        for index, entry in enumerate(value):
+            if not isinstance(entry, str):
+                self.problems.append(f"{name}[{index}]: {_shown(entry)} is not a string")
+            elif not entry.strip():
+                self.problems.append(f"{name}[{index}]: is empty")
+            elif what := problem(entry.strip()):
+                self.problems.append(f"{name}[{index}]: {entry!r} {what}")
+        return tuple(entry for entry in value if isinstance(entry, str))
+
+    def version(self, name: str, value: object) -> tuple[int, ...] | None:
+        """One to three numbers with dots between them."""
+        if value is None:
+            return None
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4}){0,2}", value):
+            return tuple(int(part) for part in value.split("."))
+        hint = f"; write it in quotes: '{value}'" if isinstance(value, (int, float)) else ""
+        self.problems.append(f"{name}: {_shown(value)} is not a version such as '12.4'{hint}")
+        return None
+
+    def cuda_version(self, value: object, *, gpu: object) -> str | None:
+        if value is not None and gpu is False:
+            self.problems.append(f"cuda_version: {_shown(value)} has no effect without gpu=True")
+        version = self.version("cuda_version", value)
+        return None if version is None else ".".join(map(str, version))
+
+    def python_version(self, value: object) -> str | None:
+        version = self.version("python_version", value)
+        if version is None:
+            return None
+        if version[0] != 3 or (len(version) > 1 and version[1] < 9):
+            self.problems.append(f"python_version: {value!r} is not possible; the oldest is 3.9")
+        return ".".join(map(str, version[:2]))
+
+    def base_image(self, value: object) -> str | None:
+        if value is None or (isinstance(value, str) and _IMAGE_NAME.fullmatch(value)):
+            return value
+        self.problems.append(f"base_image: {_shown(value)} is not an image name, <repository>[:<tag>]")
+        return None
+
+
+# The grammar of the OCI distribution specification, with the host and the tag or digest around the name.
+_IMAGE_NAME = re.compile(
+    r"([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?",
+    re.ASCII,
+)
+
+# PEP 508 in outline: a name, extras, then version clauses or an address, then a marker.
+_CLAUSE = r"(===|~=|==|!=|<=|>=|<|>)\s*[^\s,;()]+"
+_REQUIREMENT = re.compile(
+    rf"""(?P<name>[A-Z0-9]([A-Z0-9._-]*[A-Z0-9])?) \s*
+         (\[[A-Z0-9._,\s-]*\])? \s*
+         (@\s*\S+(\s|$) | \(?\s*{_CLAUSE}(\s*,\s*{_CLAUSE})*\s*,?\s*\)?)? \s*
+         (;.*)?""",
+    re.VERBOSE | re.IGNORECASE | re.ASCII,
+)
+
+# What the SDK and the server are called; an index's package of the first name is another product.
+_OWN_NAMES = ("tungstenkit", "tungstenkit-nix", "tungsten-server")
+
+
+def _requirement_problem(entry: str) -> str | None:
+    """What is wrong with a Python requirement, as far as can be told without a parser."""
+    match = _REQUIREMENT.fullmatch(entry)
+    if match:
+        # PEP 503: runs of these are one hyphen, and case does not count.
+        if re.sub(r"[-_.]+", "-", match["name"]).lower() in _OWN_NAMES:
+            return (
+                "must not be asked for: every image has the SDK, and the index's package is another product"
+            )
+        return None
+    if entry.startswith("-"):
+        return "is an option of pip, not a requirement"
+    if re.match(r"[A-Za-z+]+://", entry):
+        return f"has no name; write '<name> @ {entry}'"
+    single = re.fullmatch(r"([\w.-]+(?:\[[^]]*\])?)\s*=\s*([^=].*)", entry)
+    if single:
+        return f"is not a requirement; did you mean '{single[1]}=={single[2]}'?"
+    bare = re.fullmatch(r"([\w.-]+?)[\s-]+v?([0-9][\w.]*)", entry)
+    if bare:
+        return f"is not a requirement; did you mean '{bare[1]}=={bare[2]}'?"
+    return "is not a requirement (PEP 508)"
+
+
+def _system_package_problem(entry: str) -> str | None:
+    """What is wrong with the name of a Debian package (Debian policy 5.6.1 and 5.6.12), as apt takes it."""
+    name = r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?"
+    if re.fullmatch(rf"{name}(=[A-Za-z0-9.+:~-]+)?", entry):
+        return None
+    if re.search(r"\s", entry):
+        return "is more than one word; each package is an entry of its own"
+    if re.fullmatch(rf"{name}[=<>~!]=.*", entry):
+        return "is not a Debian package; a version follows one '='"
+    if re.fullmatch(name, entry.lower()):
+        return f"is not a Debian package; did you mean '{entry.lower()}'?"
+    return "is not the name of a Debian package"
+
+
+def _has(cls: type, name: str) -> bool:
+    return inspect.getattr_static(cls, name, None) is not None
+
+
+def _method_problems(cls: type, definition: ModelDefinition) -> Iterator[str]:
+    yield from _signature_problems(cls, "__init__", "self")
+    if not _has(cls, "predict"):
+        yield "the method predict(self, inputs) is missing"
+    for name, parameters in (
+        ("predict", "self, inputs"),
+        ("predict_demo", "self, inputs"),
+        ("setup", "self"),
+        ("post_build", ""),
+    ):
+        if _has(cls, name):
+            yield from _signature_problems(cls, name, parameters)
+    if definition.has_predict_demo and definition.demo_output is None:
+        yield "there is a method predict_demo, but no demo_output"
+    if definition.demo_output is not None and not definition.has_predict_demo:
+        yield "there is a demo_output, but no method predict_demo(self, inputs)"
+
+
+def _signature_problems(cls: type, name: str, parameters: str) -> Iterator[str]:
+    """Whether a method can be called with `parameters`, which are written as a declaration writes them."""
+    method = inspect.getattr_static(cls, name)
+    given = [part for part in parameters.split(", ") if part]
+    if isinstance(method, classmethod):
+        # It gets the class whether or not it is called on an instance.
+        given = ["cls", *(part for part in given if part != "self")]
+    elif isinstance(method, staticmethod):
+        given = [part for part in given if part != "self"]
+    function: Any = method.__func__ if isinstance(method, (classmethod, staticmethod)) else method
+    if not callable(function):
+        yield f"{name} is not a method"
+        return
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        yield f"{name} is a coroutine; write a plain method"
+    elif inspect.isgeneratorfunction(function):
+        yield f"{name} is a generator; return a list instead"
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # Written in C: there is nothing to look at.
+    try:
+        signature.bind(*given)
+    except TypeError:
+        hint = ""
+        if name == "post_build":
+            hint = "; it is called without an instance, so make it a @staticmethod without parameters"
+        yield f"{name}{signature} must be {name}({parameters}){hint}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

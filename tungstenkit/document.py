@@ -1,0 +1,73 @@
+"""How our JSON documents are written and read: one shape for `spec.json` and `tungsten.lock`.
+
+A document is a frozen pydantic model with kebab-case keys. Writing is deterministic (sorted keys, two spaces, a final
+newline), so that a document reads well in a diff and its digest means something. Reading names the spot of each problem.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+if TYPE_CHECKING:
+    from tungstenkit.errors import TungstenError
+
+
+class Document(BaseModel):
+    """A JSON document, or a part of one."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=lambda name: name.replace("_", "-"),
+        populate_by_name=True,
+        protected_namespaces=(),
+    )
+
+    def to_json(self) -> str:
+        """The document's one spelling."""
+        return to_json(self.model_dump(mode="json", by_alias=True))
+
+    @classmethod
+    def parse(cls, text: str, *, where: str, error: type[TungstenError], hint: str) -> Self:
+        """Read a document.
+
+        where: the file's name, for messages. error: what to raise. hint: what the user can do about a bad document.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as problem:
+            lines = [
+                f"{'.'.join(str(part) for part in one['loc']) or 'the document'}: {one['msg']}"
+                for one in problem.errors(include_url=False)
+            ]
+            raise error("\n".join(lines), where=where, hint=hint) from None
+
+
+def to_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """JSON with sorted keys, two spaces and a final newline."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old text or the new one, never a part.
+
+    Raises OSError, as `open` does; then the old file is untouched.
+    """
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

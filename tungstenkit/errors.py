@@ -1,0 +1,80 @@
+"""The errors that users see, all in one shape: what is wrong, where, and what to do about it.
+
+Every part of the product raises these for problems that the user can mend; anything else that escapes is a
+defect of ours. A subclass exists only where a caller must tell one kind from another.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class TungstenError(Exception):
+    """A problem that the user can mend."""
+
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        """State a problem.
+
+        what: the problem, a short sentence without a final full stop.
+        where: the file, line, argument or URL that it is about.
+        hint: what to do about it.
+        """
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """Three lines: the problem, its place and the hint; a missing part leaves its line out."""
+        parts = {"error: ": self.what, "  in:   ": self.where, "  hint: ": self.hint}
+        return "\n".join(
+            label + text.replace("\n", "\n" + " " * len(label)) for label, text in parts.items() if text
+        )
+
+
+class DefinitionError(TungstenError):
+    """A model class, or its input or output class, that breaks the contract."""
+
+    def __init__(self, problems: Iterable[str], *, where: str | None = None, hint: str | None = None) -> None:
+        """State every problem of one declaration.
+
+        problems: at least one; each a line that names the argument or field.
+        where, hint: as in `TungstenError`.
+        """
+        self.problems = tuple(problems)
+        if len(self.problems) == 1:
+            what = self.problems[0]
+        else:
+            what = "\n".join([f"{len(self.problems)} problems:", *(f"- {p}" for p in self.problems)])
+        super().__init__(what, where=where, hint=hint)
+
+
+class SpecError(TungstenError):
+    """The model's folder, module or `spec.json` can't be read."""
+
+
+class LockError(TungstenError):
+    """`tungsten.lock` is missing, stale, damaged or of an unknown version."""
+
+
+class ResolveError(TungstenError):
+    """No set of packages satisfies what the model asks for, or an index can't be trusted."""
+
+
+class FetchError(TungstenError):
+    """Bytes that a lock names could not be had, or were not the right ones."""
+
+
+class GoneError(FetchError):
+    """No mirror has a file any more, so that locking again is the way on."""
+
+
+class ExportError(TungstenError):
+    """The export could not be written."""
+
+
+class BuildError(TungstenError):
+    """Nix could not build the image, or the image could not be loaded or pushed."""

@@ -1,0 +1,125 @@
+"""An export: a folder that is a complete flake, from which Nix alone builds the image.
+
+It holds a constant `flake.nix`, our `nix/`, the SDK and the server, the spec, the lock, the model's files, and
+`sources.json`, which says where bytes come from on this machine. All but the last are the same bytes wherever and whenever
+the export is made. An export appears whole or not at all, and replaces only an older export.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from tungstenkit.data import NIX, OWN_WHEELS, SDK, SERVER
+from tungstenkit.document import to_json
+from tungstenkit.errors import ExportError
+from tungstenkit.files import is_export
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tungstenkit.files import ModelFile
+    from tungstenkit.lock import Lock
+    from tungstenkit.spec import ModelSpec
+
+
+def export(
+    spec: ModelSpec,
+    lock: Lock,
+    directory: Path,
+    files: Sequence[ModelFile],
+    sources: Mapping[str, Sequence[str]],
+    out: Path,
+) -> None:
+    """Write an export.
+
+    directory: the model's folder. files: what of it ships. sources: URLs by sha256, without credentials.
+
+    Raises ExportError where `out` is something else than an export, or can't be written.
+    """
+    out = out.absolute()
+    if out.exists() and not is_export(out) and any(out.iterdir() if out.is_dir() else [out]):
+        raise ExportError(
+            "there is something here that is not an export, and it is not overwritten",
+            where=str(out),
+            hint="name another folder with -o, or remove this one",
+        )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+            fresh = Path(folder) / "export"
+            _write(spec, lock, directory, files, sources, fresh)
+            if out.exists():
+                out.rename(Path(folder) / "old")
+            fresh.rename(out)
+    except OSError as problem:
+        raise ExportError(
+            f"the export can't be written: {problem.strerror}",
+            where=str(problem.filename or out),
+            hint="make room or name another folder with -o; nothing was left behind",
+        ) from None
+
+
+def _write(
+    spec: ModelSpec,
+    lock: Lock,
+    directory: Path,
+    files: Sequence[ModelFile],
+    sources: Mapping[str, Sequence[str]],
+    out: Path,
+) -> None:
+    model = out / "model"
+    model.mkdir(parents=True)
+    for file in files:
+        _copy(directory / file.path, model / file.path)
+    for source in sorted(NIX.rglob("*")):
+        if source.suffix in {".nix", ".py", ".sh", ".json"}:
+            _copy(source, out / "nix" / source.relative_to(NIX))
+    for name in OWN_WHEELS["sdk"]["modules"]:
+        _copy(SDK / name, out / "tungstenkit" / name)
+    for source in sorted(SERVER.rglob("*.py")):
+        _copy(source, out / "server" / "tungsten_server" / source.relative_to(SERVER))
+    _copy(NIX / "exported-flake.nix", out / "flake.nix")
+    _text(out / "spec.json", spec.to_json())
+    _text(out / "tungsten.lock", lock.to_json())
+    _text(out / "sources.json", to_json(sources))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file or a link; of its mode only the executable bit is kept, as in the Nix store."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_symlink():
+        target.symlink_to(source.readlink())
+        return
+    shutil.copyfile(source, target)
+    target.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)
+
+
+def _text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o644)
+
+
+def public(urls: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The URLs that may be written down: those without a user's name or password. A file left without any is left out."""
+    open_urls = {sha256: [url for url in found if "@" not in urlsplit(url).netloc] for sha256, found in urls.items()}
+    return {sha256: found for sha256, found in open_urls.items() if found}
+
+
+def git_notice(out: Path) -> str | None:
+    """What a user must know where an export lies in a git work tree: Nix sees only what git knows there."""
+    command = ["git", "-C", str(out), "rev-parse", "--show-toplevel"]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    if run.returncode != 0:
+        return None
+    return (
+        f"{out} is inside the git work tree {run.stdout.strip()}: Nix shows a flake there only the files that git knows. "
+        f"Use `nix build path:{out}#model-image`, or `git add -N {out}` first."
+    )

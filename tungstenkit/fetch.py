@@ -1,0 +1,287 @@
+"""Everything that a lock names, brought into the Nix store as the paths that the build asks for.
+
+Downloads run in parallel, resume where they were cut, and count only when size and sha256 are right. A file lands in the
+store whole or not at all; after a fetch, a build needs no network. `Progress` is told of every byte, and prints nothing here.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import lzma
+import shutil
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+import requests
+
+from tungstenkit import store
+from tungstenkit.errors import FetchError, GoneError
+from tungstenkit.mirrors import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from tungstenkit.lock import Busybox, Deb, Lock, Wheel
+    from tungstenkit.mirrors import Mirrors
+
+PARALLEL = 8
+"""Downloads at a time: enough to hide latency, few enough to be a polite guest of a mirror."""
+_TIMEOUT = (10, 60)
+"""Seconds to connect, and between two pieces of an answer."""
+_PIECE = 1 << 18
+
+
+@dataclass(frozen=True)
+class Input:
+    """One file that a lock names."""
+
+    file: str
+    """A `mirror://` name, or a wheel's file name."""
+    size: int
+    """In bytes."""
+    sha256: str
+    project: str | None = None
+    """The wheel's project; None for anything else."""
+    release: str | None = None
+    """The Debian release that a package is from; None for anything else."""
+
+    @property
+    def name(self) -> str:
+        """Its store name."""
+        return store.store_name(self.file.rpartition("/")[2])
+
+    @property
+    def path(self) -> str:
+        """Its store path."""
+        return store.file_path(self.sha256, self.name)
+
+
+class Progress(Protocol):
+    """Who wants to know how far a fetch is."""
+
+    def start(self, files: int, size: int) -> None:
+        """So many files and bytes are to be had."""
+
+    def advance(self, size: int) -> None:
+        """So many bytes more have come."""
+
+    def done(self, name: str) -> None:
+        """A file is complete and verified."""
+
+
+def inputs(lock: Lock) -> tuple[Input, ...]:
+    """Every file that a build of the lock needs, each once, sorted by store name."""
+    debs: list[tuple[str, Deb | Busybox]] = []
+    wheels: list[Wheel] = []
+    for platform in lock.platforms.values():
+        debs += [(platform.release, deb) for deb in platform.debs]
+        wheels += platform.wheels
+    for environment in lock.server.values():
+        wheels += environment.wheels
+    for tools in lock.tools.values():
+        for root in (tools.layers, tools.byte_code):
+            debs += [(root.release, deb) for deb in root.debs]
+        debs += [(tools.busybox.release, tools.busybox), (tools.busybox.release, tools.bash)]
+    files = [Input(deb.file, deb.size, deb.sha256, release=release) for release, deb in debs]
+    files += [Input(wheel.file, wheel.size, wheel.sha256, project=wheel.project) for wheel in wheels]
+    return tuple({(file.name, file.sha256): file for file in sorted(files, key=lambda file: file.name)}.values())
+
+
+def locate(wanted: Iterable[Input], lock: Lock, mirrors: Mirrors) -> dict[str, list[str]]:
+    """For each file's sha256 the URLs to try, in order; empty where no mirror has it.
+
+    Debian's files stand where the lock says, below a mirror; a wheel's place is asked of the index, project by project.
+    """
+    urls: dict[str, list[str]] = {}
+    projects: dict[str, list[Input]] = {}
+    for entry in wanted:
+        if entry.project is None:
+            timestamps = lock.releases[entry.release].timestamps if entry.release else {}
+            urls[entry.sha256] = mirrors.urls(entry.file, timestamps)
+        else:
+            projects.setdefault(entry.project, []).append(entry)
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        listings = pool.map(lambda project: mirrors.wheel_urls(project, [e.file for e in projects[project]]), projects)
+    for entries, listing in zip(projects.values(), listings, strict=True):
+        for entry in entries:
+            urls[entry.sha256] = [listing[entry.file]] if entry.file in listing else []
+    return urls
+
+
+def absent(lock: Lock) -> tuple[Input, ...]:
+    """Those of the lock's files that are not in the store yet."""
+    wanted = inputs(lock)
+    gone = store.missing([entry.path for entry in wanted])
+    return tuple(entry for entry in wanted if entry.path in gone)
+
+
+def fetch(lock: Lock, urls: Mapping[str, Sequence[str]], state: Path, progress: Progress) -> None:
+    """Bring what is absent into the store and hold all of the lock's files there.
+
+    urls: for each sha256 the places to try, in order. state: the model's `.tungsten` folder; parts of downloads wait there.
+
+    Raises FetchError for the first file that can't be had; those that arrived before it stay, and a part of a file
+    waits to be resumed.
+    """
+    wanted = absent(lock)
+    progress.start(len(wanted), sum(entry.size for entry in wanted))
+    downloads = state / "downloads"
+    try:
+        downloads.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            jobs = [pool.submit(download, entry, urls[entry.sha256], downloads, progress) for entry in wanted]
+            try:
+                arrived = [job.result() for job in jobs]
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        # One process adds them all; a name is a store name only in a folder of its own.
+        store.add_files(arrived)
+        for file in arrived:
+            shutil.rmtree(file.parent)
+        trees = [_add_busybox(tools.busybox, state) for tools in lock.tools.values()]
+        store.keep([*(entry.path for entry in inputs(lock)), *trees], state / "roots")
+    except OSError as problem:
+        raise _disk_error(problem, state) from None
+
+
+def download(entry: Input, urls: Sequence[str], folder: Path, progress: Progress) -> Path:
+    """Download one file and verify it; its path, named by its store name.
+
+    Raises GoneError where no mirror has it any more, FetchError where it can't be had or is not what the lock says.
+    """
+    place = folder / entry.sha256
+    complete = place / entry.name
+    if complete.exists() and _sha256(complete) == entry.sha256:
+        progress.advance(entry.size)
+        progress.done(entry.name)
+        return complete
+    if not urls:
+        raise GoneError("the index no longer has this file", where=entry.file, hint="run `tungsten lock`")
+    place.mkdir(exist_ok=True)
+    part = place / "part"
+    problems = []
+    answers = []
+    for url in urls:
+        try:
+            _get(url, part, entry, progress)
+        except requests.RequestException as problem:
+            problems.append(f"{redact(url)}: {_reason(problem)}")
+            answers.append(None if problem.response is None else problem.response.status_code)
+            continue
+        answers.append(requests.codes.ok)
+        found = _sha256(part)
+        if found == entry.sha256:
+            part.rename(complete)
+            progress.done(entry.name)
+            return complete
+        progress.advance(-part.stat().st_size)
+        part.unlink()
+        problems.append(f"{redact(url)}: the lock says sha256 {entry.sha256}, the bytes have {found}")
+    where = "\n".join(problems)
+    if requests.codes.ok in answers:
+        hint = "a mirror serves other bytes than the lock names: try another mirror, or again later"
+        raise FetchError(f"{entry.name} does not have the locked hash", where=where, hint=hint)
+    # The snapshot service is the last resort: where it can't be reached, the ordinary mirrors' answer counts.
+    if requests.codes.not_found in answers:
+        raise GoneError(f"{entry.name} has left every mirror that answers", where=where, hint="run `tungsten lock`")
+    hint = "check the network, then run `tungsten fetch` again: it goes on where it stopped"
+    raise FetchError(f"{entry.name} could not be fetched", where=where, hint=hint)
+
+
+def _get(url: str, part: Path, entry: Input, progress: Progress) -> None:
+    begun = part.stat().st_size if part.exists() else 0
+    if begun > entry.size:
+        part.unlink()
+        begun = 0
+    headers = {"Accept-Encoding": "identity"}
+    if begun:
+        headers["Range"] = f"bytes={begun}-"
+    if begun == entry.size:
+        progress.advance(begun)
+        return
+    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
+        answer.raise_for_status()
+        if begun and answer.status_code != requests.codes.partial_content:
+            begun = 0
+        progress.advance(begun)
+        with part.open("ab" if begun else "wb") as file:
+            for piece in answer.iter_content(_PIECE):
+                begun += len(piece)
+                # A server that never ends must not fill the disk.
+                if begun > entry.size:
+                    break
+                file.write(piece)
+                progress.advance(len(piece))
+
+
+def _reason(problem: requests.RequestException) -> str:
+    if problem.response is not None:
+        return f"HTTP {problem.response.status_code} {problem.response.reason}"
+    return type(problem).__name__
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _add_busybox(busybox: Busybox, state: Path) -> str:
+    """Put `bin/busybox` where the bootstrap would have put it, so that its 7-Zip and npm are not needed."""
+    path = store.tree_path(busybox.tree_sha256, "busybox")
+    if store.missing([path]):
+        deb = store.file_path(busybox.sha256, store.store_name(busybox.file.rpartition("/")[2]))
+        folder = state / "downloads" / "busybox"
+        unpack_busybox(deb, folder)
+        added = store.add_tree(folder)
+        shutil.rmtree(folder)
+        if added != path:
+            raise FetchError(
+                "busybox does not unpack to what the lock says",
+                where=busybox.file,
+                hint="the lock is damaged: restore it, or run `tungsten lock`",
+            )
+    return path
+
+
+def unpack_busybox(deb: str, folder: Path) -> None:
+    """Unpack a busybox-static .deb's `bin/busybox`, and nothing else, into `folder`."""
+    with open(deb, "rb") as file:
+        data = _ar_member(file, "data.tar.xz")
+    with tarfile.open(fileobj=io.BytesIO(lzma.decompress(data))) as tar:
+        member = next(member for member in tar if member.name == "./usr/bin/busybox")
+        content = tar.extractfile(member)
+        assert content is not None
+        if folder.exists():
+            shutil.rmtree(folder)
+        program = folder / "bin" / "busybox"
+        program.parent.mkdir(parents=True)
+        program.write_bytes(content.read())
+        program.chmod(0o755)
+
+
+def _ar_member(file: BinaryIO, name: str) -> bytes:
+    """One member of a .deb, which is an `ar` archive (deb(5))."""
+    file.read(8)
+    while header := file.read(60):
+        size = int(header[48:58])
+        if header[:16].decode("ascii").strip().rstrip("/") == name:
+            return file.read(size)
+        file.seek(size + size % 2, io.SEEK_CUR)
+    raise FetchError(f"the package has no {name}", where=file.name)
+
+
+def _disk_error(problem: OSError, state: Path) -> FetchError:
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(state if state.exists() else state.parent).free
+        return FetchError(
+            f"the disk is full ({free >> 20} MiB free)",
+            where=str(problem.filename or state),
+            hint="make room (`nix-collect-garbage` frees what no root holds), then run `tungsten fetch` again: it goes on where it stopped",
+        )
+    return FetchError(f"a file can't be written: {problem.strerror}", where=str(problem.filename or state))

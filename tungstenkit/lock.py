@@ -1,0 +1,222 @@
+"""`tungsten.lock`: what was chosen for a model, down to each file's hash.
+
+This module owns the document: its form, its reader and writer, and the rule that says when it is stale. It knows neither
+the network nor how a choice is made; `tungstenkit.resolve` makes locks and `tungstenkit.seal` completes them. A lock names
+files, never hosts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from tungstenkit.document import Document, to_json, write_atomically
+from tungstenkit.errors import LockError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tungstenkit.spec import ModelSpec
+
+LOCK_VERSION = 1
+LOCK_NAME = "tungsten.lock"
+
+Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Deb(Document):
+    """A Debian binary package."""
+
+    name: str
+    version: str
+    architecture: str
+    file: str = Field(pattern=r"^mirror://")
+    """Where it is in the archive, such as `mirror://debian/pool/main/t/tini/tini_0.19.0-1_amd64.deb`."""
+    size: int = Field(ge=0)
+    """In bytes."""
+    sha256: str = Sha256
+    group: Literal["base", "python", "system"]
+    """The layer that it belongs to: the first of these whose roots need it."""
+
+
+class Wheel(Document):
+    """A wheel of the Python index (PEP 427)."""
+
+    project: str
+    """Normalised as PEP 503 says."""
+    version: str
+    file: str
+    size: int = Field(ge=0)
+    sha256: str = Sha256
+
+
+class Suite(Document):
+    """One suite of a Debian archive, as it stood when the lock was made."""
+
+    archive: Literal["debian", "debian-security"]
+    suite: str
+    date: str
+    """The date of its signed Release file, RFC 3339, UTC."""
+    packages_sha256: str = Sha256
+    """Of the Packages index that was read."""
+
+
+class Release(Document):
+    """A Debian release, as it stood when the lock was made."""
+
+    suites: tuple[Suite, ...]
+    timestamps: dict[Literal["debian", "debian-security"], str]
+    """For each archive a moment (`YYYYMMDDTHHMMSSZ`) whose snapshot holds every file that the lock takes from it."""
+
+
+class Choice(Document):
+    """Something that could have been otherwise, and why it is as it is."""
+
+    kind: str
+    subject: str
+    chosen: str
+    reason: str
+
+
+class PythonRoot(Document):
+    """A Debian Python that runs during builds; no part of an image."""
+
+    release: str
+    python: str = Field(pattern=r"^3\.\d+$")
+    debs: tuple[Deb, ...]
+
+
+class Busybox(Document):
+    """Debian's static busybox, the first program of every build."""
+
+    release: str
+    version: str
+    file: str = Field(pattern=r"^mirror://")
+    size: int = Field(ge=0)
+    sha256: str = Sha256
+    tree_sha256: str | None = Field(pattern=r"^sha256-[A-Za-z0-9+/]{43}=$")
+    """Of a folder that holds `bin/busybox` alone, as a Nix archive (SRI); null until it is sealed."""
+
+
+class Tools(Document):
+    """What builds run on one platform."""
+
+    busybox: Busybox
+    layers: PythonRoot
+    """Makes the layers; the same for every model."""
+    byte_code: PythonRoot
+    """Compiles byte-code: the model's Python version."""
+    bash: Deb
+    """Debian's static bash, for the development shell."""
+
+
+class Platform(Document):
+    """What an image for one platform is made of."""
+
+    release: str
+    """Debian's code name."""
+    python: str = Field(pattern=r"^3\.\d+$")
+    cuda: None = None
+    """Reserved for the CUDA choice; no such choice is made yet."""
+    debs: tuple[Deb, ...]
+    wheels: tuple[Wheel, ...]
+
+
+class ServerEnvironment(Document):
+    """The server's own environment; the model's packages can't touch it."""
+
+    python: str = Field(pattern=r"^3\.\d+$")
+    wheels: tuple[Wheel, ...]
+
+
+class Lock(Document):
+    """The whole document."""
+
+    lock_version: Literal[1] = LOCK_VERSION
+    package_set: Literal["debian", "nixpkgs"]
+    input_digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+    sealed: bool
+    """Whether everything that had to be run has been run; only a sealed lock can be built."""
+    choices: tuple[Choice, ...]
+    releases: dict[str, Release]
+    """By Debian's code name."""
+    platforms: dict[str, Platform]
+    """By Nix system, such as `x86_64-linux`."""
+    server: dict[str, ServerEnvironment]
+    tools: dict[str, Tools]
+    """By the platform that builds."""
+
+
+def input_digest(spec: ModelSpec, package_set: str) -> str:
+    """What a lock was made from: the arguments that are resolved, and nothing else.
+
+    Schemas, descriptions, sizes and file patterns are left out, so that editing them makes no lock stale.
+    """
+    inputs = {
+        "package-set": package_set,
+        "python-packages": list(spec.python_packages),
+        "system-packages": list(spec.system_packages),
+        "python-version": spec.python_version,
+        "gpu": spec.gpu,
+        "cuda-version": spec.cuda_version,
+        "base-image": spec.base_image,
+        "dockerfile-commands": list(spec.dockerfile_commands),
+        "has-post-build": spec.has_post_build,
+    }
+    return f"sha256:{hashlib.sha256(to_json(inputs).encode()).hexdigest()}"
+
+
+def read_lock(path: Path) -> Lock:
+    """Read `tungsten.lock`; LockError where it is missing, damaged, or of a version that is not known here."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise LockError("there is no lock", where=str(path), hint="run `tungsten lock`") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise LockError(f"the lock can't be read: {problem}", where=str(path)) from None
+    # The version decides whether anything else in the document means what we think it does.
+    try:
+        version = json.loads(text)["lock-version"]
+    except (ValueError, KeyError, TypeError):
+        raise LockError(
+            "this is not a lock: no JSON object with a `lock-version`",
+            where=str(path),
+            hint="restore it from version control, or delete it and run `tungsten lock`",
+        ) from None
+    if version != LOCK_VERSION:
+        raise LockError(
+            f"lock-version {version!r} is not known here; this tungsten reads version {LOCK_VERSION}",
+            where=str(path),
+            hint="use the version of tungsten that wrote it, or delete it and run `tungsten lock`",
+        )
+    return Lock.parse(
+        text,
+        where=str(path),
+        error=LockError,
+        hint="restore it from version control, or delete it and run `tungsten lock`",
+    )
+
+
+def write_lock(lock: Lock, path: Path) -> None:
+    """Write `tungsten.lock`, whole or not at all."""
+    try:
+        write_atomically(path, lock.to_json())
+    except OSError as problem:
+        raise LockError(f"the lock can't be written: {problem.strerror}", where=str(path)) from None
+
+
+def check_lock(lock: Lock, spec: ModelSpec, path: Path) -> None:
+    """LockError if the lock was made from other arguments, or is not sealed."""
+    if lock.input_digest != input_digest(spec, lock.package_set):
+        raise LockError(
+            "the lock is stale: the model's packages or versions have changed since it was made",
+            where=str(path),
+            hint="run `tungsten lock`; pins that still fit are kept",
+        )
+    if not lock.sealed:
+        raise LockError(
+            "the lock is not sealed: it was made with --resolve-only", where=str(path), hint="run `tungsten lock`"
+        )

@@ -1,0 +1,519 @@
+"""Files in inputs and outputs: images, audio, video, anything else, and an image with a mask.
+
+A file is bytes, a file of this machine, or a web address. Which strings are files depends on who wrote
+them. JSON comes from clients: data URIs, web addresses and plain base64 are files, and nothing in it can
+name a file of this machine. Python values come from model code, where a path is a path. Written as JSON,
+every file but a web address is a data URI.
+"""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import binascii
+import contextlib
+import contextvars
+import functools
+import io
+import mimetypes
+import os
+import re
+import shutil
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+import uuid
+from http.client import HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import PIL.Image
+import pydantic
+from pydantic_core import core_schema
+
+from tungstenkit.io import BaseIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import IO
+
+__all__ = ["Audio", "Binary", "File", "FilePath", "Image", "MaskedImage", "Video", "temporary_files"]
+
+UNKNOWN_MEDIA_TYPE = "application/octet-stream"
+
+# A download may take this long in all (seconds), each read at most `READ_TIMEOUT`, and be this big (bytes).
+DOWNLOAD_TIMEOUT = 600
+READ_TIMEOUT = 10
+DOWNLOAD_LIMIT = 4 * 1024**3
+
+_Self = TypeVar("_Self", bound="File")
+
+
+class FilePath(str):
+    """A path as a `str`, which some libraries insist on, with `pathlib.Path`'s attributes and `/`."""
+
+    __slots__ = ()
+
+    def __fspath__(self) -> str:
+        """See `os.PathLike`."""
+        return str(self)
+
+    def __truediv__(self, other: str | os.PathLike[str]) -> Path:
+        """As `pathlib.Path` does."""
+        return Path(self) / other
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (whatever Path has)
+        """What `str` lacks is `pathlib.Path`'s."""
+        return getattr(Path(self), name)
+
+
+class File:
+    """A file in an input or output. Model code uses its subclasses.
+
+    Made with one of the `from_…` methods, or from what model code may give for a file: a path, or a URI
+    with the scheme `data`, `http`, `https` or `file`. Two files are equal when they have the same bytes,
+    path or address.
+    """
+
+    file_type: ClassVar[str]
+
+    def __init__(self, source: str | os.PathLike[str]) -> None:
+        """See the class. Raises ValueError for a URI that is malformed or of another scheme."""
+        self._source, self._media_type = _from_code(source)
+        self._temporary: Path | None = None
+
+    @classmethod
+    def from_path(cls: type[_Self], path: str | os.PathLike[str]) -> _Self:
+        """A file of this machine, which is read when it is needed."""
+        return cls._of(Path(path).absolute())
+
+    @classmethod
+    def from_url(cls: type[_Self], url: str) -> _Self:
+        """A file behind an http(s) address, or in a data URI; an address is downloaded when it is needed."""
+        if _scheme(url) not in ("data", "http", "https"):
+            raise ValueError(f"not an http, https or data URL: {_shortened(url)}")
+        return cls(url)
+
+    @classmethod
+    def from_bytes(cls: type[_Self], data: bytes, media_type: str = UNKNOWN_MEDIA_TYPE) -> _Self:
+        """The bytes of a file; `media_type` is its MIME type."""
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"bytes wanted, not {type(data).__name__}")
+        return cls._of(bytes(data), media_type)
+
+    @classmethod
+    def from_buffer(cls: type[_Self], buffer: IO[bytes] | IO[str]) -> _Self:
+        """What is left to read in an open file; text becomes UTF-8."""
+        if not hasattr(buffer, "read"):
+            raise TypeError(f"an open file wanted, not {type(buffer).__name__}")
+        data = buffer.read()
+        name = getattr(buffer, "name", None)
+        media_type = _media_type_of(name) if isinstance(name, str) else UNKNOWN_MEDIA_TYPE
+        return cls.from_bytes(data.encode() if isinstance(data, str) else data, media_type)
+
+    @classmethod
+    def _of(cls: type[_Self], source: Path | bytes | str, media_type: str | None = None) -> _Self:
+        file = cls.__new__(cls)
+        file._source, file._media_type, file._temporary = source, media_type, None
+        return file
+
+    @property
+    def path(self) -> FilePath:
+        """The path of a file on this machine with these contents.
+
+        Contents that are no file yet are written to one in a temporary directory, which lasts as long as
+        the process or the surrounding `temporary_files`. An address is downloaded; OSError says why it
+        could not be.
+        """
+        if isinstance(self._source, Path):
+            return FilePath(self._source)
+        if self._temporary is None or not self._temporary.exists():
+            self._temporary = self._write()
+        return FilePath(self._temporary)
+
+    def _write(self) -> Path:
+        scratch = _scratch.get() or _scratch_of_process(os.getpid())
+        target = scratch.directory / f"{uuid.uuid4().hex}{self._suffix()}"
+        if isinstance(self._source, str):
+            self._media_type = _download(self._source, target)
+            return target
+        target.write_bytes(self.to_bytes())
+        return target
+
+    def _suffix(self) -> str:
+        if isinstance(self._source, str):
+            suffix = Path(urllib.parse.urlsplit(self._source).path).suffix
+            return suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,10}", suffix) else ""
+        essence = self.media_type.partition(";")[0].strip()
+        return _SUFFIXES.get(essence) or _other_types().guess_extension(essence) or ""
+
+    def to_bytes(self) -> bytes:
+        """The contents. OSError where the file can't be read or the address not downloaded."""
+        return self._source if isinstance(self._source, bytes) else Path(self.path).read_bytes()
+
+    @property
+    def media_type(self) -> str:
+        """The MIME type: as declared, or else by the file's name; `application/octet-stream` when unknown."""
+        if self._media_type is not None:
+            return self._media_type
+        if isinstance(self._source, str):
+            return _media_type_of(urllib.parse.urlsplit(self._source).path)
+        return _media_type_of(str(self._source))
+
+    @property
+    def uri(self) -> str:
+        """The file as JSON has it: its address on the web, or a data URI (RFC 2397) of the contents."""
+        if isinstance(self._source, str):
+            return self._source
+        data = base64.b64encode(self.to_bytes()).decode("ascii")
+        return f"data:{self.media_type};base64,{data}"
+
+    def __eq__(self, other: object) -> bool:
+        """Equal by class and contents."""
+        return type(other) is type(self) and vars(other)["_source"] == self._source
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        """Short, whatever the file's size."""
+        if isinstance(self._source, bytes):
+            return f"{type(self).__name__}(<{len(self._source)} bytes>)"
+        return f"{type(self).__name__}({str(self._source)!r})"
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, _source: object, _handler: pydantic.GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """How pydantic reads and writes files; see the module's docstring for what strings mean."""
+        return core_schema.json_or_python_schema(
+            json_schema=core_schema.no_info_plain_validator_function(cls._from_json),
+            python_schema=core_schema.no_info_plain_validator_function(cls._from_python),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda file: file.uri, return_schema=core_schema.str_schema(), when_used="json"
+            ),
+        )
+
+    @classmethod
+    def _from_json(cls: type[_Self], value: object) -> _Self:
+        if not isinstance(value, str):
+            raise ValueError("a file must be a data URI, an http(s) address or base64")
+        scheme = _scheme(value)
+        if scheme in ("data", "http", "https"):
+            return cls(value)
+        if scheme is not None:
+            raise ValueError(f"the scheme {scheme!r} is not allowed; use data, http or https")
+        if not value:
+            raise ValueError("an empty string is no file")
+        return cls.from_bytes(
+            _decoded(value.encode(), what=f"{_shortened(value)} is neither a URI nor base64")
+        )
+
+    @classmethod
+    def _from_python(cls: type[_Self], value: object) -> _Self:
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, (str, os.PathLike)):
+            return cls(value)
+        raise ValueError(f"must be {cls.__name__}, a path or a URI, not {type(value).__name__}")
+
+
+class Image(File):
+    """A picture."""
+
+    file_type = "image"
+
+    @classmethod
+    def from_pil_image(cls, image: PIL.Image.Image, *, compress_level: int = 1) -> Image:
+        """A Pillow image, in the format that it was read from, or else as PNG.
+
+        compress_level: zlib's level for PNG, 0 to 9. The default, 1, is several times faster than Pillow's
+        own, 6, for files that are a little bigger; no level changes a pixel.
+
+        JPEG keeps its quantisation tables. Modes that PNG has not are converted: CMYK, YCbCr, HSV and LAB
+        to RGB, F to L, I to 16 bits, premultiplied alpha to plain.
+        """
+        if not isinstance(image, PIL.Image.Image):
+            raise TypeError(f"a Pillow image wanted, not {type(image).__module__}.{type(image).__name__}")
+        options = _KEPT_FORMATS.get(image.format or "")
+        if image.format is not None and options is not None:
+            with contextlib.suppress(OSError, ValueError):
+                return cls._encoded(image, image.format, **options)
+        if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
+            image = image.convert(_PNG_MODES.get(image.mode, "RGB"))
+        return cls._encoded(image, "PNG", compress_level=compress_level)
+
+    @classmethod
+    def _encoded(cls, image: PIL.Image.Image, image_format: str, **options: Any) -> Image:  # noqa: ANN401
+        buffer = io.BytesIO()
+        if getattr(image, "n_frames", 1) > 1:
+            options["save_all"] = True
+        image.save(buffer, format=image_format, **options)
+        return cls.from_bytes(buffer.getvalue(), PIL.Image.MIME[image_format])
+
+    def to_pil_image(self, mode: str = "RGB") -> PIL.Image.Image:
+        """A Pillow image in `mode`: RGB, RGBA, CMYK, YCbCr, LAB, HSV, 1, L, P, I or F. RGB drops
+        transparency.
+
+        Raises ValueError where the file is not an image that Pillow reads, is damaged, or has more pixels
+        than Pillow takes for safe; OSError where the file itself can't be read.
+        """
+        if mode not in _MODES:
+            raise ValueError(f"Unsupported image mode: {mode!r}; use one of {', '.join(_MODES)}")
+        with self._opened() as image:
+            try:
+                return image.convert(mode)
+            except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+                raise ValueError(f"{self!r} is a damaged image: {error}") from error
+
+    @property
+    def media_type(self) -> str:
+        """As in `File`; where nothing was declared, what the contents show."""
+        media_type = super().media_type
+        if media_type == UNKNOWN_MEDIA_TYPE and isinstance(self._source, bytes):
+            with contextlib.suppress(ValueError), self._opened() as image:
+                return PIL.Image.MIME.get(image.format or "", media_type)
+        return media_type
+
+    def _opened(self) -> PIL.Image.Image:
+        """The image with only its header read."""
+        source: Any = io.BytesIO(self._source) if isinstance(self._source, bytes) else self.path
+        try:
+            return PIL.Image.open(source)
+        except PIL.UnidentifiedImageError as error:
+            raise ValueError(f"{self!r} is not an image that Pillow reads") from error
+        except (PIL.Image.DecompressionBombError, SyntaxError) as error:
+            raise ValueError(f"{self!r} is not a usable image: {error}") from error
+
+
+class Audio(File):
+    """A sound recording."""
+
+    file_type = "audio"
+
+
+class Video(File):
+    """A film."""
+
+    file_type = "video"
+
+
+class Binary(File):
+    """A file of any kind."""
+
+    file_type = "binary"
+
+
+class MaskedImage(BaseIO):
+    """An image and a mask of the same size. Every pixel of the mask becomes 0 or, where it was not 0, 255."""
+
+    file_type: ClassVar[str] = "masked_image"
+
+    image: Image
+    mask: Image
+
+    @pydantic.field_validator("mask")
+    @classmethod
+    def _two_values(cls, mask: Image) -> Image:
+        grey = mask.to_pil_image("L")
+        return Image.from_pil_image(grey.point([0] + [255] * 255))
+
+    @pydantic.model_validator(mode="after")
+    def _same_size(self) -> MaskedImage:
+        with self.image._opened() as opened:  # the header is enough
+            image = opened.size
+        with self.mask._opened() as opened:
+            mask = opened.size
+        if image != mask:
+            raise ValueError(f"Mask size is different to the image's (image: {image}, mask: {mask})")
+        return self
+
+
+# The formats that an image keeps, with the options that change its pixels least.
+_KEPT_FORMATS: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": "keep"},
+    "WEBP": {"lossless": True},
+    "GIF": {},
+    "BMP": {},
+    "TIFF": {},
+}
+
+_MODES = ("RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "1", "L", "P", "I", "F")
+
+# The nearest mode that PNG has; RGB where none is named.
+_PNG_MODES = {"I": "I;16", "F": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
+
+# The common types, because Python's own table grows from version to version.
+_MEDIA_TYPES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".bmp": "image/bmp",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".avif": "image/avif",
+    ".svg": "image/svg+xml",
+    ".wav": "audio/wav",
+    ".mp3": "audio/mpeg",
+    ".flac": "audio/flac",
+    ".ogg": "audio/ogg",
+    ".opus": "audio/opus",
+    ".m4a": "audio/mp4",
+    ".aac": "audio/aac",
+    ".mp4": "video/mp4",
+    ".webm": "video/webm",
+    ".mov": "video/quicktime",
+    ".mkv": "video/x-matroska",
+    ".avi": "video/x-msvideo",
+    ".json": "application/json",
+    ".pdf": "application/pdf",
+    ".zip": "application/zip",
+    ".gz": "application/gzip",
+    ".csv": "text/csv",
+    ".txt": "text/plain",
+}
+
+# The first suffix named for a type is the one that files get.
+_SUFFIXES = {media_type: suffix for suffix, media_type in reversed(_MEDIA_TYPES.items())}
+
+
+@functools.cache
+def _other_types() -> mimetypes.MimeTypes:
+    """Python's table without the machine's own files, which would make results depend on the machine."""
+    return mimetypes.MimeTypes()
+
+
+def _media_type_of(name: str) -> str:
+    suffix = Path(name).suffix.lower()
+    return _MEDIA_TYPES.get(suffix) or _other_types().guess_type(f"file{suffix}")[0] or UNKNOWN_MEDIA_TYPE
+
+
+class _Scratch:
+    """A temporary directory that is made when it is first needed."""
+
+    @functools.cached_property
+    def directory(self) -> Path:
+        return Path(tempfile.mkdtemp(prefix="tungsten-"))
+
+    def remove(self) -> None:
+        if "directory" in vars(self):
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+
+_scratch: contextvars.ContextVar[_Scratch | None] = contextvars.ContextVar("scratch", default=None)
+
+
+@functools.lru_cache(maxsize=1)
+def _scratch_of_process(process_id: int) -> _Scratch:
+    """Where a process has its files until it ends. A forked child must not remove its parent's."""
+    scratch = _Scratch()
+    atexit.register(lambda: scratch.remove() if os.getpid() == process_id else None)
+    return scratch
+
+
+@contextlib.contextmanager
+def temporary_files() -> Iterator[None]:
+    """Remove, at the end of the block, the files that `File.path` wrote in it.
+
+    A process that serves many requests runs each in such a block, or its temporary directory grows for ever.
+    """
+    scratch = _Scratch()
+    token = _scratch.set(scratch)
+    try:
+        yield
+    finally:
+        _scratch.reset(token)
+        scratch.remove()
+
+
+def _from_code(source: str | os.PathLike[str]) -> tuple[Path | bytes | str, str | None]:
+    """What a string or path means in model code, and its MIME type where it says so."""
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(f"a path or a URI wanted, not {type(source).__name__}")
+    scheme = _scheme(source) if isinstance(source, str) else None
+    text = os.fspath(source)
+    if scheme == "data":
+        return _from_data_uri(text)
+    if scheme in ("http", "https"):
+        if not urllib.parse.urlsplit(text).hostname:
+            raise ValueError(f"no host in {_shortened(text)}")
+        return text, None
+    if scheme == "file":
+        parts = urllib.parse.urlsplit(text)
+        if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+            raise ValueError(f"{_shortened(text)}: only absolute paths of this machine are supported")
+        return Path(urllib.parse.unquote(parts.path)), None
+    if scheme is not None:
+        raise ValueError(
+            f"{_shortened(text)}: the scheme {scheme!r} is not supported; use data, http, https or file"
+        )
+    if not text:
+        raise ValueError("an empty string is no file")
+    return Path(text).absolute(), None
+
+
+def _scheme(text: str) -> str | None:
+    """The URI scheme of `text`, in lower case; None for anything that need not be a URI."""
+    match = re.match(r"(?i)(?:(data|https?|file):|([a-z][a-z0-9+.-]*)://)", text)
+    return (match.group(1) or match.group(2)).lower() if match else None
+
+
+def _from_data_uri(uri: str) -> tuple[bytes, str]:
+    """The bytes and MIME type of a data URI (RFC 2397)."""
+    header, comma, data = uri[len("data:") :].partition(",")
+    plain = re.sub(r"(?i);base64$", "", header)
+    media_type = plain if plain and not plain.startswith(";") else f"text/plain{plain or ';charset=US-ASCII'}"
+    if not comma or not re.fullmatch(r"[\w.+-]+/[\w.+-]+(;[\w.+-]+=[\w.+%\"-]+)*", media_type, re.ASCII):
+        raise ValueError(f"not a data URI: {_shortened(uri)}")
+    payload = urllib.parse.unquote_to_bytes(data) if "%" in data or plain == header else data.encode()
+    if plain != header:
+        payload = _decoded(payload, what=f"malformed base64 in {_shortened(uri)}")
+    return payload, media_type
+
+
+def _decoded(data: bytes, *, what: str) -> bytes:
+    """`data` from base64, whose lines may be wrapped; `what` is the error otherwise."""
+    try:
+        return base64.b64decode(data.translate(None, b" \t\r\n"), validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"{what} ({error})") from None
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:40]}… ({len(text) - 2} characters)"
+
+
+def _download(url: str, target: Path) -> str | None:
+    """Write what an http(s) address holds to `target` and return its declared MIME type."""
+    # Without urllib's handlers for ftp, file and data a redirect can lead to the web alone.
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPRedirectHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPErrorProcessor,
+        urllib.request.UnknownHandler,
+    ):
+        opener.add_handler(handler())
+    end = time.monotonic() + DOWNLOAD_TIMEOUT
+    try:
+        with opener.open(url, timeout=READ_TIMEOUT) as response, target.open("wb") as file:
+            while chunk := response.read(1 << 20):
+                file.write(chunk)
+                if file.tell() > DOWNLOAD_LIMIT:
+                    raise OSError(f"more than {DOWNLOAD_LIMIT} bytes")
+                if time.monotonic() > end:
+                    raise TimeoutError(f"not done after {DOWNLOAD_TIMEOUT} s")
+            length = response.headers.get("Content-Length")
+            if length is not None and int(length) != file.tell():
+                raise OSError(f"{file.tell()} bytes came instead of {length}")
+            declared: str = response.headers.get_content_type()
+            return declared if "Content-Type" in response.headers else None
+    except (OSError, HTTPException, ValueError) as error:
+        target.unlink(missing_ok=True)
+        raise OSError(f"could not download {_shortened(url)}: {error}") from error

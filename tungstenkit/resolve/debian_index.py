@@ -1,0 +1,406 @@
+"""The package indexes of one Debian release: fetched, checked, parsed once, and kept.
+
+A release is three suites: the main one, its updates and its security archive. Each `Packages` file is chained
+by hash to an `InRelease` that a pinned key signed (`debian_release`), and is kept parsed, as a libsolv file,
+under the hash of what it was parsed from. So an entry of the cache is never stale, only unused. How bytes are
+fetched is the caller's business: this module is given bases of archives and a function.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import lzma
+import os
+import tarfile
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import solv
+
+from tungstenkit.errors import FetchError, ResolveError
+from tungstenkit.resolve.debian_control import Alternatives, Relation, alternatives, relations
+from tungstenkit.resolve.debian_release import (
+    RELEASES,
+    ReleaseFile,
+    certificates,
+    machine_keyrings,
+    pinned_fingerprints,
+    verify_inrelease,
+)
+from tungstenkit.resolve.debian_version import rank
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    import pysequoia
+
+    from tungstenkit.resolve.debian_release import Listed
+
+ARCHIVES = ("debian", "debian-security")
+
+_FORMAT = "1"  # of the cached files: raise it whenever what `write_solv` writes changes
+_COMPONENT = "main"
+_SNAPSHOT_DELAY = timedelta(hours=12)
+
+# The archive's own package of its keys, for machines that are not Debian: trixie's.
+_KEYRING_FILE = "pool/main/d/debian-archive-keyring/debian-archive-keyring_2025.1_all.deb"
+_KEYRING_SHA256 = "9ea7778e443144ca490668737a8ab22dd3e748bb99e805e22ec055abeb3c7fac"
+
+# Attributes of a solvable, beside libsolv's own, which hold ranks in place of versions.
+VERSION, ARCHITECTURE, PRIORITY = "tungsten:version", "tungsten:architecture", "tungsten:priority"
+DEPENDS, CONFLICTS = "tungsten:depends", "tungsten:conflicts"
+FILE, SIZE, SHA256 = "tungsten:file", "tungsten:size", "tungsten:sha256"
+
+_OPERATORS = {
+    "<<": solv.REL_LT,
+    "<=": solv.REL_LT | solv.REL_EQ,
+    "=": solv.REL_EQ,
+    ">=": solv.REL_GT | solv.REL_EQ,
+    ">>": solv.REL_GT,
+}
+_READ_FIELDS = frozenset(
+    {
+        *("Package", "Version", "Architecture", "Priority", "Filename", "Size", "SHA256"),
+        *("Depends", "Pre-Depends", "Provides", "Conflicts", "Breaks"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class SuiteIndex:
+    """One suite's packages, as they stood on a date."""
+
+    archive: str
+    """`debian` or `debian-security`."""
+    suite: str
+    date: datetime
+    packages_sha256: str
+    """Of the uncompressed `Packages`."""
+    solv: Path
+    """The parsed form."""
+
+
+@dataclass(frozen=True)
+class ReleaseIndex:
+    """All packages of a release for one architecture."""
+
+    release: str
+    architecture: str
+    suites: tuple[SuiteIndex, ...]
+
+    @property
+    def timestamps(self) -> dict[str, str]:
+        """For each archive a moment, `YYYYMMDDTHHMMSSZ`, whose snapshot holds every file of the index.
+
+        A snapshot is taken some hours after an archive was published: the newest suite's date and a delay.
+        """
+        newest: dict[str, datetime] = {}
+        for suite in self.suites:
+            newest[suite.archive] = max(suite.date, newest.get(suite.archive, suite.date))
+        return {archive: f"{date + _SNAPSHOT_DELAY:%Y%m%dT%H%M%SZ}" for archive, date in newest.items()}
+
+
+def suites(release: str) -> list[tuple[str, str]]:
+    """A release's suites, each with its archive. Raises ResolveError for a release that is not known here."""
+    if release not in RELEASES:
+        raise ResolveError(f"Debian {release!r} is not known here", hint=f"known are {', '.join(RELEASES)}")
+    return [("debian", release), ("debian", f"{release}-updates"), ("debian-security", f"{release}-security")]
+
+
+def fetch_index(
+    release: str,
+    architecture: str,
+    bases: Mapping[str, Sequence[str]],
+    get: Callable[[str], bytes],
+    *,
+    cache: Path | None = None,
+    now: datetime | None = None,
+    certs: Mapping[str, Sequence[pysequoia.Cert]] | None = None,
+) -> ReleaseIndex:
+    """Fetch, check and parse the indexes of a release; what the cache holds is not fetched again.
+
+    bases: for each archive, base URLs in order of preference: BASE/dists/… exists.
+    get: fetches a URL; raises FetchError.
+    cache: a folder (default: the user's cache).
+    now: the time to judge expiry by.
+    certs: the keys to trust for each archive (default: the pinned ones; `trusted_certificates`).
+
+    Raises ResolveError for an index that is unsigned, altered, expired or not what was asked for, FetchError
+    where no base has it or the cache can't be written.
+    """
+    now = now or datetime.now(UTC)
+    cache = cache or cache_folder()
+    found = []
+    for archive, suite in suites(release):
+        trusted = certs[archive] if certs else trusted_certificates(release, archive, bases, get)
+        base, inrelease = fetch_inrelease(bases.get(archive, ()), suite, trusted, get, now=now)
+        name = f"{_COMPONENT}/binary-{architecture}/Packages"
+        where = f"dists/{suite}/{name}"
+        if name not in inrelease.files or f"{name}.xz" not in inrelease.files:
+            raise ResolveError(
+                f"Debian {release} has no packages for {architecture}", where=f"{suite}'s InRelease"
+            )
+        listed = inrelease.files[name]
+        path = cache / "debian" / f"{listed.sha256}.{_FORMAT}.solv"
+        if not path.exists():
+            xz = inrelease.files[f"{name}.xz"]
+            folder = f"{base}/dists/{suite}/{_COMPONENT}/binary-{architecture}"
+            url = f"{folder}/by-hash/SHA256/{xz.sha256}" if inrelease.by_hash else f"{folder}/Packages.xz"
+            packages = _decompress(_checked(get(url), xz, where), listed, where)
+            write_solv(packages.decode("utf-8"), path)
+        found.append(SuiteIndex(archive, suite, inrelease.date, listed.sha256, path))
+    return ReleaseIndex(release, architecture, tuple(found))
+
+
+def fetch_inrelease(
+    bases: Iterable[str],
+    suite: str,
+    certs: Iterable[pysequoia.Cert],
+    get: Callable[[str], bytes],
+    *,
+    now: datetime,
+) -> tuple[str, ReleaseFile]:
+    """The first base that has `suite`, and the suite's verified Release.
+
+    A base that can't be reached is passed over; one that gives a bad index is an error, never replaced.
+    Raises FetchError where none can be reached, ResolveError as `verify_inrelease` does.
+    """
+    last: FetchError | None = None
+    for base in bases:
+        url = f"{base}/dists/{suite}/InRelease"
+        try:
+            data = get(url)
+        except FetchError as problem:
+            last = problem
+            continue
+        return base, verify_inrelease(data, certs, codename=suite, where=f"dists/{suite}/InRelease", now=now)
+    raise last or FetchError(
+        f"no Debian mirror is known that has {suite}",
+        hint="set TUNGSTEN_MIRROR_DEBIAN to one (a URL below which `dists/` lies)",
+    )
+
+
+def trusted_certificates(
+    release: str, archive: str, bases: Mapping[str, Sequence[str]], get: Callable[[str], bytes]
+) -> list[pysequoia.Cert]:
+    """The pinned keys of an archive, from this machine's keyrings or else from Debian's package of its keys.
+
+    Raises FetchError where that package can't be had.
+    """
+    pinned = pinned_fingerprints(release, archive)
+    if certs := certificates(machine_keyrings(), pinned):
+        return certs
+    last: FetchError | None = None
+    for base in bases.get("debian", ()):
+        try:
+            deb = get(f"{base}/{_KEYRING_FILE}")
+        except FetchError as problem:
+            last = problem
+            continue
+        if hashlib.sha256(deb).hexdigest() == _KEYRING_SHA256:
+            return certificates(_keyrings_of(deb), pinned)
+        last = FetchError("the package of Debian's keys is not the pinned one", where=_KEYRING_FILE)
+    raise FetchError(
+        "Debian's archive keys are neither on this machine nor to be had",
+        where=last.where if last else None,
+        hint="install `debian-archive-keyring`, or set TUNGSTEN_MIRROR_DEBIAN",
+    )
+
+
+def cache_folder() -> Path:
+    """Where this user's caches lie (XDG Base Directory specification)."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The specification says that a relative path is to be ignored.
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "tungsten"
+
+
+def write_solv(packages: str, path: Path) -> None:
+    """Parse a `Packages` file into a libsolv file, whole or not at all.
+
+    Raises ResolveError where it can't be parsed, FetchError where the file can't be written.
+    """
+    pool = solv.Pool()
+    repo = pool.add_repo("packages")
+    data = repo.add_repodata()
+    writer = _Writer(pool)
+    for stanza in packages.split("\n\n"):
+        fields = dict(_read_fields(stanza))
+        if not fields:
+            continue
+        try:
+            writer.add(repo, data, fields)
+        except (KeyError, ValueError) as problem:
+            raise ResolveError(
+                f"a package can't be read: {problem}",
+                where=f"{fields.get('Package', '?')} in the package index",
+            ) from None
+    data.internalize()
+    with _replacing(path) as temporary:
+        file = solv.xfopen(str(temporary), "w")
+        # The file may be written only when it is closed: both results count.
+        if not repo.write(file) or not file.close():
+            raise OSError(0, "the parsed package index could not be written (is the disk full?)")
+
+
+def dependency_id(pool: solv.Pool, options: Alternatives) -> int:
+    """libsolv's number for "one of these must be there".
+
+    Unversioned dependencies and versioned ones live in two name spaces, `NAME` and `NAME#`: an unversioned
+    Provides must not satisfy a versioned dependency (Debian policy 7.5); in libsolv's RPM mode it would.
+    """
+    combined = _relation(pool, options[-1])
+    for option in reversed(options[:-1]):
+        combined = _relation(pool, option).Rel(solv.REL_OR, combined)
+    return int(combined.id)
+
+
+def _relation(pool: solv.Pool, relation: Relation) -> solv.Dep:
+    # One architecture is resolved, so `any` and `native` are that one; no package of another can be there.
+    name = relation.name
+    if relation.qualifier not in (None, "any", "native"):
+        name = f"{name}:{relation.qualifier}"
+    if not relation.operator:
+        return pool.Dep(name)
+    return pool.Dep(f"{name}#").Rel(_OPERATORS[relation.operator], pool.Dep(rank(relation.version)))
+
+
+class _Writer:
+    """Makes solvables of stanzas; the numbers of dependencies, which repeat a lot, are looked up once."""
+
+    def __init__(self, pool: solv.Pool) -> None:
+        self._pool = pool
+        self._ids: dict[str, int] = {}
+        self._keys = {
+            key: pool.str2id(key)
+            for key in (VERSION, ARCHITECTURE, PRIORITY, DEPENDS, CONFLICTS, FILE, SIZE, SHA256)
+        }
+
+    def add(self, repo: solv.Repo, data: solv.XRepodata, fields: dict[str, str]) -> None:
+        name, version = fields["Package"], fields["Version"]
+        architecture = fields["Architecture"]
+        solvable = repo.add_solvable()
+        solvable.name = name
+        solvable.evr = rank(version)
+        # One architecture is resolved, and `all` is part of it: libsolv need not know the difference.
+        solvable.archid = solv.ARCH_NOARCH
+        itself = Relation(name, None, "=", version)
+        for provided in (itself, *_flat(fields.get("Provides", ""))):
+            solvable.add_provides(self._id((Relation(provided.name),)))
+            if provided.operator:
+                solvable.add_provides(self._id((provided,)))
+        # libsolv finds a package to install by a versioned provision of its plain name.
+        solvable.add_provides(self._pool.Dep(name).Rel(solv.REL_EQ, self._pool.Dep(rank(version))))
+        depends = _joined(fields, "Pre-Depends", "Depends")
+        for element in _elements(depends):
+            solvable.add_requires(self._element_id(element))
+        conflicts = _joined(fields, "Conflicts", "Breaks")
+        for element in _elements(conflicts):
+            solvable.add_conflicts(self._element_id(element))
+        # `Replaces` is left out: alone it lets files be overwritten, no more (Debian policy 7.6).
+        handle = solvable.id
+        keys = self._keys
+        for key, value in (
+            (VERSION, version),
+            (ARCHITECTURE, architecture),
+            (PRIORITY, fields.get("Priority", "optional")),
+            (DEPENDS, depends),
+            (CONFLICTS, conflicts),
+            (FILE, fields["Filename"]),
+            (SHA256, fields["SHA256"]),
+        ):
+            if value:
+                data.set_str(handle, keys[key], value)
+        data.set_num(handle, keys[SIZE], int(fields["Size"]))
+
+    def _element_id(self, element: str) -> int:
+        if element not in self._ids:
+            self._ids[element] = dependency_id(self._pool, alternatives(element))
+        return self._ids[element]
+
+    def _id(self, options: Alternatives) -> int:
+        return self._element_id(str(options[0]))
+
+
+def _read_fields(stanza: str) -> Iterator[tuple[str, str]]:
+    # `debian_control.stanzas` would do; this reads half a million lines and looks at a tenth of them.
+    for line in stanza.split("\n"):
+        name, colon, value = line.partition(": ")
+        if colon and name in _READ_FIELDS:
+            yield name, value
+
+
+def _joined(fields: Mapping[str, str], *names: str) -> str:
+    return ", ".join(fields[name] for name in names if name in fields)
+
+
+def _elements(field: str) -> list[str]:
+    return [part for part in (p.strip() for p in field.split(",")) if part]
+
+
+def _flat(field: str) -> Iterator[Relation]:
+    for options in relations(field):
+        yield from options
+
+
+def _checked(data: bytes, listed: Listed, where: str) -> bytes:
+    if len(data) != listed.size:
+        raise ResolveError(
+            f"the package index has {len(data)} bytes where its signed Release says {listed.size}",
+            where=where,
+            hint="the download was cut short or the mirror is being updated: try again",
+        )
+    if hashlib.sha256(data).hexdigest() != listed.sha256:
+        raise ResolveError(
+            "the package index is not the one that its signed Release names",
+            where=where,
+            hint="it was altered, or the mirror is being updated: try again",
+        )
+    return data
+
+
+def _decompress(data: bytes, listed: Listed, where: str) -> bytes:
+    try:
+        return _checked(lzma.decompress(data), listed, where)
+    except lzma.LZMAError as problem:
+        raise ResolveError(f"the package index can't be decompressed: {problem}", where=where) from None
+
+
+def _keyrings_of(deb: bytes) -> list[bytes]:
+    """The keyring files in a .deb: an `ar` archive (deb(5)) whose `data.tar.xz` holds them."""
+    offset = len("!<arch>\n")
+    while offset < len(deb):
+        header = deb[offset : offset + 60]
+        name, size = header[:16].decode("ascii").strip().rstrip("/"), int(header[48:58])
+        offset += 60
+        if name == "data.tar.xz":
+            with tarfile.open(fileobj=io.BytesIO(deb[offset : offset + size])) as tar:
+                files = [tar.extractfile(m) for m in tar if m.isfile() and m.name.endswith((".gpg", ".pgp"))]
+                return [file.read() for file in files if file]
+        offset += size + size % 2
+    return []
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary file that takes `path`'s place at the end. Raises FetchError where it can't be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as problem:
+        raise FetchError(
+            f"the package index can't be kept: {problem.strerror or problem}",
+            where=str(path.parent),
+            hint="make room there, or set XDG_CACHE_HOME to a folder on another disk",
+        ) from None

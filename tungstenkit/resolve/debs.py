@@ -1,0 +1,533 @@
+"""Requested Debian packages to an exact set of them, with the choices that were made on the way.
+
+What may be installed together is libsolv's to say. What is *preferred* where there is a choice is said here,
+in `_Walk`, as Debian policy leaves it open: whatever is needed anyway counts first; then a real package
+before those that only provide its name, alternatives from left to right, and providers by Priority, then by
+name. The walk's packages are the answer if libsolv finds nothing wrong with them; otherwise it searches,
+favouring them. Recommends are not followed, and Essential packages are not implied: no dpkg and no maintainer
+script ever runs in an image.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import solv
+
+from tungstenkit.errors import ResolveError
+from tungstenkit.resolve import debian_index
+from tungstenkit.resolve.debian_control import Alternatives, Relation, relations
+from tungstenkit.resolve.debian_index import dependency_id
+from tungstenkit.resolve.debian_version import order
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from tungstenkit.resolve.debian_index import ReleaseIndex
+
+_DEBCONF = "debconf only asks questions while a package is installed, and no maintainer script runs here"
+
+NOT_FOLLOWED: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "base-files": {"awk": "only its maintainer script runs awk"},
+        "ca-certificates": {
+            "openssl": "only update-ca-certificates runs openssl; the bundle is made without it",
+            "debconf": _DEBCONF,
+        },
+        "libssl3": {"debconf": _DEBCONF},
+        "libssl3t64": {"debconf": _DEBCONF},
+        "readline-common": {"dpkg": "only its maintainer script runs dpkg or install-info"},
+        "tzdata": {"debconf": _DEBCONF},
+    }
+)
+"""Dependencies that images don't need, by package and by the dependency's first name, with the reasons."""
+
+_REQUEST = re.compile(
+    r"(?P<name>[a-z0-9][a-z0-9+.-]+)(?::(?P<architecture>[a-z0-9-]+))?(?:=(?P<version>[A-Za-z0-9.+~:-]+))?"
+)
+_PRIORITIES = ("required", "important", "standard", "optional", "extra")
+_LISTED = 12  # lines of an explanation, names of a list: more is not read
+
+
+@dataclass(frozen=True)
+class ResolvedDeb:
+    """A Debian binary package of a solution."""
+
+    name: str
+    version: str
+    architecture: str
+    file: str
+    """`mirror://ARCHIVE/pool/…`"""
+    size: int
+    """In bytes."""
+    sha256: str
+    group: str
+    """The first group whose requests need it."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Something that could have been otherwise, and why it is as it is."""
+
+    kind: str
+    """`alternative` (`a | b`), `virtual` (several provide a name) or `dropped` (a dependency left out)."""
+    subject: str
+    chosen: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class DebSolution:
+    """The packages, by name, and the choices, by subject."""
+
+    debs: list[ResolvedDeb]
+    choices: list[Choice]
+
+
+def resolve(
+    index: ReleaseIndex,
+    groups: Mapping[str, Sequence[str]],
+    prefer: Mapping[str, str] = MappingProxyType({}),
+    *,
+    not_followed: Mapping[str, Mapping[str, str]] = NOT_FOLLOWED,
+    where: str = "system_packages",
+) -> DebSolution:
+    """Choose packages that satisfy every request.
+
+    groups: requests by group, in the groups' order: `NAME`, `NAME=VERSION`, `NAME:ARCHITECTURE`; a virtual
+        name too, if one package provides it or one that does is needed anyway.
+    prefer: versions of an earlier lock by name; each is kept while the archive has it and it fits.
+    not_followed: dependencies to leave out, as `NOT_FOLLOWED`.
+    where: whose requests these are, for messages.
+
+    Of a package's versions, the highest in all suites is the only candidate beside a preferred one.
+
+    Raises ResolveError for unknown or malformed requests, all at once, and for those that can't be met
+    together.
+    """
+    archive = _Archive(index, _pins(groups), prefer, not_followed)
+    requests, problems = archive.read_requests(groups)
+    if problems:
+        raise ResolveError("\n".join(problems), where=where, hint=_search_hint(index))
+    walk = _Walk(archive)
+    walk.run(requests)
+    if unmet := [r for r in requests if r.virtual and not any(p in walk.why for p in r.options)]:
+        raise ResolveError(
+            "\n".join(_ask_for_provider(archive, r) for r in unmet), where=where, hint="name one of them"
+        )
+    solution = _solve(archive, requests, walk.why, where)
+    return _describe(archive, requests, solution, walk)
+
+
+@dataclass(frozen=True)
+class _Request:
+    group: str
+    text: str
+    options: tuple[int, ...]
+    virtual: bool
+
+
+class _Archive:
+    """The packages of an index that may be chosen, as libsolv's numbers."""
+
+    def __init__(
+        self,
+        index: ReleaseIndex,
+        pins: Mapping[str, str],
+        prefer: Mapping[str, str],
+        not_followed: Mapping[str, Mapping[str, str]],
+    ) -> None:
+        self.index = index
+        self.pool = solv.Pool()
+        self.pool.setarch(index.architecture)
+        self._keys = {
+            key: self.pool.str2id(key)
+            for key in (
+                debian_index.VERSION,
+                debian_index.ARCHITECTURE,
+                debian_index.PRIORITY,
+                debian_index.DEPENDS,
+                debian_index.CONFLICTS,
+                debian_index.FILE,
+                debian_index.SIZE,
+                debian_index.SHA256,
+            )
+        }
+        self._not_followed = not_followed
+        self._options: dict[Alternatives, list[int]] = {}
+        self.by_name: dict[str, list[int]] = {}
+        """Every version of a package, the highest first."""
+        self._candidates: dict[str, list[int]] = {}
+        self._load()
+        self._restrict(pins, prefer)
+        for name in not_followed:
+            for number in self.by_name.get(name, ()):
+                self._drop_requirements(number)
+        self.pool.createwhatprovides()
+
+    def _load(self) -> None:
+        by_name: defaultdict[str, list[int]] = defaultdict(list)
+        for suite in self.index.suites:
+            repo = self.pool.add_repo(suite.archive)
+            file = solv.xfopen(str(suite.solv), "r")
+            if not file or not repo.add_solv(file):
+                raise ResolveError(
+                    "a cached package index is damaged", where=str(suite.solv), hint="delete it and try again"
+                )
+            for solvable in repo.solvables:
+                by_name[solvable.name].append(solvable.id)
+        for numbers in by_name.values():
+            if len(numbers) > 1:
+                # A stable sort: of two that have the same version, the one of the earlier suite stays first.
+                numbers.sort(key=lambda n: order(self.version(n)), reverse=True)
+        self.by_name = dict(by_name)
+
+    def _restrict(self, pins: Mapping[str, str], prefer: Mapping[str, str]) -> None:
+        """Leave each name its candidates: the pinned version, or the preferred one and the highest."""
+        disabled: list[int] = []
+        for name, numbers in self.by_name.items():
+            if len(numbers) == 1 and name not in pins:
+                continue
+            if name in pins:
+                kept = [n for n in numbers if self.version(n) == pins[name]][:1]
+            else:
+                preferred = [n for n in numbers if self.version(n) == prefer.get(name)][:1]
+                kept = [*preferred, *(n for n in numbers[:1] if n not in preferred)]
+            disabled += (n for n in numbers if n not in kept)
+            self._candidates[name] = kept
+        self.pool.set_disabled_list(disabled)
+
+    def candidates(self, name: str) -> list[int]:
+        """The packages that really have this name, the most wanted first."""
+        return self._candidates.get(name, self.by_name.get(name, []))
+
+    def _drop_requirements(self, number: int) -> None:
+        solvable = self.pool.id2solvable(number)
+        solvable.unset(solv.SOLVABLE_REQUIRES)
+        for element in self.depends(number):
+            solvable.add_requires(dependency_id(self.pool, element))
+
+    def _text(self, number: int, key: str) -> str:
+        return self.pool.id2solvable(number).lookup_str(self._keys[key]) or ""
+
+    def name(self, number: int) -> str:
+        return str(self.pool.id2solvable(number).name)
+
+    def version(self, number: int) -> str:
+        return self._text(number, debian_index.VERSION)
+
+    def label(self, number: int) -> str:
+        """Name and version, for messages."""
+        return f"{self.name(number)} {self.version(number)}"
+
+    def resolved(self, number: int, group: str) -> ResolvedDeb:
+        solvable = self.pool.id2solvable(number)
+        return ResolvedDeb(
+            name=self.name(number),
+            version=self.version(number),
+            architecture=self._text(number, debian_index.ARCHITECTURE),
+            file=f"mirror://{solvable.repo.name}/{self._text(number, debian_index.FILE)}",
+            size=solvable.lookup_num(self._keys[debian_index.SIZE]),
+            sha256=self._text(number, debian_index.SHA256),
+            group=group,
+        )
+
+    def _is_followed(self, number: int, element: Alternatives) -> bool:
+        return element[0].name not in self._not_followed.get(self.name(number), {})
+
+    def depends(self, number: int) -> list[Alternatives]:
+        """The dependencies that are followed."""
+        elements = relations(self._text(number, debian_index.DEPENDS))
+        return [e for e in elements if self._is_followed(number, e)]
+
+    def dropped(self, number: int) -> list[tuple[Alternatives, str]]:
+        """The dependencies that are not followed, each with the reason."""
+        elements = relations(self._text(number, debian_index.DEPENDS))
+        return [
+            (e, self._not_followed[self.name(number)][e[0].name])
+            for e in elements
+            if not self._is_followed(number, e)
+        ]
+
+    def conflicts(self, number: int) -> list[Alternatives]:
+        return relations(self._text(number, debian_index.CONFLICTS))
+
+    def providers(self, options: Alternatives) -> set[int]:
+        return {s.id for s in self.pool.whatprovides(dependency_id(self.pool, options))}
+
+    def excluded_by(self, number: int) -> set[int]:
+        """What can't be beside a package: other versions of it, what it conflicts with and what it breaks."""
+        excluded = set(self.candidates(self.name(number)))
+        for element in self.conflicts(number):
+            excluded |= self.providers(element)
+        return excluded - {number}
+
+    def options(self, element: Alternatives) -> list[int]:
+        """What satisfies a dependency, the most wanted first."""
+        if element not in self._options:
+            found: dict[int, None] = {}
+            for relation in element:
+                satisfying = self.providers((relation,))
+                real = [n for n in self.candidates(relation.name) if n in satisfying]
+                found.update(dict.fromkeys([*real, *sorted(satisfying - set(real), key=self._provider_rank)]))
+            self._options[element] = list(found)
+        return self._options[element]
+
+    def _provider_rank(self, number: int) -> tuple[int, str, int]:
+        priority = self._text(number, debian_index.PRIORITY)
+        known = _PRIORITIES.index(priority) if priority in _PRIORITIES else len(_PRIORITIES)
+        name = self.name(number)
+        return known, name, self.candidates(name).index(number)
+
+    def priority(self, number: int) -> str:
+        return self._text(number, debian_index.PRIORITY)
+
+    def read_requests(self, groups: Mapping[str, Sequence[str]]) -> tuple[list[_Request], list[str]]:
+        """The requests, and what is wrong with the others, a line each."""
+        requests: list[_Request] = []
+        problems: list[str] = []
+        for group, texts in groups.items():
+            for text in dict.fromkeys(texts):
+                match = _REQUEST.fullmatch(text)
+                if not match:
+                    problems.append(f"{text!r} is not NAME, NAME=VERSION or NAME:ARCHITECTURE")
+                elif match["architecture"] not in (None, "all", self.index.architecture):
+                    problems.append(f"{text!r}: only {self.index.architecture} is supported")
+                elif match["name"] in self.by_name:
+                    options = self.candidates(match["name"])
+                    if not options:
+                        versions = ", ".join(self.version(n) for n in self.by_name[match["name"]])
+                        problems.append(f"{text!r}: {self._release} has version {versions}")
+                    requests.append(_Request(group, text, tuple(options), virtual=False))
+                elif providers := self.options((Relation(match["name"]),)):
+                    if match["version"]:
+                        problems.append(
+                            f"{text!r}: {match['name']} is a virtual package, which has no version"
+                        )
+                    requests.append(_Request(group, text, tuple(providers), virtual=True))
+                else:
+                    near = difflib.get_close_matches(match["name"], self.by_name, n=4, cutoff=0.75)
+                    suggestion = f"; near: {', '.join(near)}" if near else ""
+                    problems.append(f"{self._release} has no package {match['name']!r}{suggestion}")
+        return requests, problems
+
+    @property
+    def _release(self) -> str:
+        return f"Debian {self.index.release}"
+
+
+class _Walk:
+    """Follows dependencies from the requests and chooses as the rules say; it never takes a choice back.
+
+    A choice is made only when nothing else is left to do: what another package needs anyway counts as chosen.
+    """
+
+    def __init__(self, archive: _Archive) -> None:
+        self._archive = archive
+        self.why: dict[int, str] = {}
+        """What was taken, and what for."""
+        self._excluded: set[int] = set()
+        self._pending: list[tuple[int, Alternatives]] = []
+
+    def run(self, requests: Iterable[_Request]) -> None:
+        for request in requests:
+            # Whether a virtual name is met is known at the end; one provider is no choice.
+            if not request.virtual or self._names(request.options) == 1:
+                self._take(request.options[0], "requested")
+        while True:
+            self._take_what_is_forced()
+            if not self._pending:
+                return
+            dependent, element = self._pending.pop(0)
+            options = self._possible(element)
+            chosen = next((o for o in options if self._is_installable(o)), options[0])
+            self._take(chosen, f"chosen for {self._archive.name(dependent)}")
+
+    def _take(self, number: int, why: str) -> None:
+        if number in self.why:
+            return
+        self.why[number] = why
+        self._excluded |= self._archive.excluded_by(number)
+        self._pending += ((number, element) for element in self._archive.depends(number))
+
+    def _take_what_is_forced(self) -> None:
+        while True:
+            pending, self._pending = self._pending, []
+            taken = len(self.why)
+            for dependent, element in pending:
+                if any(o in self.why for o in self._archive.options(element)):
+                    continue
+                options = self._possible(element)
+                if self._names(options) == 1:
+                    self._take(options[0], f"needed by {self._archive.name(dependent)}")
+                elif options:
+                    self._pending.append((dependent, element))
+                # Without any option there is no solution, or not this way: libsolv will tell.
+            if len(self.why) == taken:
+                return
+
+    def _possible(self, element: Alternatives) -> list[int]:
+        return [o for o in self._archive.options(element) if o not in self._excluded]
+
+    def _is_installable(self, number: int) -> bool:
+        return not any(o in self.why for o in self._archive.excluded_by(number)) and all(
+            self._possible(element) for element in self._archive.depends(number)
+        )
+
+    def _names(self, options: Iterable[int]) -> int:
+        return len({self._archive.name(o) for o in options})
+
+
+def _solve(archive: _Archive, requests: Sequence[_Request], walked: Iterable[int], where: str) -> set[int]:
+    pool = archive.pool
+    wanted = [
+        pool.Job(
+            solv.Job.SOLVER_INSTALL | solv.Job.SOLVER_SOLVABLE_ONE_OF, pool.towhatprovides(list(r.options))
+        )
+        for r in requests
+    ]
+    walked = list(walked)
+    problems: list[solv.Problem] = []
+    # First as the walk went; where that leads nowhere, as near to it as possible.
+    for command in (solv.Job.SOLVER_INSTALL, solv.Job.SOLVER_FAVOR):
+        solver = pool.Solver()
+        solver.set_flag(solv.Solver.SOLVER_FLAG_IGNORE_RECOMMENDED, 1)
+        problems = solver.solve(wanted + [pool.Job(command | solv.Job.SOLVER_SOLVABLE, n) for n in walked])
+        if not problems:
+            return {s.id for s in solver.transaction().newsolvables()}
+    lines = [line for problem in problems for line in _explain(archive, problem)]
+    raise ResolveError(
+        "no set of Debian packages satisfies all requests:\n"
+        + "\n".join(f"- {line}" for line in dict.fromkeys(lines)),
+        where=where,
+        hint="take away one of the requests that lead to the packages named here, or its version",
+    )
+
+
+def _explain(archive: _Archive, problem: solv.Problem) -> Iterator[str]:
+    """libsolv's proof that there is no solution, a sentence for each step."""
+    shown = 0
+    for rule in problem.findallproblemrules():
+        for info in rule.allinfos():
+            if shown < _LISTED and (line := _sentence(archive, info)):
+                shown += 1
+                yield line
+
+
+def _sentence(archive: _Archive, info: solv.Ruleinfo) -> str | None:
+    here = archive.label(info.solvable.id) if info.solvable else ""
+    other = archive.label(info.othersolvable.id) if info.othersolvable else ""
+    if info.type == solv.Solver.SOLVER_RULE_PKG_REQUIRES:
+        return f"{here} depends on {_written(archive, archive.depends(info.solvable.id), info.dep_id)}"
+    if info.type == solv.Solver.SOLVER_RULE_PKG_NOTHING_PROVIDES_DEP:
+        return (
+            f"{here} depends on {_written(archive, archive.depends(info.solvable.id), info.dep_id)}, "
+            "which is not to be had"
+        )
+    if info.type == solv.Solver.SOLVER_RULE_PKG_CONFLICTS:
+        stated = _written(archive, archive.conflicts(info.solvable.id), info.dep_id)
+        return f"{here} can't be beside {other} (it conflicts with {stated})"
+    if info.type == solv.Solver.SOLVER_RULE_PKG_SAME_NAME:
+        return f"{here} and {other} can't both be installed"
+    return None  # jobs: the request is what the user knows
+
+
+def _written(archive: _Archive, elements: Iterable[Alternatives], dependency: int) -> str:
+    """A dependency as its package states it: libsolv knows only the ranks of versions."""
+    return next(
+        (_as_text(e) for e in elements if dependency_id(archive.pool, e) == dependency),
+        "another package",
+    )
+
+
+def _as_text(element: Alternatives) -> str:
+    return " | ".join(map(str, element))
+
+
+def _describe(
+    archive: _Archive, requests: Sequence[_Request], solution: set[int], walk: _Walk
+) -> DebSolution:
+    group_of: dict[int, str] = {}
+    choices: dict[tuple[str, str], Choice] = {}
+    for group in dict.fromkeys(r.group for r in requests):
+        pending = [_first(r.options, solution) for r in requests if r.group == group]
+        while pending:
+            number = pending.pop()
+            if number not in group_of:
+                group_of[number] = group
+                pending += (_first(archive.options(e), solution) for e in archive.depends(number))
+    # What is reached satisfies every dependency of what is reached; nothing else is needed.
+    for number in sorted(group_of, key=archive.name):
+        for choice in _choices(archive, number, group_of, walk):
+            # Many packages state the same alternatives: one line says how they were decided.
+            key = choice.kind, choice.subject.partition(" depends on ")[2]
+            choices.setdefault(key if choice.kind != "dropped" else (choice.kind, choice.subject), choice)
+    for request in requests:
+        if request.virtual and len(request.options) > 1:
+            choices[("virtual", request.text)] = Choice(
+                "virtual",
+                f"{request.text} was requested",
+                archive.name(_first(request.options, solution)),
+                "needed anyway",
+            )
+    return DebSolution(
+        sorted((archive.resolved(n, g) for n, g in group_of.items()), key=lambda d: d.name),
+        sorted(choices.values(), key=lambda c: (c.subject, c.kind)),
+    )
+
+
+def _first(options: Iterable[int], solution: Iterable[int]) -> int:
+    return next(o for o in options if o in solution)
+
+
+def _choices(archive: _Archive, number: int, solution: Mapping[int, str], walk: _Walk) -> Iterator[Choice]:
+    name = archive.name(number)
+    for element, reason in archive.dropped(number):
+        if not any(o in solution for o in archive.options(element)):
+            yield Choice("dropped", f"{name} depends on {_as_text(element)}", "nothing", reason)
+    for element in archive.depends(number):
+        options = archive.options(element)
+        names = list(dict.fromkeys(map(archive.name, options)))
+        chosen = archive.name(_first(options, solution))
+        is_alternative = len(element) > 1
+        if len(names) < 2 or (not is_alternative and chosen == element[0].name):
+            continue
+        yield Choice(
+            "alternative" if is_alternative else "virtual",
+            f"{name} depends on {_as_text(element)}",
+            chosen,
+            _reason(archive, element, _first(options, solution), walk),
+        )
+
+
+def _reason(archive: _Archive, element: Alternatives, chosen: int, walk: _Walk) -> str:
+    options = archive.options(element)
+    why = walk.why.get(chosen, "")
+    if chosen != options[0]:
+        if why.startswith("chosen") or not why:
+            return f"{archive.name(options[0])}, which comes first, can't be installed with the rest"
+        return f"{why} anyway"
+    if archive.name(chosen) == element[0].name:
+        return "the first alternative"
+    priority = archive.priority(chosen)
+    return f"of those that provide {element[0].name}, the first by Priority ({priority}) and name"
+
+
+def _ask_for_provider(archive: _Archive, request: _Request) -> str:
+    names = list(dict.fromkeys(map(archive.name, request.options)))
+    shown = ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
+    return f"{request.text!r} is a virtual package, which several provide: {shown}"
+
+
+def _pins(groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    matches = (_REQUEST.fullmatch(text) for texts in groups.values() for text in texts)
+    return {m["name"]: m["version"] for m in matches if m and m["version"]}
+
+
+def _search_hint(index: ReleaseIndex) -> str:
+    return f"the names are those of Debian {index.release}, as `apt-cache search` prints them there"

@@ -1,0 +1,73 @@
+"""The second step of locking: what only running or downloading something can tell.
+
+`seal` takes a resolved lock and gives one that can be built. It is the only place that writes the results of running
+things, and it writes them only into the lock. Of the things that need it, this version knows one: the hash of busybox's
+tree, where the shared pin no longer stands in the archive. A model that declares a build step is refused by name.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tungstenkit.errors import LockError
+from tungstenkit.fetch import Input, unpack_busybox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tungstenkit.lock import Lock
+    from tungstenkit.spec import ModelSpec
+
+
+def seal(lock: Lock, spec: ModelSpec, get: Callable[[Input], Path]) -> Lock:
+    """The sealed lock.
+
+    get: downloads a file that the lock names, verified.
+
+    Raises LockError where the model asks for a step that can't be sealed yet.
+    """
+    asked = {
+        "post_build": spec.has_post_build,
+        "dockerfile_commands": bool(spec.dockerfile_commands),
+        "base_image": spec.base_image is not None,
+    }
+    if unknown := [name for name, present in asked.items() if present]:
+        raise LockError(
+            f"{', '.join(unknown)}: this version of tungsten can't run build steps yet",
+            where=f"{spec.module}.{spec.class_}",
+            hint="put what the step makes beside the model, where it ships with the model's files, and remove the step",
+        )
+    tools = {}
+    for system, entry in lock.tools.items():
+        busybox = entry.busybox
+        if busybox.tree_sha256 is None:
+            deb = get(Input(busybox.file, busybox.size, busybox.sha256, release=busybox.release))
+            busybox = busybox.model_copy(update={"tree_sha256": busybox_tree_hash(deb)})
+        tools[system] = entry.model_copy(update={"busybox": busybox})
+    return lock.model_copy(update={"sealed": True, "tools": tools})
+
+
+def busybox_tree_hash(deb: Path) -> str:
+    """The SRI hash of a folder that holds a busybox-static .deb's `bin/busybox` alone, as a Nix archive."""
+    with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
+        unpack_busybox(str(deb), Path(folder) / "tree")
+        program = (Path(folder) / "tree" / "bin" / "busybox").read_bytes()
+    return f"sha256-{base64.b64encode(hashlib.sha256(_nix_archive(program)).digest()).decode()}"
+
+
+def _nix_archive(program: bytes) -> bytes:
+    """The Nix archive of a folder with the executable `bin/busybox` (Nix manual, "Nix Archive format")."""
+
+    def text(*parts: bytes) -> bytes:
+        return b"".join(
+            len(part).to_bytes(8, "little") + part + b"\0" * (-len(part) % 8) for part in parts
+        )
+
+    file = text(b"(", b"type", b"regular", b"executable", b"", b"contents", program, b")")
+    inner = text(b"(", b"type", b"directory", b"entry", b"(", b"name", b"busybox", b"node") + file + text(b")", b")")
+    outer = text(b"(", b"type", b"directory", b"entry", b"(", b"name", b"bin", b"node") + inner + text(b")", b")")
+    return text(b"nix-archive-1") + outer

@@ -1,0 +1,263 @@
+"""`spec.json`: what a model asks for, and how it is read from the model's code.
+
+`ModelSpec` owns the document's shape. `read_spec` makes one from a folder: `load.py` reads the model's module,
+without its dependencies and in a process of its own, and what only a parser of requirements can check is
+checked here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import unicodedata
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+from packaging.requirements import InvalidRequirement, Requirement
+
+from tungstenkit.errors import DefinitionError, SpecError
+
+__all__ = ["ModelSpec", "read_spec"]
+
+DEFAULT_MODULE = "tungsten_model"
+LOAD_TIMEOUT = 120.0  # seconds
+
+# Real while a definition is read: the SDK, what it needs, and what those need.
+_REAL_MODULES = (
+    "PIL",
+    "annotated_types",
+    "pydantic",
+    "pydantic_core",
+    "tungstenkit",
+    "typing_extensions",
+    "typing_inspection",
+)
+
+
+class ModelSpec(pydantic.BaseModel):
+    """What `spec.json` holds; ARCHITECTURE.md says what each key means."""
+
+    model_config = pydantic.ConfigDict(
+        alias_generator=lambda name: name.removesuffix("_name").replace("_", "-"),
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+        strict=True,
+    )
+
+    spec_version: Literal[1] = 1
+    name: str
+    module: str
+    class_name: str
+    batch_size: int = pydantic.Field(ge=1)
+    gpu: bool
+    gpu_mem_gb: int | float
+    mem_gb: int | float
+    cuda_version: str | None
+    python_version: str | None
+    python_packages: list[str]
+    system_packages: list[str]
+    dockerfile_commands: list[str]
+    base_image: str | None
+    include_files: list[str]
+    exclude_files: list[str]
+    has_setup: bool
+    has_post_build: bool
+    has_predict_demo: bool
+    input_schema: dict[str, Any]
+    output_schema: dict[str, Any]
+    demo_output_schema: dict[str, Any] | None
+
+    def to_json(self) -> str:
+        """The document: sorted keys, two spaces, final newline."""
+        document = self.model_dump(mode="json", by_alias=True)
+        return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, where: str = "spec.json") -> ModelSpec:
+        """Read the document; `where` is the file's name. Raises SpecError that names every wrong key."""
+        try:
+            document = json.loads(text)
+        except ValueError as error:
+            raise SpecError(f"not JSON: {error}", where=where) from error
+        version = document.get("spec-version") if isinstance(document, dict) else None
+        if version != 1:
+            hint = "this version of tungsten reads spec-version 1"
+            raise SpecError(f"spec-version {version!r} is unknown", where=where, hint=hint)
+        try:
+            return cls.model_validate_json(text)
+        except pydantic.ValidationError as error:
+            keys = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
+            raise SpecError("\n".join(keys), where=where) from error
+
+
+def read_spec(
+    directory: Path,
+    module: str | None = None,
+    class_name: str | None = None,
+    *,
+    timeout: float = LOAD_TIMEOUT,
+) -> ModelSpec:
+    """Read the definition of the model in a folder.
+
+    module: the Python module, in the folder, that defines it; `tungsten_model` by default.
+    class_name: the class, where there are several.
+    timeout: how long the module's import may take, in seconds.
+
+    Raises SpecError where there is no such folder, module or class, where there are several classes, or where the
+    module can't be imported; DefinitionError where the definition is wrong.
+    """
+    directory = directory.resolve()
+    module = module or DEFAULT_MODULE
+    file = _module_file(directory, module)
+    _refuse_shadowing(directory)
+    models = _load(directory, module, timeout)
+    model = _chosen(models, class_name, where=str(file.relative_to(directory)), module=module)
+    spec = ModelSpec(name=repository_name(directory.name), module=module, **model)
+    problems = _requirement_problems(spec.python_packages)
+    if problems:
+        raise DefinitionError(problems, where=f"{file.relative_to(directory)} (class {spec.class_name})")
+    return spec
+
+
+def repository_name(name: str) -> str:
+    """`name` as the OCI distribution specification wants a repository's: lower case, single separators."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"([._-])[._-]+", r"\1", re.sub(r"[^a-z0-9._-]+", "-", plain)).strip("._-") or "model"
+
+
+def _module_file(directory: Path, module: str) -> Path:
+    if not directory.is_dir():
+        raise SpecError("no such folder", where=str(directory))
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise SpecError(
+            f"{module!r} is not the name of a Python module", hint="write it as in an import statement"
+        )
+    stem = directory.joinpath(*module.split("."))
+    for file in (stem / "__init__.py", stem.with_suffix(".py")):
+        if file.is_file():
+            return file
+    raise SpecError(
+        f"there is no module {module}",
+        where=str(directory),
+        hint=f"a model is a class with @define_model in {module.replace('.', '/')}.py; -m names another module",
+    )
+
+
+def _refuse_shadowing(directory: Path) -> None:
+    """The folder comes first on the model's `sys.path`, so its modules hide those that every image needs."""
+    # Nothing imports Python's own tests, and many folders have some of theirs.
+    taken = (sys.stdlib_module_names | set(_REAL_MODULES)) - {"test"}
+    entries = sorted(directory.iterdir())
+    modules = (e for e in entries if e.suffix == ".py" or (e / "__init__.py").is_file())
+    hidden = [entry.name for entry in modules if entry.stem in taken]
+    if hidden:
+        raise SpecError(
+            f"hides a module that Python or the SDK needs: {', '.join(hidden)}",
+            where=str(directory),
+            hint="give it another name",
+        )
+
+
+def _load(directory: Path, module: str, timeout: float) -> list[dict[str, Any]]:
+    """Run `load.py`."""
+    places = {}
+    for name in _REAL_MODULES:
+        found = importlib.util.find_spec(name)
+        if found is not None and found.origin is not None:
+            origin = Path(found.origin)
+            places[name] = str(origin.parent.parent if origin.name == "__init__.py" else origin.parent)
+    # Nothing of the machine's Python set-up may count, and the order of sets must not change from run to run.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    environment |= {"PYTHONHASHSEED": "0", "PYDANTIC_DISABLE_PLUGINS": "__all__"}
+    program = Path(__file__).with_name("load.py")
+    with tempfile.TemporaryFile() as result, tempfile.TemporaryFile() as output:
+        arguments = [str(program), str(directory), module, json.dumps(places), str(result.fileno())]
+        process = subprocess.Popen(
+            [sys.executable, "-B", "-P", "-S", "-s", "-X", "utf8", *arguments],
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=[result.fileno()],
+            start_new_session=True,
+        )
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise SpecError(
+                f"the import of {module} took longer than {timeout:g} s",
+                where=str(directory),
+                hint="what takes long belongs into setup or post_build, not at the top level of a module",
+            ) from None
+        finally:
+            # With it goes whatever the module started.
+            _kill_group(process)
+        result.seek(0)
+        text = result.read()
+        if not text:
+            output.seek(0)
+            said = output.read().decode(errors="replace").strip()[-2000:]
+            raise SpecError(
+                f"the import of {module} ended Python (exit status {process.returncode})",
+                where=str(directory),
+                hint=said and f"it said:\n{said}",
+            )
+    return _models_in(json.loads(text))
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _models_in(result: dict[str, Any]) -> list[dict[str, Any]]:
+    error = result.get("error")
+    if error is None:
+        models: list[dict[str, Any]] = result["models"]
+        return models
+    if "problems" in error:
+        raise DefinitionError(error["problems"], where=error["where"], hint=error.get("hint"))
+    raise SpecError(error["what"], where=error["where"], hint=error.get("hint"))
+
+
+def _chosen(
+    models: list[dict[str, Any]], class_name: str | None, *, where: str, module: str
+) -> dict[str, Any]:
+    names = [model["class_name"] for model in models]
+    hint = f"the models of {module} are {', '.join(names)}; choose one with -c"
+    if not models:
+        raise SpecError(
+            f"no class in {module} is decorated with @define_model",
+            where=where,
+            hint="-m names another module",
+        )
+    if class_name is not None:
+        if class_name not in names:
+            raise SpecError(f"no model is called {class_name}", where=where, hint=hint)
+        return models[names.index(class_name)]
+    if len(models) > 1:
+        raise SpecError(f"there are {len(models)} models", where=where, hint=hint)
+    return models[0]
+
+
+def _requirement_problems(requirements: list[str]) -> list[str]:
+    """What PEP 508 says against each requirement; `define_model` has seen to the rest."""
+    problems = []
+    for index, requirement in enumerate(requirements):
+        try:
+            Requirement(requirement)
+        except InvalidRequirement as error:
+            reason = str(error).splitlines()[0]
+            problems.append(f"python_packages[{index}]: {requirement!r} is not a requirement: {reason}")
+    return problems

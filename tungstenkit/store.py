@@ -1,0 +1,114 @@
+"""The Nix store: the names and paths of fixed files in it, adding to it, and how we run Nix.
+
+The rule for names is also in `nix/store-name.nix`; the rule for paths is Nix's own (Nix manual, "Store path
+specification"). Both are computed here so that a lock's hundred files cost no hundred processes.
+"""
+
+from __future__ import annotations
+
+import base64
+import grp
+import hashlib
+import os
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+from tungstenkit.errors import FetchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+_LONGEST_NAME = 160
+_NIX_BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
+
+
+def store_name(file: str) -> str:
+    """The store name of a downloaded file; the same rule as `nix/store-name.nix`."""
+    name = re.sub(r"[^A-Za-z0-9+._-]", "_", file)[-_LONGEST_NAME:]
+    return f"_{name}" if name.startswith(".") else name
+
+
+def file_path(sha256: str, name: str) -> str:
+    """The store path of a flat file, from its sha256 in hexadecimal and its store name."""
+    inner = hashlib.sha256(f"fixed:out:sha256:{sha256}:".encode()).hexdigest()
+    return _path("output:out", inner, name)
+
+
+def tree_path(sri: str, name: str) -> str:
+    """The store path of a tree, from the sha256 of its Nix archive (SRI) and its store name."""
+    return _path("source", base64.b64decode(sri.removeprefix("sha256-")).hex(), name)
+
+
+def _path(kind: str, digest: str, name: str) -> str:
+    store = os.environ.get("NIX_STORE_DIR", "/nix/store")
+    full = hashlib.sha256(f"{kind}:sha256:{digest}:{store}:{name}".encode()).digest()
+    folded = bytearray(20)
+    for position, byte in enumerate(full):
+        folded[position % 20] ^= byte
+    number = int.from_bytes(folded, "little")
+    letters = (_NIX_BASE32[number >> 5 * place & 31] for place in reversed(range(32)))
+    return f"{store}/{''.join(letters)}-{name}"
+
+
+def options() -> list[str]:
+    """The options that every command of Nix gets from us.
+
+    A build that isn't sandboxed could see this machine, and Debian's Nix would fall back to that without a word. Root
+    without the daemon has no build users, which Nix refuses unless told. Nothing of ours is in a public binary
+    cache, and asking one that can't be reached costs seconds each time.
+    """
+    settings = {"sandbox": "true", "sandbox-fallback": "false", "substituters": ""}
+    if os.geteuid() == 0 and not _has_build_users():
+        settings["build-users-group"] = ""
+    features = ["--extra-experimental-features", "nix-command flakes"]
+    return [*features, *(part for name, value in settings.items() for part in ("--option", name, value))]
+
+
+def _has_build_users() -> bool:
+    try:
+        return bool(grp.getgrnam("nixbld").gr_mem)
+    except KeyError:
+        return False
+
+
+def missing(paths: Sequence[str]) -> set[str]:
+    """Those of the paths that are not in the store."""
+    if not paths:
+        return set()
+    return set(_nix_store(["--check-validity", "--print-invalid", *paths]).split())
+
+
+def add_files(files: Sequence[Path]) -> list[str]:
+    """Add files under their own names; the store paths, in order."""
+    return _nix_store(["--add-fixed", "sha256", *map(str, files)]).split() if files else []
+
+
+def add_tree(folder: Path) -> str:
+    """Add a folder under its own name; its store path."""
+    return _nix_store(["--add-fixed", "--recursive", "sha256", str(folder)]).strip()
+
+
+def keep(paths: Iterable[str], roots: Path) -> None:
+    """Hold paths against garbage collection, by links in a folder of the model's; what it held before is let go."""
+    roots.mkdir(parents=True, exist_ok=True)
+    for old in roots.iterdir():
+        old.unlink()
+    _nix_store(["--realise", *sorted(set(paths)), "--add-root", str(roots / "input"), "--indirect"])
+
+
+def _nix_store(arguments: Sequence[str]) -> str:
+    command = ["nix-store", *options(), *arguments]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise FetchError(
+            "Nix is not installed: there is no `nix-store` on PATH",
+            hint="on Debian: apt-get install nix-bin; elsewhere see the Nix manual",
+        ) from None
+    if run.returncode != 0:
+        raise FetchError(
+            f"Nix refused: {run.stderr.strip()}", where=f"nix-store {arguments[0]}", hint="`nix doctor` may tell more"
+        )
+    return run.stdout

@@ -1,0 +1,53 @@
+"""Writes what is generated and committed; tests compare it with what stands in the tree.
+
+    python tests/generate.py         the documents' JSON Schemas, and the examples' spec.json
+    python tests/generate.py pins    also, from the examples' locks, the pins that all models share
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from tungstenkit.document import to_json
+from tungstenkit.lock import LOCK_NAME, Lock, read_lock
+from tungstenkit.spec import ModelSpec, read_spec
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = sorted(path.parent for path in ROOT.glob("examples/*/tungsten_model.py"))
+LOCKED_EXAMPLES = [example for example in EXAMPLES if (example / LOCK_NAME).exists()]
+PINS = ROOT / "tungstenkit" / "resolve" / "shared_pins.json"
+
+
+def schemas():
+    """The published JSON Schema of each document, by its path."""
+    return {
+        ROOT / "docs" / f"{name}.schema.json": to_json(document.model_json_schema())
+        for name, document in (("spec", ModelSpec), (LOCK_NAME, Lock))
+    }
+
+
+def specs():
+    """The spec of each locked example, by its path: Nix reads it from a clean checkout, and can't run Python."""
+    return {example / "spec.json": read_spec(example).to_json() for example in LOCKED_EXAMPLES}
+
+
+def pins():
+    """The server's environment and the tools of each Python version, as the examples' locks have them."""
+    found = {}
+    for example in LOCKED_EXAMPLES:
+        lock = json.loads(read_lock(example / LOCK_NAME).to_json())
+        for system, server in lock["server"].items():
+            found[server["python"]] = {"server": server, "tools": lock["tools"][system]}
+    return {PINS: to_json(found)}
+
+
+def main():
+    documents = schemas() | specs() | (pins() if "pins" in sys.argv[1:] else {})
+    for path, text in documents.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()

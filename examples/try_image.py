@@ -38,7 +38,10 @@ def tungsten(*arguments: str) -> subprocess.CompletedProcess[str]:
 def build(model: Path) -> dict[str, str]:
     """Fetch, build and load; lock again first where a file is gone."""
     if tungsten("fetch", str(model)).returncode == GONE:
-        print("A file that the lock names has left every mirror: locking again. The digest will differ.", flush=True)
+        print(
+            "A file that the lock names has left every mirror: locking again. The digest will differ.",
+            flush=True,
+        )
         if tungsten("lock", "--upgrade", str(model)).returncode != 0:
             sys.exit(1)
     built = tungsten("build", str(model), "--json", "--out-link", str(ROOT / "result"))

@@ -1,8 +1,8 @@
 """The program that reads a model's definition; `spec.read_spec` runs it in a process of its own.
 
 It imports the model's module with every module stubbed that is not the standard library's, pydantic's,
-Pillow's, the SDK's or the model folder's own, whether it is installed or not. So the result does not depend on
-the machine, and nothing has to be installed.
+Pillow's, the SDK's or the model folder's own, whether it is installed or not. So the result does not depend
+on the machine, and nothing has to be installed.
 
     python load.py FOLDER MODULE PLACES RESULT_FD
 
@@ -272,7 +272,7 @@ def _importing_frame() -> types.FrameType:
 
 
 def _names_used_by(frame: types.FrameType) -> list[str]:
-    """What `from stub import *` must define: every name that the importing module uses and has not got yet."""
+    """What `from stub import *` must define: every name that the importing module uses and has not got."""
     names: set[str] = set()
     todo = [frame.f_code]
     while todo:

@@ -1,8 +1,8 @@
 """`spec.json`: what a model asks for, and how it is read from the model's code.
 
-`ModelSpec` owns the document's shape. `read_spec` makes one from a folder: `load.py` reads the model's module,
-without its dependencies and in a process of its own, and what only a parser of requirements can check is
-checked here.
+`ModelSpec` owns the document's shape. `read_spec` makes one from a folder: `load.py` reads the model's
+module, without its dependencies and in a process of its own, and what only a parser of requirements can check
+is checked here.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _module_file(directory: Path, module: str) -> Path:
 
 
 def _refuse_shadowing(directory: Path) -> None:
-    """The folder comes first on the model's `sys.path`, so its modules hide those that every image needs."""
+    """The folder comes first on the model's `sys.path`: its modules hide those that every image needs."""
     # Nothing imports Python's own tests, and many folders have some of theirs.
     taken = (sys.stdlib_module_names | set(_REAL_MODULES)) - {"test"}
     entries = sorted(directory.iterdir())

@@ -1,7 +1,7 @@
 """Tungstenkit: a decorated Python class becomes a container image that serves it.
 
-This package's top level is the SDK, which model code imports. It needs pydantic and Pillow alone; the compiler
-(`tungstenkit.spec` and everything after it) is never imported from here, and is not part of an image.
+This package's top level is the SDK, which model code imports. It needs pydantic and Pillow alone. The
+compiler, `tungstenkit.spec` and everything after it, is never imported from here, and is not part of an image.
 """
 
 from tungstenkit.define import define_model

@@ -22,7 +22,7 @@ from tungstenkit import build as builder
 from tungstenkit.errors import GoneError, TungstenError
 from tungstenkit.export import export, git_notice, public
 from tungstenkit.fetch import Input, absent, download, fetch, inputs, locate
-from tungstenkit.files import secrets_among, select_files
+from tungstenkit.files import likely_secrets, select_files
 from tungstenkit.lock import LOCK_NAME, Lock, check_lock, read_lock, write_lock
 from tungstenkit.mirrors import find_mirrors, get_bytes
 from tungstenkit.resolve.model import Solver, resolve
@@ -95,7 +95,7 @@ class Project:
             self.spec.module,
             ignore=() if out is None else (out,),
         )
-        for warning in secrets_among(self.directory, files):
+        for warning in likely_secrets(self.directory, files):
             err.print(f"[yellow]warning:[/] {warning}")
         return files
 

@@ -282,7 +282,7 @@ _IMAGE_NAME = re.compile(
 )
 
 # PEP 508 in outline: a name, extras, then version clauses or an address, then a marker.
-_CLAUSE = r"(===|~=|==|!=|<=|>=|<|>)\s*[^\s,;()]+"
+_CLAUSE = r"(===|~=|==|!=|<=|>=|<|>)\s*[^\s,;()=<>!~][^\s,;()]*"
 _REQUIREMENT = re.compile(
     rf"""(?P<name>[A-Z0-9]([A-Z0-9._-]*[A-Z0-9])?) \s*
          (\[[A-Z0-9._,\s-]*\])? \s*

@@ -75,7 +75,12 @@ def _write(
     model = out / "model"
     model.mkdir(parents=True)
     for file in files:
-        _copy(directory / file.path, model / file.path)
+        target = model / file.path
+        if file.target is None:
+            _copy(directory / file.path, target)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(file.target)
     for source in sorted(NIX.rglob("*")):
         if source.suffix in {".nix", ".py", ".sh", ".json"}:
             _copy(source, out / "nix" / source.relative_to(NIX))
@@ -90,11 +95,8 @@ def _write(
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file or a link; of its mode only the executable bit is kept, as in the Nix store."""
+    """Copy a file; of its mode only the executable bit is kept, as in the Nix store."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_symlink():
-        target.symlink_to(source.readlink())
-        return
     shutil.copyfile(source, target)
     target.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)
 

@@ -233,6 +233,7 @@ def _sha256(path: Path) -> str:
 
 def _add_busybox(busybox: Busybox, state: Path) -> str:
     """Put `bin/busybox` where the bootstrap would have put it, so that its 7-Zip and npm are not needed."""
+    assert busybox.tree_sha256 is not None  # the lock is sealed
     path = store.tree_path(busybox.tree_sha256, "busybox")
     if store.missing([path]):
         deb = store.file_path(busybox.sha256, store.store_name(busybox.file.rpartition("/")[2]))

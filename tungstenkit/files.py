@@ -1,7 +1,7 @@
 """Which files of a model's folder belong to the model.
 
-Patterns mean what they mean in `.gitignore`. What tungsten itself keeps in the folder never ships, whatever the
-patterns say, and nothing ships whose meaning would change on the way: a link out of the folder, a socket.
+Patterns mean what they mean in `.gitignore`. What tungsten itself keeps in the folder never ships, whatever
+the patterns say. Nor does anything whose meaning would change on the way: a link out of the folder, a socket.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pathspec import GitIgnoreSpec
 
 from tungstenkit.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = ["ModelFile", "likely_secrets", "select_files"]
 
@@ -47,15 +49,15 @@ def select_files(
 ) -> list[ModelFile]:
     """The files of a model's folder that ship, sorted by path. Empty folders do not.
 
-    include, exclude: patterns as in `.gitignore`; a file ships when the first include it and the second do not.
+    include, exclude: patterns as in `.gitignore`; a file ships if the first match it and the second do not.
     module: the Python module of the model, which is always included.
     ignore: files and folders that never ship, such as where an export goes.
 
     `.git`, `.tungsten`, `tungsten.lock`, Nix's `result` links and exports never ship. An absolute link into the
-    folder becomes relative; one that leads out of it would mean another file on every machine, and is refused.
+    folder becomes relative. A link out of it would mean another file on every machine, and is refused.
 
-    Raises SpecError for patterns that are wrong, a module that is excluded, and, all at once, for files that can't
-    ship: links out of the folder or to what does not ship, and files that are neither regular nor links.
+    Raises SpecError for wrong patterns, for a module that is excluded and, all at once, for files that
+    can't ship: links out of the folder or to what does not ship, and what is neither a file nor a link.
     """
     directory = directory.resolve()
     included, excluded = _patterns("include_files", include), _patterns("exclude_files", exclude)
@@ -92,12 +94,9 @@ def select_files(
 
 
 def likely_secrets(directory: Path, files: Iterable[ModelFile]) -> list[str]:
-    """A line for each file that looks like a password, token or private key: `<path>: <why>`."""
-    found = []
-    for file in files:
-        if file.kind == "file" and (why := _secret(directory / file.path)):
-            found.append(f"{file.path}: {why}")
-    return found
+    """A line for each file that looks like a password, token or private key: `<path>: <what>`."""
+    regular = (file.path for file in files if file.kind == "file")
+    return [f"{path}: {what}" for path in regular if (what := _secret(directory / path))]
 
 
 def _patterns(argument: str, lines: Sequence[str]) -> GitIgnoreSpec:
@@ -124,7 +123,7 @@ def _walk(directory: Path, ignored: set[Path]) -> Iterator[Path]:
         if path in ignored or _is_tungstens(path):
             continue
         if entry.is_dir(follow_symlinks=False):
-            if not _is_export(path):
+            if not is_export(path):
                 yield from _walk(path, ignored)
         else:
             yield path
@@ -137,7 +136,7 @@ def _is_tungstens(path: Path) -> bool:
     return path.name in (".git", ".tungsten", "tungsten.lock")
 
 
-def _is_export(directory: Path) -> bool:
+def is_export(directory: Path) -> bool:
     """Whether `tungsten nix-export` wrote it: a flake with a spec of ours beside it."""
     if not (directory / "flake.nix").is_file():
         return False

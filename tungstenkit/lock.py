@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tungstenkit.spec import ModelSpec
 
-LOCK_VERSION = 1
+LOCK_VERSION: Literal[1] = 1
 LOCK_NAME = "tungsten.lock"
 
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
@@ -68,7 +68,7 @@ class Release(Document):
     """A Debian release, as it stood when the lock was made."""
 
     suites: tuple[Suite, ...]
-    timestamps: dict[Literal["debian", "debian-security"], str]
+    timestamps: dict[str, str]
     """For each archive a moment (`YYYYMMDDTHHMMSSZ`) whose snapshot holds every file that the lock takes from it."""
 
 

@@ -38,7 +38,7 @@ def seal(lock: Lock, spec: ModelSpec, get: Callable[[Input], Path]) -> Lock:
     if unknown := [name for name, present in asked.items() if present]:
         raise LockError(
             f"{', '.join(unknown)}: this version of tungsten can't run build steps yet",
-            where=f"{spec.module}.{spec.class_}",
+            where=f"{spec.module}.{spec.class_name}",
             hint="put what the step makes beside the model, where it ships with the model's files, and remove the step",
         )
     tools = {}

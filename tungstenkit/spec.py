@@ -112,8 +112,8 @@ def read_spec(
     class_name: the class, where there are several.
     timeout: how long the module's import may take, in seconds.
 
-    Raises SpecError where there is no such folder, module or class, where there are several classes, or where the
-    module can't be imported; DefinitionError where the definition is wrong.
+    Raises SpecError where there is no such folder, module or class, where there are several classes, or where
+    the module can't be imported; DefinitionError where the definition is wrong.
     """
     directory = directory.resolve()
     module = module or DEFAULT_MODULE
@@ -148,7 +148,7 @@ def _module_file(directory: Path, module: str) -> Path:
     raise SpecError(
         f"there is no module {module}",
         where=str(directory),
-        hint=f"a model is a class with @define_model in {module.replace('.', '/')}.py; -m names another module",
+        hint=f"a model is a class with @define_model in {module.replace('.', '/')}.py; or name it with -m",
     )
 
 

@@ -1,7 +1,5 @@
 """Blurs a picture with Pillow's Gaussian blur."""
 
-from typing import List
-
 from PIL import ImageFilter
 
 from tungstenkit import BaseIO, Field, Image, Option, define_model
@@ -18,7 +16,7 @@ class Output(BaseIO):
 
 @define_model(input=Input, output=Output, batch_size=4, mem_gb=1)
 class Blur:
-    def predict(self, inputs: List[Input]) -> List[Output]:
+    def predict(self, inputs: list[Input]) -> list[Output]:
         # All inputs of a batch have the same options.
         blur = ImageFilter.GaussianBlur(inputs[0].radius)
         pictures = [one.image.to_pil_image().filter(blur) for one in inputs]

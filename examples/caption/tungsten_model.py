@@ -1,7 +1,5 @@
 """Writes a caption below the middle of a picture whose contrast it stretches first."""
 
-from typing import List
-
 import numpy as np
 import PIL.Image
 from PIL import ImageDraw, ImageFont
@@ -36,11 +34,12 @@ def stretch_contrast(picture: PIL.Image.Image) -> PIL.Image.Image:
     output=Output,
     batch_size=8,
     mem_gb=1,
+    python_version="3.13",
     python_packages=["numpy"],
     system_packages=["fonts-dejavu-core"],
 )
 class Caption:
-    def predict(self, inputs: List[Input]) -> List[Output]:
+    def predict(self, inputs: list[Input]) -> list[Output]:
         # All inputs of a batch have the same options.
         font = ImageFont.truetype(FONT, inputs[0].font_size)
         return [Output(image=Image.from_pil_image(self.draw(one, font))) for one in inputs]

@@ -1,19 +1,23 @@
 """A layer's blob: tar bytes go in, a gzip file comes out, and both are hashed on the way.
 
-`Blob` compresses with classic zlib at level 6, whose bytes have been the same from 1.2.11 to 1.3.2; `check_compressor` refuses any
-other. `SplicedBlob` compresses nothing: it takes deflate streams as they stand in a wheel and stores everything between them, as a
-series of gzip members (RFC 1952 section 2.2), so its bytes depend on the input alone.
+`Blob` compresses with classic zlib at level 6, whose bytes have been the same from 1.2.11 to 1.3.2;
+`check_compressor` refuses any other. `SplicedBlob` compresses nothing: it takes deflate streams as they stand
+in a wheel and stores everything between them, as a series of gzip members (RFC 1952 section 2.2), so its
+bytes depend on the input alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from program import ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
 
 MEDIA_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 
@@ -22,12 +26,14 @@ _GZIP = 31  # window bits: a gzip header that is always the same ten bytes
 _MEMBER_HEADER = bytes.fromhex("1f8b0800000000000003")
 _STORED_BLOCK = 0xFFFF
 _STORED_MEMBER = 16 * _STORED_BLOCK
-_VECTOR_SHA256 = "@@VECTOR@@"
+_VECTOR_SHA256 = "04c214b4afc72886e36a25c773dc34bba89c6ea407ec69a05d68c6db4f7ea3e6"
 
 
 @dataclass
 class BlobFacts:
-    """What a manifest says of a blob. `diff_id` and `digest` are `sha256:…` of the tar and of the file; `size` in bytes."""
+    """What a manifest says of a blob. `diff_id` and `digest` are `sha256:…` of the tar and of the file;
+    `size` in bytes.
+    """
 
     diff_id: str
     digest: str
@@ -35,18 +41,21 @@ class BlobFacts:
 
 
 def check_compressor() -> None:
-    """Compress known bytes; `ToolError` if this Python's zlib is not one that gives the bytes which locks and digests rely on."""
+    """Compress known bytes; `ToolError` if this Python's zlib is not one that gives the bytes which locks and
+    digests rely on.
+    """
     compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
     digest = hashlib.sha256(compressor.compress(_test_vector()) + compressor.flush()).hexdigest()
     if digest != _VECTOR_SHA256:
         raise ToolError(
-            f"this Python's zlib ({zlib.ZLIB_RUNTIME_VERSION}) compresses to other bytes than classic zlib, so digests would"
-            " differ from those of other machines; run the program with Debian's Python"
+            f"this Python's zlib ({zlib.ZLIB_RUNTIME_VERSION}) compresses to other bytes than classic zlib, so"
+            " digests would differ from those of other machines; run the program with Debian's Python"
         )
 
 
 def _test_vector() -> bytes:
-    # Text, repetition near and far, and noise: every kind of deflate block, and matches across the 32 KiB window.
+    # Text, repetition near and far, and noise: every kind of deflate block, and matches across the 32 KiB
+    # window.
     noise = [hashlib.sha256(str(number).encode()).digest() for number in range(1024)]
     words = b" ".join(digest.hex().encode()[: 3 + digest[0] % 9] for digest in noise)
     return words * 3 + b"".join(noise) + b"\0" * 70000 + words + b"".join(noise[::2])
@@ -56,6 +65,7 @@ class Blob:
     """One gzip stream."""
 
     def __init__(self, path: Path) -> None:
+        """Start a file, which must not exist."""
         self._file = path.open("xb")
         self._compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
         self._tar = hashlib.sha256()
@@ -83,6 +93,7 @@ class SplicedBlob:
     """A series of gzip members: stored ones made here, and deflate streams taken over as they are."""
 
     def __init__(self, path: Path) -> None:
+        """Start a file, which must not exist."""
         self._file = path.open("xb")
         self._tar = hashlib.sha256()
         self._gzip = hashlib.sha256()
@@ -121,7 +132,8 @@ class SplicedBlob:
             self._waiting.clear()
 
     def _store(self, data: bytes) -> None:
-        # Stored blocks are written by hand: zlib's level 0 depends on its version and on the size of the pieces.
+        # Stored blocks are written by hand: zlib's level 0 depends on its version and on the size of the
+        # pieces.
         self._put(_MEMBER_HEADER)
         for start in range(0, len(data), _STORED_BLOCK):
             block = data[start : start + _STORED_BLOCK]

@@ -1,27 +1,33 @@
 """Byte-code of Python sources, as a function of the Python build and the sources alone.
 
-One child process, which imports nothing but py_compile, compiles a sorted list: both the order of interned objects and what else was
-imported show in a .pyc, and so does the hash seed in some versions. The .pyc files are of the unchecked-hash kind (PEP 552), so no
-time stamp is in them, and name the path that the source will have in the image.
+One child process, which imports nothing but py_compile, compiles a sorted list: both the order of interned
+objects and what else was imported show in a .pyc, and so does the hash seed in some versions. The .pyc files
+are of the unchecked-hash kind (PEP 552), so no time stamp is in them, and name the path that the source will
+have in the image.
 """
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from contents import Content, DiskFile
 from program import ToolError
 
-# -s -S: no site-packages. -I and -E would ignore PYTHONHASHSEED. A source that does not compile is left out, as installers do.
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+# -s -S: no site-packages. -I and -E would ignore PYTHONHASHSEED. A source that does not compile is left out,
+# as installers do.
 _OPTIONS = ("-s", "-S", "-B", "-c")
 _CHILD = """\
 import sys, py_compile
 fields = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\\0")
+kind = py_compile.PycInvalidationMode.UNCHECKED_HASH
 for i in range(0, len(fields) - 1, 3):
     try:
-        py_compile.compile(fields[i], fields[i + 1], fields[i + 2], True, 0, py_compile.PycInvalidationMode.UNCHECKED_HASH)
+        py_compile.compile(*fields[i : i + 3], doraise=True, optimize=0, invalidation_mode=kind)
     except py_compile.PyCompileError:
         pass
 """
@@ -32,8 +38,8 @@ def compile_sources(
 ) -> tuple[dict[str, tuple[str, DiskFile]], list[str]]:
     """Compile sources, given by their path in the image, with the Python that `command` starts.
 
-    `version` is `X.Y`; `work` is an empty folder that must live as long as the results. Returns source path -> (path of its .pyc in
-    the image, the .pyc), and the paths of the sources that do not compile.
+    `version` is `X.Y`; `work` is an empty folder that must live as long as the results. Returns source path
+    -> (path of its .pyc in the image, the .pyc), and the paths of the sources that do not compile.
     """
     request = bytearray()
     compiled: dict[str, tuple[str, DiskFile]] = {}
@@ -54,9 +60,13 @@ def compile_sources(
 
 
 def _run(command: list[str], request: bytes) -> None:
-    child = subprocess.run(command, input=request, env={"PYTHONHASHSEED": "0"}, capture_output=True, check=False)
+    child = subprocess.run(
+        command, input=request, env={"PYTHONHASHSEED": "0"}, capture_output=True, check=False
+    )
     if child.returncode != 0:
-        lines = child.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit status {child.returncode}"]
+        lines = child.stderr.decode("utf-8", "replace").strip().splitlines() or [
+            f"exit status {child.returncode}"
+        ]
         raise ToolError(f"{command[-len(_OPTIONS) - 2]}: cannot compile Python sources: {lines[-1]}")
 
 

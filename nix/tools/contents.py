@@ -1,6 +1,7 @@
 """Where the bytes of a file in a layer come from. Nothing here holds a large file in memory.
 
-Every content has a `size` in bytes and yields its bytes by `chunks()`. Those that can be read at any place have `read_at()`.
+Every content has a `size` in bytes and yields its bytes by `chunks()`. Those that can be read at any place
+have `read_at()`.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO, Union
+from typing import TYPE_CHECKING, BinaryIO, Union
 
 from program import ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 CHUNK = 1 << 16
 
@@ -21,6 +24,7 @@ class Text:
     """Bytes made by these programs: small by nature."""
 
     def __init__(self, data: bytes) -> None:
+        """Take the bytes."""
         self.data = data
         self.size = len(data)
 
@@ -37,6 +41,7 @@ class Region:
     """A part of an open file, such as a member of an unpacked data.tar."""
 
     def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
+        """Name the part; the file must stay open."""
         self.file = file
         self.offset = offset
         self.size = size
@@ -63,6 +68,7 @@ class DiskFile:
     """A file that exists on disk for as long as the layer is being made."""
 
     def __init__(self, path: Path) -> None:
+        """Look up the size."""
         self.path = path
         self.size = path.stat().st_size
 
@@ -85,6 +91,7 @@ class WheelMember:
     def __init__(
         self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, wheel: str, algorithm: str, digest: bytes
     ) -> None:
+        """Name the member and the hash that RECORD gives it."""
         self.archive = archive
         self.info = info
         self.wheel = wheel
@@ -112,8 +119,8 @@ class WheelMember:
     def deflated(self) -> Iterator[tuple[bytes, bytes]]:
         """Pairs of deflate bytes as they stand in the wheel and what they inflate to.
 
-        The stream is checked to be one whole deflate stream of the stated size, CRC and RECORD hash: a gzip member is made of it
-        unchanged, so nothing may follow it or be left to read.
+        The stream is checked to be one whole deflate stream of the stated size, CRC and RECORD hash: a gzip
+        member is made of it unchanged, so nothing may follow it or be left to read.
         """
         digest = hashlib.new(self.algorithm)
         inflate = zlib.decompressobj(-zlib.MAX_WBITS)

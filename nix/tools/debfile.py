@@ -1,7 +1,8 @@
 """Reading a Debian binary package (deb(5)): an ar archive of a control tar and a data tar.
 
-The data tar is unpacked into a temporary file without a name; entries point into it. So owners, modes, setuid bits and hard links are
-taken from the archive itself and never pass through a file system that would lose them.
+The data tar is unpacked into a temporary file without a name; entries point into it. So owners, modes, setuid
+bits and hard links are taken from the archive itself and never pass through a file system that would lose
+them.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ import lzma
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from contents import CHUNK, Region
 from debversion import Package
 from program import ToolError
 from rootfs import ALIASES, Entry, canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 _ERRORS = (lzma.LZMAError, zlib.error, tarfile.TarError, EOFError, OSError, ValueError)
 _CONTROL_LIMIT = 1 << 24
@@ -30,6 +33,7 @@ class Deb:
     """An opened package: its control data, and its files as entries."""
 
     def __init__(self, path: Path) -> None:
+        """Open a package and read its control data; `ToolError` if it is no sound package."""
         self.path = path
         self._file = path.open("rb")
         members = _ar_members(self._file, path.name)
@@ -70,7 +74,9 @@ class Deb:
             elif info.islnk():
                 target = canonical(info.linkname)
                 if target not in regions:
-                    raise ToolError(f"{self.path.name}: {info.name}: a hard link to a file that is not before it")
+                    raise ToolError(
+                        f"{self.path.name}: {info.name}: a hard link to a file that is not before it"
+                    )
                 yield Entry(name, "file", *common, package=package, content=regions[target])
             elif info.isreg():
                 regions[name] = Region(spool, info.offset_data, info.size)
@@ -83,7 +89,9 @@ class Deb:
             data = _decompressed(*member).read(_CONTROL_LIMIT)
             with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
                 return {
-                    info.name.lstrip("./"): _read(archive, info) for info in archive.getmembers() if info.isreg()
+                    info.name.lstrip("./"): _read(archive, info)
+                    for info in archive.getmembers()
+                    if info.isreg()
                 }
         except _ERRORS as error:
             raise ToolError(f"{self.path.name}: its control archive cannot be read: {error}") from None
@@ -94,10 +102,10 @@ class Deb:
             with _decompressed(*member) as source:
                 while data := source.read(CHUNK):
                     spool.write(data)
-        except (lzma.LZMAError, zlib.error, EOFError, OSError) as error:
+        except _ERRORS as error:
             raise ToolError(f"{self.path.name}: its data archive cannot be unpacked: {error}") from None
         spool.flush()
-        return spool  # type: ignore[return-value]
+        return spool
 
     def _members(self, spool: BinaryIO) -> Iterator[tarfile.TarInfo]:
         spool.seek(0)
@@ -125,7 +133,7 @@ class _Slice(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401  any writable buffer
         self._file.seek(self._place)
         data = self._file.read(min(len(buffer), self._end - self._place))
         buffer[: len(data)] = data
@@ -158,18 +166,18 @@ def _find(members: dict[str, _Slice], stem: str, name: str) -> tuple[str, _Slice
     return found[0], members[found[0]]
 
 
-def _decompressed(member: str, source: _Slice) -> BinaryIO:
+def _decompressed(member: str, source: _Slice) -> io.BufferedIOBase:
     buffered = io.BufferedReader(source, 1 << 20)
     compression = member.partition(".tar")[2]
     if compression in (".xz", ".lzma"):
-        return lzma.open(buffered)  # type: ignore[return-value]
+        return lzma.LZMAFile(buffered)
     if compression == ".gz":
-        return gzip.open(buffered)  # type: ignore[return-value]
+        return gzip.GzipFile(fileobj=buffered)
     if compression == ".bz2":
-        return bz2.open(buffered)  # type: ignore[return-value]
+        return bz2.BZ2File(buffered)
     if compression:
         raise ValueError(f"{member}: Python's standard library cannot read {compression}")
-    return buffered  # type: ignore[return-value]
+    return buffered
 
 
 def _read(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:

@@ -56,7 +56,8 @@ def version_key(version: str) -> tuple[object, ...]:
 
 
 def _part_key(part: str) -> tuple[object, ...]:
-    # Alternately text and number. In text a tilde comes before the end, the end before letters, letters before the rest.
+    # Alternately text and number. In text a tilde comes before the end, the end before letters, letters
+    # before the rest.
     key: list[object] = []
     if part.strip("0"):  # nothing at all counts as zero
         for text, number in re.findall(r"([^0-9]*)([0-9]*)", part)[:-1]:

@@ -20,8 +20,8 @@ ReadAt = Callable[[int, int], bytes]
 
 @dataclass
 class SharedObject:
-    """An ELF shared object. `bits` is 32 or 64, `machine` is e_machine, `soname` is "" without DT_SONAME, and `isa_level` is the
-    highest x86 level that its notes ask for.
+    """An ELF shared object. `bits` is 32 or 64, `machine` is e_machine, `soname` is "" without DT_SONAME, and
+    `isa_level` is the highest x86 level that its notes ask for.
     """
 
     path: str
@@ -41,9 +41,15 @@ class SharedObject:
 
 
 def shared_object(path: str, read_at: ReadAt) -> SharedObject | None:
-    """The facts of the shared object behind `read_at(offset, size)`; None for any other file, a damaged one included."""
+    """The facts of the shared object behind `read_at(offset, size)`; None for any other file, a damaged one
+    included.
+    """
     ident = read_at(0, 64)
-    if ident[:4] != b"\x7fELF" or ident[4:5] not in (b"\x01", b"\x02") or ident[5:6] not in (b"\x01", b"\x02"):
+    if (
+        ident[:4] != b"\x7fELF"
+        or ident[4:5] not in (b"\x01", b"\x02")
+        or ident[5:6] not in (b"\x01", b"\x02")
+    ):
         return None
     try:
         return _parse(path, read_at, ident)
@@ -67,9 +73,13 @@ def _parse(path: str, read_at: ReadAt, ident: bytes) -> SharedObject | None:
     isa_level = 0
     for place in range(0, entry_size * count, entry_size):
         if wide:
-            segment, _, offset, address, _, size, _, alignment = struct.unpack_from(order + "IIQQQQQQ", table, place)
+            segment, _, offset, address, _, size, _, alignment = struct.unpack_from(
+                order + "IIQQQQQQ", table, place
+            )
         else:
-            segment, offset, address, _, size, _, _, alignment = struct.unpack_from(order + "IIIIIIII", table, place)
+            segment, offset, address, _, size, _, _, alignment = struct.unpack_from(
+                order + "IIIIIIII", table, place
+            )
         if segment == _PT_LOAD and load_address is None:
             load_address = address - offset
         elif segment == _PT_DYNAMIC:
@@ -79,7 +89,11 @@ def _parse(path: str, read_at: ReadAt, ident: bytes) -> SharedObject | None:
     if not dynamic:
         return None
     return SharedObject(
-        path, 64 if wide else 32, machine, _soname(dynamic, order, wide, load_address or 0, read_at), isa_level
+        path,
+        64 if wide else 32,
+        machine,
+        _soname(dynamic, order, wide, load_address or 0, read_at),
+        isa_level,
     )
 
 

@@ -1,7 +1,9 @@
-"""/etc/ld.so.cache, byte for byte as glibc's own `ldconfig -X` writes it in the finished root, without running anything of the root.
+"""/etc/ld.so.cache, byte for byte as glibc's own `ldconfig -X` writes it in the finished root, without
+running anything of the root.
 
-Described from the behaviour of glibc 2.36 and 2.41 as Debian builds them, on little-endian machines: the new format alone, strings
-merged by common endings, the generator and glibc-hwcaps extensions. `Root` is the file system that it looks at.
+Described from the behaviour of glibc 2.36 and 2.41 as Debian builds them, on little-endian machines: the new
+format alone, strings merged by common endings, the generator and glibc-hwcaps extensions. `Root` is the file
+system that it looks at.
 """
 
 from __future__ import annotations
@@ -10,23 +12,29 @@ import fnmatch
 import posixpath
 import re
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from elf import SharedObject
 from program import ToolError
-from rootfs import Entry, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from elf import SharedObject
+    from rootfs import Entry, Table
 
 # Debian architecture -> multiarch triplet (Debian policy 11.3 and its multiarch tuples).
 TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
-# (architecture of ldconfig, ELF class, e_machine) -> flags of a library in the cache; any other library is not for this loader.
+# (architecture of ldconfig, ELF class, e_machine) -> flags of a library in the cache; any other library is
+# not for this loader.
 _FLAGS = {
     ("amd64", 64, 62): 0x0303,
     ("amd64", 32, 62): 0x0803,
     ("amd64", 32, 3): 0x0003,
     ("arm64", 64, 183): 0x0A03,
 }
-# Subfolders that glibc before 2.37 searched as well, for processors with a capability. Debian's packages have left them.
+# Subfolders that glibc before 2.37 searched as well, for processors with a capability. Debian's packages have
+# left them.
 _LEGACY_CAPABILITIES = {"tls", "haswell", "xeon_phi", "avx512_1", "atomics"}
 _HWCAPS = "glibc-hwcaps"
 _HWCAP_EXTENSION = 1 << 62
@@ -38,6 +46,7 @@ class Root:
     """A finished root: the paths of all layers, with links followed as the kernel follows them."""
 
     def __init__(self, table: Table) -> None:
+        """Take a view of a table, which must not change any more."""
         self._entries = table.entries
         self._children: dict[str, list[str]] = {}
         for path in sorted(self._entries):
@@ -72,7 +81,7 @@ class Root:
         return real
 
     def kind(self, path: str) -> str:
-        """"file", "dir", "link" (not followed), or "" for nothing."""
+        """ "file", "dir", "link" (not followed), or "" for nothing."""
         entry = self._entries.get(path)
         return entry.kind if entry else ""
 
@@ -98,12 +107,17 @@ class _Library:
 
 
 def ld_so_cache(
-    root: Root, architecture: str, objects: Mapping[str, SharedObject], configuration: Mapping[str, str], release: str
+    root: Root,
+    architecture: str,
+    objects: Mapping[str, SharedObject],
+    configuration: Mapping[str, str],
+    release: str,
 ) -> bytes:
     """The cache for a root.
 
-    `objects` has every shared object by real path, `configuration` the text of /etc/ld.so.conf and of what it includes by path,
-    and `release` what glibc says of itself: `(Debian GLIBC 2.36-9+deb12u10) stable release version 2.36`.
+    `objects` has every shared object by real path, `configuration` the text of /etc/ld.so.conf and of what it
+    includes by path, and `release` what glibc says of itself: `(Debian GLIBC 2.36-9+deb12u10) stable release
+    version 2.36`.
     """
     if architecture not in TRIPLETS:
         raise ToolError(f"no ld.so.cache can be made for architecture {architecture}")
@@ -113,7 +127,8 @@ def ld_so_cache(
     libraries = []
     for folder in folders:
         libraries += _libraries(root, folder, architecture, objects)
-    # The loader searches by halves in this order; libraries of the same name stay in the order of their folders.
+    # The loader searches by halves in this order; libraries of the same name stay in the order of their
+    # folders.
     libraries.sort(key=lambda library: (-library.flags, library.capability is None, library.capability or ""))
     libraries.sort(key=lambda library: _name_key(library.soname), reverse=True)
     capabilities = {folder.capability for folder in folders if folder.capability is not None}
@@ -128,14 +143,18 @@ def _configured(root: Root, configuration: Mapping[str, str], path: str) -> list
         include = re.match(r"include[ \t]+(.*)", text)
         if include:
             for pattern in include.group(1).split():
-                absolute = posixpath.normpath(posixpath.join("/", posixpath.dirname(path), pattern)).lstrip("/")
+                absolute = posixpath.normpath(posixpath.join("/", posixpath.dirname(path), pattern)).lstrip(
+                    "/"
+                )
                 folder, name = posixpath.split(absolute)
                 real = root.resolve(folder)
                 for match in fnmatch.filter(root.names(real) if real else [], name):
                     if not match.startswith("."):
                         folders += _configured(root, configuration, f"{folder}/{match}")
         elif "=" in text:
-            raise ToolError(f"/{path}: library types ({text}) are of the past, and glibc versions differ in what they mean")
+            raise ToolError(
+                f"/{path}: library types ({text}) are of the past, and glibc versions differ in what they mean"
+            )
         elif text and re.match(r"hwcap[ \t]", text, re.IGNORECASE) is None:
             folders.append(text)
     return folders
@@ -153,7 +172,12 @@ def _folders(root: Root, configured: list[str], triplet: str) -> list[_Folder]:
         hwcaps = root.resolve(f"{real}/{_HWCAPS}")
         for capability in root.names(hwcaps) if hwcaps else []:
             subfolder = root.resolve(f"{hwcaps}/{capability}")
-            if capability.startswith(".") or ":" in capability or subfolder is None or root.kind(subfolder) != "dir":
+            if (
+                capability.startswith(".")
+                or ":" in capability
+                or subfolder is None
+                or root.kind(subfolder) != "dir"
+            ):
                 continue
             if not any(folder.real == subfolder for folder in folders):
                 folders.append(_Folder(f"{path}/{_HWCAPS}/{capability}", subfolder, capability))
@@ -164,7 +188,9 @@ def _refuse_legacy_capabilities(root: Root, folders: list[_Folder]) -> None:
     for folder in folders:
         for name in _LEGACY_CAPABILITIES & set(root.names(folder.real)):
             if any(map(_is_library_name, root.names(f"{folder.real}/{name}"))):
-                raise ToolError(f"/{folder.real}/{name}: libraries for one kind of processor are not supported there")
+                raise ToolError(
+                    f"/{folder.real}/{name}: libraries for one kind of processor are not supported there"
+                )
 
 
 def _libraries(
@@ -255,7 +281,8 @@ def _encode(libraries: list[_Library], capabilities: set[str], generator: str) -
 def _string_table(strings: set[str]) -> tuple[dict[str, int], bytes]:
     """Offsets and bytes of zero-terminated strings, where one that ends another shares its bytes."""
     encoded = {string: string.encode("utf-8", "surrogateescape") for string in strings}
-    # Backwards in order of the strings read backwards: what a string may be the end of stands right before it.
+    # Backwards in order of the strings read backwards: what a string may be the end of stands right before
+    # it.
     order = sorted(strings, key=lambda string: encoded[string][::-1], reverse=True)
     offsets: dict[str, int] = {}
     table = bytearray()

@@ -13,7 +13,8 @@ from typing import Any
 from program import ToolError
 from rootfs import canonical
 
-# Packages whose diversions change nothing in a fresh root: dash diverts /bin/sh to the link that it ships itself.
+# Packages whose diversions change nothing in a fresh root: dash diverts /bin/sh to the link that it ships
+# itself.
 _HARMLESS_DIVERTERS = {"dash"}
 # The diversions of the move to /usr (DEP-17) protect files that a fresh root never has.
 _PROTECTIVE = ".usr-is-merged"
@@ -24,7 +25,9 @@ _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_
 
 @dataclass
 class Link:
-    """One link of an alternative: `link` leads by way of /etc/alternatives/`name` to `path`. Paths are canonical, no slash first."""
+    """One link of an alternative: `link` leads by way of /etc/alternatives/`name` to `path`. Paths are
+    canonical, no slash first.
+    """
 
     link: str
     name: str
@@ -68,7 +71,9 @@ def alternatives(postinst: str, package: str) -> list[Alternative]:
     found = []
     for line in lines:
         if "update-alternatives" in line and "--install" in line:
-            found += [_parse(call, package, constants) for call in _calls(line, "update-alternatives", package)]
+            found += [
+                _parse(call, package, constants) for call in _calls(line, "update-alternatives", package)
+            ]
     return [alternative for alternative in found if alternative is not None]
 
 
@@ -81,8 +86,12 @@ def check_diversions(scripts: list[str], package: str) -> None:
             if "dpkg-divert" not in line or line.lstrip().startswith("#") or _PROTECTIVE in line:
                 continue
             for call in _calls(line, "dpkg-divert", package):
-                if not {"--remove", "--list", "--listpackage", "--truename", "--help", "--version"} & set(call):
-                    raise ToolError(f"package {package}: its scripts divert files, which is not supported: {line.strip()}")
+                if not {"--remove", "--list", "--listpackage", "--truename", "--help", "--version"} & set(
+                    call
+                ):
+                    raise ToolError(
+                        f"package {package}: its scripts divert files, which is not supported: {line.strip()}"
+                    )
 
 
 def _calls(line: str, command: str, package: str) -> list[list[str]]:
@@ -93,7 +102,9 @@ def _calls(line: str, command: str, package: str) -> list[list[str]]:
     try:
         words = list(lexer)
     except ValueError as error:
-        raise ToolError(f"package {package}: cannot read this line of its scripts ({error}): {line.strip()}") from None
+        raise ToolError(
+            f"package {package}: cannot read this line of its scripts ({error}): {line.strip()}"
+        ) from None
     calls = []
     for place, word in enumerate(words):
         if word.rsplit("/", 1)[-1] == command:
@@ -115,17 +126,23 @@ def _constants(lines: list[str]) -> dict[str, str]:
 
 
 def _parse(call: list[str], package: str, constants: dict[str, str]) -> Alternative | None:
-    words = [_VARIABLE.sub(lambda match: constants.get(match[1] or match[2], match[0]), word) for word in call]
+    words = [
+        _VARIABLE.sub(lambda match: constants.get(match[1] or match[2], match[0]), word) for word in call
+    ]
     if "--install" not in words:
         return None
     unreadable = [word for word in words if "$" in word or "`" in word or "*" in word]
     if unreadable:
-        raise ToolError(f"package {package}: cannot tell what its script means by {unreadable[0]!r} in update-alternatives")
+        raise ToolError(
+            f"package {package}: cannot tell what its script means by {unreadable[0]!r} in update-alternatives"
+        )
     try:
         place = words.index("--install")
         link, name, path, priority = words[place + 1 : place + 5]
         slaves = [
-            _link(*words[at + 1 : at + 4]) for at, word in enumerate(words) if word in ("--slave", "--follower")
+            _link(*words[at + 1 : at + 4])
+            for at, word in enumerate(words)
+            if word in ("--slave", "--follower")
         ]
         return Alternative(_link(link, name, path), int(priority), slaves, package)
     except (ValueError, TypeError):

@@ -1,7 +1,8 @@
 """How every program here is run: two arguments, one message on failure.
 
-A program gets an input (a JSON configuration or a folder) and the path of the output that it must make. It either makes the output
-whole, or removes what it made and prints one line `error: …` that names the file at fault.
+A program gets an input (a JSON configuration or a folder) and the path of the output that it must make. It
+either makes the output whole, or removes what it made and prints one line `error: …` that names the file at
+fault.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class ToolError(Exception):
@@ -59,7 +62,11 @@ def run(program: Callable[[Path, Path], None], usage: str) -> NoReturn:
         program(source, out)
     except (ToolError, OSError) as error:
         _remove(out)
-        message = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+        message = (
+            f"{error.filename}: {error.strerror}"
+            if isinstance(error, OSError) and error.filename
+            else str(error)
+        )
         print("error:", " ".join(message.split()), file=sys.stderr)
         raise SystemExit(1) from None
     except BaseException:

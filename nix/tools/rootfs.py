@@ -1,22 +1,26 @@
 """What is at each path of a root, who put it there, and who wins when two inputs name one path.
 
-One table serves a layer (entries with contents) and an image (entries read back from the layers' files.json). Paths have no leading
-slash and never go through one of merged-/usr's aliases.
+One table serves a layer (entries with contents) and an image (entries read back from the layers' files.json).
+Paths have no leading slash and never go through one of merged-/usr's aliases.
 """
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any
 
-from contents import Content
-from debversion import Package
 from program import ToolError
 
-# Debian's merged /usr (usrmerge; Debian policy 10.1, DEP-17) and the two links that base-files' postinst makes.
-# The links themselves belong to the base layer; a package's own entry for such a name, folder or link, is dropped.
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from contents import Content
+    from debversion import Package
+
+# Debian's merged /usr (usrmerge; Debian policy 10.1, DEP-17) and the two links that base-files' postinst
+# makes. The links themselves belong to the base layer; a package's own entry for such a name, folder or link,
+# is dropped.
 ALIASES = {
     "bin": "usr/bin",
     "sbin": "usr/sbin",
@@ -28,8 +32,8 @@ ALIASES = {
     "var/lock": "run/lock",
 }
 
-# A folder that a layer needs but that none of its inputs states. The values are those of Debian's base-files and our run-time
-# contract; whatever is not here is 0755 root:root.
+# A folder that a layer needs but that none of its inputs states. The values are those of Debian's base-files
+# and our run-time contract; whatever is not here is 0755 root:root.
 DIRECTORIES = {
     "app": (0o775, 65532, 0),
     "home/nonroot": (0o775, 65532, 0),
@@ -45,10 +49,11 @@ DEFAULT_DIRECTORY = (0o755, 0, 0)
 
 @dataclass
 class Entry:
-    """One path of a layer. `mode` has the permission bits only; `uid` and `gid` are numbers, as in the archive it comes from.
+    """One path of a layer. `mode` has the permission bits only; `uid` and `gid` are numbers, as in the
+    archive it comes from.
 
-    `package` names the input: a Debian package, a wheel's file name, or a word. `implied`: a parent folder that no input states.
-    `override`: may replace what another input put there.
+    `package` names the input: a Debian package, a wheel's file name, or a word. `implied`: a parent folder
+    that no input states. `override`: may replace what another input put there.
     """
 
     path: str
@@ -61,12 +66,22 @@ class Entry:
     implied: bool = False
     override: bool = False
     sha256: str = ""
-    content: Optional[Content] = None
+    content: Content | None = None
 
     @property
     def statement(self) -> tuple[int, int, int]:
         """Mode, owner and group."""
         return self.mode, self.uid, self.gid
+
+    def describe(self) -> str:
+        """The statement and who makes it, for messages."""
+        return f"{self.mode:04o} {self.uid}:{self.gid} by {self.package}"
+
+    def is_same(self, other: Entry) -> bool:
+        """Whether the two are known to be the same link, or files of the same contents."""
+        if self.kind != other.kind or self.statement != other.statement:
+            return False
+        return self.target == other.target if self.kind == "link" else self.sha256 == other.sha256 != ""
 
     def to_json(self) -> dict[str, object]:
         """The entry as files.json has it: what is empty or false is left out, and the bytes are."""
@@ -127,14 +142,16 @@ class Table:
     """Entries by path, and the packages that they belong to."""
 
     def __init__(self) -> None:
+        """Start empty."""
         self.entries: dict[str, Entry] = {}
         self.packages: dict[str, Package] = {}
 
     def add(self, new: Entry) -> None:
         """Put an entry into the table, or settle which of two stays; `ToolError` if neither may.
 
-        Folders: a statement beats an implied one; of two, the one that is not 0755 root:root. Anything else: `override` wins, then
-        the package that Replaces the other (Debian policy 7.6.1); two files known to be equal are one.
+        Folders: a statement beats an implied one; of two, the one that is not 0755 root:root. Anything else:
+        `override` wins, then the package that Replaces the other (Debian policy 7.6.1); two files known to be
+        equal are one.
         """
         old = self.entries.get(new.path)
         self.entries[new.path] = new if old is None else self._settle(old, new)
@@ -156,10 +173,12 @@ class Table:
         if (old.kind == "dir") != (new.kind == "dir"):
             folder, other = (old, new) if old.kind == "dir" else (new, old)
             raise ToolError(
-                f"/{new.path}: a {other.kind} of {other.package or 'an input'}, but a folder of {folder.package or 'an input'}"
+                f"/{new.path}: a {other.kind} of {other.package}, but a folder of {folder.package}"
             )
         if old.kind == "dir":
             return _settle_directories(old, new)
+        if old.is_same(new):
+            return old
         if new.override:
             return new
         if old.override:
@@ -169,9 +188,7 @@ class Table:
             old_wins = self._replaces(old.package, new.package)
             if new_wins != old_wins:
                 return new if new_wins else old
-        if old.sha256 and old.sha256 == new.sha256 and old.statement == new.statement:
-            return old
-        raise ToolError(f"/{new.path}: in both {old.package or 'an input'} and {new.package or 'an input'}")
+        raise ToolError(f"/{new.path}: in both {old.package} and {new.package}")
 
     def _replaces(self, winner: str, loser: str) -> bool:
         return (
@@ -188,16 +205,10 @@ def implied_directory(path: str, package: str = "") -> Entry:
 
 
 def _settle_directories(old: Entry, new: Entry) -> Entry:
-    if new.implied or old.statement == new.statement:
-        return old if not (old.implied and not new.implied) else new
+    if new.implied or (old.statement == new.statement and not old.implied):
+        return old
     if old.implied or new.override or old.statement == DEFAULT_DIRECTORY:
         return new
     if old.override or new.statement == DEFAULT_DIRECTORY:
         return old
-    raise ToolError(
-        f"/{new.path}: {old.package or 'an input'} wants {_describe(old)}, {new.package or 'an input'} wants {_describe(new)}"
-    )
-
-
-def _describe(entry: Entry) -> str:
-    return f"{entry.mode:04o} {entry.uid}:{entry.gid}"
+    raise ToolError(f"/{new.path}: {old.describe()}, but {new.describe()}")

@@ -1,18 +1,23 @@
-"""Entries as a tar: PAX format, in the order given, time 1, no names of owners, padded as Python's tarfile does.
+"""Entries as a tar: PAX format, in the order given, time 1, no names of owners, padded as Python's tarfile
+does.
 
-The bytes are the same from every Python since 3.9, on any machine, whatever the umask, time zone or working directory.
+The bytes are the same from every Python since 3.9, on any machine, whatever the umask, time zone or working
+directory.
 """
 
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterable
-from typing import Union
+from typing import TYPE_CHECKING
 
 from blob import Blob, SplicedBlob
 from contents import Content, WheelMember
 from program import ToolError
-from rootfs import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rootfs import Entry
 
 # An int: a float would be written as a PAX record. One, because zero is taken for "unset" by some tools.
 TIMESTAMP = 1
@@ -40,8 +45,10 @@ def padding(size: int, unit: int = tarfile.BLOCKSIZE) -> bytes:
     return bytes(-size % unit)
 
 
-def write_tar(entries: Iterable[Entry], blob: Union[Blob, SplicedBlob]) -> None:
-    """Write all entries and the end of the archive. Entries that share one content object are hard links to the first of them."""
+def write_tar(entries: Iterable[Entry], blob: Blob | SplicedBlob) -> None:
+    """Write all entries and the end of the archive. Entries that share one content object are hard links to
+    the first of them.
+    """
     first: dict[int, str] = {}
     total = 0
     for entry in entries:
@@ -50,10 +57,12 @@ def write_tar(entries: Iterable[Entry], blob: Union[Blob, SplicedBlob]) -> None:
     blob.write(end + padding(total + len(end), tarfile.RECORDSIZE))
 
 
-def _write_member(entry: Entry, first: dict[int, str], blob: Union[Blob, SplicedBlob]) -> int:
+def _write_member(entry: Entry, first: dict[int, str], blob: Blob | SplicedBlob) -> int:
     content = entry.content
     if content is not None and first.setdefault(id(content), entry.path) != entry.path:
-        head = header(entry.path, tarfile.LNKTYPE, entry.mode, entry.uid, entry.gid, target=first[id(content)])
+        head = header(
+            entry.path, tarfile.LNKTYPE, entry.mode, entry.uid, entry.gid, target=first[id(content)]
+        )
         blob.write(head)
         return len(head)
     size = content.size if content is not None else 0
@@ -71,7 +80,7 @@ def _write_member(entry: Entry, first: dict[int, str], blob: Union[Blob, Spliced
     return len(head) + size + len(padding(size))
 
 
-def _copy(content: Content, blob: Union[Blob, SplicedBlob], path: str) -> None:
+def _copy(content: Content, blob: Blob | SplicedBlob, path: str) -> None:
     size = 0
     for data in content.chunks():
         size += len(data)

@@ -1,8 +1,8 @@
 """Installing a wheel (PEP 427, the binary distribution format) as entries of a layer.
 
-Every member must stand in the wheel's RECORD with a hash, which is checked when the member is read. What an installer writes is
-written here: shebangs, scripts for entry points, INSTALLER, and a RECORD of what was installed (without byte-code, which the
-specification allows).
+Every member must stand in the wheel's RECORD with a hash, which is checked when the member is read. What an
+installer writes is written here: shebangs, scripts for entry points, INSTALLER, and a RECORD of what was
+installed (without byte-code, which the specification allows).
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ import posixpath
 import re
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from contents import Text, WheelMember, read_all
 from program import ToolError
 from rootfs import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 _ALGORITHMS = ("sha256", "sha384", "sha512")  # PEP 427: sha256 or better
 _SIGNATURES = ("RECORD.jws", "RECORD.p7s")
@@ -62,6 +66,7 @@ class Wheel:
     """An opened wheel. `name` is its file name, by which errors and entries know it."""
 
     def __init__(self, path: Path, name: str) -> None:
+        """Open a wheel and read its RECORD; `ToolError` if it is no sound wheel."""
         self.name = name
         try:
             self._archive = zipfile.ZipFile(path)
@@ -71,18 +76,23 @@ class Wheel:
         for info in infos:
             self._check_member(info)
         names = [info.filename for info in infos]
-        for member in sorted({member for member in names if names.count(member) > 1} if len(set(names)) < len(names) else ()):
-            raise self._error(member, "is in the wheel twice")
+        for member, times in Counter(names).items():
+            if times > 1:
+                raise self._error(member, "is in the wheel twice")
         self._distribution, self._info = self._dist_info(names)
         self._record = self._read_record()
-        self._members = {info.filename: self._member(info) for info in infos if not self._is_record(info.filename)}
+        self._members = {
+            info.filename: self._member(info) for info in infos if not self._is_record(info.filename)
+        }
         self._check_version()
 
     def install(self, scheme: Scheme) -> Iterator[Entry]:
         """Every file of the installed wheel, but for byte-code."""
         record: list[tuple[str, str, int]] = []
         for name, member in self._members.items():
-            if name == f"{self._info}/INSTALLER":
+            # Byte-code that a wheel ships was made for another path and time; without its source nothing
+            # would import it.
+            if name == f"{self._info}/INSTALLER" or posixpath.dirname(name).endswith("__pycache__"):
                 continue
             entry = self._entry(name, member, scheme)
             record.append((entry.path, *self._recorded(entry, name)))
@@ -135,7 +145,9 @@ class Wheel:
         own = f"{self._info}/RECORD"
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        lines = [(posixpath.relpath(path, scheme.site_packages), digest, str(size)) for path, digest, size in rows]
+        lines = [
+            (posixpath.relpath(path, scheme.site_packages), digest, str(size)) for path, digest, size in rows
+        ]
         writer.writerows(sorted([*lines, (own, "", "")]))
         return text.getvalue()
 
@@ -162,12 +174,20 @@ class Wheel:
                 commands.update(parser.items(section))
         for command, target in commands.items():
             if not re.fullmatch(r"[^/\s]+", command) or not re.match(r"[\w.]+\s*:\s*[\w.]+\s*(\[|$)", target):
-                raise self._error(f"{self._info}/entry_points.txt", f"cannot make a script of '{command} = {target}'")
+                raise self._error(
+                    f"{self._info}/entry_points.txt", f"cannot make a script of '{command} = {target}'"
+                )
         return sorted(commands.items())
 
     def _check_member(self, info: zipfile.ZipInfo) -> None:
         parts = info.filename.split("/")
-        if "\\" in info.filename or "" in parts or "." in parts or ".." in parts or info.filename != info.orig_filename:
+        if (
+            "\\" in info.filename
+            or "" in parts
+            or "." in parts
+            or ".." in parts
+            or info.filename != info.orig_filename
+        ):
             raise self._error(info.filename, "is no path inside the wheel")
         if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
             raise self._error(info.filename, "is not a regular file")
@@ -178,7 +198,9 @@ class Wheel:
         """The distribution's name and its .dist-info folder, which must be the one that the file name promises."""
         distribution, _, rest = self.name.partition("-")
         version = rest.partition("-")[0]
-        folders = sorted({name.partition("/")[0] for name in names if name.partition("/")[0].endswith(".dist-info")})
+        folders = sorted(
+            {name.partition("/")[0] for name in names if name.partition("/")[0].endswith(".dist-info")}
+        )
         if len(folders) != 1:
             raise ToolError(f"{self.name}: has {len(folders)} .dist-info folders, not one")
         if _normal(folders[0]) != _normal(f"{distribution}-{version}.dist-info"):
@@ -193,7 +215,9 @@ class Wheel:
         try:
             text = self._archive.read(path).decode("utf-8")
             rows = [row for row in csv.reader(io.StringIO(text)) if row]
-            return {name: _parse_hash(digest, size) for name, digest, size in rows if not self._is_record(name)}
+            return {
+                name: _parse_hash(digest, size) for name, digest, size in rows if not self._is_record(name)
+            }
         except KeyError:
             raise ToolError(f"{self.name}: has no {path}") from None
         except (ValueError, csv.Error, zipfile.BadZipFile, EOFError) as error:

@@ -1,8 +1,8 @@
 """Entry point: `python -m tungsten_server --spec spec.json`.
 
-Starts the model process before it imports the HTTP parts, so that both load at the same time, and listens before
-either is ready. Exit status: 0 after a stop by signal, 1 when the model can't be set up, 2 for settings or a spec
-that can't be used.
+Starts the model process before it imports the HTTP parts, so that both load at the same time, and listens
+before either is ready. Exit status: 0 after a stop by signal, 1 when the model can't be set up, 2 for
+settings or a spec that can't be used.
 """
 
 from __future__ import annotations

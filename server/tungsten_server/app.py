@@ -1,7 +1,7 @@
 """The wire format: routes, status codes and the shape of every answer. Nothing else knows about HTTP bodies.
 
-A request that is accepted is answered with 200 and a prediction object, also when the prediction fails. 4xx and 5xx
-are for requests that were never accepted. Flask's threads run this; it holds no state.
+A request that is accepted is answered with 200 and a prediction object, also when the prediction fails. 4xx
+and 5xx are for requests that were never accepted. Flask's threads run this; it holds no state.
 """
 
 from __future__ import annotations

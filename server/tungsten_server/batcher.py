@@ -1,11 +1,11 @@
 """Which inputs run together: a queue of single inputs that is cut into batches.
 
-The input that has waited longest decides the next batch; later inputs with the same option key join it, in order, up
-to the batch size. So an idle model starts with what there is, batches form while it is busy, inputs with different
-options never meet, and no input waits for ever.
+The input that has waited longest decides the next batch; later inputs with the same option key join it, in
+order, up to the batch size. So an idle model starts with what there is, batches form while it is busy, inputs
+with different options never meet, and no input waits for ever.
 
-Pure: no HTTP, no model, no thread, no lock; the clock is an argument. Its owner, `Dispatcher`, calls it under its own
-lock.
+Pure: no HTTP, no model, no thread, no lock; the clock is an argument. Its owner, `Dispatcher`, calls it under
+its own lock.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Keeps a model process running and hands it batches: the one place where requests and the model meet.
 
-Threads. HTTP threads call `submit` and `wait`. One driver thread owns the model process: it starts it, feeds it, and
-starts another when it dies. One lock guards everything that both touch: the batcher, the pending predictions and the
-state. Nothing blocks under it; both sides wait on its condition or on a prediction, never on a timer.
+Threads. HTTP threads call `submit` and `wait`. One driver thread owns the model process: it starts it, feeds
+it, and starts another when it dies. One lock guards everything that both touch: the batcher, the pending
+predictions and the state. Nothing blocks under it; both sides wait on its condition or on a prediction, never
+on a timer.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 MAX_FAILED_SETUPS = 5
 """Failed setups in a row that end the server: by then the cause is not a passing one."""
 
-_CLOSE_GRACE = 5.0
+_CLOSE_GRACE = 2.0
 """Seconds that a model process gets to leave by itself: `atexit` functions, threads of the user's."""
 
 _log = logging.getLogger("tungsten.model")
@@ -54,7 +55,8 @@ class Dispatcher:
     start_process: starts a model process; its argument is to be called when that process is gone.
     batch_size: most inputs in a batch.
     max_pending: predictions that may be waiting or running at a time.
-    setup_timeout, prediction_timeout: seconds. The latter limits an input's time in the queue, and a call of predict.
+    setup_timeout, prediction_timeout: seconds. The latter limits an input's time in the queue, and a call of
+    predict.
     backoff: seconds to wait after the first failed setup; doubled after each more.
     """
 
@@ -85,7 +87,9 @@ class Dispatcher:
         self._stopping = threading.Event()
         self._fatal: str | None = None
         self._on_fatal: Callable[[], None] | None = None
-        self._driver = threading.Thread(target=self._drive, name="driver", daemon=True)
+        self._idle = False
+        """Whether the driver waits for something to run."""
+        self._driver = threading.Thread(target=self._live, name="driver", daemon=True)
 
     def start(self) -> None:
         """Start the driver, and with it the model process. Call once."""
@@ -129,7 +133,10 @@ class Dispatcher:
         return prediction
 
     def wait(self, prediction: Prediction) -> None:
-        """Return when the prediction is done: at the latest when its inputs' time in the queue and on the model is up."""
+        """Return when the prediction is done.
+
+        That is at the latest when its inputs' time in the queue, and then on the model, is up.
+        """
         while not prediction.wait(self._prediction_timeout):
             with self._lock:
                 self._expire()
@@ -146,15 +153,23 @@ class Dispatcher:
             self._stopping.set()
             self._unready = "the server is stopping"
             self._changed.notify_all()
-            process, busy = self._process, bool(self._pending) or not self._was_ready
+            process, idle = self._process, self._idle
         self.fail_pending("the server is stopping")
-        if process and busy:
+        if process and not idle:
             process.abort()
         if self._driver.is_alive():
             self._driver.join()
 
+    def _live(self) -> None:
+        """Be the driver thread."""
+        try:
+            self._drive()
+        except Exception:
+            _log.exception("defect in the driver")
+            self._give_up("internal error")  # rather than accept what nobody will run
+
     def _drive(self) -> None:
-        """Run model processes, one after the other, until stopped or beyond hope. The driver thread's life."""
+        """Run model processes, one after the other, until stopped or beyond hope."""
         failed_setups = 0
         while not self._stopping.is_set():
             began = time.monotonic()
@@ -164,15 +179,16 @@ class Dispatcher:
                 if self._stopping.is_set():
                     return
                 failed_setups += 1
+                self._set_unready(f"setup failed, trying again: {error}")
                 _log.error("setup failed (%d of %d): %s", failed_setups, MAX_FAILED_SETUPS, error)
                 if failed_setups == MAX_FAILED_SETUPS:
-                    self._give_up(str(error))
+                    self._give_up(f"setup failed {MAX_FAILED_SETUPS} times in a row: {error}")
                     return
-                self._set_unready(f"setup failed, trying again: {error}")
                 self._pause(self._backoff * 2 ** (failed_setups - 1))
                 continue
             failed_setups = 0
             _log.info("ready pid=%d setup_seconds=%.2f", process.pid, time.monotonic() - began)
+            self._set_ready()
             self._serve(process)
             if not self._stopping.is_set():
                 _log.warning("restart of the model process")
@@ -184,10 +200,6 @@ class Dispatcher:
         if self._stopping.is_set():  # `stop` may have come before it could see this process
             process.close(grace=0.0)
         process.wait_ready(self._setup_timeout)
-        with self._lock:
-            self._was_ready = True
-            if not self._stopping.is_set():
-                self._unready = None
         return process
 
     def _serve(self, process: ModelProcess) -> None:
@@ -221,11 +233,13 @@ class Dispatcher:
                 batch = self._batcher.take()
                 if batch:
                     return batch
+                self._idle = True
                 self._changed.wait()
+                self._idle = False
         return []
 
     def _answer(self, prediction: Prediction, index: int, answer: Answer) -> None:
-        """Record an answer; holds the lock. A failure ends the prediction, so its other inputs need not run."""
+        """Record an answer; holds the lock. A failure ends the prediction: its other inputs need not run."""
         if prediction not in self._pending:
             return
         prediction.answer(index, answer)
@@ -240,6 +254,12 @@ class Dispatcher:
             message = f"Timeout: it waited longer than {self._prediction_timeout:g} seconds for the model"
             self._answer(task.prediction, task.index, Failure(message))
 
+    def _set_ready(self) -> None:
+        with self._lock:
+            self._was_ready = True
+            if not self._stopping.is_set():
+                self._unready = None
+
     def _set_unready(self, reason: str) -> None:
         with self._lock:
             if not self._stopping.is_set():
@@ -247,9 +267,9 @@ class Dispatcher:
 
     def _give_up(self, reason: str) -> None:
         with self._lock:
-            self._fatal = self._unready = f"setup failed {MAX_FAILED_SETUPS} times in a row: {reason}"
+            self._fatal = self._unready = reason
             callback = self._on_fatal
-        self.fail_pending(self._fatal)
+        self.fail_pending(reason)
         if callback:
             callback()
 

@@ -1,11 +1,13 @@
 """The frames that the server and a model process exchange over their socketpair.
 
-A frame is a kind, a count and that many byte strings: no pickle, and JSON crosses as the bytes that it already is.
+A frame is a kind, a count and that many byte strings: no pickle, and JSON crosses as the bytes that it
+already is.
 
     kind: 1 byte | count: 4 bytes | count lengths: 8 bytes each | the byte strings, one after the other
 
-All numbers are unsigned and big-endian. Standard library only, and no import of this package: `worker` loads this
-file by its path, under the model's interpreter. Each end sends from one thread and reads from one thread.
+All numbers are unsigned and big-endian. Standard library only, and no import of this package: `worker` loads
+this file by its path, under the model's interpreter. Each end sends from one thread and reads from one
+thread.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ READY = 2
 SETUP_FAILED = 3
 """Model to server: why the model could not be set up, as "ExceptionType: message" in UTF-8."""
 ANSWERS = 4
-"""Model to server: answers to the next inputs of the batch, in its order; a batch may be answered by several frames.
+"""Model to server: answers to the next inputs of the batch, in its order; a batch may be answered by several
+frames.
 
-The first byte string holds one of SUCCEEDED and FAILED for each answer. The others are the answers: the output as
-JSON, or the reason of the failure in UTF-8.
+The first byte string holds one of SUCCEEDED and FAILED for each answer. The others are the answers: the
+output as JSON, or the reason of the failure in UTF-8.
 """
 
 SUCCEEDED = ord("+")

@@ -1,7 +1,7 @@
 """One model's inputs as JSON: are they valid, and which options do they carry.
 
-The JSON Schema in the spec decides, so the HTTP process needs neither the model's code nor pydantic. Immutable once
-built; any thread may use it.
+The JSON Schema in the spec decides, so the HTTP process needs neither the model's code nor pydantic.
+Immutable once built; any thread may use it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class InputError(ValueError):
 class InputSchema:
     """Checks one model's inputs against their JSON Schema.
 
-    schema: an object schema in the spec's normal form (no references). Raises ValueError if it is no JSON Schema.
+    schema: an object schema in the spec's normal form (no references). Raises ValueError if it is no JSON
+    Schema.
     """
 
     def __init__(self, schema: dict[str, Any]) -> None:
@@ -152,7 +153,13 @@ def _file_part(schema: object) -> dict[str, Any]:
         "items": _file_part(schema.get("items")),
         "choices": [_file_part(c) for word in ("anyOf", "oneOf", "allOf") for c in schema.get(word, ())],
     }
-    leads_to_files = (*part["fields"].values(), part["others"], *part["prefix"], part["items"], *part["choices"])
+    leads_to_files = (
+        *part["fields"].values(),
+        part["others"],
+        *part["prefix"],
+        part["items"],
+        *part["choices"],
+    )
     return part if any(leads_to_files) else {}
 
 

@@ -1,8 +1,8 @@
 """The server's end of one model process: start it, give it batches, notice its death, end it.
 
-The process is `worker.py` under the model's interpreter, the leader of a session and process group of its own, so that
-whatever the user's code has started ends with it. One thread, the driver, calls everything here but `abort`; one more
-thread, the reaper, waits for the process to exit.
+The process is `worker.py` under the model's interpreter, the leader of a session and process group of its
+own, so that whatever the user's code has started ends with it. One thread, the driver, calls everything here
+but `abort`; one more thread, the reaper, waits for the process to exit.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class ModelProcess:
 
         on_exit: called by the reaper once the process and its group are gone.
 
-        The driver calls this, and must outlive the process: Linux sends the parent-death signal when the *thread* that
-        started it ends. Raises ModelProcessError.
+        The driver calls this, and must outlive the process: Linux sends the parent-death signal when the
+        *thread* that started it ends. Raises ModelProcessError.
         """
         self._on_exit = on_exit
         self._socket, theirs = socket.socketpair()
@@ -82,14 +82,14 @@ class ModelProcess:
         return not self._gone.is_set()
 
     def wait_ready(self, timeout: float) -> None:
-        """Wait for the end of `setup`, at most `timeout` seconds. Raises ModelProcessError; then it is gone."""
-        kind, parts = self._receive(timeout, "setup")
-        if kind == frames.SETUP_FAILED:
+        """Wait for the end of `setup`, at most `timeout` seconds. Raises ModelProcessError; then it is
+        gone.""" kind, parts = self._receive(timeout, "setup") if kind == frames.SETUP_FAILED:
             self.close(grace=1.0)
             raise ModelProcessError(parts[0].decode())
 
     def run(self, inputs: Sequence[bytes], timeout: float) -> Iterator[list[Answer]]:
-        """Run one batch of JSON inputs. Yields the answers in order, in one list or, after a failure, in several.
+        """Run one batch of JSON inputs. Yields the answers in order, in one list or, after a failure, in
+        several.
 
         timeout: seconds between two lists, that is, for one call of `predict`.
 

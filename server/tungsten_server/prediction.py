@@ -28,8 +28,8 @@ Answer = Union[Output, Failure]
 class Prediction:
     """The answers to one request's inputs, in the order of the inputs.
 
-    It is done when all inputs have an output or one has failed; what comes later is ignored. `answer` is called under
-    the dispatcher's lock; `wait`, and the results once it is done, are for any thread.
+    It is done when all inputs have an output or one has failed; what comes later is ignored. `answer` is
+    called under the dispatcher's lock; `wait`, and the results once it is done, are for any thread.
     """
 
     def __init__(self, size: int) -> None:

@@ -1,9 +1,10 @@
 """waitress, and the graceful stop that it lacks: all that the server knows about waitress is here.
 
-The main thread runs the event loop and does all socket I/O; waitress' task threads run the application. A stop closes
-the listening socket, and ends the loop once every request that has begun to arrive is answered: waitress itself would
-drop them. That reads attributes of waitress' channels and overrides two of its classes, so its major version is
-pinned.
+The main thread runs the event loop and does all socket I/O; waitress' task threads run the application. A
+stop closes
+the listening socket, and ends the loop once every request that has begun to arrive is answered: waitress
+itself would drop them. That reads attributes of waitress' channels and overrides two of its classes, so its
+major version is pinned.
 """
 
 from __future__ import annotations

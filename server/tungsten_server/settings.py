@@ -1,6 +1,7 @@
 """What the operator decides: read once, from the command line and the environment, into one frozen record.
 
-A flag wins over its environment variable, which wins over the default. `max_batch_size` alone has a third source
+A flag wins over its environment variable, which wins over the default. `max_batch_size` alone has a third
+source
 between the two: the model's spec. Nothing else in the server reads the environment.
 """
 
@@ -61,7 +62,9 @@ def _program(text: str) -> Path:
     found = shutil.which(text)
     if found is None:
         raise ValueError
-    return Path(found).absolute()  # the model process starts in another folder; not resolved: a venv's Python is a link
+    return Path(
+        found
+    ).absolute()  # the model process starts in another folder; not resolved: a venv's Python is a link
 
 
 def _text(text: str) -> str:
@@ -169,8 +172,9 @@ class Settings:
 def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     """Read the settings from the command line (without the program's name) and the environment.
 
-    An empty environment variable counts as unset. Defaults are checked like given values: the image's paths may be
-    missing elsewhere. Raises SettingsError, and SystemExit as argparse does (`--help`: 0, an unknown flag: 2).
+    An empty environment variable counts as unset. Defaults are checked like given values: the image's paths
+    may be missing elsewhere. Raises SettingsError, and SystemExit as argparse does (`--help`: 0, an unknown
+    flag: 2).
     """
     parser = argparse.ArgumentParser(
         prog="python -m tungsten_server", description="Serve one model over HTTP.", allow_abbrev=False

@@ -1,6 +1,7 @@
 """The model's `spec.json`, read as data: the part of it that the server needs.
 
-The file is written when the image is built and never changes under a running server. `ARCHITECTURE.md` gives its keys.
+The file is written when the image is built and never changes under a running server. `ARCHITECTURE.md` gives
+its keys.
 """
 
 from __future__ import annotations

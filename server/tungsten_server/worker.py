@@ -1,11 +1,12 @@
-"""The model process: imports the model's module, sets the model up, and runs the batches that the server sends.
+"""The model process: imports the model's module, sets the model up, and runs the batches that the server
+sends.
 
-Run by path, under the model's interpreter, which sees the model's packages and not the server's: standard library
-only, and `frames` beside it. Importing this file does nothing, because `multiprocessing` imports it again in each
-process that the user's code spawns.
+Run by path, under the model's interpreter, which sees the model's packages and not the server's: standard
+library only, and `frames` beside it. Importing this file does nothing, because `multiprocessing` imports it
+again in each process that the user's code spawns.
 
-One thread does all of it. What the user's code prints goes to the container's log; so do tracebacks, while the server
-gets "ExceptionType: message". The end of the socket is the order to leave.
+One thread does all of it. What the user's code prints goes to the container's log; so do tracebacks, while
+the server gets "ExceptionType: message". The end of the socket is the order to leave.
 
     worker.py SOCKET-FD SERVER-PID MODEL-FOLDER MODULE CLASS
 """

@@ -14,7 +14,8 @@ import pytest
 import requests
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY / "server"))
+SERVER = str(REPOSITORY / "server")
+sys.path.insert(0, SERVER)
 
 DEADLINE = 20
 """Seconds after which a test gives up on what must happen; far above what it takes."""
@@ -57,7 +58,8 @@ BATCHER = """
 import os, subprocess, sys
 
 def block(path):
-    with open(path):  # a FIFO: opens when the test opens its other end
+    with open(path) as fifo:  # opens when the test opens its other end, and ends when it closes it
+        fifo.read()
         return [{"did": "blocked", "batch": [], "scales": []}]
 
 def raises(argument):
@@ -167,7 +169,7 @@ class Server:
 
 def write_model(folder, model=MODEL, spec=SPEC):
     """Write a model's folder and, beside it, its spec; return the spec's path."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "tungsten_model.py").write_text(model)
     (folder / "batcher.py").write_text(BATCHER)
     (folder / "tungstenkit").symlink_to(REPOSITORY / "tungstenkit")
@@ -184,7 +186,7 @@ def running_server(folder, *flags, model=MODEL, spec=SPEC, ready=True, **environ
     log = folder.with_suffix(".log")
     command = [sys.executable, "-m", "tungsten_server", "--spec", spec_path, "--model-dir", folder]
     command += ["--model-python", sys.executable, "--host", "127.0.0.1", "--port", "0", *flags]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "server"), **environment}
+    environment = {**os.environ, "PYTHONPATH": SERVER, **environment}
     with log.open("wb") as file:
         process = subprocess.Popen(command, stderr=file, stdout=file, cwd=folder.parent, env=environment)
     try:
@@ -218,7 +220,7 @@ def pool():
 
 @pytest.fixture
 def gate(tmp_path):
-    """A FIFO: an input `block PATH` keeps the model inside `predict` until the test opens it for writing."""
+    """A FIFO: `block PATH` keeps the model inside `predict` until the test, which opens it for writing, closes it."""
     path = tmp_path / "gate"
     os.mkfifo(path)
     return path

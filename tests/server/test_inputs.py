@@ -116,9 +116,9 @@ class TestSchema:
         value = json.loads(f'{{"x": 1, "unknown": {text}}}')
         assert problems(OPTIONS, value) == [((0,), "json_invalid")]
 
-    def test_a_schema_that_is_none_is_refused(self):
-        with pytest.raises(ValueError, match="objekt"):
-            InputSchema({"type": "objekt"})
+    def test_what_is_no_schema_is_refused_and_located(self):
+        with pytest.raises(ValueError, match=r'\["x"\]\["type"\]'):
+            schema_of(x={"type": "objekt"})
 
 
 REFUSED = ["http://127.0.0.1/x", "HTTPS://host/x", "file:///etc/passwd", "FILE:/etc/passwd", "ftp://h/x"]

@@ -260,7 +260,8 @@ def dependency_id(pool: solv.Pool, options: Alternatives) -> int:
 
 
 def _relation(pool: solv.Pool, relation: Relation) -> solv.Dep:
-    # One architecture is resolved, so `any` and `native` are that one; no package of another can be there.
+    # One architecture is resolved, so `any` and `native` are that one. A dependency that names an architecture names
+    # another: the archive never spells out a package's own.
     name = relation.name
     if relation.qualifier not in (None, "any", "native"):
         name = f"{name}:{relation.qualifier}"

@@ -48,7 +48,7 @@ NOT_FOLLOWED: Mapping[str, Mapping[str, str]] = MappingProxyType(
 """Dependencies that images don't need, by package and by the dependency's first name, with the reasons."""
 
 _REQUEST = re.compile(
-    r"(?P<name>[a-z0-9][a-z0-9+.-]+)(?::(?P<architecture>[a-z0-9-]+))?(?:=(?P<version>[A-Za-z0-9.+~:-]+))?"
+    r"(?P<name>[a-z0-9][a-z0-9+.-]*)(?::(?P<architecture>[a-z0-9-]+))?(?:=(?P<version>[A-Za-z0-9.+~:-]+))?"
 )
 _PRIORITIES = ("required", "important", "standard", "optional", "extra")
 _LISTED = 12  # lines of an explanation, names of a list: more is not read

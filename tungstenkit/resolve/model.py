@@ -108,7 +108,7 @@ class Solver:
                     )
                     for suite in index.suites
                 ),
-                timestamps=index.timestamps,  # type: ignore[arg-type]
+                timestamps=index.timestamps,
             )
             for name, index in self._indexes.items()
         }

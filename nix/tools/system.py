@@ -1,0 +1,110 @@
+"""What only the whole root can say: which alternative wins, the loader's cache, and the true modes of
+folders.
+
+Everything is computed from the files.json of the layers below; no package is read again and nothing of the
+root is run.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from contents import Text
+from debversion import Package
+from elf import SharedObject
+from ldcache import Root, ld_so_cache
+from maintscripts import Alternative, Link
+from program import ToolError, read_json
+from rootfs import ALIASES, DEFAULT_DIRECTORY, Entry, Table, implied_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PACKAGE = "system"
+
+
+def read_layer(layer: Path) -> dict[str, Any]:
+    """The files.json of a layer."""
+    return read_json(layer / "files.json")
+
+
+class Lower:
+    """All layers below, as one root."""
+
+    def __init__(self, layers: list[Path]) -> None:
+        """Read the files.json of layers, the lowest first."""
+        self.table = Table()
+        self.alternatives: list[Alternative] = []
+        self.objects: dict[str, SharedObject] = {}
+        self.configuration: dict[str, str] = {}
+        self.release = ""  # what the C library says of itself
+        for layer in layers:
+            files = read_layer(layer)
+            for value in files["packages"]:
+                package = Package.from_json(value)
+                self.table.packages[package.name] = package
+            for value in files["entries"]:
+                self.table.add(Entry.from_json(value))
+            self.alternatives += map(Alternative.from_json, files["alternatives"])
+            self.objects.update(
+                (value["path"], SharedObject.from_json(value)) for value in files["shared-objects"]
+            )
+            self.configuration.update(files["ld-so-conf"])
+            self.release = files["libc-release"] or self.release
+
+    def alias_links(self) -> Iterator[Entry]:
+        """The links of the merged /usr, and of /var to /run, unless a layer has them."""
+        for alias, real in ALIASES.items():
+            below_var = alias.startswith("var/")
+            if alias not in self.table.entries and (below_var or real in self.table.entries):
+                target = f"/{real}" if below_var else real  # as Debian's usrmerge and base-files make them
+                yield Entry(alias, "link", 0o777, target=target, package=PACKAGE)
+        yield implied_directory("run/lock", PACKAGE)
+
+    def alternative_links(self) -> Iterator[Entry]:
+        """The links that update-alternatives makes in automatic mode: LINK -> /etc/alternatives/NAME -> PATH.
+
+        The highest priority wins, and of equal ones the first path in order of the alphabet. A choice or
+        slave whose file is not there is skipped, and a link is not made where there is a file or folder, as
+        update-alternatives does.
+        """
+        root = Root(self.table)
+        choices: dict[str, list[Alternative]] = {}
+        for alternative in self.alternatives:
+            if root.resolve(alternative.master.path) is not None:
+                choices.setdefault(alternative.master.name, []).append(alternative)
+        for _, found in sorted(choices.items()):
+            best = min(found, key=lambda choice: (-choice.priority, choice.master.path))
+            slaves = [slave for slave in best.slaves if root.resolve(slave.path) is not None]
+            for link in [best.master, *slaves]:
+                if root.kind(link.link) in ("", "link"):
+                    yield from _links(link)
+
+    def cache(self, architecture: str) -> Entry:
+        """/etc/ld.so.cache. The table must hold the links of the alternatives already."""
+        if not self.release:
+            raise ToolError(
+                "no layer below has a C library (libc.so.6), so there is nothing to make ld.so.cache for"
+            )
+        data = ld_so_cache(Root(self.table), architecture, self.objects, self.configuration, self.release)
+        return Entry("etc/ld.so.cache", "file", 0o644, package=PACKAGE, override=True, content=Text(data))
+
+    def true_directories(self) -> Iterator[Entry]:
+        """Every folder that is not what a layer would take it for, stated once more so that the truth comes last."""
+        for entry in self.table.sorted():
+            expected = implied_directory(entry.path).statement
+            if (
+                entry.kind == "dir"
+                and not entry.implied
+                and {entry.statement, expected} != {DEFAULT_DIRECTORY}
+            ):
+                yield replace(entry, implied=True)
+
+
+def _links(link: Link) -> Iterator[Entry]:
+    private = posixpath.join("etc/alternatives", link.name)
+    for path, target in ((link.link, private), (private, link.path)):
+        yield Entry(path, "link", 0o777, target="/" + target, package=PACKAGE, override=True)

@@ -1,0 +1,142 @@
+"""The same export gives the same bytes: elsewhere, again, offline; and a change re-makes only what it touches."""
+
+import os
+import subprocess
+
+import pytest
+from conftest import ROOT, SYSTEM, Build, build, nix, succeed, tungsten
+
+from tungstenkit import store
+
+
+@pytest.fixture
+def empty_store(tmp_path):
+    """A command prefix under which /nix is an empty folder of its own, in a private mount namespace."""
+    folder = tmp_path / "nix"
+    folder.mkdir()
+    yield ["unshare", "--mount", "sh", "-c", f'mount --bind {folder} /nix && exec "$@"', "sh"]
+    # Nix makes its store read-only.
+    subprocess.run(["chmod", "-R", "u+w", folder], check=True)
+
+
+def test_another_path_and_an_empty_store_give_the_same_digest(blur, copy_of, empty_store):
+    again = build(copy_of("blur"), "--no-load", before=empty_store)
+    assert again.digest == blur.digest
+
+
+def test_every_derivation_rebuilds_to_the_same_bytes(caption):
+    """Not the last step alone: each layer, the config and manifest, and the tools that make them."""
+    closure = nix("nix-store", "--query", "--requisites", caption.derivation).split()
+    steps = [path for path in closure if path.endswith(".drv") and not is_fixed(path)]
+    assert any("layer-debian-system" in step for step in steps)
+    assert any("layer-wheels" in step for step in steps)
+    nix("nix-store", "--realise", "--check", *steps)
+
+
+def is_fixed(derivation):
+    return nix("nix-store", "--query", "--binding", "builder", derivation).strip().startswith("builtin:") or bool(
+        subprocess.run(
+            ["nix-store", "--query", "--binding", "outputHash", derivation], capture_output=True, text=True
+        ).stdout
+    )
+
+
+def test_after_a_fetch_no_network_is_needed(copy_of, caption):
+    """A copy elsewhere, so that the export and the last layers are made anew, without any network interface."""
+    model = copy_of("caption")
+    succeed("fetch", model)
+    (model / "notes.txt").write_text("offline\n")
+    offline = build(model, "--no-load", before=["unshare", "--net"])
+    assert offline.layers[:-1] == caption.layers[:-1]
+    assert offline.layers[-1] != caption.layers[-1]
+
+
+def steps_of(model):
+    """What a build has to make, from its progress lines."""
+    done = tungsten("build", model, "--no-load", "--json")
+    assert done.returncode == 0, done.stderr
+    steps = [line.removeprefix("building ") for line in done.stderr.splitlines() if line.startswith("building ")]
+    return steps, Build(model, __import__("json").loads(done.stdout))
+
+
+def test_an_edit_of_predict_remakes_one_layer(blur, copy_of):
+    """Only the last layer, the config and the manifest."""
+    model = copy_of("blur")
+    source = model / "tungsten_model.py"
+    source.write_text(source.read_text().replace("# All inputs", "# An edit: all inputs"))
+    steps, edited = steps_of(model)
+    assert edited.layers[:-1] == blur.layers[:-1]
+    assert edited.layers[-1] != blur.layers[-1]
+    assert sorted(steps) == ["blur-layout", "layer-model"]
+
+
+def test_a_system_package_more_remakes_no_wheel_layer(blur, copy_of):
+    model = copy_of("blur")
+    source = model / "tungsten_model.py"
+    source.write_text(source.read_text().replace("batch_size=4", 'batch_size=4, system_packages=["libgeos-c1v5"]'))
+    succeed("lock", model)
+    steps, extended = steps_of(model)
+    assert not [step for step in steps if "wheels" in step or "server" in step or "base" in step or "python" in step]
+    assert "layer-debian-system" in steps
+    assert "layer-settings" in steps
+    assert len(set(extended.layers) - set(blur.layers)) == 3  # the package's layer, the settings, the model's spec
+
+
+def test_an_export_builds_with_nix_alone(blur, tmp_path):
+    """`nix build path:OUT#model-image` needs nothing of ours; what it makes loads into podman."""
+    out = tmp_path / "export"
+    succeed("nix-export", blur.directory, "-o", out)
+    link = tmp_path / "result"
+    nix("nix", "build", f"path:{out}#model-image", "--out-link", link)
+    loaded = subprocess.run(["podman", "load", "--input", link], capture_output=True, text=True)
+    assert loaded.returncode == 0, loaded.stderr
+    listed = subprocess.run(
+        ["podman", "images", "--no-trunc", "--format", "{{.ID}}"], capture_output=True, text=True
+    ).stdout
+    assert blur.manifest["config"]["digest"] in listed
+
+
+def test_an_export_is_the_same_bytes_each_time(blur, tmp_path, copy_of):
+    """From another folder, at another time: all but sources.json, which belongs to the machine."""
+    exports = []
+    for number, directory in enumerate((blur.directory, copy_of("blur"))):
+        out = tmp_path / str(number)
+        succeed("nix-export", directory, "-o", out, env={"TZ": f"Etc/GMT+{number}", "PYTHONHASHSEED": str(number)})
+        files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != "sources.json")
+        exports.append([(path.relative_to(out), path.stat().st_mode, path.read_bytes()) for path in files])
+    assert exports[0] == exports[1]
+
+
+def test_the_repositorys_own_flake_gives_the_same_image(blur, tmp_path):
+    """`nix build .#model-image` in a checkout, from the committed spec and lock."""
+    link = tmp_path / "result"
+    nix("nix", "build", f"path:{checkout(tmp_path)}#packages.{SYSTEM}.model-image-dir", "--out-link", link)
+    assert Build(blur.directory, {"digest": digest(link), "reference": "", "layout": link}).digest == blur.digest
+
+
+def checkout(tmp_path):
+    """The files that git has, as a clone would have them."""
+    target = tmp_path / "checkout"
+    target.mkdir()
+    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            os.link(ROOT / name, target / name)
+    return target
+
+
+def digest(layout):
+    from tungstenkit.build import read_layout
+
+    return read_layout(layout.resolve()).digest
+
+
+def test_store_paths_are_those_of_nix(blur):
+    """The paths that `tungsten fetch` computes are the ones that Nix's own command gives."""
+    from tungstenkit.fetch import inputs
+    from tungstenkit.lock import read_lock
+
+    for entry in inputs(read_lock(blur.directory / "tungsten.lock"))[:5]:
+        printed = nix("nix-store", "--print-fixed-path", "sha256", entry.sha256, entry.name).strip()
+        assert entry.path == printed == store.file_path(entry.sha256, entry.name)

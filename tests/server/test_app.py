@@ -1,0 +1,152 @@
+"""The wire format, over HTTP, of a server that runs."""
+
+import http.client
+import json
+
+import pytest
+from conftest import DEADLINE, SPEC
+from tungsten_server.app import create_app
+from tungsten_server.inputs import InputSchema
+from tungsten_server.spec import Spec
+
+
+def test_a_prediction_has_all_keys_and_its_outputs_in_order(server):
+    response = server.post([{"do": "a"}, {"do": "b"}, {"do": "c"}])
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "application/json"
+    prediction = response.json()
+    assert [output["did"] for output in prediction.pop("outputs")] == ["a", "b", "c"]
+    assert prediction == {"status": "success", "error_message": None}
+
+
+def test_a_failed_prediction_is_200_with_the_exception_and_no_traceback(server):
+    response = server.post([{"do": "raise what went wrong"}])
+    assert response.status_code == 200
+    assert response.json() == {
+        "outputs": None,
+        "status": "failed",
+        "error_message": "ValueError: what went wrong",
+    }
+
+
+def test_metadata_are_the_spec_s(server):
+    response = server.get("/")
+    assert response.status_code == 200
+    assert response.json() == {
+        "name": "test-model",
+        "input_schema": SPEC["input-schema"],
+        "output_schema": SPEC["output-schema"],
+        "demo_output_schema": SPEC["output-schema"],
+    }
+
+
+def test_health_and_readiness_are_200_when_the_model_is_set_up(server):
+    assert server.get("/healthz").json() == {"status": "ok"}
+    assert server.get("/readyz").json() == {"status": "ready"}
+
+
+@pytest.mark.parametrize(
+    ("body", "location", "kind"),
+    [
+        (b"", ["body"], "json_invalid"),
+        (b"[{", ["body"], "json_invalid"),
+        (b"\xff\xfe\xff", ["body"], "json_invalid"),
+        (b"[" * 100_000 + b"]" * 100_000, ["body"], "json_invalid"),
+        (b'[{"do": ' + b"1" * 10_000 + b"}]", ["body"], "json_invalid"),
+        (b'[{"do": "x", "scale": NaN}]', ["body", 0], "json_invalid"),
+        (b'[{"do": "x", "scale": 1e999}]', ["body", 0], "json_invalid"),
+        (b'[{"do": "\\ud800"}]', ["body", 0], "json_invalid"),
+        ({"do": "x"}, ["body"], "list_type"),
+        ("x", ["body"], "list_type"),
+        ([], ["body"], "too_short"),
+        ([5], ["body", 0], "type"),
+        ([{"do": "x"}, {}], ["body", 1, "do"], "missing"),
+        ([{"do": 5}], ["body", 0, "do"], "type"),
+        ([{"do": "x", "scale": "2"}], ["body", 0, "scale"], "type"),
+        ([{"do": "x", "scale": 11}], ["body", 0, "scale"], "maximum"),
+        ([{"do": "x", "picture": "http://127.0.0.1/"}], ["body", 0, "picture"], "url_not_enabled"),
+        ([{"do": "x", "picture": "file:///etc/passwd"}], ["body", 0, "picture"], "file_invalid"),
+    ],
+)
+def test_an_invalid_body_is_422_and_says_where(server, body, location, kind):
+    response = server.post(body)
+    assert response.status_code == 422
+    (detail,) = response.json()["detail"]
+    assert (detail["loc"], detail["type"]) == (location, kind)
+    assert detail["msg"]
+
+
+def test_the_message_for_a_url_says_that_urls_are_not_enabled(server):
+    response = server.post([{"do": "x", "picture": "https://host/a.png"}])
+    assert "URL inputs are not enabled" in response.json()["detail"][0]["msg"]
+
+
+@pytest.mark.parametrize("depth", [150, 900, 3000, 20_000])
+def test_deep_nesting_is_answered(server, depth):
+    body = b'[{"do": "x", "unknown": ' + b"[" * depth + b"]" * depth + b"}]"
+    assert server.post(body).status_code in (200, 422)
+
+
+def test_unknown_fields_are_ignored(server):
+    assert server.post([{"do": "x", "unknown": 1}]).json()["status"] == "success"
+
+
+def test_a_wrong_content_type_is_said_so(server):
+    response = server.post([{"do": "x"}], **{"Content-Type": "text/plain"})
+    assert response.status_code == 422
+    assert "text/plain" in response.json()["detail"][0]["msg"]
+
+
+def test_a_json_content_type_may_have_parameters(server):
+    response = server.post([{"do": "x"}], **{"Content-Type": "application/json; charset=utf-8"})
+    assert response.status_code == 200
+
+
+def test_an_unknown_route_is_404(server):
+    response = server.get("/nothing/here")
+    assert (response.status_code, response.json()) == (404, {"detail": "Not Found"})
+
+
+def test_a_wrong_method_is_405_and_says_which_are_right(server):
+    response = server.get("/predict")
+    assert (response.status_code, response.json()) == (405, {"detail": "Method Not Allowed"})
+    assert "POST" in response.headers["Allow"]
+
+
+def raw_request(server, lines):
+    """Send header lines alone; return status and parsed body."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE)
+    connection.connect()
+    connection.sock.sendall("\r\n".join([*lines, "", ""]).encode())
+    response = http.client.HTTPResponse(connection.sock)
+    response.begin()
+    answer = response.status, json.loads(response.read())
+    connection.close()
+    return answer
+
+
+def test_a_body_above_the_limit_is_413_before_it_is_sent(server):
+    lines = ["POST /predict HTTP/1.1", "Host: x", f"Content-Length: {256 * 1024 * 1024 + 1}"]
+    assert raw_request(server, lines) == (413, {"detail": "Request Entity Too Large"})
+
+
+def test_the_limit_itself_is_allowed(start_server):
+    with start_server("--max-body", "12") as server:
+        assert server.post(b'[{"do":"x" }]').status_code == 413
+        assert server.post(b'[{"do":"x"}]').status_code == 200
+
+
+def test_what_is_not_http_is_400_in_json(server):
+    assert raw_request(server, ["GET / HTTP/1.1", "no colon"]) == (400, {"detail": "Bad Request"})
+
+
+def test_a_defect_is_500_without_a_traceback():
+    class Broken:
+        def submit(self, inputs):
+            raise RuntimeError("secret")
+
+    schema = {"type": "object"}
+    spec = Spec("name", "module", "Class", 1, schema, schema, schema)
+    app = create_app(spec, InputSchema(schema), Broken())
+    response = app.test_client().post("/predict", json=[{}])
+    assert (response.status_code, response.json) == (500, {"detail": "Internal Server Error"})

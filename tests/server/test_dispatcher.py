@@ -1,0 +1,241 @@
+"""How requests meet model processes, with model processes that do what the test says."""
+
+import threading
+from collections import deque
+
+import pytest
+from conftest import DEADLINE
+from tungsten_server.dispatcher import MAX_FAILED_SETUPS, Dispatcher, UnavailableError
+from tungsten_server.inputs import Input
+from tungsten_server.model_process import ModelProcessError
+from tungsten_server.prediction import Failure, Output
+
+
+class FakeProcess:
+    """A model process that gives each input back, one batch for each release of `turn`."""
+
+    pid = 1
+
+    def __init__(self, model):
+        self.model = model
+        self.alive = True
+
+    def wait_ready(self, timeout):
+        if self.model.setups.popleft() if self.model.setups else False:
+            self.alive = False
+            raise ModelProcessError("broken")
+
+    def run(self, inputs, timeout):
+        self.model.started.release()
+        assert self.model.turn.acquire(timeout=DEADLINE)
+        self.model.batches.append([one.decode() for one in inputs])
+        if b"die" in inputs or not self.alive:
+            self.alive = False
+            raise ModelProcessError("died")
+        yield [Failure("bad") if one == b"fail" else Output(one) for one in inputs]
+
+    def close(self, grace):
+        self.alive = False
+
+    def abort(self):
+        self.alive = False
+        self.model.turn.release()
+
+
+class Model:
+    """The state of all its processes."""
+
+    def __init__(self):
+        self.setups = deque()
+        self.batches = []
+        self.started = threading.Semaphore(0)
+        self.turn = threading.Semaphore(0)
+        self.processes = []
+
+    def start(self, on_exit):
+        self.processes.append(FakeProcess(self))
+        self.processes[-1].on_exit = on_exit
+        return self.processes[-1]
+
+    def wait_busy(self):
+        """Wait until a batch has begun."""
+        assert self.started.acquire(timeout=DEADLINE)
+
+
+@pytest.fixture
+def model():
+    return Model()
+
+
+@pytest.fixture
+def make(model):
+    """Make and start a dispatcher; stop it after the test."""
+    dispatchers = []
+
+    def make(**changes):
+        settings = {"batch_size": 3, "max_pending": 10, "setup_timeout": 9, "prediction_timeout": 9}
+        dispatcher = Dispatcher(model.start, backoff=0.001, **{**settings, **changes})
+        dispatchers.append(dispatcher)
+        dispatcher.start()
+        return dispatcher
+
+    yield make
+    for dispatcher in dispatchers:
+        dispatcher.stop()
+
+
+@pytest.fixture
+def dispatcher(make):
+    return ready(make())
+
+
+def ready(dispatcher):
+    while dispatcher.unready:
+        threading.Event().wait(0.001)
+    return dispatcher
+
+
+def submit(dispatcher, *texts, key="k"):
+    return dispatcher.submit([Input(text.encode(), key) for text in texts])
+
+
+def result(dispatcher, prediction):
+    dispatcher.wait(prediction)
+    return prediction.failure.message if prediction.failure else b"".join(prediction.outputs).decode()
+
+
+def test_batches_form_across_requests_while_the_model_is_busy(model, dispatcher):
+    first = submit(dispatcher, "a")
+    model.wait_busy()
+    others = [submit(dispatcher, *texts) for texts in ("bc", "d", "ef")]
+    model.turn.release(9)
+    assert [result(dispatcher, p) for p in (first, *others)] == ["a", "bc", "d", "ef"]
+    assert model.batches == [["a"], ["b", "c", "d"], ["e", "f"]]
+
+
+def test_a_request_larger_than_a_batch_keeps_its_order(model, dispatcher):
+    prediction = submit(dispatcher, *"abcdefgh")
+    model.turn.release(9)
+    assert result(dispatcher, prediction) == "abcdefgh"
+    assert model.batches == [list("abc"), list("def"), list("gh")]
+
+
+def test_different_options_never_share_a_batch(model, dispatcher):
+    first = submit(dispatcher, "a")
+    model.wait_busy()
+    others = [submit(dispatcher, text, key=key) for text, key in ("bx", "cy", "dx")]
+    model.turn.release(9)
+    for prediction in (first, *others):
+        result(dispatcher, prediction)
+    assert model.batches == [["a"], ["b", "d"], ["c"]]
+
+
+def test_a_failed_input_fails_its_request_only_and_what_is_left_of_it_does_not_run(model, dispatcher):
+    poisonous = submit(dispatcher, "a", "fail", "b", "c", "d")
+    innocent = submit(dispatcher, "e")
+    model.turn.release(9)
+    assert result(dispatcher, poisonous) == "bad"
+    assert result(dispatcher, innocent) == "e"
+    assert model.batches == [["a", "fail", "b"], ["e"]]
+
+
+def test_a_death_fails_what_ran_and_keeps_what_waits(model, dispatcher):
+    dying = submit(dispatcher, "die")
+    model.wait_busy()
+    waiting = submit(dispatcher, "a")
+    model.turn.release(9)
+    assert result(dispatcher, dying) == "died"
+    assert result(dispatcher, waiting) == "a"
+    assert len(model.processes) == 2
+
+
+def test_a_death_while_idle_starts_another_process(model, dispatcher):
+    model.processes[0].alive = False
+    model.processes[0].on_exit()
+    model.turn.release(9)
+    assert result(dispatcher, submit(dispatcher, "a")) == "a"
+    assert len(model.processes) == 2
+
+
+def test_requests_above_the_limit_are_refused_until_one_is_answered(model, make):
+    dispatcher = ready(make(max_pending=2))
+    pending = [submit(dispatcher, "a"), submit(dispatcher, "b", "c")]
+    with pytest.raises(UnavailableError, match="too many"):
+        submit(dispatcher, "d")
+    model.turn.release(9)
+    assert [result(dispatcher, p) for p in pending] == ["a", "bc"]
+    assert result(dispatcher, submit(dispatcher, "e")) == "e"
+
+
+def test_a_failed_setup_is_tried_again_and_successes_reset_the_count(model, make):
+    fail, succeed = True, False
+    model.setups += [*[fail] * (MAX_FAILED_SETUPS - 1), succeed, *[fail] * (MAX_FAILED_SETUPS - 1), succeed]
+    dispatcher = ready(make())
+    model.turn.release(9)
+    assert result(dispatcher, submit(dispatcher, "die")) == "died"
+    assert result(dispatcher, submit(dispatcher, "a")) == "a"
+    assert dispatcher.fatal is None
+
+
+def test_setups_that_keep_failing_are_fatal_and_fail_what_waits(model, dispatcher):
+    model.setups += [True] * MAX_FAILED_SETUPS
+    fatal = threading.Event()
+    dispatcher.on_fatal(fatal.set)
+    submit(dispatcher, "die")
+    model.wait_busy()
+    waiting = submit(dispatcher, "a")
+    model.turn.release()
+    assert fatal.wait(DEADLINE)
+    assert "broken" in dispatcher.fatal
+    assert "broken" in result(dispatcher, waiting)
+    with pytest.raises(UnavailableError, match="broken"):
+        submit(dispatcher, "b")
+
+
+def test_a_late_listener_learns_of_a_fatal_error(model, make):
+    model.setups += [True] * MAX_FAILED_SETUPS
+    dispatcher, first, second = make(), threading.Event(), threading.Event()
+    dispatcher.on_fatal(first.set)
+    assert first.wait(DEADLINE)
+    dispatcher.on_fatal(second.set)
+    assert second.is_set()
+
+
+def test_a_defect_in_the_driver_is_fatal_and_not_silent(model, dispatcher, monkeypatch):
+    monkeypatch.setattr(FakeProcess, "run", lambda *_: iter([["not an answer"] * 2]))
+    fatal = threading.Event()
+    dispatcher.on_fatal(fatal.set)
+    prediction = submit(dispatcher, "a")
+    assert fatal.wait(DEADLINE)
+    assert result(dispatcher, prediction) == "internal error"
+
+
+def test_an_input_that_waits_too_long_fails(model, make):
+    dispatcher = ready(make(prediction_timeout=0.05, batch_size=1))
+    submit(dispatcher, "a")
+    model.wait_busy()
+    late = submit(dispatcher, "b")
+    assert result(dispatcher, late).startswith("Timeout: ")
+    model.turn.release(9)
+    dispatcher.stop()
+    assert model.batches == [["a"]]
+
+
+def test_nothing_is_accepted_before_the_first_setup_and_after_a_stop(model):
+    dispatcher = Dispatcher(model.start, batch_size=1, max_pending=1, setup_timeout=1, prediction_timeout=1)
+    with pytest.raises(UnavailableError, match="being set up"):
+        submit(dispatcher, "a")
+    dispatcher.start()
+    ready(dispatcher)
+    dispatcher.stop()
+    with pytest.raises(UnavailableError, match="stopping"):
+        submit(dispatcher, "a")
+
+
+def test_a_stop_answers_everything_and_ends_the_process(model, dispatcher):
+    running = submit(dispatcher, "a")
+    model.wait_busy()
+    waiting = submit(dispatcher, "b")
+    dispatcher.stop()
+    assert [result(dispatcher, p) for p in (running, waiting)] == ["the server is stopping"] * 2
+    assert not model.processes[0].alive

@@ -1,0 +1,207 @@
+"""The life of the whole server: start, ready, stop; and how requests of many clients are batched."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+from conftest import DEADLINE, MODEL, SERVER, SPEC, wait_until, write_model
+
+SLOW_SETUP = MODEL.replace('print("printed by setup")', 'open("go").close()')
+
+
+def started(command, **arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "tungsten_server", *command],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        env={**os.environ, "PYTHONPATH": SERVER},
+        **arguments,
+    )
+
+
+class TestBatching:
+    def test_order_is_kept_in_a_request_of_many_batches(self, server):
+        todo = [f"number {n}" for n in range(50)]
+        outputs = server.predict(*todo)["outputs"]
+        assert [output["did"] for output in outputs] == todo
+        assert {len(output["batch"]) for output in outputs} == {4, 2}
+
+    def test_batches_form_across_requests_and_options_stay_apart(self, server, pool, gate):
+        blocked = pool.submit(server.predict, f"block {gate}")
+        with gate.open("w"):
+            waiting = [pool.submit(server.predict, f"{n}", scale=float(n % 2)) for n in range(32)]
+            server.get("/healthz")
+        assert blocked.result()["status"] == "success"
+        outputs = [request.result()["outputs"][0] for request in waiting]
+        assert [output["did"] for output in outputs] == [str(n) for n in range(32)]
+        assert max(len(output["batch"]) for output in outputs) > 1
+        assert all(len(set(output["scales"])) == 1 for output in outputs)
+        assert all(len(output["batch"]) <= 4 for output in outputs)
+
+    def test_the_operator_may_lower_the_batch_size(self, start_server):
+        with start_server(TUNGSTEN_MAX_BATCH_SIZE="2") as server:
+            assert [len(o["batch"]) for o in server.predict("a", "b", "c")["outputs"]] == [2, 2, 1]
+
+
+class TestStart:
+    def test_it_answers_503_while_setup_runs_and_then_predicts(self, start_server, tmp_path):
+        (tmp_path / "model").mkdir()
+        os.mkfifo(tmp_path / "model" / "go")
+        with start_server(model=SLOW_SETUP, ready=False) as server:
+            assert server.get("/healthz").status_code == 200
+            assert server.get("/").json()["name"] == "test-model"
+            readiness = server.get("/readyz")
+            assert (readiness.status_code, readiness.json()["reason"]) == (503, "the model is being set up")
+            response = server.post([{"do": "x"}])
+            assert response.status_code == 503
+            assert int(response.headers["Retry-After"]) > 0
+            assert response.json() == {"detail": "the model is being set up"}
+            with (tmp_path / "model" / "go").open("w"):
+                server.wait_ready()
+            assert server.predict("x")["status"] == "success"
+
+    def test_the_http_process_imports_neither_model_nor_sdk_nor_pydantic(self):
+        program = """
+import sys
+import tungsten_server.__main__, tungsten_server.app, tungsten_server.serving
+foreign = {"pydantic", "pydantic_core", "tungstenkit", "PIL", "numpy"} & set(sys.modules)
+assert not foreign, foreign
+"""
+        subprocess.run([sys.executable, "-c", program], check=True, env={"PYTHONPATH": SERVER})
+
+    def test_five_failed_setups_end_it_with_the_cause(self, start_server):
+        model = MODEL.replace('print("printed by setup")', 'raise OSError("no weights")')
+        with start_server(model=model, ready=False) as server:
+            server.wait_for_log("setup failed")
+            readiness = server.get("/readyz")
+            assert readiness.status_code == 503
+            assert "OSError: no weights" in readiness.json()["reason"]
+            assert server.process.wait(DEADLINE) == 1
+            assert len(server.log_file.read_text().split("setup failed (")) == 6
+            assert server.logged("setup failed 5 times in a row: OSError: no weights")
+
+    def test_a_setup_above_its_time_counts_as_failed(self, start_server):
+        model = MODEL.replace('print("printed by setup")', "time.sleep(1000)")
+        with start_server(model=model, ready=False, SETUP_TIMEOUT="0.5") as server:
+            server.wait_for_log(r"setup failed \(1 of 5\): Timeout: setup took longer than 0.5 seconds")
+
+    def test_bad_settings_are_told_in_one_shape_with_status_2(self):
+        result = started(["--port", "none"])
+        assert result.returncode == 2
+        assert result.stderr.startswith("error: --spec is missing\n       --port is not a port")
+        assert "\n  in:   " in result.stderr
+        assert "\n  hint: " in result.stderr
+
+    @pytest.mark.parametrize(
+        ("change", "named"),
+        [({"spec-version": 9}, "spec-version is 9"), ({"input-schema": {"type": "objekt"}}, "input-schema")],
+    )
+    def test_a_bad_spec_is_told_with_status_2(self, tmp_path, change, named):
+        spec = write_model(tmp_path / "model", spec={**SPEC, **change})
+        flags = ["--spec", spec, "--model-dir", tmp_path / "model", "--model-python", sys.executable]
+        result = started([*flags, "--port", "0", "--host", "127.0.0.1"])
+        assert result.returncode == 2
+        assert f"error: {named}" in result.stderr
+        assert "Traceback" not in result.stderr
+
+    def test_a_port_in_use_is_told_with_status_2(self, tmp_path):
+        spec = write_model(tmp_path / "model")
+        flags = ["--spec", spec, "--model-dir", tmp_path / "model", "--model-python", sys.executable]
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            result = started([*flags, "--host", "127.0.0.1", "--port", str(taken.getsockname()[1])])
+        assert result.returncode == 2
+        assert "error: can't listen: " in result.stderr
+
+
+class TestOverload:
+    def test_predictions_above_the_limit_are_503_and_health_is_still_answered(self, start_server, pool, gate):
+        with start_server("--max-pending", "2") as server:
+            blocked = pool.submit(server.predict, f"block {gate}")
+            with gate.open("w"):
+                flood = [pool.submit(server.post, [{"do": "x"}]) for _ in range(20)]
+                assert server.get("/healthz").status_code == 200
+                wait_until(lambda: sum(f.done() for f in flood) == 19, "19 refusals")
+                refused = [f.result() for f in flood if f.done()]
+            assert {response.status_code for response in refused} == {503}
+            assert all(int(response.headers["Retry-After"]) > 0 for response in refused)
+            assert blocked.result()["status"] == "success"
+            assert min(f.result().status_code for f in flood) == 200
+            assert server.predict("x")["status"] == "success"
+
+
+class TestStop:
+    @pytest.mark.parametrize("signum", [2, 15])
+    def test_everything_accepted_is_answered(self, start_server, pool, gate, signum):
+        with start_server() as server:
+            pid = server.model_pid()
+            idle = requests.Session()
+            idle.get(server.url + "/healthz")
+            blocked = pool.submit(server.predict, f"block {gate}")
+            half = socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE)
+            half.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n[{")
+            with gate.open("w"):
+                waiting = [pool.submit(server.post, [{"do": str(n)}] * 3) for n in range(40)]
+                # It comes later than those, and the loop reads in order: they have been accepted.
+                wait_until(lambda: all(f.running() for f in waiting), "40 requests")
+                server.get("/healthz")
+                server.process.send_signal(signum)
+                server.wait_for_log("stop: ")
+                with pytest.raises(requests.ConnectionError):
+                    server.get("/healthz")
+                half.sendall(b'"do":"x"}]')
+            assert blocked.result()["status"] == "success"
+            for response in (request.result() for request in waiting):
+                assert response.json()["status"] == "success"
+                assert response.headers["Connection"] == "close"
+            with half, half.makefile("rb") as stream:
+                assert b'"status":"success"' in stream.read()
+            assert server.process.wait(DEADLINE) == 0
+            assert server.logged("unanswered=0")
+            assert not Path(f"/proc/{pid}").exists()
+            idle.close()
+
+    def test_what_cannot_be_answered_in_time_is_failed_and_bounds_the_stop(self, start_server, pool, gate):
+        with start_server("--stop-timeout", "0.5") as server:
+            blocked = pool.submit(server.predict, f"block {gate}")
+            stalled = socket.create_connection(("127.0.0.1", server.port))
+            stalled.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n[{")
+            with gate.open("w"):
+                began = time.monotonic()
+                assert server.end() == 0
+                assert time.monotonic() - began < 10
+            assert blocked.result()["error_message"] == "the server is stopping"
+            stalled.close()
+
+    def test_a_stop_during_setup_does_not_wait_for_it(self, start_server, tmp_path):
+        (tmp_path / "model").mkdir()
+        os.mkfifo(tmp_path / "model" / "go")
+        with start_server(model=SLOW_SETUP, ready=False) as server:
+            server.get("/healthz")
+            began = time.monotonic()
+            assert server.end() == 0
+            assert time.monotonic() - began < 5
+
+    def test_a_model_that_will_not_leave_is_killed(self, start_server):
+        model = MODEL.replace(
+            'print("printed by setup")',
+            "import threading; threading.Thread(target=time.sleep, args=(1000,)).start()",
+        )
+        with start_server(model=model) as server:
+            pid = server.model_pid()
+            assert server.end() == 0
+            assert not Path(f"/proc/{pid}").exists()
+
+    def test_the_model_process_dies_with_a_server_that_is_killed(self, start_server, pool, gate):
+        with start_server() as server:
+            pid = server.model_pid()
+            blocked = pool.submit(server.predict, f"block {gate}")
+            with gate.open("w"):
+                server.end(9)
+                wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the end of the model process")
+            assert isinstance(blocked.exception(), requests.ConnectionError)

@@ -1,0 +1,197 @@
+"""What ships is what the patterns say, and never what must not."""
+
+import json
+import os
+import socket
+
+import pytest
+
+from tungstenkit.define import DEFAULT_EXCLUDE_FILES, DEFAULT_INCLUDE_FILES
+from tungstenkit.errors import SpecError
+from tungstenkit.files import ModelFile, likely_secrets, select_files
+
+
+def write(directory, *names, text=""):
+    for name in names:
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+@pytest.fixture
+def model(tmp_path):
+    directory = tmp_path / "model"
+    write(directory, "tungsten_model.py")
+    return directory
+
+
+def selected(model, include=DEFAULT_INCLUDE_FILES, exclude=DEFAULT_EXCLUDE_FILES, **arguments):
+    return select_files(model, include, exclude, "tungsten_model", **arguments)
+
+
+def paths(model, *arguments, **keywords):
+    return [file.path for file in selected(model, *arguments, **keywords)]
+
+
+def test_the_default_leaves_out_hidden_files_and_byte_code(model):
+    write(model, "a.txt", "data/b.bin", "data/c.pyc", "pkg/__pycache__/x.py", "x.pyo", "x.pyd")
+    write(model, ".env", ".netrc", ".venv/lib.py", "data/.hidden", "data/.cache/x")
+    assert paths(model) == ["a.txt", "data/b.bin", "tungsten_model.py"]
+
+
+def test_a_list_of_ones_own_replaces_the_default(model):
+    write(model, ".hidden", "a.pyc", "b.txt")
+    assert paths(model, exclude=["b.txt"]) == [".hidden", "a.pyc", "tungsten_model.py"]
+
+
+def test_patterns_are_gitignore_s(model):
+    write(model, "a/x.txt", "b/x.txt", "b/y.txt", "c/b/x.txt", "x.txt")
+    assert paths(model, exclude=["/x.txt", "b/"]) == ["a/x.txt", "tungsten_model.py"]
+    assert paths(model, exclude=["*.txt", "!y.txt"]) == ["b/y.txt", "tungsten_model.py"]
+    assert paths(model, exclude=["**/b/x.txt", "# comment", ""]) == [
+        "a/x.txt",
+        "b/y.txt",
+        "tungsten_model.py",
+        "x.txt",
+    ]
+    assert paths(model, include=["b/*", "!y.txt"]) == ["b/x.txt", "tungsten_model.py"]
+
+
+def test_the_module_is_always_included(model):
+    assert paths(model, include=[]) == ["tungsten_model.py"]
+
+
+def test_the_module_may_be_a_package(tmp_path):
+    write(tmp_path, "pkg/model/__init__.py", "pkg/model/net.py")
+    assert [f.path for f in select_files(tmp_path, ["net.py"], [], "pkg.model")] == [
+        "pkg/model/__init__.py",
+        "pkg/model/net.py",
+    ]
+
+
+@pytest.mark.parametrize("pattern", ["*.py", "/tungsten_model.py", "*"])
+def test_an_excluded_module_is_an_error(model, pattern):
+    with pytest.raises(SpecError, match="leaves out the model's own module, tungsten_model") as caught:
+        selected(model, exclude=[pattern])
+    assert "!tungsten_model.py" in caught.value.hint
+
+
+def test_a_wrong_pattern_is_an_error(model):
+    with pytest.raises(SpecError, match="exclude_files"):
+        selected(model, exclude=["!"])
+
+
+def test_what_tungsten_keeps_never_ships(model):
+    write(model, ".git/config", "sub/.git", ".tungsten/root", "tungsten.lock", "kept/result")
+    write(model, "export/nix/x.nix", "export/flake.nix", "flake/flake.nix", "data/spec.json")
+    (model / "export/spec.json").write_text(json.dumps({"spec-version": 1}))
+    for name in ("result", "result-1", "sub/result-image"):
+        (model / name).symlink_to("/nix/store/x")
+    assert paths(model, exclude=[]) == ["data/spec.json", "flake/flake.nix", "kept/result", "tungsten_model.py"]
+
+
+def test_ignored_paths_never_ship(model):
+    write(model, "out/a", "b")
+    assert paths(model, ignore=[model / "out", model / "b"]) == ["tungsten_model.py"]
+
+
+def test_the_order_does_not_depend_on_the_file_system(model):
+    write(model, *(f"{name}/{name}" for name in "zyxab"), "a-b", "B")
+    assert paths(model) == sorted(paths(model))
+
+
+def test_kinds(model):
+    write(model, "run.sh", "data/a")
+    (model / "run.sh").chmod(0o755)
+    (model / "link").symlink_to("data/a")
+    (model / "folder").symlink_to("./data")
+    (model / "data/up").symlink_to("../run.sh")
+    assert selected(model) == [
+        ModelFile("data/a", "file"),
+        ModelFile("data/up", "link", target="../run.sh"),
+        ModelFile("folder", "link", target="data"),
+        ModelFile("link", "link", target="data/a"),
+        ModelFile("run.sh", "file", executable=True),
+        ModelFile("tungsten_model.py", "file"),
+    ]
+
+
+def test_an_absolute_link_into_the_folder_becomes_relative(model):
+    write(model, "weights/a")
+    (model / "deep/er").mkdir(parents=True)
+    (model / "deep/er/a").symlink_to(model / "weights/a")
+    (model / "deep/all").symlink_to(model / "weights")
+    targets = {file.path: file.target for file in selected(model) if file.kind == "link"}
+    assert targets == {"deep/er/a": "../../weights/a", "deep/all": "../weights"}
+
+
+def test_everything_that_cannot_ship_is_named(model, tmp_path):
+    write(tmp_path, "outside")
+    write(model, "secret/a")
+    (model / "a-absolute").symlink_to(tmp_path / "outside")
+    (model / "b-relative").symlink_to("../outside")
+    (model / "c-dangling").symlink_to("nowhere")
+    (model / "d-loop").symlink_to("d-loop")
+    (model / "e-excluded").symlink_to("secret/a")
+    (model / "f-excluded-folder").symlink_to("secret")
+    os.mkfifo(model / "g-pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(model / "h-socket"))
+    with pytest.raises(SpecError) as caught:
+        selected(model, exclude=["secret/"])
+    lines = caught.value.what.splitlines()[1:]
+    assert [line.partition(":")[0] for line in lines] == sorted(
+        path.name for path in model.iterdir() if path.name[1] == "-"
+    )
+
+
+def test_what_cannot_ship_may_be_excluded(model):
+    os.mkfifo(model / "pipe")
+    (model / "link").symlink_to("/etc/passwd")
+    assert paths(model, exclude=["pipe", "link"]) == ["tungsten_model.py"]
+
+
+def test_a_linked_model_folder_is_the_folder(model, tmp_path):
+    (tmp_path / "alias").symlink_to(model)
+    (model / "data").mkdir()
+    (model / "data/a").symlink_to(tmp_path / "alias/tungsten_model.py")
+    assert {f.path: f.target for f in selected(tmp_path / "alias")}["data/a"] == "../tungsten_model.py"
+
+
+def secrets_of(model):
+    return {line.partition(":")[0] for line in likely_secrets(model, selected(model, exclude=[]))}
+
+
+def test_likely_secrets_are_named(model):
+    names = (".env", ".env.local", "cfg/.netrc", "id_rsa", ".ssh/id_ed25519", "credentials.json", ".aws/credentials")
+    write(model, *names, ".pypirc", ".git-credentials")
+    contents = {
+        "key.pem": "-----BEGIN PRIVATE KEY-----",
+        "service.json": '{"private_key": "x"}',
+        ".npmrc": "//host/:_authToken=x",
+        "pip.conf": "index-url = https://user:word@host.example/simple",
+        ".docker/config.json": '{"auths": {}}',
+        ".cache/huggingface/token": "hf_0123456789abcdef",
+    }
+    for name, text in contents.items():
+        write(model, name, text=text)
+    assert secrets_of(model) == {*names, ".pypirc", ".git-credentials", *contents}
+
+
+def test_other_files_are_no_secrets(model):
+    contents = {
+        "cert.pem": "-----BEGIN CERTIFICATE-----",
+        "config.json": '{"hidden_size": 3}',
+        "tokenizer.json": "{}",
+        ".npmrc": "save-exact=true",
+        ".env.example": "KEY=",
+        "environment.py": "",
+    }
+    for name, text in contents.items():
+        write(model, name, text=text)
+    assert secrets_of(model) == set()
+
+
+def test_no_secrets_in_what_does_not_ship(model):
+    write(model, ".env")
+    assert likely_secrets(model, selected(model)) == []

@@ -1,0 +1,382 @@
+"""Files mean what their source says, and clients can't name files of the machine."""
+
+import base64
+import http.server
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import PIL.Image
+import pydantic
+import pytest
+
+from tungstenkit import Audio, BaseIO, Binary, Image, MaskedImage, Video
+from tungstenkit.media import FilePath, temporary_files
+
+
+class OneImage(BaseIO):
+    image: Image
+
+
+class OneFile(BaseIO):
+    file: Binary
+
+
+def png(mode="RGB", size=(4, 3), color=None):
+    buffer = io.BytesIO()
+    PIL.Image.new(mode, size, color).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def from_json(value):
+    return OneFile.model_validate_json(json.dumps({"file": value})).file
+
+
+@pytest.mark.parametrize(
+    ("text", "contents", "media_type"),
+    [
+        ("data:text/plain;base64,aGk=", b"hi", "text/plain"),
+        ("DATA:text/plain;charset=utf-8;BASE64,aGk=", b"hi", "text/plain;charset=utf-8"),
+        ("data:,a%20b", b"a b", "text/plain;charset=US-ASCII"),
+        ("data:image/svg+xml,%3Csvg/%3E", b"<svg/>", "image/svg+xml"),
+        ("data:application/x;base64,aGk%3D", b"hi", "application/x"),
+        ("aGk=", b"hi", "application/octet-stream"),
+        ("aG\r\nk=\n", b"hi", "application/octet-stream"),
+    ],
+)
+def test_files_of_clients(text, contents, media_type):
+    file = from_json(text)
+    assert file.to_bytes() == contents
+    assert file.media_type == media_type
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file:///etc/passwd",
+        "FILE:///etc/passwd",
+        "file:/etc/passwd",
+        "file://localhost/etc/passwd",
+        "/etc/passwd",
+        "etc/passwd",
+        "./secret.txt",
+        "~/.netrc",
+        "ftp://host/file",
+        "data:text/plain;base64,***",
+        "data:no-comma",
+        "data:no type,x",
+        "http://",
+        "aGk",
+        "",
+        "é",
+    ],
+)
+def test_clients_name_no_file_of_the_machine(text):
+    with pytest.raises(pydantic.ValidationError):
+        from_json(text)
+
+
+@pytest.mark.parametrize("value", [3, None, ["a"], {"uri": "data:,x"}])
+def test_clients_give_strings(value):
+    with pytest.raises(pydantic.ValidationError):
+        from_json(value)
+
+
+def test_addresses_are_kept_and_not_fetched():
+    for address in ("http://host.invalid/a.png", "HTTPS://host.invalid/a.png"):
+        file = from_json(address)
+        assert file.uri == address
+        assert file.media_type == "image/png"
+
+
+def test_paths_of_model_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a b.txt").write_text("hi")
+    uri = (tmp_path / "a b.txt").as_uri()
+    sources = ["a b.txt", tmp_path / "a b.txt", str(tmp_path / "a b.txt"), uri, uri.replace("///", "//localhost/")]
+    for source in sources:
+        file = OneFile(file=source).file
+        assert file.to_bytes() == b"hi"
+        assert file.path == str(tmp_path / "a b.txt")
+        assert file.media_type == "text/plain"
+        assert file == Binary.from_path("a b.txt")
+
+
+def test_paths_do_not_move_with_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("hi")
+    monkeypatch.chdir(tmp_path)
+    file = Binary.from_path("a")
+    monkeypatch.chdir("/")
+    assert file.to_bytes() == b"hi"
+
+
+@pytest.mark.parametrize("source", ["", "ftp://host/a", "file://host/a", "data:x", 3, None, b"a"])
+def test_sources_that_are_no_files(source):
+    with pytest.raises(pydantic.ValidationError):
+        OneFile(file=source)
+    with pytest.raises((ValueError, TypeError)):
+        Binary(source)
+
+
+def test_files_of_another_kind_are_refused():
+    with pytest.raises(pydantic.ValidationError, match="must be Image"):
+        OneImage(image=Audio.from_bytes(b"x"))
+
+
+def test_json_always_holds_the_contents(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    expected = f"data:audio/wav;base64,{base64.b64encode(b'RIFF').decode()}"
+    output = OneFile(file=tmp_path / "a.wav")
+    assert json.loads(output.model_dump_json()) == {"file": expected}
+    assert output.model_dump(mode="json") == {"file": expected}
+    assert output.model_dump() == {"file": Binary.from_path(tmp_path / "a.wav")}
+
+
+def test_a_missing_file_is_an_error_when_it_is_written(tmp_path):
+    output = OneFile(file=tmp_path / "missing")
+    with pytest.raises(Exception, match="missing"):
+        output.model_dump_json()
+
+
+def test_json_round_trip():
+    file = Video.from_bytes(bytes(range(256)), "video/mp4")
+
+    class Holder(BaseIO):
+        video: Video
+
+    again = Holder.model_validate_json(Holder(video=file).model_dump_json()).video
+    assert again == file
+    assert again.media_type == "video/mp4"
+
+
+def test_the_path_of_bytes_is_a_temporary_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = Image.from_bytes(png())
+    assert Path(file.path).read_bytes() == png()
+    assert file.path.suffix == ".png"
+    assert file.path == file.path
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_paths_are_str_and_path_in_one():
+    path = FilePath("/a/b.txt")
+    assert isinstance(path, str)
+    assert os.fspath(path) == "/a/b.txt"
+    assert path.name == "b.txt"
+    assert path.parent == Path("/a")
+    assert path / "c" == Path("/a/b.txt/c")
+    with pytest.raises(AttributeError):
+        path.nothing  # noqa: B018
+
+
+def test_temporary_files_go_with_the_block_and_come_back_when_needed():
+    file = Binary.from_bytes(b"x")
+    with temporary_files():
+        inside = file.path
+        assert inside.exists()
+    assert not inside.exists()
+    assert Path(file.path).read_bytes() == b"x"
+
+
+def test_temporary_files_go_with_the_process():
+    program = (
+        "import os; from tungstenkit import Binary; path = Binary.from_bytes(b'x').path\n"
+        "if os.fork() == 0: raise SystemExit\n"
+        "os.wait(); print(path, path.exists())"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    path, existed = said.split()
+    assert existed == "True", "a forked child took its parent's files away"
+    assert not Path(path).parent.exists()
+
+
+def test_from_buffer(tmp_path):
+    (tmp_path / "a.json").write_text("é")
+    with (tmp_path / "a.json").open("rb") as binary, (tmp_path / "a.json").open(encoding="utf-8") as text:
+        for buffer in (binary, text):
+            file = Binary.from_buffer(buffer)
+            assert file.to_bytes() == "é".encode()
+            assert file.media_type == "application/json"
+    assert Binary.from_buffer(io.BytesIO(b"x")).to_bytes() == b"x"
+    with pytest.raises(TypeError):
+        Binary.from_buffer(b"x")
+
+
+def test_from_url():
+    assert Binary.from_url("data:,x").to_bytes() == b"x"
+    for wrong in ("file:///etc/passwd", "/etc/passwd", "x"):
+        with pytest.raises(ValueError, match="not an http, https or data URL"):
+            Binary.from_url(wrong)
+
+
+def test_from_bytes_takes_bytes():
+    with pytest.raises(TypeError):
+        Binary.from_bytes("text")
+
+
+def test_reprs_are_short():
+    assert repr(Binary.from_bytes(bytes(10**6))) == "Binary(<1000000 bytes>)"
+
+
+@pytest.fixture
+def site():
+    """An address whose answers are `answers`, by path: status, headers, body."""
+    answers = {}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):  # noqa: N802
+            status, headers, body = answers[self.path]
+            self.send_response(status)
+            for header in headers.items():
+                self.send_header(*header)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", answers
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_download(site):
+    address, answers = site
+    answers["/cat.png"] = (200, {"Content-Type": "image/png"}, png())
+    file = Image.from_url(f"{address}/cat.png")
+    assert file.path.suffix == ".png"
+    assert file.to_pil_image().size == (4, 3)
+    assert file.media_type == "image/png"
+    assert file.uri == f"{address}/cat.png"
+
+
+def test_failed_downloads_say_why_and_leave_nothing(site, tmp_path, monkeypatch):
+    address, answers = site
+    answers["/gone"] = (404, {}, b"")
+    answers["/short"] = (200, {"Content-Length": "10"}, b"abc")
+    answers["/local"] = (302, {"Location": "file:///etc/passwd"}, b"")
+    answers["/ftp"] = (302, {"Location": "ftp://127.0.0.1/x"}, b"")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with temporary_files():
+        for path in answers:
+            with pytest.raises(OSError, match="could not download"):
+                Binary.from_url(address + path).to_bytes()
+        assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def test_downloads_are_bounded(site, monkeypatch):
+    address, answers = site
+    answers["/big"] = (200, {}, b"x" * 100)
+    monkeypatch.setattr("tungstenkit.media.DOWNLOAD_LIMIT", 99)
+    with pytest.raises(OSError, match="more than 99 bytes"):
+        Binary.from_url(f"{address}/big").to_bytes()
+
+
+MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16", "La", "PA", "RGBa"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_becomes_png(mode):
+    image = Image.from_pil_image(PIL.Image.new(mode, (4, 3)))
+    assert image.media_type == "image/png"
+    with PIL.Image.open(io.BytesIO(image.to_bytes())) as opened:
+        assert opened.format == "PNG"
+        assert opened.size == (4, 3)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "I;16"])
+def test_png_keeps_pixels(mode):
+    before = PIL.Image.radial_gradient("L").convert(mode)
+    with PIL.Image.open(io.BytesIO(Image.from_pil_image(before).to_bytes())) as after:
+        assert after.mode == mode
+        assert after.tobytes() == before.tobytes()
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "GIF", "WEBP", "BMP", "TIFF"])
+def test_an_image_keeps_its_format(image_format):
+    buffer = io.BytesIO()
+    PIL.Image.radial_gradient("L").save(buffer, image_format)
+    with PIL.Image.open(io.BytesIO(buffer.getvalue())) as before:
+        image = Image.from_pil_image(before)
+    with PIL.Image.open(io.BytesIO(image.to_bytes())) as after:
+        assert after.format == image_format
+        assert image.media_type == PIL.Image.MIME[image_format]
+    if image_format != "JPEG":
+        assert image.to_pil_image("RGB") == Image.from_bytes(buffer.getvalue()).to_pil_image("RGB")
+
+
+def test_a_format_that_cannot_be_kept_becomes_png():
+    buffer = io.BytesIO()
+    PIL.Image.radial_gradient("L").save(buffer, "PPM")
+    with PIL.Image.open(buffer) as opened:
+        assert Image.from_pil_image(opened).media_type == "image/png"
+
+
+def test_compression_is_a_choice():
+    image = PIL.Image.radial_gradient("L")
+    sizes = [len(Image.from_pil_image(image, compress_level=level).to_bytes()) for level in (0, 1, 9)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(Image.from_pil_image(image).to_bytes()) == sizes[1]
+
+
+def test_from_pil_image_takes_pillow_images():
+    with pytest.raises(TypeError, match="Pillow image"):
+        Image.from_pil_image(b"x")
+
+
+def test_to_pil_image():
+    image = Image.from_bytes(png("RGBA", color=(10, 20, 30, 40)))
+    for mode in ("RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "1", "L", "P", "I", "F"):
+        assert image.to_pil_image(mode).mode == mode
+    assert image.to_pil_image().getpixel((0, 0)) == (10, 20, 30)
+    with pytest.raises(ValueError, match="Unsupported image mode: 'XYZ'"):
+        image.to_pil_image("XYZ")
+
+
+def test_damaged_images_are_value_errors():
+    noise = os.urandom(3 * 64 * 64)
+    buffer = io.BytesIO()
+    PIL.Image.frombytes("RGB", (64, 64), noise).save(buffer, "PNG")
+    for damaged in (b"", b"no image", buffer.getvalue()[:1000]):
+        with pytest.raises(ValueError, match="Image\\(<"):
+            Image.from_bytes(damaged).to_pil_image()
+
+
+def test_a_decompression_bomb_is_a_value_error(monkeypatch):
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 5)
+    with pytest.raises(ValueError, match="decompression bomb"):
+        Image.from_bytes(png(size=(4, 3))).to_pil_image()
+
+
+def test_the_media_type_of_an_image_is_seen_from_its_contents():
+    assert Image.from_bytes(png()).media_type == "image/png"
+    assert Image.from_bytes(b"?").media_type == "application/octet-stream"
+    assert Image.from_bytes(png(), "image/x-own").media_type == "image/x-own"
+
+
+def test_masks_have_two_values():
+    mask = PIL.Image.new("RGB", (2, 1))
+    mask.putpixel((1, 0), (1, 1, 1))
+    both = MaskedImage(image=Image.from_bytes(png(size=(2, 1))), mask=Image.from_pil_image(mask))
+    assert both.mask.to_pil_image("L").tobytes() == b"\x00\xff"
+
+
+def test_masks_have_the_size_of_their_image():
+    with pytest.raises(pydantic.ValidationError, match="Mask size is different"):
+        MaskedImage(image=Image.from_bytes(png(size=(2, 1))), mask=Image.from_bytes(png(size=(1, 2))))
+
+
+def test_masks_of_clients():
+    uri = Image.from_bytes(png()).uri
+    both = MaskedImage.model_validate_json(json.dumps({"image": uri, "mask": uri}))
+    assert json.loads(both.model_dump_json())["image"] == uri
+    with pytest.raises(pydantic.ValidationError):
+        MaskedImage.model_validate_json(json.dumps({"image": uri, "mask": "data:image/png;base64,aGk="}))

@@ -1,0 +1,408 @@
+"""A definition is read without its dependencies, and its document is exact."""
+
+import json
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tungstenkit.errors import DefinitionError, SpecError
+from tungstenkit.spec import ModelSpec, read_spec, repository_name
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+IO = """
+from tungstenkit import BaseIO, Field, Image, Option, define_model
+class Input(BaseIO):
+    x: int
+class Output(BaseIO):
+    y: int
+"""
+
+MODEL = """
+@define_model(input=Input, output=Output)
+class Model:
+    def predict(self, inputs):
+        return inputs
+"""
+
+
+def write(directory, text, name="tungsten_model.py"):
+    path = directory / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(textwrap.dedent(text))
+
+
+def read(directory, text, **arguments):
+    write(directory, text)
+    return read_spec(directory, **arguments)
+
+
+def error(directory, text, kind=SpecError, **arguments):
+    with pytest.raises(kind) as caught:
+        read(directory, text, **arguments)
+    return caught.value
+
+
+def test_the_document(tmp_path):
+    spec = read(
+        tmp_path / "My Model",
+        IO
+        + """
+@define_model(input=Input, output=Output, batch_size=2, gpu=True, gpu_mem_gb=0.5, python_packages=["torch"])
+class Model:
+    def setup(self): pass
+    def predict(self, inputs): return inputs
+""",
+    )
+    expected = {
+        "spec-version": 1,
+        "name": "my-model",
+        "module": "tungsten_model",
+        "class": "Model",
+        "batch-size": 2,
+        "gpu": True,
+        "gpu-mem-gb": 0.5,
+        "mem-gb": 8,
+        "cuda-version": None,
+        "python-version": None,
+        "python-packages": ["torch"],
+        "system-packages": [],
+        "dockerfile-commands": [],
+        "base-image": None,
+        "include-files": ["*"],
+        "exclude-files": [".*/", "__pycache__/", "*.pyc", "*.pyo", "*.pyd", ".*"],
+        "has-setup": True,
+        "has-post-build": False,
+        "has-predict-demo": False,
+        "input-schema": {
+            "type": "object",
+            "properties": {"x": {"type": "integer", "description": "X"}},
+            "required": ["x"],
+        },
+        "output-schema": {"type": "object", "properties": {"y": {"type": "integer"}}, "required": ["y"]},
+        "demo-output-schema": None,
+    }
+    text = json.dumps(expected, indent=2, sort_keys=True) + "\n"
+    assert spec.to_json() == text
+    assert ModelSpec.from_json(text) == spec
+
+
+@pytest.mark.parametrize("example", ["blur", "caption"])
+def test_the_examples_are_read(example):
+    spec = read_spec(EXAMPLES / example)
+    assert spec.name == example
+    assert ModelSpec.from_json(spec.to_json()) == spec
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"spec-version": 2}, "spec-version 2 is unknown"),
+        ({"spec-version": None}, "spec-version None is unknown"),
+        ({"batch-size": "2"}, "batch-size: "),
+        ({"batch-size": 0}, "batch-size: "),
+        ({"colour": "red"}, "colour: "),
+        ({"gpu": None}, "gpu: "),
+    ],
+)
+def test_a_wrong_document_is_an_error_that_names_the_key(change, said):
+    document = json.loads(read_spec(EXAMPLES / "blur").to_json())
+    with pytest.raises(SpecError) as caught:
+        ModelSpec.from_json(json.dumps({**document, **change}), where="a/spec.json")
+    assert said in caught.value.what
+    assert caught.value.where == "a/spec.json"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3"])
+def test_what_is_no_spec(text):
+    with pytest.raises(SpecError):
+        ModelSpec.from_json(text)
+
+
+def test_a_missing_key_is_named():
+    document = json.loads(read_spec(EXAMPLES / "blur").to_json())
+    del document["module"], document["gpu"]
+    with pytest.raises(SpecError, match=r"(?s)module: .*gpu: "):
+        ModelSpec.from_json(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("blur", "blur"),
+        ("My Model", "my-model"),
+        ("a__b..c--d", "a_b.c-d"),
+        ("-Ünï_", "uni"),
+        ("模型", "model"),
+        ("x.", "x"),
+    ],
+)
+def test_names_are_repository_names(folder, name):
+    assert repository_name(folder) == name
+
+
+def test_dependencies_are_not_imported(tmp_path):
+    """What module level code does with dependencies is done with stubs, installed (numpy) or not."""
+    write(tmp_path, "import foo\nTHING = foo.bar\ndef helper(): return 1", "models/unet.py")
+    write(tmp_path, "", "datasets/cats/a.txt")
+    write(tmp_path, "VALUE = 3", "yaml.py")
+    spec = read(
+        tmp_path,
+        """
+        import abc, dataclasses, enum, importlib.metadata, importlib.util
+        from typing import Any, Dict, List, Optional, TypeVar, Union
+        print("noise on stdout")
+        import numpy as np
+        import torch, torch.nn as nn
+        import torch.nn.functional as F
+        from torch.utils.data import Dataset, DataLoader
+        from transformers import *
+        from datasets import load_dataset
+        from models import unet
+        from models.unet import THING, helper
+        import yaml
+        import PIL.Image
+        from tungstenkit import BaseIO, Image, Option, define_model
+
+        assert yaml.VALUE == 3 and helper() == 1 and "stub" in repr(np.zeros(3)) and "stub" in repr(THING)
+        assert PIL.Image.new("L", (1, 1)).size == (1, 1)
+        if torch.__version__ < "1.8" or not torch.__version__ >= "2":
+            raise RuntimeError("too old")
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.backends.cudnn.benchmark = True
+        torch.set_grad_enabled(False)
+        scale = -(np.pi * 2 + 1) / 3 ** np.e
+        first = np.array([1])[0]
+        assert not isinstance(3, torch.Tensor)
+        assert torch.float16 is torch.float16 and torch.float16 != torch.float32
+        assert {torch.float16: 1}[torch.float16] == 1
+        version = importlib.metadata.version("torch")
+        assert importlib.util.find_spec("xformers") is not None
+        logging_line = f"device: {device}, {scale:.2f}"
+        T = TypeVar("T", bound=torch.Tensor)
+
+        class Net(nn.Module):
+            def __init__(self, width=np.float32(1)):
+                super().__init__()
+                self.layer = nn.Linear(1, 2)
+            def forward(self, x: torch.Tensor, y: Optional[torch.Tensor] = None) -> "torch.Tensor | None":
+                return x
+        class Abstract(nn.Module, abc.ABC): pass
+        class Data(Dataset[int], Abstract): pass
+        class Tagged(PreTrainedModel, tag="x"): pass
+        class Precision(enum.Enum):
+            HALF = torch.float16
+            FULL = torch.float32
+        assert len(Precision) == 2
+        @dataclasses.dataclass
+        class Config:
+            dtype: Any = torch.float16
+            names: Dict[str, torch.Tensor] = dataclasses.field(default_factory=dict)
+        @torch.jit.script
+        def f(x: Union[torch.Tensor, str]) -> List[torch.Tensor]: return x
+        assert f(3) == 3
+        net = Net().to(device).eval()
+        pipe = AutoModel.from_pretrained("x")
+        with torch.no_grad(), torch.autocast("cuda") as a:
+            net(first)
+        try:
+            import xformers
+        except ImportError:
+            raise
+        for item in DataLoader([1]): raise RuntimeError
+
+        class Input(BaseIO):
+            image: Image
+        class Output(BaseIO):
+            image: Image
+        @define_model(input=Input, output=Output)
+        class Model(Net):
+            @torch.no_grad()
+            def setup(self): pass
+            @torch.no_grad()
+            @torch.autocast("cuda")
+            def predict(self, inputs: List[Input]) -> List[Output]:
+                return inputs
+        """,
+    )
+    assert spec.class_name == "Model"
+    assert spec.has_setup
+    assert list(spec.input_schema["properties"]) == ["image"]
+
+
+def test_future_annotations(tmp_path):
+    read(tmp_path, "from __future__ import annotations\nimport torch\n" + IO + MODEL)
+
+
+def test_real_code_sees_no_stubs(tmp_path):
+    """The standard library looks for optional modules; a stub in their place would break it."""
+    write(tmp_path, IO + "import copy, pickle\nassert copy.PyStringMap is None" + MODEL)
+    if "PyStringMap" not in Path(__import__("copy").__file__).read_text():
+        pytest.skip("this Python's copy has no optional import")
+    read_spec(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("lines", "named"),
+    [
+        ("class I(BaseIO):\n    x: torch.Tensor", ["I.x", "torch.Tensor"]),
+        ("class I(BaseIO):\n    x: 'torch.Tensor'", ["I.x", "torch.Tensor"]),
+        ("class I(BaseIO):\n    x: list[torch.Tensor]", ["I.x", "torch.Tensor"]),
+        ("class T(torch.Tensor): pass\nclass I(BaseIO):\n    x: T", ["I.x", "T"]),
+        ("class I(BaseIO):\n    x: float = torch.pi", ["I.x", "torch.pi"]),
+        ("class I(BaseIO):\n    x: float = Option(torch.pi)", ["I.x", "torch.pi"]),
+        ("class I(BaseIO):\n    x: str = Option(str(torch.name))", ["I.x", "torch.name"]),
+        ("class I(BaseIO):\n    x: str = Field(choices=torch.names)", ["I.x", "torch.names"]),
+        ("class I(BaseIO):\n    x: str = Field(choices=[torch.name])", ["I.x", "torch.name"]),
+        ("class I(BaseIO):\n    x: float = Field(ge=torch.low)", ["I.x", "torch.low"]),
+        ("class I(BaseIO):\n    x: float = Field(description=f'{torch.what}')", ["x.description", "torch.what"]),
+        ("I = torch.Input", ["input", "torch.Input"]),
+        ("class I(torch.Input): pass", ["input", "I"]),
+    ],
+)  # fmt: skip
+def test_a_stub_in_a_schema_is_named(tmp_path, lines, named):
+    problem = str(error(tmp_path, f"import torch\n{IO}\n{lines}\n" + MODEL.replace("=Input", "=I"), DefinitionError))
+    assert all(name in problem for name in named), problem
+
+
+@pytest.mark.parametrize(
+    ("argument", "named"),
+    [
+        ("batch_size=torch.cuda.device_count()", ["batch_size", "torch.cuda.device_count()"]),
+        ("gpu=torch.cuda.is_available()", ["gpu", "torch.cuda.is_available()"]),
+        ("cuda_version=torch.version.cuda, gpu=True", ["cuda_version", "torch.version.cuda"]),
+        ("python_packages=torch.packages", ["python_packages", "torch.packages"]),
+        ("python_packages=[f'torch=={torch.__version__}']", ["python_packages[0]", "torch.__version__"]),
+        ("include_files=[str(torch.__file__)]", ["include_files[0]", "torch.__file__"]),
+        ("mem_gb=torch.size * 2", ["mem_gb", "torch.size"]),
+    ],
+)
+def test_a_stub_in_an_argument_is_named(tmp_path, argument, named):
+    text = "import torch\n" + IO + MODEL.replace("output=Output", f"output=Output, {argument}")
+    problem = error(tmp_path, text, DefinitionError)
+    assert all(name in problem.what for name in named), problem
+    assert "not imported" in problem.hint
+
+
+def test_a_stub_never_becomes_a_number(tmp_path):
+    assert "line 3" in error(tmp_path, "import torch\n\nint(torch.__version__)").where
+
+
+def test_problems_of_a_definition_come_with_their_place(tmp_path):
+    text = IO + MODEL.replace("output=Output", "output=Output, batch_size=0, mem_gb=0")
+    problem = error(tmp_path, text, DefinitionError)
+    assert len(problem.problems) == 2
+    assert problem.where == "tungsten_model.py, line 8 (tungsten_model.Model)"
+
+
+def test_requirements_are_parsed_in_full(tmp_path):
+    """`define_model` has no parser of markers and versions."""
+    packages = "['numpy', 'torch==2.1..0', 'tomli; python_version << 3']"
+    text = IO + MODEL.replace("output=Output", f"output=Output, python_packages={packages}")
+    problems = error(tmp_path, text, DefinitionError).problems
+    assert [p.partition(" is not a requirement: ")[0] for p in problems] == [
+        "python_packages[1]: 'torch==2.1..0'",
+        "python_packages[2]: 'tomli; python_version << 3'",
+    ]
+
+
+def test_no_folder_and_no_module(tmp_path):
+    with pytest.raises(SpecError, match="no such folder"):
+        read_spec(tmp_path / "nowhere")
+    with pytest.raises(SpecError, match="there is no module tungsten_model"):
+        read_spec(tmp_path)
+    with pytest.raises(SpecError, match="not the name of a Python module"):
+        read_spec(tmp_path, "../model")
+
+
+def test_a_module_without_models(tmp_path):
+    assert "no class in tungsten_model is decorated" in error(tmp_path, IO).what
+
+
+def test_several_models_are_listed_and_chosen_from(tmp_path):
+    text = IO + MODEL + MODEL.replace("Model:", "Other:")
+    problem = error(tmp_path, text)
+    assert "Model, Other" in problem.hint
+    assert "-c" in problem.hint
+    assert read_spec(tmp_path, class_name="Other").class_name == "Other"
+    with pytest.raises(SpecError, match="no model is called Third"):
+        read_spec(tmp_path, class_name="Third")
+
+
+def test_another_module(tmp_path):
+    write(tmp_path, IO + MODEL, "pkg/my_model.py")
+    write(tmp_path, "from .my_model import Model", "pkg/__init__.py")
+    assert read_spec(tmp_path, "pkg.my_model").module == "pkg.my_model"
+    assert read_spec(tmp_path, "pkg").class_name == "Model"
+
+
+def test_an_imported_model_counts_only_without_ones_own(tmp_path):
+    write(tmp_path, IO + MODEL, "base.py")
+    assert read(tmp_path, "from base import Model\nfrom base import Model as Again").class_name == "Model"
+    text = "from base import *\n@define_model(input=Input, output=Output)\nclass Mine(Model): pass"
+    assert read(tmp_path, text).class_name == "Mine"
+    assert "no class" in error(tmp_path, "import base\nclass Mine(base.Model): pass").what
+
+
+def test_errors_of_the_model_s_code_come_with_their_place(tmp_path):
+    write(tmp_path, "x = 1\nraise ValueError('of this\\nkind')", "helper.py")
+    problem = error(tmp_path, "import torch\nimport helper")
+    assert problem.what == "ValueError: of this kind"
+    assert problem.where == "helper.py, line 2"
+    assert error(tmp_path, "x = 1\nif x\n").where == "tungsten_model.py, line 2"
+    assert "No module named 'helper.nothing'" in error(tmp_path, "from math import x").what or True
+
+
+def test_a_missing_name_of_the_standard_library_is_an_error(tmp_path):
+    assert "ImportError" in error(tmp_path, "from math import no_such_name").what
+
+
+def test_a_module_that_exits(tmp_path):
+    assert "exits when it is imported" in error(tmp_path, "import sys\nsys.exit(3)").what
+    problem = error(tmp_path, "import os\nprint('last words', flush=True)\nos._exit(7)")
+    assert "exit status 7" in problem.what
+    assert "last words" in problem.hint
+
+
+def test_a_module_that_does_not_end(tmp_path):
+    assert "longer than 1 s" in error(tmp_path, "while True: pass", timeout=1).what
+
+
+def test_what_the_module_starts_does_not_matter(tmp_path):
+    threads = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n"
+    read(tmp_path, threads + "import atexit\natexit.register(print, 'x')\n" + IO + MODEL)
+
+
+@pytest.mark.parametrize("name", ["json.py", "pydantic.py", "PIL/__init__.py", "tungstenkit/__init__.py"])
+def test_modules_that_hide_others_are_reported(tmp_path, name):
+    write(tmp_path, "", name)
+    assert name.split("/")[0] in error(tmp_path, IO + MODEL).what
+
+
+def test_folders_and_tests_hide_nothing(tmp_path):
+    for name in ("test.py", "json/data.json", "tests/__init__.py"):
+        write(tmp_path, "", name)
+    read(tmp_path, IO + MODEL)
+
+
+def test_reading_leaves_nothing_in_the_folder(tmp_path):
+    write(tmp_path, "x = 1", "helper.py")
+    read(tmp_path, "import helper\n" + IO + MODEL)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["helper.py", "tungsten_model.py"]
+
+
+def test_the_working_directory_is_the_model_s(tmp_path):
+    write(tmp_path, "one\ntwo", "names.txt")
+    text = IO.replace("x: int", "x: str = Option('one', choices=open('names.txt').read().split())") + MODEL
+    assert read(tmp_path, text).input_schema["properties"]["x"]["choices"] == ["one", "two"]
+
+
+def test_the_result_is_the_same_every_time(tmp_path, monkeypatch):
+    packages = "[x for x in {'torch', 'numpy', 'scipy', 'pandas', 'jax'}]"
+    text = IO + MODEL.replace("output=Output", f"output=Output, python_packages={packages}")
+    results = set()
+    for seed in ("1", "2", "3"):
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        results.add(read(tmp_path, text).to_json())
+    assert len(results) == 1

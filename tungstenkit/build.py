@@ -129,7 +129,7 @@ class _Log:
             case {"action": "result", "type": kind, "id": number, "fields": [str(text), *_]} if (
                 kind == _RESULT_LOG_LINE and number in self.steps
             ):
-                self.tails[self.steps[number]].append(text)
+                self.tails[self.steps[number]].append(_plain(text))
             case {"action": "msg", "level": level, "msg": str(text)} if level == _LEVEL_ERROR or "restricted" in text:
                 self.errors.append(_plain(text))
 
@@ -177,6 +177,8 @@ def load(image: Image, engine: str, name: str, tag: str) -> str:
         # A layout is read blob by blob: what podman has already is not copied again.
         pulled = _engine([engine, "pull", "--quiet", f"oci:{image.layout}"]).split()[-1]
         _engine([engine, "tag", pulled, reference])
+        # podman has named it after the folder, too.
+        subprocess.run([engine, "untag", pulled, f"localhost{image.layout}:latest"], capture_output=True, check=False)
     else:
         with subprocess.Popen(["tar", "-C", str(image.layout), "-chf", "-", "."], stdout=subprocess.PIPE) as tar:
             loaded = subprocess.run([engine, "load", "--quiet"], stdin=tar.stdout, capture_output=True, text=True, check=False)

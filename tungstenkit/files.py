@@ -159,7 +159,7 @@ def _model_file(path: Path, name: str, directory: Path) -> ModelFile:
     if not stat.S_ISLNK(mode):
         raise ValueError("neither a file nor a link")
     target = os.readlink(path)  # noqa: PTH115 (Path would drop a leading "./")
-    real = path.resolve()
+    real = Path(os.path.realpath(path))  # A loop is no error to it, and leads nowhere.
     if not real.is_relative_to(directory):
         raise ValueError(f"links out of the folder, to {target}")
     if not real.exists():
@@ -171,7 +171,7 @@ def _model_file(path: Path, name: str, directory: Path) -> ModelFile:
 
 def _ships(directory: Path, link: ModelFile, files: dict[str, ModelFile]) -> bool:
     """Whether what a link leads to is there without what does not ship."""
-    real = (directory / link.path).resolve().relative_to(directory).as_posix()
+    real = Path(os.path.realpath(directory / link.path)).relative_to(directory).as_posix()
     return real == "." or real in files or any(name.startswith(f"{real}/") for name in files)
 
 

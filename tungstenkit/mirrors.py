@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urldefrag, urljoin, urlsplit, urlunsplit
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import requests
 
@@ -164,8 +164,8 @@ def find_mirrors(
 
 def redact(url: str) -> str:
     """A URL without user name and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    # Not by a parser: what is no URL must be shown without them too.
+    return re.sub(r"(?<=//)[^/?#]*@", "", url)
 
 
 def get_bytes(url: str, *, attempts: int = _ATTEMPTS) -> bytes:
@@ -235,11 +235,13 @@ def _snapshot(archive: str, timestamp: str) -> str:
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    return {
-        key: tuple(url.rstrip("/") for url in environ[variable].split())
-        for key, variable in _VARIABLES.items()
-        if environ.get(variable, "").strip()
-    }
+    named: dict[str, list[Any]] = {}
+    for key, variable in _VARIABLES.items():
+        if urls := environ.get(variable, "").split():
+            if not all(map(_is_url, urls)):
+                raise TungstenError("this is no http or https URL", where=variable)
+            named[key] = urls
+    return {key: _bases(urls) for key, urls in named.items()}
 
 
 def _from_project(project: Path | None) -> dict[str, tuple[str, ...]]:
@@ -258,13 +260,21 @@ def _from_project(project: Path | None) -> dict[str, tuple[str, ...]]:
         raise TungstenError(f"the mirrors can't be read: {problem}", where=str(path), hint=hint) from None
     problems = [f"no such mirror: {key}" for key in named if key not in _VARIABLES]
     problems += [
-        f"{key} holds what is no URL"
+        f"{key} holds what is no http or https URL"
         for key, urls in named.items()
-        if not urls or not all(isinstance(url, str) and urlsplit(url).scheme for url in urls)
+        if not urls or not all(map(_is_url, urls))
     ]
     if problems:
         raise TungstenError("\n".join(problems), where=str(path), hint=hint)
-    return {key: tuple(url.rstrip("/") for url in urls) for key, urls in named.items()}
+    return {key: _bases(urls) for key, urls in named.items()}
+
+
+def _is_url(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(("http://", "https://"))
+
+
+def _bases(urls: Iterable[str]) -> tuple[str, ...]:
+    return tuple(url.rstrip("/") for url in urls)
 
 
 # apt
@@ -317,7 +327,7 @@ def apt_bases(apt: Path = APT) -> dict[str, None]:
             uris = _deb822_sources(text)
         else:
             continue
-        bases.update((uri.rstrip("/"), None) for uri in uris if urlsplit(uri).scheme in ("http", "https"))
+        bases.update(dict.fromkeys(_bases(uri for uri in uris if _is_url(uri))))
     return bases
 
 
@@ -372,7 +382,7 @@ def _python_index(environ: Mapping[str, str]) -> str:
 
 def _npm_registry(environ: Mapping[str, str]) -> str | None:
     registry = _output(["npm", "config", "get", "registry"], environ).strip()
-    return registry.rstrip("/") if urlsplit(registry).scheme in ("http", "https") else None
+    return registry.rstrip("/") if _is_url(registry) else None
 
 
 def _output(command: list[str], environ: Mapping[str, str]) -> str:

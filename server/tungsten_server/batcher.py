@@ -86,7 +86,7 @@ class Batcher(Generic[T]):
         self._keep(lambda queued: not unwanted(queued.item))
 
     def expire(self) -> list[T]:
-        """Remove and return the items that have waited `max_wait` seconds or longer, in no particular order."""
+        """Remove and return the items that have waited `max_wait` seconds or longer, in any order."""
         now = self._clock()
         # Items arrive with rising deadlines, so a group's first item is its oldest.
         if all(group[0].deadline > now for group in self._groups.values()):

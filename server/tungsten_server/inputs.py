@@ -141,7 +141,7 @@ def _problem(error: jsonschema_rs.ValidationError) -> Problem:
 
 
 def _file_part(schema: object) -> dict[str, Any]:
-    """Reduce a schema to what leads to file fields, so that checking them costs nothing elsewhere; {} if none."""
+    """Reduce a schema to what leads to file fields, so that checking them costs little; {} if there are none."""
     if not isinstance(schema, dict):
         return {}
     if schema.get("x-file-type") in _FILE_TYPES:

@@ -82,14 +82,17 @@ class ModelProcess:
         return not self._gone.is_set()
 
     def wait_ready(self, timeout: float) -> None:
-        """Wait for the end of `setup`, at most `timeout` seconds. Raises ModelProcessError; then it is
-        gone.""" kind, parts = self._receive(timeout, "setup") if kind == frames.SETUP_FAILED:
+        """Wait for the end of `setup`, at most `timeout` seconds.
+
+        Raises ModelProcessError; then the process is gone.
+        """
+        kind, parts = self._receive(timeout, "setup")
+        if kind == frames.SETUP_FAILED:
             self.close(grace=1.0)
             raise ModelProcessError(parts[0].decode())
 
     def run(self, inputs: Sequence[bytes], timeout: float) -> Iterator[list[Answer]]:
-        """Run one batch of JSON inputs. Yields the answers in order, in one list or, after a failure, in
-        several.
+        """Run one batch of JSON inputs; yield the answers in order, in one list or, after a failure, in several.
 
         timeout: seconds between two lists, that is, for one call of `predict`.
 
@@ -109,7 +112,10 @@ class ModelProcess:
             yield answers
 
     def close(self, grace: float) -> None:
-        """End it: by closing its socket, and by SIGKILL where it still runs after `grace` seconds. Returns when it is gone."""
+        """End it: by closing its socket, and by SIGKILL where it still runs after `grace` seconds.
+
+        Returns when it is gone.
+        """
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
         self._gone.wait(grace)

@@ -133,7 +133,7 @@ def _channel_class(server: HttpServer, error_body: Callable[[str], bytes]) -> ty
     """Make the class of the server's connections."""
 
     class Task(WSGITask):  # type: ignore[misc]
-        """Answers with `Connection: close` once the server stops, so that busy clients don't keep it from stopping."""
+        """Answers with `Connection: close` once the server stops, or busy clients would keep it from it."""
 
         def build_response_header(self) -> bytes:
             # A pipelined request behind this one has been accepted too.

@@ -209,7 +209,11 @@ def test_a_wrong_value_is_named(name, value):
         ("python_version", "3", "3"),
         ("python_version", "3.11.4", "3.11"),
         ("gpu_mem_gb", 0.5, 0.5),
-        ("base_image", "registry.example:5000/team/image_1.x:tag", "registry.example:5000/team/image_1.x:tag"),
+        (
+            "base_image",
+            "registry.example:5000/team/image_1.x:tag",
+            "registry.example:5000/team/image_1.x:tag",
+        ),
         ("base_image", "debian@sha256:" + "0" * 64, "debian@sha256:" + "0" * 64),
         ("include_files", [], ()),
     ],
@@ -266,7 +270,9 @@ def test_wrong_python_requirements(requirement, hint):
     assert hint in found
 
 
-@pytest.mark.parametrize("name", ["tungstenkit", "TungstenKit==0.2.20", "tungstenkit_nix", "tungsten.server[x]"])
+@pytest.mark.parametrize(
+    "name", ["tungstenkit", "TungstenKit==0.2.20", "tungstenkit_nix", "tungsten.server[x]"]
+)
 def test_our_own_names_are_never_asked_for(name):
     assert "must not be asked for" in problem(python_packages=[name])
 
@@ -275,7 +281,9 @@ def test_names_like_ours_are_others():
     define(python_packages=["tungstenkit-plugin"])
 
 
-@pytest.mark.parametrize("package", ["git", "libstdc++6", "g++", "libgl1:amd64", "git=1:2.39.5-0+deb12u2", "7zip"])
+@pytest.mark.parametrize(
+    "package", ["git", "libstdc++6", "g++", "libgl1:amd64", "git=1:2.39.5-0+deb12u2", "7zip"]
+)
 def test_system_packages(package):
     define(system_packages=[package])
 

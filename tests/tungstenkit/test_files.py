@@ -87,7 +87,12 @@ def test_what_tungsten_keeps_never_ships(model):
     (model / "export/spec.json").write_text(json.dumps({"spec-version": 1}))
     for name in ("result", "result-1", "sub/result-image"):
         (model / name).symlink_to("/nix/store/x")
-    assert paths(model, exclude=[]) == ["data/spec.json", "flake/flake.nix", "kept/result", "tungsten_model.py"]
+    assert paths(model, exclude=[]) == [
+        "data/spec.json",
+        "flake/flake.nix",
+        "kept/result",
+        "tungsten_model.py",
+    ]
 
 
 def test_ignored_paths_never_ship(model):
@@ -163,7 +168,15 @@ def secrets_of(model):
 
 
 def test_likely_secrets_are_named(model):
-    names = (".env", ".env.local", "cfg/.netrc", "id_rsa", ".ssh/id_ed25519", "credentials.json", ".aws/credentials")
+    names = (
+        ".env",
+        ".env.local",
+        "cfg/.netrc",
+        "id_rsa",
+        ".ssh/id_ed25519",
+        "credentials.json",
+        ".aws/credentials",
+    )
     write(model, *names, ".pypirc", ".git-credentials")
     contents = {
         "key.pem": "-----BEGIN PRIVATE KEY-----",

@@ -97,7 +97,13 @@ def test_paths_of_model_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a b.txt").write_text("hi")
     uri = (tmp_path / "a b.txt").as_uri()
-    sources = ["a b.txt", tmp_path / "a b.txt", str(tmp_path / "a b.txt"), uri, uri.replace("///", "//localhost/")]
+    sources = [
+        "a b.txt",
+        tmp_path / "a b.txt",
+        str(tmp_path / "a b.txt"),
+        uri,
+        uri.replace("///", "//localhost/"),
+    ]
     for source in sources:
         file = OneFile(file=source).file
         assert file.to_bytes() == b"hi"
@@ -280,7 +286,24 @@ def test_downloads_are_bounded(site, monkeypatch):
         Binary.from_url(f"{address}/big").to_bytes()
 
 
-MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16", "La", "PA", "RGBa"]
+MODES = [
+    "1",
+    "L",
+    "LA",
+    "P",
+    "RGB",
+    "RGBA",
+    "CMYK",
+    "YCbCr",
+    "LAB",
+    "HSV",
+    "I",
+    "F",
+    "I;16",
+    "La",
+    "PA",
+    "RGBa",
+]
 
 
 @pytest.mark.parametrize("mode", MODES)

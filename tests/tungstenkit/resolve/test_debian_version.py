@@ -35,9 +35,7 @@ ASCENDING = [
     "2:0",
 ]
 
-VERSIONS = st.from_regex(
-    r"([0-2]:)?[0-9][0-9a-zA-B.+~]{0,5}(-[0-9a-zA-B.+~]{1,4}){0,2}", fullmatch=True
-)
+VERSIONS = st.from_regex(r"([0-2]:)?[0-9][0-9a-zA-B.+~]{0,5}(-[0-9a-zA-B.+~]{1,4}){0,2}", fullmatch=True)
 
 
 def libsolv_compare(left, right):
@@ -59,7 +57,8 @@ def test_order_is_that_of_policy(lower, higher):
 
 
 @pytest.mark.parametrize(
-    ("left", "right"), [("1.0", "0:1.0"), ("1.0", "1.0-0"), ("1.01", "1.1"), ("1.0-1", "1.0-01"), ("1a", "1a0")]
+    ("left", "right"),
+    [("1.0", "0:1.0"), ("1.0", "1.0-0"), ("1.01", "1.1"), ("1.0-1", "1.0-01"), ("1a", "1a0")],
 )
 def test_what_policy_calls_equal_is_equal(left, right):
     assert rank(left) == rank(right)
@@ -70,7 +69,9 @@ def test_what_policy_calls_equal_is_equal(left, right):
 @given(left=VERSIONS, right=VERSIONS)
 def test_order_agrees_with_dpkg(left, right):
     def dpkg(operator):
-        return subprocess.run(["dpkg", "--compare-versions", left, operator, right], check=False).returncode == 0
+        return (
+            subprocess.run(["dpkg", "--compare-versions", left, operator, right], check=False).returncode == 0
+        )
 
     expected = dpkg("gt") - dpkg("lt")
     assert (order(left) > order(right)) - (order(left) < order(right)) == expected

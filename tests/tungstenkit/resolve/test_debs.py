@@ -67,7 +67,9 @@ def test_the_closure_follows_depends_and_pre_depends_and_nothing_else(archive):
 
 
 def test_a_deb_is_described_as_the_archive_describes_it(archive):
-    index = archive(security=[stanza("a", "1:2-3", "all", Filename="pool/updates/a.deb", Size="7", SHA256="cd" * 32)])
+    index = archive(
+        security=[stanza("a", "1:2-3", "all", Filename="pool/updates/a.deb", Size="7", SHA256="cd" * 32)]
+    )
     (deb,) = resolve(index, {"system": ["a"]}).debs
     assert (deb.name, deb.version, deb.architecture, deb.size, deb.sha256, deb.group, deb.file) == (
         *("a", "1:2-3", "all", 7, "cd" * 32, "system"),
@@ -133,7 +135,11 @@ class TestAlternatives:
     @pytest.mark.parametrize("order", [("a", "d"), ("d", "a")])
     def test_one_that_is_needed_anyway_is_taken_whatever_the_order(self, archive, order):
         index = archive(
-            stanza("a", Depends="b | c"), stanza("b"), stanza("c"), stanza("d", Depends="e"), stanza("e", Depends="c")
+            stanza("a", Depends="b | c"),
+            stanza("b"),
+            stanza("c"),
+            stanza("d", Depends="e"),
+            stanza("e", Depends="c"),
         )
         solution = resolve(index, {"system": order})
         assert [deb.name for deb in solution.debs] == ["a", "c", "d", "e"]
@@ -149,11 +155,17 @@ class TestAlternatives:
     )
     def test_one_that_cant_be_installed_is_passed_over(self, archive, first):
         index = archive(
-            stanza("a", Depends="b | c"), first, stanza("c"), stanza("deep", Depends="deeper"), stanza("deeper", Depends="no")
+            stanza("a", Depends="b | c"),
+            first,
+            stanza("c"),
+            stanza("deep", Depends="deeper"),
+            stanza("deeper", Depends="no"),
         )
         solution = resolve(index, {"system": ["a"]})
         assert [deb.name for deb in solution.debs] == ["a", "c"]
-        assert [c.reason for c in solution.choices] == ["b, which comes first, can't be installed with the rest"]
+        assert [c.reason for c in solution.choices] == [
+            "b, which comes first, can't be installed with the rest"
+        ]
 
     def test_one_that_is_not_in_the_archive_is_no_choice(self, archive):
         index = archive(stanza("a", Depends="gone | c"), stanza("c"))
@@ -186,7 +198,9 @@ class TestVirtualPackages:
 
     def test_a_versioned_provides_satisfies_by_its_own_version(self, archive):
         index = archive(
-            stanza("a", Depends="m (>= 2)"), stanza("b", "1", Provides="m (= 2)"), stanza("c", "9", Provides="m (= 1)")
+            stanza("a", Depends="m (>= 2)"),
+            stanza("b", "1", Provides="m (= 2)"),
+            stanza("c", "9", Provides="m (= 1)"),
         )
         assert names(index, "a") == ["a", "b"]
 
@@ -225,7 +239,9 @@ class TestConflicts:
 
     def test_a_package_may_conflict_with_a_name_that_it_provides(self, archive):
         index = archive(
-            stanza("b", Provides="mta", Conflicts="mta"), stanza("c", Provides="mta", Conflicts="mta"), stanza("d", Depends="mta")
+            stanza("b", Provides="mta", Conflicts="mta"),
+            stanza("c", Provides="mta", Conflicts="mta"),
+            stanza("d", Depends="mta"),
         )
         assert names(index, "b", "d") == ["b", "d"]
         assert "can't be beside" in refusal(index, "b", "c").what
@@ -254,7 +270,10 @@ class TestRequests:
         assert names(archive(stanza("a", Depends=dependency), stanza("b")), "a") == ["a", "b"]
 
     def test_a_qualifier_of_another_architecture_is_not(self, archive):
-        assert "b:i386, which is not to be had" in refusal(archive(stanza("a", Depends="b:i386"), stanza("b")), "a").what
+        assert (
+            "b:i386, which is not to be had"
+            in refusal(archive(stanza("a", Depends="b:i386"), stanza("b")), "a").what
+        )
 
     def test_a_deb_belongs_to_the_first_group_that_needs_it(self, archive):
         index = archive(
@@ -274,25 +293,34 @@ class TestRequests:
         }
 
 
-class TestDependenciesThatAreNotFollowed:
-    TABLE = {"certs": {"openssl": "only a script runs it"}}
+TABLE = {"certs": {"openssl": "only a script runs it"}}
 
+
+class TestDependenciesThatAreNotFollowed:
     def test_they_are_left_out_and_recorded(self, archive):
-        index = archive(stanza("certs", Depends="openssl (>= 1) | libressl, data"), stanza("openssl"), stanza("data"))
-        solution = resolve(index, {"system": ["certs"]}, not_followed=self.TABLE)
+        index = archive(
+            stanza("certs", Depends="openssl (>= 1) | libressl, data"), stanza("openssl"), stanza("data")
+        )
+        solution = resolve(index, {"system": ["certs"]}, not_followed=TABLE)
         assert [deb.name for deb in solution.debs] == ["certs", "data"]
         (choice,) = solution.choices
         assert (choice.kind, choice.chosen, choice.reason) == ("dropped", "nothing", "only a script runs it")
         assert choice.subject == "certs depends on openssl (>= 1) | libressl"
 
     def test_another_package_may_bring_them_in(self, archive):
-        index = archive(stanza("certs", Depends="openssl"), stanza("openssl"), stanza("tool", Depends="openssl"))
-        solution = resolve(index, {"base": ["certs"], "system": ["tool"]}, not_followed=self.TABLE)
-        assert {deb.name: deb.group for deb in solution.debs} == {"certs": "base", "openssl": "system", "tool": "system"}
+        index = archive(
+            stanza("certs", Depends="openssl"), stanza("openssl"), stanza("tool", Depends="openssl")
+        )
+        solution = resolve(index, {"base": ["certs"], "system": ["tool"]}, not_followed=TABLE)
+        assert {deb.name: deb.group for deb in solution.debs} == {
+            "certs": "base",
+            "openssl": "system",
+            "tool": "system",
+        }
         assert solution.choices == []
 
     def test_they_need_not_be_in_the_archive(self, archive):
-        assert names(archive(stanza("certs", Depends="openssl")), "certs", not_followed=self.TABLE) == ["certs"]
+        assert names(archive(stanza("certs", Depends="openssl")), "certs", not_followed=TABLE) == ["certs"]
 
 
 @pytest.fixture(scope="module")
@@ -319,7 +347,13 @@ def apt(tmp_path_factory):
 
     def update(release):
         root = tmp_path_factory.mktemp(f"apt-{release}")
-        for folder in ("etc/preferences.d", "etc/sources.list.d", "state/lists/partial", "cache/archives/partial", "parts"):
+        for folder in (
+            "etc/preferences.d",
+            "etc/sources.list.d",
+            "state/lists/partial",
+            "cache/archives/partial",
+            "parts",
+        ):
             (root / folder).mkdir(parents=True)
         (root / "status").write_text("")
         (root / "etc/sources.list").write_text(
@@ -343,28 +377,33 @@ def apt(tmp_path_factory):
         subprocess.run(["apt-cache", *flags, "gencaches"], check=True, capture_output=True)
         return flags
 
-    def simulate(release, request):
+    def simulate(release, requests):
         if release not in options:
             options[release] = update(release)
-        command = ["apt-get", *options[release], "--no-install-recommends", "-s", "install", request]
+        command = ["apt-get", *options[release], "--no-install-recommends", "-s", "install", *requests]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         return dict(re.findall(r"^Inst (\S+) \((\S+) ", output, re.MULTILINE))
 
     return simulate
 
 
-REQUESTS = "libopenblas0 ffmpeg libgl1 git fonts-dejavu-core texlive-base default-jre-headless exim4".split()
+REQUESTS = (
+    "ffmpeg",
+    "default-jre-headless",
+    "exim4",
+    "libopenblas0 libgl1 git fonts-dejavu-core texlive-base",
+)
 
 
 @pytest.mark.nix
 @pytest.mark.parametrize(
-    ("release", "request_"),
+    ("release", "names"),
     [("bookworm", "python3.11"), ("trixie", "python3.13")]
-    + [(release, name) for release in ("bookworm", "trixie") for name in REQUESTS],
+    + [(release, names) for release in ("bookworm", "trixie") for names in REQUESTS],
 )
-def test_the_answer_is_apts(live_index, apt, release, request_):
-    solution = resolve(live_index(release), {"system": [request_]}, not_followed={})
-    assert {deb.name: deb.version for deb in solution.debs} == apt(release, request_)
+def test_the_answer_is_apts(live_index, apt, release, names):
+    solution = resolve(live_index(release), {"system": names.split()}, not_followed={})
+    assert {deb.name: deb.version for deb in solution.debs} == apt(release, names.split())
 
 
 @pytest.mark.nix

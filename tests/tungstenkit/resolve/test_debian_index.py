@@ -1,0 +1,263 @@
+"""From a mirror to a parsed index: every byte is chained to a signature, and the cache never lies."""
+
+import hashlib
+import io
+import lzma
+import os
+import resource
+import tarfile
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+import pytest
+from pysequoia import SignatureMode, Tsk, sign
+
+from tungstenkit.errors import FetchError, ResolveError
+from tungstenkit.mirrors import find_mirrors, get_bytes
+from tungstenkit.resolve import debian_index
+from tungstenkit.resolve.debian_index import (
+    cache_folder,
+    fetch_index,
+    suites,
+    trusted_certificates,
+    write_solv,
+)
+from tungstenkit.resolve.debian_release import RELEASES, certificates, pinned_fingerprints
+from tungstenkit.resolve.debs import resolve
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+DATE = datetime(2026, 2, 28, 10, tzinfo=UTC)
+BASES = {"debian": ["http://one/debian", "http://two/debian"], "debian-security": ["http://one/security"]}
+
+
+def packages(*names, version="1"):
+    return "".join(
+        f"Package: {name}\nVersion: {version}\nArchitecture: amd64\nFilename: pool/{name}.deb\nSize: 1\nSHA256: 00\n\n"
+        for name in names
+    )
+
+
+class Mirror:
+    """Signed suites in memory, and the requests that were made."""
+
+    def __init__(self):
+        self.key = Tsk.generate("an archive <archive@example.org>")
+        self.files = {}
+        self.requests = []
+        for archive, suite in suites("bookworm"):
+            self.publish(BASES[archive][0], suite, packages(suite))
+
+    def publish(self, base, suite, text, date=DATE):
+        plain, compressed = text.encode(), lzma.compress(text.encode())
+        folder = f"{base}/dists/{suite}"
+        listed = "".join(
+            f" {hashlib.sha256(data).hexdigest()} {len(data)} main/binary-amd64/{name}\n"
+            for name, data in (("Packages", plain), ("Packages.xz", compressed))
+        )
+        release = (
+            f"Origin: Debian\nLabel: Debian\nCodename: {suite}\nDate: {format_datetime(date)}\n"
+            f"Acquire-By-Hash: yes\nSHA256:\n{listed}"
+        )
+        self.files[f"{folder}/InRelease"] = sign(
+            self.key.signer(), release.encode(), mode=SignatureMode.CLEAR
+        )
+        self.packages_url = (
+            f"{folder}/main/binary-amd64/by-hash/SHA256/{hashlib.sha256(compressed).hexdigest()}"
+        )
+        self.files[self.packages_url] = compressed
+        return self.packages_url
+
+    def get(self, url):
+        self.requests.append(url)
+        if url not in self.files:
+            raise FetchError("no such file", where=url)
+        return self.files[url]
+
+    def index(self, cache, release="bookworm", architecture="amd64"):
+        certs = {archive: [self.key.extract_certificate()] for archive in BASES}
+        return fetch_index(release, architecture, BASES, self.get, cache=cache, now=NOW, certs=certs)
+
+
+@pytest.fixture
+def mirror():
+    return Mirror()
+
+
+def test_the_suites_of_a_release_are_merged(mirror, tmp_path):
+    index = mirror.index(tmp_path)
+    assert [(s.archive, s.suite, s.date) for s in index.suites] == [
+        ("debian", "bookworm", DATE),
+        ("debian", "bookworm-updates", DATE),
+        ("debian-security", "bookworm-security", DATE),
+    ]
+    assert index.suites[0].packages_sha256 == hashlib.sha256(packages("bookworm").encode()).hexdigest()
+    solution = resolve(index, {"system": ["bookworm", "bookworm-security"]})
+    assert [deb.file for deb in solution.debs] == [
+        "mirror://debian/pool/bookworm.deb",
+        "mirror://debian-security/pool/bookworm-security.deb",
+    ]
+
+
+def test_an_archives_snapshot_is_later_than_its_newest_suite(mirror, tmp_path):
+    mirror.publish(
+        BASES["debian"][0], "bookworm-updates", packages("x"), datetime(2026, 2, 28, 20, tzinfo=UTC)
+    )
+    assert mirror.index(tmp_path).timestamps == {
+        "debian": "20260301T080000Z",
+        "debian-security": "20260228T220000Z",
+    }
+
+
+def test_a_parsed_index_is_not_fetched_again(mirror, tmp_path):
+    first = mirror.index(tmp_path)
+    mirror.requests.clear()
+    assert mirror.index(tmp_path) == first
+    assert [url.rpartition("/")[2] for url in mirror.requests] == ["InRelease"] * 3
+
+
+def test_a_new_index_is_fetched(mirror, tmp_path):
+    mirror.index(tmp_path)
+    mirror.publish(BASES["debian"][0], "bookworm", packages("bookworm", version="2"))
+    (deb,) = resolve(mirror.index(tmp_path), {"system": ["bookworm"]}).debs
+    assert deb.version == "2"
+
+
+def test_a_mirror_that_does_not_answer_is_passed_over(mirror, tmp_path):
+    for url in [url for url in mirror.files if url.startswith("http://one/debian/")]:
+        mirror.files[url.replace("//one/", "//two/")] = mirror.files.pop(url)
+    assert mirror.index(tmp_path).suites[0].suite == "bookworm"
+
+
+def test_a_bad_index_is_not_passed_over(mirror, tmp_path):
+    url = "http://one/debian/dists/bookworm/InRelease"
+    mirror.files[url.replace("one", "two")] = mirror.files[url]
+    mirror.files[url] = b"Origin: Debian\n"
+    with pytest.raises(ResolveError, match="not signed"):
+        mirror.index(tmp_path)
+
+
+def test_no_mirror_at_all_is_an_error_with_a_hint(tmp_path):
+    with pytest.raises(FetchError) as caught:
+        fetch_index(
+            "bookworm", "amd64", {}, get_bytes, cache=tmp_path, certs={archive: [] for archive in BASES}
+        )
+    assert "TUNGSTEN_MIRROR_DEBIAN" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: data[:-1], r"bytes where its signed Release says"),
+        (lambda data: data[:-1] + b"?", r"not the one that its signed Release names"),
+    ],
+)
+def test_damaged_packages_are_refused_and_leave_nothing(mirror, tmp_path, damage, message):
+    url = mirror.publish(BASES["debian"][0], "bookworm", packages("bookworm"))
+    mirror.files[url] = damage(mirror.files[url])
+    with pytest.raises(ResolveError, match=message) as caught:
+        mirror.index(tmp_path)
+    assert caught.value.where == "dists/bookworm/main/binary-amd64/Packages"
+    assert not list(tmp_path.rglob("*.solv"))
+
+
+def test_an_unknown_architecture_or_release_is_refused(mirror, tmp_path):
+    with pytest.raises(ResolveError, match="no packages for sparc"):
+        mirror.index(tmp_path, architecture="sparc")
+    with pytest.raises(ResolveError, match="'sarge' is not known here"):
+        mirror.index(tmp_path, release="sarge")
+
+
+class TestParsing:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            packages("a").replace("SHA256: 00\n", ""),
+            packages("a").replace("Version: 1", "Version: one thing"),
+            packages("a").rstrip() + "\nDepends: b (>= )\n",
+            packages("a").replace("Size: 1", "Size: much"),
+        ],
+    )
+    def test_a_malformed_package_is_named_and_leaves_nothing(self, tmp_path, text):
+        with pytest.raises(ResolveError) as caught:
+            write_solv(text, tmp_path / "x.solv")
+        assert caught.value.where == "a in the package index"
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_full_disk_is_a_clear_error_and_leaves_nothing(self, tmp_path):
+        text = packages(*(f"package{i}" for i in range(2000)))
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        try:
+            with pytest.raises(FetchError) as caught:
+                write_solv(text, tmp_path / "x.solv")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert "can't be kept" in caught.value.what
+        assert caught.value.where == str(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_cache_that_cant_be_made_is_a_clear_error(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(FetchError, match="can't be kept"):
+            write_solv(packages("a"), tmp_path / "file" / "x.solv")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("/caches", "/caches/tungsten"), ("", None), ("relative", None)]
+)
+def test_the_cache_lies_where_the_xdg_specification_says(monkeypatch, tmp_path, value, expected):
+    monkeypatch.setenv("XDG_CACHE_HOME", value)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert os.fspath(cache_folder()) == (expected or os.fspath(tmp_path / ".cache" / "tungsten"))
+
+
+class TestKeyPackage:
+    """Where a machine has no Debian keys, they come from the archive's own package, by its hash."""
+
+    @staticmethod
+    def deb(key):
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w:xz") as tar:
+            data = bytes(key.extract_certificate())
+            member = tarfile.TarInfo("./usr/share/keyrings/archive.gpg")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+        members = [
+            (b"debian-binary", b"2.0\n"),
+            (b"control.tar.xz", b"odd"),
+            (b"data.tar.xz", content.getvalue()),
+        ]
+        archive = b"!<arch>\n"
+        for name, data in members:
+            archive += b"%-16s%-12d%-6d%-6d%-8s%-10d`\n" % (name, 0, 0, 0, b"100644", len(data))
+            archive += data + b"\n" * (len(data) % 2)
+        return archive
+
+    @pytest.fixture
+    def key(self, monkeypatch):
+        key = Tsk.generate("an archive <archive@example.org>")
+        fingerprint = key.extract_certificate().fingerprint
+        monkeypatch.setattr(debian_index, "machine_keyrings", list)
+        monkeypatch.setattr(debian_index, "pinned_fingerprints", lambda *_: frozenset({fingerprint}))
+        return key
+
+    def test_its_keys_are_used(self, key, monkeypatch):
+        deb = self.deb(key)
+        monkeypatch.setattr(debian_index, "_KEYRING_SHA256", hashlib.sha256(deb).hexdigest())
+        (certificate,) = trusted_certificates("bookworm", "debian", BASES, lambda _url: deb)
+        assert certificate.fingerprint == key.extract_certificate().fingerprint
+
+    def test_another_package_in_its_place_is_refused(self, key):
+        with pytest.raises(FetchError, match="neither on this machine nor to be had"):
+            trusted_certificates("bookworm", "debian", BASES, lambda _url: self.deb(key))
+
+
+@pytest.mark.nix
+@pytest.mark.parametrize("release", RELEASES)
+def test_debians_own_package_of_keys_holds_keys_that_signed_the_release(release):
+    bases = find_mirrors().debian_bases
+    deb = get_bytes(f"{bases['debian'][0]}/{debian_index._KEYRING_FILE}")
+    assert hashlib.sha256(deb).hexdigest() == debian_index._KEYRING_SHA256
+    for archive in bases:
+        pinned = pinned_fingerprints(release, archive)
+        assert {c.fingerprint for c in certificates(debian_index._keyrings_of(deb), pinned)} == pinned

@@ -1,0 +1,381 @@
+"""Where bytes come from: the order of what says so, what counts as Debian, and that no password is ever shown."""
+
+import http.server
+import json
+import os
+import threading
+from datetime import UTC, datetime
+
+import pytest
+
+from tungstenkit import mirrors
+from tungstenkit.errors import FetchError, TungstenError
+from tungstenkit.mirrors import Mirrors, MissingError, apt_bases, find_mirrors, get_bytes, redact
+from tungstenkit.resolve.debian_release import ReleaseFile
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+TIMESTAMPS = {"debian": "20260101T000000Z", "debian-security": "20260102T000000Z"}
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch, tmp_path):
+    """A machine whose clients say what is put here, and whose network holds the archives that are put here."""
+    answers, archives = {}, {}
+
+    def output(command, environ):
+        return next((text for key, text in answers.items() if key in " ".join(command)), "")
+
+    def verified(bases, suite, certs, get, *, now):
+        (base,) = bases
+        origin, label = archives.get(base, (None, None))
+        if origin is None or (suite.endswith("-security") != (label == "Debian-Security")):
+            raise MissingError("no such file")
+        return base, ReleaseFile(origin, label, suite, now, True, {})
+
+    monkeypatch.setattr(mirrors, "_output", output)
+    monkeypatch.setattr(mirrors, "fetch_inrelease", verified)
+    monkeypatch.setattr(mirrors, "trusted_certificates", lambda *_: [])
+    answers["pip config list"] = "global.index-url='https://pip.example/simple/'\n"
+    (tmp_path / "apt" / "sources.list.d").mkdir(parents=True)
+    return type("Machine", (), {"answers": answers, "archives": archives, "apt": tmp_path / "apt"})
+
+
+@pytest.fixture
+def find(machine):
+    def find(environ=None, project=None):
+        return find_mirrors(project, environ or {}, apt=machine.apt, now=NOW, get=lambda url: b"")
+
+    return find
+
+
+def project(folder, text):
+    (folder / "pyproject.toml").write_text(f"[tool.tungsten.mirrors]\n{text}")
+    return folder
+
+
+class TestOrder:
+    def test_the_environment_comes_first_then_the_project_then_the_clients(self, find, machine, tmp_path):
+        machine.answers["npm config get registry"] = "https://npm.example/\n"
+        named = project(
+            tmp_path, 'pypi = "https://project.example/simple/"\nnpm = ["https://project.example/npm"]\n'
+        )
+        assert (find().pypi, find().npm) == ("https://pip.example/simple", "https://npm.example")
+        assert (find(project=named).pypi, find(project=named).npm) == (
+            "https://project.example/simple",
+            "https://project.example/npm",
+        )
+        environ = {
+            "TUNGSTEN_MIRROR_PYPI": "https://variable.example/",
+            "TUNGSTEN_MIRROR_NPM": "https://variable.example/n",
+        }
+        found = find(environ, named)
+        assert (found.pypi, found.npm) == ("https://variable.example", "https://variable.example/n")
+
+    def test_named_debian_mirrors_are_not_looked_up(self, find, tmp_path):
+        named = project(tmp_path, 'debian = ["http://a/d/", "http://b/d"]\ndebian-security = "http://a/s"\n')
+        found = find(project=named)
+        assert (found.debian, found.debian_security) == (("http://a/d", "http://b/d"), ("http://a/s",))
+        assert found.notices == ()
+
+    def test_security_is_the_named_mirrors_sibling_if_there_is_one(self, find, machine):
+        environ = {"TUNGSTEN_MIRROR_DEBIAN": "http://m/debian/"}
+        assert find(environ).debian_security == ()
+        machine.archives["http://m/debian-security"] = ("Debian", "Debian-Security")
+        assert find(environ).debian_security == ("http://m/debian-security",)
+        environ["TUNGSTEN_MIRROR_DEBIAN_SECURITY"] = "http://elsewhere/s"
+        assert find(environ).debian_security == ("http://elsewhere/s",)
+
+    def test_without_a_mirror_the_snapshot_service_serves_and_a_notice_says_so(self, find):
+        found = find()
+        assert found.debian_bases == {
+            "debian": ("https://snapshot.debian.org/archive/debian/20260301T120000Z",),
+            "debian-security": ("https://snapshot.debian.org/archive/debian-security/20260301T120000Z",),
+        }
+        (notice,) = found.notices
+        assert "no mirror of debian and debian-security" in notice
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            (
+                'debain = "http://a"\npypi = "b"\n',
+                "no such mirror: debain\npypi holds what is no http or https URL",
+            ),
+            ("debian = 3\n", "can't be read"),
+            ("debian = [\n", "can't be read"),
+            ("debian = []\n", "debian holds what is no http or https URL"),
+        ],
+    )
+    def test_a_bad_table_is_refused(self, find, tmp_path, text, message):
+        with pytest.raises(TungstenError) as caught:
+            find(project=project(tmp_path, text))
+        assert message in caught.value.what
+        assert caught.value.where == str(tmp_path / "pyproject.toml")
+
+    @pytest.mark.parametrize("text", ["", "[tool.other]\nx = 1\n"])
+    def test_a_variable_that_holds_no_url_is_refused(self, find):
+        with pytest.raises(TungstenError, match="no http or https URL") as caught:
+            find({"TUNGSTEN_MIRROR_DEBIAN": "/var/mirror"})
+        assert caught.value.where == "TUNGSTEN_MIRROR_DEBIAN"
+
+    def test_a_project_need_not_name_any(self, find, tmp_path, text):
+        (tmp_path / "pyproject.toml").write_text(text)
+        assert find(project=tmp_path).pypi == "https://pip.example/simple"
+        assert find(project=tmp_path / "none").pypi == "https://pip.example/simple"
+
+
+class TestApt:
+    def test_both_formats_are_read_in_apts_order(self, machine):
+        (machine.apt / "sources.list").write_text(
+            "# deb http://comment/d x main\n"
+            "deb http://one/debian/ bookworm main\n"
+            "deb [arch=amd64 signed-by=/k.gpg] https://two/debian bookworm main contrib # note\n"
+            "deb-src http://source/debian bookworm main\n"
+            "deb cdrom:[Debian]/ bookworm main\n"
+        )
+        (machine.apt / "sources.list.d" / "a.sources").write_text(
+            "# a comment\nTypes: deb deb-src\nURIs: http://three/debian/\n http://four/debian\nSuites: bookworm\n"
+            "Components: main\nSigned-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n x\n\n"
+            "Enabled: no\nTypes: deb\nURIs: http://off/debian\nSuites: bookworm\n\n"
+            "types: deb\nuris: http://one/debian http://five/debian\nsuites: bookworm\n\n"
+            "Types: deb-src\nURIs: http://source/debian\n"
+        )
+        (machine.apt / "sources.list.d" / "b.sources.disabled").write_text(
+            "Types: deb\nURIs: http://off/debian\n"
+        )
+        hosts = ["one", "two", "three", "four", "five"]
+        assert list(apt_bases(machine.apt)) == [
+            f"{'https' if host == 'two' else 'http'}://{host}/debian" for host in hosts
+        ]
+
+    def test_a_source_counts_only_as_what_its_signed_release_says(self, find, machine):
+        lines = (
+            f"deb http://{name}/d bookworm main\n"
+            for name in ("third", "ubuntu", "one", "two", "sec", "silent")
+        )
+        (machine.apt / "sources.list").write_text("".join(lines))
+        machine.archives.update(
+            {
+                "http://one/d": ("Debian", "Debian"),
+                "http://two/d": ("Debian", "Debian"),
+                "http://sec/d": ("Debian", "Debian-Security"),
+                "http://third/d": ("Debian Backports", "Debian"),
+                "http://ubuntu/d": ("Ubuntu", "Ubuntu"),
+            }
+        )
+        found = find()
+        assert found.debian == ("http://one/d", "http://two/d")
+        assert found.debian_security == ("http://sec/d",)
+        assert found.notices == ()
+
+    def test_no_apt_is_no_error(self, tmp_path):
+        assert list(apt_bases(tmp_path / "none")) == []
+
+
+class TestClients:
+    def test_pips_own_default_is_asked_of_pip(self, find, machine):
+        machine.answers["pip config list"] = "global.timeout='3'\n"
+        machine.answers["pip download --help"] = (
+            "  -i, --index-url <url>   Base URL of the Python Package\n"
+            "                          Index (default\n"
+            "                          https://default.example/simple). This should\n"
+            "  --extra-index-url <url>\n"
+        )
+        assert find().pypi == "https://default.example/simple"
+
+    def test_without_pip_uv_is_asked(self, find, machine):
+        machine.answers["pip config list"] = ""
+        machine.answers["uv pip compile --help"] = (
+            "--default-index <DEFAULT_INDEX>\n    The default package index (by default: <https://uv.example/simple>) [env"
+        )
+        assert find().pypi == "https://uv.example/simple"
+
+    def test_the_more_special_setting_of_pip_wins(self, find, machine):
+        machine.answers["pip config list"] = (
+            "global.index-url='https://global.example/'\ndownload.index-url='https://download.example/'\n"
+        )
+        assert find().pypi == "https://download.example"
+        assert find({"PIP_INDEX_URL": "https://variable.example/"}).pypi == "https://variable.example"
+
+    def test_no_python_index_is_an_error(self, find, machine):
+        machine.answers.clear()
+        with pytest.raises(TungstenError, match="no Python index is known"):
+            find()
+
+    @pytest.mark.parametrize("answer", ["", "undefined\n"])
+    def test_npm_need_not_be_there(self, find, machine, answer):
+        machine.answers["npm config get registry"] = answer
+        assert find().npm is None
+
+
+class TestUrls:
+    MIRRORS = Mirrors(("http://a/d", "http://b/d"), ("http://a/s",), "http://p", None, NOW)
+
+    def test_mirrors_come_before_the_snapshot(self):
+        assert self.MIRRORS.urls("mirror://debian/pool/x.deb", TIMESTAMPS) == [
+            "http://a/d/pool/x.deb",
+            "http://b/d/pool/x.deb",
+            "https://snapshot.debian.org/archive/debian/20260101T000000Z/pool/x.deb",
+        ]
+
+    def test_security_has_its_own_mirrors_and_timestamp(self):
+        assert self.MIRRORS.urls("mirror://debian-security/pool/x.deb", TIMESTAMPS) == [
+            "http://a/s/pool/x.deb",
+            "https://snapshot.debian.org/archive/debian-security/20260102T000000Z/pool/x.deb",
+        ]
+
+    @pytest.mark.parametrize("uri", ["http://a/x", "mirror://other/x", "mirror://debian/", "debian/pool"])
+    def test_anything_else_is_refused(self, uri):
+        with pytest.raises(ValueError, match="not a file of a mirror"):
+            self.MIRRORS.urls(uri, TIMESTAMPS)
+
+
+@pytest.fixture
+def server():
+    """A web server whose answers are put here: path -> list of (status, content type, body), the last repeated."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            server.seen.append((self.path, dict(self.headers)))
+            answers = server.answers.get(self.path, [(404, "text/plain", b"")])
+            status, kind, body = answers.pop(0) if len(answers) > 1 else answers[0]
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.answers, server.seen = {}, []
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch):
+    slept = []
+    monkeypatch.setattr(
+        mirrors._request, "__kwdefaults__", {**mirrors._request.__kwdefaults__, "pause": slept.append}
+    )
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    return slept
+
+
+class TestFetching:
+    def test_a_server_error_is_tried_again_with_growing_pauses(self, server, pauses):
+        server.answers["/x"] = [
+            (503, "text/plain", b""),
+            (500, "text/plain", b""),
+            (200, "text/plain", b"bytes"),
+        ]
+        assert get_bytes(f"{server.url}/x") == b"bytes"
+        assert pauses == [0.5, 1.0]
+
+    def test_it_gives_up_in_the_end(self, server, pauses):
+        server.answers["/x"] = [(503, "text/plain", b"")]
+        with pytest.raises(FetchError, match="HTTP 503") as caught:
+            get_bytes(f"{server.url}/x")
+        assert caught.value.where == f"{server.url}/x"
+        assert len(server.seen) == 4
+
+    def test_what_is_not_there_is_not_asked_for_again(self, server, pauses):
+        with pytest.raises(MissingError, match="HTTP 404"):
+            get_bytes(f"{server.url}/x")
+        assert (len(server.seen), pauses) == (1, [])
+
+    def test_a_refused_connection_is_an_error_that_shows_no_password(self, server, pauses):
+        server.shutdown()
+        server.server_close()
+        with pytest.raises(FetchError, match="no connection") as caught:
+            get_bytes(server.url.replace("//", "//user:secret@") + "/x")
+        assert "secret" not in str(caught.value)
+        assert caught.value.where == f"{server.url}/x"
+        assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+    def test_a_password_is_used(self, server):
+        server.answers["/x"] = [(200, "text/plain", b"")]
+        get_bytes(server.url.replace("//", "//user:secret@") + "/x")
+        assert server.seen[0][1]["Authorization"].startswith("Basic ")
+
+    def test_netrc_is_honoured(self, server, monkeypatch, tmp_path):
+        (tmp_path / "netrc").write_text("machine 127.0.0.1 login user password secret\n")
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        server.answers["/x"] = [(200, "text/plain", b"")]
+        get_bytes(f"{server.url}/x")
+        assert server.seen[0][1]["Authorization"].startswith("Basic ")
+
+    @pytest.mark.parametrize("url", ["http://user:secret@[bad/x", "nothing://user:secret@host/x"])
+    def test_a_bad_url_shows_no_password(self, url):
+        with pytest.raises(FetchError) as caught:
+            get_bytes(url)
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://u:p@host:8080/a?b#c", "https://host:8080/a?b#c"),
+        ("https://u@host/a", "https://host/a"),
+        ("https://u:p%40@host/", "https://host/"),
+        ("https://u:p@q@host/", "https://host/"),
+        ("https://host/a@b", "https://host/a@b"),
+    ],
+)
+def test_redaction_takes_user_and_password_away_and_nothing_else(url, shown):
+    assert redact(url) == shown
+
+
+def test_mirrors_show_no_url(find):
+    assert "secret" not in repr(find({"TUNGSTEN_MIRROR_PYPI": "https://user:secret@host/simple"}))
+
+
+class TestWheelUrls:
+    NAMES = ("a_b-1-py3-none-any.whl", "a_b-2-py3-none-any.whl")
+
+    def mirrors(self, server):
+        return Mirrors((), (), f"{server.url}/simple", None, NOW)
+
+    def test_the_json_api_is_preferred(self, server):
+        page = {
+            "files": [
+                {"filename": self.NAMES[0], "url": "../../files/x.whl#sha256=00"},
+                {"filename": "other", "url": "y"},
+            ]
+        }
+        server.answers["/simple/a-b/"] = [
+            (200, "application/vnd.pypi.simple.v1+json", json.dumps(page).encode())
+        ]
+        assert self.mirrors(server).wheel_urls("A._b", self.NAMES) == {
+            self.NAMES[0]: f"{server.url}/files/x.whl"
+        }
+        assert server.seen[0][1]["Accept"].startswith("application/vnd.pypi.simple.v1+json")
+
+    def test_an_html_index_serves_too(self, server):
+        page = (
+            f'<a href="https://files.example/{self.NAMES[0]}#sha256=00" data-x="1">one</a>'
+            f'<a href="/p/{self.NAMES[1].replace("_", "%5F")}">two</a><a name="n">no link</a>'
+        )
+        server.answers["/simple/a-b/"] = [(200, "text/html; charset=utf-8", page.encode())]
+        assert self.mirrors(server).wheel_urls("a-b", self.NAMES) == {
+            self.NAMES[0]: f"https://files.example/{self.NAMES[0]}",
+            self.NAMES[1]: f"{server.url}/p/{self.NAMES[1].replace('_', '%5F')}",
+        }
+
+    def test_an_unknown_project_is_an_error(self, server):
+        with pytest.raises(FetchError, match="HTTP 404"):
+            self.mirrors(server).wheel_urls("nothing", self.NAMES)
+
+    @pytest.mark.parametrize("body", [b"[]", b"{}", b"<html>"])
+    def test_what_is_no_project_page_is_an_error(self, server, body):
+        server.answers["/simple/a-b/"] = [(200, "application/vnd.pypi.simple.v1+json", body)]
+        with pytest.raises(FetchError, match="no project page"):
+            self.mirrors(server).wheel_urls("a-b", self.NAMES)

@@ -93,19 +93,14 @@ class InputSchema:
 
     def _check(self, value: object) -> Input | list[Problem]:
         try:
-            # Before the validator: what is no JSON (an infinity, half a surrogate pair) is no input for it.
+            # First of all: what is no JSON (an infinity, half a surrogate pair) is no input for the validator.
             encoded = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-        except UnicodeError:
-            return [Problem((), "the value holds text that is not Unicode", "json_invalid")]
-        except ValueError:
-            return [Problem((), "the value holds a number that JSON does not have", "json_invalid")]
-        if not self._validator.is_valid(value):
-            return [_problem(error) for error in islice(self._validator.iter_errors(value), MAX_PROBLEMS)]
-        if self._files:
+            if not self._validator.is_valid(value):
+                return [_problem(error) for error in islice(self._validator.iter_errors(value), MAX_PROBLEMS)]
             problems = list(islice(_file_problems(self._files, value, ()), MAX_PROBLEMS))
-            if problems:
-                return problems
-        return Input(encoded, self._key(value))
+            return problems or Input(encoded, self._key(value))
+        except (ValueError, RecursionError) as error:
+            return [Problem((), f"the value is not JSON that can be read: {error}", "json_invalid")]
 
     def _key(self, value: object) -> str:
         """Make canonical JSON of all options, defaults filled in.
@@ -137,7 +132,7 @@ def _problem(error: jsonschema_rs.ValidationError) -> Problem:
     location: Location = tuple(error.instance_path)
     if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Required):
         return Problem((*location, error.kind.property), "the field is required", "missing")
-    return Problem(location, error.message, error.kind.name)
+    return Problem(location, error.message, str(error.schema_path[-1]))
 
 
 def _file_part(schema: object) -> dict[str, Any]:

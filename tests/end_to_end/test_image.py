@@ -21,6 +21,11 @@ def data_uri(content, media_type="image/jpeg"):
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
+def our_picture():
+    with Image.open(PICTURE) as picture:
+        return picture.convert("RGB")
+
+
 def picture_of(uri):
     return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
 
@@ -35,7 +40,7 @@ def test_blur_answers_what_pillow_gives(blur_server):
     """The picture that comes back is, byte for byte of its pixels, Pillow's own blur of the picture that went in."""
     status, answer = post(f"{blur_server}/predict", [{"image": data_uri(PICTURE.read_bytes()), "radius": 3.5}])
     assert (status, answer["status"], answer["error_message"]) == (200, "success", None)
-    expected = Image.open(PICTURE).convert("RGB").filter(ImageFilter.GaussianBlur(3.5))
+    expected = our_picture().filter(ImageFilter.GaussianBlur(3.5))
     assert picture_of(answer["outputs"][0]["image"]).tobytes() == expected.tobytes()
 
 
@@ -67,7 +72,7 @@ def test_caption_runs_on_python_3_13_with_numpy_and_a_font_of_debian(caption):
     with container(caption.reference) as (url, _):
         status, answer = post(f"{url}/predict", [{"image": data_uri(PICTURE.read_bytes()), "text": "Hills at dusk"}])
     assert (status, answer["status"], answer["error_message"]) == (200, "success", None)
-    assert picture_of(answer["outputs"][0]["image"]).size == Image.open(PICTURE).size
+    assert picture_of(answer["outputs"][0]["image"]).size == our_picture().size
     assert run_in(caption.reference, "/usr/bin/python3", "-c", "import sys; print(sys.version_info[:2])") == "(3, 13)\n"
 
 

@@ -116,6 +116,17 @@ class TestSchema:
         value = json.loads(f'{{"x": 1, "unknown": {text}}}')
         assert problems(OPTIONS, value) == [((0,), "json_invalid")]
 
+    @pytest.mark.parametrize("field", [{}, {"type": "array", "items": FILE}])
+    @pytest.mark.parametrize("depth", [100, 300, 900, 990])
+    def test_nesting_is_valid_or_a_problem_and_nothing_else(self, field, depth):
+        value = []
+        for _ in range(depth):
+            value = [value]
+        try:
+            assert schema_of(f=field).check([{"f": value}])
+        except InputError as error:
+            assert error.problems[0].kind in ("json_invalid", "type")
+
     def test_what_is_no_schema_is_refused_and_located(self):
         with pytest.raises(ValueError, match=r'\["x"\]\["type"\]'):
             schema_of(x={"type": "objekt"})

@@ -78,7 +78,7 @@ assert not foreign, foreign
     def test_five_failed_setups_end_it_with_the_cause(self, start_server):
         model = MODEL.replace('print("printed by setup")', 'raise OSError("no weights")')
         with start_server(model=model, ready=False) as server:
-            server.wait_for_log("setup failed")
+            server.wait_for_log(r"setup failed \(1 of 5\)")
             readiness = server.get("/readyz")
             assert readiness.status_code == 503
             assert "OSError: no weights" in readiness.json()["reason"]

@@ -3,7 +3,6 @@
 import inspect
 import subprocess
 import sys
-from typing import List
 
 import pytest
 
@@ -106,7 +105,7 @@ def test_defaults():
     assert definition.include_files == ("*",)
     assert definition.exclude_files == (".*/", "__pycache__/", "*.pyc", "*.pyo", "*.pyd", ".*")
     assert definition.python_packages == definition.system_packages == definition.dockerfile_commands == ()
-    assert not (definition.has_setup or definition.has_post_build or definition.has_predict_demo)
+    assert not any((definition.has_setup, definition.has_post_build, definition.has_predict_demo))
 
 
 def test_the_class_itself_comes_back_either_way():
@@ -392,7 +391,7 @@ def test_the_example_of_the_documentation():
         bbox: BoundingBox
 
     class Detections(BaseIO):
-        detections: List[Detection]  # noqa: UP006
+        detections: list[Detection]
 
     define(output=Detections)
 

@@ -1,9 +1,11 @@
 """Fields are declared and checked as the contract says, and described in one normal form."""
 
+# ruff: noqa: RUF012, UP006, UP007, UP035, UP045 (people write annotations in all of these ways)
+
 import enum
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, Dict, List, Literal, NewType, Optional, Tuple, Union  # noqa: UP035
+from typing import Annotated, Any, Dict, List, Literal, NewType, Optional, Tuple, Union
 
 import annotated_types
 import pydantic
@@ -44,8 +46,8 @@ class Example(BaseIO):
     strength: float = Option(1, ge=0, le=2)
     myColor: Color = Color.RED  # noqa: N815
     mode: Literal["fast", "slow"] = "fast"
-    boxes: List[Box] = []  # noqa: UP006
-    style: Optional[str] = Option(None, choices=["oil", "ink"])  # noqa: UP045
+    boxes: List[Box] = []
+    style: Optional[str] = Option(None, choices=["oil", "ink"])
 
 
 def test_normal_form():
@@ -185,7 +187,7 @@ def test_unsupported_types_are_named_with_their_field(annotation):
 
 
 class Node(BaseIO):
-    children: List["Node"] = []  # noqa: UP006
+    children: List["Node"] = []
 
 
 def test_recursive_types_are_refused():
@@ -276,7 +278,7 @@ def test_limits_are_enforced():
 
 def test_limits_of_optional_values_apply_to_the_values():
     class Holder(BaseIO):
-        count: Optional[int] = Option(None, ge=1)  # noqa: UP045
+        count: Optional[int] = Option(None, ge=1)
 
     assert json_schema(Holder)["properties"]["count"]["anyOf"] == [
         {"type": "integer", "minimum": 1},
@@ -312,9 +314,9 @@ def test_nested_outputs():
     """Lists and dicts of BaseIO classes, both ways."""
 
     class Output(BaseIO):
-        boxes: List[Box]  # noqa: UP006
-        named: Dict[str, Box]  # noqa: UP006
-        pair: Tuple[int, Box]  # noqa: UP006
+        boxes: List[Box]
+        named: Dict[str, Box]
+        pair: Tuple[int, Box]
 
     output = Output(boxes=[Box(x=1)], named={"a": {"x": 2}}, pair=(3, Box(x=4)))
     written = output.model_dump_json()

@@ -234,7 +234,7 @@ def site():
     answers = {}
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802
+        def do_GET(self):
             status, headers, body = answers[self.path]
             self.send_response(status)
             for header in headers.items():

@@ -112,12 +112,12 @@ class TestOrder:
         assert message in caught.value.what
         assert caught.value.where == str(tmp_path / "pyproject.toml")
 
-    @pytest.mark.parametrize("text", ["", "[tool.other]\nx = 1\n"])
     def test_a_variable_that_holds_no_url_is_refused(self, find):
         with pytest.raises(TungstenError, match="no http or https URL") as caught:
             find({"TUNGSTEN_MIRROR_DEBIAN": "/var/mirror"})
         assert caught.value.where == "TUNGSTEN_MIRROR_DEBIAN"
 
+    @pytest.mark.parametrize("text", ["", "[tool.other]\nx = 1\n"])
     def test_a_project_need_not_name_any(self, find, tmp_path, text):
         (tmp_path / "pyproject.toml").write_text(text)
         assert find(project=tmp_path).pypi == "https://pip.example/simple"
@@ -186,7 +186,7 @@ class TestClients:
     def test_without_pip_uv_is_asked(self, find, machine):
         machine.answers["pip config list"] = ""
         machine.answers["uv pip compile --help"] = (
-            "--default-index <DEFAULT_INDEX>\n    The default package index (by default: <https://uv.example/simple>) [env"
+            "--default-index <DEFAULT_INDEX>\n    The default package index (by default: <https://uv.example/simple>)"
         )
         assert find().pypi == "https://uv.example/simple"
 

@@ -1,6 +1,6 @@
 """Model code as a type checker sees it; checked, never run."""
 
-from typing_extensions import assert_type
+from typing import assert_type
 
 from tungstenkit import BaseIO, Field, Image, MaskedImage, Option, define_model
 

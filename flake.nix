@@ -16,13 +16,10 @@
         model = builtins.path {
           name = "model";
           path = ./examples + "/${name}";
+          # What `tungsten` leaves out of such a folder: its own lock, and what is hidden.
           filter =
             path: _type:
-            !builtins.elem (baseNameOf path) [
-              "spec.json"
-              "tungsten.lock"
-            ]
-            && builtins.substring 0 1 (baseNameOf path) != ".";
+            baseNameOf path != "tungsten.lock" && builtins.substring 0 1 (baseNameOf path) != ".";
         };
         ownSources = {
           sdk = ./tungstenkit;

@@ -61,7 +61,8 @@ def select_files(
     """
     directory = directory.resolve()
     included, excluded = _patterns("include_files", include), _patterns("exclude_files", exclude)
-    ignored = {Path(path).absolute() for path in ignore}
+    # As `_walk` names them: the folder's own path resolved, and a link not followed.
+    ignored = {Path(path).parent.resolve() / Path(path).name for path in ignore}
     modules = _module_paths(directory, module)
     files: dict[str, ModelFile] = {}
     problems: list[str] = []

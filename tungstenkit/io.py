@@ -196,13 +196,9 @@ class _SchemaWriter:
             )
             return {}
         try:
-            complete = (
-                io_class.model_rebuild(raise_errors=True) is not False and io_class.__pydantic_complete__
-            )
+            io_class.model_rebuild()
         except (pydantic.PydanticUserError, NameError) as error:
-            complete = False
             self.problems.append(f"{io_class.__name__}: {str(error).splitlines()[0]}")
-        if not complete:
             return {}
         self.open_classes.append(io_class)
         properties = {name: self._of_field(io_class, name) for name in io_class.model_fields}
@@ -223,11 +219,7 @@ class _SchemaWriter:
         where = f"{io_class.__name__}.{name}"
         known = len(self.problems)
         self.problems.extend(f"{where}: {problem}" for problem in _declared(field, "problems") or ())
-        if (
-            field.alias is not None
-            or field.validation_alias is not None
-            or field.serialization_alias is not None
-        ):
+        if (field.alias, field.validation_alias, field.serialization_alias) != (None, None, None):
             self.problems.append(f"{where}: aliases are not supported")
         schema = self._constrained(self.of_type(field.annotation, where), field.metadata, where)
         if len(self.problems) == known:

@@ -227,9 +227,10 @@ class Finder(importlib.abc.MetaPathFinder):
         """`folder` is the model's; `places` are those of the modules that stay real."""
         self.folder = folder
         self.places = places
-        standard = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
-        real = [os.path.join(place, name) for name, place in places.items()]  # noqa: PTH118 (compared as text)
-        self.real_code = ("<frozen ", *standard, *real)
+        standard = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
+        real = [Path(place, name) for name, place in places.items()]
+        starts = [f"{path}{end}" for path in [*standard, *real] for end in (os.sep, ".py")]
+        self.real_code = ("<frozen ", *starts)
 
     def find_spec(
         self, name: str, _path: Sequence[str] | None, _target: types.ModuleType | None = None

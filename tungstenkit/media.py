@@ -252,8 +252,9 @@ class Image(File):
         return cls.from_bytes(buffer.getvalue(), PIL.Image.MIME[image_format])
 
     def to_pil_image(self, mode: str = "RGB") -> PIL.Image.Image:
-        """A Pillow image in `mode`: RGB, RGBA, CMYK, YCbCr, LAB, HSV, 1, L, P, I or F. RGB drops
-        transparency.
+        """A Pillow image, converted to `mode`. RGB drops transparency.
+
+        mode: RGB, RGBA, CMYK, YCbCr, LAB, HSV, 1, L, P, I or F.
 
         Raises ValueError where the file is not an image that Pillow reads, is damaged, or has more pixels
         than Pillow takes for safe; OSError where the file itself can't be read.

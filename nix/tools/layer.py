@@ -164,14 +164,9 @@ class Layer:
 
     def _system(self, item: Config) -> None:
         lower = Lower([Path(path) for path in self._config["lower"]])
-        made = list(lower.alias_links())
-        for entry in made:
-            lower.table.add(entry)
+        made = lower.alias_links()
         if item["alternatives"]:
-            links = list(lower.alternative_links())
-            for entry in links:
-                lower.table.add(entry)
-            made += links
+            made += lower.alternative_links()
         if item["ld-so-cache"]:
             made.append(lower.cache(item["architecture"]))
         for entry in [*made, *lower.true_directories()]:

@@ -20,7 +20,7 @@ from program import ToolError, read_json
 from rootfs import ALIASES, DEFAULT_DIRECTORY, Entry, Table, implied_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 PACKAGE = "system"
@@ -55,8 +55,11 @@ class Lower:
             self.configuration.update(files["ld-so-conf"])
             self.release = files["libc-release"] or self.release
 
-    def alias_links(self) -> Iterator[Entry]:
-        """The links of the merged /usr, and of /var to /run, unless a layer has them."""
+    def alias_links(self) -> list[Entry]:
+        """Make the links of the merged /usr, and of /var to /run, unless a layer has them."""
+        return self._added(self._missing_aliases())
+
+    def _missing_aliases(self) -> Iterator[Entry]:
         for alias, real in ALIASES.items():
             below_var = alias.startswith("var/")
             if alias not in self.table.entries and (below_var or real in self.table.entries):
@@ -64,13 +67,16 @@ class Lower:
                 yield Entry(alias, "link", 0o777, target=target, package=PACKAGE)
         yield implied_directory("run/lock", PACKAGE)
 
-    def alternative_links(self) -> Iterator[Entry]:
-        """The links that update-alternatives makes in automatic mode: LINK -> /etc/alternatives/NAME -> PATH.
+    def alternative_links(self) -> list[Entry]:
+        """Make the links that update-alternatives makes in automatic mode: LINK -> /etc/alternatives/NAME -> PATH.
 
         The highest priority wins, and of equal ones the first path in order of the alphabet. A choice or
         slave whose file is not there is skipped, and a link is not made where there is a file or folder, as
         update-alternatives does.
         """
+        return self._added(self._chosen_links())
+
+    def _chosen_links(self) -> Iterator[Entry]:
         root = Root(self.table)
         choices: dict[str, list[Alternative]] = {}
         for alternative in self.alternatives:
@@ -84,7 +90,7 @@ class Lower:
                     yield from _links(link)
 
     def cache(self, architecture: str) -> Entry:
-        """/etc/ld.so.cache. The table must hold the links of the alternatives already."""
+        """/etc/ld.so.cache, with the links made so far."""
         if not self.release:
             raise ToolError(
                 "no layer below has a C library (libc.so.6), so there is nothing to make ld.so.cache for"
@@ -102,6 +108,14 @@ class Lower:
                 and {entry.statement, expected} != {DEFAULT_DIRECTORY}
             ):
                 yield replace(entry, implied=True)
+
+    def _added(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Put made entries into the table, with their folders, so that what comes next sees them."""
+        made = list(entries)
+        for entry in made:
+            self.table.add(entry)
+        self.table.add_parents()
+        return made
 
 
 def _links(link: Link) -> Iterator[Entry]:

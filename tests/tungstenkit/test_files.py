@@ -97,7 +97,11 @@ def test_what_tungsten_keeps_never_ships(model):
 
 def test_ignored_paths_never_ship(model):
     write(model, "out/a", "b")
-    assert paths(model, ignore=[model / "out", model / "b"]) == ["tungsten_model.py"]
+    (model / "c").symlink_to("b")
+    (model.parent / "alias").symlink_to(model)
+    assert paths(model, ignore=[model / "out", model.parent / "alias/b", model / "c"]) == [
+        "tungsten_model.py"
+    ]
 
 
 def test_the_order_does_not_depend_on_the_file_system(model):

@@ -86,6 +86,11 @@ def test_clients_give_strings(value):
         from_json(value)
 
 
+def test_a_refused_scheme_is_named():
+    with pytest.raises(pydantic.ValidationError, match="the scheme 'file' is not allowed"):
+        from_json("file:///etc/passwd")
+
+
 def test_addresses_are_kept_and_not_fetched():
     for address in ("http://host.invalid/a.png", "HTTPS://host.invalid/a.png"):
         file = from_json(address)
@@ -270,10 +275,11 @@ def test_failed_downloads_say_why_and_leave_nothing(site, tmp_path, monkeypatch)
     answers["/short"] = (200, {"Content-Length": "10"}, b"abc")
     answers["/local"] = (302, {"Location": "file:///etc/passwd"}, b"")
     answers["/ftp"] = (302, {"Location": "ftp://127.0.0.1/x"}, b"")
+    reasons = {"/gone": "404", "/short": "", "/local": "not allowed", "/ftp": "unknown url type: ftp"}
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with temporary_files():
-        for path in answers:
-            with pytest.raises(OSError, match="could not download"):
+        for path, reason in reasons.items():
+            with pytest.raises(OSError, match=f"could not download .*{reason}"):
                 Binary.from_url(address + path).to_bytes()
         assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 

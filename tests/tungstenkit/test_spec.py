@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tungstenkit.errors import DefinitionError, SpecError
+from tungstenkit.load import Finder
 from tungstenkit.spec import ModelSpec, read_spec, repository_name
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -238,6 +239,12 @@ def test_future_annotations(tmp_path):
 def test_real_code_sees_no_stubs(tmp_path):
     """The standard library looks for optional modules; a stub in their place would break it."""
     read(tmp_path, IO + "import pickle\nassert getattr(pickle, 'PyStringMap', None) is None" + MODEL)
+
+
+def test_a_folder_whose_name_begins_like_a_package_s_is_model_code():
+    code = Finder(Path("/model"), {"tungstenkit": "/place"}).real_code
+    assert "/place/tungstenkit/io.py".startswith(code)
+    assert not "/place/tungstenkit-models/blur/tungsten_model.py".startswith(code)
 
 
 @pytest.mark.parametrize(

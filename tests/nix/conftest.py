@@ -1,0 +1,202 @@
+"""Small archives made on the spot, and the programs of nix/tools run as builds run them."""
+
+import base64
+import hashlib
+import importlib
+import io
+import json
+import lzma
+import subprocess
+import sys
+import tarfile
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+TOOLS = Path(__file__).parent.parent.parent / "nix" / "tools"
+
+
+@pytest.fixture(scope="session")
+def tools():
+    """The modules of nix/tools, imported without leaving their folder on the path."""
+    names = ("blob", "contents", "debversion", "elf", "ldcache", "maintscripts", "program", "rootfs", "tarstream")
+    sys.path.insert(0, str(TOOLS))
+    try:
+        return SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+    finally:
+        sys.path.remove(str(TOOLS))
+
+
+def run_tool(program, source, out, python=sys.executable, **options):
+    """Run a program of nix/tools; its input may be a path, or a configuration to write beside `out`."""
+    if isinstance(source, dict):
+        config = out.with_name(out.name + ".json")
+        config.write_text(json.dumps(source, default=str))
+        source = config
+    command = [python, "-I", "-S", "-B", TOOLS / program, source, out]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+@dataclass
+class Layer:
+    """A layer that `layer.py` made."""
+
+    path: Path
+    facts: dict = field(init=False)
+    files: dict = field(init=False)
+
+    def __post_init__(self):
+        self.facts = json.loads((self.path / "layer.json").read_text())
+        self.files = json.loads((self.path / "files.json").read_text())
+
+    @property
+    def blob(self):
+        return (self.path / "blob").read_bytes()
+
+    def members(self):
+        """Path -> TarInfo, in the order of the archive."""
+        with tarfile.open(self.path / "blob", "r:gz") as archive:
+            return {info.name: info for info in archive}
+
+    def read(self, path):
+        with tarfile.open(self.path / "blob", "r:gz") as archive:
+            return archive.extractfile(path).read()
+
+    def entry(self, path):
+        return next(entry for entry in self.files["entries"] if entry["path"] == path)
+
+
+@pytest.fixture
+def make_layer(tmp_path):
+    """Make a layer of inputs; one that fails is an AssertionError with the program's message."""
+    count = iter(range(1000))
+
+    def make(*inputs, lower=(), python=None, created_by="a layer", **options):
+        config = {"created-by": created_by, "python": python, "lower": list(lower), "inputs": list(inputs)}
+        out = tmp_path / f"layer-{next(count)}"
+        result = run_tool("layer.py", config, out, **options)
+        assert result.returncode == 0, result.stderr
+        return Layer(out)
+
+    return make
+
+
+@pytest.fixture
+def layer_error(tmp_path):
+    """The message of a layer that can't be made: one line, exit status 1, nothing left behind."""
+
+    def error(*inputs, **config):
+        out = tmp_path / "failed"
+        config = {"created-by": "a layer", "python": None, "lower": [], "inputs": list(inputs), **config}
+        result = run_tool("layer.py", config, out)
+        assert result.returncode == 1
+        assert result.stdout == ""
+        assert result.stderr.startswith("error: ")
+        assert result.stderr.count("\n") == 1
+        assert not out.exists()
+        return result.stderr.removeprefix("error: ").strip()
+
+    return error
+
+
+def tar(members):
+    """A tar of (name, bytes | None for a folder | (kind, target) for links[, mode, uid, gid])."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for name, content, *attributes in members:
+            info = tarfile.TarInfo("./" + name)
+            info.mode, info.uid, info.gid = [*attributes, *(0o755 if content is None else 0o644, 0, 0)[len(attributes) :]]
+            info.mtime = 1234567890
+            info.uname = info.gname = "somebody"
+            if content is None:
+                info.type = tarfile.DIRTYPE
+                archive.addfile(info)
+            elif isinstance(content, tuple):
+                info.type, info.linkname = {"link": tarfile.SYMTYPE, "hard": tarfile.LNKTYPE}[content[0]], content[1]
+                archive.addfile(info)
+            else:
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    return data.getvalue()
+
+
+def ar(members):
+    data = b"!<arch>\n"
+    for name, content in members:
+        data += f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode() + content
+        data += b"\n" * (len(content) % 2)
+    return data
+
+
+@pytest.fixture
+def make_deb(tmp_path):
+    """Write a .deb and return it as an input of a layer."""
+
+    def make(name, members, version="1.0-1", compress=lzma.compress, suffix=".xz", replaces=None, scripts=None, damage=None):
+        control = f"Package: {name}\nVersion: {version}\nArchitecture: amd64\nDescription: a package\n of a test\n"
+        if replaces is not None:
+            control += f"Replaces: {replaces}\n"
+        control_members = [("control", control.encode()), ("md5sums", b"0" * 32 + b"  usr/x\n")]
+        control_members += [(script, text.encode(), 0o755) for script, text in (scripts or {}).items()]
+        data = ar(
+            [
+                ("debian-binary", b"2.0\n"),
+                ("control.tar.xz", lzma.compress(tar(control_members))),
+                (f"data.tar{suffix}", compress(tar([("", None), *members]))),
+            ]
+        )
+        path = tmp_path / f"{name}_{version}_amd64.deb"
+        path.write_bytes(damage(data) if damage else data)
+        return {"kind": "deb", "path": str(path)}
+
+    return make
+
+
+def record_hash(data):
+    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+
+
+@pytest.fixture
+def make_wheel(tmp_path):
+    """Write a wheel and return it as an input of a layer."""
+
+    def make(name, members, version="1.0", record=None, executable=(), stored=(), **fields):
+        info = f"{name}-{version}.dist-info"
+        members = {
+            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
+            f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            **members,
+        }
+        rows = {member: f"{member},{record_hash(data)},{len(data)}" for member, data in members.items()}
+        rows.update({member: f"{member},{row}" for member, row in (record or {}).items()})
+        text = "".join(f"{row}\n" for row in [*rows.values(), f"{info}/RECORD,,"] if not row.endswith(",MISSING"))
+        path = tmp_path / f"{name}-{version}-py3-none-any.whl"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for member, data in {**members, f"{info}/RECORD": text.encode()}.items():
+                entry = zipfile.ZipInfo(member)
+                entry.external_attr = (0o100755 if member in executable else 0o100644) << 16
+                entry.compress_type = zipfile.ZIP_STORED if member in stored else zipfile.ZIP_DEFLATED
+                archive.writestr(entry, data)
+        return wheel_input(path, **fields)
+
+    return make
+
+
+def wheel_input(path, **fields):
+    return {
+        "kind": "wheel",
+        "path": str(path),
+        "file": Path(path).name,
+        "prefix": "usr/local",
+        "site-packages": "usr/local/lib/python3.11/dist-packages",
+        "interpreter": "/usr/bin/python3.11",
+        **fields,
+    }
+
+
+def files(*entries):
+    """An input of kind "files"."""
+    return {"kind": "files", "entries": list(entries)}

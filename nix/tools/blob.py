@@ -26,7 +26,7 @@ _GZIP = 31  # window bits: a gzip header that is always the same ten bytes
 _MEMBER_HEADER = bytes.fromhex("1f8b0800000000000003")
 _STORED_BLOCK = 0xFFFF
 _STORED_MEMBER = 16 * _STORED_BLOCK
-_VECTOR_SHA256 = "04c214b4afc72886e36a25c773dc34bba89c6ea407ec69a05d68c6db4f7ea3e6"
+_VECTOR_SHA256 = "52fae598b9e7f42fcb1fd9968522287102a4a773368614bdd2532bb4deb10785"
 
 
 @dataclass
@@ -54,11 +54,11 @@ def check_compressor() -> None:
 
 
 def _test_vector() -> bytes:
-    # Text, repetition near and far, and noise: every kind of deflate block, and matches across the 32 KiB
-    # window.
-    noise = [hashlib.sha256(str(number).encode()).digest() for number in range(1024)]
-    words = b" ".join(digest.hex().encode()[: 3 + digest[0] % 9] for digest in noise)
-    return words * 3 + b"".join(noise) + b"\0" * 70000 + words + b"".join(noise[::2])
+    # Words at random from a small vocabulary, so that there are many matches to choose from, near and beyond the
+    # 32 KiB window; noise, which is stored; and a long run. Every level of zlib makes something else of it.
+    noise = b"".join(hashlib.sha256(bytes([number])).digest() for number in range(256))
+    words = b"".join(noise[place : place + 2 + place % 7].hex().encode() + b" " for place in noise * 2)
+    return words + noise + bytes(70000) + words[::-1] + words[1000:]
 
 
 class Blob:

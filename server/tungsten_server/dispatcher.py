@@ -156,7 +156,7 @@ class Dispatcher:
             process, idle = self._process, self._idle
         self.fail_pending("the server is stopping")
         if process and not idle:
-            process.abort()
+            process.kill()
         if self._driver.is_alive():
             self._driver.join()
 
@@ -199,6 +199,8 @@ class Dispatcher:
             self._process = process
         if self._stopping.is_set():  # `stop` may have come before it could see this process
             process.close(grace=0.0)
+            msg = "the server is stopping"
+            raise ModelProcessError(msg)
         process.wait_ready(self._setup_timeout)
         return process
 

@@ -2,7 +2,7 @@
 
 The process is `worker.py` under the model's interpreter, the leader of a session and process group of its
 own, so that whatever the user's code has started ends with it. One thread, the driver, calls everything here
-but `abort`; one more thread, the reaper, waits for the process to exit.
+but `kill`; one more thread, the reaper, waits for the process to exit.
 """
 
 from __future__ import annotations
@@ -119,14 +119,16 @@ class ModelProcess:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
         self._gone.wait(grace)
-        self._kill()
+        self.kill()
         self._gone.wait()
         self._stream.close()
         self._socket.close()
 
-    def abort(self) -> None:
-        """Make the driver's wait end with ModelProcessError, by killing the process. For any thread."""
-        self._kill()
+    def kill(self) -> None:
+        """Kill its group, which ends the driver's wait with ModelProcessError. For any thread."""
+        with self._reap_lock, suppress(ProcessLookupError):
+            if self._process.returncode is None:
+                os.killpg(self.pid, signal.SIGKILL)
 
     def _receive(self, timeout: float, doing: str) -> tuple[int, list[bytes]]:
         self._socket.settimeout(timeout)
@@ -146,7 +148,7 @@ class ModelProcess:
         """Wait for the leader, kill what is left of its group, and wake the driver."""
         # Not reaped yet: as a zombie it still holds its id, so the group can't be somebody else's.
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-        self._kill()
+        self.kill()
         with self._reap_lock:
             self._process.wait()
         # A grandchild may hold the other end of the socket open, so the end of file has to come from here.
@@ -155,11 +157,6 @@ class ModelProcess:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._gone.set()
         self._on_exit()
-
-    def _kill(self) -> None:
-        with self._reap_lock, suppress(ProcessLookupError):
-            if self._process.returncode is None:
-                os.killpg(self.pid, signal.SIGKILL)
 
 
 def _exit_reason(returncode: int) -> str:

@@ -49,8 +49,10 @@ class _Answer(NamedTuple):
 def main() -> None:
     """Serve until the server closes the socket. Exit status 0 then, 1 if the model can't be set up."""
     program, fd, server, folder, module, class_name = sys.argv
-    # In place of this file's folder, so that a module of the user's may be called `batcher`.
-    sys.path[0] = folder
+    # In place of this file's folder, which PYTHONSAFEPATH leaves out: a user's module may be called `batcher`.
+    if os.path.realpath(sys.path[0]) == os.path.realpath(Path(__file__).parent):
+        del sys.path[0]
+    sys.path.insert(0, folder)
     sys.argv = [program]
     _die_with(int(server))
     # A pipe would be block-buffered: what was printed last would be lost with the process.

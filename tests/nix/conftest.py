@@ -30,14 +30,19 @@ def tools():
         sys.path.remove(str(TOOLS))
 
 
-def run_tool(program, source, out, python=sys.executable, **options):
-    """Run a program of nix/tools; its input may be a path, or a configuration to write beside `out`."""
+def _run_tool(program, source, out, python=sys.executable, **options):
     if isinstance(source, dict):
         config = out.with_name(out.name + ".json")
         config.write_text(json.dumps(source, default=str))
         source = config
     command = [python, "-I", "-S", "-B", TOOLS / program, source, out]
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+@pytest.fixture(scope="session")
+def run_tool():
+    """Run a program of nix/tools; its input may be a path, or a configuration to write beside `out`."""
+    return _run_tool
 
 
 @dataclass
@@ -77,7 +82,7 @@ def make_layer(tmp_path):
     def make(*inputs, lower=(), python=None, created_by="a layer", **options):
         config = {"created-by": created_by, "python": python, "lower": list(lower), "inputs": list(inputs)}
         out = tmp_path / f"layer-{next(count)}"
-        result = run_tool("layer.py", config, out, **options)
+        result = _run_tool("layer.py", config, out, **options)
         assert result.returncode == 0, result.stderr
         return Layer(out)
 
@@ -91,7 +96,7 @@ def layer_error(tmp_path):
     def error(*inputs, **config):
         out = tmp_path / "failed"
         config = {"created-by": "a layer", "python": None, "lower": [], "inputs": list(inputs), **config}
-        result = run_tool("layer.py", config, out)
+        result = _run_tool("layer.py", config, out)
         assert result.returncode == 1
         assert result.stdout == ""
         assert result.stderr.startswith("error: ")
@@ -102,7 +107,7 @@ def layer_error(tmp_path):
     return error
 
 
-def tar(members):
+def _tar(members):
     """A tar of (name, bytes | None for a folder | (kind, target) for links[, mode, uid, gid])."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w", format=tarfile.GNU_FORMAT) as archive:
@@ -123,7 +128,7 @@ def tar(members):
     return data.getvalue()
 
 
-def ar(members):
+def _ar(members):
     data = b"!<arch>\n"
     for name, content in members:
         data += f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode() + content
@@ -141,11 +146,11 @@ def make_deb(tmp_path):
             control += f"Replaces: {replaces}\n"
         control_members = [("control", control.encode()), ("md5sums", b"0" * 32 + b"  usr/x\n")]
         control_members += [(script, text.encode(), 0o755) for script, text in (scripts or {}).items()]
-        data = ar(
+        data = _ar(
             [
                 ("debian-binary", b"2.0\n"),
-                ("control.tar.xz", lzma.compress(tar(control_members))),
-                (f"data.tar{suffix}", compress(tar([("", None), *members]))),
+                ("control.tar.xz", lzma.compress(_tar(control_members))),
+                (f"data.tar{suffix}", compress(_tar([("", None), *members]))),
             ]
         )
         path = tmp_path / f"{name}_{version}_amd64.deb"
@@ -155,7 +160,7 @@ def make_deb(tmp_path):
     return make
 
 
-def record_hash(data):
+def _record_hash(data):
     return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
 
 
@@ -170,7 +175,7 @@ def make_wheel(tmp_path):
             f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
             **members,
         }
-        rows = {member: f"{member},{record_hash(data)},{len(data)}" for member, data in members.items()}
+        rows = {member: f"{member},{_record_hash(data)},{len(data)}" for member, data in members.items()}
         rows.update({member: f"{member},{row}" for member, row in (record or {}).items()})
         text = "".join(f"{row}\n" for row in [*rows.values(), f"{info}/RECORD,,"] if not row.endswith(",MISSING"))
         path = tmp_path / f"{name}-{version}-py3-none-any.whl"
@@ -180,12 +185,18 @@ def make_wheel(tmp_path):
                 entry.external_attr = (0o100755 if member in executable else 0o100644) << 16
                 entry.compress_type = zipfile.ZIP_STORED if member in stored else zipfile.ZIP_DEFLATED
                 archive.writestr(entry, data)
-        return wheel_input(path, **fields)
+        return _wheel_input(path, **fields)
 
     return make
 
 
-def wheel_input(path, **fields):
+@pytest.fixture(scope="session")
+def wheel_input():
+    """A wheel on disk as an input of a layer."""
+    return _wheel_input
+
+
+def _wheel_input(path, **fields):
     return {
         "kind": "wheel",
         "path": str(path),
@@ -197,6 +208,7 @@ def wheel_input(path, **fields):
     }
 
 
-def files(*entries):
-    """An input of kind "files"."""
-    return {"kind": "files", "entries": list(entries)}
+@pytest.fixture(scope="session")
+def python():
+    """The Python of these tests as the `python` of a configuration."""
+    return {"command": [sys.executable], "version": f"{sys.version_info.major}.{sys.version_info.minor}"}

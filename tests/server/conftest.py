@@ -172,6 +172,8 @@ def write_model(folder, model=MODEL, spec=SPEC):
     folder.mkdir(exist_ok=True)
     (folder / "tungsten_model.py").write_text(model)
     (folder / "batcher.py").write_text(BATCHER)
+    for name in ("flask.py", "waitress.py"):
+        (folder / name).write_text("raise ImportError('a module of the model in the HTTP process')")
     (folder / "tungstenkit").symlink_to(REPOSITORY / "tungstenkit")
     path = folder.with_suffix(".json")
     path.write_text(json.dumps(spec))
@@ -188,7 +190,7 @@ def running_server(folder, *flags, model=MODEL, spec=SPEC, ready=True, **environ
     command += ["--model-python", sys.executable, "--host", "127.0.0.1", "--port", "0", *flags]
     environment = {**os.environ, "PYTHONPATH": SERVER, **environment}
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stderr=file, stdout=file, cwd=folder.parent, env=environment)
+        process = subprocess.Popen(command, stderr=file, stdout=file, cwd=folder, env=environment)
     try:
         server = Server(process, log)
         yield server.wait_ready() if ready else server

@@ -37,7 +37,7 @@ class FakeProcess:
     def close(self, grace):
         self.alive = False
 
-    def abort(self):
+    def kill(self):
         self.alive = False
         self.model.turn.release()
 

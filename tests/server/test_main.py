@@ -69,7 +69,7 @@ class TestStart:
     def test_the_http_process_imports_neither_model_nor_sdk_nor_pydantic(self):
         program = """
 import sys
-import tungsten_server.__main__, tungsten_server.app, tungsten_server.serving
+import tungsten_server.launch, tungsten_server.app, tungsten_server.serving
 foreign = {"pydantic", "pydantic_core", "tungstenkit", "PIL", "numpy"} & set(sys.modules)
 assert not foreign, foreign
 """

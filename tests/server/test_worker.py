@@ -114,6 +114,11 @@ def test_the_model_sees_its_own_folder_first_and_no_argument_of_ours(start_serve
         assert output["did"] == repr((folder, folder, []))
 
 
+def test_safe_path_changes_nothing_for_the_model(start_server):
+    with start_server(PYTHONSAFEPATH="1") as server:
+        assert server.predict("x")["status"] == "success"
+
+
 def test_processes_that_the_model_spawns_can_import_its_modules(start_server):
     model = MODEL.replace(
         "did=i.do",

@@ -1,0 +1,143 @@
+"""Starts everything, and stops it: the order of a server's life.
+
+The model process starts before the HTTP parts are imported, so that both load at the same time; the socket listens
+before either is ready. The main thread does this, and is then the event loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Callable, NoReturn
+
+from tungsten_server.dispatcher import Dispatcher
+from tungsten_server.model_process import ModelProcess
+from tungsten_server.settings import Settings, SettingsError, read_settings
+from tungsten_server.spec import Spec, SpecError, read_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_SPARE_THREADS = 4
+"""For everything but predictions: health and metadata are answered when all predictions have to wait."""
+
+_LAST_WORDS = 2.0
+"""Seconds in which the failures of what a stop could not finish are sent."""
+
+_log = logging.getLogger("tungsten.server")
+
+
+def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Serve until a signal or a fatal error; return the exit status.
+
+    0: stopped by a signal. 1: the model can't be set up. 2: the settings or the spec can't be used.
+    """
+    try:
+        settings = read_settings(argv, environ)
+    except SettingsError as error:
+        return _refuse(str(error), "the server's settings", "python -m tungsten_server --help")
+    try:
+        spec = read_spec(settings.spec)
+    except (SpecError, OSError) as error:
+        return _refuse(str(error), str(settings.spec), "build the image again")
+    try:
+        listener = _listen(settings.host, settings.port)
+    except OSError as error:
+        return _refuse(
+            f"can't listen: {error}", f"{settings.host} port {settings.port}", "choose with --host and --port"
+        )
+    _log_to_stderr()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, _exit)
+    batch_size = settings.max_batch_size or spec.batch_size
+    host, port = listener.getsockname()[:2]
+    _log.info(
+        "start model=%s batch_size=%d host=%s port=%d pid=%d", spec.name, batch_size, host, port, os.getpid()
+    )
+    dispatcher = Dispatcher(
+        _process_starter(settings, spec),
+        batch_size=batch_size,
+        max_pending=settings.max_pending,
+        setup_timeout=settings.setup_timeout,
+        prediction_timeout=settings.prediction_timeout,
+    )
+    dispatcher.start()
+    try:
+        return _serve(settings, spec, dispatcher, listener)
+    finally:
+        dispatcher.stop()
+        _log.info("stopped")
+
+
+def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: socket.socket) -> int:
+    """Import the HTTP parts and serve."""
+    from tungsten_server.app import create_app, error_body
+    from tungsten_server.inputs import InputSchema
+    from tungsten_server.serving import HttpServer
+
+    try:
+        schema = InputSchema(spec.input_schema)
+    except ValueError as error:
+        return _refuse(
+            f"input-schema is no JSON Schema: {error}", str(settings.spec), "build the image again"
+        )
+    server = HttpServer(
+        create_app(spec, schema, dispatcher),
+        listener,
+        threads=settings.max_pending + _SPARE_THREADS,
+        max_body=settings.max_body,
+        error_body=error_body,
+    )
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: server.stop())
+    dispatcher.on_fatal(server.stop)
+    server.run()
+
+    _log.info("stop: no new connections, answering what was accepted")
+    began = time.monotonic()
+    unanswered = server.drain(settings.stop_timeout)
+    if unanswered:
+        dispatcher.fail_pending("the server is stopping")
+        unanswered = server.drain(_LAST_WORDS)
+    _log.info("drained seconds=%.2f unanswered=%d", time.monotonic() - began, unanswered)
+    if dispatcher.fatal:
+        _log.error("%s", dispatcher.fatal)
+        return 1
+    return 0
+
+
+def _process_starter(settings: Settings, spec: Spec) -> Callable[[Callable[[], None]], ModelProcess]:
+    def start(on_exit: Callable[[], None]) -> ModelProcess:
+        return ModelProcess(settings.model_python, settings.model_dir, spec.module, spec.class_name, on_exit)
+
+    return start
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Listen at once: clients that come before the HTTP parts are imported wait in the kernel's queue."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=1024)
+
+
+def _log_to_stderr() -> None:
+    """Set up logging: one line an event, in UTC."""
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def _refuse(what: str, where: str, hint: str) -> int:
+    what = what.replace("\n", "\n       ")
+    print(f"error: {what}\n  in:   {where}\n  hint: {hint}", file=sys.stderr)
+    return 2
+
+
+def _exit(*_: object) -> NoReturn:
+    """Leave while nothing is served yet."""
+    sys.exit(0)

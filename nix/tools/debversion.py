@@ -59,9 +59,8 @@ def _part_key(part: str) -> tuple[object, ...]:
     # Alternately text and number. In text a tilde comes before the end, the end before letters, letters
     # before the rest.
     key: list[object] = []
-    if part.strip("0"):  # nothing at all counts as zero
-        for text, number in re.findall(r"([^0-9]*)([0-9]*)", part)[:-1]:
-            key += [(*map(_character_rank, text), 0), int(number or 0)]
+    for text, number in re.findall(r"([^0-9]*)([0-9]*)", part or "0")[:-1]:
+        key += [(*map(_character_rank, text), 0), int(number or 0)]
     return (*key, (0,))
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 _ET_DYN = 3
-_PT_LOAD, _PT_DYNAMIC, _PT_NOTE, _PT_GNU_PROPERTY = 1, 2, 4, 0x6474E553
+_PT_LOAD, _PT_DYNAMIC, _PT_GNU_PROPERTY = 1, 2, 0x6474E553
 _DT_NULL, _DT_STRTAB, _DT_SONAME = 0, 5, 14
 _NT_GNU_PROPERTY_TYPE_0 = 5
 _X86_ISA_1_NEEDED = 0xC0008002
 _EM_X86_64 = 62
+_NOTE_UNIT = 8  # of properties in 64-bit objects; glibc passes over any other
 _TABLE_LIMIT = 1 << 20
 
 ReadAt = Callable[[int, int], bytes]
@@ -84,8 +85,8 @@ def _parse(path: str, read_at: ReadAt, ident: bytes) -> SharedObject | None:
             load_address = address - offset
         elif segment == _PT_DYNAMIC:
             dynamic = read_at(offset, min(size, _TABLE_LIMIT))
-        elif segment in (_PT_NOTE, _PT_GNU_PROPERTY) and machine == _EM_X86_64:
-            isa_level = max(isa_level, _isa_level(read_at(offset, min(size, _TABLE_LIMIT)), order, alignment))
+        elif segment == _PT_GNU_PROPERTY and machine == _EM_X86_64 and alignment == _NOTE_UNIT:
+            isa_level = max(isa_level, _isa_level(read_at(offset, min(size, _TABLE_LIMIT))))
     if not dynamic:
         return None
     return SharedObject(
@@ -115,24 +116,23 @@ def _soname(dynamic: bytes, order: str, wide: bool, load_address: int, read_at: 
     return read_at(strings + name, 4096).partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
-def _isa_level(notes: bytes, order: str, alignment: int) -> int:
+def _isa_level(notes: bytes) -> int:
     """The number of the highest bit of GNU_PROPERTY_X86_ISA_1_NEEDED, as glibc counts levels."""
-    unit = 8 if alignment == 8 else 4
     place = level = 0
-    while place + 12 <= len(notes):
-        name_size, size, kind = struct.unpack_from(order + "III", notes, place)
-        start = place + _up(12 + name_size, unit)
+    while place + 16 <= len(notes):
+        name_size, size, kind = struct.unpack_from("<III", notes, place)
+        start = place + _up(12 + name_size)
         if kind == _NT_GNU_PROPERTY_TYPE_0 and notes[place + 12 : place + 16] == b"GNU\0":
             at = start
             while at + 8 <= start + size:
-                property_kind, property_size = struct.unpack_from(order + "II", notes, at)
+                property_kind, property_size = struct.unpack_from("<II", notes, at)
                 if property_kind == _X86_ISA_1_NEEDED and property_size == 4:
-                    (needed,) = struct.unpack_from(order + "I", notes, at + 8)
+                    (needed,) = struct.unpack_from("<I", notes, at + 8)
                     level = max(level, needed.bit_length() - 1)
-                at += 8 + _up(property_size, unit)
-        place = _up(start + size, unit)
+                at += 8 + _up(property_size)
+        place = _up(start + size)
     return level
 
 
-def _up(size: int, unit: int) -> int:
-    return -(-size // unit) * unit
+def _up(size: int) -> int:
+    return -(-size // _NOTE_UNIT) * _NOTE_UNIT

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 MAX_FAILED_SETUPS = 5
 """Failed setups in a row that end the server: by then the cause is not a passing one."""
 
+_MAX_PAUSE = 30.0
+"""Seconds between two starts of a model process that does nothing but die."""
+
 _CLOSE_GRACE = 2.0
 """Seconds that a model process gets to leave by itself: `atexit` functions, threads of the user's."""
 
@@ -57,7 +60,8 @@ class Dispatcher:
     max_pending: predictions that may be waiting or running at a time.
     setup_timeout, prediction_timeout: seconds. The latter limits an input's time in the queue, and a call of
     predict.
-    backoff: seconds to wait after the first failed setup; doubled after each more.
+    backoff: seconds to wait after the first failed setup, doubled after each more; so too, from the second on,
+        after model processes that were gone before they answered anything.
     """
 
     def __init__(
@@ -171,6 +175,7 @@ class Dispatcher:
     def _drive(self) -> None:
         """Run model processes, one after the other, until stopped or beyond hope."""
         failed_setups = 0
+        futile_lives = 0  # in a row: ready, but gone before it answered anything
         while not self._stopping.is_set():
             began = time.monotonic()
             try:
@@ -189,9 +194,11 @@ class Dispatcher:
             failed_setups = 0
             _log.info("ready pid=%d setup_seconds=%.2f", process.pid, time.monotonic() - began)
             self._set_ready()
-            self._serve(process)
+            futile_lives = 0 if self._serve(process) else futile_lives + 1
             if not self._stopping.is_set():
                 _log.warning("restart of the model process")
+            if futile_lives > 1:
+                self._pause(self._backoff * 2 ** min(futile_lives - 2, 30))
 
     def _set_up(self) -> ModelProcess:
         process = self._start_process(self._wake)
@@ -204,14 +211,15 @@ class Dispatcher:
         process.wait_ready(self._setup_timeout)
         return process
 
-    def _serve(self, process: ModelProcess) -> None:
-        """Give it batches until it is gone or the server stops."""
+    def _serve(self, process: ModelProcess) -> bool:
+        """Give it batches until it is gone or the server stops; return whether it has answered any."""
+        useful = False
         while True:
             batch = self._next_batch(process)
             if not batch:
                 process.close(_CLOSE_GRACE)
                 self._set_unready("the model process is being restarted")
-                return
+                return useful
             unanswered = deque(batch)
             try:
                 for answers in process.run([task.json for task in batch], self._prediction_timeout):
@@ -225,7 +233,8 @@ class Dispatcher:
                 with self._lock:
                     for task in unanswered:
                         self._answer(task.prediction, task.index, Failure(str(error)))
-                return
+                return useful
+            useful = True
 
     def _next_batch(self, process: ModelProcess) -> list[_Task]:
         """Wait for something to run; empty when the process is gone or the server stops."""
@@ -277,7 +286,7 @@ class Dispatcher:
 
     def _pause(self, seconds: float) -> None:
         with self._lock:
-            self._changed.wait_for(self._stopping.is_set, seconds)
+            self._changed.wait_for(self._stopping.is_set, min(seconds, _MAX_PAUSE))
 
     def _wake(self) -> None:
         with self._lock:

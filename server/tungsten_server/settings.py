@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+_MAX_SECONDS = 20 * 86400
+"""A socket's timeout is at most 2**31 milliseconds, which is 24 days."""
+
+
 class SettingsError(ValueError):
     """Settings that can't be used; its text lists every problem, one a line."""
 
@@ -38,8 +42,7 @@ def _port(text: str) -> int:
 
 def _seconds(text: str) -> float:
     value = float(text)
-    # threading.TIMEOUT_MAX is about 292 years; a year is enough, and it shuts out inf and nan.
-    if not 0 < value <= 366 * 86400:
+    if not 0 < value <= _MAX_SECONDS:  # false for nan too
         raise ValueError
     return value
 
@@ -123,7 +126,9 @@ class Settings:
 
     setup_timeout: float = field(
         default=3600.0,
-        metadata=_how("seconds that setup may take", _seconds, "seconds, above 0", "SETUP_TIMEOUT"),
+        metadata=_how(
+            "seconds that setup may take", _seconds, "seconds, above 0 and at most 20 days", "SETUP_TIMEOUT"
+        ),
     )
     """An hour: the largest weights from slow storage, with room to spare."""
 
@@ -132,7 +137,7 @@ class Settings:
         metadata=_how(
             "seconds that an input may wait, and that one call of predict may take",
             _seconds,
-            "seconds, above 0",
+            "seconds, above 0 and at most 20 days",
             "PREDICTION_TIMEOUT",
         ),
     )
@@ -162,7 +167,7 @@ class Settings:
         metadata=_how(
             "seconds to answer what was accepted, once told to stop",
             _seconds,
-            "seconds, above 0",
+            "seconds, above 0 and at most 20 days",
             "TUNGSTEN_STOP_TIMEOUT",
         ),
     )

@@ -1,24 +1,12 @@
-"""Real builds of the examples, each built once a session, and containers of them. Needs nix, podman, root and mirrors."""
+"""Real builds of the examples, each built once a session. Needs nix, podman, root and mirrors."""
 
-import contextlib
-import json
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
 
-from tungstenkit import store
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-TUNGSTEN = [sys.executable, "-m", "tungstenkit.cli"]
-SYSTEM = "x86_64-linux"
+from tests.end_to_end.harness import ROOT, build
 
 
 def pytest_collection_modifyitems(items):
@@ -31,60 +19,6 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.nix)
             if reasons:
                 item.add_marker(pytest.mark.skip(reason="; ".join(reasons)))
-
-
-def tungsten(*arguments, before=(), env=None):
-    """Run a command; the finished process with its output, for tests that expect a failure too."""
-    command = [*before, *TUNGSTEN, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(env or {})})
-
-
-def succeed(*arguments, **options):
-    done = tungsten(*arguments, **options)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def nix(*arguments):
-    command = [arguments[0], *store.options(), *map(str, arguments[1:])]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-class Build:
-    """A built model."""
-
-    def __init__(self, directory, answer):
-        self.directory = directory
-        self.digest = answer["digest"]
-        self.reference = answer["reference"]
-        self.layout = Path(answer["layout"])
-
-    def blob(self, digest):
-        return self.layout / "blobs" / "sha256" / digest.removeprefix("sha256:")
-
-    @property
-    def manifest(self):
-        return json.loads(self.blob(self.digest).read_text())
-
-    @property
-    def config(self):
-        return json.loads(self.blob(self.manifest["config"]["digest"]).read_text())
-
-    @property
-    def layers(self):
-        """Digests, lowest first."""
-        return [layer["digest"] for layer in self.manifest["layers"]]
-
-    @property
-    def derivation(self):
-        (deriver,) = nix("nix-store", "--query", "--deriver", self.layout).split()
-        return deriver
-
-
-def build(directory, *options, **keywords):
-    return Build(directory, json.loads(succeed("build", directory, "--json", *options, **keywords)))
 
 
 @pytest.fixture(scope="session")
@@ -109,66 +43,3 @@ def blur(copy_of):
 def caption(copy_of):
     """examples/caption, from its committed lock: Python 3.13 on Debian 13."""
     return build(copy_of("caption"))
-
-
-@contextlib.contextmanager
-def container(reference, *options):
-    """A started container, on a free loopback port; its base URL and its name, once it is ready."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        *("podman", "--runtime=runc", "run", "--detach", "--network=host", "--read-only", "--tmpfs=/tmp"),
-        *("--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000", f"--env=TUNGSTEN_PORT={port}"),
-        *options,
-        reference,
-    ]
-    started = subprocess.run(command, capture_output=True, text=True)
-    assert started.returncode == 0, started.stderr
-    name = started.stdout.strip()
-    try:
-        url = f"http://127.0.0.1:{port}"
-        wait_until_ready(url, name)
-        yield url, name
-    finally:
-        subprocess.run(["podman", "rm", "--force", "--time", "5", name], capture_output=True)
-
-
-def wait_until_ready(url, name):
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            urllib.request.urlopen(f"{url}/readyz", timeout=5).close()
-        except OSError:
-            logs = subprocess.run(["podman", "logs", name], capture_output=True, text=True)
-            assert time.monotonic() < deadline, logs.stdout + logs.stderr
-            time.sleep(0.1)
-        else:
-            return
-
-
-def post(url, value):
-    """POST JSON; the status and the answer."""
-    request = urllib.request.Request(url, json.dumps(value).encode(), {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
-
-
-def run_in(reference, *command):
-    """Run a program of an image, in place of its entry point."""
-    program, *arguments = command
-    done = subprocess.run(
-        [
-            *("podman", "--runtime=runc", "run", "--rm", "--network=host", "--read-only", "--tmpfs=/tmp"),
-            *("--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000", f"--entrypoint={program}"),
-            *(reference, *arguments),
-        ],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout

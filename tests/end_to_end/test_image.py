@@ -9,7 +9,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import ROOT, container, post, run_in
+from tests.end_to_end.harness import ROOT, container, post, run_in
 from packaging.metadata import Metadata
 from packaging.utils import canonicalize_name
 from PIL import Image, ImageFilter

@@ -5,7 +5,7 @@ import os
 import subprocess
 
 import pytest
-from conftest import ROOT, SYSTEM, build, nix, succeed
+from tests.end_to_end.harness import ROOT, SYSTEM, build, nix, succeed
 
 from tungstenkit import store
 from tungstenkit.build import read_layout

@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import lzma
+import struct
 import subprocess
 import sys
 import tarfile
@@ -79,10 +80,10 @@ def make_layer(tmp_path):
     """Make a layer of inputs; one that fails is an AssertionError with the program's message."""
     count = iter(range(1000))
 
-    def make(*inputs, lower=(), python=None, created_by="a layer", **options):
+    def make(*inputs, lower=(), python=None, created_by="a layer", runner=sys.executable, **options):
         config = {"created-by": created_by, "python": python, "lower": list(lower), "inputs": list(inputs)}
         out = tmp_path / f"layer-{next(count)}"
-        result = _run_tool("layer.py", config, out, **options)
+        result = _run_tool("layer.py", config, out, runner, **options)
         assert result.returncode == 0, result.stderr
         return Layer(out)
 
@@ -212,3 +213,33 @@ def _wheel_input(path, **fields):
 def python():
     """The Python of these tests as the `python` of a configuration."""
     return {"command": [sys.executable], "version": f"{sys.version_info.major}.{sys.version_info.minor}"}
+
+
+@pytest.fixture(scope="session")
+def make_elf():
+    """The bytes of a shared object with a soname and, on x86, a level of the instruction set that it asks for."""
+
+    def make(soname="", level=None, machine=62):
+        strings = b"\0" + soname.encode() + b"\0"
+        note = b""
+        if level is not None:
+            description = struct.pack("<IIII", 0xC0008002, 4, 1 << level, 0)
+            note = struct.pack("<III", 4, len(description), 5) + b"GNU\0" + description
+        headers = 64 + 56 * 3
+        dynamic = struct.pack("<qQ", 5, headers)
+        if soname:
+            dynamic += struct.pack("<qQ", 14, 1)
+        dynamic += struct.pack("<qQ", 0, 0)
+        place = headers + len(strings) + -len(strings) % 8
+        segments = [
+            (1, 5, 0, 0, place + len(dynamic) + len(note), 4096),
+            (2, 6, place, place, len(dynamic), 8),
+            (0x6474E553 if note else 0, 4, place + len(dynamic), place + len(dynamic), len(note), 8),
+        ]
+        data = b"\x7fELF\x02\x01\x01" + bytes(9)
+        data += struct.pack("<HHIQQQIHHHHHH", 3, machine, 1, 0, 64, 0, 0, 64, 56, 3, 0, 0, 0)
+        for kind, flags, offset, address, size, alignment in segments:
+            data += struct.pack("<IIQQQQQQ", kind, flags, offset, address, address, size, size, alignment)
+        return data + strings + bytes(-len(strings) % 8) + dynamic + note
+
+    return make

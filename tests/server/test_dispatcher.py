@@ -4,7 +4,7 @@ import threading
 from collections import deque
 
 import pytest
-from conftest import DEADLINE
+from conftest import DEADLINE, wait_until
 from tungsten_server.dispatcher import MAX_FAILED_SETUPS, Dispatcher, UnavailableError
 from tungsten_server.inputs import Input
 from tungsten_server.model_process import ModelProcessError
@@ -73,8 +73,14 @@ def make(model):
     dispatchers = []
 
     def make(**changes):
-        settings = {"batch_size": 3, "max_pending": 10, "setup_timeout": 9, "prediction_timeout": 9}
-        dispatcher = Dispatcher(model.start, backoff=0.001, **{**settings, **changes})
+        settings = {
+            "batch_size": 3,
+            "max_pending": 10,
+            "setup_timeout": 9,
+            "prediction_timeout": 9,
+            "backoff": 0.001,
+        }
+        dispatcher = Dispatcher(model.start, **{**settings, **changes})
         dispatchers.append(dispatcher)
         dispatcher.start()
         return dispatcher
@@ -90,9 +96,13 @@ def dispatcher(make):
 
 
 def ready(dispatcher):
-    while dispatcher.unready:
-        threading.Event().wait(0.001)
+    wait_until(lambda: dispatcher.unready is None, "readiness")
     return dispatcher
+
+
+def die(process):
+    process.alive = False
+    process.on_exit()
 
 
 def submit(dispatcher, *texts, key="k"):
@@ -150,11 +160,29 @@ def test_a_death_fails_what_ran_and_keeps_what_waits(model, dispatcher):
 
 
 def test_a_death_while_idle_starts_another_process(model, dispatcher):
-    model.processes[0].alive = False
-    model.processes[0].on_exit()
+    die(model.processes[0])
     model.turn.release(9)
     assert result(dispatcher, submit(dispatcher, "a")) == "a"
     assert len(model.processes) == 2
+
+
+def test_processes_that_do_nothing_but_die_are_replaced_more_and_more_slowly(model, make):
+    dispatcher = ready(make(backoff=1000))
+    die(model.processes[0])
+    wait_until(lambda: len(model.processes) == 2, "a replacement at once")
+    ready(dispatcher)
+    die(model.processes[1])
+    wait_until(lambda: dispatcher.unready, "the notice of the death")
+    dispatcher.stop()
+    assert len(model.processes) == 2
+
+
+def test_a_death_after_work_is_replaced_at_once(model, make):
+    dispatcher = ready(make(backoff=1000))
+    model.turn.release(9)
+    for text in "abc":
+        assert result(dispatcher, submit(dispatcher, text)) == text
+        assert result(dispatcher, submit(dispatcher, "die")) == "died"
 
 
 def test_requests_above_the_limit_are_refused_until_one_is_answered(model, make):

@@ -52,6 +52,7 @@ def test_a_flag_wins_over_the_environment_which_wins_over_the_default(base, vari
         ("--setup-timeout", "0"),
         ("--prediction-timeout", "nan"),
         ("--prediction-timeout", "inf"),
+        ("--prediction-timeout", "1728001"),
         ("--max-body", "-1"),
         ("--model-python", "/no/such/python"),
         ("--host", ""),

@@ -56,6 +56,7 @@ def test_a_poisonous_input_fails_alone(server, pool, gate):
         server.get("/healthz")
     assert blocked.result()["status"] == "success"
     answers = [request.result() for request in requests]
+    server.wait_for_log(r"batch failed inputs=[234]: ValueError: poison")
     assert [answer["error_message"] for answer in answers] == [None, "ValueError: poison", None, None]
 
 

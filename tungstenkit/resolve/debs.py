@@ -39,8 +39,6 @@ NOT_FOLLOWED: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "openssl": "only update-ca-certificates runs openssl; the bundle is made without it",
             "debconf": _DEBCONF,
         },
-        "libssl3": {"debconf": _DEBCONF},
-        "libssl3t64": {"debconf": _DEBCONF},
         "readline-common": {"dpkg": "only its maintainer script runs dpkg or install-info"},
         "tzdata": {"debconf": _DEBCONF},
     }
@@ -144,7 +142,6 @@ class _Archive:
     ) -> None:
         self.index = index
         self.pool = solv.Pool()
-        self.pool.setarch(index.architecture)
         self._keys = {
             key: self.pool.str2id(key)
             for key in (
@@ -303,6 +300,8 @@ class _Archive:
                     if not options:
                         versions = ", ".join(self.version(n) for n in self.by_name[match["name"]])
                         problems.append(f"{text!r}: {self._release} has version {versions}")
+                    elif match["version"] not in (None, self.version(options[0])):
+                        problems.append(f"{text!r}: another request names version {self.version(options[0])}")
                     requests.append(_Request(group, text, tuple(options), virtual=False))
                 elif providers := self.options((Relation(match["name"]),)):
                     if match["version"]:
@@ -329,8 +328,8 @@ class _Walk:
 
     def __init__(self, archive: _Archive) -> None:
         self._archive = archive
-        self.why: dict[int, str] = {}
-        """What was taken, and what for."""
+        self.why: dict[int, tuple[str, Alternatives | None]] = {}
+        """What was taken: what for, and for which dependency if it wasn't requested."""
         self._excluded: set[int] = set()
         self._pending: list[tuple[int, Alternatives]] = []
 
@@ -338,7 +337,7 @@ class _Walk:
         for request in requests:
             # Whether a virtual name is met is known at the end; one provider is no choice.
             if not request.virtual or self._names(request.options) == 1:
-                self._take(request.options[0], "requested")
+                self._take(request.options[0], "requested", None)
         while True:
             self._take_what_is_forced()
             if not self._pending:
@@ -346,12 +345,12 @@ class _Walk:
             dependent, element = self._pending.pop(0)
             options = self._possible(element)
             chosen = next((o for o in options if self._is_installable(o)), options[0])
-            self._take(chosen, f"chosen for {self._archive.name(dependent)}")
+            self._take(chosen, f"chosen for {self._archive.name(dependent)}", element)
 
-    def _take(self, number: int, why: str) -> None:
+    def _take(self, number: int, why: str, element: Alternatives | None) -> None:
         if number in self.why:
             return
-        self.why[number] = why
+        self.why[number] = why, element
         self._excluded |= self._archive.excluded_by(number)
         self._pending += ((number, element) for element in self._archive.depends(number))
 
@@ -364,7 +363,7 @@ class _Walk:
                     continue
                 options = self._possible(element)
                 if self._names(options) == 1:
-                    self._take(options[0], f"needed by {self._archive.name(dependent)}")
+                    self._take(options[0], f"needed by {self._archive.name(dependent)}", element)
                 elif options:
                     self._pending.append((dependent, element))
                 # Without any option there is no solution, or not this way: libsolv will tell.
@@ -506,12 +505,12 @@ def _choices(archive: _Archive, number: int, solution: Mapping[int, str], walk: 
 
 
 def _reason(archive: _Archive, element: Alternatives, chosen: int, walk: _Walk) -> str:
-    options = archive.options(element)
-    why = walk.why.get(chosen, "")
-    if chosen != options[0]:
-        if why.startswith("chosen") or not why:
-            return f"{archive.name(options[0])}, which comes first, can't be installed with the rest"
-        return f"{why} anyway"
+    first = archive.name(archive.options(element)[0])
+    if archive.name(chosen) != first:
+        why, needed_for = walk.why.get(chosen, ("", element))
+        if needed_for != element:
+            return f"{why} anyway"
+        return f"{first}, which comes first, can't be installed with the rest"
     if archive.name(chosen) == element[0].name:
         return "the first alternative"
     priority = archive.priority(chosen)

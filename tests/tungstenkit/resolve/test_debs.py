@@ -77,6 +77,14 @@ def test_a_deb_is_described_as_the_archive_describes_it(archive):
     )
 
 
+def test_a_damaged_cache_is_named(archive):
+    index = archive(stanza("a"))
+    index.suites[0].solv.write_bytes(b"SOLV damaged")
+    with pytest.raises(ResolveError, match="damaged") as caught:
+        resolve(index, {"system": ["a"]})
+    assert caught.value.where == str(index.suites[0].solv)
+
+
 class TestVersions:
     def test_the_highest_of_all_suites_wins(self, archive):
         index = archive(
@@ -113,6 +121,10 @@ class TestVersions:
     def test_a_version_that_is_not_there_is_refused_with_those_that_are(self, archive):
         index = archive(stanza("a", "1"), security=[stanza("a", "2")])
         assert refusal(index, "a=3").what == "'a=3': Debian bookworm has version 2, 1"
+
+    def test_two_requests_for_different_versions_are_refused(self, archive):
+        index = archive(stanza("a", "1"), security=[stanza("a", "2")])
+        assert refusal(index, "a=1", "a=2").what == "'a=1': another request names version 2"
 
     def test_a_locked_version_is_kept_while_it_fits(self, archive):
         main = (stanza("a", "1", Depends="b (= 1)"), stanza("b", "1"), stanza("c", Depends="b (>= 2)"))
@@ -166,6 +178,20 @@ class TestAlternatives:
         assert [c.reason for c in solution.choices] == [
             "b, which comes first, can't be installed with the rest"
         ]
+
+    def test_one_that_was_chosen_before_is_taken_again(self, archive):
+        index = archive(stanza("a", Depends="b | c"), stanza("d", Depends="c | b"), stanza("b"), stanza("c"))
+        solution = resolve(index, {"system": ["a", "d"]})
+        assert [deb.name for deb in solution.debs] == ["a", "b", "d"]
+        assert [c.reason for c in solution.choices] == ["the first alternative", "chosen for a anyway"]
+
+    def test_one_that_the_dependent_itself_excludes_is_passed_over(self, archive):
+        index = archive(stanza("a", Depends="b | c", Conflicts="b"), stanza("b"), stanza("c"))
+        (choice,) = resolve(index, {"system": ["a"]}).choices
+        assert (choice.chosen, choice.reason) == (
+            "c",
+            "b, which comes first, can't be installed with the rest",
+        )
 
     def test_one_that_is_not_in_the_archive_is_no_choice(self, archive):
         index = archive(stanza("a", Depends="gone | c"), stanza("c"))

@@ -1,0 +1,34 @@
+"""Versions sort as dpkg sorts them."""
+
+import shutil
+import subprocess
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+SORTED = ["0~~", "0~", "0", "0.0~rc1", "0a", "0+", "0.", "1.0~1", "1.0", "1.0-0+b1", "1.0-1", "1.0-1.1", "1.0-10", "1.0+x", "1:0"]
+
+
+def test_order_by_policy(tools):
+    """The examples of Debian policy 5.6.12 and what follows from its rules."""
+    key = tools.debversion.version_key
+    assert sorted(SORTED[::-1], key=key) == SORTED
+    assert key("1.0") == key("1.0-0") == key("0:1.0") == key("01.00")
+    assert key("~~") < key("~~a") < key("~") < key("") < key("a")
+
+
+versions = st.from_regex(r"\A([01]:)?[01][0-9a.+~]{0,3}(-[01a.+~]{1,3})?\Z")
+
+
+@pytest.mark.skipif(shutil.which("dpkg") is None, reason="dpkg is not here")
+@settings(deadline=None, max_examples=400)
+@given(versions, versions)
+def test_order_is_that_of_dpkg(tools, left, right):
+    key = tools.debversion.version_key
+    ours = (key(left) > key(right)) - (key(left) < key(right))
+    theirs = {
+        relation: subprocess.run(["dpkg", "--compare-versions", left, relation, right], check=False).returncode == 0
+        for relation in ("lt", "eq", "gt")
+    }
+    assert theirs == {"lt": ours < 0, "eq": ours == 0, "gt": ours > 0}

@@ -1,0 +1,184 @@
+"""Layers become an image that every engine takes, or an error that says which two of them don't fit together."""
+
+import hashlib
+import json
+import tarfile
+
+import pytest
+
+
+@pytest.fixture
+def make_image(run_tool, tmp_path):
+    """Make a layout of layers."""
+    count = iter(range(1000))
+
+    def make(*layers, name="blur", tag="latest", fails=False, **config):
+        out = tmp_path / f"layout-{next(count)}"
+        config = {
+            "layers": [str(layer.path) for layer in layers],
+            "architecture": "amd64",
+            "os": "linux",
+            "created": "1970-01-01T00:00:01Z",
+            "name": name,
+            "tag": tag,
+            "config": {"Cmd": ["/bin/sh"], "User": "65532:0"},
+            "max-layers": 100,
+            "annotations": {},
+            **config,
+        }
+        result = run_tool("image.py", config, out)
+        if fails:
+            assert result.returncode == 1
+            assert result.stderr.startswith("error: ")
+            assert result.stderr.count("\n") == 1
+            assert not out.exists()
+            return result.stderr.removeprefix("error: ").strip()
+        assert result.returncode == 0, result.stderr
+        return out, result.stderr
+
+    return make
+
+
+@pytest.fixture
+def file_layer(make_layer):
+    """A layer of single files: path=text, or path=(type, values)."""
+
+    def make(created_by, override=False, **entries):
+        values = []
+        for path, value in entries.items():
+            attributes = {"type": "file", "text": value} if isinstance(value, str) else value
+            values.append({"path": path.replace("__", "/"), **attributes})
+        return make_layer({"kind": "files", "entries": values, "override": override}, created_by=created_by)
+
+    return make
+
+
+def blob(layout, digest):
+    data = (layout / "blobs/sha256" / digest.removeprefix("sha256:")).read_bytes()
+    assert hashlib.sha256(data).hexdigest() == digest.removeprefix("sha256:")
+    return data
+
+
+def test_layout_is_an_oci_image(make_image, file_layer):
+    layers = [file_layer("one", a="1"), file_layer("two", b="2")]
+    layout, _ = make_image(*layers)
+    assert json.loads((layout / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
+    (descriptor,) = json.loads((layout / "index.json").read_text())["manifests"]
+    assert descriptor["annotations"] == {
+        "io.containerd.image.name": "localhost/blur:latest",
+        "org.opencontainers.image.ref.name": "latest",
+    }
+    manifest = json.loads(blob(layout, descriptor["digest"]))
+    assert descriptor["size"] == len(blob(layout, descriptor["digest"]))
+    config = json.loads(blob(layout, manifest["config"]["digest"]))
+    assert config["config"] == {"Cmd": ["/bin/sh"], "User": "65532:0"}
+    assert config["rootfs"] == {"type": "layers", "diff_ids": [layer.facts["diff-id"] for layer in layers]}
+    assert [entry["created_by"] for entry in config["history"]] == ["one", "two"]
+    assert (config["architecture"], config["os"], config["created"]) == ("amd64", "linux", "1970-01-01T00:00:01Z")
+    for described, layer in zip(manifest["layers"], layers, strict=True):
+        assert described["size"] == len(blob(layout, described["digest"]))
+        assert (layout / "blobs/sha256" / described["digest"][7:]).readlink() == layer.path / "blob"
+
+
+def test_layout_is_a_docker_archive(make_image, file_layer):
+    layout, _ = make_image(file_layer("one", a="1"))
+    (image,) = json.loads((layout / "manifest.json").read_text())
+    assert image["RepoTags"] == ["localhost/blur:latest"]
+    assert all((layout / path).is_file() for path in [image["Config"], *image["Layers"]])
+    assert sorted(path.name for path in layout.iterdir()) == ["blobs", "index.json", "manifest.json", "oci-layout"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [("blur", "localhost/blur:x"), ("me/blur", "localhost/me/blur:x"), ("example.org/me/blur", "example.org/me/blur:x")],
+)
+def test_names_belong_to_a_registry(make_image, file_layer, name, reference):
+    layout, _ = make_image(file_layer("one", a="1"), name=name, tag="x")
+    assert json.loads((layout / "manifest.json").read_text())[0]["RepoTags"] == [reference]
+
+
+def test_the_same_layers_give_the_same_image(make_image, file_layer):
+    layers = [file_layer("one", a="1"), file_layer("two", b="2")]
+    (first, _), (second, _) = make_image(*layers), make_image(*layers)
+    for path in ("index.json", "manifest.json"):
+        assert (first / path).read_bytes() == (second / path).read_bytes()
+
+
+def test_archive_holds_the_layout_without_links(make_image, file_layer, run_tool, tmp_path):
+    layout, _ = make_image(file_layer("one", a="1"), file_layer("two", b="2"))
+    outs = [tmp_path / "image.tar", tmp_path / "again.tar"]
+    assert run_tool("archive.py", layout, outs[0]).returncode == 0
+    assert run_tool("archive.py", {"layout": str(layout)}, outs[1], env={"TZ": "Asia/Tokyo"}).returncode == 0
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+    with tarfile.open(outs[0]) as archive:
+        members = archive.getmembers()
+        assert [info.name for info in members] == sorted(info.name for info in members)
+        assert {(info.type, info.mode) for info in members} == {(tarfile.DIRTYPE, 0o755), (tarfile.REGTYPE, 0o644)}
+        for info in members:
+            if info.isfile():
+                assert archive.extractfile(info).read() == (layout / info.name).read_bytes()
+
+
+def test_archive_of_something_else_is_an_error(run_tool, tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = run_tool("archive.py", tmp_path / "empty", tmp_path / "out.tar")
+    assert result.returncode == 1
+    assert result.stderr == f"error: {tmp_path / 'empty'}: not an image layout\n"
+
+
+def test_one_path_in_two_layers(make_image, file_layer):
+    one, two = file_layer("one", etc__x="1"), file_layer("two", etc__x="2")
+    assert make_image(one, two, fails=True) == "/etc/x: in both files and files (layers 'one' and 'two')"
+    make_image(one, file_layer("three", override=True, etc__x="3"))
+
+
+def test_replaces_counts_across_layers(make_deb, make_layer, make_image):
+    """The package that replaces the other must be in the later layer: a container shows the last file."""
+    old = make_layer(make_deb("old", [("x", b"1")]), created_by="old")
+    new = make_layer(make_deb("new", [("x", b"2")], replaces="old"), created_by="new")
+    make_image(old, new)
+    assert make_image(new, old, fails=True) == "/x: the one of new must stay, but layer 'old' comes after 'new'"
+
+
+def test_equal_files_of_two_wheels_are_one(make_wheel, make_layer, make_image):
+    one, two, three = (
+        make_layer(make_wheel(name, {"shared/__init__.py": data}), created_by=name)
+        for name, data in (("one", b""), ("two", b""), ("three", b"3"))
+    )
+    make_image(one, two)
+    assert "shared/__init__.py: in both" in make_image(one, three, fails=True)
+
+
+def test_a_path_through_a_link_of_another_layer(make_image, file_layer):
+    """One file bin/x in a late layer makes /bin a folder, and /bin/sh is gone."""
+    link = file_layer("base", data={"type": "link", "target": "srv"})
+    through = file_layer("late", data__x="x")
+    for layers in ((link, through), (through, link)):
+        error = make_image(*layers, fails=True)
+        assert error.startswith("/data: a link of files, but a folder of files (layers '")
+
+
+def test_the_last_word_on_a_folder_must_be_true(make_deb, make_layer, make_image, file_layer):
+    """A late layer that has something below a private folder would open it, unless the truth is stated again after it."""
+    base = make_layer(make_deb("a", [("var/private", None, 0o700)]), created_by="base")
+    late = file_layer("late", var__private__x="x")
+    assert make_image(base, late, fails=True) == (
+        "/var/private: 0700 0:0 by a, but 0755 0:0 by files in layer 'late'"
+    )
+    system = {"kind": "system", "alternatives": False, "ld-so-cache": False, "architecture": "amd64"}
+    make_image(base, late, make_layer(system, lower=[base.path, late.path]))
+
+
+def test_links_to_nowhere_are_reported(make_image, file_layer):
+    _, notes = make_image(file_layer("one", a={"type": "link", "target": "/gone"}, b={"type": "link", "target": "/c"}, c=""))
+    assert notes == "note: /a -> /gone leads nowhere\n"
+
+
+def test_too_many_layers(make_image, file_layer):
+    layers = [file_layer(name, **{name: ""}) for name in "abc"]
+    assert make_image(*layers, fails=True, **{"max-layers": 2}) == "3 layers are more than the 2 that are allowed"
+
+
+def test_a_missing_layer_is_named(make_image, file_layer, tmp_path):
+    error = make_image(layers=[str(tmp_path / "gone")], fails=True)
+    assert error == f"{tmp_path / 'gone' / 'layer.json'}: No such file or directory"

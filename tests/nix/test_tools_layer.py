@@ -1,0 +1,177 @@
+"""What every layer has in common: trees, single files, parents, and bytes that depend on the inputs alone."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+OTHER_PYTHONS = [
+    path
+    for path in (shutil.which(f"python3.{minor}") for minor in range(9, 15))
+    if path and subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0
+]
+
+
+@pytest.fixture
+def tree(tmp_path):
+    root = tmp_path / "tree"
+    (root / "sub").mkdir(parents=True)
+    (root / "model.py").write_text("x = 1\n")
+    (root / "sub/run.sh").write_text("#!/bin/sh\n")
+    (root / "sub/run.sh").chmod(0o700)
+    (root / "link").symlink_to("sub/run.sh")
+    (root / "sub/up").symlink_to("../model.py")
+    return root
+
+
+def test_tree_has_our_modes_and_owners(tree, make_layer):
+    layer = make_layer(
+        {"kind": "tree", "path": str(tree), "destination": "app", "uid": 65532, "gid": 0, "directory-mode": "0775"}
+    )
+    modes = {name: (oct(info.mode), info.uid, info.gid) for name, info in layer.members().items() if not info.issym()}
+    assert modes == {
+        "app": ("0o775", 65532, 0),
+        "app/sub": ("0o775", 65532, 0),
+        "app/model.py": ("0o664", 65532, 0),
+        "app/sub/run.sh": ("0o775", 65532, 0),
+    }
+    assert layer.members()["app/link"].linkname == "sub/run.sh"
+
+
+def test_tree_by_default_is_for_root_alone_to_write(tree, make_layer):
+    members = make_layer({"kind": "tree", "path": str(tree), "destination": "opt/x"}).members()
+    assert {oct(info.mode) for info in members.values() if not info.issym()} == {"0o755", "0o644"}
+
+
+def test_tree_may_be_one_file(tree, make_layer):
+    layer = make_layer({"kind": "tree", "path": str(tree / "model.py"), "destination": "opt/t/spec.json"})
+    assert list(layer.members()) == ["opt", "opt/t", "opt/t/spec.json"]
+    assert layer.read("opt/t/spec.json") == b"x = 1\n"
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../x", "../sub/../../x"])
+def test_a_link_out_of_the_tree_is_an_error(tree, layer_error, target):
+    (tree / "sub/bad").symlink_to(target)
+    error = layer_error({"kind": "tree", "path": str(tree), "destination": "app"})
+    assert str(tree / "sub/bad") in error
+    assert target in error
+
+
+def test_a_socket_or_pipe_is_an_error(tree, layer_error):
+    os.mkfifo(tree / "pipe")
+    assert str(tree / "pipe") in layer_error({"kind": "tree", "path": str(tree), "destination": "app"})
+
+
+def test_single_files(make_layer):
+    entries = [
+        {"path": "etc/passwd", "type": "file", "mode": "0640", "uid": 1, "gid": 2, "text": "rööt\n"},
+        {"path": "bin/x", "type": "file", "text": ""},
+        {"path": "home/nonroot", "type": "dir", "mode": "0775", "uid": 65532},
+        {"path": "bin", "type": "link", "target": "usr/bin"},
+    ]
+    layer = make_layer({"kind": "files", "entries": entries})
+    members = layer.members()
+    assert layer.read("etc/passwd").decode() == "rööt\n"
+    assert (members["etc/passwd"].mode, members["etc/passwd"].uid, members["etc/passwd"].gid) == (0o640, 1, 2)
+    assert (members["home/nonroot"].mode, members["home/nonroot"].uid) == (0o775, 65532)
+    assert members["bin"].linkname == "usr/bin"
+    assert "usr/bin/x" in members
+
+
+def test_parents_that_nobody_states_are_implied(make_layer):
+    """A layer that made up /tmp or /root as 0755 would change them in the container."""
+    paths = ["tmp/a", "var/tmp/a", "root/a", "home/nonroot/a", "app/a", "run/lock/a", "opt/a"]
+    layer = make_layer({"kind": "files", "entries": [{"path": path, "type": "file", "text": ""} for path in paths]})
+    found = {entry["path"]: entry for entry in layer.files["entries"] if entry["type"] == "dir"}
+    assert {path: (entry["mode"], entry["uid"], entry["gid"]) for path, entry in found.items()} == {
+        "app": ("0775", 65532, 0),
+        "home": ("0755", 0, 0),
+        "home/nonroot": ("0775", 65532, 0),
+        "opt": ("0755", 0, 0),
+        "root": ("0700", 0, 0),
+        "run": ("0755", 0, 0),
+        "run/lock": ("1777", 0, 0),
+        "tmp": ("1777", 0, 0),
+        "var": ("0755", 0, 0),
+        "var/tmp": ("1777", 0, 0),
+    }
+    assert all(entry["implied"] for entry in found.values())
+
+
+@pytest.mark.parametrize(
+    ("inputs", "what"),
+    [
+        ([{"kind": "odd"}], "'odd'"),
+        ([{"kind": "files"}], "no key 'entries'"),
+        ([{"kind": "files", "entries": [{"path": "x", "type": "fifo"}]}], "'fifo'"),
+        ([{"kind": "tree", "path": "/nowhere", "destination": "app"}], "/nowhere"),
+    ],
+)
+def test_a_wrong_configuration_is_named(layer_error, inputs, what):
+    assert what in layer_error(*inputs)
+
+
+def test_an_output_that_is_there_is_kept(run_tool, tmp_path):
+    out = tmp_path / "out"
+    out.write_text("precious")
+    result = run_tool("layer.py", {"created-by": "x", "python": None, "lower": [], "inputs": []}, out)
+    assert result.returncode == 1
+    assert out.read_text() == "precious"
+
+
+def test_layer_json_describes_the_blob(make_layer):
+    import gzip
+    import hashlib
+
+    layer = make_layer({"kind": "files", "entries": []}, created_by="nothing")
+    assert layer.facts == {
+        "created-by": "nothing",
+        "diff-id": "sha256:" + hashlib.sha256(gzip.decompress(layer.blob)).hexdigest(),
+        "digest": "sha256:" + hashlib.sha256(layer.blob).hexdigest(),
+        "media-type": "application/vnd.oci.image.layer.v1.tar+gzip",
+        "size": len(layer.blob),
+    }
+
+
+@pytest.fixture
+def everything(make_deb, make_wheel, tree):
+    return [
+        make_deb("one", [("bin/x", b"x" * 9000, 0o755), ("usr/lib/python3/a.py", b"a = {'x', 'y', 'z'}\n")]),
+        make_deb("two", [("usr/z", b"z"), ("usr/y", ("hard", "usr/z"))]),
+        make_wheel("pkg", {f"pkg/m{number}.py": b"def f(a={1, 2, 3}): return {'b', 'c'}\n" for number in range(20)}),
+        {"kind": "tree", "path": str(tree), "destination": "app", "directory-mode": "0775"},
+        {"kind": "files", "entries": [{"path": "etc/x", "type": "file", "text": "x"}]},
+    ]
+
+
+@pytest.mark.parametrize("runner", [sys.executable, *OTHER_PYTHONS])
+def test_the_bytes_depend_on_the_inputs_alone(everything, make_layer, python, tmp_path, runner):
+    """Another hash seed, umask, time zone, locale, folder for temporary files, working folder, or Python that runs the program."""
+    first = make_layer(*everything, python=python)
+    (tmp_path / "elsewhere").mkdir()
+    environment = {"PYTHONHASHSEED": "4711", "TZ": "Asia/Tokyo", "LC_ALL": "C", "TMPDIR": str(tmp_path / "elsewhere")}
+    umask = os.umask(0o077)
+    try:
+        second = make_layer(
+            *everything, python=python, runner=runner, cwd="/", env={**environment, "PATH": os.environ["PATH"]}
+        )
+    finally:
+        os.umask(umask)
+    for name in ("blob", "layer.json", "files.json"):
+        assert (first.path / name).read_bytes() == (second.path / name).read_bytes()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_the_order_of_wheels_does_not_matter(make_wheel, make_layer, python):
+    wheels = [make_wheel(name, {f"{name}/__init__.py": b"x = {'a', 'b'}\n"}) for name in ("one", "two", "three")]
+    assert make_layer(*wheels, python=python).blob == make_layer(*reversed(wheels), python=python).blob
+
+
+def test_files_json_is_sorted_and_complete(everything, make_layer):
+    layer = make_layer(*everything)
+    text = (layer.path / "files.json").read_text()
+    assert text == json.dumps(json.loads(text), indent=2, sort_keys=True) + "\n"
+    assert [entry["path"] for entry in layer.files["entries"]] == list(layer.members())

@@ -1,0 +1,152 @@
+"""/etc/ld.so.cache is what ldconfig writes, byte for byte, for any tree of libraries."""
+
+import platform
+import shutil
+import subprocess
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+ARCHITECTURES = {"x86_64": ("amd64", "x86_64-linux-gnu", 62), "aarch64": ("arm64", "aarch64-linux-gnu", 183)}
+ARCHITECTURE, TRIPLET, MACHINE = ARCHITECTURES.get(platform.machine(), ("amd64", "x86_64-linux-gnu", 62))
+LDCONFIG = shutil.which("ldconfig", path="/sbin:/usr/sbin")
+HAS_DEBIANS_LDCONFIG = bool(
+    LDCONFIG
+    and platform.machine() in ARCHITECTURES
+    and b"Debian" in subprocess.run([LDCONFIG, "--version"], capture_output=True, check=False).stdout
+)
+
+FOLDERS = [
+    f"usr/lib/{TRIPLET}",
+    "usr/lib",
+    "usr/local/lib",
+    "opt/l",
+    "opt/hidden",
+    f"usr/lib/{TRIPLET}/glibc-hwcaps/one",
+    f"usr/lib/{TRIPLET}/glibc-hwcaps/two",
+    "usr/local/lib/glibc-hwcaps/two",
+]
+# No leading zeros: ldconfig takes two names that differ in them for one, and which it keeps depends on the disk.
+names = st.builds(
+    "{}{}.so{}".format,
+    st.sampled_from(["lib", "lib", "lib", "ld-", "x"]),
+    st.sampled_from(["a", "b", "a9", "a10", "-b"]),
+    st.sampled_from(["", ".1", ".2", ".10", ".1.2", ".1.10"]),
+)
+libraries = st.tuples(st.just("elf"), st.one_of(st.just(""), names), st.one_of(st.none(), st.integers(0, 3)))
+links = st.tuples(st.just("link"), st.one_of(names, st.builds("/{}/{}".format, st.sampled_from(FOLDERS), names)))
+others = st.tuples(st.just("text"), st.sampled_from(["", "GROUP ( libc.so.6 )", "\x7fELF"]))
+configurations = st.lists(
+    st.sampled_from(
+        ["/opt/l", "/opt/l/  # twice", "/usr/local/lib", f"/usr/lib/{TRIPLET}", "/nowhere", "", "# nothing",
+         "include /etc/ld.so.conf.d/*.conf", "include more/*.conf"]
+    ),
+    max_size=5,
+).map("\n".join)  # fmt: skip
+
+
+@pytest.mark.skipif(not HAS_DEBIANS_LDCONFIG, reason="Debian's ldconfig is not here")
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(st.tuples(st.sampled_from(FOLDERS), names), st.one_of(libraries, libraries, links, others), max_size=25),
+    configurations,
+    st.dictionaries(st.sampled_from(["etc/ld.so.conf.d/a.conf", "etc/more/b.conf"]), st.just("/opt/l\n")),
+)
+def test_any_root(tools, make_elf, tmp_path_factory, files, configuration, included):
+    root = tmp_path_factory.mktemp("root")
+    entry = tools.rootfs.Entry
+    table = tools.rootfs.Table()
+    objects = {}
+
+    def add(path, content=None, target=None):
+        place = root / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if target is not None:
+            place.symlink_to(target)
+            table.add(entry(path, "link", 0o777, target=target))
+        elif content is None:
+            place.mkdir(exist_ok=True)
+            table.add(entry(path, "dir", 0o755))
+        else:
+            place.write_bytes(content)
+            table.add(entry(path, "file", 0o644))
+            found = tools.elf.shared_object(path, lambda offset, size: content[offset : offset + size])
+            if found:
+                objects[path] = found
+
+    for folder in FOLDERS:
+        add(folder)
+    add("lib", target="usr/lib")
+    texts = {"etc/ld.so.conf": configuration, **included}
+    for path, text in texts.items():
+        add(path, text.encode())
+    for (folder, name), (kind, *values) in files.items():
+        path = f"{folder}/{name}"
+        if kind == "elf":
+            soname, level = values
+            add(path, make_elf(soname, level if MACHINE == 62 else None, MACHINE))
+        elif kind == "link":
+            add(path, target=values[0])
+        else:
+            add(path, values[0].encode())
+    table.add_parents()
+    subprocess.run([LDCONFIG, "-X", "-i", "-r", root], capture_output=True, check=True)
+    expected = (root / "etc/ld.so.cache").read_bytes()
+    release = expected[expected.rindex(b"ldconfig (") + len("ldconfig ") :].decode()
+    assert tools.ldcache.ld_so_cache(tools.ldcache.Root(table), ARCHITECTURE, objects, texts, release) == expected
+
+
+def test_links_are_followed_as_the_kernel_does(tools):
+    entry = tools.rootfs.Entry
+    table = tools.rootfs.Table()
+    for path, target in {
+        "lib": "usr/lib",
+        "usr/lib/a": "/etc/alternatives/a",
+        "etc/alternatives/a": "/lib/real",
+        "usr/lib/up": "../lib/./real",
+        "loop": "loop",
+        "dangling": "nothing",
+    }.items():
+        table.add(entry(path, "link", 0o777, target=target))
+    table.add(entry("usr/lib/real", "file", 0o644))
+    table.add_parents()
+    root = tools.ldcache.Root(table)
+    for path in ("usr/lib/a", "/lib/a", "lib/up", "lib/../lib/real"):
+        assert root.resolve(path) == "usr/lib/real"
+    assert root.resolve("") == ""
+    assert root.resolve("loop") is None
+    assert root.resolve("dangling") is None
+
+
+@pytest.mark.parametrize("data", [b"", b"\x7fELF", b"\x7fELF\x02\x01" + bytes(100), b"\x7fELF\x02\x01" + b"\xff" * 100])
+def test_what_is_no_library_has_no_facts(tools, data):
+    assert tools.elf.shared_object("x", lambda offset, size: data[offset : offset + size]) is None
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4), st.integers(0, 500))
+def test_damaged_libraries_are_no_error(tools, make_elf, changes, end):
+    """ldconfig passes over them, and so do we."""
+    data = bytearray(make_elf("libx.so.1", 2))
+    for place, value in changes:
+        data[place % len(data)] = value
+    tools.elf.shared_object("x", lambda offset, size: bytes(data[:end])[offset : offset + size])
+
+
+def test_old_subfolders_for_processors_are_refused(tools):
+    """glibc before 2.37 looked into them, which we do not."""
+    entry = tools.rootfs.Entry
+    table = tools.rootfs.Table()
+    table.add(entry("usr/lib/haswell/libx.so.1", "file", 0o644))
+    table.add_parents()
+    root = tools.ldcache.Root(table)
+    arguments = (root, "amd64", {}, {"etc/ld.so.conf": "/usr/lib"})
+    with pytest.raises(tools.program.ToolError, match="/usr/lib/haswell"):
+        tools.ldcache.ld_so_cache(*arguments, "(Debian GLIBC 2.36-9) stable release version 2.36")
+    tools.ldcache.ld_so_cache(*arguments, "(Debian GLIBC 2.41-1) stable release version 2.41")
+
+
+def test_only_known_architectures(tools):
+    with pytest.raises(tools.program.ToolError, match="riscv64"):
+        tools.ldcache.ld_so_cache(tools.ldcache.Root(tools.rootfs.Table()), "riscv64", {}, {}, "version 2.41")

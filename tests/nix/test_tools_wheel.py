@@ -1,0 +1,216 @@
+"""Wheels are installed as the binary distribution format says, or refused with the wheel's and the member's name."""
+
+import csv
+import io
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+
+SITE = "usr/local/lib/python3.11/dist-packages"
+
+
+def test_files_go_where_the_format_says(make_wheel, make_layer):
+    wheel = make_wheel(
+        "Pkg_a",
+        {
+            "pkg/__init__.py": b"x = 1\n",
+            "Pkg_a-1.0.data/purelib/pure.py": b"",
+            "Pkg_a-1.0.data/platlib/plat.so": b"so",
+            "Pkg_a-1.0.data/scripts/run": b"#!python -u\nprint()\n",
+            "Pkg_a-1.0.data/scripts/shell": b"#!/bin/sh\n",
+            "Pkg_a-1.0.data/data/share/pkg/table": b"t",
+            "Pkg_a-1.0.data/headers/pkg.h": b"h",
+        },
+    )
+    layer = make_layer(wheel)
+    members = layer.members()
+    assert {
+        f"{SITE}/pkg/__init__.py",
+        f"{SITE}/pure.py",
+        f"{SITE}/plat.so",
+        "usr/local/share/pkg/table",
+        "usr/local/include/python3.11/Pkg_a/pkg.h",
+    } <= set(members)
+    assert layer.read("usr/local/bin/run") == b"#!/usr/bin/python3.11\nprint()\n"
+    assert layer.read("usr/local/bin/shell") == b"#!/bin/sh\n"
+    assert members["usr/local/bin/run"].mode == members["usr/local/bin/shell"].mode == 0o755
+    assert layer.entry("usr/local/bin/run")["package"] == "Pkg_a-1.0-py3-none-any.whl"
+
+
+def test_modes_come_from_the_executable_bit(make_wheel, make_layer):
+    wheel = make_wheel("pkg", {"pkg/tool": b"", "pkg/data": b""}, executable=("pkg/tool",))
+    members = make_layer(wheel).members()
+    assert members[f"{SITE}/pkg/tool"].mode == 0o755
+    assert members[f"{SITE}/pkg/data"].mode == 0o644
+    assert {(info.uid, info.gid) for info in members.values()} == {(0, 0)}
+
+
+def test_entry_points_become_scripts(make_wheel, make_layer):
+    text = b"[console_scripts]\nCmd = pkg.cli:app.main [extra]\n\n[gui_scripts]\ngui=pkg:gui\n[other]\nx = y:z\n"
+    layer = make_layer(make_wheel("pkg", {"pkg-1.0.dist-info/entry_points.txt": text}))
+    script = layer.read("usr/local/bin/Cmd").decode()
+    assert script.startswith("#!/usr/bin/python3.11\n")
+    assert "from pkg.cli import app\n" in script
+    assert "sys.exit(app.main())" in script
+    compile(script, "Cmd", "exec")
+    assert layer.members()["usr/local/bin/gui"].mode == 0o755
+    assert "usr/local/bin/x" not in layer.members()
+
+
+def test_record_and_installer_are_written(make_wheel, make_layer):
+    """RECORD lists what was installed, sorted, relative to the site folder, scripts included."""
+    wheel = make_wheel("pkg", {"pkg/a.py": b"a = 1\n", "pkg-1.0.dist-info/entry_points.txt": b"[console_scripts]\nc = p:q\n"})
+    layer = make_layer(wheel)
+    assert layer.read(f"{SITE}/pkg-1.0.dist-info/INSTALLER") == b"tungsten\n"
+    rows = list(csv.reader(io.StringIO(layer.read(f"{SITE}/pkg-1.0.dist-info/RECORD").decode())))
+    assert rows == sorted(rows)
+    listed = {row[0]: row for row in rows}
+    installed = {
+        str(Path(name).relative_to(SITE)) if name.startswith(SITE) else f"../../../{Path(name).relative_to('usr/local')}"
+        for name, info in layer.members().items()
+        if info.isreg()
+    }
+    assert set(listed) == installed
+    assert listed["../../../bin/c"][1].startswith("sha256=")
+    assert listed["pkg-1.0.dist-info/RECORD"][1:] == ["", ""]
+
+
+def test_installed_wheel_is_understood_by_importlib(make_wheel, make_layer, tmp_path):
+    """The standard library verifies what we wrote: every file of RECORD is there with its size and hash."""
+    import base64
+    import hashlib
+    import importlib.metadata
+    import tarfile
+
+    layer = make_layer(make_wheel("pkg", {"pkg/a.py": b"a = 1\n", "pkg-1.0.data/scripts/s": b"#!python\n"}))
+    with tarfile.open(layer.path / "blob") as archive:
+        archive.extractall(tmp_path / "root", filter="tar")
+    (found,) = importlib.metadata.distributions(path=[str(tmp_path / "root" / SITE)])
+    for file in found.files:
+        data = file.locate().read_bytes()
+        if file.hash:
+            assert base64.urlsafe_b64decode(file.hash.value + "=") == hashlib.sha256(data).digest()
+            assert file.size == len(data)
+
+
+@pytest.mark.parametrize(
+    ("record", "what"),
+    [
+        ({"pkg/a.py": "sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,6"}, "pkg/a.py: its hash is not the one"),
+        ({"pkg/a.py": "sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,7"}, "pkg/a.py: its size is not the one"),
+        ({"pkg/a.py": "MISSING"}, "pkg/a.py: is not in the wheel's RECORD"),
+        ({"pkg/a.py": ","}, "pkg/a.py: has no sha256 or better"),
+        ({"pkg/a.py": "md5=1B2M2Y8AsgTpgAmY7PhCfg,6"}, "pkg/a.py: has no sha256 or better"),
+        ({"pkg/a.py": "one,two,three"}, "RECORD: cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("splice", [False, True])
+def test_record_is_verified(make_wheel, layer_error, record, what, splice):
+    error = layer_error({**make_wheel("pkg", {"pkg/a.py": b"a = 1\n"}, record=record), "splice": splice})
+    assert error.startswith("pkg-1.0-py3-none-any.whl: ")
+    assert what in error
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "a//b", "./a", "a\\b"])
+def test_paths_out_of_the_wheel_are_refused(make_wheel, layer_error, name):
+    error = layer_error(make_wheel("pkg", {name: b""}))
+    assert "is no path inside the wheel" in error
+
+
+def rewrite(path, change):
+    """Write a wheel anew, each member's ZipInfo changed."""
+    with zipfile.ZipFile(path) as archive:
+        members = [(info, archive.read(info)) for info in archive.infolist()]
+    with zipfile.ZipFile(path, "w") as archive:
+        for info, data in members:
+            change(info)
+            archive.writestr(info, data)
+
+
+def test_links_are_refused(make_wheel, layer_error):
+    wheel = make_wheel("pkg", {"pkg/link": b"/etc/passwd"})
+
+    def make_link(info):
+        if info.filename == "pkg/link":
+            info.external_attr = (stat.S_IFLNK | 0o777) << 16
+
+    rewrite(wheel["path"], make_link)
+    assert "pkg/link: is not a regular file" in layer_error(wheel)
+
+
+def test_a_member_that_is_there_twice_is_refused(make_wheel, layer_error):
+    wheel = make_wheel("pkg", {"pkg/a.py": b""})
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(wheel["path"], "a") as archive:
+        archive.writestr("pkg/a.py", b"other")
+    assert "pkg/a.py: is in the wheel twice" in layer_error(wheel)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"file": "other-1.0-py3-none-any.whl"}, "its metadata is that of pkg-1.0"),
+        ({"file": "pkg-2.0-py3-none-any.whl"}, "its metadata is that of pkg-1.0"),
+    ],
+)
+def test_metadata_must_be_that_of_the_file_name(make_wheel, layer_error, change, what):
+    assert what in layer_error({**make_wheel("pkg", {}), **change})
+
+
+def test_an_unknown_wheel_version_is_refused(make_wheel, layer_error):
+    assert "wheel version 1" in layer_error(make_wheel("pkg", {"pkg-1.0.dist-info/WHEEL": b"Wheel-Version: 2.0\n"}))
+
+
+def test_an_unknown_data_folder_is_refused(make_wheel, layer_error):
+    assert "pkg-1.0.data/odd/x" in layer_error(make_wheel("pkg", {"pkg-1.0.data/odd/x": b""}))
+
+
+@pytest.mark.parametrize("splice", [False, True])
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.95])
+def test_a_damaged_wheel_is_named(make_wheel, layer_error, splice, place):
+    """A flipped byte in the data, or a file cut short."""
+    import random
+
+    wheel = make_wheel("pkg", {"pkg/data": random.Random(1).randbytes(3000) + bytes(3000)})
+    data = bytearray(Path(wheel["path"]).read_bytes())
+    if place:
+        del data[int(len(data) * place) :]
+    else:
+        data[data.index(b"pkg/data") + 500] ^= 0xFF
+    Path(wheel["path"]).write_bytes(data)
+    assert layer_error({**wheel, "splice": splice}).startswith("pkg-1.0-py3-none-any.whl: ")
+
+
+def test_byte_code_alone_goes_with_the_spliced_wheel(make_wheel, make_layer, python):
+    """A spliced layer has no byte-code and the other layer has nothing else; together they are the plain layer."""
+    wheel = make_wheel("pkg", {"pkg/__init__.py": b"x = 1\n", "pkg/bad.py": b"1 = x\n"})
+    spliced = make_layer({**wheel, "splice": True}, python=python)
+    code = make_layer({**wheel, "kind": "wheel-byte-code"}, python=python)
+    plain = make_layer(wheel, python=python)
+    files = [{name for name, info in layer.members().items() if info.isreg()} for layer in (spliced, code, plain)]
+    assert all(name.endswith(".pyc") for name in files[1])
+    assert files[0] | files[1] == files[2]
+    assert not files[0] & files[1]
+    assert code.files["not-compiled"] == [f"{SITE}/pkg/bad.py"]
+
+
+def test_byte_code_in_a_wheel_is_left_out(make_wheel, make_layer, python):
+    """numpy has shipped some by accident; it is for another path and time than the source has here."""
+    wheel = make_wheel("pkg", {"pkg/a.py": b"a = 1\n", "pkg/__pycache__/a.cpython-311.pyc": b"stale"})
+    layer = make_layer(wheel)
+    assert not [name for name in layer.members() if "__pycache__" in name]
+    assert b"__pycache__" not in layer.read(f"{SITE}/pkg-1.0.dist-info/RECORD")
+
+
+def test_two_wheels_with_one_file(make_wheel, make_layer, layer_error):
+    """Equal files are one (namespace packages do that); others are an error unless the later input may override."""
+    one = make_wheel("one", {"shared/__init__.py": b"", "tests.py": b"1"})
+    two = make_wheel("two", {"shared/__init__.py": b"", "tests.py": b"2"})
+    assert "tests.py: in both one-1.0-py3-none-any.whl and two-1.0-py3-none-any.whl" in layer_error(one, two)
+    assert make_layer(one, {**two, "override": True}).read(f"{SITE}/tests.py") == b"2"
+
+
+def test_a_spliced_wheel_is_alone(make_wheel, layer_error):
+    one, two = make_wheel("one", {}), make_wheel("two", {})
+    assert "alone" in layer_error({**one, "splice": True}, two)

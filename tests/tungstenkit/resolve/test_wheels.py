@@ -1,0 +1,112 @@
+"""Which wheel of a release is taken, and what is refused; uv itself is replaced but for the marked tests."""
+
+import pytest
+
+from tungstenkit.errors import ResolveError
+from tungstenkit.mirrors import find_mirrors
+from tungstenkit.resolve import wheels as solving
+from tungstenkit.resolve.wheels import resolve_wheels
+
+
+def package(name, version, *tags):
+    files = [f"{name}-{version}-{tag}.whl" for tag in tags]
+    entry = {"size": 1, "hashes": {"sha256": "0" * 64}}
+    return {
+        "name": name,
+        "version": version,
+        "wheels": [{"url": f"https://index.invalid/a%2Bb/{f}", **entry} for f in files],
+    }
+
+
+@pytest.fixture
+def solve(monkeypatch):
+    """Resolves with a given answer of uv's."""
+
+    def solve(*packages, python="3.11", release="bookworm", requirements=("x",)):
+        monkeypatch.setattr(solving, "_compile", lambda *arguments: {"packages": list(packages)})
+        options = {"python": python, "release": release, "index_url": "", "where": "python_packages"}
+        return resolve_wheels(list(requirements), **options)
+
+    return solve
+
+
+@pytest.mark.parametrize(
+    ("tags", "chosen"),
+    [
+        (["py3-none-any", "cp311-cp311-manylinux_2_17_x86_64"], "cp311-cp311-manylinux_2_17_x86_64"),
+        (["cp39-abi3-manylinux_2_28_x86_64", "py3-none-any"], "cp39-abi3-manylinux_2_28_x86_64"),
+        (["cp311-cp311-manylinux_2_17_x86_64", "cp311-cp311-manylinux_2_34_x86_64"], "cp311-cp311-manylinux_2_34_x86_64"),
+        (["cp311-cp311-manylinux_2_38_x86_64", "cp311-cp311-manylinux2014_x86_64"], "cp311-cp311-manylinux2014_x86_64"),
+        (["cp311-cp311-manylinux_2_17_aarch64", "py2.py3-none-any"], "py2.py3-none-any"),
+        (["cp311-cp311-musllinux_1_2_x86_64", "cp311-cp311-linux_x86_64"], "cp311-cp311-linux_x86_64"),
+    ],
+)
+def test_the_most_specific_wheel_that_fits_is_taken(solve, tags, chosen):
+    """PEP 425's order, for CPython 3.11 with glibc 2.36."""
+    (wheel,) = solve(package("x", "1.0", *tags))
+    assert wheel.file == f"x-1.0-{chosen}.whl"
+
+
+def test_a_newer_c_library_allows_newer_wheels(solve):
+    (wheel,) = solve(
+        package("x", "1.0", "cp313-cp313-manylinux_2_38_x86_64", "py3-none-any"), python="3.13", release="trixie"
+    )
+    assert "manylinux_2_38" in wheel.file
+
+
+def test_no_url_is_kept(solve):
+    (wheel,) = solve(package("x", "1.0", "py3-none-any"))
+    assert "index.invalid" not in wheel.to_json()
+
+
+def test_a_release_without_a_fitting_wheel_is_refused(solve):
+    with pytest.raises(ResolveError, match="x 1.0 has no wheel"):
+        solve(package("x", "1.0", "cp311-cp311-win_amd64"))
+
+
+def test_the_other_tungstenkit_is_refused(solve):
+    """The index's `tungstenkit` is another product; a dependency must not bring it in."""
+    with pytest.raises(ResolveError, match="another product"):
+        solve(package("tungstenkit", "0.2", "py3-none-any"))
+
+
+@pytest.mark.parametrize("requirement", ["pydantic<2", "pydantic==1.10.12", "Pydantic~=1.9"])
+def test_pydantic_1_is_refused_by_name(solve, requirement):
+    with pytest.raises(ResolveError, match="excludes pydantic 2"):
+        solve(requirements=[requirement])
+
+
+@pytest.mark.parametrize("requirement", ["pydantic", "pydantic<3", "pydantic==2.7.4", "pydantic>=1.10", "pydantic!=2.0"])
+def test_pydantic_2_is_fine(solve, requirement):
+    assert solve(requirements=[requirement]) == ()
+
+
+@pytest.fixture(scope="module")
+def real():
+    """Resolves with uv and the machine's index."""
+    mirrors = find_mirrors()
+    return lambda requirements, **options: resolve_wheels(
+        requirements, python="3.13", release="trixie", index_url=mirrors.pypi, where="python_packages", **options
+    )
+
+
+@pytest.mark.nix
+def test_a_pin_that_fits_is_kept(real):
+    newest = real(["six"])
+    (old,) = (wheel.model_copy(update={"version": "1.16.0"}) for wheel in newest)
+    assert [wheel.version for wheel in real(["six"], prefer=[old])] == ["1.16.0"]
+    assert [wheel.version for wheel in real(["six>=1.17"], prefer=[old])] != ["1.16.0"]
+
+
+@pytest.mark.nix
+def test_a_conflict_is_explained(real):
+    with pytest.raises(ResolveError, match="six==1.15.0 and six==1.16.0") as caught:
+        real(["six==1.15.0", "six==1.16.0"])
+    assert caught.value.where == "python_packages"
+
+
+@pytest.mark.nix
+def test_an_unknown_project_is_named(real):
+    with pytest.raises(ResolveError, match="no-such-project-of-tungsten") as caught:
+        real(["no-such-project-of-tungsten"])
+    assert "spelling" in caught.value.hint

@@ -1,0 +1,82 @@
+"""Nix's log into a view and one error; a layout into a description."""
+
+import json
+
+import pytest
+
+from tungstenkit.build import _Log, read_layout
+
+
+class View:
+    """Records what it is told."""
+
+    def __init__(self):
+        self.seen = []
+
+    def begin(self, step):
+        self.seen.append(f"+{step}")
+
+    def end(self, step):
+        self.seen.append(f"-{step}")
+
+
+def log_of(*events):
+    view = View()
+    log = _Log(view)
+    for event in events:
+        log.read(event if isinstance(event, str) else f"@nix {json.dumps(event)}\n")
+    return log, view
+
+
+DRV = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-layer-wheels.drv"
+START = {"action": "start", "id": 7, "type": 105, "fields": [DRV, "", 1, 1], "level": 3, "text": "building"}
+FAILED = {"action": "msg", "level": 0, "msg": f"\x1b[31;1merror:\x1b[0m builder for '{DRV}' failed with exit code 1"}
+
+
+def line(text):
+    return {"action": "result", "id": 7, "type": 101, "fields": [text]}
+
+
+def test_builds_are_told_to_the_view():
+    _, view = log_of(START, {"action": "start", "id": 8, "type": 101, "fields": []}, {"action": "stop", "id": 7})
+    assert view.seen == ["+layer-wheels", "-layer-wheels"]
+
+
+def test_a_failed_step_is_named_with_the_end_of_its_log():
+    log, _ = log_of(START, *(line(f"line {number}") for number in range(100)), line("error: x.whl: bad"), FAILED)
+    error = log.error(1)
+    assert error.where == "the build step layer-wheels"
+    assert error.what.endswith("\nx.whl: bad")
+    assert "line 10\n" not in error.what
+
+
+@pytest.mark.parametrize(
+    ("events", "word"),
+    [
+        ([START, line("write error: No space left on device"), FAILED], "disk is full"),
+        ([{"action": "msg", "level": 0, "msg": "unable to download 'run-tungsten-fetch://…'"}], "tungsten fetch"),
+        (
+            [{"action": "msg", "level": 1, "msg": "ignoring 'sandbox', because it is a restricted setting and …"}],
+            "sandbox = true",
+        ),
+        (["error: cannot connect to socket at '/nix/var'"], "cannot connect to socket"),
+    ],
+)
+def test_what_a_user_can_mend_has_its_hint(events, word):
+    log, _ = log_of(*events)
+    assert word in str(log.error(1))
+
+
+def test_a_build_that_says_nothing_gives_its_status():
+    log, _ = log_of()
+    assert "status 137" in str(log.error(137))
+
+
+def test_a_layout_is_described_from_its_own_documents(tmp_path):
+    blobs = tmp_path / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    manifest = {"config": {"digest": "sha256:cc", "size": 10}, "layers": [{"size": 100}, {"size": 1000}]}
+    (blobs / "aa").write_text(json.dumps(manifest))
+    (tmp_path / "index.json").write_text(json.dumps({"manifests": [{"digest": "sha256:aa", "size": 1}]}))
+    image = read_layout(tmp_path)
+    assert (image.digest, image.image_id, image.size) == ("sha256:aa", "sha256:cc", 1111)

@@ -1,0 +1,184 @@
+"""Fetching from a mirror that misbehaves; the store is replaced by a recording one, the mirror is real HTTP on loopback."""
+
+import contextlib
+import errno
+import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tungstenkit import fetch as fetching
+from tungstenkit.errors import FetchError, GoneError
+from tungstenkit.fetch import Input, download, inputs
+from tungstenkit.lock import read_lock
+
+CONTENT = bytes(range(256)) * 4000
+EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "caption"
+
+
+class Mirror(BaseHTTPRequestHandler):
+    """Serves CONTENT with ranges; the path says how it misbehaves."""
+
+    requests: list[tuple[str, str | None]] = []  # noqa: RUF012 - emptied by the fixture
+
+    def do_GET(self):
+        span = self.headers.get("Range")
+        self.requests.append((self.path, span))
+        if "/gone" in self.path:
+            self.send_error(404)
+            return
+        body = CONTENT
+        if "/flipped" in self.path:
+            body = body[:1000] + bytes([body[1000] ^ 1]) + body[1001:]
+        if "/endless" in self.path:
+            body = body * 3
+        begin = int(span.removeprefix("bytes=").rstrip("-")) if span and "/no-range" not in self.path else 0
+        self.send_response(206 if begin else 200)
+        self.send_header("Content-Length", str(len(body) - begin))
+        self.end_headers()
+        body = body[begin:]
+        if "/cut" in self.path and not span:
+            body = body[: len(body) // 2]
+        with contextlib.suppress(OSError):  # a client that has enough hangs up
+            self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def mirror():
+    Mirror.requests.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class Count:
+    """A progress that adds up."""
+
+    def __init__(self):
+        self.size = 0
+        self.names = []
+
+    def start(self, files, size):
+        pass
+
+    def advance(self, size):
+        self.size += size
+
+    def done(self, name):
+        self.names.append(name)
+
+
+ENTRY = Input("mirror://debian/pool/x~1.deb", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+
+
+def test_a_file_comes_under_its_store_name(mirror, tmp_path):
+    count = Count()
+    path = download(ENTRY, [f"{mirror}/x.deb"], tmp_path, count)
+    assert path.name == "x_1.deb"
+    assert path.read_bytes() == CONTENT
+    assert count.size == len(CONTENT)
+    assert count.names == ["x_1.deb"]
+
+
+def test_a_download_that_was_cut_is_resumed(mirror, tmp_path):
+    with pytest.raises(FetchError, match="could not be fetched") as caught:
+        download(ENTRY, [f"{mirror}/cut"], tmp_path, Count())
+    assert "goes on where it stopped" in caught.value.hint
+    count = Count()
+    path = download(ENTRY, [f"{mirror}/cut"], tmp_path, count)
+    assert path.read_bytes() == CONTENT
+    (_, first), (_, second) = Mirror.requests
+    assert first is None
+    assert 0 < int(second.removeprefix("bytes=").removesuffix("-")) <= len(CONTENT) // 2
+    assert count.size == len(CONTENT)
+
+
+def test_a_mirror_without_ranges_is_read_from_the_start(mirror, tmp_path):
+    with pytest.raises(FetchError):
+        download(ENTRY, [f"{mirror}/cut"], tmp_path, Count())
+    count = Count()
+    assert download(ENTRY, [f"{mirror}/no-range"], tmp_path, count).read_bytes() == CONTENT
+    assert count.size == len(CONTENT)
+
+
+@pytest.mark.parametrize("fault", ["flipped", "endless"])
+def test_other_bytes_than_the_locked_ones_are_refused_and_removed(mirror, tmp_path, fault):
+    with pytest.raises(FetchError, match="does not have the locked hash") as caught:
+        download(ENTRY, [f"{mirror}/{fault}"], tmp_path, Count())
+    if fault == "flipped":
+        assert ENTRY.sha256 in caught.value.where
+        assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_the_next_mirror_is_tried(mirror, tmp_path):
+    path = download(ENTRY, [f"{mirror}/gone", f"{mirror}/flipped", f"{mirror}/good"], tmp_path, Count())
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_file_that_left_every_mirror_is_gone(mirror, tmp_path):
+    with pytest.raises(GoneError) as caught:
+        download(ENTRY, [f"{mirror}/gone"], tmp_path, Count())
+    assert "tungsten lock" in caught.value.hint
+
+
+def test_a_file_that_no_index_has_is_gone(tmp_path):
+    with pytest.raises(GoneError):
+        download(ENTRY, [], tmp_path, Count())
+
+
+def test_a_password_in_a_url_is_not_shown(mirror, tmp_path):
+    secret = mirror.replace("http://", "http://user:hunter2@")
+    with pytest.raises(FetchError) as caught:
+        download(ENTRY, [f"{secret}/gone"], tmp_path, Count())
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_full_disk_is_said_plainly(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "part"))
+
+    lock = read_lock(EXAMPLE / "tungsten.lock")
+    monkeypatch.setattr(fetching, "absent", lambda lock: inputs(lock)[:3])
+    monkeypatch.setattr(fetching, "download", full)
+    urls = {entry.sha256: ["http://mirror.invalid/"] for entry in inputs(lock)}
+    with pytest.raises(FetchError, match="disk is full") as caught:
+        fetching.fetch(lock, urls, tmp_path / ".tungsten", Count())
+    assert "make room" in caught.value.hint
+
+
+def test_inputs_are_every_file_of_the_lock_once():
+    lock = read_lock(EXAMPLE / "tungsten.lock")
+    entries = inputs(lock)
+    assert len({entry.path for entry in entries}) == len(entries)
+    (platform,), (tools,) = lock.platforms.values(), lock.tools.values()
+    hashes = {entry.sha256 for entry in entries}
+    assert {file.sha256 for file in (*platform.debs, *platform.wheels, tools.busybox, tools.bash)} <= hashes
+
+
+class Listing:
+    """Mirrors whose index lacks a file."""
+
+    def urls(self, uri, timestamps):
+        return [uri.replace("mirror://", "http://mirror.invalid/"), timestamps["debian"]]
+
+    def wheel_urls(self, project, files):
+        return {} if project == "numpy" else {file: f"http://index.invalid/{file}" for file in files}
+
+
+def test_locate_asks_the_index_and_uses_each_releases_own_snapshot():
+    lock = read_lock(EXAMPLE / "tungsten.lock")
+    urls = fetching.locate(inputs(lock), lock, Listing())
+    assert set(urls) == {entry.sha256 for entry in inputs(lock)}
+    (platform,) = lock.platforms.values()
+    numpy = next(wheel for wheel in platform.wheels if wheel.project == "numpy")
+    assert urls[numpy.sha256] == []
+    assert urls[platform.debs[0].sha256][1] == lock.releases[platform.release].timestamps["debian"]

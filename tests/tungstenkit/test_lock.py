@@ -1,0 +1,123 @@
+"""The lock: its reader and writer, its versions, and when it is stale."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests import generate
+from tungstenkit.errors import LockError
+from tungstenkit.lock import Lock, check_lock, input_digest, read_lock, write_lock
+from tungstenkit.spec import ModelSpec
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+EXAMPLE = ROOT / "examples" / "caption"
+
+
+@pytest.fixture
+def lock():
+    return read_lock(EXAMPLE / "tungsten.lock")
+
+
+@pytest.fixture
+def spec():
+    return ModelSpec.from_json((EXAMPLE / "spec.json").read_text())
+
+
+@pytest.mark.parametrize("example", generate.LOCKED_EXAMPLES, ids=lambda path: path.name)
+def test_the_committed_locks_are_written_as_we_write_them(example, tmp_path):
+    """Reading and writing gives the same bytes; so does validating the published schema's document."""
+    write_lock(read_lock(example / "tungsten.lock"), tmp_path / "tungsten.lock")
+    assert (tmp_path / "tungsten.lock").read_bytes() == (example / "tungsten.lock").read_bytes()
+
+
+@pytest.mark.parametrize("example", generate.LOCKED_EXAMPLES, ids=lambda path: path.name)
+def test_the_committed_locks_are_fresh_and_sealed(example):
+    lock = read_lock(example / "tungsten.lock")
+    check_lock(lock, ModelSpec.from_json((example / "spec.json").read_text()), example / "tungsten.lock")
+
+
+def test_what_is_generated_and_committed_is_up_to_date():
+    """`make schema` writes them."""
+    for path, text in (generate.schemas() | generate.specs() | generate.pins()).items():
+        assert path.read_text() == text, f"{path} is out of date: run `make schema`, or `make pins`"
+
+
+def test_no_lock_names_a_host():
+    for example in generate.LOCKED_EXAMPLES:
+        text = (example / "tungsten.lock").read_text()
+        assert "http:" not in text
+        assert "https:" not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "stale"),
+    [
+        ({"python_packages": ["numpy", "scipy"]}, True),
+        ({"system_packages": []}, True),
+        ({"python_version": None}, True),
+        ({"gpu": True}, True),
+        ({"base_image": "debian:12"}, True),
+        ({"has_post_build": True}, True),
+        ({"batch_size": 1}, False),
+        ({"mem_gb": 3}, False),
+        ({"name": "other"}, False),
+        ({"include_files": ["*.py"]}, False),
+        ({"input_schema": {}}, False),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_lock_is_stale_when_what_it_resolves_changes(lock, spec, change, stale):
+    changed = spec.model_copy(update=change)
+    assert (input_digest(changed, "debian") != lock.input_digest) is stale
+
+
+def test_a_stale_lock_is_refused_by_name(lock, spec):
+    with pytest.raises(LockError, match="stale") as caught:
+        check_lock(lock, spec.model_copy(update={"python_packages": []}), Path("model/tungsten.lock"))
+    assert "tungsten lock" in caught.value.hint
+
+
+def test_a_lock_that_is_not_sealed_is_refused(lock, spec):
+    with pytest.raises(LockError, match="not sealed"):
+        check_lock(lock.model_copy(update={"sealed": False}), spec, Path("tungsten.lock"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not a lock"),
+        ("[]", "not a lock"),
+        ("{}", "not a lock"),
+        ('{"lock-version": 2}', "lock-version 2 is not known"),
+        ('{"lock-version": 1}', "package-set: Field required"),
+    ],
+)
+def test_a_damaged_or_unknown_lock_is_refused(tmp_path, text, message):
+    (tmp_path / "tungsten.lock").write_text(text)
+    with pytest.raises(LockError, match=message) as caught:
+        read_lock(tmp_path / "tungsten.lock")
+    assert str(tmp_path / "tungsten.lock") in caught.value.where
+
+
+def test_a_lock_of_a_package_in_no_mirror_is_refused(tmp_path, lock):
+    """A lock is reviewed as a list of files of mirrors; a URL must not slip in."""
+    document = json.loads(lock.to_json())
+    document["platforms"]["x86_64-linux"]["debs"][0]["file"] = "https://example.invalid/evil.deb"
+    with pytest.raises(LockError, match=r"platforms.x86_64-linux.debs.0.file"):
+        Lock.parse(json.dumps(document), where="tungsten.lock", error=LockError, hint="")
+
+
+def test_a_missing_lock_names_the_command(tmp_path):
+    with pytest.raises(LockError) as caught:
+        read_lock(tmp_path / "tungsten.lock")
+    assert "tungsten lock" in caught.value.hint
+
+
+def test_a_lock_that_cannot_be_written_is_an_error(lock, tmp_path):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    shutil.rmtree(folder)
+    with pytest.raises(LockError, match="can't be written"):
+        write_lock(lock, folder / "tungsten.lock")

@@ -1,0 +1,58 @@
+"""Names and paths of the Nix store, as Nix and our Nix code make them."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tungstenkit import store
+
+TABLE = json.loads((Path(__file__).parent.parent / "nix" / "store_names.json").read_text())
+needs_nix = pytest.mark.skipif(shutil.which("nix-store") is None, reason="nix is not installed")
+
+
+@pytest.mark.parametrize(("file", "name"), TABLE)
+def test_store_names(file, name):
+    """The same table as tests/nix/test_store_name.nix."""
+    assert store.store_name(file) == name
+
+
+@given(st.text(min_size=1))
+def test_a_store_name_is_one_that_nix_allows(file):
+    name = store.store_name(file)
+    assert 0 < len(name) <= 161
+    assert not name.startswith(".")
+    assert all(letter.isascii() and (letter.isalnum() or letter in "+._-") for letter in name)
+
+
+@needs_nix
+def test_the_path_of_a_file_is_nixs(tmp_path):
+    sha256 = "3d3fdbe91d4660c873e14b092c213fe81c1da6362daa236eb25d0171eb108744"
+    command = ["nix-store", "--print-fixed-path", "sha256", sha256, "x.deb"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    assert store.file_path(sha256, "x.deb") == printed
+
+
+def test_the_path_of_a_tree_is_nixs():
+    """Seen from Nix 2.8 for this hash and name."""
+    path = store.tree_path("sha256-jz+MLzrTom5xsDTOBe8Mz3FknzGlp5evAoovrhSSi0c=", "busybox")
+    assert path == "/nix/store/czaa97fdrgf0vp2hln21x8km38s5a1ah-busybox"
+
+
+@needs_nix
+def test_added_files_are_where_their_names_say_and_are_kept(tmp_path):
+    file = tmp_path / "tungsten-test.txt"
+    file.write_text("tungsten test\n")
+    sha256 = "9c29b4a16fb0a3b0e3ee6f1a3c2ea8a3d0b4c9c5e2f8f3e9f9b6f7a3c2d1e0f9"
+    absent = store.file_path(sha256, "never.txt")
+    (path,) = store.add_files([file])
+    assert store.missing([path, absent]) == {absent}
+    roots = tmp_path / "roots"
+    store.keep([path], roots)
+    assert [str(link.resolve()) for link in roots.iterdir()] == [path]
+    store.keep([path], roots)
+    assert len(list(roots.iterdir())) == 1

@@ -2,8 +2,9 @@
 
     python examples/try_image.py examples/blur
 
-Everything goes through the `tungsten` command, podman and HTTP, as a user would. Where a file that the example's lock names
-has left every mirror, the example is locked again, and the digest will differ from the documented one.
+Everything goes through the `tungsten` command, podman and HTTP, as a user would. Where a file that the
+example's lock names has left every mirror, the example is locked again, and the digest will differ from the
+documented one.
 """
 
 from __future__ import annotations

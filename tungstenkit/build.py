@@ -1,7 +1,7 @@
 """`nix build` on an export, and the image into an engine.
 
-Nix's own log (`--log-format internal-json`) is turned into calls of a `View`, and a failed build into one error that says
-which step failed and how its log ends. Nothing is printed here.
+Nix's own log (`--log-format internal-json`) is turned into calls of a `View`, and a failed build into one error
+that says which step failed and how its log ends. Nothing is printed here.
 """
 
 from __future__ import annotations
@@ -84,8 +84,22 @@ def _nix_build(export: Path, attribute: str, link: Path, view: View) -> None:
     with process:
         for line in process.stderr:
             log.read(line)
+    if log.sandbox_ignored:
+        _check_daemon()
     if process.returncode != 0:
         raise log.error(process.returncode)
+
+
+def _check_daemon() -> None:
+    """BuildError unless the daemon's own settings, which count for this user, ask for the sandbox."""
+    command = ["nix", "--extra-experimental-features", "nix-command", "show-config", "--json"]
+    settings = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    if settings["sandbox"]["value"] != "enabled" or settings["sandbox-fallback"]["value"] is not False:
+        raise BuildError(
+            "the image was not built: the Nix daemon does not promise the sandbox, and ignores this user's wish for it",
+            where="/etc/nix/nix.conf",
+            hint="set `sandbox = true` and `sandbox-fallback = false` there, or add this user to `trusted-users`",
+        )
 
 
 def read_layout(layout: Path) -> Image:
@@ -93,7 +107,9 @@ def read_layout(layout: Path) -> Image:
     index = json.loads((layout / "index.json").read_text(encoding="utf-8"))
     (descriptor,) = index["manifests"]
     manifest = json.loads(_blob(layout, descriptor["digest"]).read_text(encoding="utf-8"))
-    size = descriptor["size"] + manifest["config"]["size"] + sum(layer["size"] for layer in manifest["layers"])
+    size = (
+        descriptor["size"] + manifest["config"]["size"] + sum(layer["size"] for layer in manifest["layers"])
+    )
     return Image(layout=layout, digest=descriptor["digest"], image_id=manifest["config"]["digest"], size=size)
 
 
@@ -110,6 +126,8 @@ class _Log:
         self.steps: dict[int, str] = {}
         self.tails: dict[str, deque[str]] = {}
         self.errors: list[str] = []
+        self.sandbox_ignored = False
+        """Whether a daemon did not take our settings for the sandbox, because this user is not a trusted one."""
 
     def read(self, line: str) -> None:
         if not line.startswith("@nix "):
@@ -130,24 +148,24 @@ class _Log:
                 kind == _RESULT_LOG_LINE and number in self.steps
             ):
                 self.tails[self.steps[number]].append(_plain(text))
-            case {"action": "msg", "level": level, "msg": str(text)} if level == _LEVEL_ERROR or "restricted" in text:
+            case {"action": "msg", "level": level, "msg": str(text)} if level == _LEVEL_ERROR:
                 self.errors.append(_plain(text))
+            case {"action": "msg", "msg": str(text)} if "restricted setting" in text and "'sandbox" in text:
+                self.sandbox_ignored = True
 
     def error(self, status: int) -> BuildError:
         text = "\n".join(self.errors).strip() or f"nix build ended with status {status}"
-        if "is a restricted setting" in text:
-            return BuildError(
-                "the Nix daemon does not let this user ask for the sandbox",
-                where=text,
-                hint="set `sandbox = true` and `sandbox-fallback = false` in /etc/nix/nix.conf, or make this user trusted",
-            )
         if "run-tungsten-fetch" in text:
-            return BuildError("a file that the lock names is not in the Nix store", hint="run `tungsten fetch`")
+            return BuildError(
+                "a file that the lock names is not in the Nix store", hint="run `tungsten fetch`"
+            )
         failed = re.search(r"builder for '/nix/store/[a-z0-9]{32}-(.+?)\.drv' failed", text)
         tail = "\n".join(self.tails.get(failed[1], ())) if failed else ""
         if "No space left on device" in text + tail:
             return BuildError(
-                "the disk is full", where=text, hint="make room (`nix-collect-garbage` frees what no root holds) and build again"
+                "the disk is full",
+                where=text,
+                hint="make room (`nix-collect-garbage` frees what no root holds) and build again",
             )
         if failed:
             return BuildError(tail or text, where=f"the build step {failed[1]}")
@@ -178,10 +196,16 @@ def load(image: Image, engine: str, name: str, tag: str) -> str:
         pulled = _engine([engine, "pull", "--quiet", f"oci:{image.layout}"]).split()[-1]
         _engine([engine, "tag", pulled, reference])
         # podman has named it after the folder, too.
-        subprocess.run([engine, "untag", pulled, f"localhost{image.layout}:latest"], capture_output=True, check=False)
+        subprocess.run(
+            [engine, "untag", pulled, f"localhost{image.layout}:latest"], capture_output=True, check=False
+        )
     else:
-        with subprocess.Popen(["tar", "-C", str(image.layout), "-chf", "-", "."], stdout=subprocess.PIPE) as tar:
-            loaded = subprocess.run([engine, "load", "--quiet"], stdin=tar.stdout, capture_output=True, text=True, check=False)
+        with subprocess.Popen(
+            ["tar", "-C", str(image.layout), "-chf", "-", "."], stdout=subprocess.PIPE
+        ) as tar:
+            loaded = subprocess.run(
+                [engine, "load", "--quiet"], stdin=tar.stdout, capture_output=True, text=True, check=False
+            )
         if loaded.returncode != 0:
             raise BuildError(f"docker could not load the image: {loaded.stderr.strip()}")
         _engine([engine, "tag", image.image_id, reference])

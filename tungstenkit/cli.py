@@ -1,7 +1,8 @@
-"""`tungsten`, the command line: reads arguments, calls the pipeline's steps in order, and prints. Nothing else prints.
+"""`tungsten`, the command line: reads arguments, calls the pipeline's steps in order, and prints. Nothing else
+prints.
 
-What a command makes goes to standard output; notices, progress and errors go to standard error. Exit status: 0 done,
-1 an error, 2 wrong usage, 3 a file that the lock names is on no mirror any more, 130 interrupted.
+What a command makes goes to standard output; notices, progress and errors go to standard error. Exit status: 0
+done, 1 an error, 2 wrong usage, 3 a file that the lock names is on no mirror any more, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -47,13 +48,20 @@ app = typer.Typer(
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Directory = Annotated[
-    Path, typer.Argument(metavar="[DIR]", exists=True, file_okay=False, help="The model's folder.", show_default=".")
+    Path,
+    typer.Argument(
+        metavar="[DIR]", exists=True, file_okay=False, help="The model's folder.", show_default="."
+    ),
 ]
 Module = Annotated[
-    str | None, typer.Option("-m", "--model-module", metavar="MODULE", help="The module with the model [tungsten_model].")
+    str | None,
+    typer.Option(
+        "-m", "--model-module", metavar="MODULE", help="The module with the model [tungsten_model]."
+    ),
 ]
 Class = Annotated[
-    str | None, typer.Option("-c", "--model-class", metavar="CLASS", help="The model's class, where there are several.")
+    str | None,
+    typer.Option("-c", "--model-class", metavar="CLASS", help="The model's class, where there are several."),
 ]
 
 
@@ -106,9 +114,12 @@ def lock_command(
     module: Module = None,
     class_name: Class = None,
     *,
-    upgrade: Annotated[bool, typer.Option("--upgrade", help="Take the newest of everything, whatever is locked.")] = False,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", help="Take the newest of everything, whatever is locked.")
+    ] = False,
     resolve_only: Annotated[
-        bool, typer.Option("--resolve-only", help="Read indexes only, run nothing; the lock can't be built yet.")
+        bool,
+        typer.Option("--resolve-only", help="Read indexes only, run nothing; the lock can't be built yet."),
     ] = False,
     package_set: Annotated[str, typer.Option("--package-set", help="debian or nixpkgs.")] = "debian",
 ) -> None:
@@ -127,7 +138,9 @@ def fetch_command(directory: Directory = Path(), module: Module = None, class_na
 
 @app.command("nix-export")
 def nix_export_command(
-    out: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="The folder to write.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("-o", "--output", metavar="OUT", help="The folder to write.", show_default=False)
+    ],
     directory: Directory = Path(),
     module: Module = None,
     class_name: Class = None,
@@ -155,10 +168,15 @@ def build_command(
     name: Annotated[str | None, typer.Option("-n", "--name", help="The image's name in the engine.")] = None,
     tag: Annotated[str, typer.Option("--tag", help="The image's tag in the engine.")] = "latest",
     out_link: Annotated[
-        Path | None, typer.Option("--out-link", metavar="PATH", help="Also make one file for `podman load`, linked here.")
+        Path | None,
+        typer.Option("--out-link", metavar="PATH", help="Also make one file for `podman load`, linked here."),
     ] = None,
-    load: Annotated[bool, typer.Option(help="Load the image into podman or docker, where there is one.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object in place of the last line.")] = False,
+    load: Annotated[
+        bool, typer.Option(help="Load the image into podman or docker, where there is one.")
+    ] = True,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object in place of the last line.")
+    ] = False,
 ) -> None:
     """Build the model's image: lock where there is no lock, fetch, export, nix build, load."""
     project = Project.read(directory, module, class_name)

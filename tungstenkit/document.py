@@ -1,7 +1,8 @@
 """How our JSON documents are written and read: one shape for `spec.json` and `tungsten.lock`.
 
-A document is a frozen pydantic model with kebab-case keys. Writing is deterministic (sorted keys, two spaces, a final
-newline), so that a document reads well in a diff and its digest means something. Reading names the spot of each problem.
+A document is a frozen pydantic model with kebab-case keys. Writing is deterministic (sorted keys, two spaces, a
+final newline), so that a document reads well in a diff and its digest means something. Reading names the spot
+of each problem.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """An export: a folder that is a complete flake, from which Nix alone builds the image.
 
 It holds a constant `flake.nix`, our `nix/`, the SDK and the server, the spec, the lock, the model's files, and
-`sources.json`, which says where bytes come from on this machine. All but the last are the same bytes wherever and whenever
-the export is made. An export appears whole or not at all, and replaces only an older export.
+`sources.json`, which says where bytes come from on this machine. All but the last are the same bytes wherever
+and whenever the export is made. An export appears whole or not at all, and replaces only an older export.
 """
 
 from __future__ import annotations
@@ -107,8 +107,13 @@ def _text(path: Path, text: str) -> None:
 
 
 def public(urls: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """The URLs that may be written down: those without a user's name or password. A file left without any is left out."""
-    open_urls = {sha256: [url for url in found if "@" not in urlsplit(url).netloc] for sha256, found in urls.items()}
+    """The URLs that may be written down: those without a user's name or password.
+
+    A file that is left without any is left out.
+    """
+    open_urls = {
+        sha256: [url for url in found if "@" not in urlsplit(url).netloc] for sha256, found in urls.items()
+    }
     return {sha256: found for sha256, found in open_urls.items() if found}
 
 
@@ -122,6 +127,6 @@ def git_notice(out: Path) -> str | None:
     if run.returncode != 0:
         return None
     return (
-        f"{out} is inside the git work tree {run.stdout.strip()}: Nix shows a flake there only the files that git knows. "
+        f"{out} is inside the git work tree {run.stdout.strip()}: Nix sees only the files there that git knows. "
         f"Use `nix build path:{out}#model-image`, or `git add -N {out}` first."
     )

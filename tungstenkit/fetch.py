@@ -1,7 +1,8 @@
 """Everything that a lock names, brought into the Nix store as the paths that the build asks for.
 
-Downloads run in parallel, resume where they were cut, and count only when size and sha256 are right. A file lands in the
-store whole or not at all; after a fetch, a build needs no network. `Progress` is told of every byte, and prints nothing here.
+Downloads run in parallel, resume where they were cut, and count only when size and sha256 are right. A file
+lands in the store whole or not at all; after a fetch, a build needs no network. `Progress` is told of every
+byte, and prints nothing here.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shutil
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import requests
@@ -24,7 +26,6 @@ from tungstenkit.mirrors import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from tungstenkit.lock import Busybox, Deb, Lock, Wheel
     from tungstenkit.mirrors import Mirrors
@@ -89,7 +90,9 @@ def inputs(lock: Lock) -> tuple[Input, ...]:
         debs += [(tools.busybox.release, tools.busybox), (tools.busybox.release, tools.bash)]
     files = [Input(deb.file, deb.size, deb.sha256, release=release) for release, deb in debs]
     files += [Input(wheel.file, wheel.size, wheel.sha256, project=wheel.project) for wheel in wheels]
-    return tuple({(file.name, file.sha256): file for file in sorted(files, key=lambda file: file.name)}.values())
+    return tuple(
+        {(file.name, file.sha256): file for file in sorted(files, key=lambda file: file.name)}.values()
+    )
 
 
 def locate(wanted: Iterable[Input], lock: Lock, mirrors: Mirrors) -> dict[str, list[str]]:
@@ -106,7 +109,9 @@ def locate(wanted: Iterable[Input], lock: Lock, mirrors: Mirrors) -> dict[str, l
         else:
             projects.setdefault(entry.project, []).append(entry)
     with ThreadPoolExecutor(PARALLEL) as pool:
-        listings = pool.map(lambda project: mirrors.wheel_urls(project, [e.file for e in projects[project]]), projects)
+        listings = pool.map(
+            lambda project: mirrors.wheel_urls(project, [e.file for e in projects[project]]), projects
+        )
     for entries, listing in zip(projects.values(), listings, strict=True):
         for entry in entries:
             urls[entry.sha256] = [listing[entry.file]] if entry.file in listing else []
@@ -123,7 +128,8 @@ def absent(lock: Lock) -> tuple[Input, ...]:
 def fetch(lock: Lock, urls: Mapping[str, Sequence[str]], state: Path, progress: Progress) -> None:
     """Bring what is absent into the store and hold all of the lock's files there.
 
-    urls: for each sha256 the places to try, in order. state: the model's `.tungsten` folder; parts of downloads wait there.
+    urls: for each sha256 the places to try, in order.
+    state: the model's `.tungsten` folder; parts of downloads wait there.
 
     Raises FetchError for the first file that can't be had; those that arrived before it stay, and a part of a file
     waits to be resumed.
@@ -189,7 +195,9 @@ def download(entry: Input, urls: Sequence[str], folder: Path, progress: Progress
         raise FetchError(f"{entry.name} does not have the locked hash", where=where, hint=hint)
     # The snapshot service is the last resort: where it can't be reached, the ordinary mirrors' answer counts.
     if requests.codes.not_found in answers:
-        raise GoneError(f"{entry.name} has left every mirror that answers", where=where, hint="run `tungsten lock`")
+        raise GoneError(
+            f"{entry.name} has left every mirror that answers", where=where, hint="run `tungsten lock`"
+        )
     hint = "check the network, then run `tungsten fetch` again: it goes on where it stopped"
     raise FetchError(f"{entry.name} could not be fetched", where=where, hint=hint)
 
@@ -252,7 +260,7 @@ def _add_busybox(busybox: Busybox, state: Path) -> str:
 
 def unpack_busybox(deb: str, folder: Path) -> None:
     """Unpack a busybox-static .deb's `bin/busybox`, and nothing else, into `folder`."""
-    with open(deb, "rb") as file:
+    with Path(deb).open("rb") as file:
         data = _ar_member(file, "data.tar.xz")
     with tarfile.open(fileobj=io.BytesIO(lzma.decompress(data))) as tar:
         member = next(member for member in tar if member.name == "./usr/bin/busybox")
@@ -283,6 +291,7 @@ def _disk_error(problem: OSError, state: Path) -> FetchError:
         return FetchError(
             f"the disk is full ({free >> 20} MiB free)",
             where=str(problem.filename or state),
-            hint="make room (`nix-collect-garbage` frees what no root holds), then run `tungsten fetch` again: it goes on where it stopped",
+            hint="make room (`nix-collect-garbage` frees what no root holds), then run `tungsten fetch` again: "
+            "it goes on where it stopped",
         )
     return FetchError(f"a file can't be written: {problem.strerror}", where=str(problem.filename or state))

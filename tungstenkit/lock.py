@@ -1,8 +1,8 @@
 """`tungsten.lock`: what was chosen for a model, down to each file's hash.
 
-This module owns the document: its form, its reader and writer, and the rule that says when it is stale. It knows neither
-the network nor how a choice is made; `tungstenkit.resolve` makes locks and `tungstenkit.seal` completes them. A lock names
-files, never hosts.
+This module owns the document: its form, its reader and writer, and the rule that says when it is stale. It
+knows neither the network nor how a choice is made; `tungstenkit.resolve` makes locks and `tungstenkit.seal`
+completes them. A lock names files, never hosts.
 """
 
 from __future__ import annotations
@@ -218,5 +218,7 @@ def check_lock(lock: Lock, spec: ModelSpec, path: Path) -> None:
         )
     if not lock.sealed:
         raise LockError(
-            "the lock is not sealed: it was made with --resolve-only", where=str(path), hint="run `tungsten lock`"
+            "the lock is not sealed: it was made with --resolve-only",
+            where=str(path),
+            hint="run `tungsten lock`",
         )

@@ -1,8 +1,9 @@
 """The second step of locking: what only running or downloading something can tell.
 
-`seal` takes a resolved lock and gives one that can be built. It is the only place that writes the results of running
-things, and it writes them only into the lock. Of the things that need it, this version knows one: the hash of busybox's
-tree, where the shared pin no longer stands in the archive. A model that declares a build step is refused by name.
+`seal` takes a resolved lock and gives one that can be built. It is the only place that writes the results of
+running things, and it writes them only into the lock. Of the things that need it, this version knows one: the
+hash of busybox's tree, where the shared pin no longer stands in the archive. A model that declares a build step
+is refused by name.
 """
 
 from __future__ import annotations
@@ -63,11 +64,15 @@ def _nix_archive(program: bytes) -> bytes:
     """The Nix archive of a folder with the executable `bin/busybox` (Nix manual, "Nix Archive format")."""
 
     def text(*parts: bytes) -> bytes:
-        return b"".join(
-            len(part).to_bytes(8, "little") + part + b"\0" * (-len(part) % 8) for part in parts
-        )
+        return b"".join(len(part).to_bytes(8, "little") + part + b"\0" * (-len(part) % 8) for part in parts)
 
     file = text(b"(", b"type", b"regular", b"executable", b"", b"contents", program, b")")
-    inner = text(b"(", b"type", b"directory", b"entry", b"(", b"name", b"busybox", b"node") + file + text(b")", b")")
-    outer = text(b"(", b"type", b"directory", b"entry", b"(", b"name", b"bin", b"node") + inner + text(b")", b")")
+    inner = (
+        text(b"(", b"type", b"directory", b"entry", b"(", b"name", b"busybox", b"node")
+        + file
+        + text(b")", b")")
+    )
+    outer = (
+        text(b"(", b"type", b"directory", b"entry", b"(", b"name", b"bin", b"node") + inner + text(b")", b")")
+    )
     return text(b"nix-archive-1") + outer

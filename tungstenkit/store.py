@@ -109,6 +109,8 @@ def _nix_store(arguments: Sequence[str]) -> str:
         ) from None
     if run.returncode != 0:
         raise FetchError(
-            f"Nix refused: {run.stderr.strip()}", where=f"nix-store {arguments[0]}", hint="`nix doctor` may tell more"
+            f"Nix refused: {run.stderr.strip()}",
+            where=f"nix-store {arguments[0]}",
+            hint="`nix doctor` may tell more",
         )
     return run.stdout

@@ -93,7 +93,10 @@ def unsigned_mirror(tmp_path):
 
 def test_an_unsigned_index(model, unsigned_mirror):
     (model / LOCK).unlink()
-    environment = {"TUNGSTEN_MIRROR_DEBIAN": unsigned_mirror, "TUNGSTEN_MIRROR_DEBIAN_SECURITY": unsigned_mirror}
+    environment = {
+        "TUNGSTEN_MIRROR_DEBIAN": unsigned_mirror,
+        "TUNGSTEN_MIRROR_DEBIAN_SECURITY": unsigned_mirror,
+    }
     message = fails("lock", model, env=environment)
     assert "InRelease" in message
     assert "sign" in message

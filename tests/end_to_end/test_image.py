@@ -9,10 +9,11 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.end_to_end.harness import ROOT, container, post, run_in
 from packaging.metadata import Metadata
 from packaging.utils import canonicalize_name
 from PIL import Image, ImageFilter
+
+from tests.end_to_end.harness import ROOT, container, post, run_in
 
 PICTURE = ROOT / "examples" / "picture.jpg"
 
@@ -38,7 +39,9 @@ def blur_server(blur):
 
 def test_blur_answers_what_pillow_gives(blur_server):
     """The picture that comes back is, byte for byte of its pixels, Pillow's own blur of the picture that went in."""
-    status, answer = post(f"{blur_server}/predict", [{"image": data_uri(PICTURE.read_bytes()), "radius": 3.5}])
+    status, answer = post(
+        f"{blur_server}/predict", [{"image": data_uri(PICTURE.read_bytes()), "radius": 3.5}]
+    )
     assert (status, answer["status"], answer["error_message"]) == (200, "success", None)
     expected = our_picture().filter(ImageFilter.GaussianBlur(3.5))
     assert picture_of(answer["outputs"][0]["image"]).tobytes() == expected.tobytes()
@@ -52,7 +55,9 @@ def test_outputs_come_in_the_order_of_the_inputs(blur_server):
         picture.save(buffer, "PNG")
         inputs.append({"image": data_uri(buffer.getvalue(), "image/png"), "radius": 0})
     _, answer = post(f"{blur_server}/predict", inputs)
-    assert [picture_of(one["image"]).size for one in answer["outputs"]] == [picture.size for picture in pictures]
+    assert [picture_of(one["image"]).size for one in answer["outputs"]] == [
+        picture.size for picture in pictures
+    ]
 
 
 def test_an_invalid_input_is_refused_by_field(blur_server):
@@ -70,10 +75,15 @@ def test_metadata(blur_server):
 
 def test_caption_runs_on_python_3_13_with_numpy_and_a_font_of_debian(caption):
     with container(caption.reference) as (url, _):
-        status, answer = post(f"{url}/predict", [{"image": data_uri(PICTURE.read_bytes()), "text": "Hills at dusk"}])
+        status, answer = post(
+            f"{url}/predict", [{"image": data_uri(PICTURE.read_bytes()), "text": "Hills at dusk"}]
+        )
     assert (status, answer["status"], answer["error_message"]) == (200, "success", None)
     assert picture_of(answer["outputs"][0]["image"]).size == our_picture().size
-    assert run_in(caption.reference, "/usr/bin/python3", "-c", "import sys; print(sys.version_info[:2])") == "(3, 13)\n"
+    assert (
+        run_in(caption.reference, "/usr/bin/python3", "-c", "import sys; print(sys.version_info[:2])")
+        == "(3, 13)\n"
+    )
 
 
 def test_sigterm_loses_nothing(blur):
@@ -129,9 +139,15 @@ def test_each_debian_package_is_listed_in_its_own_layer(example, request):
                 found[fields["Package"]] = (fields["Version"], fields["Architecture"])
                 sums = files[f"{name}.md5sums"].decode() if f"{name}.md5sums" in files else ""
                 listed = [line.split(None, 1)[1] for line in sums.splitlines()]
-                merged = [path if path.startswith(("usr/", "etc/", "var/", "opt/")) else f"usr/{path}" for path in listed]
+                merged = [
+                    path if path.startswith(("usr/", "etc/", "var/", "opt/")) else f"usr/{path}"
+                    for path in listed
+                ]
                 assert set(merged) <= set(files), f"{fields['Package']} is split over layers"
-    expected = {deb["name"]: (deb["version"], deb["architecture"]) for deb in lock["platforms"]["x86_64-linux"]["debs"]}
+    expected = {
+        deb["name"]: (deb["version"], deb["architecture"])
+        for deb in lock["platforms"]["x86_64-linux"]["debs"]
+    }
     assert found == expected
 
 
@@ -148,14 +164,18 @@ def test_python_packages_are_listed_and_consistent(example, request):
     }
     files = {name: content for digest in build.layers for name, content in layer_files(build, digest).items()}
     for place, (wheels, own) in environments.items():
-        texts = [files[name] for name in files if name.startswith(place) and name.endswith(".dist-info/METADATA")]
+        texts = [
+            files[name] for name in files if name.startswith(place) and name.endswith(".dist-info/METADATA")
+        ]
         found = [Metadata.from_email(text, validate=False) for text in texts]
         installed = {canonicalize_name(one.name): one.version for one in found}
         assert set(installed) == {wheel["project"] for wheel in wheels} | {own}
         target = {"python_version": python, "python_full_version": f"{python}.0", "extra": ""}
         for requirement in (requirement for one in found for requirement in one.requires_dist or []):
             if requirement.marker is None or requirement.marker.evaluate(target):
-                assert requirement.specifier.contains(installed[canonicalize_name(requirement.name)]), requirement
+                assert requirement.specifier.contains(installed[canonicalize_name(requirement.name)]), (
+                    requirement
+                )
 
 
 def test_libraries_and_certificates_are_found(blur):
@@ -171,5 +191,7 @@ def test_libraries_and_certificates_are_found(blur):
 
 
 def test_the_servers_environment_does_not_see_the_models_packages(blur):
-    program = "import importlib.util as u; print([n for n in ('tungstenkit', 'pydantic', 'PIL') if u.find_spec(n)])"
+    program = (
+        "import importlib.util as u; print([n for n in ('tungstenkit', 'pydantic', 'PIL') if u.find_spec(n)])"
+    )
     assert run_in(blur.reference, "/opt/tungsten/server/bin/python3", "-c", program) == "[]\n"

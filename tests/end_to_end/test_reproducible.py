@@ -5,8 +5,8 @@ import os
 import subprocess
 
 import pytest
-from tests.end_to_end.harness import ROOT, SYSTEM, build, nix, succeed
 
+from tests.end_to_end.harness import ROOT, SYSTEM, build, nix, succeed
 from tungstenkit import store
 from tungstenkit.build import read_layout
 from tungstenkit.fetch import inputs
@@ -82,7 +82,9 @@ def test_an_edit_of_predict_remakes_one_layer(blur, copy_of):
 def test_a_system_package_more_remakes_no_wheel_layer(blur, copy_of):
     model = copy_of("blur")
     source = model / "tungsten_model.py"
-    source.write_text(source.read_text().replace("batch_size=4", 'batch_size=4, system_packages=["libgeos-c1v5"]'))
+    source.write_text(
+        source.read_text().replace("batch_size=4", 'batch_size=4, system_packages=["libgeos-c1v5"]')
+    )
     succeed("lock", model)
     extended = build(model, "--no-load")
     debs = {name for name in remade(blur, extended) if name.endswith(".deb")}
@@ -110,7 +112,9 @@ def test_an_export_is_the_same_bytes_each_time(blur, tmp_path, copy_of):
     exports = []
     for number, directory in enumerate((blur.directory, copy_of("blur"))):
         out = tmp_path / str(number)
-        succeed("nix-export", directory, "-o", out, env={"TZ": f"Etc/GMT+{number}", "PYTHONHASHSEED": str(number)})
+        succeed(
+            "nix-export", directory, "-o", out, env={"TZ": f"Etc/GMT+{number}", "PYTHONHASHSEED": str(number)}
+        )
         files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != "sources.json")
         exports.append([(path.relative_to(out), path.stat().st_mode, path.read_bytes()) for path in files])
     assert exports[0] == exports[1]

@@ -40,7 +40,9 @@ def test_file_is_in_the_table_of_contents(file):
     assert file.name in {"default.nix", "exported-flake.nix"} or f"./{file.name};" in contents
 
 
-@pytest.mark.parametrize("file", sorted([*NIX.glob("*.nix"), *HERE.glob("*.nix")]), ids=lambda file: file.name)
+@pytest.mark.parametrize(
+    "file", sorted([*NIX.glob("*.nix"), *HERE.glob("*.nix")]), ids=lambda file: file.name
+)
 def test_style(file):
     """No tabs, no trailing blanks, at most 120 columns, no `with`, which hides where a name comes from."""
     for line in file.read_text().splitlines():

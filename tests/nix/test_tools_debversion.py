@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-SORTED = ["0~~", "0~", "0", "0.0~rc1", "0a", "0+", "0.", "1.0~1", "1.0", "1.0-0+b1", "1.0-1", "1.0-1.1", "1.0-10", "1.0+x", "1:0"]
+SORTED = ["0~~", "0~", "0", "0a", "0+", "0.0~rc1", "0.", "1.0~1", "1.0", "1.0-0+b1", "1.0-1", "1.0-1.1", "1.0-10", "1.0+x", "1:0"]
 
 
 def test_order_by_policy(tools):

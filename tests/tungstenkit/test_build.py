@@ -30,7 +30,11 @@ def log_of(*events):
 
 DRV = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-layer-wheels.drv"
 START = {"action": "start", "id": 7, "type": 105, "fields": [DRV, "", 1, 1], "level": 3, "text": "building"}
-FAILED = {"action": "msg", "level": 0, "msg": f"\x1b[31;1merror:\x1b[0m builder for '{DRV}' failed with exit code 1"}
+FAILED = {
+    "action": "msg",
+    "level": 0,
+    "msg": f"\x1b[31;1merror:\x1b[0m builder for '{DRV}' failed with exit code 1",
+}
 
 
 def line(text):
@@ -38,12 +42,16 @@ def line(text):
 
 
 def test_builds_are_told_to_the_view():
-    _, view = log_of(START, {"action": "start", "id": 8, "type": 101, "fields": []}, {"action": "stop", "id": 7})
+    _, view = log_of(
+        START, {"action": "start", "id": 8, "type": 101, "fields": []}, {"action": "stop", "id": 7}
+    )
     assert view.seen == ["+layer-wheels", "-layer-wheels"]
 
 
 def test_a_failed_step_is_named_with_the_end_of_its_log():
-    log, _ = log_of(START, *(line(f"line {number}") for number in range(100)), line("error: x.whl: bad"), FAILED)
+    log, _ = log_of(
+        START, *(line(f"line {number}") for number in range(100)), line("error: x.whl: bad"), FAILED
+    )
     error = log.error(1)
     assert error.where == "the build step layer-wheels"
     assert error.what.endswith("\nx.whl: bad")
@@ -54,9 +62,18 @@ def test_a_failed_step_is_named_with_the_end_of_its_log():
     ("events", "word"),
     [
         ([START, line("write error: No space left on device"), FAILED], "disk is full"),
-        ([{"action": "msg", "level": 0, "msg": "unable to download 'run-tungsten-fetch://…'"}], "tungsten fetch"),
         (
-            [{"action": "msg", "level": 1, "msg": "ignoring 'sandbox', because it is a restricted setting and …"}],
+            [{"action": "msg", "level": 0, "msg": "unable to download 'run-tungsten-fetch://…'"}],
+            "tungsten fetch",
+        ),
+        (
+            [
+                {
+                    "action": "msg",
+                    "level": 1,
+                    "msg": "ignoring 'sandbox', because it is a restricted setting and …",
+                }
+            ],
             "sandbox = true",
         ),
         (["error: cannot connect to socket at '/nix/var'"], "cannot connect to socket"),

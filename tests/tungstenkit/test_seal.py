@@ -50,7 +50,8 @@ def unsealed():
 
 
 @pytest.mark.parametrize(
-    ("step", "value"), [("post_build", True), ("dockerfile_commands", ["RUN true"]), ("base_image", "debian:12")]
+    ("step", "value"),
+    [("post_build", True), ("dockerfile_commands", ["RUN true"]), ("base_image", "debian:12")],
 )
 def test_a_build_step_is_refused_by_name(step, value):
     key = "has_post_build" if step == "post_build" else step

@@ -1,8 +1,10 @@
-"""From a spec to a resolved lock: Python, Debian packages and wheels chosen together, each choice with its reason.
+"""From a spec to a resolved lock: Python, Debian packages and wheels chosen together, each choice with its
+reason.
 
-A Python version stands for a Debian release, so the release is chosen by the first Python whose whole solve succeeds. Only
-indexes and metadata are read here. Pins of the previous lock are kept where they still fit; for what all models share (the
-tools, the server) the pins that came with tungsten come first, so that models share those layers.
+A Python version stands for a Debian release, so the release is chosen by the first Python whose whole solve
+succeeds. Only indexes and metadata are read here. Pins of the previous lock are kept where they still fit; for
+what all models share (the tools, the server) the pins that came with tungsten come first, so that models share
+those layers.
 """
 
 from __future__ import annotations
@@ -91,7 +93,12 @@ class Solver:
     ) -> tuple[Wheel, ...]:
         """Wheels for a release's Python."""
         return resolve_wheels(
-            requirements, python=python, release=release, index_url=self.mirrors.pypi, where=where, prefer=prefer
+            requirements,
+            python=python,
+            release=release,
+            index_url=self.mirrors.pypi,
+            where=where,
+            prefer=prefer,
         )
 
     @property
@@ -158,7 +165,9 @@ def _resolve_python(
         except ResolveError as problem:
             failures[python] = problem
             continue
-        failed = "".join(f"; Python {version} failed: {problem.what}" for version, problem in failures.items())
+        failed = "".join(
+            f"; Python {version} failed: {problem.what}" for version, problem in failures.items()
+        )
         choice = Choice(
             kind="python",
             subject="the Python version, and with it the Debian release",
@@ -181,7 +190,8 @@ def _candidates(asked: str | None, previous: Lock | None, releases: Mapping[str,
             raise ResolveError(
                 f"Python {asked} is in no Debian release that images are made of",
                 where="python_version",
-                hint="there are " + ", ".join(f"{python} ({releases[python]})" for python in sorted(releases)),
+                hint="there are "
+                + ", ".join(f"{python} ({releases[python]})" for python in sorted(releases)),
             )
         return dict.fromkeys(fitting, f"python_version={asked!r}")
     candidates = {}
@@ -234,7 +244,11 @@ def _resolve_server(python: str, release: str, solver: Solver, previous: Lock | 
     if pinned is None or pinned.python != python:
         pinned = shared_pins(python).server
     wheels = solver.wheels(
-        OWN_WHEELS["server"]["requires"], python, release, "the server's environment", pinned.wheels if pinned else ()
+        OWN_WHEELS["server"]["requires"],
+        python,
+        release,
+        "the server's environment",
+        pinned.wheels if pinned else (),
     )
     return ServerEnvironment(python=python, wheels=wheels)
 
@@ -244,7 +258,9 @@ def _resolve_tools(python: str, release: str, solver: Solver, previous: Lock | N
     pinned = previous.tools.get(SYSTEM) if previous else None
     if pinned is None or pinned.byte_code.python != python:
         pinned = shared_pins(python).tools
-    layers = _python_root(RELEASES[_TOOLS_RELEASE].python, _TOOLS_RELEASE, solver, pinned.layers.debs if pinned else ())
+    layers = _python_root(
+        RELEASES[_TOOLS_RELEASE].python, _TOOLS_RELEASE, solver, pinned.layers.debs if pinned else ()
+    )
     byte_code = _python_root(python, release, solver, pinned.byte_code.debs if pinned else ())
     busybox = _static_program("busybox-static", solver, pinned.busybox.version if pinned else None)
     bash = _static_program("bash-static", solver, pinned.bash.version if pinned else None)

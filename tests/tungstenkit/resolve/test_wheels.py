@@ -35,8 +35,14 @@ def solve(monkeypatch):
     [
         (["py3-none-any", "cp311-cp311-manylinux_2_17_x86_64"], "cp311-cp311-manylinux_2_17_x86_64"),
         (["cp39-abi3-manylinux_2_28_x86_64", "py3-none-any"], "cp39-abi3-manylinux_2_28_x86_64"),
-        (["cp311-cp311-manylinux_2_17_x86_64", "cp311-cp311-manylinux_2_34_x86_64"], "cp311-cp311-manylinux_2_34_x86_64"),
-        (["cp311-cp311-manylinux_2_38_x86_64", "cp311-cp311-manylinux2014_x86_64"], "cp311-cp311-manylinux2014_x86_64"),
+        (
+            ["cp311-cp311-manylinux_2_17_x86_64", "cp311-cp311-manylinux_2_34_x86_64"],
+            "cp311-cp311-manylinux_2_34_x86_64",
+        ),
+        (
+            ["cp311-cp311-manylinux_2_38_x86_64", "cp311-cp311-manylinux2014_x86_64"],
+            "cp311-cp311-manylinux2014_x86_64",
+        ),
         (["cp311-cp311-manylinux_2_17_aarch64", "py2.py3-none-any"], "py2.py3-none-any"),
         (["cp311-cp311-musllinux_1_2_x86_64", "cp311-cp311-linux_x86_64"], "cp311-cp311-linux_x86_64"),
     ],
@@ -49,7 +55,9 @@ def test_the_most_specific_wheel_that_fits_is_taken(solve, tags, chosen):
 
 def test_a_newer_c_library_allows_newer_wheels(solve):
     (wheel,) = solve(
-        package("x", "1.0", "cp313-cp313-manylinux_2_38_x86_64", "py3-none-any"), python="3.13", release="trixie"
+        package("x", "1.0", "cp313-cp313-manylinux_2_38_x86_64", "py3-none-any"),
+        python="3.13",
+        release="trixie",
     )
     assert "manylinux_2_38" in wheel.file
 
@@ -76,7 +84,9 @@ def test_pydantic_1_is_refused_by_name(solve, requirement):
         solve(requirements=[requirement])
 
 
-@pytest.mark.parametrize("requirement", ["pydantic", "pydantic<3", "pydantic==2.7.4", "pydantic>=1.10", "pydantic!=2.0"])
+@pytest.mark.parametrize(
+    "requirement", ["pydantic", "pydantic<3", "pydantic==2.7.4", "pydantic>=1.10", "pydantic!=2.0"]
+)
 def test_pydantic_2_is_fine(solve, requirement):
     assert solve(requirements=[requirement]) == ()
 
@@ -86,7 +96,12 @@ def real():
     """Resolves with uv and the machine's index."""
     mirrors = find_mirrors()
     return lambda requirements, **options: resolve_wheels(
-        requirements, python="3.13", release="trixie", index_url=mirrors.pypi, where="python_packages", **options
+        requirements,
+        python="3.13",
+        release="trixie",
+        index_url=mirrors.pypi,
+        where="python_packages",
+        **options,
     )
 
 

@@ -1,0 +1,175 @@
+"""Rules about the repository as a whole: what it must not name, who may import whom, documents that agree."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests import generate
+from tungstenkit.cli import app
+from tungstenkit.data import OWN_WHEELS
+from tungstenkit.mirrors import apt_bases, find_mirrors
+from tungstenkit.spec import read_spec
+
+ROOT = Path(__file__).resolve().parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+# Left may be imported by right, never the reverse.
+ORDER = [
+    ["errors"],
+    ["io"],
+    ["media"],
+    ["define"],
+    ["load", "document", "data", "store"],
+    ["spec", "files"],
+    ["lock"],
+    ["resolve.debian_version", "resolve.debian_control"],
+    ["resolve.debian_release"],
+    ["resolve.debian_index"],
+    ["resolve.debs", "resolve.wheels"],
+    ["mirrors", "resolve.model"],
+    ["fetch", "export"],
+    ["seal", "build"],
+    ["cli"],
+]
+RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
+SDK = [name.removesuffix(".py") for name in OWN_WHEELS["sdk"]["modules"] if name.endswith(".py")]
+
+
+def committed():
+    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.mark.nix
+def test_no_registrys_host_is_named():
+    """Hosts come from the machine: these are the ones that its own clients use."""
+    mirrors = find_mirrors()
+    urls = [mirrors.pypi, mirrors.npm or "", *apt_bases()]
+    urls += mirrors.wheel_urls(
+        "six", [f"six-{version}-py2.py3-none-any.whl" for version in ("1.16.0", "1.17.0")]
+    ).values()
+    hosts = {host for url in urls if (host := urlsplit(url).hostname)} - {"localhost", "127.0.0.1"}
+    assert hosts
+    pattern = re.compile("|".join(re.escape(host) for host in sorted(hosts)).encode())
+    named = [path for path in committed() if pattern.search(path.read_bytes())]
+    assert named == []
+
+
+def modules():
+    found = {}
+    for path in sorted((ROOT / "tungstenkit").rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT / "tungstenkit").with_suffix("").parts)
+        if not name.endswith("__init__"):
+            found[name] = path
+    return found
+
+
+def imported(path):
+    """Names of our modules that a module imports when it runs; what is imported for types alone does not count."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if node in typing_only:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def test_every_module_has_its_place():
+    assert set(modules()) == set(RANK)
+
+
+@pytest.mark.parametrize("name", modules())
+def test_imports_point_left(name):
+    ours = {
+        module.removeprefix("tungstenkit.")
+        for module in imported(modules()[name])
+        if "tungstenkit." in module
+    }
+    wrong = {other for other in ours & set(RANK) if RANK[other] >= RANK[name]}
+    assert wrong == set()
+
+
+@pytest.mark.parametrize("name", [name for name in SDK if name != "__init__"])
+def test_the_sdk_needs_pydantic_and_pillow_alone(name):
+    roots = {module.split(".")[0] for module in imported(modules()[name])}
+    assert roots - set(sys.stdlib_module_names) <= {
+        "pydantic",
+        "pydantic_core",
+        "PIL",
+        "tungstenkit",
+        "__future__",
+    }
+
+
+def test_the_sdks_wheel_is_described_as_the_project_is():
+    own = OWN_WHEELS["sdk"]
+    assert (own["name"], own["version"]) == (PYPROJECT["project"]["name"], PYPROJECT["project"]["version"])
+    declared = {Requirement(text).name: Requirement(text) for text in PYPROJECT["project"]["dependencies"]}
+    assert all(declared[Requirement(text).name] == Requirement(text) for text in own["requires"])
+
+
+def test_the_servers_wheel_is_described_as_its_project_is():
+    server = tomllib.loads((ROOT / "server" / "pyproject.toml").read_text())["project"]
+    own = OWN_WHEELS["server"]
+    assert (own["name"], own["version"], own["requires-python"]) == (
+        server["name"],
+        server["version"],
+        server["requires-python"],
+    )
+    assert (
+        sorted(own["requires"])
+        == sorted(server["dependencies"])
+        == sorted(PYPROJECT["dependency-groups"]["server"])
+    )
+
+
+def test_the_readmes_example_is_a_model(tmp_path):
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "tungsten_model.py").write_text(example)
+    spec = read_spec(tmp_path)
+    assert spec.class_name == "Blur"
+    assert spec.input_schema["required"] == ["image"]
+
+
+def test_the_readme_names_every_command_and_no_other():
+    text = (ROOT / "README.md").read_text()
+    commands = {command.name for command in app.registered_commands}
+    assert set(re.findall(r"^\| `tungsten ([a-z-]+)", text, re.MULTILINE)) == commands
+
+
+def test_the_readme_names_every_argument_of_define_model():
+    text = (ROOT / "README.md").read_text()
+    spec_arguments = {
+        "input", "output", "demo_output", "batch_size", "gpu", "cuda_version", "gpu_mem_gb", "python_packages",
+        "python_version", "system_packages", "mem_gb", "include_files", "exclude_files", "dockerfile_commands", "base_image",
+    }  # fmt: skip
+    assert {name for name in spec_arguments if f"`{name}`" in text} == spec_arguments
+
+
+@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"])
+def test_links_between_documents_lead_somewhere(document):
+    targets = re.findall(r"\]\(([^)]+)\)", (ROOT / document).read_text())
+    missing = [t for t in targets if not t.startswith("https://") and not (ROOT / t.split("#")[0]).exists()]
+    assert missing == []
+
+
+def test_every_example_has_a_lock():
+    assert {example.name for example in generate.LOCKED_EXAMPLES} == {"blur", "caption"}

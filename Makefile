@@ -34,10 +34,10 @@ setup: .venv/done
 
 # Maintenance: what is generated and committed. Tests compare it.
 pins: setup
-	$(BIN)/python tests/generate.py pins
+	$(BIN)/python -m tests.generate pins
 
 schema: setup
-	$(BIN)/python tests/generate.py
+	$(BIN)/python -m tests.generate
 
 clean:
 	rm -rf .venv result* dist .mypy_cache .ruff_cache .pytest_cache

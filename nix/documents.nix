@@ -1,27 +1,33 @@
 # The only reader of JSON: the documents of an export, their versions checked, errors with the document's name.
 let
   read =
-    path: what: versionKey: version:
-    let
-      document = builtins.fromJSON (builtins.readFile path);
-      found = document.${versionKey} or null;
-    in
-    if !builtins.pathExists path then
-      throw "tungsten: there is no ${what} (${toString path}); run `tungsten nix-export` again"
-    else if found != version then
-      throw ''
-        tungsten: ${what} has ${versionKey} ${builtins.toJSON found}; this nix/ reads ${toString version}.
-        Export again with one version of tungsten''
+    path: what:
+    if builtins.pathExists path then
+      builtins.fromJSON (builtins.readFile path)
     else
-      document;
-in
-{
-  spec = path: read path "spec.json" "spec-version" 1;
+      throw "tungsten: there is no ${what} (${toString path}); run `tungsten nix-export` again";
 
-  lock =
-    path:
+  checkVersion =
+    what: key: version: document:
     let
-      lock = read path "tungsten.lock" "lock-version" 1;
+      found = document.${key} or null;
+    in
+    if found == version then
+      document
+    else
+      throw ''
+        tungsten: ${what} has ${key} ${builtins.toJSON found}; this nix/ reads ${toString version}.
+        Export again with one version of tungsten'';
+in
+rec {
+  spec = path: checkVersion "spec.json" "spec-version" 1 (read path "spec.json");
+
+  lock = path: checkLock (read path "tungsten.lock");
+
+  checkLock =
+    document:
+    let
+      lock = checkVersion "tungsten.lock" "lock-version" 1 document;
     in
     if lock.package-set != "debian" then
       throw "tungsten: the lock is for the package set ${lock.package-set}; this export builds `debian`"
@@ -31,5 +37,5 @@ in
       lock;
 
   # Where bytes come from is no part of a lock, and may be unknown.
-  sources = path: if builtins.pathExists path then builtins.fromJSON (builtins.readFile path) else { };
+  sources = path: if builtins.pathExists path then read path "sources.json" else { };
 }

@@ -1,6 +1,7 @@
 # From an export's documents to its flake's outputs: ties every step together, for each platform of the lock.
 #
-# spec, lock, sources: paths of the documents. model: the model's files. ownSources: { sdk, server }, folders of modules.
+# spec, lock, sources: paths of the documents. model: the model's files.
+# ownSources: { sdk, server }, folders of our modules.
 { spec, lock, sources, model, ownSources }:
 let
   documents = import ./documents.nix;

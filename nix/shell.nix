@@ -46,6 +46,8 @@ derivation {
   inherit system;
   builder = "${shell}/bin/bash";
   args = [ "-c" "echo > \"$out\"" ];
+  # `nix develop` writes the environment to each output that this names.
+  outputs = [ "out" ];
   PATH = "${programs}/bin";
   # Nix sets it to a program that does not exist.
   shellHook = "export SHELL=${shell}/bin/bash";

@@ -1,7 +1,7 @@
 """Writes what is generated and committed; tests compare it with what stands in the tree.
 
-python tests/generate.py         the documents' JSON Schemas, and the examples' spec.json
-python tests/generate.py pins    also, from the examples' locks, the pins that all models share
+python -m tests.generate         the documents' JSON Schemas, and the examples' spec.json
+python -m tests.generate pins    also, from the examples' locks, the pins that all models share
 """
 
 import json

@@ -94,7 +94,7 @@ def _check_daemon() -> None:
     """BuildError unless the daemon's own settings, which count for this user, ask for the sandbox."""
     command = ["nix", "--extra-experimental-features", "nix-command", "show-config", "--json"]
     settings = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    if settings["sandbox"]["value"] != "enabled" or settings["sandbox-fallback"]["value"] is not False:
+    if settings["sandbox"]["value"] is not True or settings["sandbox-fallback"]["value"] is not False:
         raise BuildError(
             "the image was not built: the Nix daemon does not promise the sandbox, and ignores this user's wish for it",
             where="/etc/nix/nix.conf",

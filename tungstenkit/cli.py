@@ -150,7 +150,10 @@ def nix_export_command(
     lock = project.lock()
     files = project.files(out)
     with working("finding the mirrors' URLs"):
-        sources = public(locate(inputs(lock), lock, find_mirrors(project.directory)))
+        mirrors = find_mirrors(project.directory)
+        sources = public(locate(inputs(lock), lock, mirrors))
+    for notice in mirrors.notices:
+        err.print(notice)
     export(project.spec, lock, project.directory, files, sources, out)
     if unknown := len(inputs(lock)) - len(sources):
         err.print(f"{unknown} files have no public URL: run `tungsten fetch` on the machine that builds")
@@ -191,12 +194,12 @@ def build_command(
         if out_link is not None:
             builder.build_archive(flake, out_link, view)
     engine = builder.find_engine() if load else None
-    name = name or project.spec.name
+    image_name = name or project.spec.name
     if engine is None:
-        reference = f"{name}:{tag}"
+        reference = f"{image_name}:{tag}"
     else:
         with working(f"loading into {engine}"):
-            reference = builder.load(image, engine, name, tag)
+            reference = builder.load(image, engine, image_name, tag)
     if as_json:
         answer = {
             "reference": reference,

@@ -22,7 +22,7 @@ import requests
 
 from tungstenkit import store
 from tungstenkit.errors import FetchError, GoneError
-from tungstenkit.mirrors import redact
+from tungstenkit.mirrors import MissingError, redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -77,7 +77,7 @@ class Progress(Protocol):
 
 def inputs(lock: Lock) -> tuple[Input, ...]:
     """Every file that a build of the lock needs, each once, sorted by store name."""
-    debs: list[tuple[str, Deb | Busybox]] = []
+    debs: list[tuple[str, Deb]] = []
     wheels: list[Wheel] = []
     for platform in lock.platforms.values():
         debs += [(platform.release, deb) for deb in platform.debs]
@@ -87,7 +87,7 @@ def inputs(lock: Lock) -> tuple[Input, ...]:
     for tools in lock.tools.values():
         for root in (tools.layers, tools.byte_code):
             debs += [(root.release, deb) for deb in root.debs]
-        debs += [(tools.busybox.release, tools.busybox), (tools.busybox.release, tools.bash)]
+        debs += [(tools.layers.release, deb) for deb in (tools.busybox, tools.bash)]
     files = [Input(deb.file, deb.size, deb.sha256, release=release) for release, deb in debs]
     files += [Input(wheel.file, wheel.size, wheel.sha256, project=wheel.project) for wheel in wheels]
     return tuple(
@@ -108,10 +108,15 @@ def locate(wanted: Iterable[Input], lock: Lock, mirrors: Mirrors) -> dict[str, l
             urls[entry.sha256] = mirrors.urls(entry.file, timestamps)
         else:
             projects.setdefault(entry.project, []).append(entry)
+
+    def listing_of(project: str) -> dict[str, str]:
+        try:
+            return mirrors.wheel_urls(project, [entry.file for entry in projects[project]])
+        except MissingError:
+            return {}
+
     with ThreadPoolExecutor(PARALLEL) as pool:
-        listings = pool.map(
-            lambda project: mirrors.wheel_urls(project, [e.file for e in projects[project]]), projects
-        )
+        listings = pool.map(listing_of, projects)
     for entries, listing in zip(projects.values(), listings, strict=True):
         for entry in entries:
             urls[entry.sha256] = [listing[entry.file]] if entry.file in listing else []

@@ -89,14 +89,9 @@ class PythonRoot(Document):
     debs: tuple[Deb, ...]
 
 
-class Busybox(Document):
+class Busybox(Deb):
     """Debian's static busybox, the first program of every build."""
 
-    release: str
-    version: str
-    file: str = Field(pattern=r"^mirror://")
-    size: int = Field(ge=0)
-    sha256: str = Sha256
     tree_sha256: str | None = Field(pattern=r"^sha256-[A-Za-z0-9+/]{43}=$")
     """Of a folder that holds `bin/busybox` alone, as a Nix archive (SRI); null until it is sealed."""
 
@@ -106,7 +101,7 @@ class Tools(Document):
 
     busybox: Busybox
     layers: PythonRoot
-    """Makes the layers; the same for every model."""
+    """Makes the layers; the same for every model. busybox and bash are of its release."""
     byte_code: PythonRoot
     """Compiles byte-code: the model's Python version."""
     bash: Deb

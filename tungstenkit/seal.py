@@ -46,7 +46,7 @@ def seal(lock: Lock, spec: ModelSpec, get: Callable[[Input], Path]) -> Lock:
     for system, entry in lock.tools.items():
         busybox = entry.busybox
         if busybox.tree_sha256 is None:
-            deb = get(Input(busybox.file, busybox.size, busybox.sha256, release=busybox.release))
+            deb = get(Input(busybox.file, busybox.size, busybox.sha256, release=entry.layers.release))
             busybox = busybox.model_copy(update={"tree_sha256": busybox_tree_hash(deb)})
         tools[system] = entry.model_copy(update={"busybox": busybox})
     return lock.model_copy(update={"sealed": True, "tools": tools})

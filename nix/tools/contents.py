@@ -171,6 +171,14 @@ class WheelMember:
 Content = Union[Text, Region, DiskFile, WheelMember]
 
 
+def walk(folder: Path) -> Iterator[Path]:
+    """A path and, if it is a folder, all below it, in order; links are not followed. Unreadable ones are errors."""
+    yield folder
+    if folder.is_dir() and not folder.is_symlink():
+        for child in sorted(folder.iterdir()):
+            yield from walk(child)
+
+
 def read_all(content: Content) -> bytes:
     """All bytes of a small file."""
     return b"".join(content.chunks())

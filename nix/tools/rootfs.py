@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from debversion import Package
 
 # Debian's merged /usr (usrmerge; Debian policy 10.1, DEP-17) and the two links that base-files' postinst
-# makes. The links themselves belong to the base layer; a package's own entry for such a name, folder or link,
-# is dropped.
+# makes. A package's own entry for such a name, folder or link, is dropped; the system layer makes the links.
 ALIASES = {
     "bin": "usr/bin",
     "sbin": "usr/sbin",
@@ -78,8 +77,8 @@ class Entry:
         return f"{self.mode:04o} {self.uid}:{self.gid} by {self.package}"
 
     def is_same(self, other: Entry) -> bool:
-        """Whether the two are known to be the same link, or files of the same contents."""
-        if self.kind != other.kind or self.statement != other.statement:
+        """Whether the two are known to be links to one target, or files of one content."""
+        if self.kind != other.kind:
             return False
         return self.target == other.target if self.kind == "link" else self.sha256 == other.sha256 != ""
 
@@ -150,8 +149,8 @@ class Table:
         """Put an entry into the table, or settle which of two stays; `ToolError` if neither may.
 
         Folders: a statement beats an implied one; of two, the one that is not 0755 root:root. Anything else:
-        `override` wins, then the package that Replaces the other (Debian policy 7.6.1); two files known to be
-        equal are one.
+        two that are known to be equal are one, `override` wins, then the package that Replaces the other
+        (Debian policy 7.6.1).
         """
         old = self.entries.get(new.path)
         self.entries[new.path] = new if old is None else self._settle(old, new)

@@ -106,7 +106,7 @@ class _Model:
                 answers = self._answer(inputs)
         except BaseException as error:  # sys.exit too: it fails an input, not the process
             _log(f"batch failed inputs={len(inputs)}", error)
-            if False:
+            if len(inputs) > 1:
                 for one in inputs:
                     yield from self.run([one])
                 return

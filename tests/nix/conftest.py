@@ -23,7 +23,17 @@ TOOLS = Path(__file__).parent.parent.parent / "nix" / "tools"
 @pytest.fixture(scope="session")
 def tools():
     """The modules of nix/tools, imported without leaving their folder on the path."""
-    names = ("blob", "contents", "debversion", "elf", "ldcache", "maintscripts", "program", "rootfs", "tarstream")
+    names = (
+        "blob",
+        "contents",
+        "debversion",
+        "elf",
+        "ldcache",
+        "maintscripts",
+        "program",
+        "rootfs",
+        "tarstream",
+    )
     sys.path.insert(0, str(TOOLS))
     try:
         return SimpleNamespace(**{name: importlib.import_module(name) for name in names})
@@ -114,14 +124,20 @@ def _tar(members):
     with tarfile.open(fileobj=data, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for name, content, *attributes in members:
             info = tarfile.TarInfo("./" + name)
-            info.mode, info.uid, info.gid = [*attributes, *(0o755 if content is None else 0o644, 0, 0)[len(attributes) :]]
+            info.mode, info.uid, info.gid = [
+                *attributes,
+                *(0o755 if content is None else 0o644, 0, 0)[len(attributes) :],
+            ]
             info.mtime = 1234567890
             info.uname = info.gname = "somebody"
             if content is None:
                 info.type = tarfile.DIRTYPE
                 archive.addfile(info)
             elif isinstance(content, tuple):
-                info.type, info.linkname = {"link": tarfile.SYMTYPE, "hard": tarfile.LNKTYPE}[content[0]], content[1]
+                info.type, info.linkname = (
+                    {"link": tarfile.SYMTYPE, "hard": tarfile.LNKTYPE}[content[0]],
+                    content[1],
+                )
                 archive.addfile(info)
             else:
                 info.size = len(content)
@@ -141,8 +157,19 @@ def _ar(members):
 def make_deb(tmp_path):
     """Write a .deb and return it as an input of a layer."""
 
-    def make(name, members, version="1.0-1", compress=lzma.compress, suffix=".xz", replaces=None, scripts=None, damage=None):
-        control = f"Package: {name}\nVersion: {version}\nArchitecture: amd64\nDescription: a package\n of a test\n"
+    def make(
+        name,
+        members,
+        version="1.0-1",
+        compress=lzma.compress,
+        suffix=".xz",
+        replaces=None,
+        scripts=None,
+        damage=None,
+    ):
+        control = (
+            f"Package: {name}\nVersion: {version}\nArchitecture: amd64\nDescription: a package\n of a test\n"
+        )
         if replaces is not None:
             control += f"Replaces: {replaces}\n"
         control_members = [("control", control.encode()), ("md5sums", b"0" * 32 + b"  usr/x\n")]
@@ -178,7 +205,9 @@ def make_wheel(tmp_path):
         }
         rows = {member: f"{member},{_record_hash(data)},{len(data)}" for member, data in members.items()}
         rows.update({member: f"{member},{row}" for member, row in (record or {}).items()})
-        text = "".join(f"{row}\n" for row in [*rows.values(), f"{info}/RECORD,,"] if not row.endswith(",MISSING"))
+        text = "".join(
+            f"{row}\n" for row in [*rows.values(), f"{info}/RECORD,,"] if not row.endswith(",MISSING")
+        )
         path = tmp_path / f"{name}-{version}-py3-none-any.whl"
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for member, data in {**members, f"{info}/RECORD": text.encode()}.items():

@@ -3,17 +3,13 @@
 let
   lock =
     change:
-    nix.documents.lock (
-      builtins.toFile "tungsten.lock" (
-        builtins.toJSON (
-          {
-            lock-version = 1;
-            package-set = "debian";
-            sealed = true;
-          }
-          // change
-        )
-      )
+    nix.documents.checkLock (
+      {
+        lock-version = 1;
+        package-set = "debian";
+        sealed = true;
+      }
+      // change
     );
   refused = change: !(builtins.tryEval (lock change)).success;
 in
@@ -33,6 +29,10 @@ in
   "a lock for another package set is refused" = {
     expr = refused { package-set = "nixpkgs"; };
     expected = true;
+  };
+  "a missing lock is refused" = {
+    expr = (builtins.tryEval (nix.documents.lock /nonexistent/tungsten.lock)).success;
+    expected = false;
   };
   "a missing sources.json means that no URL is known" = {
     expr = nix.documents.sources /nonexistent/sources.json;

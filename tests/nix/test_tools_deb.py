@@ -40,7 +40,10 @@ def test_members_are_sorted_and_have_their_parents(make_deb, make_layer):
 
 def test_paths_below_aliases_move_and_the_aliases_are_dropped(make_deb, make_layer):
     """Debian 12 ships /bin as a folder, Debian 13 as a link; neither may reach a layer (merged /usr, DEP-17)."""
-    old = make_deb("old", [("bin", None), ("bin/sh", b"sh", 0o755), ("lib64/ld.so", ("link", "/lib/x")), ("var/run", None)])
+    old = make_deb(
+        "old",
+        [("bin", None), ("bin/sh", b"sh", 0o755), ("lib64/ld.so", ("link", "/lib/x")), ("var/run", None)],
+    )
     new = make_deb("new", [("bin", ("link", "usr/bin")), ("lib", ("link", "usr/lib")), ("var/lock/l", b"")])
     members = make_layer(old, new).members()
     assert {"usr/bin/sh", "usr/lib64/ld.so", "run/lock/l"} <= set(members)
@@ -103,7 +106,9 @@ def test_two_packages_with_one_file_are_an_error(make_deb, layer_error):
     assert error == "/usr/bin/x: in both one and two"
 
 
-@pytest.mark.parametrize(("replaces", "wins"), [("one", b"2"), ("one (<< 2.0)", b"2"), ("one (<< 1.0)", None), ("on", None)])
+@pytest.mark.parametrize(
+    ("replaces", "wins"), [("one", b"2"), ("one (<< 2.0)", b"2"), ("one (<< 1.0)", None), ("on", None)]
+)
 def test_replaces_settles_who_has_a_file(make_deb, make_layer, layer_error, replaces, wins):
     """Debian policy 7.6.1, in either order of the two."""
     one, two = make_deb("one", [("x", b"1")]), make_deb("two", [("x", b"2")], replaces=f"other, {replaces}")
@@ -112,6 +117,17 @@ def test_replaces_settles_who_has_a_file(make_deb, make_layer, layer_error, repl
             assert make_layer(*inputs).read("x") == wins
         else:
             assert "in both" in layer_error(*inputs)
+
+
+def test_what_is_replaced_is_not_compiled(make_deb, make_layer, python):
+    path = f"usr/lib/python{python['version']}/m.py"
+    old = make_deb("old", [(path, b"old = 1\n")])
+    new = make_deb("new", [(path, b"new = 1\n")], replaces="old")
+    for inputs in ((old, new), (new, old)):
+        layer = make_layer(*inputs, python=python)
+        (compiled,) = (layer.read(name) for name in layer.members() if name.endswith(".pyc"))
+        assert b"new" in compiled
+        assert b"old" not in compiled
 
 
 def test_a_file_below_a_link_is_an_error(make_deb, layer_error):
@@ -125,12 +141,16 @@ def test_folders_with_different_modes(make_deb, make_layer, layer_error):
     plain, private = make_deb("plain", [("d", None)]), make_deb("private", [("d", None, 0o700)])
     for inputs in ((plain, private), (private, plain)):
         assert make_layer(*inputs).members()["d"].mode == 0o700
-    assert "0700 0:0 by private, but 0750 0:0 by third" in layer_error(private, make_deb("third", [("d", None, 0o750)]))
+    assert "0700 0:0 by private, but 0750 0:0 by third" in layer_error(
+        private, make_deb("third", [("d", None, 0o750)])
+    )
 
 
 def test_diversions_are_an_error(make_deb, layer_error, make_layer):
-    divert = 'dpkg-divert --package a --add --rename \\\n  --divert /usr/bin/x.orig /usr/bin/x\n'
-    assert layer_error(make_deb("a", [], scripts={"preinst": divert})).startswith("package a: its scripts divert files")
+    divert = "dpkg-divert --package a --add --rename \\\n  --divert /usr/bin/x.orig /usr/bin/x\n"
+    assert layer_error(make_deb("a", [], scripts={"preinst": divert})).startswith(
+        "package a: its scripts divert files"
+    )
     protective = 'dpkg-divert --quiet --add --no-rename --divert "/lib64/l.usr-is-merged" "/lib64/l"\n'
     removal = "dpkg-divert --package a --remove /usr/bin/x\n# dpkg-divert --add /x\n"
     make_layer(make_deb("a", [], scripts={"preinst": protective, "postinst": removal}))
@@ -149,7 +169,9 @@ def test_diversions_are_an_error(make_deb, layer_error, make_layer):
     ids=["header", "cut", "no-ar", "no-data", "flipped", "empty"],
 )
 def test_a_damaged_package_is_named(make_deb, layer_error, damage):
-    assert layer_error(make_deb("bad", [("usr/x", b"x" * 5000)], damage=damage)).startswith("bad_1.0-1_amd64.deb: ")
+    assert layer_error(make_deb("bad", [("usr/x", b"x" * 5000)], damage=damage)).startswith(
+        "bad_1.0-1_amd64.deb: "
+    )
 
 
 def test_a_broken_header_inside_is_not_the_end(make_deb, layer_error):
@@ -164,7 +186,9 @@ def test_a_broken_header_inside_is_not_the_end(make_deb, layer_error):
 
 
 def test_a_missing_file_is_named(layer_error):
-    assert layer_error({"kind": "deb", "path": "/nowhere/x.deb"}) == "/nowhere/x.deb: No such file or directory"
+    assert (
+        layer_error({"kind": "deb", "path": "/nowhere/x.deb"}) == "/nowhere/x.deb: No such file or directory"
+    )
 
 
 def test_sources_are_compiled_for_the_configured_python(make_deb, make_layer, python):

@@ -74,7 +74,11 @@ def test_layout_is_an_oci_image(make_image, file_layer):
     assert config["config"] == {"Cmd": ["/bin/sh"], "User": "65532:0"}
     assert config["rootfs"] == {"type": "layers", "diff_ids": [layer.facts["diff-id"] for layer in layers]}
     assert [entry["created_by"] for entry in config["history"]] == ["one", "two"]
-    assert (config["architecture"], config["os"], config["created"]) == ("amd64", "linux", "1970-01-01T00:00:01Z")
+    assert (config["architecture"], config["os"], config["created"]) == (
+        "amd64",
+        "linux",
+        "1970-01-01T00:00:01Z",
+    )
     for described, layer in zip(manifest["layers"], layers, strict=True):
         assert described["size"] == len(blob(layout, described["digest"]))
         assert (layout / "blobs/sha256" / described["digest"][7:]).readlink() == layer.path / "blob"
@@ -85,12 +89,21 @@ def test_layout_is_a_docker_archive(make_image, file_layer):
     (image,) = json.loads((layout / "manifest.json").read_text())
     assert image["RepoTags"] == ["localhost/blur:latest"]
     assert all((layout / path).is_file() for path in [image["Config"], *image["Layers"]])
-    assert sorted(path.name for path in layout.iterdir()) == ["blobs", "index.json", "manifest.json", "oci-layout"]
+    assert sorted(path.name for path in layout.iterdir()) == [
+        "blobs",
+        "index.json",
+        "manifest.json",
+        "oci-layout",
+    ]
 
 
 @pytest.mark.parametrize(
     ("name", "reference"),
-    [("blur", "localhost/blur:x"), ("me/blur", "localhost/me/blur:x"), ("example.org/me/blur", "example.org/me/blur:x")],
+    [
+        ("blur", "localhost/blur:x"),
+        ("me/blur", "localhost/me/blur:x"),
+        ("example.org/me/blur", "example.org/me/blur:x"),
+    ],
 )
 def test_names_belong_to_a_registry(make_image, file_layer, name, reference):
     layout, _ = make_image(file_layer("one", a="1"), name=name, tag="x")
@@ -113,7 +126,10 @@ def test_archive_holds_the_layout_without_links(make_image, file_layer, run_tool
     with tarfile.open(outs[0]) as archive:
         members = archive.getmembers()
         assert [info.name for info in members] == sorted(info.name for info in members)
-        assert {(info.type, info.mode) for info in members} == {(tarfile.DIRTYPE, 0o755), (tarfile.REGTYPE, 0o644)}
+        assert {(info.type, info.mode) for info in members} == {
+            (tarfile.DIRTYPE, 0o755),
+            (tarfile.REGTYPE, 0o644),
+        }
         for info in members:
             if info.isfile():
                 assert archive.extractfile(info).read() == (layout / info.name).read_bytes()
@@ -137,12 +153,15 @@ def test_replaces_counts_across_layers(make_deb, make_layer, make_image):
     old = make_layer(make_deb("old", [("x", b"1")]), created_by="old")
     new = make_layer(make_deb("new", [("x", b"2")], replaces="old"), created_by="new")
     make_image(old, new)
-    assert make_image(new, old, fails=True) == "/x: the one of new must stay, but layer 'old' comes after 'new'"
+    assert (
+        make_image(new, old, fails=True) == "/x: the one of new must stay, but layer 'old' comes after 'new'"
+    )
 
 
-def test_equal_files_of_two_wheels_are_one(make_wheel, make_layer, make_image):
+def test_equal_files_of_two_wheels_are_one(make_wheel, make_layer, make_image, python):
+    """Their byte-code too, though it is compiled in two runs."""
     one, two, three = (
-        make_layer(make_wheel(name, {"shared/__init__.py": data}), created_by=name)
+        make_layer(make_wheel(name, {"shared/__init__.py": data}), created_by=name, python=python)
         for name, data in (("one", b""), ("two", b""), ("three", b"3"))
     )
     make_image(one, two)
@@ -159,7 +178,7 @@ def test_a_path_through_a_link_of_another_layer(make_image, file_layer):
 
 
 def test_the_last_word_on_a_folder_must_be_true(make_deb, make_layer, make_image, file_layer):
-    """A late layer that has something below a private folder would open it, unless the truth is stated again after it."""
+    """A late layer with something below a private folder would open it, unless the truth is stated again."""
     base = make_layer(make_deb("a", [("var/private", None, 0o700)]), created_by="base")
     late = file_layer("late", var__private__x="x")
     assert make_image(base, late, fails=True) == (
@@ -170,13 +189,18 @@ def test_the_last_word_on_a_folder_must_be_true(make_deb, make_layer, make_image
 
 
 def test_links_to_nowhere_are_reported(make_image, file_layer):
-    _, notes = make_image(file_layer("one", a={"type": "link", "target": "/gone"}, b={"type": "link", "target": "/c"}, c=""))
+    _, notes = make_image(
+        file_layer("one", a={"type": "link", "target": "/gone"}, b={"type": "link", "target": "/c"}, c="")
+    )
     assert notes == "note: /a -> /gone leads nowhere\n"
 
 
 def test_too_many_layers(make_image, file_layer):
     layers = [file_layer(name, **{name: ""}) for name in "abc"]
-    assert make_image(*layers, fails=True, **{"max-layers": 2}) == "3 layers are more than the 2 that are allowed"
+    assert (
+        make_image(*layers, fails=True, **{"max-layers": 2})
+        == "3 layers are more than the 2 that are allowed"
+    )
 
 
 def test_a_missing_layer_is_named(make_image, file_layer, tmp_path):

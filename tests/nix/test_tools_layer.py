@@ -23,22 +23,35 @@ def tree(tmp_path):
     (root / "sub/run.sh").write_text("#!/bin/sh\n")
     (root / "sub/run.sh").chmod(0o700)
     (root / "link").symlink_to("sub/run.sh")
+    (root / "folder-link").symlink_to("sub")
     (root / "sub/up").symlink_to("../model.py")
     return root
 
 
 def test_tree_has_our_modes_and_owners(tree, make_layer):
     layer = make_layer(
-        {"kind": "tree", "path": str(tree), "destination": "app", "uid": 65532, "gid": 0, "directory-mode": "0775"}
+        {
+            "kind": "tree",
+            "path": str(tree),
+            "destination": "app",
+            "uid": 65532,
+            "gid": 0,
+            "directory-mode": "0775",
+        }
     )
-    modes = {name: (oct(info.mode), info.uid, info.gid) for name, info in layer.members().items() if not info.issym()}
+    modes = {
+        name: (oct(info.mode), info.uid, info.gid)
+        for name, info in layer.members().items()
+        if not info.issym()
+    }
     assert modes == {
         "app": ("0o775", 65532, 0),
         "app/sub": ("0o775", 65532, 0),
         "app/model.py": ("0o664", 65532, 0),
         "app/sub/run.sh": ("0o775", 65532, 0),
     }
-    assert layer.members()["app/link"].linkname == "sub/run.sh"
+    links = {name: info.linkname for name, info in layer.members().items() if info.issym()}
+    assert links == {"app/link": "sub/run.sh", "app/folder-link": "sub", "app/sub/up": "../model.py"}
 
 
 def test_tree_by_default_is_for_root_alone_to_write(tree, make_layer):
@@ -84,7 +97,9 @@ def test_single_files(make_layer):
 def test_parents_that_nobody_states_are_implied(make_layer):
     """A layer that made up /tmp or /root as 0755 would change them in the container."""
     paths = ["tmp/a", "var/tmp/a", "root/a", "home/nonroot/a", "app/a", "run/lock/a", "opt/a"]
-    layer = make_layer({"kind": "files", "entries": [{"path": path, "type": "file", "text": ""} for path in paths]})
+    layer = make_layer(
+        {"kind": "files", "entries": [{"path": path, "type": "file", "text": ""} for path in paths]}
+    )
     found = {entry["path"]: entry for entry in layer.files["entries"] if entry["type"] == "dir"}
     assert {path: (entry["mode"], entry["uid"], entry["gid"]) for path, entry in found.items()} == {
         "app": ("0775", 65532, 0),
@@ -141,7 +156,9 @@ def everything(make_deb, make_wheel, tree):
     return [
         make_deb("one", [("bin/x", b"x" * 9000, 0o755), ("usr/lib/python3/a.py", b"a = {'x', 'y', 'z'}\n")]),
         make_deb("two", [("usr/z", b"z"), ("usr/y", ("hard", "usr/z"))]),
-        make_wheel("pkg", {f"pkg/m{number}.py": b"def f(a={1, 2, 3}): return {'b', 'c'}\n" for number in range(20)}),
+        make_wheel(
+            "pkg", {f"pkg/m{number}.py": b"def f(a={1, 2, 3}): return {'b', 'c'}\n" for number in range(20)}
+        ),
         {"kind": "tree", "path": str(tree), "destination": "app", "directory-mode": "0775"},
         {"kind": "files", "entries": [{"path": "etc/x", "type": "file", "text": "x"}]},
     ]
@@ -149,14 +166,23 @@ def everything(make_deb, make_wheel, tree):
 
 @pytest.mark.parametrize("runner", [sys.executable, *OTHER_PYTHONS])
 def test_the_bytes_depend_on_the_inputs_alone(everything, make_layer, python, tmp_path, runner):
-    """Another hash seed, umask, time zone, locale, folder for temporary files, working folder, or Python that runs the program."""
+    """Not on the hash seed, umask, time zone, locale, folders, or the Python that runs the program."""
     first = make_layer(*everything, python=python)
     (tmp_path / "elsewhere").mkdir()
-    environment = {"PYTHONHASHSEED": "4711", "TZ": "Asia/Tokyo", "LC_ALL": "C", "TMPDIR": str(tmp_path / "elsewhere")}
+    environment = {
+        "PYTHONHASHSEED": "4711",
+        "TZ": "Asia/Tokyo",
+        "LC_ALL": "C",
+        "TMPDIR": str(tmp_path / "elsewhere"),
+    }
     umask = os.umask(0o077)
     try:
         second = make_layer(
-            *everything, python=python, runner=runner, cwd="/", env={**environment, "PATH": os.environ["PATH"]}
+            *everything,
+            python=python,
+            runner=runner,
+            cwd="/",
+            env={**environment, "PATH": os.environ["PATH"]},
         )
     finally:
         os.umask(umask)
@@ -166,7 +192,9 @@ def test_the_bytes_depend_on_the_inputs_alone(everything, make_layer, python, tm
 
 
 def test_the_order_of_wheels_does_not_matter(make_wheel, make_layer, python):
-    wheels = [make_wheel(name, {f"{name}/__init__.py": b"x = {'a', 'b'}\n"}) for name in ("one", "two", "three")]
+    wheels = [
+        make_wheel(name, {f"{name}/__init__.py": b"x = {'a', 'b'}\n"}) for name in ("one", "two", "three")
+    ]
     assert make_layer(*wheels, python=python).blob == make_layer(*reversed(wheels), python=python).blob
 
 

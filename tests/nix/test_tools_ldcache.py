@@ -35,7 +35,9 @@ names = st.builds(
     st.sampled_from(["", ".1", ".2", ".10", ".1.2", ".1.10"]),
 )
 libraries = st.tuples(st.just("elf"), st.one_of(st.just(""), names), st.one_of(st.none(), st.integers(0, 3)))
-links = st.tuples(st.just("link"), st.one_of(names, st.builds("/{}/{}".format, st.sampled_from(FOLDERS), names)))
+links = st.tuples(
+    st.just("link"), st.one_of(names, st.builds("/{}/{}".format, st.sampled_from(FOLDERS), names))
+)
 others = st.tuples(st.just("text"), st.sampled_from(["", "GROUP ( libc.so.6 )", "\x7fELF"]))
 configurations = st.lists(
     st.sampled_from(
@@ -49,7 +51,11 @@ configurations = st.lists(
 @pytest.mark.skipif(not HAS_DEBIANS_LDCONFIG, reason="Debian's ldconfig is not here")
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.dictionaries(st.tuples(st.sampled_from(FOLDERS), names), st.one_of(libraries, libraries, links, others), max_size=25),
+    st.dictionaries(
+        st.tuples(st.sampled_from(FOLDERS), names),
+        st.one_of(libraries, libraries, links, others),
+        max_size=25,
+    ),
     configurations,
     st.dictionaries(st.sampled_from(["etc/ld.so.conf.d/a.conf", "etc/more/b.conf"]), st.just("/opt/l\n")),
 )
@@ -94,7 +100,10 @@ def test_any_root(tools, make_elf, tmp_path_factory, files, configuration, inclu
     subprocess.run([LDCONFIG, "-X", "-i", "-r", root], capture_output=True, check=True)
     expected = (root / "etc/ld.so.cache").read_bytes()
     release = expected[expected.rindex(b"ldconfig (") + len("ldconfig ") :].decode()
-    assert tools.ldcache.ld_so_cache(tools.ldcache.Root(table), ARCHITECTURE, objects, texts, release) == expected
+    assert (
+        tools.ldcache.ld_so_cache(tools.ldcache.Root(table), ARCHITECTURE, objects, texts, release)
+        == expected
+    )
 
 
 def test_links_are_followed_as_the_kernel_does(tools):
@@ -119,7 +128,9 @@ def test_links_are_followed_as_the_kernel_does(tools):
     assert root.resolve("dangling") is None
 
 
-@pytest.mark.parametrize("data", [b"", b"\x7fELF", b"\x7fELF\x02\x01" + bytes(100), b"\x7fELF\x02\x01" + b"\xff" * 100])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x7fELF", b"\x7fELF\x02\x01" + bytes(100), b"\x7fELF\x02\x01" + b"\xff" * 100]
+)
 def test_what_is_no_library_has_no_facts(tools, data):
     assert tools.elf.shared_object("x", lambda offset, size: data[offset : offset + size]) is None
 

@@ -13,7 +13,14 @@ import pytest
 def sources(tmp_path):
     root = tmp_path / "sources"
     (root / "sub/__pycache__").mkdir(parents=True)
-    for name in ("__init__.py", "py.typed", "sub/__init__.py", "notes.txt", "sub/__pycache__/x.py", "secret.env"):
+    for name in (
+        "__init__.py",
+        "py.typed",
+        "sub/__init__.py",
+        "notes.txt",
+        "sub/__pycache__/x.py",
+        "secret.env",
+    ):
         (root / name).write_text(f"# {name}\n")
     (root / "cli.py").write_text("def main():\n    print('it runs')\n")
     return root
@@ -52,7 +59,10 @@ def test_only_sources_and_metadata_are_in_it(pack):
             "tungstenkit_nix-1.0.dist-info/RECORD",
         ]
         metadata = archive.read("tungstenkit_nix-1.0.dist-info/METADATA").decode()
-        assert "Name: tungstenkit-nix\nVersion: 1.0\nRequires-Python: >=3.9\nRequires-Dist: pydantic>=2\n" in metadata
+        assert (
+            "Name: tungstenkit-nix\nVersion: 1.0\nRequires-Python: >=3.9\nRequires-Dist: pydantic>=2\n"
+            in metadata
+        )
 
 
 def test_the_bytes_depend_on_the_sources_alone(pack, sources):
@@ -69,16 +79,27 @@ def test_it_installs(pack, tmp_path, make_layer, wheel_input):
     layer = make_layer(wheel_input(wheel))
     assert "usr/local/bin/kit-run" in layer.members()
     venv.create(tmp_path / "venv", with_pip=False)
-    target = tmp_path / "venv/lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    target = (
+        tmp_path / "venv/lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    )
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(target)
     code = "import importlib.metadata as m; m.entry_points(group='console_scripts', name='kit-run')['kit-run'].load()()"
-    result = subprocess.run([tmp_path / "venv/bin/python", "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [tmp_path / "venv/bin/python", "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout == "it runs\n"
 
 
 def test_a_missing_folder_is_named(run_tool, tmp_path):
-    config = {"name": "a", "version": "1", "requires": [], "requires-python": "", "packages": {"a": "/gone"}, "scripts": {}}
+    config = {
+        "name": "a",
+        "version": "1",
+        "requires": [],
+        "requires-python": "",
+        "packages": {"a": "/gone"},
+        "scripts": {},
+    }
     result = run_tool("pack_wheel.py", config, tmp_path / "a.whl")
     assert result.stderr == "error: /gone: not a folder of Python sources\n"
     assert not (tmp_path / "a.whl").exists()

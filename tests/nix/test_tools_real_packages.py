@@ -1,6 +1,6 @@
 """The programs on real Debian packages: what they compute is what the finished root's own programs say.
 
-Packages come from the machine's apt, by a private configuration per release, so nothing of the machine's own state is touched.
+Packages come from the mirror of the machine's apt, by a private configuration per release.
 """
 
 import os
@@ -18,8 +18,26 @@ pytestmark = [
 ]
 
 RELEASES = {
-    "bookworm": ["python3.11-minimal", "base-files", "libc-bin", "ca-certificates", "libgomp1", "mawk", "tini", "bash"],
-    "trixie": ["python3.13-minimal", "base-files", "libc-bin", "ca-certificates", "libgomp1", "mawk", "tini", "bash"],
+    "bookworm": [
+        "python3.11-minimal",
+        "base-files",
+        "libc-bin",
+        "ca-certificates",
+        "libgomp1",
+        "mawk",
+        "tini",
+        "bash",
+    ],
+    "trixie": [
+        "python3.13-minimal",
+        "base-files",
+        "libc-bin",
+        "ca-certificates",
+        "libgomp1",
+        "mawk",
+        "tini",
+        "bash",
+    ],
 }
 ALTERNATIVES = ["libopenblas0-pthread", "liblapack3", "xz-utils", "less"]
 SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
@@ -62,7 +80,9 @@ def debs(request, tmp_path_factory):
 
     def closure(packages):
         apt("install", "--download-only", *packages)
-        lines = apt("install", "--print-uris", "--reinstall", "-o", f"Dir::Cache::archives={state}", *packages)
+        lines = apt(
+            "install", "--print-uris", "--reinstall", "-o", f"Dir::Cache::archives={state}", *packages
+        )
         return [archives / name for name in sorted(re.findall(r"^'\S+' (\S+\.deb) ", lines, re.MULTILINE))]
 
     apt("update")
@@ -70,23 +90,30 @@ def debs(request, tmp_path_factory):
     return small, [deb for deb in all_of_them if deb not in small]
 
 
-@pytest.fixture(params=["plain", "alternatives"])
-def root(request, debs, make_layer, tmp_path, python):
-    """A root unpacked from layers, each package group in its own, the system layer last."""
+@pytest.fixture(scope="module", params=["plain", "alternatives"])
+def root(request, debs, run_tool, tmp_path_factory):
+    """A root unpacked from layers: packages in two or three of them, the system layer last."""
+    folder = tmp_path_factory.mktemp("layers")
     small, more = debs
     groups = [small[::2], small[1::2], *([more] if request.param == "alternatives" else [])]
-    layers = [make_layer(*({"kind": "deb", "path": str(deb)} for deb in group)) for group in groups]
-    system = {"kind": "system", "alternatives": True, "ld-so-cache": True, "architecture": "amd64"}
-    layers.append(make_layer(system, lower=[layer.path for layer in layers]))
-    for layer in layers:
-        with tarfile.open(layer.path / "blob", "r:gz") as archive:
-            archive.extractall(tmp_path / "root", filter="tar", numeric_owner=True)
-    return tmp_path / "root"
+    inputs = [[{"kind": "deb", "path": str(deb)} for deb in group] for group in groups]
+    inputs.append([{"kind": "system", "alternatives": True, "ld-so-cache": True, "architecture": "amd64"}])
+    layers = []
+    for number, items in enumerate(inputs):
+        config = {"created-by": "x", "python": None, "lower": list(layers), "inputs": items}
+        result = run_tool("layer.py", config, folder / str(number))
+        assert result.returncode == 0, result.stderr
+        layers.append(str(folder / str(number)))
+        with tarfile.open(folder / str(number) / "blob", "r:gz") as archive:
+            archive.extractall(folder / "root", filter="tar", numeric_owner=True)
+    return folder / "root"
 
 
 def in_root(root, *command):
     wrapped = ["unshare", "-r", "-m", "chroot", root, *command]
-    return subprocess.run(wrapped, capture_output=True, text=True, check=True, env={"PATH": "/usr/sbin:/usr/bin"}).stdout
+    return subprocess.run(
+        wrapped, capture_output=True, text=True, check=True, env={"PATH": "/usr/sbin:/usr/bin"}
+    ).stdout
 
 
 def test_the_cache_is_what_the_roots_own_ldconfig_writes(root):

@@ -11,11 +11,15 @@ def links(layer):
 
 
 def alternative(name, path, priority, more=""):
-    return {"postinst": f"#!/bin/sh\nupdate-alternatives --install /usr/bin/{name} {name} {path} {priority} {more}\n"}
+    return {
+        "postinst": f"#!/bin/sh\nupdate-alternatives --install /usr/bin/{name} {name} {path} {priority} {more}\n"
+    }
 
 
 def test_the_highest_priority_wins_across_layers(make_deb, make_layer):
-    one = make_layer(make_deb("mawk", [("usr/bin/mawk", b"")], scripts=alternative("awk", "/usr/bin/mawk", 5)))
+    one = make_layer(
+        make_deb("mawk", [("usr/bin/mawk", b"")], scripts=alternative("awk", "/usr/bin/mawk", 5))
+    )
     two = make_layer(make_deb("gawk", [("usr/bin/gawk", b"")], scripts=alternative("awk", "/bin/gawk", 10)))
     for lower in ((one.path, two.path), (two.path, one.path)):
         found = links(make_layer(SYSTEM, lower=lower))
@@ -27,11 +31,14 @@ def test_equal_priorities_go_by_path(make_deb, make_layer):
     one = make_deb("one", [("usr/bin/b", b"")], scripts=alternative("x", "/usr/bin/b", 5))
     two = make_deb("two", [("usr/bin/a", b"")], scripts=alternative("x", "/usr/bin/a", 5))
     for inputs in ((one, two), (two, one)):
-        assert links(make_layer(SYSTEM, lower=[make_layer(*inputs).path]))["etc/alternatives/x"] == "/usr/bin/a"
+        assert (
+            links(make_layer(SYSTEM, lower=[make_layer(*inputs).path]))["etc/alternatives/x"] == "/usr/bin/a"
+        )
 
 
 def test_slaves_follow_their_master_if_they_exist(make_deb, make_layer):
-    more = "--slave /usr/bin/nawk nawk /usr/bin/mawk --slave /usr/share/man/man1/awk.1.gz awk.1.gz /usr/share/man/man1/mawk.1.gz"
+    manual = "--slave /usr/share/man/man1/awk.1.gz awk.1.gz /usr/share/man/man1/mawk.1.gz"
+    more = f"--slave /usr/bin/nawk nawk /usr/bin/mawk {manual}"
     deb = make_deb("mawk", [("usr/bin/mawk", b"")], scripts=alternative("awk", "/usr/bin/mawk", 5, more))
     found = links(make_layer(SYSTEM, lower=[make_layer(deb).path]))
     assert found["etc/alternatives/nawk"] == "/usr/bin/mawk"
@@ -44,7 +51,9 @@ def test_a_choice_without_its_file_is_skipped(make_deb, make_layer):
 
 
 def test_a_file_is_not_replaced_by_a_link(make_deb, make_layer):
-    deb = make_deb("a", [("usr/bin/x", b"mine"), ("usr/bin/y", b"")], scripts=alternative("x", "/usr/bin/y", 50))
+    deb = make_deb(
+        "a", [("usr/bin/x", b"mine"), ("usr/bin/y", b"")], scripts=alternative("x", "/usr/bin/y", 50)
+    )
     assert "usr/bin/x" not in links(make_layer(SYSTEM, lower=[make_layer(deb).path]))
 
 
@@ -105,7 +114,9 @@ def test_links_that_a_layer_has_are_not_made_again(make_layer):
 
 
 def test_true_modes_of_folders_are_stated_again(make_deb, make_layer):
-    lower = make_layer(make_deb("a", [("var/local", None, 0o2775, 0, 50), ("etc/ssl/private", None, 0o700), ("usr", None)]))
+    lower = make_layer(
+        make_deb("a", [("var/local", None, 0o2775, 0, 50), ("etc/ssl/private", None, 0o700), ("usr", None)])
+    )
     made = make_layer(SYSTEM, lower=[lower.path]).members()
     assert (made["var/local"].mode, made["var/local"].gid) == (0o2775, 50)
     assert made["etc/ssl/private"].mode == 0o700
@@ -117,7 +128,10 @@ def test_the_cache_sees_libraries_through_alternatives(make_deb, make_elf, make_
     libc = make_deb("libc6", [("usr/lib/x86_64-linux-gnu/libc.so.6", make_elf("libc.so.6") + b"\0" + BANNER)])
     bin_conf = make_deb(
         "libc-bin",
-        [("etc/ld.so.conf", b"include /etc/ld.so.conf.d/*.conf\n"), ("etc/ld.so.conf.d/libc.conf", b"/usr/local/lib\n")],
+        [
+            ("etc/ld.so.conf", b"include /etc/ld.so.conf.d/*.conf\n"),
+            ("etc/ld.so.conf.d/libc.conf", b"/usr/local/lib\n"),
+        ],
     )
     script = (
         "update-alternatives --install /usr/lib/x86_64-linux-gnu/libblas.so.3 libblas.so.3-x86_64-linux-gnu"

@@ -15,11 +15,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-relaxed = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=60).filter(
-    lambda name: name not in (".", "..")
+relaxed = settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+
+names = st.text(
+    st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=60
+).filter(lambda name: name not in (".", ".."))
 paths = st.lists(names, min_size=1, max_size=5).map("/".join)
 
 
@@ -30,7 +32,10 @@ class Bytes(io.BytesIO):
 @relaxed
 @given(
     st.dictionaries(
-        paths, st.tuples(st.binary(max_size=2000), st.integers(0, 0o7777), st.integers(0, 2**31), st.integers(0, 2**31))
+        paths,
+        st.tuples(
+            st.binary(max_size=2000), st.integers(0, 0o7777), st.integers(0, 2**31), st.integers(0, 2**31)
+        ),
     )
 )
 @example({"long/" * 40 + "x": (b"", 0o644, 0, 0)})
@@ -49,7 +54,8 @@ def test_tar_round_trip(tools, contents):
     out.seek(0)
     with tarfile.open(fileobj=out) as archive:
         found = {
-            info.name: (archive.extractfile(info).read(), info.mode, info.uid, info.gid) for info in archive.getmembers()
+            info.name: (archive.extractfile(info).read(), info.mode, info.uid, info.gid)
+            for info in archive.getmembers()
         }
         assert all(info.mtime == 1 and not info.uname and not info.gname for info in archive.getmembers())
     assert found == contents
@@ -127,7 +133,10 @@ def test_stored_members_are_as_rfc_1951_says(tools, tmp_path):
         data = random.Random(size).randbytes(size)
         blob.write(data)
         blob.close()
-        assert subprocess.run(["gzip", "-dc", path], input=b"", capture_output=True, check=False).stdout in (data, b"")
+        assert subprocess.run(["gzip", "-dc", path], input=b"", capture_output=True, check=False).stdout in (
+            data,
+            b"",
+        )
         assert gzip.decompress(path.read_bytes()) == data
 
 
@@ -143,7 +152,12 @@ def test_spliced_layer_reads_everywhere(make_layer, make_wheel, tmp_path):
     """Python, GNU tar and gzip read a spliced layer; what is in it is what a plain layer has."""
     source = b"VALUE = 1\n" * 5000
     noise = random.Random(1).randbytes(200_000)
-    members = {"pkg/__init__.py": source, "pkg/noise.bin": noise, "pkg/empty.txt": b"", "pkg/stored.txt": b"as it is"}
+    members = {
+        "pkg/__init__.py": source,
+        "pkg/noise.bin": noise,
+        "pkg/empty.txt": b"",
+        "pkg/stored.txt": b"as it is",
+    }
     wheel = make_wheel("pkg", members, stored=("pkg/stored.txt",))
     spliced, plain = make_layer({**wheel, "splice": True}), make_layer(wheel)
     assert spliced.facts["diff-id"] == plain.facts["diff-id"]

@@ -48,7 +48,9 @@ def test_modes_come_from_the_executable_bit(make_wheel, make_layer):
 
 
 def test_entry_points_become_scripts(make_wheel, make_layer):
-    text = b"[console_scripts]\nCmd = pkg.cli:app.main [extra]\n\n[gui_scripts]\ngui=pkg:gui\n[other]\nx = y:z\n"
+    text = (
+        b"[console_scripts]\nCmd = pkg.cli:app.main [extra]\n\n[gui_scripts]\ngui=pkg:gui\n[other]\nx = y:z\n"
+    )
     layer = make_layer(make_wheel("pkg", {"pkg-1.0.dist-info/entry_points.txt": text}))
     script = layer.read("usr/local/bin/Cmd").decode()
     assert script.startswith("#!/usr/bin/python3.11\n")
@@ -61,14 +63,18 @@ def test_entry_points_become_scripts(make_wheel, make_layer):
 
 def test_record_and_installer_are_written(make_wheel, make_layer):
     """RECORD lists what was installed, sorted, relative to the site folder, scripts included."""
-    wheel = make_wheel("pkg", {"pkg/a.py": b"a = 1\n", "pkg-1.0.dist-info/entry_points.txt": b"[console_scripts]\nc = p:q\n"})
+    wheel = make_wheel(
+        "pkg", {"pkg/a.py": b"a = 1\n", "pkg-1.0.dist-info/entry_points.txt": b"[console_scripts]\nc = p:q\n"}
+    )
     layer = make_layer(wheel)
     assert layer.read(f"{SITE}/pkg-1.0.dist-info/INSTALLER") == b"tungsten\n"
     rows = list(csv.reader(io.StringIO(layer.read(f"{SITE}/pkg-1.0.dist-info/RECORD").decode())))
     assert rows == sorted(rows)
     listed = {row[0]: row for row in rows}
     installed = {
-        str(Path(name).relative_to(SITE)) if name.startswith(SITE) else f"../../../{Path(name).relative_to('usr/local')}"
+        str(Path(name).relative_to(SITE))
+        if name.startswith(SITE)
+        else f"../../../{Path(name).relative_to('usr/local')}"
         for name, info in layer.members().items()
         if info.isreg()
     }
@@ -98,8 +104,14 @@ def test_installed_wheel_is_understood_by_importlib(make_wheel, make_layer, tmp_
 @pytest.mark.parametrize(
     ("record", "what"),
     [
-        ({"pkg/a.py": "sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,6"}, "pkg/a.py: its hash is not the one"),
-        ({"pkg/a.py": "sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,7"}, "pkg/a.py: its size is not the one"),
+        (
+            {"pkg/a.py": "sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,6"},
+            "pkg/a.py: its hash is not the one",
+        ),
+        (
+            {"pkg/a.py": "sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,7"},
+            "pkg/a.py: its size is not the one",
+        ),
         ({"pkg/a.py": "MISSING"}, "pkg/a.py: is not in the wheel's RECORD"),
         ({"pkg/a.py": ","}, "pkg/a.py: has no sha256 or better"),
         ({"pkg/a.py": "md5=1B2M2Y8AsgTpgAmY7PhCfg,6"}, "pkg/a.py: has no sha256 or better"),
@@ -147,19 +159,15 @@ def test_a_member_that_is_there_twice_is_refused(make_wheel, layer_error):
     assert "pkg/a.py: is in the wheel twice" in layer_error(wheel)
 
 
-@pytest.mark.parametrize(
-    ("change", "what"),
-    [
-        ({"file": "other-1.0-py3-none-any.whl"}, "its metadata is that of pkg-1.0"),
-        ({"file": "pkg-2.0-py3-none-any.whl"}, "its metadata is that of pkg-1.0"),
-    ],
-)
-def test_metadata_must_be_that_of_the_file_name(make_wheel, layer_error, change, what):
-    assert what in layer_error({**make_wheel("pkg", {}), **change})
+def test_metadata_must_be_that_of_the_file_name(make_wheel, layer_error):
+    error = layer_error({**make_wheel("pkg", {}), "file": "other-1.0-py3-none-any.whl"})
+    assert error == "other-1.0-py3-none-any.whl: its metadata is that of pkg-1.0"
 
 
 def test_an_unknown_wheel_version_is_refused(make_wheel, layer_error):
-    assert "wheel version 1" in layer_error(make_wheel("pkg", {"pkg-1.0.dist-info/WHEEL": b"Wheel-Version: 2.0\n"}))
+    assert "wheel version 1" in layer_error(
+        make_wheel("pkg", {"pkg-1.0.dist-info/WHEEL": b"Wheel-Version: 2.0\n"})
+    )
 
 
 def test_an_unknown_data_folder_is_refused(make_wheel, layer_error):
@@ -188,7 +196,9 @@ def test_byte_code_alone_goes_with_the_spliced_wheel(make_wheel, make_layer, pyt
     spliced = make_layer({**wheel, "splice": True}, python=python)
     code = make_layer({**wheel, "kind": "wheel-byte-code"}, python=python)
     plain = make_layer(wheel, python=python)
-    files = [{name for name, info in layer.members().items() if info.isreg()} for layer in (spliced, code, plain)]
+    files = [
+        {name for name, info in layer.members().items() if info.isreg()} for layer in (spliced, code, plain)
+    ]
     assert all(name.endswith(".pyc") for name in files[1])
     assert files[0] | files[1] == files[2]
     assert not files[0] & files[1]

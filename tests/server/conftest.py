@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -220,9 +220,27 @@ def pool():
         yield pool
 
 
+class Gate:
+    """A FIFO: `block PATH` keeps the model inside `predict` until the test has opened it for writing and closed it."""
+
+    def __init__(self, path):
+        self.path = path
+        os.mkfifo(path)
+
+    def __str__(self):
+        return str(self.path)
+
+    def open(self):
+        """Open it, which works once the model waits at the other end."""
+
+        def try_to_open():
+            with suppress(OSError):
+                return os.fdopen(os.open(self.path, os.O_WRONLY | os.O_NONBLOCK), "w")
+
+        return wait_until(try_to_open, "the model's waiting at the gate")
+
+
 @pytest.fixture
 def gate(tmp_path):
-    """A FIFO: `block PATH` keeps the model inside `predict` until the test, which opens it for writing, closes it."""
-    path = tmp_path / "gate"
-    os.mkfifo(path)
-    return path
+    """A gate for the model to wait at."""
+    return Gate(tmp_path / "gate")

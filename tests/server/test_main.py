@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import DEADLINE, MODEL, SERVER, SPEC, wait_until, write_model
+from conftest import DEADLINE, MODEL, SERVER, SPEC, Gate, wait_until, write_model
 
 SLOW_SETUP = MODEL.replace('print("printed by setup")', 'open("go").close()')
 
@@ -34,7 +34,7 @@ class TestBatching:
 
     def test_batches_form_across_requests_and_options_stay_apart(self, server, pool, gate):
         blocked = pool.submit(server.predict, f"block {gate}")
-        with gate.open("w"):
+        with gate.open():
             waiting = [pool.submit(server.predict, f"{n}", scale=float(n % 2)) for n in range(32)]
             server.get("/healthz")
         assert blocked.result()["status"] == "success"
@@ -52,7 +52,7 @@ class TestBatching:
 class TestStart:
     def test_it_answers_503_while_setup_runs_and_then_predicts(self, start_server, tmp_path):
         (tmp_path / "model").mkdir()
-        os.mkfifo(tmp_path / "model" / "go")
+        go = Gate(tmp_path / "model" / "go")
         with start_server(model=SLOW_SETUP, ready=False) as server:
             assert server.get("/healthz").status_code == 200
             assert server.get("/").json()["name"] == "test-model"
@@ -62,7 +62,7 @@ class TestStart:
             assert response.status_code == 503
             assert int(response.headers["Retry-After"]) > 0
             assert response.json() == {"detail": "the model is being set up"}
-            with (tmp_path / "model" / "go").open("w"):
+            with go.open():
                 server.wait_ready()
             assert server.predict("x")["status"] == "success"
 
@@ -123,7 +123,7 @@ class TestOverload:
     def test_predictions_above_the_limit_are_503_and_health_is_still_answered(self, start_server, pool, gate):
         with start_server("--max-pending", "2") as server:
             blocked = pool.submit(server.predict, f"block {gate}")
-            with gate.open("w"):
+            with gate.open():
                 flood = [pool.submit(server.post, [{"do": "x"}]) for _ in range(20)]
                 assert server.get("/healthz").status_code == 200
                 wait_until(lambda: sum(f.done() for f in flood) == 19, "19 refusals")
@@ -145,7 +145,7 @@ class TestStop:
             blocked = pool.submit(server.predict, f"block {gate}")
             half = socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE)
             half.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n[{")
-            with gate.open("w"):
+            with gate.open():
                 waiting = [pool.submit(server.post, [{"do": str(n)}] * 3) for n in range(40)]
                 # It comes later than those, and the loop reads in order: they have been accepted.
                 wait_until(lambda: all(f.running() for f in waiting), "40 requests")
@@ -171,7 +171,7 @@ class TestStop:
             blocked = pool.submit(server.predict, f"block {gate}")
             stalled = socket.create_connection(("127.0.0.1", server.port))
             stalled.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n[{")
-            with gate.open("w"):
+            with gate.open():
                 began = time.monotonic()
                 assert server.end() == 0
                 assert time.monotonic() - began < 10
@@ -180,7 +180,7 @@ class TestStop:
 
     def test_a_stop_during_setup_does_not_wait_for_it(self, start_server, tmp_path):
         (tmp_path / "model").mkdir()
-        os.mkfifo(tmp_path / "model" / "go")
+        Gate(tmp_path / "model" / "go")
         with start_server(model=SLOW_SETUP, ready=False) as server:
             server.get("/healthz")
             began = time.monotonic()
@@ -201,7 +201,7 @@ class TestStop:
         with start_server() as server:
             pid = server.model_pid()
             blocked = pool.submit(server.predict, f"block {gate}")
-            with gate.open("w"):
+            with gate.open():
                 server.end(9)
                 wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the end of the model process")
             assert isinstance(blocked.exception(), requests.ConnectionError)

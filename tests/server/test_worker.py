@@ -49,7 +49,7 @@ def test_what_the_model_prints_is_in_the_log(server):
 def test_a_poisonous_input_fails_alone(server, pool, gate):
     # Different requests share a batch, because they wait while the model is busy.
     blocked = pool.submit(server.predict, f"block {gate}")
-    with gate.open("w"):
+    with gate.open():
         todo = ["a", "raise poison", "b", "c"]
         requests = [pool.submit(server.predict, do) for do in todo]
         # Health is answered by the same threads: all that was sent before it has been read.
@@ -154,7 +154,7 @@ def test_a_death_between_batches_is_noticed_at_once(server):
 
 def test_inputs_that_wait_are_kept_when_the_model_process_dies(server, pool, gate):
     blocked = pool.submit(server.predict, f"block {gate}")
-    with gate.open("w"):
+    with gate.open():
         waiting = [pool.submit(server.predict, "x", scale=scale) for scale in range(8)]
         server.get("/healthz")
         os.kill(server.model_pid(), 9)

@@ -66,16 +66,6 @@ def test_a_failed_step_is_named_with_the_end_of_its_log():
             [{"action": "msg", "level": 0, "msg": "unable to download 'run-tungsten-fetch://…'"}],
             "tungsten fetch",
         ),
-        (
-            [
-                {
-                    "action": "msg",
-                    "level": 1,
-                    "msg": "ignoring 'sandbox', because it is a restricted setting and …",
-                }
-            ],
-            "sandbox = true",
-        ),
         (["error: cannot connect to socket at '/nix/var'"], "cannot connect to socket"),
     ],
 )
@@ -97,3 +87,11 @@ def test_a_layout_is_described_from_its_own_documents(tmp_path):
     (tmp_path / "index.json").write_text(json.dumps({"manifests": [{"digest": "sha256:aa", "size": 1}]}))
     image = read_layout(tmp_path)
     assert (image.digest, image.image_id, image.size) == ("sha256:aa", "sha256:cc", 1111)
+
+
+def test_settings_that_a_daemon_ignores_are_noticed():
+    ignored = "ignoring the user-specified setting 'sandbox-fallback', because it is a restricted setting and you …"
+    log, _ = log_of({"action": "msg", "level": 1, "msg": ignored})
+    assert log.sandbox_ignored
+    log, _ = log_of({"action": "msg", "level": 1, "msg": ignored.replace("sandbox-fallback", "substituters")})
+    assert not log.sandbox_ignored

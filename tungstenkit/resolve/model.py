@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 SYSTEM = "x86_64-linux"
 _ARCHITECTURE = "amd64"
 
+_TOOLS = "the tools that builds run"
 _TOOLS_RELEASE = "trixie"
 _NEWEST_FIRST = ("3.13", "3.11")
 
@@ -84,9 +85,12 @@ class Solver:
             self._indexes[release] = fetch_index(release, _ARCHITECTURE, self.mirrors.debian_bases, self.get)
         return self._indexes[release]
 
-    def debs(self, release: str, groups: Mapping[str, Sequence[str]], prefer: Iterable[Deb]) -> DebSolution:
+    def debs(
+        self, release: str, groups: Mapping[str, Sequence[str]], where: str, prefer: Iterable[Deb]
+    ) -> DebSolution:
         """Debian packages of a release."""
-        return resolve_debs(self.index(release), groups, {deb.name: deb.version for deb in prefer})
+        versions = {deb.name: deb.version for deb in prefer}
+        return resolve_debs(self.index(release), groups, versions, where=where)
 
     def wheels(
         self, requirements: Sequence[str], python: str, release: str, where: str, prefer: Iterable[Wheel]
@@ -214,7 +218,8 @@ def _resolve_platform(
         [*spec.python_packages, *own], python, release, "python_packages", pinned.wheels if pinned else ()
     )
     groups = {"base": BASE, "python": [f"python{python}"], "system": list(spec.system_packages)}
-    solution = solver.debs(release, groups, pinned.debs if pinned and pinned.release == release else ())
+    old = pinned.debs if pinned and pinned.release == release else ()
+    solution = solver.debs(release, groups, "system_packages", old)
     platform = Platform(release=release, python=python, debs=_debs(solution), wheels=wheels)
     choices = [
         Choice(kind=choice.kind, subject=choice.subject, chosen=choice.chosen, reason=choice.reason)
@@ -254,26 +259,17 @@ def _resolve_server(python: str, release: str, solver: Solver, previous: Lock | 
 
 
 def _resolve_tools(python: str, release: str, solver: Solver, previous: Lock | None) -> Tools:
-    solver.report("solving the tools that builds run")
+    solver.report(f"solving {_TOOLS}")
     pinned = previous.tools.get(SYSTEM) if previous else None
     if pinned is None or pinned.byte_code.python != python:
         pinned = shared_pins(python).tools
-    layers = _python_root(
-        RELEASES[_TOOLS_RELEASE].python, _TOOLS_RELEASE, solver, pinned.layers.debs if pinned else ()
-    )
+    layers = _python_root(RELEASES[_TOOLS_RELEASE].python, _TOOLS_RELEASE, solver, pinned.layers.debs if pinned else ())
     byte_code = _python_root(python, release, solver, pinned.byte_code.debs if pinned else ())
-    busybox = _static_program("busybox-static", solver, pinned.busybox.version if pinned else None)
-    bash = _static_program("bash-static", solver, pinned.bash.version if pinned else None)
+    bash = _static_program("bash-static", solver, [pinned.bash] if pinned else ())
+    busybox = _static_program("busybox-static", solver, [pinned.busybox] if pinned else ())
     known = {pinned.busybox.sha256: pinned.busybox.tree_sha256} if pinned else {}
     return Tools(
-        busybox=Busybox(
-            release=_TOOLS_RELEASE,
-            version=busybox.version,
-            file=busybox.file,
-            size=busybox.size,
-            sha256=busybox.sha256,
-            tree_sha256=known.get(busybox.sha256),
-        ),
+        busybox=Busybox(**dict(busybox), tree_sha256=known.get(busybox.sha256)),
         bash=bash,
         layers=layers,
         byte_code=byte_code,
@@ -283,12 +279,11 @@ def _resolve_tools(python: str, release: str, solver: Solver, previous: Lock | N
 def _python_root(python: str, release: str, solver: Solver, pinned: Iterable[Deb]) -> PythonRoot:
     # Enough to run a program of the standard library's; nothing of the base system.
     groups = {"python": [f"python{python}-minimal", f"libpython{python}-stdlib"]}
-    return PythonRoot(release=release, python=python, debs=_debs(solver.debs(release, groups, pinned)))
+    return PythonRoot(release=release, python=python, debs=_debs(solver.debs(release, groups, _TOOLS, pinned)))
 
 
-def _static_program(name: str, solver: Solver, pinned: str | None) -> Deb:
-    prefer = {} if pinned is None else {name: pinned}
-    solution = resolve_debs(solver.index(_TOOLS_RELEASE), {"base": [name]}, prefer)
+def _static_program(name: str, solver: Solver, pinned: Iterable[Deb]) -> Deb:
+    solution = solver.debs(_TOOLS_RELEASE, {"base": [name]}, _TOOLS, pinned)
     return next(deb for deb in _debs(solution) if deb.name == name)
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.lock import read_lock
-from tungstenkit.resolve import model as solving
 from tungstenkit.resolve.debs import Choice, DebSolution, ResolvedDeb
 from tungstenkit.resolve.model import resolve
 from tungstenkit.spec import ModelSpec
@@ -32,7 +31,7 @@ class FakeSolver:
     def index(self, release):
         return release
 
-    def debs(self, release, groups, prefer):
+    def debs(self, release, groups, where, prefer):
         self.asked.append((release, {group: list(names) for group, names in groups.items()}))
         return solution(*(name for names in groups.values() for name in names))
 
@@ -45,11 +44,6 @@ class FakeSolver:
 def solution(*names):
     debs = [ResolvedDeb(n, "1", "amd64", f"mirror://debian/pool/{n}.deb", 1, HASH, "base") for n in names]
     return DebSolution(debs, [Choice("alternative", "a | b", "a", "the first")])
-
-
-@pytest.fixture(autouse=True)
-def no_libsolv(monkeypatch):
-    monkeypatch.setattr(solving, "resolve_debs", lambda index, groups, prefer: solution(*groups["base"]))
 
 
 def spec(**changes):

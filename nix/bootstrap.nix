@@ -4,21 +4,14 @@
 # and `tungsten fetch` may put the same bytes there without it.
 { fetch, system, busybox }:
 let
-  sevenZip = {
-    x86_64-linux = {
-      program = "package/bin/linux/x64/7zzs";
-      hash = "sha256-dgphNamFkXm9rLaEszuwWuLkeB8qmjath15ZXnTsXk0=";
-    };
-  };
+  sevenZip = (builtins.fromJSON (builtins.readFile ./bootstrap.json)).seven-zip;
+  pinned = sevenZip.programs.${system};
 
   package = derivation {
     name = "7z-bin";
     builder = "builtin:unpack-channel";
     system = "builtin";
-    src = fetch {
-      file = "mirror://npm/7z-bin/-/7z-bin-0.0.8.tgz";
-      sha256 = "04780337c15619c5faacba1e6634529ceca2f4091707caccf8d0814b4e3e8474";
-    };
+    src = fetch sevenZip;
     channelName = "package";
   };
 
@@ -27,10 +20,10 @@ let
     name = "7zzs";
     builder = "builtin:fetchurl";
     system = "builtin";
-    url = "file://${package}/${sevenZip.${system}.program}";
+    url = "file://${package}/${pinned.path}";
     outputHashMode = "recursive";
     outputHashAlgo = "sha256";
-    outputHash = sevenZip.${system}.hash;
+    outputHash = pinned.sha256;
     executable = true;
     unpack = false;
     preferLocalBuild = true;

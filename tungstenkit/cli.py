@@ -21,7 +21,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 
 from tungstenkit import build as builder
 from tungstenkit.errors import GoneError, TungstenError
-from tungstenkit.export import export, git_notice, public
+from tungstenkit.export import bootstrap_urls, export, git_notice, public
 from tungstenkit.fetch import Input, absent, download, fetch, inputs, locate
 from tungstenkit.files import likely_secrets, select_files
 from tungstenkit.lock import LOCK_NAME, Lock, check_lock, read_lock, write_lock
@@ -151,14 +151,16 @@ def nix_export_command(
     files = project.files(out)
     with working("finding the mirrors' URLs"):
         mirrors = find_mirrors(project.directory)
-        sources = public(locate(inputs(lock), lock, mirrors))
+        sources = public(locate(inputs(lock), lock, mirrors) | bootstrap_urls(mirrors))
     for notice in mirrors.notices:
         err.print(notice)
     export(project.spec, lock, project.directory, files, sources, out)
-    if unknown := len(inputs(lock)) - len(sources):
-        err.print(f"{unknown} files have no public URL: run `tungsten fetch` on the machine that builds")
-    if notice := git_notice(out):
-        err.print(notice)
+    if unknown := [entry.name for entry in inputs(lock) if entry.sha256 not in sources]:
+        err.print(f"{len(unknown)} files have no public URL: run `tungsten fetch` on the machine that builds")
+    if not bootstrap_urls(mirrors):
+        err.print("no npm registry is known, and a first build needs one, or `tungsten fetch` before it")
+    if in_git := git_notice(out):
+        err.print(in_git)
     print(out)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tungstenkit.data import NIX, OWN_WHEELS, SDK, SERVER
+from tungstenkit.data import NIX, OWN_WHEELS, SDK, SERVER, SEVEN_ZIP
 from tungstenkit.document import to_json
 from tungstenkit.errors import ExportError
 from tungstenkit.files import is_export
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from tungstenkit.files import ModelFile
     from tungstenkit.lock import Lock
+    from tungstenkit.mirrors import Mirrors
     from tungstenkit.spec import ModelSpec
 
 
@@ -104,6 +105,13 @@ def _copy(source: Path, target: Path) -> None:
 def _text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
     path.chmod(0o644)
+
+
+def bootstrap_urls(mirrors: Mirrors) -> dict[str, list[str]]:
+    """Where the bootstrap's 7-Zip is, for a build without `tungsten fetch`; empty where no npm registry is known."""
+    if mirrors.npm is None:
+        return {}
+    return {SEVEN_ZIP["sha256"]: [SEVEN_ZIP["file"].replace("mirror://npm", mirrors.npm)]}
 
 
 def public(urls: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from contents import DiskFile
+from contents import DiskFile, walk
 from program import ToolError, read_json, run
 from tarstream import header, padding
 
@@ -24,8 +24,10 @@ def make_archive(source: Path, out: Path) -> None:
     if not (layout / "oci-layout").is_file():
         raise ToolError(f"{layout}: not an image layout")
     with out.open("xb") as file:
-        for path in sorted(layout.rglob("*"), key=lambda path: path.relative_to(layout).as_posix()):
+        for path in walk(layout):
             name = path.relative_to(layout).as_posix()
+            if name == ".":
+                continue
             if path.is_dir():
                 file.write(header(name, tarfile.DIRTYPE, 0o755))
                 continue

@@ -1,6 +1,6 @@
 """Reading a Debian binary package (deb(5)): an ar archive of a control tar and a data tar.
 
-The data tar is unpacked into a temporary file without a name; entries point into it. So owners, modes, setuid
+The data tar is unpacked into a temporary file; entries point into it. So owners, modes, setuid
 bits and hard links are taken from the archive itself and never pass through a file system that would lose
 them.
 """
@@ -12,7 +12,6 @@ import gzip
 import io
 import lzma
 import tarfile
-import tempfile
 import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -33,14 +32,13 @@ class Deb:
     """An opened package: its control data, and its files as entries."""
 
     def __init__(self, path: Path) -> None:
-        """Open a package and read its control data; `ToolError` if it is no sound package."""
+        """Read a package's control data; `ToolError` if it is no sound package."""
         self.path = path
-        self._file = path.open("rb")
-        members = _ar_members(self._file, path.name)
-        control = self._control_files(_find(members, "control.tar", path.name))
+        with path.open("rb") as file:
+            control = self._control_files(_member(file, "control.tar", path.name))
         if "control" not in control:
             raise ToolError(f"{path.name}: its control archive has no file 'control'")
-        self.control = control["control"]
+        self.control = control["control"].strip(b"\n") + b"\n"
         self.md5sums = control.get("md5sums", b"")
         self.preinst = control.get("preinst", b"").decode("utf-8", "surrogateescape")
         self.postinst = control.get("postinst", b"").decode("utf-8", "surrogateescape")
@@ -51,38 +49,46 @@ class Deb:
             )
         except KeyError as error:
             raise ToolError(f"{path.name}: its control file has no field {error}") from None
-        self._data = _find(members, "data.tar", path.name)
 
-    def entries(self) -> Iterator[Entry]:
-        """Every member of the data archive, at its canonical path. Members that are a merged-/usr alias are dropped."""
-        spool = self._unpack(self._data)
+    def entries(self, spool: BinaryIO) -> Iterator[Entry]:
+        """Every member of the data archive, at its canonical path, with its contents in `spool`.
+
+        The data archive is appended to `spool`, a file that must stay open. Members that are an alias of the
+        merged /usr are dropped.
+        """
+        start = spool.seek(0, io.SEEK_END)
+        with self.path.open("rb") as file:
+            self._unpack(_member(file, "data.tar", self.path.name), spool)
         regions: dict[str, Region] = {}
-        for info in self._members(spool):
-            try:
-                name = canonical(info.name)
-            except ToolError as error:
-                raise ToolError(f"{self.path.name}: {error}") from None
+        for info in self._members(spool, start):
+            name = self._canonical(info.name)
             if name in ("", *ALIASES):
                 continue
-            mode = info.mode & 0o7777
-            common = (mode, info.uid, info.gid)
+            common = (info.mode & 0o7777, info.uid, info.gid)
             package = self.package.name
             if info.isdir():
                 yield Entry(name, "dir", *common, package=package)
             elif info.issym():
                 yield Entry(name, "link", 0o777, info.uid, info.gid, target=info.linkname, package=package)
             elif info.islnk():
-                target = canonical(info.linkname)
+                target = self._canonical(info.linkname)
                 if target not in regions:
                     raise ToolError(
                         f"{self.path.name}: {info.name}: a hard link to a file that is not before it"
                     )
-                yield Entry(name, "file", *common, package=package, content=regions[target])
+                regions[name] = regions[target]
+                yield Entry(name, "file", *common, package=package, content=regions[name])
             elif info.isreg():
                 regions[name] = Region(spool, info.offset_data, info.size)
                 yield Entry(name, "file", *common, package=package, content=regions[name])
             else:
                 raise ToolError(f"{self.path.name}: {info.name}: neither a file, a folder nor a link")
+
+    def _canonical(self, name: str) -> str:
+        try:
+            return canonical(name)
+        except ToolError as error:
+            raise ToolError(f"{self.path.name}: {error}") from None
 
     def _control_files(self, member: tuple[str, _Slice]) -> dict[str, bytes]:
         try:
@@ -96,30 +102,28 @@ class Deb:
         except _ERRORS as error:
             raise ToolError(f"{self.path.name}: its control archive cannot be read: {error}") from None
 
-    def _unpack(self, member: tuple[str, _Slice]) -> BinaryIO:
-        spool = tempfile.TemporaryFile()  # noqa: SIM115  closed when the last entry that points into it is gone
+    def _unpack(self, member: tuple[str, _Slice], spool: BinaryIO) -> None:
         try:
             with _decompressed(*member) as source:
                 while data := source.read(CHUNK):
                     spool.write(data)
         except _ERRORS as error:
             raise ToolError(f"{self.path.name}: its data archive cannot be unpacked: {error}") from None
-        spool.flush()
-        return spool
 
-    def _members(self, spool: BinaryIO) -> Iterator[tarfile.TarInfo]:
-        spool.seek(0)
+    def _members(self, spool: BinaryIO, start: int) -> list[tarfile.TarInfo]:
+        spool.seek(start)
         try:
             with tarfile.open(fileobj=spool, mode="r:") as archive:
-                yield from archive
+                members = archive.getmembers()
                 end = archive.offset
-        except tarfile.TarError as error:
+        except _ERRORS as error:
             raise ToolError(f"{self.path.name}: its data archive cannot be read: {error}") from None
         # tarfile takes a broken header in the middle for the end of the archive: only zeros may follow it.
         spool.seek(end)
         while data := spool.read(CHUNK):
             if data.strip(b"\0"):
-                raise ToolError(f"{self.path.name}: its data archive is damaged after {end} bytes")
+                raise ToolError(f"{self.path.name}: its data archive is damaged after {end - start} bytes")
+        return members
 
 
 class _Slice(io.RawIOBase):
@@ -159,7 +163,9 @@ def _ar_members(file: BinaryIO, name: str) -> dict[str, _Slice]:
     return members
 
 
-def _find(members: dict[str, _Slice], stem: str, name: str) -> tuple[str, _Slice]:
+def _member(file: BinaryIO, stem: str, name: str) -> tuple[str, _Slice]:
+    """The one member whose name is a stem and the ending of a compression, and that name."""
+    members = _ar_members(file, name)
     found = [member for member in members if member == stem or member.startswith(stem + ".")]
     if len(found) != 1:
         raise ToolError(f"{name}: has {len(found)} members {stem}.*, not one")

@@ -8,6 +8,7 @@ and `files.json` (what is in it, as later layers and the image need it). OUT dep
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import sys
 import tempfile
@@ -18,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from blob import MEDIA_TYPE, Blob, SplicedBlob, check_compressor
 from bytecode import compile_sources
-from contents import Content, DiskFile, Region, Text, read_all
+from contents import Content, DiskFile, Region, Text, read_all, walk
 from debfile import Deb
 from elf import SharedObject, shared_object
 from ldcache import is_configuration
@@ -43,6 +44,8 @@ class Layer:
         self.not_compiled: list[str] = []
         self._config = config
         self._work = work
+        # One file for all packages, so that their number is not limited by that of open files.
+        self._spool = tempfile.TemporaryFile()  # noqa: SIM115  it closes with the layer
         self._sources: dict[str, Entry] = {}
 
     def read(self, item: Config) -> None:
@@ -74,7 +77,7 @@ class Layer:
         certificates: list[Entry] = []
         python = self._config["python"]
         libraries = (f"usr/lib/python{python['version']}/", "usr/lib/python3/") if python else ()
-        for entry in deb.entries():
+        for entry in deb.entries(self._spool):
             self.table.add(entry)
             if (
                 entry.content is not None
@@ -109,7 +112,7 @@ class Layer:
             self._add_source(entry, scheme)
 
     def _tree(self, item: Config) -> None:
-        source, destination = Path(item["path"]), canonical(item["destination"])
+        source, destination = Path(item["path"]).resolve(), canonical(item["destination"])
         directory_mode = int(item.get("directory-mode", "0755"), 8)
         group_write = directory_mode & 0o020
         if not source.exists():
@@ -124,8 +127,8 @@ class Layer:
                 Entry(name, kind, mode, *owner, target, package, override=override, content=content)
             )
 
-        for path in [source, *(sorted(source.rglob("*")) if source.is_dir() else [])]:
-            if path.is_symlink() and path != source:
+        for path in walk(source):
+            if path.is_symlink():
                 target = path.readlink().as_posix()
                 inside = posixpath.normpath(
                     posixpath.join(path.parent.relative_to(source).as_posix(), target)
@@ -183,14 +186,25 @@ class Layer:
         python = self._config["python"]
         if not python:
             return
-        sources = {path: entry.content for path, entry in self._sources.items() if entry.content is not None}
+        # What another package has replaced must not be compiled in its place.
+        entries = {path: self.table.entries.get(path, entry) for path, entry in self._sources.items()}
+        sources = {path: entry.content for path, entry in entries.items() if entry.content is not None}
         compiled, self.not_compiled = compile_sources(
             python["command"], python["version"], sources, self._work
         )
         for path, (cache, content) in compiled.items():
-            source = self._sources[path]
+            source = entries[path]
+            digest = hashlib.sha256(read_all(content)).hexdigest()
             self.table.add(
-                Entry(cache, "file", 0o644, package=source.package, override=source.override, content=content)
+                Entry(
+                    cache,
+                    "file",
+                    0o644,
+                    package=source.package,
+                    override=source.override,
+                    sha256=digest,
+                    content=content,
+                )
             )
 
 

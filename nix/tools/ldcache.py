@@ -81,7 +81,7 @@ class Root:
         return real
 
     def kind(self, path: str) -> str:
-        """ "file", "dir", "link" (not followed), or "" for nothing."""
+        """What is at a path: "file", "dir", "link" (not followed), or "" for nothing."""
         entry = self._entries.get(path)
         return entry.kind if entry else ""
 

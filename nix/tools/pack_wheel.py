@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from contents import walk
 from program import Config, ToolError, read_json, run
 
 
@@ -52,7 +53,7 @@ def _sources(folder: Path) -> list[Path]:
         raise ToolError(f"{folder}: not a folder of Python sources")
     found = [
         path
-        for path in sorted(folder.rglob("*"))
+        for path in walk(folder)
         if path.is_file()
         and (path.suffix == ".py" or path.name == "py.typed")
         and "__pycache__" not in path.parts

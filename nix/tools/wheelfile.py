@@ -195,15 +195,14 @@ class Wheel:
             raise self._error(info.filename, "is encrypted")
 
     def _dist_info(self, names: list[str]) -> tuple[str, str]:
-        """The distribution's name and its .dist-info folder, which must be the one that the file name promises."""
-        distribution, _, rest = self.name.partition("-")
-        version = rest.partition("-")[0]
+        """The distribution's name and its .dist-info folder, which must be of that name (not all agree on versions)."""
+        distribution = self.name.partition("-")[0]
         folders = sorted(
             {name.partition("/")[0] for name in names if name.partition("/")[0].endswith(".dist-info")}
         )
         if len(folders) != 1:
             raise ToolError(f"{self.name}: has {len(folders)} .dist-info folders, not one")
-        if _normal(folders[0]) != _normal(f"{distribution}-{version}.dist-info"):
+        if _normal(folders[0].partition("-")[0]) != _normal(distribution):
             raise ToolError(f"{self.name}: its metadata is that of {folders[0][: -len('.dist-info')]}")
         return distribution, folders[0]
 

@@ -66,7 +66,7 @@ def main() -> None:
             model = _Model(module, class_name)
         except BaseException as error:  # sys.exit and KeyboardInterrupt too
             _log("setup failed", error)
-            frames.send(sock, frames.SETUP_FAILED, [_reason(error).encode()])
+            frames.send(sock, frames.SETUP_FAILED, [_failed(error).content])
             sys.exit(1)
         frames.send(sock, frames.READY)
         with sock.makefile("rb") as requests:

@@ -1,7 +1,5 @@
 """A model to start from: greets each name that it is given."""
 
-from typing import List
-
 from tungstenkit import BaseIO, Field, Option, define_model
 
 
@@ -25,7 +23,7 @@ class Greeter:
     def setup(self) -> None:
         """Load what is loaded once, such as weights from a file beside this one."""
 
-    def predict(self, inputs: List[Input]) -> List[Output]:
+    def predict(self, inputs: list[Input]) -> list[Output]:
         # All options are equal within a batch.
         greeting = inputs[0].greeting
         return [Output(text=f"{greeting}, {one.name}!") for one in inputs]

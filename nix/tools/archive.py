@@ -20,7 +20,7 @@ from tarstream import header, padding
 
 def make_archive(source: Path, out: Path) -> None:
     """Write the tar of a layout."""
-    layout = source if source.is_dir() else Path(read_json(source)["layout"])
+    layout = (source if source.is_dir() else Path(read_json(source)["layout"])).resolve()
     if not (layout / "oci-layout").is_file():
         raise ToolError(f"{layout}: not an image layout")
     with out.open("xb") as file:

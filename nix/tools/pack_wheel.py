@@ -26,8 +26,9 @@ def pack_wheel(config_path: Path, out: Path) -> None:
     distribution = re.sub(r"[-_.]+", "_", config["name"]).lower()
     info = f"{distribution}-{config['version']}.dist-info"
     members: dict[str, bytes] = {}
-    for package, folder in config["packages"].items():
-        for path in _sources(Path(folder)):
+    for package, name in config["packages"].items():
+        folder = Path(name).resolve()
+        for path in _sources(folder):
             members[f"{package}/{path.relative_to(folder).as_posix()}"] = path.read_bytes()
     members[f"{info}/METADATA"] = _metadata(config).encode()
     members[f"{info}/WHEEL"] = (

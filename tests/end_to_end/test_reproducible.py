@@ -100,7 +100,14 @@ def test_an_export_builds_with_nix_alone(blur, tmp_path, empty_store):
     """
     out, image = tmp_path / "export", tmp_path / "image.tar"
     succeed("nix-export", blur.directory, "-o", out)
-    command = ["nix", *store.options(), "build", f"path:{out}#model-image", "--out-link", str(tmp_path / "result")]
+    command = [
+        "nix",
+        *store.options(),
+        "build",
+        f"path:{out}#model-image",
+        "--out-link",
+        str(tmp_path / "result"),
+    ]
     script = f'"$@" && cp -L {tmp_path / "result"} {image}'
     built = subprocess.run([*empty_store, "sh", "-c", script, "sh", *command], capture_output=True, text=True)
     assert built.returncode == 0, built.stderr

@@ -121,7 +121,9 @@ def test_archive_holds_the_layout_without_links(make_image, file_layer, run_tool
     layout, _ = make_image(file_layer("one", a="1"), file_layer("two", b="2"))
     outs = [tmp_path / "image.tar", tmp_path / "again.tar"]
     assert run_tool("archive.py", layout, outs[0]).returncode == 0
-    assert run_tool("archive.py", {"layout": str(layout)}, outs[1], env={"TZ": "Asia/Tokyo"}).returncode == 0
+    (tmp_path / "result").symlink_to(layout)
+    by_link = {"layout": str(tmp_path / "result")}
+    assert run_tool("archive.py", by_link, outs[1], env={"TZ": "Asia/Tokyo"}).returncode == 0
     assert outs[0].read_bytes() == outs[1].read_bytes()
     with tarfile.open(outs[0]) as archive:
         members = archive.getmembers()

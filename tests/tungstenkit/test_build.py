@@ -90,7 +90,9 @@ def test_a_layout_is_described_from_its_own_documents(tmp_path):
 
 
 def test_settings_that_a_daemon_ignores_are_noticed():
-    ignored = "ignoring the user-specified setting 'sandbox-fallback', because it is a restricted setting and you …"
+    ignored = (
+        "ignoring the user-specified setting 'sandbox-fallback', because it is a restricted setting and you …"
+    )
     log, _ = log_of({"action": "msg", "level": 1, "msg": ignored})
     assert log.sandbox_ignored
     log, _ = log_of({"action": "msg", "level": 1, "msg": ignored.replace("sandbox-fallback", "substituters")})

@@ -1,4 +1,4 @@
-"""Fetching from a mirror that misbehaves; the store is replaced by a recording one, the mirror is real HTTP on loopback."""
+"""Fetching from a mirror that misbehaves: real HTTP on loopback."""
 
 import contextlib
 import errno

@@ -263,7 +263,9 @@ def _resolve_tools(python: str, release: str, solver: Solver, previous: Lock | N
     pinned = previous.tools.get(SYSTEM) if previous else None
     if pinned is None or pinned.byte_code.python != python:
         pinned = shared_pins(python).tools
-    layers = _python_root(RELEASES[_TOOLS_RELEASE].python, _TOOLS_RELEASE, solver, pinned.layers.debs if pinned else ())
+    layers = _python_root(
+        RELEASES[_TOOLS_RELEASE].python, _TOOLS_RELEASE, solver, pinned.layers.debs if pinned else ()
+    )
     byte_code = _python_root(python, release, solver, pinned.byte_code.debs if pinned else ())
     bash = _static_program("bash-static", solver, [pinned.bash] if pinned else ())
     busybox = _static_program("busybox-static", solver, [pinned.busybox] if pinned else ())
@@ -279,7 +281,9 @@ def _resolve_tools(python: str, release: str, solver: Solver, previous: Lock | N
 def _python_root(python: str, release: str, solver: Solver, pinned: Iterable[Deb]) -> PythonRoot:
     # Enough to run a program of the standard library's; nothing of the base system.
     groups = {"python": [f"python{python}-minimal", f"libpython{python}-stdlib"]}
-    return PythonRoot(release=release, python=python, debs=_debs(solver.debs(release, groups, _TOOLS, pinned)))
+    return PythonRoot(
+        release=release, python=python, debs=_debs(solver.debs(release, groups, _TOOLS, pinned))
+    )
 
 
 def _static_program(name: str, solver: Solver, pinned: Iterable[Deb]) -> Deb:

@@ -47,6 +47,8 @@ packageSet.dockerTools.buildLayeredImage {
       packageSet.tini
       "--"
       packageSet.python
+      # Isolated: the working directory is the model's, and must not shadow the server's modules.
+      "-I"
       "-m"
       "tungsten_server"
       "--spec"

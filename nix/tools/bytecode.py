@@ -1,9 +1,10 @@
-"""Byte-code of Python sources, as a function of the Python build and the sources alone.
+"""Byte-code of Python sources: each .pyc a function of the Python build, its source and its path alone.
 
-One child process, which imports nothing but py_compile, compiles a sorted list: both the order of interned
-objects and what else was imported show in a .pyc, and so does the hash seed in some versions. The .pyc files
-are of the unchecked-hash kind (PEP 552), so no time stamp is in them, and name the path that the source will
-have in the image.
+What else was imported or compiled before in the same process shows in a .pyc (interned objects are marked by
+their reference counts), and so does the hash seed in some versions. So one process, which imports nothing but
+py_compile, forks for every file: each is compiled from the same state. The .pyc files are of the
+unchecked-hash kind (PEP 552), so no time stamp is in them, and name the path that the source will have in the
+image.
 """
 
 from __future__ import annotations
@@ -18,18 +19,37 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-# -s -S: no site-packages. -I and -E would ignore PYTHONHASHSEED. A source that does not compile is left out,
-# as installers do.
+# -s -S: no site-packages. -I and -E would ignore PYTHONHASHSEED.
 _OPTIONS = ("-s", "-S", "-B", "-c")
-_CHILD = """\
+_NOT_PYTHON = 3
+_CHILD = f"""\
 import sys, py_compile
+os = py_compile.os
 fields = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\\0")
 kind = py_compile.PycInvalidationMode.UNCHECKED_HASH
-for i in range(0, len(fields) - 1, 3):
+free = os.cpu_count() or 1
+def compile(place):
     try:
-        py_compile.compile(*fields[i : i + 3], doraise=True, optimize=0, invalidation_mode=kind)
+        py_compile.compile(*fields[place : place + 3], doraise=True, optimize=0, invalidation_mode=kind)
     except py_compile.PyCompileError:
-        pass
+        os._exit({_NOT_PYTHON})
+    os._exit(0)
+def wait():
+    status = os.wait()[1]
+    if status not in (0, {_NOT_PYTHON} << 8):
+        sys.exit(f"a process ended with status {{status}}")
+for place in range(0, len(fields) - 1, 3):
+    if free:
+        free -= 1
+    else:
+        wait()
+    if os.fork() == 0:
+        compile(place)
+try:
+    while True:
+        wait()
+except ChildProcessError:
+    pass
 """
 
 
@@ -39,7 +59,8 @@ def compile_sources(
     """Compile sources, given by their path in the image, with the Python that `command` starts.
 
     `version` is `X.Y`; `work` is an empty folder that must live as long as the results. Returns source path
-    -> (path of its .pyc in the image, the .pyc), and the paths of the sources that do not compile.
+    -> (path of its .pyc in the image, the .pyc), and the paths of the sources that do not compile: installers
+    leave such files as they are.
     """
     request = bytearray()
     compiled: dict[str, tuple[str, DiskFile]] = {}

@@ -4,7 +4,7 @@ import http.client
 import json
 
 import pytest
-from conftest import DEADLINE, SPEC
+from tests.server.conftest import DEADLINE, SPEC
 from tungsten_server.app import create_app
 from tungsten_server.inputs import InputSchema
 from tungsten_server.spec import Spec

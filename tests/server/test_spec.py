@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from conftest import SPEC
+from tests.server.conftest import SPEC
 from tungsten_server.spec import SpecError, read_spec
 
 

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import MODEL, SPEC, wait_until
+from tests.server.conftest import MODEL, SPEC, wait_until
 
 
 def failure(server, *todo):

@@ -99,7 +99,7 @@ in
       // {
         # The loader's cache, alternatives and directories' true modes follow from all packages together.
         needsLower = true;
-        inputs = settings.inputs ++ [
+        inputs = map (input: input // { override = true; }) settings.inputs ++ [
           {
             kind = "system";
             alternatives = true;

@@ -50,6 +50,23 @@ class Document(BaseModel):
             raise error("\n".join(lines), where=where, hint=hint) from None
 
 
+def check_version(
+    text: str, key: str, known: int, *, where: str, error: type[TungstenError], hint: str
+) -> None:
+    """Refuse a document of another version: nothing else in it means what we think it does.
+
+    key: the key that holds the version. known: the one that is read here.
+    """
+    try:
+        version = json.loads(text)[key]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise error(f"no JSON object with the key `{key}`", where=where, hint=hint) from None
+    if version is not known:
+        raise error(
+            f"{key} {version!r} is not known here; this tungsten reads {known}", where=where, hint=hint
+        )
+
+
 def to_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
     """JSON with sorted keys, two spaces and a final newline."""
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"

@@ -11,8 +11,6 @@ file descriptor RESULT_FD, because the model's code may print. It is JSON: `{"mo
 `{"error": {…}}`.
 """
 
-# ruff: noqa: D105 (what Python's operators are is no news)
-
 from __future__ import annotations
 
 import abc

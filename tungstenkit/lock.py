@@ -8,12 +8,11 @@ completes them. A lock names files, never hosts.
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from tungstenkit.document import Document, to_json, write_atomically
+from tungstenkit.document import Document, check_version, to_json, write_atomically
 from tungstenkit.errors import LockError
 
 if TYPE_CHECKING:
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
 
 LOCK_VERSION: Literal[1] = 1
 LOCK_NAME = "tungsten.lock"
+_REMEDY = (
+    "use the tungsten that wrote it, restore it from version control, or delete it and run `tungsten lock`"
+)
 
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
@@ -172,27 +174,8 @@ def read_lock(path: Path) -> Lock:
         raise LockError("there is no lock", where=str(path), hint="run `tungsten lock`") from None
     except (OSError, UnicodeDecodeError) as problem:
         raise LockError(f"the lock can't be read: {problem}", where=str(path)) from None
-    # The version decides whether anything else in the document means what we think it does.
-    try:
-        version = json.loads(text)["lock-version"]
-    except (ValueError, KeyError, TypeError):
-        raise LockError(
-            "this is not a lock: no JSON object with a `lock-version`",
-            where=str(path),
-            hint="restore it from version control, or delete it and run `tungsten lock`",
-        ) from None
-    if version != LOCK_VERSION:
-        raise LockError(
-            f"lock-version {version!r} is not known here; this tungsten reads version {LOCK_VERSION}",
-            where=str(path),
-            hint="use the version of tungsten that wrote it, or delete it and run `tungsten lock`",
-        )
-    return Lock.parse(
-        text,
-        where=str(path),
-        error=LockError,
-        hint="restore it from version control, or delete it and run `tungsten lock`",
-    )
+    check_version(text, "lock-version", LOCK_VERSION, where=str(path), error=LockError, hint=_REMEDY)
+    return Lock.parse(text, where=str(path), error=LockError, hint=_REMEDY)
 
 
 def write_lock(lock: Lock, path: Path) -> None:

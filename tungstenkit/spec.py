@@ -20,15 +20,17 @@ import unicodedata
 from pathlib import Path
 from typing import Any, Literal
 
-import pydantic
 from packaging.requirements import InvalidRequirement, Requirement
+from pydantic import ConfigDict, Field
 
+from tungstenkit.document import Document, check_version
 from tungstenkit.errors import DefinitionError, SpecError
 
 __all__ = ["ModelSpec", "read_spec"]
 
 DEFAULT_MODULE = "tungsten_model"
 LOAD_TIMEOUT = 120.0  # seconds
+_REMEDY = "use the version of tungsten that wrote it, or write it again with `tungsten nix-export`"
 
 # Real while a definition is read: the SDK, what it needs, and what those need.
 _REAL_MODULES = (
@@ -42,22 +44,18 @@ _REAL_MODULES = (
 )
 
 
-class ModelSpec(pydantic.BaseModel):
+class ModelSpec(Document):
     """What `spec.json` holds; ARCHITECTURE.md says what each key means."""
 
-    model_config = pydantic.ConfigDict(
-        alias_generator=lambda name: name.removesuffix("_name").replace("_", "-"),
-        extra="forbid",
-        frozen=True,
-        populate_by_name=True,
-        strict=True,
+    model_config = ConfigDict(
+        alias_generator=lambda name: name.removesuffix("_name").replace("_", "-"), strict=True
     )
 
     spec_version: Literal[1] = 1
     name: str
     module: str
     class_name: str
-    batch_size: int = pydantic.Field(ge=1)
+    batch_size: int = Field(ge=1)
     gpu: bool
     gpu_mem_gb: int | float
     mem_gb: int | float
@@ -76,27 +74,11 @@ class ModelSpec(pydantic.BaseModel):
     output_schema: dict[str, Any]
     demo_output_schema: dict[str, Any] | None
 
-    def to_json(self) -> str:
-        """The document: sorted keys, two spaces, final newline."""
-        document = self.model_dump(mode="json", by_alias=True)
-        return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-
     @classmethod
-    def from_json(cls, text: str | bytes, *, where: str = "spec.json") -> ModelSpec:
+    def from_json(cls, text: str, *, where: str = "spec.json") -> ModelSpec:
         """Read the document; `where` is the file's name. Raises SpecError that names every wrong key."""
-        try:
-            document = json.loads(text)
-        except ValueError as error:
-            raise SpecError(f"not JSON: {error}", where=where) from error
-        version = document.get("spec-version") if isinstance(document, dict) else None
-        if version != 1:
-            hint = "this version of tungsten reads spec-version 1"
-            raise SpecError(f"spec-version {version!r} is unknown", where=where, hint=hint)
-        try:
-            return cls.model_validate_json(text)
-        except pydantic.ValidationError as error:
-            keys = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
-            raise SpecError("\n".join(keys), where=where) from error
+        check_version(text, "spec-version", 1, where=where, error=SpecError, hint=_REMEDY)
+        return cls.parse(text, where=where, error=SpecError, hint=_REMEDY)
 
 
 def read_spec(

@@ -7,6 +7,7 @@ have `read_at()`.
 from __future__ import annotations
 
 import hashlib
+import struct
 import zipfile
 import zlib
 from typing import TYPE_CHECKING, BinaryIO, Union
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHUNK = 1 << 16
+# What the standard library raises for a damaged zip archive; an OSError comes of an offset that is no offset.
+ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
 
 
 class Text:
@@ -107,7 +119,7 @@ class WheelMember:
                 while data := file.read(CHUNK):
                     digest.update(data)
                     yield data
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        except ZIP_ERRORS as error:
             raise self._error(f"cannot be unpacked: {error}") from None
         self._check(digest.digest())
 
@@ -132,7 +144,7 @@ class WheelMember:
                 crc = zlib.crc32(data, crc)
                 digest.update(data)
                 yield raw, data
-        except zlib.error as error:
+        except ZIP_ERRORS as error:
             raise self._error(f"cannot be unpacked: {error}") from None
         if not inflate.eof or inflate.unused_data:
             raise self._error("its deflate stream does not end where the archive says")

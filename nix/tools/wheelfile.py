@@ -21,7 +21,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from contents import Text, WheelMember, read_all
+from contents import ZIP_ERRORS, Text, WheelMember, read_all
 from program import ToolError
 from rootfs import Entry
 
@@ -70,7 +70,9 @@ class Wheel:
         self.name = name
         try:
             self._archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        except FileNotFoundError:
+            raise
+        except ZIP_ERRORS as error:
             raise ToolError(f"{name}: not a wheel: {error}") from None
         infos = [info for info in self._archive.infolist() if not info.is_dir()]
         for info in infos:
@@ -219,7 +221,7 @@ class Wheel:
             }
         except KeyError:
             raise ToolError(f"{self.name}: has no {path}") from None
-        except (ValueError, csv.Error, zipfile.BadZipFile, EOFError) as error:
+        except (*ZIP_ERRORS, csv.Error) as error:
             raise self._error(path, f"cannot be read: {error}") from None
 
     def _member(self, info: zipfile.ZipInfo) -> WheelMember:

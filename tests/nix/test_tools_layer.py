@@ -203,3 +203,22 @@ def test_files_json_is_sorted_and_complete(everything, make_layer):
     text = (layer.path / "files.json").read_text()
     assert text == json.dumps(json.loads(text), indent=2, sort_keys=True) + "\n"
     assert [entry["path"] for entry in layer.files["entries"]] == list(layer.members())
+
+
+def test_byte_code_depends_on_its_own_source_alone(make_wheel, make_layer, python):
+    """Whatever is compiled beside it: names that several sources share must not show."""
+    sources = {
+        f"m{number}.py": f"def shared_{number % 3}(name): return {{name: 'shared'}}\n".encode()
+        for number in range(9)
+    }
+    together = make_layer(make_wheel("all", sources), python=python)
+    for name, source in list(sources.items())[::4]:
+        alone = make_layer(make_wheel("one", {name: source}), python=python)
+        (path,) = (path for path in alone.members() if path.endswith(".pyc"))
+        assert alone.read(path) == together.read(path)
+
+
+def test_a_python_that_does_not_work_is_named(make_wheel, layer_error):
+    wheel = make_wheel("pkg", {"pkg/a.py": b"a = 1\n"})
+    error = layer_error(wheel, python={"command": ["/bin/false"], "version": "3.11"})
+    assert error.startswith("/bin/false: cannot compile Python sources: ")

@@ -4,10 +4,11 @@ import http.client
 import json
 
 import pytest
-from tests.server.conftest import DEADLINE, SPEC
 from tungsten_server.app import create_app
 from tungsten_server.inputs import InputSchema
 from tungsten_server.spec import Spec
+
+from tests.server.conftest import DEADLINE, SPEC
 
 
 def test_a_prediction_has_all_keys_and_its_outputs_in_order(server):

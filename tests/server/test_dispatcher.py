@@ -4,11 +4,12 @@ import threading
 from collections import deque
 
 import pytest
-from tests.server.conftest import DEADLINE, wait_until
 from tungsten_server.dispatcher import MAX_FAILED_SETUPS, Dispatcher, UnavailableError
 from tungsten_server.inputs import Input
 from tungsten_server.model_process import ModelProcessError
 from tungsten_server.prediction import Failure, Output
+
+from tests.server.conftest import DEADLINE, wait_until
 
 
 class FakeProcess:

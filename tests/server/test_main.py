@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import requests
+
 from tests.server.conftest import DEADLINE, MODEL, SERVER, SPEC, Gate, wait_until, write_model
 
 SLOW_SETUP = MODEL.replace('print("printed by setup")', 'open("go").close()')

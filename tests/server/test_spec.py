@@ -1,8 +1,9 @@
 import json
 
 import pytest
-from tests.server.conftest import SPEC
 from tungsten_server.spec import SpecError, read_spec
+
+from tests.server.conftest import SPEC
 
 
 def read(tmp_path, document):

@@ -87,10 +87,11 @@ def test_a_lock_that_is_not_sealed_is_refused(lock, spec):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "not a lock"),
-        ("[]", "not a lock"),
-        ("{}", "not a lock"),
+        ("", "no JSON object with the key `lock-version`"),
+        ("[]", "no JSON object"),
+        ("{}", "no JSON object"),
         ('{"lock-version": 2}', "lock-version 2 is not known"),
+        ('{"lock-version": true}', "lock-version True is not known"),
         ('{"lock-version": 1}', "package-set: Field required"),
     ],
 )

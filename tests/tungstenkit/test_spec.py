@@ -99,8 +99,8 @@ def test_the_examples_are_read(example):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"spec-version": 2}, "spec-version 2 is unknown"),
-        ({"spec-version": None}, "spec-version None is unknown"),
+        ({"spec-version": 2}, "spec-version 2 is not known"),
+        ({"spec-version": None}, "spec-version None is not known"),
         ({"batch-size": "2"}, "batch-size: "),
         ({"batch-size": 0}, "batch-size: "),
         ({"colour": "red"}, "colour: "),

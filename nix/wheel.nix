@@ -8,6 +8,8 @@ let
         inherit file path;
         inherit (environment) prefix interpreter;
         site-packages = environment.sitePackages;
+        # As with pip, the later of two wheels that ship one file (such as `tests/__init__.py`) wins.
+        override = true;
       };
     in
     {

@@ -1,8 +1,7 @@
 """Reading a Debian binary package (deb(5)): an ar archive of a control tar and a data tar.
 
-The data tar is unpacked into a temporary file; entries point into it. So owners, modes, setuid
-bits and hard links are taken from the archive itself and never pass through a file system that would lose
-them.
+The data tar is unpacked into a temporary file; entries point into it. So owners, modes, setuid bits and hard
+links are taken from the archive itself and never pass through a file system that would lose them.
 """
 
 from __future__ import annotations

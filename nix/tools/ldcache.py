@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Debian architecture -> multiarch triplet (Debian policy 11.3 and its multiarch tuples).
 TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 # (architecture of ldconfig, ELF class, e_machine) -> flags of a library in the cache; any other library is
-# not for this loader.
+# not for this loader. glibc 2.36 has 0x0001 for a 32-bit library that needs no libc, which we don't look at.
 _FLAGS = {
     ("amd64", 64, 62): 0x0303,
     ("amd64", 32, 62): 0x0803,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from contents import Text
 from debversion import Package
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
 PACKAGE = "system"
 
 
-def read_layer(layer: Path) -> dict[str, Any]:
-    """The files.json of a layer."""
-    return read_json(layer / "files.json")
-
-
 class Lower:
     """All layers below, as one root."""
 
@@ -42,7 +37,7 @@ class Lower:
         self.configuration: dict[str, str] = {}
         self.release = ""  # what the C library says of itself
         for layer in layers:
-            files = read_layer(layer)
+            files = read_json(layer / "files.json")
             for value in files["packages"]:
                 package = Package.from_json(value)
                 self.table.packages[package.name] = package

@@ -1,10 +1,15 @@
 """Nix's log into a view and one error; a layout into a description."""
 
 import json
+import os
+import pwd
+from types import SimpleNamespace
 
 import pytest
 
+from tungstenkit import build as building
 from tungstenkit.build import _Log, read_layout
+from tungstenkit.errors import BuildError
 
 
 class View:
@@ -89,11 +94,24 @@ def test_a_layout_is_described_from_its_own_documents(tmp_path):
     assert (image.digest, image.image_id, image.size) == ("sha256:aa", "sha256:cc", 1111)
 
 
-def test_settings_that_a_daemon_ignores_are_noticed():
-    ignored = (
-        "ignoring the user-specified setting 'sandbox-fallback', because it is a restricted setting and you …"
-    )
-    log, _ = log_of({"action": "msg", "level": 1, "msg": ignored})
-    assert log.sandbox_ignored
-    log, _ = log_of({"action": "msg", "level": 1, "msg": ignored.replace("sandbox-fallback", "substituters")})
-    assert not log.sandbox_ignored
+@pytest.mark.parametrize(
+    ("settings", "promised"),
+    [
+        ({}, False),
+        ({"sandbox-fallback": False}, True),
+        ({"sandbox-fallback": False, "sandbox": "relaxed"}, False),
+        ({"trusted-users": ["root", "*"]}, True),
+        ({"trusted-users": ["root", pwd.getpwuid(os.geteuid()).pw_name]}, True),
+    ],
+)
+def test_a_daemon_must_promise_the_sandbox(monkeypatch, settings, promised):
+    """Its own settings count, unless it trusts this user; these are the defaults of Debian's Nix."""
+    shown = {"sandbox": True, "sandbox-fallback": True, "trusted-users": ["other"]} | settings
+    text = json.dumps({name: {"value": value} for name, value in shown.items()})
+    monkeypatch.setenv("NIX_REMOTE", "daemon")
+    monkeypatch.setattr(building.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=text))
+    if promised:
+        building._check_daemon()
+    else:
+        with pytest.raises(BuildError, match="does not promise the sandbox"):
+            building._check_daemon()

@@ -16,6 +16,7 @@ import subprocess
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote
 
 from tungstenkit import store
 from tungstenkit.errors import BuildError
@@ -65,6 +66,11 @@ def build(export: Path, link: Path, view: View) -> Image:
     return read_layout(link.resolve())
 
 
+def flake_reference(export: Path) -> str:
+    """An export as Nix wants it named: a URL, whatever letters the path has (Nix manual, "URL-like syntax")."""
+    return f"path:{quote(str(export.absolute()))}"
+
+
 def build_archive(export: Path, link: Path, view: View) -> None:
     """The same image as one file for `podman load` and `docker load`."""
     _nix_build(export, "model-image", link, view)
@@ -73,7 +79,7 @@ def build_archive(export: Path, link: Path, view: View) -> None:
 def _nix_build(export: Path, attribute: str, link: Path, view: View) -> None:
     _check_daemon()
     command = [
-        *("nix", *store.options(), "build", f"path:{export.absolute()}#packages.{SYSTEM}.{attribute}"),
+        *("nix", *store.options(), "build", f"{flake_reference(export)}#packages.{SYSTEM}.{attribute}"),
         *("--out-link", str(link), "--log-format", "internal-json", "-v"),
     ]
     try:
@@ -203,9 +209,35 @@ def find_engine() -> str | None:
     return None
 
 
-def load(image: Image, engine: str, name: str, tag: str) -> str:
-    """Load an image into an engine; its reference there. Raises BuildError."""
-    reference = f"localhost/{name}:{tag}" if engine == "podman" else f"{name}:{tag}"
+def reference(name: str, tag: str, engine: str | None) -> str:
+    """What an image is called in an engine. Raises BuildError for a name or tag that no engine takes.
+
+    A name without a registry gets podman's own, `localhost`; docker has none for it. The rules are those of the OCI
+    distribution specification.
+    """
+    if not re.fullmatch(rf"(?:{_HOST}/)?{_COMPONENT}(?:/{_COMPONENT})*", name):
+        raise BuildError(
+            f"{name!r} is not a name for an image",
+            where="-n",
+            hint="lower-case letters and digits, with single `.`, `_` or `-` between them, and `/` between parts",
+        )
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", tag):
+        raise BuildError(
+            f"{tag!r} is not a tag for an image",
+            where="--tag",
+            hint="letters, digits, `_`, `.` and `-`, at most 128",
+        )
+    host = name.partition("/")[0]
+    has_registry = "/" in name and (host == "localhost" or "." in host or ":" in host)
+    return f"{name}:{tag}" if has_registry or engine != "podman" else f"localhost/{name}:{tag}"
+
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_HOST = r"(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?::[0-9]+)?"
+
+
+def load(image: Image, engine: str, reference: str) -> None:
+    """Load an image into an engine under a reference. Raises BuildError."""
     if engine == "podman":
         # A layout is read blob by blob: what podman has already is not copied again.
         pulled = _engine([engine, "pull", "--quiet", f"oci:{image.layout}"]).split()[-1]
@@ -214,17 +246,13 @@ def load(image: Image, engine: str, name: str, tag: str) -> str:
         subprocess.run(
             [engine, "untag", pulled, f"localhost{image.layout}:latest"], capture_output=True, check=False
         )
-    else:
-        with subprocess.Popen(
-            ["tar", "-C", str(image.layout), "-chf", "-", "."], stdout=subprocess.PIPE
-        ) as tar:
-            loaded = subprocess.run(
-                [engine, "load", "--quiet"], stdin=tar.stdout, capture_output=True, text=True, check=False
-            )
-        if loaded.returncode != 0:
-            raise BuildError(f"docker could not load the image: {loaded.stderr.strip()}")
-        _engine([engine, "tag", image.image_id, reference])
-    return reference
+        return
+    with subprocess.Popen(["tar", "-C", str(image.layout), "-chf", "-", "."], stdout=subprocess.PIPE) as tar:
+        command = [engine, "load", "--quiet"]
+        loaded = subprocess.run(command, stdin=tar.stdout, capture_output=True, text=True, check=False)
+    if loaded.returncode != 0:
+        raise BuildError(f"docker could not load the image: {loaded.stderr.strip()}")
+    _engine([engine, "tag", image.image_id, reference])
 
 
 def _engine(command: list[str]) -> str:

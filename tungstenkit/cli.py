@@ -8,6 +8,7 @@ done, 1 an error, 2 wrong usage, 3 a file that the lock names is on no mirror an
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -17,17 +18,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from tungstenkit import build as builder
-from tungstenkit.errors import GoneError, TungstenError
+from tungstenkit import store
+from tungstenkit.data import OWN_WHEELS, SEVEN_ZIP
+from tungstenkit.errors import FetchError, GoneError, TungstenError
 from tungstenkit.export import bootstrap_urls, export, git_notice, public
 from tungstenkit.fetch import Input, absent, download, fetch, inputs, locate
 from tungstenkit.files import likely_secrets, select_files
 from tungstenkit.lock import LOCK_NAME, Lock, check_lock, read_lock, write_lock
 from tungstenkit.mirrors import find_mirrors, get_bytes
 from tungstenkit.resolve.model import Solver, resolve
-from tungstenkit.seal import seal
+from tungstenkit.seal import refuse_build_steps, seal
 from tungstenkit.spec import ModelSpec, read_spec
 
 if TYPE_CHECKING:
@@ -43,7 +47,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Ship an ML model: from a decorated Python class to a reproducible container image.",
 )
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -56,7 +59,11 @@ Directory = Annotated[
 Module = Annotated[
     str | None,
     typer.Option(
-        "-m", "--model-module", metavar="MODULE", help="The module with the model [tungsten_model]."
+        "-m",
+        "--model-module",
+        metavar="MODULE",
+        help="The module with the model.",
+        show_default="tungsten_model",
     ),
 ]
 Class = Annotated[
@@ -104,8 +111,26 @@ class Project:
             ignore=() if out is None else (out,),
         )
         for warning in likely_secrets(self.directory, files):
-            err.print(f"[yellow]warning:[/] {warning}")
+            err.print(
+                f"[yellow]warning:[/] will be in the image: {escape(warning)}; keep it out by exclude_files"
+            )
         return files
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tungsten {OWN_WHEELS['sdk']['version']}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Ship an ML model: from a decorated Python class to a reproducible container image."""
 
 
 @app.command("lock")
@@ -121,7 +146,9 @@ def lock_command(
         bool,
         typer.Option("--resolve-only", help="Read indexes only, run nothing; the lock can't be built yet."),
     ] = False,
-    package_set: Annotated[str, typer.Option("--package-set", help="debian or nixpkgs.")] = "debian",
+    package_set: Annotated[
+        str, typer.Option("--package-set", help="What images are made of; `debian` for now.")
+    ] = "debian",
 ) -> None:
     """Choose exact versions of everything, and write tungsten.lock."""
     project = Project.read(directory, module, class_name)
@@ -133,7 +160,9 @@ def lock_command(
 def fetch_command(directory: Directory = Path(), module: Module = None, class_name: Class = None) -> None:
     """Download everything that the lock names into the Nix store; afterwards a build needs no network."""
     project = Project.read(directory, module, class_name)
-    fetch_inputs(project, project.lock())
+    lock = project.lock()
+    fetch_inputs(project, lock)
+    print(f"all {len(inputs(lock))} files of the lock are in the Nix store")
 
 
 @app.command("nix-export")
@@ -149,18 +178,15 @@ def nix_export_command(
     project = Project.read(directory, module, class_name)
     lock = project.lock()
     files = project.files(out)
-    with working("finding the mirrors' URLs"):
-        mirrors = find_mirrors(project.directory)
-        sources = public(locate(inputs(lock), lock, mirrors) | bootstrap_urls(mirrors))
-    for notice in mirrors.notices:
-        err.print(notice)
+    sources = public(find_sources(project, lock))
     export(project.spec, lock, project.directory, files, sources, out)
-    if unknown := [entry.name for entry in inputs(lock) if entry.sha256 not in sources]:
-        err.print(f"{len(unknown)} files have no public URL: run `tungsten fetch` on the machine that builds")
-    if not bootstrap_urls(mirrors):
-        err.print("no npm registry is known, and a first build needs one, or `tungsten fetch` before it")
+    wanted = [entry.sha256 for entry in inputs(lock)] + [SEVEN_ZIP["sha256"]]
+    if unknown := sum(sha256 not in sources for sha256 in wanted):
+        err.print(f"{unknown} files have no public URL: where it is built, run `tungsten fetch` first")
     if in_git := git_notice(out):
         err.print(in_git)
+    err.print("build it with:")
+    err.print(shlex.join(["nix", *store.options(), "build", f"{builder.flake_reference(out)}#model-image"]))
     print(out)
 
 
@@ -185,6 +211,8 @@ def build_command(
 ) -> None:
     """Build the model's image: lock where there is no lock, fetch, export, nix build, load."""
     project = Project.read(directory, module, class_name)
+    engine = builder.find_engine() if load else None
+    reference = builder.reference(project.spec.name if name is None else name, tag, engine)
     lock = project.lock() if project.lock_path.exists() else make_lock(project)
     files = project.files()
     fetch_inputs(project, lock)
@@ -195,13 +223,9 @@ def build_command(
         image = builder.build(flake, project.state / "image", view)
         if out_link is not None:
             builder.build_archive(flake, out_link, view)
-    engine = builder.find_engine() if load else None
-    image_name = name or project.spec.name
-    if engine is None:
-        reference = f"{image_name}:{tag}"
-    else:
+    if engine is not None:
         with working(f"loading into {engine}"):
-            reference = builder.load(image, engine, image_name, tag)
+            builder.load(image, engine, reference)
     if as_json:
         answer = {
             "reference": reference,
@@ -223,6 +247,8 @@ def make_lock(
     project: Project, *, upgrade: bool = False, resolve_only: bool = False, package_set: str = "debian"
 ) -> Lock:
     """Resolve and seal, and write the lock."""
+    if not resolve_only:
+        refuse_build_steps(project.spec)
     previous = read_lock(project.lock_path) if project.lock_path.exists() and not upgrade else None
     with working("looking for mirrors") as report:
         mirrors = find_mirrors(project.directory)
@@ -246,12 +272,28 @@ def make_lock(
     return lock
 
 
+def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
+    """Where the lock's files are on this machine; without a network an export is complete but for that."""
+    with working("asking the mirrors where each file is"):
+        try:
+            mirrors = find_mirrors(project.directory)
+            found = locate(inputs(lock), lock, mirrors) | bootstrap_urls(mirrors)
+        except FetchError as problem:
+            err.print(
+                f"[yellow]warning:[/] no mirror could be asked, so the export names none ({escape(problem.what)})"
+            )
+            return {}
+    for notice in mirrors.notices:
+        err.print(notice)
+    return found
+
+
 def fetch_inputs(project: Project, lock: Lock) -> None:
     """Bring what is absent into the store."""
     wanted = absent(lock)
     urls = {}
     if wanted:
-        with working("finding the mirrors' URLs"):
+        with working("asking the mirrors where each file is"):
             urls = locate(wanted, lock, find_mirrors(project.directory))
     with FetchBar() as bar:
         fetch(lock, urls, project.state, bar)
@@ -269,7 +311,7 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
 
 
 class FetchBar:
-    """The bar of a fetch: bytes, speed and time; plain lines where there is no terminal."""
+    """The bar of a fetch: bytes, files and time; plain lines where there is no terminal, nothing where all is there."""
 
     def __init__(self) -> None:
         self._bar = Progress(
@@ -280,13 +322,13 @@ class FetchBar:
             TimeElapsedColumn(),
             console=err,
             disable=not err.is_terminal,
+            transient=True,
         )
         self._task = self._bar.add_task("fetch", total=None, files="")
         self._files = 0
         self._done = 0
 
     def __enter__(self) -> FetchBar:
-        self._bar.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -295,8 +337,11 @@ class FetchBar:
     def start(self, files: int, size: int) -> None:
         """As `fetch.Progress`."""
         self._files = files
+        if not files:
+            return
+        self._bar.start()
         self._bar.update(self._task, total=size, files=f"0/{files} files")
-        if files and not err.is_terminal:
+        if not err.is_terminal:
             err.print(f"fetching {files} files, {size / 1e6:.1f} MB")
 
     def advance(self, size: int) -> None:

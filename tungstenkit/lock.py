@@ -8,9 +8,11 @@ completes them. A lock names files, never hosts.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import Field
+from packaging.utils import parse_wheel_filename
+from packaging.version import Version
+from pydantic import Field, model_validator
 
 from tungstenkit.document import Document, check_version, to_json, write_atomically
 from tungstenkit.errors import LockError
@@ -35,13 +37,27 @@ class Deb(Document):
     name: str
     version: str
     architecture: str
-    file: str = Field(pattern=r"^mirror://")
+    file: str = Field(
+        pattern=r"^mirror://debian(-security)?/pool/([A-Za-z0-9+._~-]+/)*[A-Za-z0-9+._~-]+\.deb$"
+    )
     """Where it is in the archive, such as `mirror://debian/pool/main/t/tini/tini_0.19.0-1_amd64.deb`."""
     size: int = Field(ge=0)
     """In bytes."""
     sha256: str = Sha256
     group: Literal["base", "python", "system"]
     """The layer that it belongs to: the first of these whose roots need it."""
+
+    @model_validator(mode="after")
+    def _agrees_with_its_file(self) -> Self:
+        # A reviewer reads the version, a build takes the file. The archive's file names have no epoch.
+        if (
+            self.file.rpartition("/")[2]
+            != f"{self.name}_{self.version.split(':', 1)[-1]}_{self.architecture}.deb"
+        ):
+            raise ValueError(f"the file is not that of {self.name} {self.version}")
+        if ".." in self.file.split("/"):
+            raise ValueError("the file is not below the mirror's pool")
+        return self
 
 
 class Wheel(Document):
@@ -50,9 +66,16 @@ class Wheel(Document):
     project: str
     """Normalised as PEP 503 says."""
     version: str
-    file: str
+    file: str = Field(pattern=r"^[^/\\]+\.whl$")
     size: int = Field(ge=0)
     sha256: str = Sha256
+
+    @model_validator(mode="after")
+    def _agrees_with_its_file(self) -> Self:
+        name, version, _, _ = parse_wheel_filename(self.file)
+        if (name, str(version)) != (self.project, str(Version(self.version))):
+            raise ValueError(f"the file is not that of {self.project} {self.version}")
+        return self
 
 
 class Suite(Document):

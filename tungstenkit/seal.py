@@ -24,6 +24,28 @@ if TYPE_CHECKING:
     from tungstenkit.spec import ModelSpec
 
 
+def refuse_build_steps(spec: ModelSpec) -> None:
+    """LockError where the model asks for a step that can't be sealed yet."""
+    asked = {
+        "post_build": (
+            spec.has_post_build,
+            "put what it makes beside the model, where it ships with the model's files",
+        ),
+        "dockerfile_commands": (bool(spec.dockerfile_commands), "name Debian packages in system_packages"),
+        "base_image": (
+            spec.base_image is not None,
+            "leave it out: the base is Debian, with the packages that you name",
+        ),
+    }
+    unknown = {name: hint for name, (present, hint) in asked.items() if present}
+    if unknown:
+        raise LockError(
+            f"{', '.join(unknown)}: this version of tungsten can't run build steps yet",
+            where=f"{spec.module}.{spec.class_name}",
+            hint="\n".join(unknown.values()),
+        )
+
+
 def seal(lock: Lock, spec: ModelSpec, get: Callable[[Input], Path]) -> Lock:
     """The sealed lock.
 
@@ -31,17 +53,7 @@ def seal(lock: Lock, spec: ModelSpec, get: Callable[[Input], Path]) -> Lock:
 
     Raises LockError where the model asks for a step that can't be sealed yet.
     """
-    asked = {
-        "post_build": spec.has_post_build,
-        "dockerfile_commands": bool(spec.dockerfile_commands),
-        "base_image": spec.base_image is not None,
-    }
-    if unknown := [name for name, present in asked.items() if present]:
-        raise LockError(
-            f"{', '.join(unknown)}: this version of tungsten can't run build steps yet",
-            where=f"{spec.module}.{spec.class_name}",
-            hint="put what the step makes beside the model, where it ships with the model's files, and remove the step",
-        )
+    refuse_build_steps(spec)
     tools = {}
     for system, entry in lock.tools.items():
         busybox = entry.busybox

@@ -99,6 +99,9 @@ def read_spec(
     """
     directory = directory.resolve()
     module = module or DEFAULT_MODULE
+    if module.endswith(".py"):
+        # What a shell completes.
+        module = module.removesuffix(".py").replace("/", ".")
     file = _module_file(directory, module)
     _refuse_shadowing(directory)
     models = _load(directory, module, timeout)

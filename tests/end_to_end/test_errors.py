@@ -145,6 +145,28 @@ def test_a_file_that_left_every_mirror_has_its_own_status(model):
     assert "tungsten lock" in fails("fetch", model, status=3)
 
 
+def test_a_name_that_no_engine_takes(model):
+    """Before anything is locked, fetched or built."""
+    (model / LOCK).unlink()
+    assert "-n" in fails("build", model, "-n", "MyBadName")
+    assert not (model / LOCK).exists()
+
+
+def test_a_build_step_is_refused_before_anything_is_solved(model):
+    (model / LOCK).unlink()
+    declare(model, 'base_image="debian:12"')
+    message = fails("lock", model)
+    assert "base_image" in message
+    assert "solving" not in message
+
+
+def test_without_a_network_the_index_is_named_not_the_model(model):
+    (model / LOCK).unlink()
+    message = fails("lock", model, before=["unshare", "--net"])
+    assert "can't be read" in message or "no connection" in message
+    assert "check the network" in message
+
+
 def test_without_nix_the_way_to_it_is_named(model, tmp_path):
     tools = tmp_path / "bin"
     tools.mkdir()

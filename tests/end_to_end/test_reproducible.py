@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -23,8 +24,11 @@ def empty_store(tmp_path):
     subprocess.run(["chmod", "-R", "u+w", folder], check=True)
 
 
-def test_another_path_and_an_empty_store_give_the_same_digest(blur, copy_of, empty_store):
-    again = build(copy_of("blur"), "--no-load", before=empty_store)
+def test_another_path_and_an_empty_store_give_the_same_digest(blur, copy_of, empty_store, tmp_path):
+    """The path has letters that URLs and shells treat in their own ways."""
+    elsewhere = tmp_path / "My Modèle #1 100%" / "blur"
+    shutil.copytree(copy_of("blur"), elsewhere)
+    again = build(elsewhere, "--no-load", before=empty_store)
     assert again.digest == blur.digest
 
 

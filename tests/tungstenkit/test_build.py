@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -82,6 +83,34 @@ def test_what_a_user_can_mend_has_its_hint(events, word):
 def test_a_build_that_says_nothing_gives_its_status():
     log, _ = log_of()
     assert "status 137" in str(log.error(137))
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "engine", "expected"),
+    [
+        ("blur", "latest", "podman", "localhost/blur:latest"),
+        ("team/blur", "v1.2", "podman", "localhost/team/blur:v1.2"),
+        ("registry.example:5000/team/blur", "v1", "podman", "registry.example:5000/team/blur:v1"),
+        ("localhost/blur", "x", "podman", "localhost/blur:x"),
+        ("blur", "latest", "docker", "blur:latest"),
+        ("blur", "latest", None, "blur:latest"),
+    ],
+)
+def test_a_reference_is_what_the_engine_calls_it(name, tag, engine, expected):
+    assert building.reference(name, tag, engine) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "tag"), [("Blur", "x"), ("", "x"), ("a b", "x"), ("blur:v3", "x"), ("blur", "a b"), ("blur", "")]
+)
+def test_a_name_that_no_engine_takes_is_refused(name, tag):
+    with pytest.raises(BuildError, match="is not a"):
+        building.reference(name, tag, "podman")
+
+
+def test_a_flake_reference_is_a_url(tmp_path):
+    """Nix splits at `#` and `?`, and takes no space."""
+    assert building.flake_reference(Path("/models/My Modèle #1")) == "path:/models/My%20Mod%C3%A8le%20%231"
 
 
 def test_a_layout_is_described_from_its_own_documents(tmp_path):

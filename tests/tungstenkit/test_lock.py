@@ -110,6 +110,25 @@ def test_a_lock_of_a_package_in_no_mirror_is_refused(tmp_path, lock):
         Lock.parse(json.dumps(document), where="tungsten.lock", error=LockError, hint="")
 
 
+@pytest.mark.parametrize("kind", ["debs", "wheels"])
+def test_a_version_that_is_not_the_files_is_refused(lock, kind):
+    """A reviewer reads the version, a build takes the file."""
+    document = json.loads(lock.to_json())
+    document["platforms"]["x86_64-linux"][kind][0]["version"] = "99.0"
+    with pytest.raises(LockError, match=r"is not that of .* 99\.0"):
+        Lock.parse(json.dumps(document), where="tungsten.lock", error=LockError, hint="")
+
+
+@pytest.mark.parametrize(
+    "file", ["mirror://debian/pool/../../etc/x.deb", "mirror://npm/x.deb", "mirror://debian/x y.deb"]
+)
+def test_a_file_outside_of_the_archives_pool_is_refused(lock, file):
+    document = json.loads(lock.to_json())
+    document["platforms"]["x86_64-linux"]["debs"][0]["file"] = file
+    with pytest.raises(LockError, match=r"file|pool"):
+        Lock.parse(json.dumps(document), where="tungsten.lock", error=LockError, hint="")
+
+
 def test_a_missing_lock_names_the_command(tmp_path):
     with pytest.raises(LockError) as caught:
         read_lock(tmp_path / "tungsten.lock")

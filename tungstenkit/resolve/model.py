@@ -200,7 +200,9 @@ def _candidates(asked: str | None, previous: Lock | None, releases: Mapping[str,
         return dict.fromkeys(fitting, f"python_version={asked!r}")
     candidates = {}
     if previous is not None and SYSTEM in previous.platforms:
-        candidates[previous.platforms[SYSTEM].python] = "kept from the lock before"
+        # With the reason that it was chosen for: relocking alone changes nothing.
+        reasons = (choice.reason for choice in previous.choices if choice.kind == "python")
+        candidates[previous.platforms[SYSTEM].python] = next(reasons, "kept from the lock before")
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     if here in releases:
         candidates.setdefault(here, "the Python that made the lock")

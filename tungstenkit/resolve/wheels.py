@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from tungstenkit.errors import ResolveError
+from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.lock import Wheel
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def resolve_wheels(
     prefer: pins of an earlier lock; each is kept where it still fits.
     where: whose requirements these are, for messages.
 
-    Raises ResolveError with uv's explanation where nothing fits.
+    Raises ResolveError with uv's explanation where nothing fits, FetchError where the index can't be read.
     """
     if not requirements:
         return ()
@@ -112,6 +112,12 @@ def _compile(
     if "UV_CACHE_DIR" in os.environ:
         environment["UV_CACHE_DIR"] = os.environ["UV_CACHE_DIR"]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if "error sending request" in run.stderr or "Failed to fetch" in run.stderr:
+        raise FetchError(
+            "the Python index can't be read",
+            where=where,
+            hint="check the network and pip's configuration; TUNGSTEN_MIRROR_PYPI names another index",
+        )
     if run.returncode != 0:
         raise ResolveError(_explanation(run.stderr), where=where, hint=_hint(run.stderr))
     return tomllib.loads(output.read_text(encoding="utf-8"))
@@ -142,8 +148,6 @@ def _hint(stderr: str) -> str:
         return "only wheels are taken: a package without one for this Python and platform can't be used yet"
     if "not found in the package registry" in stderr:
         return "check the spelling of the package's name"
-    if "error sending request" in stderr or "Failed to fetch" in stderr:
-        return "check the network and pip's configuration; TUNGSTEN_MIRROR_PYPI names another index"
     return "loosen one of the requirements that it names"
 
 

@@ -42,7 +42,9 @@ class FakeSolver:
 
 
 def solution(*names):
-    debs = [ResolvedDeb(n, "1", "amd64", f"mirror://debian/pool/{n}.deb", 1, HASH, "base") for n in names]
+    debs = [
+        ResolvedDeb(n, "1", "amd64", f"mirror://debian/pool/{n}_1_amd64.deb", 1, HASH, "base") for n in names
+    ]
     return DebSolution(debs, [Choice("alternative", "a | b", "a", "the first")])
 
 
@@ -82,6 +84,11 @@ def test_a_recorded_python_does_not_move_on_another_machine(monkeypatch):
 @pytest.mark.parametrize(("asked", "expected"), [("3.11", "3.11"), ("3.13", "3.13"), ("3", "3.13")])
 def test_a_python_that_is_asked_for_is_taken(asked, expected):
     assert python_of(resolve(spec(python_version=asked), FakeSolver(), None))[0] == expected
+
+
+def test_relocking_keeps_the_reason_too():
+    previous = resolve(spec(), FakeSolver(), None)
+    assert resolve(spec(), FakeSolver(), previous).choices == previous.choices
 
 
 def test_a_python_that_debian_lacks_is_refused_with_what_there_is():

@@ -16,7 +16,6 @@ import subprocess
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote
 
 from tungstenkit import store
 from tungstenkit.errors import BuildError
@@ -66,11 +65,6 @@ def build(export: Path, link: Path, view: View) -> Image:
     return read_layout(link.resolve())
 
 
-def flake_reference(export: Path) -> str:
-    """An export as Nix wants it named: a URL, whatever letters the path has (Nix manual, "URL-like syntax")."""
-    return f"path:{quote(str(export.absolute()))}"
-
-
 def build_archive(export: Path, link: Path, view: View) -> None:
     """The same image as one file for `podman load` and `docker load`."""
     _nix_build(export, "model-image", link, view)
@@ -79,11 +73,14 @@ def build_archive(export: Path, link: Path, view: View) -> None:
 def _nix_build(export: Path, attribute: str, link: Path, view: View) -> None:
     _check_daemon()
     command = [
-        *("nix", *store.options(), "build", f"{flake_reference(export)}#packages.{SYSTEM}.{attribute}"),
-        *("--out-link", str(link), "--log-format", "internal-json", "-v"),
+        # From inside the folder: as part of a URL, Nix takes few letters of a path, and decodes none (2.8).
+        *("nix", *store.options(), "build", f"path:.#packages.{SYSTEM}.{attribute}"),
+        *("--out-link", str(link.absolute()), "--log-format", "internal-json", "-v"),
     ]
     try:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, cwd=export, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
     except FileNotFoundError:
         raise BuildError(
             "Nix is not installed: there is no `nix` on PATH",

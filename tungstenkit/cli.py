@@ -186,7 +186,8 @@ def nix_export_command(
     if in_git := git_notice(out):
         err.print(in_git)
     err.print("build it with:")
-    err.print(shlex.join(["nix", *store.options(), "build", f"{builder.flake_reference(out)}#model-image"]))
+    command = shlex.join(["nix", *store.options(), "build", "path:.#model-image"])
+    err.print(f"cd {shlex.quote(str(out))} && {command}", markup=False)
     print(out)
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import pwd
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -106,11 +105,6 @@ def test_a_reference_is_what_the_engine_calls_it(name, tag, engine, expected):
 def test_a_name_that_no_engine_takes_is_refused(name, tag):
     with pytest.raises(BuildError, match="is not a"):
         building.reference(name, tag, "podman")
-
-
-def test_a_flake_reference_is_a_url(tmp_path):
-    """Nix splits at `#` and `?`, and takes no space."""
-    assert building.flake_reference(Path("/models/My Modèle #1")) == "path:/models/My%20Mod%C3%A8le%20%231"
 
 
 def test_a_layout_is_described_from_its_own_documents(tmp_path):

@@ -140,7 +140,9 @@ def test_a_full_disk_while_fetching(model):
 def test_a_file_that_left_every_mirror_has_its_own_status(model):
     """So that `make image` can lock again: exit status 3."""
     document = json.loads((model / LOCK).read_text())
-    document["platforms"]["x86_64-linux"]["wheels"][0]["file"] = "no_such_file-0.0.1-py3-none-any.whl"
+    wheel = document["platforms"]["x86_64-linux"]["wheels"][0]
+    # A build number (PEP 427) that no index has.
+    wheel["file"] = wheel["file"].replace("-py3-", "-999gone-py3-")
     (model / LOCK).write_text(json.dumps(document))
     assert "tungsten lock" in fails("fetch", model, status=3)
 

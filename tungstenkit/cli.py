@@ -7,6 +7,7 @@ done, 1 an error, 2 wrong usage, 3 a file that the lock names is on no mirror an
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shlex
 import sys
@@ -32,7 +33,7 @@ from tungstenkit.lock import LOCK_NAME, Lock, check_lock, read_lock, write_lock
 from tungstenkit.mirrors import find_mirrors, get_bytes
 from tungstenkit.resolve.model import Solver, resolve
 from tungstenkit.seal import refuse_build_steps, seal
-from tungstenkit.spec import ModelSpec, read_spec
+from tungstenkit.spec import ModelSpec, read_spec, repository_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,6 +95,26 @@ class Project:
     def state(self) -> Path:
         """Where what can be made again lies."""
         return self.directory / STATE
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no other tungsten fetches or builds this model, and keep others waiting."""
+        try:
+            self.state.mkdir(exist_ok=True)
+            file = (self.state / "busy").open("w")
+        except OSError as problem:
+            raise FetchError(
+                f"the model's folder can't be written: {problem.strerror}",
+                where=str(self.state),
+                hint="downloads and builds keep their state there; copy the model to a folder of yours",
+            ) from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                err.print("another tungsten is at work on this model: waiting for it")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def lock(self) -> Lock:
         """The lock, present, fresh and sealed."""
@@ -161,7 +182,8 @@ def fetch_command(directory: Directory = Path(), module: Module = None, class_na
     """Download everything that the lock names into the Nix store; afterwards a build needs no network."""
     project = Project.read(directory, module, class_name)
     lock = project.lock()
-    fetch_inputs(project, lock)
+    with project.alone():
+        fetch_inputs(project, lock)
     print(f"all {len(inputs(lock))} files of the lock are in the Nix store")
 
 
@@ -197,7 +219,10 @@ def build_command(
     module: Module = None,
     class_name: Class = None,
     *,
-    name: Annotated[str | None, typer.Option("-n", "--name", help="The image's name in the engine.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("-n", "--name", help="The image's name in the engine.", show_default="the folder's"),
+    ] = None,
     tag: Annotated[str, typer.Option("--tag", help="The image's tag in the engine.")] = "latest",
     out_link: Annotated[
         Path | None,
@@ -213,17 +238,20 @@ def build_command(
     """Build the model's image: lock where there is no lock, fetch, export, nix build, load."""
     project = Project.read(directory, module, class_name)
     engine = builder.find_engine() if load else None
-    reference = builder.reference(project.spec.name if name is None else name, tag, engine)
+    reference = builder.reference(
+        repository_name(project.directory.name) if name is None else name, tag, engine
+    )
     lock = project.lock() if project.lock_path.exists() else make_lock(project)
     files = project.files()
-    fetch_inputs(project, lock)
-    flake = project.state / "export"
-    # Every input is in the store by now, so this export needs no URLs, and no network to find them.
-    export(project.spec, lock, project.directory, files, {}, flake)
-    with build_view() as view:
-        image = builder.build(flake, project.state / "image", view)
-        if out_link is not None:
-            builder.build_archive(flake, out_link, view)
+    with project.alone():
+        fetch_inputs(project, lock)
+        flake = project.state / "export"
+        # Every input is in the store by now, so this export needs no URLs, and no network to find them.
+        export(project.spec, lock, project.directory, files, {}, flake)
+        with build_view() as view:
+            image = builder.build(flake, project.state / "image", view)
+            if out_link is not None:
+                builder.build_archive(flake, out_link, view)
     if engine is not None:
         with working(f"loading into {engine}"):
             builder.load(image, engine, reference)

@@ -42,7 +42,7 @@ def export(
 
     Raises ExportError where `out` is something else than an export, or can't be written.
     """
-    out = out.absolute()
+    out = out.resolve()
     if out.exists() and not is_export(out) and any(out.iterdir() if out.is_dir() else [out]):
         raise ExportError(
             "there is something here that is not an export, and it is not overwritten",
@@ -54,9 +54,16 @@ def export(
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
             fresh = Path(folder) / "export"
             _write(spec, lock, directory, files, sources, fresh)
-            if out.exists():
-                out.rename(Path(folder) / "old")
-            fresh.rename(out)
+            if not out.exists():
+                fresh.rename(out)
+                return
+            # An older export: what else lies there, such as `.git` or Nix's `result`, is the user's.
+            old = Path(folder) / "old"
+            old.mkdir()
+            for entry in sorted(fresh.iterdir()):
+                if (out / entry.name).exists():
+                    (out / entry.name).rename(old / entry.name)
+                entry.rename(out / entry.name)
     except OSError as problem:
         raise ExportError(
             f"the export can't be written: {problem.strerror}",

@@ -13,6 +13,7 @@ import io
 import lzma
 import shutil
 import tarfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ PARALLEL = 8
 _TIMEOUT = (10, 60)
 """Seconds to connect, and between two pieces of an answer."""
 _PIECE = 1 << 18
+_PAUSES = (1, 3, 0)
+"""Seconds to wait after each round of asking all mirrors."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,7 @@ def download(entry: Input, urls: Sequence[str], folder: Path, progress: Progress
     """
     place = folder / entry.sha256
     complete = place / entry.name
-    if complete.exists() and _sha256(complete) == entry.sha256:
+    if complete.exists() and (complete.stat().st_size, _sha256(complete)) == (entry.size, entry.sha256):
         progress.advance(entry.size)
         progress.done(entry.name)
         return complete
@@ -176,35 +179,49 @@ def download(entry: Input, urls: Sequence[str], folder: Path, progress: Progress
         raise GoneError("the index no longer has this file", where=entry.file, hint="run `tungsten lock`")
     place.mkdir(exist_ok=True)
     part = place / "part"
-    problems = []
-    answers = []
-    for url in urls:
-        try:
-            _get(url, part, entry, progress)
-        except requests.RequestException as problem:
-            problems.append(f"{redact(url)}: {_reason(problem)}")
-            answers.append(None if problem.response is None else problem.response.status_code)
-            continue
-        answers.append(requests.codes.ok)
-        found = _sha256(part)
-        if found == entry.sha256:
-            part.rename(complete)
-            progress.done(entry.name)
-            return complete
-        progress.advance(-part.stat().st_size)
-        part.unlink()
-        problems.append(f"{redact(url)}: the lock says sha256 {entry.sha256}, the bytes have {found}")
-    where = "\n".join(problems)
-    if requests.codes.ok in answers:
-        hint = "a mirror serves other bytes than the lock names: try another mirror, or again later"
-        raise FetchError(f"{entry.name} does not have the locked hash", where=where, hint=hint)
+    problems: dict[str, str] = {}
+    answers: dict[str, int | None] = {}
+    for pause in _PAUSES:
+        # What broke off or is overloaded may work a moment later; a clear answer stands.
+        for url in [url for url in urls if _may_change(answers.get(url))]:
+            try:
+                _get(url, part, entry, progress)
+            except requests.RequestException as problem:
+                problems[url] = _reason(problem)
+                answers[url] = None if problem.response is None else problem.response.status_code
+                continue
+            answers[url] = requests.codes.ok
+            size, found = part.stat().st_size, _sha256(part)
+            if (size, found) == (entry.size, entry.sha256):
+                part.rename(complete)
+                progress.done(entry.name)
+                return complete
+            progress.advance(-size)
+            part.unlink()
+            problems[url] = (
+                f"the lock says {entry.size} bytes with sha256 {entry.sha256}, these are {size} with {found}"
+            )
+        if not any(_may_change(answers[url]) for url in urls):
+            break
+        time.sleep(pause)
+    where = "\n".join(f"{redact(url)}: {problem}" for url, problem in problems.items())
+    if requests.codes.ok in answers.values():
+        hint = "the mirror or the lock is wrong: try another mirror, or restore the lock from version control"
+        raise FetchError(f"{entry.name} is not the locked file", where=where, hint=hint)
     # The snapshot service is the last resort: where it can't be reached, the ordinary mirrors' answer counts.
-    if requests.codes.not_found in answers:
+    if requests.codes.not_found in answers.values():
         raise GoneError(
             f"{entry.name} has left every mirror that answers", where=where, hint="run `tungsten lock`"
         )
     hint = "check the network, then run `tungsten fetch` again: it goes on where it stopped"
     raise FetchError(f"{entry.name} could not be fetched", where=where, hint=hint)
+
+
+def _may_change(answer: int | None) -> bool:
+    """Whether asking again makes sense after this status; None is no answer, or none yet."""
+    return (
+        answer is None or answer == requests.codes.too_many_requests or answer >= requests.codes.server_error
+    )
 
 
 def _get(url: str, part: Path, entry: Input, progress: Progress) -> None:
@@ -299,4 +316,8 @@ def _disk_error(problem: OSError, state: Path) -> FetchError:
             hint="make room (`nix-collect-garbage` frees what no root holds), then run `tungsten fetch` again: "
             "it goes on where it stopped",
         )
-    return FetchError(f"a file can't be written: {problem.strerror}", where=str(problem.filename or state))
+    return FetchError(
+        f"a file can't be written: {problem.strerror}",
+        where=str(problem.filename or state),
+        hint="downloads wait below the model's folder: make it writable, or copy the model",
+    )

@@ -100,13 +100,14 @@ class Stub:
         """Forget."""
 
     def __iter__(self) -> Iterator[Stub]:
-        return iter(())
+        # Not empty: an empty list of packages would go unnoticed into a definition, a stub in it does not.
+        yield self._derived("[...]")
 
     def __contains__(self, _item: object) -> bool:
         return False
 
     def __len__(self) -> int:
-        return 0
+        raise TypeError(f"{self!r} has no length: it is not imported")
 
     def __bool__(self) -> bool:
         return True
@@ -358,6 +359,8 @@ def _result(folder: Path, module: str) -> dict[str, Any]:
 
 def main(folder: str, module: str, places: str, result_fd: str) -> NoReturn:
     """See the module's docstring."""
+    # Our own arguments are paths of this machine; a model that looks must not find them.
+    sys.argv = [module]
     sys.path.insert(0, folder)
     sys.meta_path.insert(0, Finder(Path(folder), json.loads(places)))
     # What is installed here says nothing about the image.

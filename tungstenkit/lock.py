@@ -8,6 +8,7 @@ completes them. A lock names files, never hosts.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from typing import TYPE_CHECKING, Literal, Self
 
 from packaging.utils import parse_wheel_filename
@@ -18,6 +19,7 @@ from tungstenkit.document import Document, check_version, to_json, write_atomica
 from tungstenkit.errors import LockError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from tungstenkit.spec import ModelSpec
@@ -169,6 +171,37 @@ class Lock(Document):
     tools: dict[str, Tools]
     """By the platform that builds."""
 
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        """What a build would find out later, or not at all."""
+        problems = []
+        if not self.platforms:
+            problems.append("platforms: there is none")
+        for system, platform in self.platforms.items():
+            where = f"platforms.{system}"
+            if system not in self.tools:
+                problems.append(f"tools.{system}: missing")
+            if system not in self.server or self.server[system].python != platform.python:
+                problems.append(f"server.{system}: not there for Python {platform.python}")
+            if not any(deb.name == f"python{platform.python}" for deb in platform.debs):
+                problems.append(f"{where}.debs: no python{platform.python}")
+            problems += [f"{where}.debs: {name} twice" for name in _twice(deb.name for deb in platform.debs)]
+            problems += [
+                f"{where}.wheels: {name} twice" for name in _twice(w.project for w in platform.wheels)
+            ]
+        roots = [root for tools in self.tools.values() for root in (tools.layers, tools.byte_code)]
+        used = {platform.release for platform in self.platforms.values()} | {root.release for root in roots}
+        problems += [f"releases.{name}: missing" for name in sorted(used - set(self.releases))]
+        if self.sealed and any(tools.busybox.tree_sha256 is None for tools in self.tools.values()):
+            problems.append("tools: sealed, but busybox has no tree-sha256")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def _twice(names: Iterable[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
+
 
 def input_digest(spec: ModelSpec, package_set: str) -> str:
     """What a lock was made from: the arguments that are resolved, and nothing else.
@@ -206,7 +239,11 @@ def write_lock(lock: Lock, path: Path) -> None:
     try:
         write_atomically(path, lock.to_json())
     except OSError as problem:
-        raise LockError(f"the lock can't be written: {problem.strerror}", where=str(path)) from None
+        raise LockError(
+            f"the lock can't be written: {problem.strerror}",
+            where=str(path),
+            hint="it lies beside the model: make that folder writable, or copy the model",
+        ) from None
 
 
 def check_lock(lock: Lock, spec: ModelSpec, path: Path) -> None:

@@ -280,11 +280,16 @@ class Image(File):
         """The image with only its header read."""
         source: Any = io.BytesIO(self._source) if isinstance(self._source, bytes) else self.path
         try:
-            return PIL.Image.open(source)
+            image = PIL.Image.open(source)
         except PIL.UnidentifiedImageError as error:
             raise ValueError(f"{self!r} is not an image that Pillow reads") from error
         except (PIL.Image.DecompressionBombError, SyntaxError) as error:
             raise ValueError(f"{self!r} is not a usable image: {error}") from error
+        if image.format == "EPS":
+            # Pillow would hand it to Ghostscript: PostScript is a program, and a client's must not run.
+            image.close()
+            raise ValueError(f"{self!r} is not an image that is read here: PostScript")
+        return image
 
 
 class Audio(File):

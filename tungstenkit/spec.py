@@ -106,8 +106,14 @@ def read_spec(
     _refuse_shadowing(directory)
     models = _load(directory, module, timeout)
     model = _chosen(models, class_name, where=str(file.relative_to(directory)), module=module)
-    spec = ModelSpec(name=repository_name(directory.name), module=module, **model)
+    # Not of the folder's name: an image must not depend on where it is built.
+    name = repository_name(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", model["class_name"]))
+    spec = ModelSpec(name=name, module=module, **model)
     problems = _requirement_problems(spec.python_packages)
+    try:
+        spec.to_json().encode()
+    except UnicodeEncodeError as error:
+        problems.append(f"a text in it is not Unicode: {error.object[error.start : error.end]!a}")
     if problems:
         raise DefinitionError(problems, where=f"{file.relative_to(directory)} (class {spec.class_name})")
     return spec
@@ -197,7 +203,13 @@ def _load(directory: Path, module: str, timeout: float) -> list[dict[str, Any]]:
                 where=str(directory),
                 hint=said and f"it said:\n{said}",
             )
-    return _models_in(json.loads(text))
+    try:
+        result = json.loads(text)
+    except ValueError:
+        raise SpecError(
+            f"{module} writes to files that it did not open, and spoilt the answer", where=str(directory)
+        ) from None
+    return _models_in(result)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -12,13 +12,13 @@ import hashlib
 import os
 import re
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tungstenkit.errors import FetchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
 _LONGEST_NAME = 160
 _NIX_BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
@@ -93,9 +93,11 @@ def add_tree(folder: Path) -> str:
 def keep(paths: Iterable[str], roots: Path) -> None:
     """Hold paths against garbage collection, by links in a folder of the model's; what it held before is let go."""
     roots.mkdir(parents=True, exist_ok=True)
-    for old in roots.iterdir():
+    before = set(roots.iterdir())
+    made = _nix_store(["--realise", *sorted(set(paths)), "--add-root", str(roots / "input"), "--indirect"])
+    # Only now: what both hold is held all the time.
+    for old in before - {Path(link) for link in made.split("\n")}:
         old.unlink()
-    _nix_store(["--realise", *sorted(set(paths)), "--add-root", str(roots / "input"), "--indirect"])
 
 
 def _nix_store(arguments: Sequence[str]) -> str:

@@ -117,10 +117,10 @@ def test_a_file_that_is_not_the_locked_one(model, kind):
     """A byte flipped in the file and one flipped in the lock are the same to us: nothing enters the store."""
     entry = flipped(model, kind)
     message = untouched(model, lambda: fails("fetch", model))
-    assert "does not have the locked hash" in message
+    assert "is not the locked file" in message
     assert entry["sha256"] in message
     assert not list((model / ".tungsten" / "downloads").rglob("*.deb"))
-    assert "does not have the locked hash" in fails("build", model)
+    assert "is not the locked file" in fails("build", model)
 
 
 def test_a_full_disk_while_fetching(model):

@@ -57,6 +57,24 @@ def test_an_older_export_is_replaced_whole(write, tmp_path):
     assert not (out / "model" / "stale.txt").exists()
 
 
+def test_what_is_not_ours_in_an_older_export_stays(write, tmp_path):
+    out = write(tmp_path / "out")
+    (out / ".git").mkdir()
+    (out / ".git" / "HEAD").write_text("ref")
+    (out / "NOTES").write_text("mine")
+    write(out)
+    assert (out / ".git" / "HEAD").read_text() == "ref"
+    assert (out / "NOTES").read_text() == "mine"
+
+
+def test_a_link_as_the_place_is_followed(write, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    write(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "flake.nix").exists()
+
+
 def test_something_else_is_not_overwritten(write, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("years of work")

@@ -1,6 +1,7 @@
 """Fetching from a mirror that misbehaves: real HTTP on loopback."""
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import threading
@@ -29,6 +30,9 @@ class Mirror(BaseHTTPRequestHandler):
         if "/gone" in self.path:
             self.send_error(404)
             return
+        if "/busy" in self.path and len(self.requests) < 3:
+            self.send_error(503)
+            return
         body = CONTENT
         if "/flipped" in self.path:
             body = body[:1000] + bytes([body[1000] ^ 1]) + body[1001:]
@@ -49,7 +53,8 @@ class Mirror(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def mirror():
+def mirror(monkeypatch):
+    monkeypatch.setattr(fetching, "_PAUSES", (0,))
     Mirror.requests.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
     thread = threading.Thread(target=server.serve_forever)
@@ -112,7 +117,7 @@ def test_a_mirror_without_ranges_is_read_from_the_start(mirror, tmp_path):
 
 @pytest.mark.parametrize("fault", ["flipped", "endless"])
 def test_other_bytes_than_the_locked_ones_are_refused_and_removed(mirror, tmp_path, fault):
-    with pytest.raises(FetchError, match="does not have the locked hash") as caught:
+    with pytest.raises(FetchError, match="is not the locked file") as caught:
         download(ENTRY, [f"{mirror}/{fault}"], tmp_path, Count())
     if fault == "flipped":
         assert ENTRY.sha256 in caught.value.where
@@ -122,6 +127,26 @@ def test_other_bytes_than_the_locked_ones_are_refused_and_removed(mirror, tmp_pa
 def test_the_next_mirror_is_tried(mirror, tmp_path):
     path = download(ENTRY, [f"{mirror}/gone", f"{mirror}/flipped", f"{mirror}/good"], tmp_path, Count())
     assert path.read_bytes() == CONTENT
+
+
+def test_a_mirror_that_is_busy_is_asked_again(mirror, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "_PAUSES", (0, 0, 0))
+    assert download(ENTRY, [f"{mirror}/busy"], tmp_path, Count()).read_bytes() == CONTENT
+    assert len(Mirror.requests) == 3
+
+
+def test_a_clear_answer_is_not_asked_for_again(mirror, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "_PAUSES", (0, 0, 0))
+    with pytest.raises(GoneError):
+        download(ENTRY, [f"{mirror}/gone"], tmp_path, Count())
+    assert len(Mirror.requests) == 1
+
+
+def test_a_size_that_is_not_the_files_is_refused(mirror, tmp_path):
+    entry = dataclasses.replace(ENTRY, size=ENTRY.size + 1)
+    with pytest.raises(FetchError, match="is not the locked file") as caught:
+        download(entry, [f"{mirror}/x"], tmp_path, Count())
+    assert f"the lock says {ENTRY.size + 1} bytes" in caught.value.where
 
 
 def test_a_file_that_left_every_mirror_is_gone(mirror, tmp_path):

@@ -110,6 +110,38 @@ def test_a_lock_of_a_package_in_no_mirror_is_refused(tmp_path, lock):
         Lock.parse(json.dumps(document), where="tungsten.lock", error=LockError, hint="")
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (["platforms"], {}, "platforms: there is none"),
+        (["platforms", "x86_64-linux", "python"], "3.99", "no python3.99"),
+        (["platforms", "x86_64-linux", "release"], "sid", "releases.sid: missing"),
+        (["server"], {}, "server.x86_64-linux: not there"),
+        (["tools"], {}, "tools.x86_64-linux: missing"),
+        (["releases"], {}, "releases.trixie: missing"),
+        (["tools", "x86_64-linux", "busybox", "tree-sha256"], None, "no tree-sha256"),
+    ],
+)
+def test_a_lock_that_does_not_agree_with_itself_is_refused(lock, path, value, said):
+    document = json.loads(lock.to_json())
+    place = document
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(LockError) as caught:
+        Lock.parse(json.dumps(document), where="tungsten.lock", error=LockError, hint="")
+    assert said in caught.value.what
+
+
+@pytest.mark.parametrize("kind", ["debs", "wheels"])
+def test_an_entry_that_stands_twice_is_refused(lock, kind):
+    document = json.loads(lock.to_json())
+    entries = document["platforms"]["x86_64-linux"][kind]
+    entries.append(entries[0])
+    with pytest.raises(LockError, match="twice"):
+        Lock.parse(json.dumps(document), where="tungsten.lock", error=LockError, hint="")
+
+
 @pytest.mark.parametrize("kind", ["debs", "wheels"])
 def test_a_version_that_is_not_the_files_is_refused(lock, kind):
     """A reviewer reads the version, a build takes the file."""

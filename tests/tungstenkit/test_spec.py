@@ -58,7 +58,7 @@ class Model:
     )
     expected = {
         "spec-version": 1,
-        "name": "my-model",
+        "name": "model",
         "module": "tungsten_model",
         "class": "Model",
         "batch-size": 2,
@@ -211,7 +211,7 @@ def test_dependencies_are_not_imported(tmp_path):
             import xformers
         except ImportError:
             raise
-        for item in DataLoader([1]): raise RuntimeError
+        for item in DataLoader([1]): item.to(device)
 
         class Input(BaseIO):
             image: Image
@@ -411,3 +411,26 @@ def test_the_result_is_the_same_every_time(tmp_path, monkeypatch):
         monkeypatch.setenv("PYTHONHASHSEED", seed)
         results.add(read(tmp_path, text).to_json())
     assert len(results) == 1
+
+
+def test_a_definition_does_not_depend_on_the_folders_name(tmp_path):
+    """An image must not: a checkout under another name would have another digest."""
+    texts = {read(tmp_path / name, IO + MODEL).to_json() for name in ("one", "Another Name")}
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["system_packages=[*zoo.names]", 'include_files=["*.py", *zoo.names]', "batch_size=len(zoo.names)"],
+)
+def test_a_list_or_length_of_a_stub_does_not_pass_for_a_value(tmp_path, arguments):
+    text = "import zoo\n" + (IO + MODEL).replace("output=Output", f"output=Output, {arguments}")
+    with pytest.raises((SpecError, DefinitionError), match="zoo"):
+        read(tmp_path, text)
+
+
+def test_the_models_code_does_not_see_our_arguments(tmp_path):
+    text = "import sys\nARGUMENTS = list(sys.argv)\n" + (IO + MODEL).replace(
+        "output=Output", 'output=Output, include_files=ARGUMENTS or ["*"]'
+    )
+    assert read(tmp_path, text).include_files == ["tungsten_model"]

@@ -39,6 +39,10 @@ NOT_FOLLOWED: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "openssl": "only update-ca-certificates runs openssl; the bundle is made without it",
             "debconf": _DEBCONF,
         },
+        "dash": {
+            "debianutils": "only its maintainer script runs add-shell",
+            "dpkg": "only its maintainer script runs dpkg-divert",
+        },
         "readline-common": {"dpkg": "only its maintainer script runs dpkg or install-info"},
         "tzdata": {"debconf": _DEBCONF},
     }

@@ -54,6 +54,8 @@ _NEWEST_FIRST = ("3.13", "3.11")
 BASE = (
     "base-files",
     "ca-certificates",
+    # `os.system` and `subprocess.run(…, shell=True)` in a model need `/bin/sh`.
+    "dash",
     "libc-bin",
     "libc6",
     # Wheels may take these from the system (PEP 600, and what manylinux images hold).
@@ -66,6 +68,20 @@ BASE = (
     "zlib1g",
 )
 """What every image's root holds, beside Python."""
+
+ESSENTIAL = (
+    "bash",
+    "coreutils",
+    "debianutils",
+    "diffutils",
+    "findutils",
+    "grep",
+    "gzip",
+    "hostname",
+    "sed",
+    "tar",
+)
+"""What Debian's packages use without naming it (Debian policy, 3.8), but for what only installs packages."""
 
 
 @dataclass
@@ -219,7 +235,8 @@ def _resolve_platform(
     wheels = solver.wheels(
         [*spec.python_packages, *own], python, release, "python_packages", pinned.wheels if pinned else ()
     )
-    groups = {"base": BASE, "python": [f"python{python}"], "system": list(spec.system_packages)}
+    essential = ESSENTIAL if spec.system_packages else ()
+    groups = {"base": BASE, "python": [f"python{python}"], "system": [*spec.system_packages, *essential]}
     old = pinned.debs if pinned and pinned.release == release else ()
     solution = solver.debs(release, groups, "system_packages", old)
     platform = Platform(release=release, python=python, debs=_debs(solution), wheels=wheels)
@@ -227,6 +244,15 @@ def _resolve_platform(
         Choice(kind=choice.kind, subject=choice.subject, chosen=choice.chosen, reason=choice.reason)
         for choice in solution.choices
     ]
+    if essential:
+        choices.append(
+            Choice(
+                kind="essential",
+                subject="system_packages",
+                chosen=", ".join(essential),
+                reason="packages use essential ones without naming them (Debian policy, 3.8)",
+            )
+        )
     return platform, choices
 
 

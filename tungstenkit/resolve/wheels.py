@@ -103,12 +103,14 @@ def _compile(
         *(sys.executable, "-m", "uv", "pip", "compile", str(source)),
         *("--format", "pylock.toml", "--output-file", str(output), "--no-header"),
         # Settings of this machine's uv must not reach a lock; the index comes from our one rule about mirrors.
-        *("--no-config", "--default-index", index_url),
+        "--no-config",
         *("--only-binary", ":all:", "--no-python-downloads", "--python", sys.executable),
         *("--python-version", python, "--python-platform", f"x86_64-manylinux_{glibc[0]}_{glibc[1]}"),
         *("--color", "never", "--quiet"),
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("UV_")}
+    # Not on the command line, which every user of the machine can read: it may hold a password.
+    environment["UV_DEFAULT_INDEX"] = index_url
     if "UV_CACHE_DIR" in os.environ:
         environment["UV_CACHE_DIR"] = os.environ["UV_CACHE_DIR"]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -139,7 +141,9 @@ def _pylock(wheels: Iterable[Wheel]) -> str:
 
 def _explanation(stderr: str) -> str:
     # Drop uv's box drawing: the text is quoted inside our own shape.
-    lines = [re.sub(r"^[\s×╰─▶│├·]+", "", line) for line in stderr.strip().splitlines()]
+    # And show no password.
+    text = re.sub(r"(?<=//)[^\s@]*@", "", stderr)
+    lines = [re.sub(r"^[\s×╰─▶│├·]+", "", line) for line in text.strip().splitlines()]
     return "no set of Python packages fits:\n" + "\n".join(line for line in lines if line)
 
 

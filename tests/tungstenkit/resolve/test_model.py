@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from tungstenkit.errors import FetchError, ResolveError
-from tungstenkit.lock import read_lock
+from tungstenkit.lock import Release, read_lock
 from tungstenkit.resolve.debs import Choice, DebSolution, ResolvedDeb
 from tungstenkit.resolve.model import resolve
 from tungstenkit.spec import ModelSpec
@@ -23,7 +23,7 @@ class FakeSolver:
         self.without = without
         self.error = error
         self.asked = []
-        self.releases = {}
+        self.releases = dict.fromkeys(["bookworm", "trixie"], Release(suites=(), timestamps={}))
 
     def report(self, text):
         pass
@@ -49,6 +49,7 @@ def solution(*names):
 
 
 def spec(**changes):
+    """A declaration that asks for nothing."""
     base = ModelSpec.from_json((EXAMPLES / "blur" / "spec.json").read_text())
     return base.model_copy(update=changes)
 
@@ -114,7 +115,19 @@ def test_system_packages_are_a_group_of_their_own():
     resolve(spec(system_packages=["fonts-dejavu-core"]), solver, None)
     _, groups = solver.asked[0]
     assert list(groups) == ["base", "python", "system"]
-    assert groups["system"] == ["fonts-dejavu-core"]
+    assert groups["system"][0] == "fonts-dejavu-core"
+
+
+def test_with_system_packages_come_the_essential_ones_that_they_may_use():
+    """Debian policy 3.8: packages do not name them among their dependencies."""
+    solver = FakeSolver()
+    lock = resolve(spec(system_packages=["git"]), solver, None)
+    _, groups = solver.asked[0]
+    assert {"coreutils", "sed", "grep"} <= set(groups["system"])
+    assert [choice.chosen for choice in lock.choices if choice.kind == "essential"]
+    solver = FakeSolver()
+    resolve(spec(), solver, None)
+    assert solver.asked[0][1]["system"] == []
 
 
 def test_a_cuda_version_is_refused_until_it_can_be_chosen():

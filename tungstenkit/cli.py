@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from tungstenkit import build as builder
 from tungstenkit import store
@@ -31,12 +29,13 @@ from tungstenkit.fetch import Input, absent, download, fetch, inputs, locate
 from tungstenkit.files import likely_secrets, select_files
 from tungstenkit.lock import LOCK_NAME, Lock, check_lock, read_lock, write_lock
 from tungstenkit.mirrors import find_mirrors, get_bytes
+from tungstenkit.progress import FetchBar, build_view, err, working
 from tungstenkit.resolve.model import Solver, resolve
 from tungstenkit.seal import refuse_build_steps, seal
 from tungstenkit.spec import ModelSpec, read_spec, repository_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tungstenkit.files import ModelFile
 
@@ -49,7 +48,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Directory = Annotated[
     Path,
@@ -326,95 +324,6 @@ def fetch_inputs(project: Project, lock: Lock) -> None:
             urls = locate(wanted, lock, find_mirrors(project.directory))
     with FetchBar() as bar:
         fetch(lock, urls, project.state, bar)
-
-
-@contextmanager
-def working(what: str) -> Iterator[Callable[[str], None]]:
-    """Show what is being done: a moving line on a terminal, a plain line each elsewhere."""
-    if not err.is_terminal:
-        err.print(what)
-        yield err.print
-        return
-    with err.status(what) as status:
-        yield status.update
-
-
-class FetchBar:
-    """The bar of a fetch: bytes, files and time; plain lines where there is no terminal, nothing where all is there."""
-
-    def __init__(self) -> None:
-        self._bar = Progress(
-            TextColumn("fetching"),
-            BarColumn(),
-            DownloadColumn(),
-            TextColumn("{task.fields[files]}"),
-            TimeElapsedColumn(),
-            console=err,
-            disable=not err.is_terminal,
-            transient=True,
-        )
-        self._task = self._bar.add_task("fetch", total=None, files="")
-        self._files = 0
-        self._done = 0
-
-    def __enter__(self) -> FetchBar:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.stop()
-
-    def start(self, files: int, size: int) -> None:
-        """As `fetch.Progress`."""
-        self._files = files
-        if not files:
-            return
-        self._bar.start()
-        self._bar.update(self._task, total=size, files=f"0/{files} files")
-        if not err.is_terminal:
-            err.print(f"fetching {files} files, {size / 1e6:.1f} MB")
-
-    def advance(self, size: int) -> None:
-        """As `fetch.Progress`."""
-        self._bar.advance(self._task, size)
-
-    def done(self, name: str) -> None:
-        """As `fetch.Progress`."""
-        self._done += 1
-        self._bar.update(self._task, files=f"{self._done}/{self._files} files  {name[:40]}")
-
-
-class BuildBar:
-    """The steps of a build that run now, and how many are done."""
-
-    def __init__(self, bar: Progress) -> None:
-        self._bar = bar
-        self._running: list[str] = []
-        self._done = 0
-        self._task = bar.add_task("building", total=None)
-
-    def begin(self, step: str) -> None:
-        """As `build.View`."""
-        self._running.append(step)
-        self._show()
-        if not err.is_terminal:
-            err.print(f"building {step}")
-
-    def end(self, step: str) -> None:
-        """As `build.View`."""
-        self._running.remove(step)
-        self._done += 1
-        self._show()
-
-    def _show(self) -> None:
-        self._bar.update(self._task, description=f"building ({self._done} done): {', '.join(self._running)}")
-
-
-@contextmanager
-def build_view() -> Iterator[BuildBar]:
-    """Show a build."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as bar:
-        yield BuildBar(bar)
 
 
 def main() -> None:

@@ -1,0 +1,107 @@
+"""What a person sees while work goes on: a status line, the bar of a fetch, the steps of a build.
+
+All of it goes to standard error. On a terminal it moves and leaves nothing behind; elsewhere, in a log, each thing is said
+once, as a plain line.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def working(what: str) -> Iterator[Callable[[str], None]]:
+    """Show what is being done: a moving line on a terminal, a plain line each elsewhere."""
+    if not err.is_terminal:
+        err.print(what)
+        yield err.print
+        return
+    with err.status(what) as status:
+        yield status.update
+
+
+class FetchBar:
+    """The bar of a fetch: bytes, files and time; plain lines where there is no terminal, nothing where all is there."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("fetching"),
+            BarColumn(),
+            DownloadColumn(),
+            TextColumn("{task.fields[files]}"),
+            TimeElapsedColumn(),
+            console=err,
+            disable=not err.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("fetch", total=None, files="")
+        self._files = 0
+        self._done = 0
+
+    def __enter__(self) -> FetchBar:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def start(self, files: int, size: int) -> None:
+        """As `fetch.Progress`."""
+        self._files = files
+        if not files:
+            return
+        self._bar.start()
+        self._bar.update(self._task, total=size, files=f"0/{files} files")
+        if not err.is_terminal:
+            err.print(f"fetching {files} files, {size / 1e6:.1f} MB")
+
+    def advance(self, size: int) -> None:
+        """As `fetch.Progress`."""
+        self._bar.advance(self._task, size)
+
+    def done(self, name: str) -> None:
+        """As `fetch.Progress`."""
+        self._done += 1
+        self._bar.update(self._task, files=f"{self._done}/{self._files} files  {name[:40]}")
+
+
+class BuildBar:
+    """The steps of a build that run now, and how many are done."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._running: list[str] = []
+        self._done = 0
+        self._task = bar.add_task("building", total=None)
+
+    def begin(self, step: str) -> None:
+        """As `build.View`."""
+        self._running.append(step)
+        self._show()
+        if not err.is_terminal:
+            err.print(f"building {step}")
+
+    def end(self, step: str) -> None:
+        """As `build.View`."""
+        self._running.remove(step)
+        self._done += 1
+        self._show()
+
+    def _show(self) -> None:
+        self._bar.update(self._task, description=f"building ({self._done} done): {', '.join(self._running)}")
+
+
+@contextmanager
+def build_view() -> Iterator[BuildBar]:
+    """Show a build."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as bar:
+        yield BuildBar(bar)

@@ -1,6 +1,6 @@
 """What a person sees while work goes on: a status line, the bar of a fetch, the steps of a build.
 
-All of it goes to standard error. On a terminal it moves and leaves nothing behind; elsewhere, in a log, each thing is said
+All of it goes to standard error. On a terminal it moves and leaves nothing behind; in a log each thing is said
 once, as a plain line.
 """
 

@@ -38,6 +38,7 @@ class DemoApi:
 
     def _make_app(self):
         app = Flask(__name__, static_folder=None)
+        app.json.sort_keys = False
         app.register_blueprint(demo_page())
 
         @app.get("/")

@@ -7,12 +7,13 @@ import { ABSENT, descriptionOf, readable, withoutNull } from "./schema.js";
  * What a control is made for.
  *
  * schema: without null. label: for people. initial: the value to begin with, or undefined. whenEmpty: what an empty
- * control means: "refuse" (an error), "null", or "omit" (no value: the server has a default).
+ * control means: "refuse" (an error), "null", or "omit" (no value: the server has a default). named: a field of the
+ * model's, not a part of one.
  */
-export function makeField(name, schema, { required = true, initial = schema.default, label = readable(name) } = {}) {
+export function makeField(name, schema, { required = true, initial = schema.default, label = readable(name), named = false } = {}) {
   const inner = withoutNull(schema);
   const whenEmpty = inner.nullable ? "null" : required ? "refuse" : "omit";
-  return { name, label, initial, whenEmpty, schema: inner.schema, required, description: descriptionOf(schema, name) };
+  return { name, label, initial, whenEmpty, named, schema: inner.schema, description: descriptionOf(schema, name) };
 }
 
 /** Base of all controls. A control that is made of others gives them in `parts()`. */
@@ -78,7 +79,7 @@ export class Control {
   }
 
   mark() {
-    return this.field.whenEmpty === "refuse" ? h("span", { class: "required", "aria-hidden": "true" }, " *") : null;
+    return this.field.named && this.field.whenEmpty === "refuse" ? h("span", { class: "required", "aria-hidden": "true" }, " *") : null;
   }
 
   /** A label above one element that a person fills in. */

@@ -32,7 +32,7 @@ async function open() {
   fresh();
   showIdle();
   $("run").disabled = $("reset").disabled = false;
-  const id = sessionStorage.getItem(RUN_KEY);
+  const id = remembered();
   if (id) watch({ id, input: null, started: performance.now(), stop: new AbortController() });
 }
 
@@ -56,6 +56,24 @@ function notice(id, text) {
 
 // Running
 
+// A reloaded page finds its run again. Where a browser keeps nothing, it does not.
+function remember(id) {
+  try {
+    if (id) sessionStorage.setItem(RUN_KEY, id);
+    else sessionStorage.removeItem(RUN_KEY);
+  } catch {
+    // forbidden by the user's settings
+  }
+}
+
+function remembered() {
+  try {
+    return sessionStorage.getItem(RUN_KEY);
+  } catch {
+    return null;
+  }
+}
+
 async function submit() {
   if (run) return;
   const { value, problems } = await form.read();
@@ -76,7 +94,7 @@ async function submit() {
     showIdle();
     return refused(error);
   }
-  sessionStorage.setItem(RUN_KEY, mine.id);
+  remember(mine.id);
   await watch(mine);
 }
 
@@ -99,8 +117,9 @@ function begin(mine, state) {
   $("cancel").disabled = false;
   $("cancel").textContent = "Cancel";
   $("run").disabled = true;
-  if (focused) $("cancel").focus();
-  if (matchMedia("(max-width: 60rem)").matches) $("result").scrollIntoView({ block: "start" });
+  if (focused) $("cancel").focus({ preventScroll: true });
+  const { top } = $("result").getBoundingClientRect();
+  if (top < 0 || top > innerHeight * 0.7) $("result").scrollIntoView({ block: "start" });
 }
 
 async function watch(mine) {
@@ -113,7 +132,7 @@ async function watch(mine) {
       }
       notice("connection", "");
       if (now.status === "success") finish(mine, "success", now);
-      else if (now.status === "failed") finish(mine, mine.canceled ? "canceled" : "failed", now);
+      else if (now.status === "failed") finish(mine, now.error_message === "Canceled" ? "canceled" : "failed", now);
       else showProgress(now);
     }
   } catch (error) {
@@ -128,7 +147,7 @@ async function watch(mine) {
 function finish(mine, state, now) {
   clearInterval(mine.timer);
   run = null;
-  sessionStorage.removeItem(RUN_KEY);
+  remember(null);
   notice("connection", "");
   showElapsed(mine);
   setState(state);

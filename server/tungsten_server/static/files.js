@@ -12,6 +12,7 @@ export class FileControl extends Control {
     super(field);
     this.type = field.schema["x-file-type"];
     this.file = null;
+    this.uri = null; // the file's contents, once they are read
     this.preview = preview;
     // A default is a file of the model's: it is used when nothing is sent.
     this.standard = typeof field.initial === "string" && /^data:.*,./is.test(field.initial) ? field.initial : null;
@@ -58,12 +59,13 @@ export class FileControl extends Control {
       return;
     }
     this.file = file;
+    this.uri = null;
     this.show();
     this.zone.dispatchEvent(new Event("change", { bubbles: true }));
   }
 
   drop() {
-    this.file = null;
+    this.file = this.uri = null;
     this.input.value = "";
     this.show();
     this.input.focus();
@@ -91,7 +93,8 @@ export class FileControl extends Control {
   async read(problems) {
     if (this.file === null) return this.standard ? ABSENT : this.empty(problems, `Choose ${WORDS[this.type]}.`);
     try {
-      return await toDataUri(this.file);
+      this.uri ??= await toDataUri(this.file);
+      return this.uri;
     } catch {
       problems.push({ control: this, message: `${this.file.name} can't be read any more; choose it again.` });
       return ABSENT;

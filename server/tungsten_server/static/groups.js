@@ -12,11 +12,11 @@ export class ObjectControl extends Control {
     const given = isObject(field.initial) ? field.initial : {};
     this.controls = new Map();
     const elements = { required: [], optional: [] };
-    const names = Object.keys(properties);
-    for (const name of [...names.filter((n) => required.includes(n)), ...names.filter((n) => !required.includes(n))]) {
+    // The order of `required` is the declaration's; that of `properties` need not be.
+    for (const name of new Set([...required, ...Object.keys(properties)])) {
       const needed = required.includes(name);
       const initial = Object.hasOwn(given, name) ? given[name] : properties[name].default;
-      const control = make(makeField(name, properties[name], { required: needed, initial }));
+      const control = make(makeField(name, properties[name], { required: needed, initial, named: true }));
       this.controls.set(name, control);
       (needed ? elements.required : elements.optional).push(control.element);
     }

@@ -10,10 +10,11 @@ export class MaskControl extends Control {
     super(field);
     this.painter = null;
     const { schema } = field;
-    const pictureField = { ...field, label: "Picture", name: "image", description: null,
+    const pictureField = { ...field, name: "image", named: false, description: null,
       schema: { "x-file-type": "image", ...schema.properties?.image }, initial: undefined };
     this.picture = new FileControl(pictureField, { preview: (_type, source) => this.paintOver(source) });
     this.element = this.grouped(this.picture.element);
+    this.element.classList.add("masked");
   }
 
   paintOver(source) {

@@ -53,7 +53,7 @@ function renderText(text) {
 function renderFile(type, uri, { name }) {
   // What is not a file of this page or this server is never loaded: it is shown as text.
   const about = describeUri(uri);
-  if (!about && new URL(uri, location.href).origin !== location.origin) return renderText(uri);
+  if (!about && !isOurs(uri)) return renderText(uri);
   const kind = about?.type.startsWith("image/") && type === "binary" ? "image" : type;
   const source = playable(uri, about?.type ?? "");
   const link = h("a", { class: "download", href: source, download: about ? fileName(name, about.type) : "" }, "Download");
@@ -68,6 +68,14 @@ function renderFile(type, uri, { name }) {
   const pixels = h("span", { class: "hint" });
   if (kind === "image") shown.addEventListener("load", () => (pixels.textContent = `${shown.naturalWidth} × ${shown.naturalHeight}`));
   return h("figure", { class: `file ${kind}` }, shown, h("figcaption", {}, link, pixels, size));
+}
+
+function isOurs(uri) {
+  try {
+    return new URL(uri, location.href).origin === location.origin;
+  } catch {
+    return false;
+  }
 }
 
 function renderList(schema, values, context) {
@@ -96,7 +104,7 @@ function scrolled(name, table) {
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${readable(name)}, table` }, table);
 }
 
-const numeric = (value) => (typeof value === "number" ? "number" : null);
+const numeric = (value) => (typeof value === "number" ? "figure" : null);
 
 /** A list of objects as a table, and over the input's picture where each is a detection. */
 function renderTable(schema, objects, context) {
@@ -145,5 +153,5 @@ function renderParts(object, names) {
   const sorted = [...names].sort((one, other) => object[other] - object[one]);
   return limited(sorted, (shown) => h("ul", { class: "parts" }, shown.map((name) =>
     h("li", {}, h("span", {}, name), h("meter", { min: "0", max: "1", value: object[name], "aria-label": name }),
-      h("span", { class: "number" }, scalar(object[name]))))));
+      h("span", { class: "figure" }, scalar(object[name]))))));
 }

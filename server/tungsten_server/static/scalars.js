@@ -11,7 +11,7 @@ export class TextControl extends Control {
     const attributes = { id: this.id, "aria-describedby": this.describedBy(), "aria-required": String(field.whenEmpty === "refuse"),
       spellcheck: "false", autocomplete: "off", name: field.name };
     const short = schema.maxLength !== undefined && schema.maxLength <= 80;
-    this.input = short ? h("input", { type: "text", ...attributes }) : h("textarea", { rows: "2", ...attributes });
+    this.input = short ? h("input", { type: "text", ...attributes }) : h("textarea", { rows: "1", ...attributes });
     this.input.value = field.initial ?? "";
     this.element = this.framed(this.input);
   }

@@ -108,6 +108,10 @@ class Page:
             actions.send_keys(key)
         actions.perform()
 
+    def chord(self, *keys):
+        """Press keys together, wherever the focus is."""
+        self.focused().send_keys("".join(keys))
+
     def focused(self):
         return self.driver.switch_to.active_element
 

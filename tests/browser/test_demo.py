@@ -282,6 +282,15 @@ def test_a_mask_is_a_png_of_the_pictures_size_white_where_it_was_painted(page, s
     assert grey.getpixel((700, 450)) == grey.getpixel((800, 200)) == 0
 
 
+def turned_photo(folder):
+    """80 by 30 pixels, with a note that they are to be shown turned by a right angle."""
+    path = folder / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (80, 30), "teal").save(path, exif=exif)
+    return path
+
+
 def sent_mask(page, api):
     count = len(api.inputs)
     page.run()
@@ -315,12 +324,21 @@ def test_a_mask_can_be_painted_with_the_keyboard(page, serve, picture):
     assert mask.getpixel((41, 20)) == 255
 
 
+def test_a_photos_turn_does_not_move_boxes(page, serve, tmp_path):
+    path = turned_photo(tmp_path)
+    schema, output = detections([{"bbox": [40, 0, 80, 30]}])
+    page.open(serve(BLUR_IN, schema, lambda _: [succeeded(output)]).url)
+    page.field("Image").send_keys(str(path))
+    page.run()
+    box = page.wait(lambda: page.one(".boxes rect").rect, "the box")
+    shown = page.one(".boxed img").rect
+    assert shown["width"] / shown["height"] == pytest.approx(80 / 30, rel=0.02)
+    assert box["x"] - shown["x"] == pytest.approx(shown["width"] / 2, abs=2)
+
+
 def test_a_photos_turn_does_not_turn_its_mask(page, serve, tmp_path):
     """A camera's turn is a note beside the pixels, which a model does not see."""
-    path = tmp_path / "turned.jpg"
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (80, 30), "teal").save(path, exif=exif)
+    path = turned_photo(tmp_path)
     api = serve(io_schema({"picture": MASKED}), TEXT, lambda _: [succeeded({"text": "ok"})])
     page.open(api.url)
     page.field("Picture").send_keys(str(path))
@@ -527,7 +545,7 @@ def test_the_command_is_short_to_see_and_whole_to_copy(page, serve, tmp_path):
     page.one("#copy-curl").click()
     page.wait(lambda: page.one("#copy-curl").text == "Copied", "the copy")
     page.field("Note").click()
-    page.keys("\ue009v")
+    page.chord("\ue009", "v")
     copied = page.wait(lambda: page.field("Note").get_property("value"), "the pasted text")
     first, body, end = copied.split("\n")
     assert first == f"curl -s '{api.url}/predict' -H 'Content-Type: application/json' --data-binary @- <<'JSON'"
@@ -545,7 +563,7 @@ def test_the_page_works_with_the_keyboard_alone(page, serve):
     tab, control, enter, right = "\ue004", "\ue009", "\ue007", "\ue014"
     page.keys(tab, "typed", tab, enter, tab, " ")  # the text; opens the options; the switch
     assert page.field("Flag").is_selected()
-    page.keys(control + enter)
+    page.chord(control, enter)
     page.wait_status("Done")
     assert api.inputs == [{"text": "typed", "flag": True}]
     while page.focused().get_attribute("role") != "tab":

@@ -3,6 +3,7 @@
 import { Control } from "./control.js";
 import { h } from "./dom.js";
 import { FileControl } from "./files.js";
+import { pixelSize } from "./pixels.js";
 import { ABSENT } from "./schema.js";
 
 export class MaskControl extends Control {
@@ -71,8 +72,7 @@ class Painter {
   }
 
   prepare() {
-    this.canvas.width = this.image.naturalWidth;
-    this.canvas.height = this.image.naturalHeight;
+    Object.assign(this.canvas, pixelSize(this.image));
     this.stage.classList.add("ready");
     return true;
   }
@@ -196,15 +196,14 @@ class Painter {
   async mask() {
     if (!(await this.ready)) return null;
     const { width, height } = this.canvas;
+    const pixels = this.canvas.getContext("2d").getImageData(0, 0, width, height);
+    for (let i = 0; i < pixels.data.length; i += 4) {
+      // Two values and no soft edge: a model's mask has no more.
+      pixels.data.fill(pixels.data[i + 3] < 128 ? 0 : 255, i, i + 3);
+      pixels.data[i + 3] = 255;
+    }
     const canvas = h("canvas", { width, height });
-    const context = canvas.getContext("2d");
-    context.drawImage(this.canvas, 0, 0);
-    context.globalCompositeOperation = "source-in";
-    context.fillStyle = "white";
-    context.fillRect(0, 0, width, height);
-    context.globalCompositeOperation = "destination-over";
-    context.fillStyle = "black";
-    context.fillRect(0, 0, width, height);
+    canvas.getContext("2d").putImageData(pixels, 0, 0);
     return canvas.toDataURL("image/png");
   }
 }
@@ -212,10 +211,15 @@ class Painter {
 /** Draws a stroke from one of its points on; a single point is a dot. */
 function stroke(context, { erases, width, points }, from) {
   context.globalCompositeOperation = erases ? "destination-out" : "source-over";
-  context.strokeStyle = "rgb(234 88 12)";
+  context.fillStyle = context.strokeStyle = "rgb(234 88 12)";
   context.lineWidth = width;
   context.lineCap = context.lineJoin = "round";
   context.beginPath();
+  if (points.length === 1) {
+    context.arc(points[0].x, points[0].y, width / 2, 0, 2 * Math.PI);
+    context.fill();
+    return;
+  }
   context.moveTo(points[from].x, points[from].y);
   for (const { x, y } of points.slice(from)) context.lineTo(x, y);
   context.stroke();

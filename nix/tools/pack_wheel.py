@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Make a wheel (PEP 427) of Python packages: `pack_wheel.py CONFIG.json OUT.whl`.
 
-Every file of a package goes in, its data too, but for byte-code. The same sources give the same bytes: members are stored,
-sorted, and dated 1 January 1980, the first day a zip archive knows.
+Every file of a package goes in, its data too, but for byte-code. The same sources give the same bytes:
+members are stored, sorted, and dated 1 January 1980, the first day a zip archive knows.
 """
 
 from __future__ import annotations

@@ -96,7 +96,8 @@ class Page:
 
     def natural_size(self, selector):
         """Width and height of a picture that has been loaded."""
-        script = "const i = document.querySelector(arguments[0]); return i && i.complete && i.naturalWidth ? [i.naturalWidth, i.naturalHeight] : null"
+        script = """const image = document.querySelector(arguments[0]);
+            return image?.complete && image.naturalWidth ? [image.naturalWidth, image.naturalHeight] : null"""
         return tuple(self.wait(lambda: self.driver.execute_script(script, selector), f"{selector} to load"))
 
     def keys(self, *keys):

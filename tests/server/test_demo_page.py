@@ -94,7 +94,9 @@ def test_the_page_holds_no_script_and_no_style_of_its_own():
 @pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".js")])
 def test_no_script_makes_markup_or_code_of_text(name):
     text = (STATIC / name).read_text()
-    forbidden = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|srcdoc"
+    forbidden = (
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|srcdoc"
+    )
     assert re.findall(forbidden, text) == []
 
 

@@ -111,6 +111,7 @@ function begin(mine, state) {
   release($("output"));
   $("output").replaceChildren(h("div", { class: "progress", "aria-hidden": "true" }));
   mine.timer = setInterval(() => showElapsed(mine), 100);
+  showElapsed(mine);
   setState(state);
   const focused = document.activeElement === $("run");
   $("cancel").hidden = false;

@@ -65,8 +65,8 @@ function renderFile(type, uri, { name }) {
     : kind === "audio" ? h("audio", { src: source, controls: true, "aria-label": label })
     : kind === "video" ? h("video", { src: source, controls: true, playsinline: true, "aria-label": label })
     : null;
-  const pixels = h("span", { class: "hint" });
-  if (kind === "image") shown.addEventListener("load", () => (pixels.textContent = `${shown.naturalWidth} × ${shown.naturalHeight}`));
+  const pixels = kind === "image" ? h("span", { class: "hint" }) : null;
+  if (pixels) shown.addEventListener("load", () => (pixels.textContent = `${shown.naturalWidth} × ${shown.naturalHeight}`));
   return h("figure", { class: `file ${kind}` }, shown, h("figcaption", {}, link, pixels, size));
 }
 
@@ -87,7 +87,7 @@ function renderList(schema, values, context) {
     return limited(values, (shown) => h("ul", { class: short ? "chips" : "plain" }, shown.map((value) => h("li", {}, scalar(value)))));
   }
   if (values.every((value) => Array.isArray(value) && value.every((cell) => typeof cell !== "object"))) {
-    return limited(values, (rows) => scrolled(context.name, h("table", {},
+    return limited(values, (rows) => scrolled(context.name, h("table", { class: "matrix" },
       h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", { class: numeric(cell) }, scalar(cell)))))))));
   }
   return limited(values, (shown) => h("div", { class: "gallery" }, shown.map((value, index) =>
@@ -151,7 +151,10 @@ const isPart = (value) => typeof value === "number" && value >= 0 && value <= 1;
 /** Names with parts of one, such as a classifier's probabilities: the largest first, each with a bar. */
 function renderParts(object, names) {
   const sorted = [...names].sort((one, other) => object[other] - object[one]);
-  return limited(sorted, (shown) => h("ul", { class: "parts" }, shown.map((name) =>
-    h("li", {}, h("span", {}, name), h("meter", { min: "0", max: "1", value: object[name], "aria-label": name }),
-      h("span", { class: "figure" }, scalar(object[name]))))));
+  return limited(sorted, (shown) => h("ul", { class: "parts" }, shown.map((name) => {
+    const filled = h("span", {});
+    filled.style.width = `${100 * object[name]}%`;
+    return h("li", {}, h("span", {}, name), h("span", { class: "bar", "aria-hidden": "true" }, filled),
+      h("span", { class: "figure" }, scalar(object[name])));
+  })));
 }

@@ -59,7 +59,7 @@ def demo_page() -> Blueprint:
     @blueprint.get("/static/<name>")
     def static(name: str) -> Response:
         if name not in files:
-            abort(404)
+            abort(404, "Not Found")
         return _answer(*files[name])
 
     return blueprint

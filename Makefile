@@ -13,6 +13,7 @@ image: setup
 	$(BIN)/python examples/try_image.py $(MODEL)
 
 test: setup lint types
+	@sh examples/need.sh $(PYTHON) test
 	$(BIN)/python -m pytest
 
 lint: setup

@@ -1,4 +1,5 @@
 # Makes sure that the programs which `make` needs are here: installs them on Debian as root, says what to install elsewhere.
+# need.sh [PYTHON [test]]; with `test`, also what only the tests need.
 set -eu
 python=${1:-python3}
 packages=
@@ -9,6 +10,10 @@ need runc runc
 need skopeo skopeo
 need unshare util-linux
 "$python" -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
+if [ "${2-}" = test ]; then
+  need chromium chromium
+  need chromedriver chromium-driver
+fi
 [ -z "$packages" ] && exit 0
 
 if [ ! -f /etc/debian_version ] || ! command -v apt-get >/dev/null 2>&1; then

@@ -53,9 +53,9 @@ in
             name = own.package;
             path = source;
             filter =
-              path: type:
+              path: _type:
               if own.modules == null then
-                type == "regular" && builtins.match ".*\\.py" path != null
+                baseNameOf path != "__pycache__" && builtins.match ".*\\.pyc" path == null
               else
                 builtins.elem (baseNameOf path) own.modules;
           };

@@ -94,8 +94,10 @@ def _write(
             _copy(source, out / "nix" / source.relative_to(NIX))
     for name in OWN_WHEELS["sdk"]["modules"]:
         _copy(SDK / name, out / "tungstenkit" / name)
-    for source in sorted(SERVER.rglob("*.py")):
-        _copy(source, out / "server" / "tungsten_server" / source.relative_to(SERVER))
+    for source in sorted(SERVER.rglob("*")):
+        # Python's own leavings are no part of the package; all else is, the demo page too.
+        if source.is_file() and source.suffix != ".pyc":
+            _copy(source, out / "server" / "tungsten_server" / source.relative_to(SERVER))
     _copy(NIX / "exported-flake.nix", out / "flake.nix")
     _text(out / "spec.json", spec.to_json())
     _text(out / "tungsten.lock", lock.to_json())

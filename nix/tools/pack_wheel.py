@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Make a wheel (PEP 427) of Python sources: `pack_wheel.py CONFIG.json OUT.whl`.
+"""Make a wheel (PEP 427) of Python packages: `pack_wheel.py CONFIG.json OUT.whl`.
 
-Only `.py` files and `py.typed` markers go in. The same sources give the same bytes: members are stored,
-sorted, and dated 1 January 1980, the first day a zip archive knows.
+Every file of a package goes in, its data too, but for byte-code. The same sources give the same bytes:
+members are stored, sorted, and dated 1 January 1980, the first day a zip archive knows.
 """
 
 from __future__ import annotations
@@ -55,13 +55,11 @@ def _sources(folder: Path) -> list[Path]:
     found = [
         path
         for path in walk(folder)
-        if path.is_file()
-        and (path.suffix == ".py" or path.name == "py.typed")
-        and "__pycache__" not in path.parts
+        if path.is_file() and path.suffix != ".pyc" and "__pycache__" not in path.relative_to(folder).parts
     ]
     for path in found:
         if re.search(r'[,"\s]', path.relative_to(folder).as_posix()):
-            raise ToolError(f"{path}: no Python module has such a name")
+            raise ToolError(f"{path}: no file of a package may have such a name")
     return found
 
 

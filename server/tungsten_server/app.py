@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from tungsten_server.demo_page import demo_page
 from tungsten_server.dispatcher import Dispatcher, UnavailableError
 from tungsten_server.inputs import Input, InputError, InputSchema, Location
 
@@ -26,6 +27,7 @@ _log = logging.getLogger("tungsten.http")
 def create_app(spec: Spec, schema: InputSchema, dispatcher: Dispatcher) -> Flask:
     """Make the WSGI application that serves one model."""
     app = Flask(__name__, static_folder=None)
+    app.register_blueprint(demo_page())
     metadata = _json_bytes(
         {
             "name": spec.name,

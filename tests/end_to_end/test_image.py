@@ -73,6 +73,12 @@ def test_metadata(blur_server):
     assert metadata["input_schema"]["properties"]["image"]["x-file-type"] == "image"
 
 
+def test_the_demo_page_is_in_the_image(blur_server):
+    for path in ("demo", "static/demo.js", "static/demo.css"):
+        with urllib.request.urlopen(f"{blur_server}/{path}") as answer:
+            assert answer.status == 200
+
+
 def test_caption_runs_on_python_3_13_with_numpy_and_a_font_of_debian(caption):
     with container(caption.reference) as (url, _):
         status, answer = post(

@@ -33,6 +33,18 @@ def test_rule(rule):
     assert RULES[rule]["expr"] == RULES[rule]["expected"]
 
 
+def test_a_wheel_of_ours_is_made_of_all_files_of_its_package_but_byte_code(tmp_path):
+    for name in ("a.py", "a.pyc", "static/page.html", "sub/__pycache__/x.py", "__pycache__/b.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    own = '{ name = "kit"; version = "1"; requires = []; requires-python = ">=3.9"; package = "kit"; modules = null; }'
+    environment = '{ prefix = "/usr"; interpreter = "/p"; sitePackages = "/s"; layer = "kit"; }'
+    wheel = f"(import {NIX}/wheel.nix {{ fetch = null; runTool = given: given; }}).own {environment} {own} {tmp_path}"
+    folder = Path(evaluate(f'"${{(builtins.head ({wheel}).inputs).path.config.packages.kit}}"'))
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == {"a.py", "static/page.html"}
+
+
 @pytest.mark.parametrize("file", sorted(NIX.glob("*.nix")), ids=lambda file: file.name)
 def test_file_is_in_the_table_of_contents(file):
     """A file that nobody names would be dead; `exported-flake.nix` is what an export's flake.nix is."""

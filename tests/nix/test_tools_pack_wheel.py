@@ -17,9 +17,9 @@ def sources(tmp_path):
         "__init__.py",
         "py.typed",
         "sub/__init__.py",
-        "notes.txt",
+        "page.html",
         "sub/__pycache__/x.py",
-        "secret.env",
+        "old.pyc",
     ):
         (root / name).write_text(f"# {name}\n")
     (root / "cli.py").write_text("def main():\n    print('it runs')\n")
@@ -46,11 +46,12 @@ def pack(run_tool, sources, tmp_path):
     return make
 
 
-def test_only_sources_and_metadata_are_in_it(pack):
+def test_the_packages_files_and_metadata_are_in_it_but_no_byte_code(pack):
     with zipfile.ZipFile(pack()) as archive:
         assert archive.namelist() == [
             "kit/__init__.py",
             "kit/cli.py",
+            "kit/page.html",
             "kit/py.typed",
             "kit/sub/__init__.py",
             "tungstenkit_nix-1.0.dist-info/METADATA",

@@ -41,6 +41,13 @@ def test_metadata_are_the_spec_s(server):
     }
 
 
+def test_the_demo_page_is_served_with_its_files(server):
+    page = server.get("/demo")
+    assert (page.status_code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert server.get("/static/demo.js").status_code == 200
+    assert server.get("/static/none.js").json() == {"detail": "Not Found"}
+
+
 def test_health_and_readiness_are_200_when_the_model_is_set_up(server):
     assert server.get("/healthz").json() == {"status": "ok"}
     assert server.get("/readyz").json() == {"status": "ready"}

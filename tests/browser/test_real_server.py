@@ -1,0 +1,105 @@
+"""The demo page on the real server with a real model: the two agree about everything that travels between them."""
+
+import json
+
+import pytest
+
+from tests.browser.conftest import png
+from tests.server.conftest import running_server
+from tungstenkit.spec import read_spec
+
+MODEL = """
+import time
+from typing import List
+from PIL import ImageFilter
+from tungstenkit import BaseIO, Image, MaskedImage, Option, define_model
+
+class Input(BaseIO):
+    picture: MaskedImage
+    mode: str = Option("blur", choices=["blur", "wait", "fail"])
+
+class Output(BaseIO):
+    image: Image
+
+class Box(BaseIO):
+    label: str
+    xmin: int
+    ymin: int
+    xmax: int
+    ymax: int
+
+class DemoOutput(BaseIO):
+    painted: List[Box]
+
+@define_model(input=Input, output=Output, demo_output=DemoOutput)
+class Model:
+    def predict(self, inputs):
+        raise NotImplementedError
+
+    def predict_demo(self, inputs):
+        print("mode", inputs[0].mode, flush=True)
+        while inputs[0].mode == "wait":
+            time.sleep(0.01)
+        if inputs[0].mode == "fail":
+            raise ValueError("asked to fail")
+        picture = inputs[0].picture
+        image = picture.image.to_pil_image().filter(ImageFilter.GaussianBlur(2))
+        box = picture.mask.to_pil_image("L").getbbox()
+        found = Box(label="mask", xmin=box[0], ymin=box[1], xmax=box[2], ymax=box[3])
+        return [Output(image=Image.from_pil_image(image))], [DemoOutput(painted=[found])]
+"""
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "tungsten_model.py").write_text(MODEL)
+    spec = json.loads(read_spec(folder).to_json())
+    with running_server(tmp_path_factory.mktemp("served"), model=MODEL, spec=spec) as server:
+        if server.get("/demo/none").json() == {"detail": "Not Found"}:
+            pytest.skip("this server runs no demos yet")
+        yield server.url
+
+
+@pytest.fixture
+def filled(page, url, tmp_path):
+    """The page with a picture whose middle is painted."""
+    path = tmp_path / "picture.png"
+    path.write_bytes(png(200, 100))
+    page.open(url)
+    page.field("Picture").send_keys(str(path))
+    page.wait(lambda: page.one(".stage.ready canvas"), "the canvas").send_keys(" ")
+    page.one(".options summary").click()
+    return page
+
+
+def test_boxes_logs_and_json_of_a_real_run(filled):
+    filled.run()
+    filled.wait_status("Done")
+    rectangle = filled.wait(lambda: filled.one(".boxes rect"), "the box")
+    middle = float(rectangle.get_attribute("x")) + float(rectangle.get_attribute("width")) / 2
+    assert middle == pytest.approx(100, abs=1)
+    json_tab, logs_tab = filled.all("[role=tab]")[1:]
+    json_tab.click()
+    shown = filled.one("[role=tabpanel]:not([hidden]) pre").text
+    assert shown.startswith('{\n  "image": "data:image/png;base64,')
+    logs_tab.click()
+    assert filled.one("[role=tabpanel]:not([hidden]) .logs").text == "mode blur"
+
+
+def test_a_real_run_is_canceled_while_it_runs(filled):
+    filled.field("Mode").send_keys("wait")
+    filled.run()
+    filled.wait(lambda: filled.one("#output .logs").text == "mode wait", "the log")
+    filled.one("#cancel").click()
+    filled.wait_status("Canceled")
+    filled.field("Mode").send_keys("blur")
+    filled.run()
+    filled.wait_status("Done")
+
+
+def test_a_real_failure_is_told(filled):
+    filled.field("Mode").send_keys("fail")
+    filled.run()
+    filled.wait_status("Failed")
+    assert filled.one("#output .failure").text == "ValueError: asked to fail"

@@ -44,7 +44,7 @@ class HttpServer:
 
     threads: how many requests may be inside the application at a time.
     max_body: largest request body in bytes.
-    error_body: makes the body of an error that waitress itself detects of the status' name.
+    error_body: makes the body of an error that waitress itself detects, of the status and its name.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class HttpServer:
         *,
         threads: int,
         max_body: int,
-        error_body: Callable[[str], bytes],
+        error_body: Callable[[int, str], bytes],
     ) -> None:
         """Start the task threads."""
         # Each request that has to wait for a thread would be logged.
@@ -129,7 +129,7 @@ class HttpServer:
         self._server.socket.close()
 
 
-def _channel_class(server: HttpServer, error_body: Callable[[str], bytes]) -> type[HTTPChannel]:
+def _channel_class(server: HttpServer, error_body: Callable[[int, str], bytes]) -> type[HTTPChannel]:
     """Make the class of the server's connections."""
 
     class Task(WSGITask):  # type: ignore[misc]
@@ -147,7 +147,7 @@ def _channel_class(server: HttpServer, error_body: Callable[[str], bytes]) -> ty
 
         def execute(self) -> None:
             error = self.request.error
-            body = error_body(error.reason)
+            body = error_body(error.code, error.reason)
             self.status = f"{error.code} {error.reason}"
             self.response_headers.append(("Content-Type", "application/json"))
             self.set_close_on_finish()

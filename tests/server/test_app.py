@@ -2,10 +2,15 @@
 
 import http.client
 import json
+from pathlib import Path
 
 import pytest
 from tungsten_server.app import create_app
+from tungsten_server.budget import ByteBudget
 from tungsten_server.inputs import InputSchema
+from tungsten_server.metrics import Metrics
+from tungsten_server.results import Results
+from tungsten_server.settings import Settings
 from tungsten_server.spec import Spec
 
 from tests.server.conftest import DEADLINE, SPEC
@@ -142,12 +147,16 @@ def test_what_is_not_http_is_400_in_json(server):
 
 
 def test_a_defect_is_500_without_a_traceback():
+    spec = Spec("name", "module", "Class", 1, *[{"type": "object"}] * 3)
+    settings = Settings(Path("spec.json"))
+    schema = InputSchema(spec.input_schema, settings.max_file)
+
     class Broken:
-        def submit(self, inputs):
+        def submit(self, inputs, **_):
             raise RuntimeError("secret")
 
-    schema = {"type": "object"}
-    spec = Spec("name", "module", "Class", 1, schema, schema, schema)
-    app = create_app(spec, InputSchema(schema), Broken())
+    budget, results = ByteBudget(9), Results(9, 9, lambda: 0)
+    app = create_app(spec, settings, schema, Broken(), results, budget, Metrics(Broken(), results, budget, 1))
     response = app.test_client().post("/predict", json=[{}])
     assert (response.status_code, response.json) == (500, {"detail": "Internal Server Error"})
+    assert budget.taken == 0

@@ -4,7 +4,8 @@ import threading
 from collections import deque
 
 import pytest
-from tungsten_server.dispatcher import MAX_FAILED_SETUPS, Dispatcher, UnavailableError
+from tungsten_server.dispatcher import Dispatcher, UnavailableError
+from tungsten_server.driver import MAX_FAILED_SETUPS
 from tungsten_server.inputs import Input
 from tungsten_server.model_process import ModelProcessError
 from tungsten_server.prediction import Failure, Output
@@ -26,7 +27,7 @@ class FakeProcess:
             self.alive = False
             raise ModelProcessError("broken")
 
-    def run(self, inputs, timeout):
+    def run(self, number, inputs, timeout, log=None):
         self.model.started.release()
         assert self.model.turn.acquire(timeout=DEADLINE)
         self.model.batches.append([one.decode() for one in inputs])
@@ -77,6 +78,8 @@ def make(model):
         settings = {
             "batch_size": 3,
             "max_pending": 10,
+            "workers": 1,
+            "max_result": 1000,
             "setup_timeout": 9,
             "prediction_timeout": 9,
             "backoff": 0.001,
@@ -112,7 +115,7 @@ def submit(dispatcher, *texts, key="k"):
 
 def result(dispatcher, prediction):
     dispatcher.wait(prediction)
-    return prediction.failure.message if prediction.failure else b"".join(prediction.outputs).decode()
+    return prediction.failure.message if prediction.failure else b"".join(output.json for output in prediction.outputs).decode()
 
 
 def test_batches_form_across_requests_while_the_model_is_busy(model, dispatcher):
@@ -244,14 +247,22 @@ def test_an_input_that_waits_too_long_fails(model, make):
     submit(dispatcher, "a")
     model.wait_busy()
     late = submit(dispatcher, "b")
-    assert result(dispatcher, late).startswith("Timeout: ")
+    assert result(dispatcher, late).endswith("Timeout")
     model.turn.release(9)
     dispatcher.stop()
     assert model.batches == [["a"]]
 
 
 def test_nothing_is_accepted_before_the_first_setup_and_after_a_stop(model):
-    dispatcher = Dispatcher(model.start, batch_size=1, max_pending=1, setup_timeout=1, prediction_timeout=1)
+    dispatcher = Dispatcher(
+        model.start,
+        workers=1,
+        batch_size=1,
+        max_pending=1,
+        max_result=1,
+        setup_timeout=1,
+        prediction_timeout=1,
+    )
     with pytest.raises(UnavailableError, match="being set up"):
         submit(dispatcher, "a")
     dispatcher.start()

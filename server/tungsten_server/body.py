@@ -46,7 +46,7 @@ def parse_json(data: bytes) -> Any:  # noqa: ANN401 (whatever JSON has)
 
 def _depth_exceeds(value: object, limit: int) -> bool:
     level = [value]
-    for _ in range(limit + 1):
+    for _ in range(limit):
         level = [item for container in level for item in _items(container) if isinstance(item, (list, dict))]
         if not level:
             return False

@@ -115,7 +115,11 @@ def submit(dispatcher, *texts, key="k"):
 
 def result(dispatcher, prediction):
     dispatcher.wait(prediction)
-    return prediction.failure.message if prediction.failure else b"".join(output.json for output in prediction.outputs).decode()
+    return (
+        prediction.failure.message
+        if prediction.failure
+        else b"".join(output.json for output in prediction.outputs).decode()
+    )
 
 
 def test_batches_form_across_requests_while_the_model_is_busy(model, dispatcher):

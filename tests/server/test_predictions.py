@@ -1,6 +1,8 @@
 """Asynchronous predictions over HTTP: their states, their cancelling, their end."""
 
+import os
 import re
+import signal
 
 import pytest
 import requests
@@ -153,9 +155,6 @@ class TestCancel:
             assert server.model_pid() == pid
 
     def test_signals_that_nobody_sent_for_a_batch_do_nothing(self, server, pool, gate):
-        import os
-        import signal
-
         pid = server.wait_ready().model_pid()
         running = server.begin(f"block {gate}")
         with gate.open():
@@ -183,8 +182,11 @@ class TestCancel:
 
     def test_nothing_is_killed_by_cancelling_in_a_hurry(self, server):
         pid = server.wait_ready().model_pid()
-        paths = [server.begin("x") for _ in range(50) if not server.cancel(server.begin("y", "z"))]
-        assert {server.ended(path)["status"] for path in paths} == {"success"}
+        kept = []
+        for _ in range(50):
+            server.cancel(server.begin("y", "z"))
+            kept.append(server.begin("x"))
+        assert {server.ended(path)["status"] for path in kept} == {"success"}
         assert server.model_pid() == pid
 
 
@@ -193,11 +195,3 @@ def test_a_prediction_above_its_time_ends_with_timeout(start_server, tmp_path):
         ended = server.ended(server.begin(f"hang {tmp_path / 'pid'}"))
         assert ended["status"] == "failed"
         assert ended["error_message"].endswith("Timeout")
-
-
-def test_one_that_waits_too_long_fails_though_nobody_waits_for_it(start_server, tmp_path):
-    with start_server(PREDICTION_TIMEOUT="1") as server:
-        server.begin(f"hang {tmp_path / 'pid'}", scale=1.0)
-        waiting = server.begin("x", scale=2.0)
-        message = server.ended(waiting)["error_message"]
-        assert message is None or message.endswith("Timeout")

@@ -197,10 +197,11 @@ def error_body(reason: str | None) -> bytes:
 
 
 def _parts() -> Iterator[Part]:
+    # A part without a name gets the empty one, which is no field's.
     for name, text in request.form.items(multi=True):
-        yield Part(name, text.encode(), is_file=False)
+        yield Part(name or "", text.encode(), is_file=False)
     for name, file in request.files.items(multi=True):
-        yield Part(name, file.read(), is_file=True, media_type=file.mimetype)
+        yield Part(name or "", file.read(), is_file=True, media_type=file.mimetype)
 
 
 def _detail(problem: Problem) -> dict[str, Any]:

@@ -45,8 +45,11 @@ def read_form(schema: dict[str, Any], parts: Iterable[Part]) -> dict[str, Any]:
     problems = []
     for name, same in named.items():
         path = name.split(".")
+        field = _at(schema, path)
+        if field is None:
+            continue  # unknown fields are ignored, as in JSON
         try:
-            _set(value, path, _field(_at(schema, path), same, (0, *path)))
+            _set(value, path, _field(field, same, (0, *path)))
         except InputError as error:
             problems += error.problems
     if problems:
@@ -89,14 +92,19 @@ def _value(schema: dict[str, Any], part: Part, location: Location) -> Any:  # no
         return text
 
 
-def _at(schema: dict[str, Any], path: list[str]) -> dict[str, Any]:
-    """The schema of the field that a path leads to; {} where there is none."""
+def _at(schema: dict[str, Any], path: list[str]) -> dict[str, Any] | None:
+    """The schema of the field that a path leads to; None where the model has no such field."""
+    found: dict[str, Any] | None = schema
     for name in path:
-        inner = (
-            one.get("properties", {}).get(name) or one.get("additionalProperties") for one in _choices(schema)
-        )
-        schema = next((one for one in inner if isinstance(one, dict)), {})
-    return schema
+        found = next((inner for one in _choices(found) if (inner := _property(one, name)) is not None), None)
+        if found is None:
+            break
+    return found
+
+
+def _property(schema: dict[str, Any], name: str) -> dict[str, Any] | None:
+    inner = schema.get("properties", {}).get(name, schema.get("additionalProperties", False))
+    return inner if isinstance(inner, dict) else {} if inner else None
 
 
 def _choices(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -19,6 +19,7 @@ SCHEMA = {
         "tags": {"type": "array", "items": {"type": "string"}},
         "numbers": {"type": "array", "items": {"type": "integer"}},
         "box": {"type": "object", "properties": {"x": {"type": "integer"}, "deep": {"type": "object"}}},
+        "free": {"type": "object", "additionalProperties": True},
         "scores": {"type": "object", "additionalProperties": {"type": "number"}},
         "photo": FILE,
         "photos": {"type": "array", "items": FILE},
@@ -60,7 +61,6 @@ def file(name, content=b"abc", media_type="image/png"):
         ("numbers", "3", [3]),
         ("tags", "a", ["a"]),
         ("box", '{"x": 1}', {"x": 1}),
-        ("unknown", "5", "5"),
     ],
 )
 def test_the_schema_says_what_a_text_means(name, written, value):
@@ -101,6 +101,15 @@ def test_a_dotted_name_leads_into_an_object():
     assert (value["box"], value["scores"]) == ({"x": 4}, {"cat": 0.5})
 
 
+def test_what_the_model_does_not_know_is_ignored():
+    assert read(text("unknown", "1"), text("unknown", "2"), text("text.b", "3"), text("", "4")) == {}
+    assert read(text("masked.other", "1"), text("box.x.y", "2")) == {}
+
+
+def test_an_object_may_have_any_names():
+    assert read(text("free.a", "1"), text("scores.b", "2")) == {"free": {"a": "1"}, "scores": {"b": 2}}
+
+
 def test_a_file_for_a_text_field_is_its_text_and_json_is_read_as_such():
     assert read(file("text", b"hello", "text/plain"))["text"] == "hello"
     assert read(file("box", b'{"x": 1}', "application/json"))["box"] == {"x": 1}
@@ -112,7 +121,7 @@ def test_a_file_for_a_text_field_is_its_text_and_json_is_read_as_such():
     [
         ([text("text", "a"), text("text", "b")], (0, "text"), "duplicate"),
         ([text("box", '{"x": 1}'), text("box.x", "1")], (0, "box", "x"), "duplicate"),
-        ([text("text", "a"), text("text.b", "1")], (0, "text"), "duplicate"),
+        ([text("box", "x"), text("box.x", "1")], (0, "box"), "duplicate"),
         ([file("text", b"\xff")], (0, "text"), "text_invalid"),
     ],
 )

@@ -94,12 +94,10 @@ def _value(schema: dict[str, Any], part: Part, location: Location) -> Any:  # no
 
 def _at(schema: dict[str, Any], path: list[str]) -> dict[str, Any] | None:
     """The schema of the field that a path leads to; None where the model has no such field."""
-    found: dict[str, Any] | None = schema
-    for name in path:
-        found = next((inner for one in _choices(found) if (inner := _property(one, name)) is not None), None)
-        if found is None:
-            break
-    return found
+    name, *rest = path
+    inner = (_property(choice, name) for choice in _choices(schema))
+    field = next((one for one in inner if one is not None), None)
+    return _at(field, rest) if field is not None and rest else field
 
 
 def _property(schema: dict[str, Any], name: str) -> dict[str, Any] | None:

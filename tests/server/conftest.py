@@ -180,8 +180,12 @@ class Server:
         assert response.status_code == 200, response.text
         return response.json()
 
+    def model_pids(self):
+        """Of all model processes that were ever ready."""
+        return [int(pid) for pid in re.findall(r" ready pid=(\d+)", self.log_file.read_text())]
+
     def model_pid(self):
-        return int(re.findall(r" ready pid=(\d+)", self.log_file.read_text())[-1])
+        return self.model_pids()[-1]
 
     def end(self, signum=15):
         """Signal it; return its exit status."""

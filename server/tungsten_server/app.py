@@ -7,7 +7,6 @@ request is in `results`, `budget` and `metrics`, which guard themselves.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from tungsten_server.docs_page import docs_page
 from tungsten_server.form import Part, read_form
 from tungsten_server.openapi import openapi_document
 from tungsten_server.problems import InputError, Problem
+from tungsten_server.wire import demo_body, error_body, json_body, prediction_body
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +53,7 @@ def create_app(
     """Make the WSGI application that serves one model."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_FORM_MEMORY_SIZE"] = None  # the body's limit is the one that counts
-    metadata = _json_bytes(
+    metadata = json_body(
         {
             "name": spec.name,
             "input_schema": spec.input_schema,
@@ -118,7 +118,7 @@ def create_app(
     def predict() -> Response:
         prediction = accept(keep=False)
         dispatcher.wait(prediction)
-        return _answer(200, _prediction(prediction))
+        return _answer(200, prediction_body(prediction))
 
     @app.post("/predictions")
     def create_prediction() -> Response:
@@ -126,7 +126,7 @@ def create_app(
 
     @app.get("/predictions/<prediction_id>")
     def get_prediction(prediction_id: str) -> Response:
-        return _answer(200, _prediction(find(prediction_id)))
+        return _answer(200, prediction_body(find(prediction_id)))
 
     @app.post("/demo")
     def create_demo() -> Response:
@@ -134,7 +134,7 @@ def create_app(
 
     @app.get("/demo/<prediction_id>")
     def get_demo(prediction_id: str) -> Response:
-        return _answer(200, _demo(find(prediction_id)))
+        return _answer(200, demo_body(find(prediction_id)))
 
     @app.post("/predictions/<prediction_id>/cancel")
     @app.post("/demo/<prediction_id>/cancel")
@@ -191,11 +191,6 @@ def create_app(
     return app
 
 
-def error_body(reason: str | None) -> bytes:
-    """Make the body of an error that has no more to say than this."""
-    return _json_bytes({"detail": reason})
-
-
 def _parts() -> Iterator[Part]:
     # A part without a name gets the empty one, which is no field's.
     for name, text in request.form.items(multi=True):
@@ -208,37 +203,6 @@ def _detail(problem: Problem) -> dict[str, Any]:
     return {"loc": ["body", *problem.location], "msg": problem.message, "type": problem.kind}
 
 
-def _prediction(prediction: Prediction) -> bytes:
-    """Make a prediction's object; the outputs' JSON goes through as the model process wrote it."""
-    status = prediction.status
-    failure = prediction.failure if status == "failed" else None
-    return b'{"outputs":%b,"status":%b,"error_message":%b}' % (
-        _list([output.json for output in prediction.outputs]) if status == "success" else b"null",
-        _json_bytes(status),
-        _json_bytes(failure.message if failure else None),
-    )
-
-
-def _demo(prediction: Prediction) -> bytes:
-    """Make a demo's object. What it has beside a prediction's is null if the prediction is none for a demo."""
-    common = _prediction(prediction)
-    demo_outputs = b"null"
-    if prediction.log is not None and prediction.status == "success":
-        outputs = [output.demo_json for output in prediction.outputs]
-        # One that is missing makes all of them null, as clients know it.
-        demo_outputs = _list(outputs) if all(outputs) else b"null"
-    logs = _json_bytes(prediction.log.text() if prediction.log is not None else None)
-    return b'%b,"demo_outputs":%b,"logs":%b}' % (common[:-1], demo_outputs, logs)
-
-
-def _list(items: list[bytes]) -> bytes:
-    return b"[" + b",".join(items) + b"]"
-
-
 def _answer(status: int, body: bytes | dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    data = body if isinstance(body, bytes) else _json_bytes(body)
+    data = body if isinstance(body, bytes) else json_body(body)
     return Response(data, status, headers, mimetype="application/json")
-
-
-def _json_bytes(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -77,12 +77,14 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: socket.socket) -> int:
     """Import the HTTP parts and serve."""
-    from tungsten_server.app import create_app, error_body
+    from tungsten_server.app import create_app
     from tungsten_server.budget import ByteBudget
+    from tungsten_server.direct import direct_predict
     from tungsten_server.inputs import InputSchema
     from tungsten_server.metrics import Metrics
     from tungsten_server.results import Results
     from tungsten_server.serving import HttpServer
+    from tungsten_server.wire import error_body
 
     try:
         schema = InputSchema(spec.input_schema, settings.max_file)
@@ -104,6 +106,8 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
         listener,
         threads=settings.max_pending + _SPARE_THREADS,
         max_body=settings.max_body,
+        predict=direct_predict(schema, dispatcher, budget, metrics, settings.max_inputs),
+        each_second=dispatcher.expire,
         error_body=refused,
     )
     for signum in (signal.SIGTERM, signal.SIGINT):

@@ -222,6 +222,7 @@ class TestWorkers:
         with start_server(TUNGSTEN_WORKERS="2") as server:
             pids = wait_until(lambda: len(server.model_pids()) == 2 and server.model_pids(), "two processes")
             os.kill(pids[0], 9)
+            server.wait_for_log("restart of the model process")
             assert server.get("/readyz").status_code == 200
             assert {server.predict("x")["status"] for _ in range(20)} == {"success"}
             wait_until(lambda: len(server.model_pids()) == 3, "a replacement")

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from tungsten_server.prediction import Prediction
 
 
+OVERHEAD = 2048
+"""Bytes that a result takes beside what is in it: as measured, rounded up."""
+
+
 @dataclass(frozen=True)
 class _Finished:
     prediction: Prediction
@@ -74,7 +78,7 @@ class Results:
 
     def _finish(self, prediction: Prediction) -> None:
         del self._unfinished[prediction.id]
-        size = prediction.held_bytes
+        size = prediction.held_bytes + OVERHEAD
         self._finished[prediction.id] = _Finished(prediction, self._clock() + self._max_age, size)
         self._bytes += size
         while self._bytes > self._max_bytes and len(self._finished) > 1:

@@ -1,5 +1,5 @@
 from tungsten_server.prediction import Failure, Output, Prediction
-from tungsten_server.results import Results
+from tungsten_server.results import OVERHEAD, Results
 
 
 class Clock:
@@ -9,7 +9,7 @@ class Clock:
         return self.now
 
 
-def make(max_age=10, max_bytes=100):
+def make(max_age=10, max_bytes=100_000):
     clock = Clock()
     return Results(max_age, max_bytes, clock), clock
 
@@ -52,17 +52,17 @@ def test_failures_expire_too():
     results, clock = make(max_age=10)
     prediction = added(results)
     prediction.answer(0, Failure("bad"))
-    assert results.held_bytes == 3
+    assert results.held_bytes == 3 + OVERHEAD
     clock.now += 11
     assert held(results, prediction) == [False]
 
 
 def test_the_oldest_results_make_room_for_new_ones():
-    results, _ = make(max_bytes=100)
+    results, _ = make(max_bytes=100 + 2 * OVERHEAD)
     running = added(results)
     old, middle, new = (added(results, size) for size in (50, 40, 30))
     assert held(results, running, old, middle, new) == [True, False, True, True]
-    assert results.held_bytes == 70
+    assert results.held_bytes == 70 + 2 * OVERHEAD
 
 
 def test_the_newest_result_is_kept_whatever_its_size():
@@ -76,7 +76,7 @@ def test_one_that_is_done_before_it_is_added_expires_as_well():
     prediction = Prediction(1, max_bytes=10, on_done=results.finished)
     prediction.answer(0, Output(b"x"))
     results.add(prediction)
-    assert results.held_bytes == 1
+    assert results.held_bytes == 1 + OVERHEAD
     clock.now += 11
     assert held(results, prediction) == [False]
 

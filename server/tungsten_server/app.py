@@ -1,34 +1,61 @@
 """The wire format: routes, status codes and the shape of every answer. Nothing else knows about HTTP bodies.
 
 A request that is accepted is answered with 200 and a prediction object, also when the prediction fails. 4xx
-and 5xx are for requests that were never accepted. Flask's threads run this; it holds no state.
+and 5xx are for requests that were never accepted. waitress' threads run this; what it remembers from request to
+request is in `results`, `budget` and `metrics`, which guard themselves.
 """
 
 from __future__ import annotations
 
-import json
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException, NotFound
 
+from tungsten_server.body import parse_inputs
 from tungsten_server.demo_page import demo_page
 from tungsten_server.dispatcher import Dispatcher, UnavailableError
-from tungsten_server.inputs import Input, InputError, InputSchema, Location
+from tungsten_server.docs_page import docs_page
+from tungsten_server.form import Part, read_form
+from tungsten_server.openapi import openapi_document
+from tungsten_server.problems import InputError, Problem
+from tungsten_server.wire import demo_body, error_body, json_body, prediction_body
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tungsten_server.budget import ByteBudget
+    from tungsten_server.inputs import Input, InputSchema
+    from tungsten_server.metrics import Metrics
     from tungsten_server.prediction import Prediction
+    from tungsten_server.results import Results
+    from tungsten_server.settings import Settings
     from tungsten_server.spec import Spec
 
 _log = logging.getLogger("tungsten.http")
 
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""The text format that every Prometheus reads."""
 
-def create_app(spec: Spec, schema: InputSchema, dispatcher: Dispatcher) -> Flask:
+_DOCS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+def create_app(
+    spec: Spec,
+    settings: Settings,
+    schema: InputSchema,
+    dispatcher: Dispatcher,
+    results: Results,
+    budget: ByteBudget,
+    metrics: Metrics,
+) -> Flask:
     """Make the WSGI application that serves one model."""
     app = Flask(__name__, static_folder=None)
+    app.config["MAX_FORM_MEMORY_SIZE"] = None  # the body's limit is the one that counts
     app.register_blueprint(demo_page())
-    metadata = _json_bytes(
+    metadata = json_body(
         {
             "name": spec.name,
             "input_schema": spec.input_schema,
@@ -36,6 +63,43 @@ def create_app(spec: Spec, schema: InputSchema, dispatcher: Dispatcher) -> Flask
             "demo_output_schema": spec.demo_output_schema,
         }
     )
+    openapi = openapi_document(spec, settings)
+
+    def read_inputs() -> list[Input]:
+        if request.mimetype == "multipart/form-data":
+            return schema.check([read_form(spec.input_schema, _parts())])
+        kind = request.mimetype
+        if kind and kind != "application/json" and not kind.endswith("+json"):
+            what = f"Content-Type is {kind}, not application/json or multipart/form-data"
+            raise InputError([Problem((), what, "content_type")])
+        return schema.check(parse_inputs(request.get_data(cache=False), settings.max_inputs))
+
+    def accept(*, demo: bool = False, keep: bool = True) -> Prediction:
+        """Read a request's inputs and submit them. keep: so that it can be asked for by its id."""
+        size = request.content_length or 0
+        if not budget.take(size):
+            msg = "too many bytes are waiting"
+            raise UnavailableError(msg, retry_after=1)
+
+        def done(prediction: Prediction) -> None:
+            budget.give_back(size)
+            results.finished(prediction)
+
+        try:
+            prediction = dispatcher.submit(read_inputs(), demo=demo, on_done=done)
+        except BaseException:
+            budget.give_back(size)
+            raise
+        if keep:
+            results.add(prediction)
+        return prediction
+
+    def find(prediction_id: str) -> Prediction:
+        dispatcher.expire()
+        prediction = results.get(prediction_id)
+        if prediction is None:
+            raise NotFound(prediction_id)
+        return prediction
 
     @app.get("/")
     def describe() -> Response:
@@ -47,23 +111,73 @@ def create_app(spec: Spec, schema: InputSchema, dispatcher: Dispatcher) -> Flask
 
     @app.get("/readyz")
     def readiness() -> Response:
-        if dispatcher.unready is None:
+        reason = dispatcher.unready
+        if reason is None:
             return _answer(200, {"status": "ready"})
-        return _answer(503, {"status": "not ready", "reason": dispatcher.unready})
+        return _answer(503, {"status": "not ready", "reason": reason})
 
     @app.post("/predict")
     def predict() -> Response:
-        prediction = dispatcher.submit(_read_inputs(schema))
+        prediction = accept(keep=False)
         dispatcher.wait(prediction)
-        return _answer(200, _prediction(prediction))
+        return _answer(200, prediction_body(prediction))
 
-    @app.errorhandler(_InvalidBodyError)
-    def invalid(error: _InvalidBodyError) -> Response:
-        return _answer(422, {"detail": error.detail})
+    @app.post("/predictions")
+    def create_prediction() -> Response:
+        return _answer(200, {"prediction_id": accept().id})
+
+    @app.get("/predictions/<prediction_id>")
+    def get_prediction(prediction_id: str) -> Response:
+        return _answer(200, prediction_body(find(prediction_id)))
+
+    @app.post("/demo")
+    def create_demo() -> Response:
+        return _answer(200, {"demo_id": accept(demo=True).id})
+
+    @app.get("/demo/<prediction_id>")
+    def get_demo(prediction_id: str) -> Response:
+        return _answer(200, demo_body(find(prediction_id)))
+
+    @app.post("/predictions/<prediction_id>/cancel")
+    @app.post("/demo/<prediction_id>/cancel")
+    def cancel(prediction_id: str) -> Response:
+        dispatcher.cancel(find(prediction_id))
+        return Response(status=200)
+
+    @app.get("/metrics")
+    def get_metrics() -> Response:
+        return Response(metrics.text(), content_type=_METRICS_TYPE)
+
+    @app.get("/openapi.json")
+    def get_openapi() -> Response:
+        return _answer(200, openapi)
+
+    @app.get("/docs")
+    def get_docs() -> Response:
+        return Response(docs_page(openapi), headers={"Content-Security-Policy": _DOCS_POLICY})
+
+    @app.before_request
+    def begin() -> None:
+        g.began = time.monotonic()
+
+    @app.after_request
+    def count(response: Response) -> Response:
+        route = request.url_rule.rule if request.url_rule else None
+        metrics.count(route, request.method, response.status_code, time.monotonic() - g.began)
+        return response
+
+    @app.errorhandler(InputError)
+    def invalid(error: InputError) -> Response:
+        return _answer(422, {"detail": [_detail(problem) for problem in error.problems]})
 
     @app.errorhandler(UnavailableError)
     def unavailable(error: UnavailableError) -> Response:
         return _answer(503, {"detail": str(error)}, {"Retry-After": str(error.retry_after)})
+
+    @app.errorhandler(NotFound)
+    def not_found(error: NotFound) -> Response:
+        # For a prediction, its id; else no route matched.
+        return _answer(404, error_body(error.description if request.url_rule else error.name))
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
@@ -79,60 +193,18 @@ def create_app(spec: Spec, schema: InputSchema, dispatcher: Dispatcher) -> Flask
     return app
 
 
-def error_body(reason: str) -> bytes:
-    """Make the body of an error that has no more to say than its status' name."""
-    return _json_bytes({"detail": reason})
+def _parts() -> Iterator[Part]:
+    # A part without a name gets the empty one, which is no field's.
+    for name, text in request.form.items(multi=True):
+        yield Part(name or "", text.encode(), is_file=False)
+    for name, file in request.files.items(multi=True):
+        yield Part(name or "", file.read(), is_file=True, media_type=file.mimetype)
 
 
-class _InvalidBodyError(Exception):
-    """A body that is not a list of valid inputs."""
-
-    def __init__(self, detail: list[dict[str, Any]]) -> None:
-        super().__init__()
-        self.detail = detail
-
-
-def _read_inputs(schema: InputSchema) -> list[Input]:
-    kind = request.mimetype
-    if kind and kind != "application/json" and not kind.endswith("+json"):
-        raise _InvalidBodyError(
-            [_detail((), f"Content-Type is {kind}, not application/json", "content_type")]
-        )
-    try:
-        values = json.loads(request.get_data(cache=False))
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # ValueError: also a wrong encoding, and a number of 5,000 digits
-        what = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise _InvalidBodyError([_detail((), f"the body is not JSON: {what}", "json_invalid")]) from error
-    if not isinstance(values, list):
-        raise _InvalidBodyError([_detail((), "the body is not a list of inputs", "list_type")])
-    if not values:
-        raise _InvalidBodyError([_detail((), "the list of inputs is empty", "too_short")])
-    try:
-        return schema.check(values)
-    except InputError as error:
-        details = [_detail(problem.location, problem.message, problem.kind) for problem in error.problems]
-        raise _InvalidBodyError(details) from error
-
-
-def _detail(location: Location, message: str, kind: str) -> dict[str, Any]:
-    return {"loc": ["body", *location], "msg": message, "type": kind}
-
-
-def _prediction(prediction: Prediction) -> bytes:
-    """Make a finished prediction's object; the outputs' JSON goes through as the model process wrote it."""
-    if prediction.failure:
-        return _json_bytes({"outputs": None, "status": "failed", "error_message": prediction.failure.message})
-    outputs = b",".join(prediction.outputs)
-    return b'{"outputs":[' + outputs + b'],"status":"success","error_message":null}'
+def _detail(problem: Problem) -> dict[str, Any]:
+    return {"loc": ["body", *problem.location], "msg": problem.message, "type": problem.kind}
 
 
 def _answer(status: int, body: bytes | dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    data = body if isinstance(body, bytes) else _json_bytes(body)
+    data = body if isinstance(body, bytes) else json_body(body)
     return Response(data, status, headers, mimetype="application/json")
-
-
-def _json_bytes(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

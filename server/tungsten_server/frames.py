@@ -12,6 +12,7 @@ thread.
 
 from __future__ import annotations
 
+import signal
 import struct
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 RUN = 1
-"""Server to model: run one batch. One JSON input in each byte string."""
+"""Server to model: run one batch. The first byte string is the batch's number (see NUMBER), each other one a JSON
+input."""
+RUN_DEMO = 5
+"""Server to model: the same for a demo: `predict_demo` where there is one, and what is printed is caught."""
 READY = 2
 """Model to server: `setup` has finished. No byte strings."""
 SETUP_FAILED = 3
@@ -29,12 +33,18 @@ ANSWERS = 4
 """Model to server: answers to the next inputs of the batch, in its order; a batch may be answered by several
 frames.
 
-The first byte string holds one of SUCCEEDED and FAILED for each answer. The others are the answers: the
-output as JSON, or the reason of the failure in UTF-8.
+The first byte string holds one of SUCCEEDED and FAILED for each answer. Then come two for each answer: the
+output as JSON, or the reason of the failure in UTF-8; and the demo output as JSON, empty where there is none.
 """
 
 SUCCEEDED = ord("+")
 FAILED = ord("-")
+
+NUMBER = struct.Struct("!Q")
+"""A batch's number, rising from 1. The server writes it into memory that it shares with the model process, and
+then sends CANCEL_SIGNAL, to cancel that batch: no other one is hit, however late the signal arrives."""
+
+CANCEL_SIGNAL = signal.SIGUSR1
 
 _HEADER = struct.Struct("!BI")
 

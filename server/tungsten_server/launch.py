@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Callable, NoReturn
 
 from tungsten_server.dispatcher import Dispatcher
-from tungsten_server.model_process import ModelProcess
+from tungsten_server.model_process import ModelProcess, Program
 from tungsten_server.settings import Settings, SettingsError, read_settings
 from tungsten_server.spec import Spec, SpecError, read_spec
 
@@ -60,8 +60,10 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     )
     dispatcher = Dispatcher(
         _process_starter(settings, spec),
+        workers=settings.workers,
         batch_size=batch_size,
         max_pending=settings.max_pending,
+        max_result=settings.max_result,
         setup_timeout=settings.setup_timeout,
         prediction_timeout=settings.prediction_timeout,
     )
@@ -75,22 +77,38 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: socket.socket) -> int:
     """Import the HTTP parts and serve."""
-    from tungsten_server.app import create_app, error_body
+    from tungsten_server.app import create_app
+    from tungsten_server.budget import ByteBudget
+    from tungsten_server.direct import direct_predict
     from tungsten_server.inputs import InputSchema
+    from tungsten_server.metrics import Metrics
+    from tungsten_server.results import Results
     from tungsten_server.serving import HttpServer
+    from tungsten_server.wire import error_body
 
     try:
-        schema = InputSchema(spec.input_schema)
+        schema = InputSchema(spec.input_schema, settings.max_file)
     except ValueError as error:
         return _refuse(
             f"input-schema is no JSON Schema: {error}", str(settings.spec), "build the image again"
         )
+    results = Results(settings.result_expiration, settings.max_results_bytes, time.monotonic)
+    budget = ByteBudget(settings.max_waiting_bytes)
+    metrics = Metrics(dispatcher, results, budget, settings.max_batch_size or spec.batch_size)
+
+    def refused(status: int, reason: str) -> bytes:
+        """Answer for waitress what it refuses by itself."""
+        metrics.count(None, "", status, 0.0)
+        return error_body(reason)
+
     server = HttpServer(
-        create_app(spec, schema, dispatcher),
+        create_app(spec, settings, schema, dispatcher, results, budget, metrics),
         listener,
         threads=settings.max_pending + _SPARE_THREADS,
         max_body=settings.max_body,
-        error_body=error_body,
+        predict=direct_predict(schema, dispatcher, budget, metrics, settings.max_inputs),
+        each_second=dispatcher.expire,
+        error_body=refused,
     )
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: server.stop())
@@ -111,10 +129,15 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
 
 
 def _process_starter(settings: Settings, spec: Spec) -> Callable[[Callable[[], None]], ModelProcess]:
-    def start(on_exit: Callable[[], None]) -> ModelProcess:
-        return ModelProcess(settings.model_python, settings.model_dir, spec.module, spec.class_name, on_exit)
-
-    return start
+    program = Program(
+        settings.model_python,
+        settings.model_dir,
+        spec.module,
+        spec.class_name,
+        max_output=settings.max_result,
+        max_pixels=settings.max_pixels,
+    )
+    return lambda on_exit: ModelProcess(program, on_exit)
 
 
 def _listen(host: str, port: int) -> socket.socket:

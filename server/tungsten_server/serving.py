@@ -1,10 +1,10 @@
 """waitress, and the graceful stop that it lacks: all that the server knows about waitress is here.
 
-The main thread runs the event loop and does all socket I/O; waitress' task threads run the application. A
-stop closes
-the listening socket, and ends the loop once every request that has begun to arrive is answered: waitress
-itself would drop them. That reads attributes of waitress' channels and overrides two of its classes, so its
-major version is pinned.
+The main thread runs the event loop and does all socket I/O; waitress' task threads run the application. Small
+requests to predict need no thread of their own: the loop hands them over, and writes the answer when there is
+one. A stop closes the listening socket, and ends the loop once every request that has begun to arrive is
+answered: waitress itself would drop them. All this reads attributes of waitress' channels and overrides some of
+its classes, so its major version is pinned.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from __future__ import annotations
 import logging
 import resource
 import select
+import threading
 import time
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from waitress import create_server, wasyncore  # type: ignore[import-untyped]
 from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
@@ -33,10 +34,32 @@ _IO_BYTES = 65536
 """Bytes read at once, and written before a task thread sends by itself: so the loop sends all common answers,
 and does not fight the task threads for the interpreter's lock."""
 
+_LARGEST_DIRECT_BODY = 65536
+"""Bytes of a body that the loop itself has parsed: within a millisecond, in which it does nothing else."""
+
+_LARGEST_DIRECT_ANSWER = 1024 * 1024
+"""Bytes of a body that the loop itself writes; more would go through a temporary file of waitress'."""
+
+_DIRECT_TYPES = frozenset({"application/json", "application/json; charset=utf-8"})
+
 _QUIET_SECONDS = 0.05
 """How long nothing may arrive before a stop calls the connections idle: a request may still be on its way."""
 
 _log = logging.getLogger("tungsten.http")
+
+
+class DirectAnswer(NamedTuple):
+    """A 200 that answers a request without the application."""
+
+    size: int
+    """About how many bytes its body has."""
+    render: Callable[[], bytes]
+    """Makes the body."""
+
+
+Predict = Callable[[bytes, Callable[[DirectAnswer], None]], bool]
+"""Takes a JSON body and a callback, which any thread may call, once, with the answer. Returns whether it will
+be called: if not, the request is the application's."""
 
 
 class HttpServer:
@@ -44,7 +67,9 @@ class HttpServer:
 
     threads: how many requests may be inside the application at a time.
     max_body: largest request body in bytes.
-    error_body: makes the body of an error that waitress itself detects of the status' name.
+    predict: answers POST /predict where it can.
+    each_second: called about once a second, by the loop.
+    error_body: makes the body of an error that waitress itself detects, of the status and its name.
     """
 
     def __init__(
@@ -54,7 +79,9 @@ class HttpServer:
         *,
         threads: int,
         max_body: int,
-        error_body: Callable[[str], bytes],
+        predict: Predict,
+        each_second: Callable[[], None],
+        error_body: Callable[[int, str], bytes],
     ) -> None:
         """Start the task threads."""
         # Each request that has to wait for a thread would be logged.
@@ -75,6 +102,14 @@ class HttpServer:
             ident=None,
         )
         self._server.channel_class = _channel_class(self, error_body)
+        self._server.add_task = self._add_task
+        self._predict = predict
+        self._each_second = each_second
+        self._next_second = 0.0
+        self._answered: list[HTTPChannel] = []
+        """Channels that have a `direct_answer`."""
+        self._answered_lock = threading.Lock()
+        self._loop = threading.get_ident()
         self.stopping = False
 
     def stop(self) -> None:
@@ -85,7 +120,7 @@ class HttpServer:
     def run(self) -> None:
         """Serve until `stop`."""
         while not self.stopping:
-            self._turn(30.0)
+            self._turn(1.0)
 
     def drain(self, seconds: float) -> int:
         """Accept no more, and answer what was accepted, for at most `seconds`.
@@ -107,6 +142,47 @@ class HttpServer:
 
     def _turn(self, timeout: float) -> None:
         wasyncore.loop(timeout=timeout, use_poll=True, map=self._map, count=1)
+        with self._answered_lock:
+            answered, self._answered = self._answered, []
+        for channel in answered:
+            large = channel.direct_answer.size > _LARGEST_DIRECT_ANSWER
+            # Where something is still to be sent, writing may have to wait for it.
+            if large or channel.total_outbufs_len:
+                self._server.task_dispatcher.add_task(channel)
+                continue
+            channel.service()
+            if channel.connected:
+                channel.handle_write()
+        if time.monotonic() >= self._next_second:
+            self._next_second = time.monotonic() + 1.0
+            self._each_second()
+
+    def _add_task(self, channel: HTTPChannel) -> None:
+        """Answer a request that has arrived whole: in waitress' place, on the loop or on a task thread."""
+        request = channel.requests[0]
+        if (
+            not request.error
+            and request.command == "POST"
+            and request.path == "/predict"
+            and request.headers.get("CONTENT_TYPE") in _DIRECT_TYPES
+            and len(request.body_rcv or "") <= _LARGEST_DIRECT_BODY
+            and threading.get_ident() == self._loop
+        ):
+            file = request.get_body_stream()
+            body = file.read()
+            file.seek(0)
+
+            def done(answer: DirectAnswer) -> None:
+                channel.direct_answer = answer
+                with self._answered_lock:
+                    first = not self._answered
+                    self._answered.append(channel)
+                if first:
+                    self._server.pull_trigger()
+
+            if self._predict(body, done):
+                return
+        self._server.task_dispatcher.add_task(channel)
 
     def _busy(self) -> int:
         """How many connections have a request half read, running, or with a part of its answer unsent."""
@@ -129,7 +205,7 @@ class HttpServer:
         self._server.socket.close()
 
 
-def _channel_class(server: HttpServer, error_body: Callable[[str], bytes]) -> type[HTTPChannel]:
+def _channel_class(server: HttpServer, error_body: Callable[[int, str], bytes]) -> type[HTTPChannel]:
     """Make the class of the server's connections."""
 
     class Task(WSGITask):  # type: ignore[misc]
@@ -142,12 +218,25 @@ def _channel_class(server: HttpServer, error_body: Callable[[str], bytes]) -> ty
             header: bytes = super().build_response_header()
             return header
 
+        def execute(self) -> None:
+            answer: DirectAnswer | None = self.channel.direct_answer
+            if answer is None:
+                super().execute()
+                return
+            body = answer.render()
+            self.channel.direct_answer = None
+            self.complete = True  # what WSGI's start_response would say
+            self.status = "200 OK"
+            self.response_headers.append(("Content-Type", "application/json"))
+            self.content_length = len(body)
+            self.write(body)
+
     class Error(ErrorTask):  # type: ignore[misc]
         """Gives errors that waitress detects the shape of all others: too large, not HTTP."""
 
         def execute(self) -> None:
             error = self.request.error
-            body = error_body(error.reason)
+            body = error_body(error.code, error.reason)
             self.status = f"{error.code} {error.reason}"
             self.response_headers.append(("Content-Type", "application/json"))
             self.set_close_on_finish()
@@ -155,6 +244,8 @@ def _channel_class(server: HttpServer, error_body: Callable[[str], bytes]) -> ty
             self.write(body)
 
     class Channel(HTTPChannel):  # type: ignore[misc]
+        direct_answer: DirectAnswer | None = None
+        """The answer to its first request, where that needs no application any more."""
         task_class = Task
         error_task_class = Error
 

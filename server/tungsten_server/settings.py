@@ -76,6 +76,10 @@ def _text(text: str) -> str:
     return text
 
 
+_COUNT = "a whole number, at least 1"
+_DURATION = "seconds, above 0 and at most 20 days"
+
+
 def _how(
     summary: str, parse: Callable[[str], object], wanted: str, env: str | None = None
 ) -> dict[str, object]:
@@ -106,7 +110,7 @@ class Settings:
         metadata=_how(
             "most inputs in one call of predict (default: the spec's batch-size)",
             _positive,
-            "a whole number, at least 1",
+            _COUNT,
             "TUNGSTEN_MAX_BATCH_SIZE",
         ),
     )
@@ -126,9 +130,7 @@ class Settings:
 
     setup_timeout: float = field(
         default=3600.0,
-        metadata=_how(
-            "seconds that setup may take", _seconds, "seconds, above 0 and at most 20 days", "SETUP_TIMEOUT"
-        ),
+        metadata=_how("seconds that setup may take", _seconds, _DURATION, "SETUP_TIMEOUT"),
     )
     """An hour: the largest weights from slow storage, with room to spare."""
 
@@ -137,7 +139,7 @@ class Settings:
         metadata=_how(
             "seconds that an input may wait, and that one call of predict may take",
             _seconds,
-            "seconds, above 0 and at most 20 days",
+            _DURATION,
             "PREDICTION_TIMEOUT",
         ),
     )
@@ -148,7 +150,7 @@ class Settings:
         metadata=_how(
             "predictions accepted and not yet answered, beyond which a client gets 503",
             _positive,
-            "a whole number, at least 1",
+            _COUNT,
             "TUNGSTEN_MAX_PENDING",
         ),
     )
@@ -156,18 +158,81 @@ class Settings:
 
     max_body: int = field(
         default=256 * 1024 * 1024,
-        metadata=_how(
-            "largest request body in bytes", _positive, "a whole number, at least 1", "TUNGSTEN_MAX_BODY"
-        ),
+        metadata=_how("largest request body in bytes", _positive, _COUNT, "TUNGSTEN_MAX_BODY"),
     )
     """256 MiB: minutes of full-HD video as base64. Reading a body takes about four times its size."""
+
+    max_inputs: int = field(
+        default=1024,
+        metadata=_how("inputs in one request", _positive, _COUNT, "TUNGSTEN_MAX_INPUTS"),
+    )
+    """64 full batches of 16: what more one answer would gain is lost to those that wait behind it."""
+
+    max_file: int = field(
+        default=192 * 1024 * 1024,
+        metadata=_how("bytes of one file in an input", _positive, _COUNT, "TUNGSTEN_MAX_FILE"),
+    )
+    """192 MiB: what a body of the default size holds as base64, so that both ways of sending carry the same."""
+
+    max_pixels: int = field(
+        default=178_956_970,
+        metadata=_how(
+            "pixels of an image that the model reads with Pillow", _positive, _COUNT, "TUNGSTEN_MAX_PIXELS"
+        ),
+    )
+    """Where Pillow itself refuses: 512 MiB as RGB."""
+
+    max_waiting_bytes: int = field(
+        default=512 * 1024 * 1024,
+        metadata=_how(
+            "bytes of request bodies accepted and not yet answered, beyond which a client gets 503",
+            _positive,
+            _COUNT,
+            "TUNGSTEN_MAX_WAITING_BYTES",
+        ),
+    )
+    """Two bodies of the largest size: one may be read while another one runs."""
+
+    max_result: int = field(
+        default=256 * 1024 * 1024,
+        metadata=_how("bytes of JSON in one prediction's outputs", _positive, _COUNT, "TUNGSTEN_MAX_RESULT"),
+    )
+    """As much as a request may have: models that change files return about what they get."""
+
+    result_expiration: float = field(
+        default=3600.0,
+        metadata=_how(
+            "seconds that the result of an asynchronous prediction is kept",
+            _seconds,
+            _DURATION,
+            "RESULT_EXPIRATION",
+        ),
+    )
+    """An hour, as existing deployments have it."""
+
+    max_results_bytes: int = field(
+        default=512 * 1024 * 1024,
+        metadata=_how(
+            "bytes that kept results may take, beyond which the oldest are forgotten",
+            _positive,
+            _COUNT,
+            "TUNGSTEN_MAX_RESULTS_BYTES",
+        ),
+    )
+    """Two results of the largest size, or thousands of pictures: small beside a model's weights."""
+
+    workers: int = field(
+        default=1,
+        metadata=_how("model processes", _positive, _COUNT, "TUNGSTEN_WORKERS"),
+    )
+    """One: each has the model in memory, and most models use all cores or the whole GPU already."""
 
     stop_timeout: float = field(
         default=25.0,
         metadata=_how(
             "seconds to answer what was accepted, once told to stop",
             _seconds,
-            "seconds, above 0 and at most 20 days",
+            _DURATION,
             "TUNGSTEN_STOP_TIMEOUT",
         ),
     )

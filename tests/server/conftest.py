@@ -147,10 +147,32 @@ class Server:
     def get(self, path):
         return requests.get(self.url + path, timeout=DEADLINE)
 
-    def post(self, body, **headers):
+    def post(self, body, path="/predict", **headers):
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Content-Type": "application/json", **headers}
-        return requests.post(self.url + "/predict", data=data, headers=headers, timeout=DEADLINE)
+        return requests.post(self.url + path, data=data, headers=headers, timeout=DEADLINE)
+
+    def post_form(self, path="/predict", **fields):
+        """Post a form: text, or a file as (name, content, type)."""
+        parts = {name: field if isinstance(field, tuple) else (None, field) for name, field in fields.items()}
+        return requests.post(self.url + path, files=parts, timeout=DEADLINE)
+
+    def begin(self, *todo, path="/predictions", **options):
+        """Start a prediction without waiting for it; return its own path."""
+        response = self.post([{"do": do, **options} for do in todo], path)
+        assert response.status_code == 200, response.text
+        (prediction_id,) = response.json().values()
+        return f"{path}/{prediction_id}"
+
+    def ended(self, path):
+        """Return a prediction's object once it is done."""
+        return wait_until(
+            lambda: (state := self.get(path).json())["status"] in ("success", "failed") and state, path
+        )
+
+    def cancel(self, path):
+        response = requests.post(f"{self.url}{path}/cancel", timeout=DEADLINE)
+        assert (response.status_code, response.content) == (200, b"")
 
     def predict(self, *todo, **options):
         """Post one input for each of `todo`; return the prediction object."""
@@ -158,8 +180,12 @@ class Server:
         assert response.status_code == 200, response.text
         return response.json()
 
+    def model_pids(self):
+        """Of all model processes that were ever ready."""
+        return [int(pid) for pid in re.findall(r" ready pid=(\d+)", self.log_file.read_text())]
+
     def model_pid(self):
-        return int(re.findall(r" ready pid=(\d+)", self.log_file.read_text())[-1])
+        return self.model_pids()[-1]
 
     def end(self, signum=15):
         """Signal it; return its exit status."""

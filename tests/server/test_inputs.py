@@ -4,7 +4,8 @@ from contextlib import suppress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tungsten_server.inputs import MAX_PROBLEMS, InputError, InputSchema
+from tungsten_server.inputs import InputSchema
+from tungsten_server.problems import MAX_PROBLEMS, InputError
 
 FILE = {"type": "string", "format": "uri", "x-file-type": "image"}
 MASKED = {
@@ -15,8 +16,11 @@ MASKED = {
 }
 
 
+MAX_FILE = 1000
+
+
 def schema_of(required=(), **properties):
-    return InputSchema({"type": "object", "properties": properties, "required": list(required)})
+    return InputSchema({"type": "object", "properties": properties, "required": list(required)}, MAX_FILE)
 
 
 def problems(schema, *values):

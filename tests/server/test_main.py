@@ -90,7 +90,7 @@ assert not foreign, foreign
     def test_a_setup_above_its_time_counts_as_failed(self, start_server):
         model = MODEL.replace('print("printed by setup")', "time.sleep(1000)")
         with start_server(model=model, ready=False, SETUP_TIMEOUT="0.5") as server:
-            server.wait_for_log(r"setup failed \(1 of 5\): Timeout: setup took longer than 0.5 seconds")
+            server.wait_for_log(r"setup failed \(1 of 5\): setup took longer than 0.5 seconds")
 
     def test_bad_settings_are_told_in_one_shape_with_status_2(self):
         result = started(["--port", "none"])
@@ -206,3 +206,25 @@ class TestStop:
                 server.end(9)
                 wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the end of the model process")
             assert isinstance(blocked.exception(), requests.ConnectionError)
+
+
+class TestWorkers:
+    def test_batches_run_at_the_same_time_in_processes_of_their_own(self, start_server, tmp_path):
+        gates = [Gate(tmp_path / name) for name in ("one", "two")]
+        with start_server("--workers", "2") as server:
+            wait_until(lambda: len(server.model_pids()) == 2, "two model processes")
+            blocked = [server.begin(f"block {gate}", scale=float(n)) for n, gate in enumerate(gates)]
+            with gates[0].open(), gates[1].open():  # both wait at their gates: both run
+                assert [server.get(path).json()["status"] for path in blocked] == ["running"] * 2
+            assert {server.ended(path)["status"] for path in blocked} == {"success"}
+
+    def test_one_that_dies_leaves_the_others_at_work(self, start_server):
+        with start_server(TUNGSTEN_WORKERS="2") as server:
+            pids = wait_until(lambda: len(server.model_pids()) == 2 and server.model_pids(), "two processes")
+            os.kill(pids[0], 9)
+            server.wait_for_log("restart of the model process")
+            assert server.get("/readyz").status_code == 200
+            assert {server.predict("x")["status"] for _ in range(20)} == {"success"}
+            wait_until(lambda: len(server.model_pids()) == 3, "a replacement")
+            assert server.end() == 0
+            assert not any(Path(f"/proc/{pid}").exists() for pid in server.model_pids())

@@ -17,6 +17,7 @@ def test_defaults_are_the_documented_ones(base):
     settings = read_settings(base, {})
     assert (settings.host, settings.port, settings.max_batch_size) == ("0.0.0.0", 3000, None)
     assert (settings.setup_timeout, settings.prediction_timeout) == (3600, 7200)
+    assert (settings.result_expiration, settings.workers) == (3600, 1)
 
 
 def test_the_image_s_paths_are_defaults_that_are_checked(base):
@@ -31,6 +32,16 @@ def test_the_image_s_paths_are_defaults_that_are_checked(base):
         ("TUNGSTEN_MAX_BATCH_SIZE", "max_batch_size"),
         ("SETUP_TIMEOUT", "setup_timeout"),
         ("PREDICTION_TIMEOUT", "prediction_timeout"),
+        ("RESULT_EXPIRATION", "result_expiration"),
+        ("TUNGSTEN_WORKERS", "workers"),
+        ("TUNGSTEN_MAX_PENDING", "max_pending"),
+        ("TUNGSTEN_MAX_BODY", "max_body"),
+        ("TUNGSTEN_MAX_INPUTS", "max_inputs"),
+        ("TUNGSTEN_MAX_FILE", "max_file"),
+        ("TUNGSTEN_MAX_PIXELS", "max_pixels"),
+        ("TUNGSTEN_MAX_WAITING_BYTES", "max_waiting_bytes"),
+        ("TUNGSTEN_MAX_RESULT", "max_result"),
+        ("TUNGSTEN_MAX_RESULTS_BYTES", "max_results_bytes"),
     ],
 )
 def test_a_flag_wins_over_the_environment_which_wins_over_the_default(base, variable, name):
@@ -54,6 +65,8 @@ def test_a_flag_wins_over_the_environment_which_wins_over_the_default(base, vari
         ("--prediction-timeout", "inf"),
         ("--prediction-timeout", "1728001"),
         ("--max-body", "-1"),
+        ("--workers", "0"),
+        ("--result-expiration", "-1"),
         ("--model-python", "/no/such/python"),
         ("--host", ""),
     ],

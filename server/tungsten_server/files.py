@@ -1,0 +1,137 @@
+"""The file fields of a model's inputs: where they are, and which texts are refused for one.
+
+What can be told without decoding a file is told here, before the model sees it; the rest is the SDK's. Pure;
+any thread may use it.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from tungsten_server.problems import MAX_PROBLEMS, Location, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FILE_TYPES = frozenset({"image", "audio", "video", "binary"})
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_SPACE = b" \t\r\n"
+
+# RFC 2397, with the parameters that browsers and the SDK know.
+_MEDIA_TYPE = re.compile(r"([\w.+-]+/[\w.+-]+)?(;[\w.+-]+=[\w.+%\"-]+)*", re.ASCII)
+_LONGEST_HEADER = 1000
+
+
+class FileFields:
+    """The file fields that a schema in the spec's normal form has.
+
+    max_file: bytes that a file may have.
+    """
+
+    def __init__(self, schema: dict[str, Any], max_file: int) -> None:
+        """Find them."""
+        self._part = _file_part(schema)
+        self._max_file = max_file
+
+    def problems(self, value: object) -> list[Problem]:
+        """Say which files in an input that its schema allows are refused."""
+        return list(islice(self._problems(self._part, value, ()), MAX_PROBLEMS))
+
+    def _problems(self, part: dict[str, Any], value: object, location: Location) -> Iterator[Problem]:
+        """Walk a value along its schema's file part."""
+        if "file" in part:
+            if isinstance(value, str) and (problem := self._problem(value)):
+                yield Problem(location, *problem)
+            return
+        if not part:
+            return
+        for choice in part["choices"]:
+            yield from self._problems(choice, value, location)
+        if isinstance(value, dict):
+            for name, item in value.items():
+                yield from self._problems(part["fields"].get(name, part["others"]), item, (*location, name))
+        elif isinstance(value, list):
+            prefix = part["prefix"]
+            for index, item in enumerate(value):
+                inner = prefix[index] if index < len(prefix) else part["items"]
+                yield from self._problems(inner, item, (*location, index))
+
+    def _problem(self, text: str) -> tuple[str, str] | None:
+        """Say why a file field's text is refused.
+
+        A client may send a file's bytes; it may not make this machine fetch or open one.
+        """
+        scheme = _SCHEME.match(text)
+        if scheme is None:
+            size = _base64_size(text)
+            if not size:
+                return "a file must be a data: URI or base64", "file_invalid"
+        elif scheme.group(1).lower() == "data":
+            size = _data_uri_size(text)
+            if size is None:
+                return "the data: URI is malformed", "file_invalid"
+        elif scheme.group(1).lower() in ("http", "https"):
+            return "URL inputs are not enabled; send the file as a data: URI", "url_not_enabled"
+        else:
+            return "a file must be a data: URI or base64", "file_invalid"
+        if size > self._max_file:
+            return f"the file has more than {self._max_file} bytes", "file_too_large"
+        return None
+
+
+def _data_uri_size(uri: str) -> int | None:
+    """How many bytes a data URI holds, at most; None if it is malformed."""
+    comma = uri.find(",", 0, _LONGEST_HEADER)
+    header = uri[len("data:") : comma]
+    if comma < 0:
+        return None
+    base64 = header.lower().endswith(";base64")
+    if not _MEDIA_TYPE.fullmatch(header[: -len(";base64")] if base64 else header):
+        return None
+    payload = uri[comma + 1 :]
+    if not base64 or "%" in payload:  # percent-encoding is rare: its base64 is the SDK's to check
+        return len(payload)
+    return _base64_size(payload)
+
+
+def _base64_size(text: str) -> int | None:
+    """How many bytes base64 holds, whose lines may be wrapped; None if it is malformed."""
+    try:
+        data = text.encode("ascii")
+    except UnicodeEncodeError:
+        return None
+    # What is left when all that is allowed is taken away: fast, and makes no list of the megabytes.
+    others = data.translate(None, _BASE64)
+    padding = others.count(b"=")
+    if others.translate(None, _SPACE) != b"=" * padding or padding > 2:
+        return None
+    characters = len(data) - len(others) + padding
+    ends_well = not padding or data.translate(None, _SPACE).endswith(b"=" * padding)
+    return characters // 4 * 3 - padding if characters % 4 == 0 and ends_well else None
+
+
+def _file_part(schema: object) -> dict[str, Any]:
+    """Reduce a schema to what leads to file fields, so that checking them costs little; {} if there are none."""
+    if not isinstance(schema, dict):
+        return {}
+    if schema.get("x-file-type") in FILE_TYPES:
+        return {"file": True}
+    part: dict[str, Any] = {
+        "fields": {name: _file_part(field) for name, field in schema.get("properties", {}).items()},
+        "others": _file_part(schema.get("additionalProperties")),
+        "prefix": [_file_part(item) for item in schema.get("prefixItems", ())],
+        "items": _file_part(schema.get("items")),
+        "choices": [_file_part(c) for word in ("anyOf", "oneOf", "allOf") for c in schema.get(word, ())],
+    }
+    leads_to_files = (
+        *part["fields"].values(),
+        part["others"],
+        *part["prefix"],
+        part["items"],
+        *part["choices"],
+    )
+    return part if any(leads_to_files) else {}

@@ -1,0 +1,136 @@
+"""A `multipart/form-data` body made into one input not yet checked, so that a file need not travel as base64.
+
+One part is one field; a dotted name leads into an object (`photo.mask`), and a name that comes several times
+makes a list. Parts are text, so the field's schema says what a text means; a text that can't mean that stays
+one, and the schema's check says what is wrong with it. Pure; HTTP threads call it.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tungsten_server.body import parse_json
+from tungsten_server.files import FILE_TYPES
+from tungsten_server.problems import InputError, Location, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_WORDS = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
+"""What HTML forms and people write for booleans."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the body."""
+
+    name: str
+    content: bytes
+    is_file: bool
+    """Whether it came with a file name."""
+    media_type: str = ""
+
+
+def read_form(schema: dict[str, Any], parts: Iterable[Part]) -> dict[str, Any]:
+    """Make one input of a form's parts.
+
+    schema: the input's, in the spec's normal form. Raises InputError.
+    """
+    named: dict[str, list[Part]] = {}
+    for part in parts:
+        named.setdefault(part.name, []).append(part)
+    value: dict[str, Any] = {}
+    problems = []
+    for name, same in named.items():
+        path = name.split(".")
+        field = _at(schema, path)
+        if field is None:
+            continue  # unknown fields are ignored, as in JSON
+        try:
+            _set(value, path, _field(field, same, (0, *path)))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return value
+
+
+def _field(schema: dict[str, Any], parts: list[Part], location: Location) -> Any:  # noqa: ANN401
+    """Make one field's value of the parts of its name."""
+    items = next((one["items"] for one in _choices(schema) if isinstance(one.get("items"), dict)), None)
+    if items is None:
+        if len(parts) > 1:
+            raise InputError([Problem(location, "the field is given more than once", "duplicate")])
+        return _value(schema, parts[0], location)
+    if len(parts) == 1 and not _is_file(items):
+        whole = _value(schema, parts[0], location)  # a list as JSON
+        if isinstance(whole, list):
+            return whole
+    return [_value(items, part, (*location, index)) for index, part in enumerate(parts)]
+
+
+def _value(schema: dict[str, Any], part: Part, location: Location) -> Any:  # noqa: ANN401
+    if part.is_file and _is_file(schema):
+        media_type = part.media_type or "application/octet-stream"
+        return f"data:{media_type};base64,{base64.b64encode(part.content).decode()}"
+    try:
+        text = part.content.decode()
+    except UnicodeDecodeError as error:
+        raise InputError([Problem(location, "the part is not text in UTF-8", "text_invalid")]) from error
+    types = {kind for choice in _choices(schema) for kind in _types(choice)}
+    if part.is_file and part.media_type == "application/json":
+        types.discard("string")
+    if "string" in types or not types:
+        return text
+    if "boolean" in types and text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    try:
+        return parse_json(part.content)
+    except InputError:
+        return text
+
+
+def _at(schema: dict[str, Any], path: list[str]) -> dict[str, Any] | None:
+    """The schema of the field that a path leads to; None where the model has no such field."""
+    name, *rest = path
+    inner = (_property(choice, name) for choice in _choices(schema))
+    field = next((one for one in inner if one is not None), None)
+    return _at(field, rest) if field is not None and rest else field
+
+
+def _property(schema: dict[str, Any], name: str) -> dict[str, Any] | None:
+    inner = schema.get("properties", {}).get(name, schema.get("additionalProperties", False))
+    return inner if isinstance(inner, dict) else {} if inner else None
+
+
+def _choices(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The schema itself, and what it may be instead."""
+    yield schema
+    for word in ("anyOf", "oneOf", "allOf"):
+        for choice in schema.get(word, ()):
+            yield from _choices(choice)
+
+
+def _types(schema: dict[str, Any]) -> Iterator[str]:
+    kind = schema.get("type", [])
+    yield from [kind] if isinstance(kind, str) else kind
+    for constant in [*schema.get("enum", ()), *([schema["const"]] if "const" in schema else ())]:
+        yield "string" if isinstance(constant, str) else "constant"
+
+
+def _is_file(schema: dict[str, Any]) -> bool:
+    return any(choice.get("x-file-type") in FILE_TYPES for choice in _choices(schema))
+
+
+def _set(value: dict[str, Any], path: list[str], item: Any) -> None:  # noqa: ANN401
+    """Put an item where the path says, making objects on the way."""
+    *parents, name = path
+    for depth, parent in enumerate(parents, 1):
+        value = value.setdefault(parent, {})
+        if not isinstance(value, dict):
+            raise InputError([Problem((0, *path[:depth]), "the field is given more than once", "duplicate")])
+    if name in value:
+        raise InputError([Problem((0, *path), "the field is given more than once", "duplicate")])
+    value[name] = item

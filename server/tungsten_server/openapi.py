@@ -1,0 +1,304 @@
+"""The description of the server's routes (OpenAPI 3.1), made from the model's own schemas and the limits in force.
+
+It says what `app` does; the tests hold one against the other. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tungsten_server.files import FILE_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tungsten_server.settings import Settings
+    from tungsten_server.spec import Spec
+
+_BASE64 = "([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
+_FILE_PATTERN = (
+    r"^([dD][aA][tT][aA]:([A-Za-z0-9_.+-]+/[A-Za-z0-9_.+-]+)?(;[A-Za-z0-9_.+-]+=[A-Za-z0-9_.+%\"-]+)*"
+    rf"(,[\s\S]*|;base64,{_BASE64})|(?=[\s\S]){_BASE64})$"
+)
+"""What a file's text must look like: a data URI, or base64 that is not empty."""
+
+_JSON = "application/json"
+
+
+def openapi_document(spec: Spec, settings: Settings) -> dict[str, Any]:
+    """Describe the server of one model."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": spec.name,
+            "version": "1",
+            "description": (
+                "Serves one model. Inputs of all requests are batched as they come. A prediction that is accepted is "
+                "answered with 200, also when it fails: its `status` says so. Of equal names in a JSON object the "
+                "last one counts; names that the model doesn't know are ignored."
+            ),
+        },
+        "paths": _paths(spec, settings),
+        "components": {"schemas": _schemas(spec), "responses": _errors(settings)},
+    }
+
+
+def _paths(spec: Spec, settings: Settings) -> dict[str, Any]:
+    body = _request_body(spec, settings)
+    return {
+        "/": {"get": _get("describe", "The model's name and schemas", _json("Metadata"))},
+        "/predict": {
+            "post": {
+                "operationId": "predict",
+                "summary": "Predict, and wait for the outputs",
+                "requestBody": body,
+                "responses": {"200": _json("Prediction"), **_refusals()},
+            }
+        },
+        "/predictions": {"post": _create("createPrediction", "Start a prediction", body, "prediction_id")},
+        "/predictions/{id}": {
+            "get": _about_one("getPrediction", "How far a prediction is", _json("Prediction"), settings)
+        },
+        "/predictions/{id}/cancel": {"post": _cancel("cancelPrediction", settings)},
+        "/demo": {"post": _create("createDemo", "Start a prediction for a demo page", body, "demo_id")},
+        "/demo/{id}": {
+            "get": _about_one(
+                "getDemo", "How far it is, what it printed, and its demo outputs", _json("Demo"), settings
+            )
+        },
+        "/demo/{id}/cancel": {"post": _cancel("cancelDemo", settings)},
+        "/healthz": {"get": _get("health", "200 while the server lives", _json("Status"))},
+        "/readyz": {
+            "get": {
+                **_get("readiness", "Whether the model is set up", _json("Status")),
+                "responses": {
+                    "200": _json("Status"),
+                    "503": {**_json("NotReady"), "description": "It is not, and why"},
+                },
+            }
+        },
+        "/metrics": {"get": _get("metrics", "Counts, for Prometheus", _text("text/plain"))},
+        "/openapi.json": {"get": _get("openapi", "This description", _json_of({"type": "object"}))},
+        "/docs": {"get": _get("docs", "This description as a page", _text("text/html"))},
+    }
+
+
+def _get(operation: str, summary: str, response: dict[str, Any]) -> dict[str, Any]:
+    return {"operationId": operation, "summary": summary, "responses": {"200": response}}
+
+
+def _create(operation: str, summary: str, body: dict[str, Any], key: str) -> dict[str, Any]:
+    created = {
+        "type": "object",
+        "properties": {key: {"type": "string", "pattern": "^[0-9a-f]{32}$"}},
+        "required": [key],
+    }
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "requestBody": body,
+        "responses": {"200": _json_of(created), **_refusals()},
+    }
+
+
+def _about_one(operation: str, summary: str, answer: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "description": (
+            f"A result is kept for {settings.result_expiration:g} seconds, and as long as all of them take at most "
+            f"{settings.max_results_bytes} bytes."
+        ),
+        "parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}],
+        "responses": {"200": answer, "404": {"$ref": "#/components/responses/NotFound"}},
+    }
+
+
+def _cancel(operation: str, settings: Settings) -> dict[str, Any]:
+    return {
+        **_about_one(
+            operation,
+            "Cancel it: it fails with the message `Canceled`, unless it is done",
+            {"description": "It is done or cancelled; the body is empty"},
+            settings,
+        )
+    }
+
+
+def _refusals() -> dict[str, Any]:
+    names = {"400": "BadRequest", "413": "TooLarge", "422": "Invalid", "500": "Defect", "503": "Unavailable"}
+    return {status: {"$ref": f"#/components/responses/{name}"} for status, name in names.items()}
+
+
+def _errors(settings: Settings) -> dict[str, Any]:
+    return {
+        "BadRequest": {"description": "Not HTTP", **_content("Error")},
+        "NotFound": {
+            "description": "No such id, or its result has expired; `detail` is the id",
+            **_content("Error"),
+        },
+        "TooLarge": {
+            "description": f"The body has more than {settings.max_body} bytes, or too many parts",
+            **_content("Error"),
+        },
+        "Invalid": {
+            "description": "The body is not a list of valid inputs: where, and why",
+            **_content("Invalid"),
+        },
+        "Defect": {"description": "A defect of the server", **_content("Error")},
+        "Unavailable": {
+            "description": "The model is being set up, too much is waiting, or the server is stopping",
+            "headers": {
+                "Retry-After": {
+                    "description": "Seconds",
+                    "required": True,
+                    "schema": {"type": "integer", "minimum": 1},
+                }
+            },
+            **_content("Error"),
+        },
+    }
+
+
+def _schemas(spec: Spec) -> dict[str, Any]:
+    text = {"type": "string"}
+    prediction = {
+        "status": {"enum": ["pending", "running", "success", "failed"]},
+        "outputs": {
+            "type": ["array", "null"],
+            "items": {"$ref": "#/components/schemas/Output"},
+            "description": "In the inputs' order; null unless the status is success",
+        },
+        "error_message": {
+            "type": ["string", "null"],
+            "description": "`ExceptionType: message`; `Canceled`; or a text that ends with `Timeout`",
+        },
+    }
+    demo = {
+        "demo_outputs": {
+            "type": ["array", "null"],
+            "items": {"$ref": "#/components/schemas/DemoOutput"},
+        },
+        "logs": {"type": ["string", "null"], "description": "The end of what the model has printed so far"},
+    }
+    location = {"type": "array", "items": {"type": ["string", "integer"]}}
+    return {
+        "Input": _described_files(spec.input_schema),
+        "Output": spec.output_schema,
+        "DemoOutput": spec.demo_output_schema,
+        "Prediction": _object(prediction),
+        "Demo": _object({**prediction, **demo}),
+        "Metadata": _object(
+            {
+                "name": text,
+                "input_schema": {"type": "object"},
+                "output_schema": {"type": "object"},
+                "demo_output_schema": {"type": "object"},
+            }
+        ),
+        "Status": _object({"status": text}),
+        "NotReady": _object({"status": text, "reason": text}),
+        "Error": _object({"detail": text}),
+        "Invalid": _object(
+            {
+                "detail": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": _object({"loc": location, "msg": text, "type": text}),
+                }
+            }
+        ),
+    }
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _request_body(spec: Spec, settings: Settings) -> dict[str, Any]:
+    return {
+        "required": True,
+        "description": (
+            f"A JSON list of 1 to {settings.max_inputs} inputs, or one input as a form. In JSON a file is a `data:` "
+            f"URI or base64, and has at most {settings.max_file} bytes. In a form it is a part with a file name; "
+            "other parts are text that the field's schema gives a meaning; the name `a.b` is field `b` of the "
+            "object `a`, and a name that comes several times makes a list."
+        ),
+        "content": {
+            _JSON: {
+                "schema": {
+                    "type": "array",
+                    "items": {"$ref": "#/components/schemas/Input"},
+                    "minItems": 1,
+                    "maxItems": settings.max_inputs,
+                }
+            },
+            "multipart/form-data": {"schema": _form(spec.input_schema)},
+        },
+    }
+
+
+def _form(schema: dict[str, Any]) -> dict[str, Any]:
+    """An input's schema as a form has it: objects that hold files are taken apart into dotted names."""
+    fields = list(_form_fields(schema, "", required=True))
+    return {
+        "type": "object",
+        "properties": {name: field for name, field, _ in fields},
+        "required": [name for name, _, required in fields if required],
+    }
+
+
+def _form_fields(
+    schema: dict[str, Any], prefix: str, *, required: bool
+) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    for name, field in schema.get("properties", {}).items():
+        needed = required and name in schema.get("required", ())
+        if _holds_file(field) and field.get("type") == "object":
+            yield from _form_fields(field, f"{prefix}{name}.", required=needed)
+        else:
+            yield prefix + name, _form_files(field), needed
+
+
+def _form_files(schema: dict[str, Any]) -> dict[str, Any]:
+    if _is_file(schema):
+        description = {"description": schema["description"]} if "description" in schema else {}
+        return {"type": "string", "contentMediaType": "application/octet-stream", **description}
+    if isinstance(schema.get("items"), dict):
+        return {**schema, "items": _form_files(schema["items"])}
+    return schema
+
+
+def _holds_file(schema: dict[str, Any]) -> bool:
+    return _is_file(schema) or any(map(_holds_file, schema.get("properties", {}).values()))
+
+
+def _is_file(schema: dict[str, Any]) -> bool:
+    return schema.get("x-file-type") in FILE_TYPES
+
+
+def _described_files(schema: Any) -> Any:  # noqa: ANN401 (any part of a schema)
+    """The schema, its file fields with the pattern that is checked for them; a URI is not enough."""
+    if isinstance(schema, list):
+        return [_described_files(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if _is_file(schema):
+        kept = {key: value for key, value in schema.items() if key != "format"}
+        return {**kept, "pattern": _FILE_PATTERN}
+    return {key: _described_files(value) for key, value in schema.items()}
+
+
+def _json(name: str) -> dict[str, Any]:
+    return {"description": name, **_content(name)}
+
+
+def _content(name: str) -> dict[str, Any]:
+    return {"content": {_JSON: {"schema": {"$ref": f"#/components/schemas/{name}"}}}}
+
+
+def _json_of(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": "JSON", "content": {_JSON: {"schema": schema}}}
+
+
+def _text(media_type: str) -> dict[str, Any]:
+    return {"description": "Text", "content": {media_type: {"schema": {"type": "string"}}}}

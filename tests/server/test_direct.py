@@ -1,0 +1,150 @@
+"""Predictions that the event loop answers itself: the same on the wire as what the application answers."""
+
+import re
+import socket
+
+import pytest
+import requests
+from tungsten_server.body import parse_inputs
+from tungsten_server.budget import ByteBudget
+from tungsten_server.direct import direct_predict
+from tungsten_server.dispatcher import UnavailableError
+from tungsten_server.inputs import InputSchema
+from tungsten_server.prediction import Output, Prediction
+
+from tests.server.conftest import DEADLINE, MODEL
+
+APPLICATION = "application/json; for=the-application"
+"""A type that is JSON, too, but that the loop leaves to the application."""
+
+BODY = b'[{"do": "%s"}]'
+
+
+def raw(body, head=b"POST /predict HTTP/1.1\r\nContent-Type: application/json\r\n"):
+    return head + b"Host: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+def connect(server):
+    return socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        BODY % b"x",
+        BODY % b"raise it",
+        b"[]",
+        b"[",
+        b'[{"do": 1}]',
+        b'[{"do": "a"}, {"do": "b"}]',
+        b'[{"do": "x", "scale": NaN}]',
+        BODY % (b"x" * 100_000),
+    ],
+)
+def test_an_answer_is_the_application_s_but_for_its_date(server, body):
+    answers = [server.post(body, **{"Content-Type": kind}) for kind in ("application/json", APPLICATION)]
+    direct, application = [
+        (one.status_code, one.content, {k: v for k, v in one.headers.items() if k != "Date"})
+        for one in answers
+    ]
+    assert direct == application
+
+
+def test_requests_sent_at_once_on_one_connection_are_answered_in_order(server):
+    todo = [b"1", b"2", b"raise 3", b"4", b"5"]
+    health = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    with connect(server) as sock, sock.makefile("rb") as stream:
+        sock.sendall(b"".join(raw(BODY % one) + health for one in todo[:-1]))
+        sock.sendall(raw(BODY % todo[-1], b"POST /predict HTTP/1.1\r\nConnection: close\r\n"))
+        answers = stream.read().decode()
+    found = re.findall(r'"did":"(\d)|ValueError: (3)|"(ok)"', answers)
+    assert ["".join(one) for one in found] == ["1", "ok", "2", "ok", "3", "ok", "4", "ok", "5"]
+
+
+@pytest.mark.parametrize(
+    "head", [b"POST /predict HTTP/1.0\r\n", b"POST /predict HTTP/1.1\r\nConnection: close\r\n"]
+)
+def test_a_connection_ends_where_its_client_asks_for_it(server, head):
+    with connect(server) as sock, sock.makefile("rb") as stream:
+        sock.sendall(raw(BODY % b"x", head + b"Content-Type: application/json\r\n"))
+        assert b'"success"' in stream.read()
+
+
+def test_clients_that_leave_disturb_nobody(server, gate):
+    blocked = server.begin(f"block {gate}")
+    with gate.open():
+        for _ in range(20):
+            with connect(server) as sock:
+                sock.sendall(raw(BODY % b"x"))
+        server.get("/healthz")
+    assert server.ended(blocked)["status"] == "success"
+    assert server.predict("x")["status"] == "success"
+    assert not server.logged("ERROR waitress")
+
+
+def test_a_large_answer_arrives_whole(start_server):
+    model = MODEL.replace("did=i.do", "did=i.do * 5_000_000")
+    with start_server(model=model) as server, requests.Session() as session:
+        for _ in range(2):
+            answer = session.post(server.url + "/predict", json=[{"do": "x"}], timeout=DEADLINE).json()
+            assert len(answer["outputs"][0]["did"]) == 5_000_000
+
+
+def test_as_many_may_wait_as_the_limit_says(start_server, gate, pool):
+    with start_server("--max-pending", "300") as server:
+        blocked = server.begin(f"block {gate}")
+        with gate.open():
+            waiting = [connect(server) for _ in range(299)]
+            for sock in waiting:
+                sock.sendall(raw(BODY % b"x"))
+            server.get("/healthz")
+            pending = re.search(r"(?m)^tungsten_predictions_pending (.*)$", server.get("/metrics").text)
+            assert float(pending.group(1)) == 300
+            assert server.post([{"do": "one too many"}]).status_code == 503
+        for sock in waiting:
+            assert sock.recv(15) == b"HTTP/1.1 200 OK"
+            sock.close()
+        assert server.ended(blocked)["status"] == "success"
+
+
+class Dispatcher:
+    """Accepts or refuses, and answers at once."""
+
+    def __init__(self, *, full=False):
+        self.full = full
+
+    def submit(self, inputs, on_done):
+        if self.full:
+            raise UnavailableError("full", 1)
+        prediction = Prediction(1, max_bytes=99, on_done=on_done)
+        prediction.answer(0, Output(inputs[0].json))
+
+
+@pytest.mark.parametrize(
+    ("body", "full", "held", "taken"),
+    [
+        (b'[{"do":"x"}]', False, 0, True),
+        (b'[{"do":1}]', False, 0, False),
+        (b"[", False, 0, False),
+        (b'[{"do":"x"}]', True, 0, False),
+        (b'[{"do":"x"}]', False, 95, False),
+    ],
+)
+def test_it_takes_what_is_valid_and_accepted_and_gives_all_bytes_back(body, full, held, taken):
+    class Metrics:
+        counted = 0
+
+        def count(self, *_):
+            self.counted += 1
+
+    schema = InputSchema({"type": "object", "properties": {"do": {"type": "string"}}}, 99)
+    budget, metrics, answers = ByteBudget(100), Metrics(), []
+    budget.take(held)
+    predict = direct_predict(schema, Dispatcher(full=full), budget, metrics, 9)
+    assert predict(body, answers.append) is taken
+    assert (budget.taken, metrics.counted, len(answers)) == (held, int(taken), int(taken))
+    if taken:
+        (sent,) = parse_inputs(body, 9)
+        assert answers[0].render() == b'{"outputs":[{"do":"%s"}],"status":"success","error_message":null}' % (
+            sent["do"].encode()
+        )

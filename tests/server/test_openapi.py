@@ -1,0 +1,152 @@
+import re
+
+import jsonschema_rs
+import pytest
+from tungsten_server.docs_page import docs_page
+from tungsten_server.inputs import InputSchema
+from tungsten_server.openapi import openapi_document
+from tungsten_server.problems import InputError
+from tungsten_server.settings import Settings
+from tungsten_server.spec import Spec
+
+FILE = {"type": "string", "format": "uri", "x-file-type": "image", "description": "A <b>picture</b>"}
+INPUT = {
+    "type": "object",
+    "properties": {
+        "photo": FILE,
+        "photos": {"type": "array", "items": FILE},
+        "masked": {
+            "type": "object",
+            "x-file-type": "masked_image",
+            "properties": {"image": FILE, "mask": FILE},
+            "required": ["image", "mask"],
+        },
+        "perhaps": {"type": "object", "properties": {"image": FILE}, "required": ["image"]},
+        "number": {"type": "number", "default": 1.0},
+    },
+    "required": ["photo", "masked"],
+}
+SPEC = Spec("a <model>", "module", "Class", 1, INPUT, {"type": "object"}, {"type": "object"})
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory):
+    return openapi_document(SPEC, Settings(tmp_path_factory.mktemp("x") / "spec.json"))
+
+
+def body(document, media_type):
+    return document["paths"]["/predict"]["post"]["requestBody"]["content"][media_type]["schema"]
+
+
+def references(node):
+    if isinstance(node, dict):
+        yield from [node["$ref"]] if "$ref" in node else []
+        for value in node.values():
+            yield from references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from references(value)
+
+
+def test_every_reference_leads_somewhere(document):
+    for reference in references(document):
+        node = document
+        for name in reference.removeprefix("#/").split("/"):
+            node = node[name]
+
+
+def test_every_schema_is_one(document):
+    for schema in document["components"]["schemas"].values():
+        jsonschema_rs.meta.validate(schema)
+
+
+def test_operations_have_ids_of_their_own(document):
+    operations = [one for methods in document["paths"].values() for one in methods.values()]
+    ids = [operation["operationId"] for operation in operations]
+    assert len(set(ids)) == len(ids)
+    assert all(operation["summary"] and operation["responses"] for operation in operations)
+
+
+@pytest.mark.parametrize(
+    "text", ["data:,x", "data:image/png;base64,AAAA", "DATA:;base64,AA==", "AAAA", "data:;base64,"]
+)
+def test_the_pattern_for_files_takes_what_the_server_takes(document, text):
+    pattern = document["components"]["schemas"]["Input"]["properties"]["photo"]["pattern"]
+    assert re.fullmatch(pattern, text)
+    InputSchema({"type": "object", "properties": {"photo": FILE}}, 99).check([{"photo": text}])
+
+
+@pytest.mark.parametrize("text", ["", "x", "data:", "data:;base64,AAA", "http://host/", "file:///x", "AAA"])
+def test_and_refuses_what_the_server_refuses(document, text):
+    pattern = document["components"]["schemas"]["Input"]["properties"]["photo"]["pattern"]
+    assert not re.fullmatch(pattern, text)
+    with pytest.raises(InputError):
+        InputSchema({"type": "object", "properties": {"photo": FILE}}, 99).check([{"photo": text}])
+
+
+def test_a_form_has_parts_for_files_and_dotted_names_for_objects_of_files(document):
+    form = body(document, "multipart/form-data")
+    assert list(form["properties"]) == [
+        "photo",
+        "photos",
+        "masked.image",
+        "masked.mask",
+        "perhaps.image",
+        "number",
+    ]
+    assert form["required"] == ["photo", "masked.image", "masked.mask"]
+    assert form["properties"]["photo"]["contentMediaType"] == "application/octet-stream"
+    assert form["properties"]["photos"]["items"]["contentMediaType"] == "application/octet-stream"
+    assert form["properties"]["number"] == INPUT["properties"]["number"]
+
+
+def test_it_describes_every_route_that_the_server_has_and_no_other(server):
+    described = server.get("/openapi.json").json()["paths"]
+    for path, methods in described.items():
+        response = server.get(path.replace("{id}", "x"))
+        if "get" in methods:
+            known = methods["get"]["responses"]
+            assert str(response.status_code) in known, path
+            content = known[str(response.status_code)].get("content", {})
+            media_type = response.headers["Content-Type"].partition(";")[0]
+            assert not content or media_type in content, path
+        elif path != "/demo":
+            assert response.status_code == 405, path
+    # The demo page and what it loads are for people, and stand at /demo beside the API's POST.
+    assert server.get("/demo").headers["Content-Type"].startswith("text/html")
+    scraped = server.get("/metrics").text
+    routes = {re.sub("<.*?>", "{id}", route) for route in re.findall(r'route="(.*?)"', scraped)}
+    assert routes - {"unmatched", "/static/{id}"} <= set(described)
+
+
+def test_answers_are_as_described(server):
+    document = server.get("/openapi.json").json()
+
+    def check(response, name):
+        schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+        jsonschema_rs.validate(schema, response.json())
+
+    check(server.get("/"), "Metadata")
+    check(server.post([{"do": "x"}]), "Prediction")
+    check(server.post([{"do": "raise x"}]), "Prediction")
+    check(server.get(server.begin("x", path="/demo")), "Demo")
+    check(server.post([{}]), "Invalid")
+    check(server.get("/predictions/x"), "Error")
+    check(server.get("/readyz"), "Status")
+
+
+def test_the_page_escapes_what_the_model_says(document):
+    page = docs_page(document)
+    assert "a &lt;model&gt;" in page
+    assert "<model>" not in page
+    assert "<b>" not in page
+
+
+def test_the_page_needs_no_script_and_no_other_host(server):
+    response = server.get("/docs")
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    assert "<script" not in response.text
+    assert not re.search(r"(src|href|url)\W{0,2}(https?:)?//", response.text)
+    for path in server.get("/openapi.json").json()["paths"]:
+        assert path in response.text

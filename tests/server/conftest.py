@@ -15,7 +15,6 @@ import requests
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SERVER = str(REPOSITORY / "server")
-sys.path.insert(0, SERVER)
 
 DEADLINE = 20
 """Seconds after which a test gives up on what must happen; far above what it takes."""

@@ -5,10 +5,12 @@ import io
 import json
 import subprocess
 import tarfile
+import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import requests
 from packaging.metadata import Metadata
 from packaging.utils import canonicalize_name
 from PIL import Image, ImageFilter
@@ -20,6 +22,10 @@ PICTURE = ROOT / "examples" / "picture.jpg"
 
 def data_uri(content, media_type="image/jpeg"):
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def get(url):
+    return requests.get(url, timeout=30).json()
 
 
 def our_picture():
@@ -77,6 +83,35 @@ def test_the_demo_page_is_in_the_image(blur_server):
     for path in ("demo", "static/demo.js", "static/demo.css"):
         with urllib.request.urlopen(f"{blur_server}/{path}") as answer:
             assert answer.status == 200
+
+
+def test_a_prediction_can_be_asked_for_now_and_had_later(blur_server):
+    _, begun = post(f"{blur_server}/predictions", [{"image": data_uri(PICTURE.read_bytes())}])
+    deadline = time.monotonic() + 30
+    while (found := get(f"{blur_server}/predictions/{begun['prediction_id']}"))["status"] in (
+        "pending",
+        "running",
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert found["status"] == "success"
+    assert picture_of(found["outputs"][0]["image"]).size == our_picture().size
+
+
+def test_a_picture_can_travel_as_a_form(blur_server):
+    """As bytes, not as base64; text parts mean what the schema says."""
+    with PICTURE.open("rb") as file:
+        answer = requests.post(
+            f"{blur_server}/predict", files={"image": file}, data={"radius": "3.5"}, timeout=60
+        )
+    expected = our_picture().filter(ImageFilter.GaussianBlur(3.5))
+    assert picture_of(answer.json()["outputs"][0]["image"]).tobytes() == expected.tobytes()
+
+
+def test_the_image_describes_and_measures_itself(blur_server):
+    assert get(f"{blur_server}/openapi.json")["openapi"].startswith("3.1")
+    assert "tungsten" in requests.get(f"{blur_server}/metrics", timeout=10).text
+    assert requests.get(f"{blur_server}/docs", timeout=10).headers["Content-Type"].startswith("text/html")
 
 
 def test_caption_runs_on_python_3_13_with_numpy_and_a_font_of_debian(caption):

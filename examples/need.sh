@@ -7,7 +7,6 @@ need() { command -v "$1" >/dev/null 2>&1 || packages="$packages $2"; }
 need nix nix-bin
 need podman podman
 need runc runc
-need skopeo skopeo
 need unshare util-linux
 "$python" -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
 if [ "${2-}" = test ]; then

@@ -99,6 +99,8 @@ class Project:
         """Wait until no other tungsten fetches or builds this model, and keep others waiting."""
         try:
             self.state.mkdir(exist_ok=True)
+            # As a virtual environment does: git need not be told.
+            (self.state / ".gitignore").write_text("*\n")
             file = (self.state / "busy").open("w")
         except OSError as problem:
             raise FetchError(

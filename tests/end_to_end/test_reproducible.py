@@ -155,6 +155,15 @@ def checkout(tmp_path):
     return target
 
 
+def test_what_can_be_made_again_is_no_business_of_gits(blur):
+    command = ["git", "-C", blur.directory, "status", "--porcelain", "--ignored=no", "."]
+    subprocess.run(["git", "init", "-q", blur.directory], check=True)
+    status = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    shutil.rmtree(blur.directory / ".git")
+    assert "tungsten_model.py" in status
+    assert ".tungsten" not in status
+
+
 def test_store_paths_are_those_of_nix(blur):
     """The paths that `tungsten fetch` computes are the ones that Nix's own command gives."""
     for entry in inputs(read_lock(blur.directory / "tungsten.lock"))[:5]:

@@ -2,7 +2,8 @@
 
 It holds a constant `flake.nix`, our `nix/`, the SDK and the server, the spec, the lock, the model's files, and
 `sources.json`, which says where bytes come from on this machine. All but the last are the same bytes wherever
-and whenever the export is made. An export appears whole or not at all, and replaces only an older export.
+and whenever the export is made. A new export appears whole or not at all; in an older one each part is replaced
+whole, and what else lies there stays.
 """
 
 from __future__ import annotations

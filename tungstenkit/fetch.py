@@ -268,7 +268,7 @@ def _add_busybox(busybox: Busybox, state: Path) -> str:
     if store.missing([path]):
         deb = store.file_path(busybox.sha256, store.store_name(busybox.file.rpartition("/")[2]))
         folder = state / "downloads" / "busybox"
-        unpack_busybox(deb, folder)
+        unpack_busybox(Path(deb), folder)
         added = store.add_tree(folder)
         shutil.rmtree(folder)
         if added != path:
@@ -280,9 +280,9 @@ def _add_busybox(busybox: Busybox, state: Path) -> str:
     return path
 
 
-def unpack_busybox(deb: str, folder: Path) -> None:
+def unpack_busybox(deb: Path, folder: Path) -> None:
     """Unpack a busybox-static .deb's `bin/busybox`, and nothing else, into `folder`."""
-    with Path(deb).open("rb") as file:
+    with deb.open("rb") as file:
         data = _ar_member(file, "data.tar.xz")
     with tarfile.open(fileobj=io.BytesIO(lzma.decompress(data))) as tar:
         member = next(member for member in tar if member.name == "./usr/bin/busybox")

@@ -67,7 +67,7 @@ def seal(lock: Lock, spec: ModelSpec, get: Callable[[Input], Path]) -> Lock:
 def busybox_tree_hash(deb: Path) -> str:
     """The SRI hash of a folder that holds a busybox-static .deb's `bin/busybox` alone, as a Nix archive."""
     with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
-        unpack_busybox(str(deb), Path(folder) / "tree")
+        unpack_busybox(deb, Path(folder) / "tree")
         program = (Path(folder) / "tree" / "bin" / "busybox").read_bytes()
     return f"sha256-{base64.b64encode(hashlib.sha256(_nix_archive(program)).digest()).decode()}"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, NotFound
@@ -19,6 +19,7 @@ from tungsten_server.demo_page import demo_page
 from tungsten_server.dispatcher import Dispatcher, UnavailableError
 from tungsten_server.docs_page import docs_page
 from tungsten_server.form import Part, read_form
+from tungsten_server.links import HEADERS, OutputLinks
 from tungsten_server.openapi import openapi_document
 from tungsten_server.problems import InputError, Problem
 from tungsten_server.wire import demo_body, error_body, json_body, prediction_body
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from tungsten_server.results import Results
     from tungsten_server.settings import Settings
     from tungsten_server.spec import Spec
+    from tungsten_server.urls import Downloads
 
 _log = logging.getLogger("tungsten.http")
 
@@ -50,9 +52,10 @@ def create_app(
     results: Results,
     budget: ByteBudget,
     metrics: Metrics,
+    downloads: Downloads | None = None,
 ) -> Flask:
-    """Make the WSGI application that serves one model."""
-    app = Flask(__name__, static_folder=None)
+    """Make the WSGI application that serves one model. downloads: where files may be given by their address."""
+    app = _App(__name__, static_folder=None)
     app.config["MAX_FORM_MEMORY_SIZE"] = None  # the body's limit is the one that counts
     app.register_blueprint(demo_page())
     metadata = json_body(
@@ -61,32 +64,46 @@ def create_app(
             "input_schema": spec.input_schema,
             "output_schema": spec.output_schema,
             "demo_output_schema": spec.demo_output_schema,
+            "examples": spec.examples,
         }
     )
     openapi = openapi_document(spec, settings)
+    links = OutputLinks(spec.output_schema, spec.demo_output_schema)
 
-    def read_inputs() -> list[Input]:
-        if request.mimetype == "multipart/form-data":
-            return schema.check([read_form(spec.input_schema, _parts())])
+    def read_values() -> list[Any]:
         kind = request.mimetype
+        if kind == "multipart/form-data":
+            return [read_form(spec.input_schema, _parts())]
         if kind and kind != "application/json" and not kind.endswith("+json"):
             what = f"Content-Type is {kind}, not application/json or multipart/form-data"
             raise InputError([Problem((), what, "content_type")])
-        return schema.check(parse_inputs(request.get_data(cache=False), settings.max_inputs))
+        return parse_inputs(request.get_data(cache=False), settings.max_inputs)
+
+    def read_inputs(take: Callable[[int], None]) -> list[Input]:
+        values = read_values()
+        if downloads is not None:
+            downloads.fill_in(schema, values, take)
+        return schema.check(values)
 
     def accept(*, demo: bool = False, keep: bool = True) -> Prediction:
         """Read a request's inputs and submit them. keep: so that it can be asked for by its id."""
-        size = request.content_length or 0
-        if not budget.take(size):
-            msg = "too many bytes are waiting"
-            raise UnavailableError(msg, retry_after=1)
+        size = 0
+
+        def take(number: int) -> None:
+            nonlocal size
+            if not budget.take(number):
+                msg = "too many bytes are waiting"
+                raise UnavailableError(msg, retry_after=1)
+            size += number
+
+        take(request.content_length or 0)
 
         def done(prediction: Prediction) -> None:
             budget.give_back(size)
             results.finished(prediction)
 
         try:
-            prediction = dispatcher.submit(read_inputs(), demo=demo, on_done=done)
+            prediction = dispatcher.submit(read_inputs(take), demo=demo, on_done=done)
         except BaseException:
             budget.give_back(size)
             raise
@@ -100,6 +117,12 @@ def create_app(
         if prediction is None:
             raise NotFound(prediction_id)
         return prediction
+
+    def answer(prediction: Prediction, write: Callable[..., bytes], *, as_links: bool) -> Response:
+        files_id = results.files_id(prediction) if as_links and prediction.status == "success" else None
+        if files_id is None:
+            return _answer(200, write(prediction))
+        return _answer(200, write(prediction, links.linked(prediction.outputs, f"/files/{files_id}")))
 
     @app.get("/")
     def describe() -> Response:
@@ -118,9 +141,10 @@ def create_app(
 
     @app.post("/predict")
     def predict() -> Response:
-        prediction = accept(keep=False)
+        as_links = _wants_links()
+        prediction = accept(keep=as_links)
         dispatcher.wait(prediction)
-        return _answer(200, prediction_body(prediction))
+        return answer(prediction, prediction_body, as_links=as_links)
 
     @app.post("/predictions")
     def create_prediction() -> Response:
@@ -128,7 +152,7 @@ def create_app(
 
     @app.get("/predictions/<prediction_id>")
     def get_prediction(prediction_id: str) -> Response:
-        return _answer(200, prediction_body(find(prediction_id)))
+        return answer(find(prediction_id), prediction_body, as_links=_wants_links())
 
     @app.post("/demo")
     def create_demo() -> Response:
@@ -136,13 +160,26 @@ def create_app(
 
     @app.get("/demo/<prediction_id>")
     def get_demo(prediction_id: str) -> Response:
-        return _answer(200, demo_body(find(prediction_id)))
+        return answer(find(prediction_id), demo_body, as_links=_wants_links())
 
     @app.post("/predictions/<prediction_id>/cancel")
     @app.post("/demo/<prediction_id>/cancel")
     def cancel(prediction_id: str) -> Response:
         dispatcher.cancel(find(prediction_id))
         return Response(status=200)
+
+    @app.get("/files/<files_id>/<int:index>/<int:number>")
+    def get_file(files_id: str, index: int, number: int) -> Response:
+        prediction = results.of_files(files_id)
+        file = links.file(prediction.outputs, index, number) if prediction else None
+        if file is None:
+            raise NotFound(files_id)
+        response = Response(file.content, content_type=file.media_type, headers=HEADERS)
+        response.headers["Content-Disposition"] = file.disposition
+        response.headers["Cache-Control"] = f"private, max-age={settings.result_expiration:.0f}"
+        response.set_etag(f"{files_id}-{index}-{number}")
+        response.make_conditional(request, accept_ranges=True, complete_length=len(file.content))
+        return response
 
     @app.get("/metrics")
     def get_metrics() -> Response:
@@ -170,6 +207,10 @@ def create_app(
     def invalid(error: InputError) -> Response:
         return _answer(422, {"detail": [_detail(problem) for problem in error.problems]})
 
+    @app.errorhandler(_QueryError)
+    def invalid_query(error: _QueryError) -> Response:
+        return _answer(422, {"detail": [{"loc": ["query", error.name], "msg": str(error), "type": "enum"}]})
+
     @app.errorhandler(UnavailableError)
     def unavailable(error: UnavailableError) -> Response:
         return _answer(503, {"detail": str(error)}, {"Retry-After": str(error.retry_after)})
@@ -191,6 +232,32 @@ def create_app(
         return _answer(500, error_body("Internal Server Error"))
 
     return app
+
+
+class _App(Flask):
+    """Answers OPTIONS without a body, and so without Flask's HTML type."""
+
+    def make_default_options_response(self) -> Response:
+        response = super().make_default_options_response()
+        response.status_code = 204
+        del response.headers["Content-Type"]
+        return response
+
+
+class _QueryError(Exception):
+    """A part of the query that is not valid."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+def _wants_links() -> bool:
+    """Whether the client asks for output files as addresses. Raises _QueryError."""
+    how = request.args.get("files", "data")
+    if how not in ("data", "links"):
+        raise _QueryError("files", "it is neither data nor links")
+    return how == "links"
 
 
 def _parts() -> Iterator[Part]:

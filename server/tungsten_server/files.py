@@ -1,4 +1,4 @@
-"""The file fields of a model's inputs: where they are, and which texts are refused for one.
+"""The file fields of a model's inputs and outputs: where they are, and which texts are refused for one.
 
 What can be told without decoding a file is told here, before the model sees it; the rest is the SDK's. Pure;
 any thread may use it.
@@ -21,9 +21,15 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _SPACE = b" \t\r\n"
 
+UNKNOWN_MEDIA_TYPE = "application/octet-stream"
 # RFC 2397, with the parameters that browsers and the SDK know.
-_MEDIA_TYPE = re.compile(r"([\w.+-]+/[\w.+-]+)?(;[\w.+-]+=[\w.+%\"-]+)*", re.ASCII)
-_LONGEST_HEADER = 1000
+MEDIA_TYPE = re.compile(r"([\w.+-]+/[\w.+-]+)?(;[\w.+-]+=[\w.+%\"-]+)*", re.ASCII)
+LONGEST_HEADER = 1000
+
+_NO_URLS = (
+    "addresses are not fetched here: send the file as a data: URI, or have the server's operator set --allow-urls "
+    "(TUNGSTEN_ALLOW_URLS=1)"
+)
 
 
 class FileFields:
@@ -39,26 +45,14 @@ class FileFields:
 
     def problems(self, value: object) -> list[Problem]:
         """Say which files in an input that its schema allows are refused."""
-        return list(islice(self._problems(self._part, value, ()), MAX_PROBLEMS))
+        found = ((location, self._problem(text)) for location, text in self.texts(value))
+        return [
+            Problem(at, *problem) for at, problem in islice(((a, p) for a, p in found if p), MAX_PROBLEMS)
+        ]
 
-    def _problems(self, part: dict[str, Any], value: object, location: Location) -> Iterator[Problem]:
-        """Walk a value along its schema's file part."""
-        if "file" in part:
-            if isinstance(value, str) and (problem := self._problem(value)):
-                yield Problem(location, *problem)
-            return
-        if not part:
-            return
-        for choice in part["choices"]:
-            yield from self._problems(choice, value, location)
-        if isinstance(value, dict):
-            for name, item in value.items():
-                yield from self._problems(part["fields"].get(name, part["others"]), item, (*location, name))
-        elif isinstance(value, list):
-            prefix = part["prefix"]
-            for index, item in enumerate(value):
-                inner = prefix[index] if index < len(prefix) else part["items"]
-                yield from self._problems(inner, item, (*location, index))
+    def texts(self, value: object) -> Iterator[tuple[Location, str]]:
+        """Find what stands in file fields, and where; a place comes twice where two types of a union are files."""
+        return _texts(self._part, value, ())
 
     def _problem(self, text: str) -> tuple[str, str] | None:
         """Say why a file field's text is refused.
@@ -75,7 +69,7 @@ class FileFields:
             if size is None:
                 return "the data: URI is malformed", "file_invalid"
         elif scheme.group(1).lower() in ("http", "https"):
-            return "URL inputs are not enabled; send the file as a data: URI", "url_not_enabled"
+            return _NO_URLS, "url_not_enabled"
         else:
             return "a file must be a data: URI or base64", "file_invalid"
         if size > self._max_file:
@@ -83,14 +77,39 @@ class FileFields:
         return None
 
 
+def is_url(text: str) -> bool:
+    """Whether a file field's text is an address to be fetched."""
+    return text[:6].lower().startswith(("http:", "https:"))
+
+
+def _texts(part: dict[str, Any], value: object, location: Location) -> Iterator[tuple[Location, str]]:
+    """Walk a value along its schema's file part."""
+    if "file" in part:
+        if isinstance(value, str):
+            yield location, value
+        return
+    if not part:
+        return
+    for choice in part["choices"]:
+        yield from _texts(choice, value, location)
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _texts(part["fields"].get(name, part["others"]), item, (*location, name))
+    elif isinstance(value, list):
+        prefix = part["prefix"]
+        for index, item in enumerate(value):
+            inner = prefix[index] if index < len(prefix) else part["items"]
+            yield from _texts(inner, item, (*location, index))
+
+
 def _data_uri_size(uri: str) -> int | None:
     """How many bytes a data URI holds, at most; None if it is malformed."""
-    comma = uri.find(",", 0, _LONGEST_HEADER)
+    comma = uri.find(",", 0, LONGEST_HEADER)
     header = uri[len("data:") : comma]
     if comma < 0:
         return None
     base64 = header.lower().endswith(";base64")
-    if not _MEDIA_TYPE.fullmatch(header[: -len(";base64")] if base64 else header):
+    if not MEDIA_TYPE.fullmatch(header[: -len(";base64")] if base64 else header):
         return None
     payload = uri[comma + 1 :]
     if not base64 or "%" in payload:  # percent-encoding is rare: its base64 is the SDK's to check

@@ -7,17 +7,19 @@ Immutable once built; any thread may use it.
 from __future__ import annotations
 
 import json
+import math
+import sys
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import jsonschema_rs
 
-from tungsten_server.files import FileFields
+from tungsten_server.files import FileFields, is_url
 from tungsten_server.problems import MAX_PROBLEMS, InputError, Location, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ class InputSchema:
     def __init__(self, schema: dict[str, Any], max_file: int) -> None:
         """Compile the schema."""
         # Masked, since a message would otherwise repeat the value, and that may be megabytes of base64.
-        self._validator = jsonschema_rs.Draft202012Validator(schema, validate_formats=False, mask="the value")
+        self._validator = jsonschema_rs.Draft202012Validator(
+            _bounded(schema), validate_formats=False, mask="the value"
+        )
         self._files = FileFields(schema, max_file)
         required = set(schema.get("required", ()))
         properties: dict[str, Any] = schema.get("properties", {})
@@ -65,6 +69,15 @@ class InputSchema:
             raise InputError(problems[:MAX_PROBLEMS])
         return inputs
 
+    def urls(self, values: Sequence[object]) -> dict[Location, str]:
+        """Find the http(s) addresses in the inputs' file fields, valid or not; `check` refuses them."""
+        return {
+            (index, *place): text
+            for index, value in enumerate(values)
+            for place, text in self._files.texts(value)
+            if is_url(text)
+        }
+
     def _check(self, value: object) -> Input | list[Problem]:
         try:
             # First of all: what is no JSON (an infinity, half a surrogate pair) is no input for the validator.
@@ -73,7 +86,11 @@ class InputSchema:
                 return [_problem(error) for error in islice(self._validator.iter_errors(value), MAX_PROBLEMS)]
             return self._files.problems(value) or Input(encoded, self._key(value))
         except (ValueError, RecursionError) as error:
-            return [Problem((), f"the value is not JSON that can be read: {error}", "json_invalid")]
+            places = _infinities(value, ()) if isinstance(error, ValueError) else ()
+            message = "not a finite number"
+            return [Problem(place, message, "json_invalid") for place in islice(places, MAX_PROBLEMS)] or [
+                Problem((), f"the value is not JSON that can be read: {error}", "json_invalid")
+            ]
 
     def _key(self, value: object) -> str:
         """Make canonical JSON of all options, defaults filled in.
@@ -88,6 +105,34 @@ class InputSchema:
             elif "default" in field:
                 options[name] = _canonical(field["default"])
         return json.dumps(options, sort_keys=True, separators=(",", ":"))
+
+
+def _bounded(schema: Any) -> Any:  # noqa: ANN401 (any part of a schema)
+    """Copy a schema, its numbers bounded by what a float holds: a longer integer would reach the model as infinity."""
+    if isinstance(schema, list):
+        return [_bounded(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    # Names of fields are no keywords, and values of enumerations no schemas.
+    copy = {
+        key: {name: _bounded(field) for name, field in value.items()} if key == "properties"
+        else value if key in ("enum", "choices", "const", "default") else _bounded(value)
+        for key, value in schema.items()
+    }  # fmt: skip
+    return (
+        {"minimum": -sys.float_info.max, "maximum": sys.float_info.max, **copy}
+        if copy.get("type") == "number"
+        else copy
+    )
+
+
+def _infinities(value: object, location: Location) -> Iterator[Location]:
+    """Where JSON that was read has numbers that are none: `1e999` is read as infinity."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield location
+    elif isinstance(value, (list, dict)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _infinities(item, (*location, key))
 
 
 def _canonical(value: object) -> object:

@@ -22,6 +22,8 @@ from tungsten_server.spec import Spec, SpecError, read_spec
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tungsten_server.urls import Downloads
+
 _SPARE_THREADS = 4
 """For everything but predictions: health and metadata are answered when all predictions have to wait."""
 
@@ -95,6 +97,7 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
     results = Results(settings.result_expiration, settings.max_results_bytes, time.monotonic)
     budget = ByteBudget(settings.max_waiting_bytes)
     metrics = Metrics(dispatcher, results, budget, settings.max_batch_size or spec.batch_size)
+    downloads = _downloads(settings) if settings.allow_urls else None
 
     def refused(status: int, reason: str) -> bytes:
         """Answer for waitress what it refuses by itself."""
@@ -102,7 +105,7 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
         return error_body(reason)
 
     server = HttpServer(
-        create_app(spec, settings, schema, dispatcher, results, budget, metrics),
+        create_app(spec, settings, schema, dispatcher, results, budget, metrics, downloads),
         listener,
         threads=settings.max_pending + _SPARE_THREADS,
         max_body=settings.max_body,
@@ -126,6 +129,17 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
         _log.error("%s", dispatcher.fatal)
         return 1
     return 0
+
+
+def _downloads(settings: Settings) -> Downloads:
+    from tungsten_server.urls import Downloads
+
+    return Downloads(
+        max_file=settings.max_file,
+        max_files=settings.max_body,
+        seconds=settings.url_timeout,
+        networks=settings.allow_url_networks,
+    )
 
 
 def _process_starter(settings: Settings, spec: Spec) -> Callable[[Callable[[], None]], ModelProcess]:

@@ -22,7 +22,22 @@ _FILE_PATTERN = (
 )
 """What a file's text must look like: a data URI, or base64 that is not empty."""
 
+_URL_PATTERN = r"^[hH][tT][tT][pP][sS]?://"
+
 _JSON = "application/json"
+
+_OUTPUT_FILE = {"format": "uri-reference"}
+"""An address on this server has neither scheme nor host."""
+
+_FILES = {
+    "name": "files",
+    "in": "query",
+    "description": (
+        "How files in outputs are told: as `data:` URIs, or as addresses on this server, `/files/…`. They last as long "
+        "as the result does; `POST /predict` keeps it for them."
+    ),
+    "schema": {"enum": ["data", "links"], "default": "data"},
+}
 
 
 def openapi_document(spec: Spec, settings: Settings) -> dict[str, Any]:
@@ -39,7 +54,11 @@ def openapi_document(spec: Spec, settings: Settings) -> dict[str, Any]:
             ),
         },
         "paths": _paths(spec, settings),
-        "components": {"schemas": _schemas(spec), "responses": _errors(settings)},
+        "components": {
+            "schemas": _schemas(spec, settings),
+            "responses": _errors(settings),
+            "examples": _examples(spec),
+        },
     }
 
 
@@ -51,22 +70,24 @@ def _paths(spec: Spec, settings: Settings) -> dict[str, Any]:
             "post": {
                 "operationId": "predict",
                 "summary": "Predict, and wait for the outputs",
+                "parameters": [_FILES],
                 "requestBody": body,
                 "responses": {"200": _json("Prediction"), **_refusals()},
             }
         },
         "/predictions": {"post": _create("createPrediction", "Start a prediction", body, "prediction_id")},
         "/predictions/{id}": {
-            "get": _about_one("getPrediction", "How far a prediction is", _json("Prediction"), settings)
+            "get": _progress("getPrediction", "How far a prediction is", _json("Prediction"), settings)
         },
         "/predictions/{id}/cancel": {"post": _cancel("cancelPrediction", settings)},
         "/demo": {"post": _create("createDemo", "Start a prediction for a demo page", body, "demo_id")},
         "/demo/{id}": {
-            "get": _about_one(
+            "get": _progress(
                 "getDemo", "How far it is, what it printed, and its demo outputs", _json("Demo"), settings
             )
         },
         "/demo/{id}/cancel": {"post": _cancel("cancelDemo", settings)},
+        "/files/{id}/{index}/{number}": {"get": _get_file(settings)},
         "/healthz": {"get": _get("health", "200 while the server lives", _json("Status"))},
         "/readyz": {
             "get": {
@@ -111,6 +132,35 @@ def _about_one(operation: str, summary: str, answer: dict[str, Any], settings: S
         ),
         "parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}],
         "responses": {"200": answer, "404": {"$ref": "#/components/responses/NotFound"}},
+    }
+
+
+def _progress(operation: str, summary: str, answer: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    about = _about_one(operation, summary, answer, settings)
+    invalid = {"422": {"$ref": "#/components/responses/Invalid"}}
+    return {
+        **about,
+        "parameters": [*about["parameters"], _FILES],
+        "responses": {**about["responses"], **invalid},
+    }
+
+
+def _get_file(settings: Settings) -> dict[str, Any]:
+    whole = {"type": "integer", "minimum": 0}
+    about = _about_one("getFile", "A file of an output", {}, settings)
+    any_file: dict[str, Any] = {"content": {"*/*": {"schema": {}}}}
+    places = [{"name": name, "in": "path", "required": True, "schema": whole} for name in ("index", "number")]
+    answers = {
+        "200": {"description": "The file", **any_file},
+        "206": {"description": "The part of it that `Range` asks for", **any_file},
+        "304": {"description": "It is the one that `If-None-Match` names"},
+        "416": {"description": "It has no such part", **_content("Error")},
+    }
+    return {
+        **about,
+        "description": f"Addresses of it stand in outputs where `files=links` is asked for. {about['description']}",
+        "parameters": [*about["parameters"], *places],
+        "responses": {**about["responses"], **answers},
     }
 
 
@@ -160,7 +210,7 @@ def _errors(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _schemas(spec: Spec) -> dict[str, Any]:
+def _schemas(spec: Spec, settings: Settings) -> dict[str, Any]:
     text = {"type": "string"}
     prediction = {
         "status": {"enum": ["pending", "running", "success", "failed"]},
@@ -183,9 +233,9 @@ def _schemas(spec: Spec) -> dict[str, Any]:
     }
     location = {"type": "array", "items": {"type": ["string", "integer"]}}
     return {
-        "Input": _described_files(spec.input_schema),
-        "Output": spec.output_schema,
-        "DemoOutput": spec.demo_output_schema,
+        "Input": _described_files(spec.input_schema, _file_rule(settings)),
+        "Output": _described_files(spec.output_schema, _OUTPUT_FILE),
+        "DemoOutput": _described_files(spec.demo_output_schema, _OUTPUT_FILE),
         "Prediction": _object(prediction),
         "Demo": _object({**prediction, **demo}),
         "Metadata": _object(
@@ -194,6 +244,11 @@ def _schemas(spec: Spec) -> dict[str, Any]:
                 "input_schema": {"type": "object"},
                 "output_schema": {"type": "object"},
                 "demo_output_schema": {"type": "object"},
+                "examples": {
+                    "type": "array",
+                    "items": {"type": "object"},
+                    "description": "Inputs to try it with",
+                },
             }
         ),
         "Status": _object({"status": text}),
@@ -211,17 +266,26 @@ def _schemas(spec: Spec) -> dict[str, Any]:
     }
 
 
+def _examples(spec: Spec) -> dict[str, Any]:
+    return {f"example-{number}": {"value": [example]} for number, example in enumerate(spec.examples, 1)}
+
+
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
 def _request_body(spec: Spec, settings: Settings) -> dict[str, Any]:
+    address = ", an http(s) address, which is fetched first," if settings.allow_urls else ""
+    examples = {
+        f"example-{number}": {"$ref": f"#/components/examples/example-{number}"}
+        for number in range(1, 1 + len(spec.examples))
+    }
     return {
         "required": True,
         "description": (
             f"A JSON list of 1 to {settings.max_inputs} inputs, or one input as a form. In JSON a file is a `data:` "
-            f"URI or base64, and has at most {settings.max_file} bytes. In a form it is a part with a file name; "
-            "other parts are text that the field's schema gives a meaning; the name `a.b` is field `b` of the "
+            f"URI{address} or base64, and has at most {settings.max_file} bytes. In a form it is a part with a file "
+            "name; other parts are text that the field's schema gives a meaning; the name `a.b` is field `b` of the "
             "object `a`, and a name that comes several times makes a list."
         ),
         "content": {
@@ -231,7 +295,8 @@ def _request_body(spec: Spec, settings: Settings) -> dict[str, Any]:
                     "items": {"$ref": "#/components/schemas/Input"},
                     "minItems": 1,
                     "maxItems": settings.max_inputs,
-                }
+                },
+                **({"examples": examples} if examples else {}),
             },
             "multipart/form-data": {"schema": _form(spec.input_schema)},
         },
@@ -276,16 +341,23 @@ def _is_file(schema: dict[str, Any]) -> bool:
     return schema.get("x-file-type") in FILE_TYPES
 
 
-def _described_files(schema: Any) -> Any:  # noqa: ANN401 (any part of a schema)
-    """The schema, its file fields with the pattern that is checked for them; a URI is not enough."""
+def _file_rule(settings: Settings) -> dict[str, Any]:
+    """What is checked of a file field's text; that it is a URI is not enough."""
+    if not settings.allow_urls:
+        return {"pattern": _FILE_PATTERN}
+    return {"anyOf": [{"pattern": _FILE_PATTERN}, {"pattern": _URL_PATTERN}]}
+
+
+def _described_files(schema: Any, rule: dict[str, Any]) -> Any:  # noqa: ANN401 (any part of a schema)
+    """The schema, its file fields with a rule for their text."""
     if isinstance(schema, list):
-        return [_described_files(item) for item in schema]
+        return [_described_files(item, rule) for item in schema]
     if not isinstance(schema, dict):
         return schema
     if _is_file(schema):
         kept = {key: value for key, value in schema.items() if key != "format"}
-        return {**kept, "pattern": _FILE_PATTERN}
-    return {key: _described_files(value) for key, value in schema.items()}
+        return {**kept, **rule}
+    return {key: _described_files(value, rule) for key, value in schema.items()}
 
 
 def _json(name: str) -> dict[str, Any]:

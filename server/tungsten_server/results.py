@@ -1,4 +1,4 @@
-"""The predictions that clients ask for by id, and for how long.
+"""The predictions that clients ask for by id, their files by another one, and for how long.
 
 One that is not done stays; its number is bounded by the dispatcher. One that is done is forgotten when it is
 too old, or when all results together take too much memory: the oldest first. Any thread may use it. Its lock is
@@ -8,6 +8,7 @@ taken under the dispatcher's, never the other way round.
 from __future__ import annotations
 
 import threading
+import uuid
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
@@ -25,6 +26,8 @@ class _Finished:
     prediction: Prediction
     expires: float
     size: int
+    files_id: str
+    """Leads to its files and to nothing else: who is shown a picture can't read the rest with its address."""
 
 
 class Results:
@@ -43,6 +46,7 @@ class Results:
         self._lock = threading.Lock()
         self._unfinished: dict[str, Prediction] = {}
         self._finished: OrderedDict[str, _Finished] = OrderedDict()
+        self._by_files_id: dict[str, Prediction] = {}
         self._bytes = 0
 
     @property
@@ -76,10 +80,26 @@ class Results:
             finished = self._finished.get(prediction_id)
             return finished.prediction if finished else None
 
+    def files_id(self, prediction: Prediction) -> str | None:
+        """Return the id of a prediction's files; None if the prediction is not done, or is no more."""
+        with self._lock:
+            if prediction.done and prediction.id in self._unfinished:
+                self._finish(prediction)  # nobody has said so yet
+            finished = self._finished.get(prediction.id)
+            return finished.files_id if finished else None
+
+    def of_files(self, files_id: str) -> Prediction | None:
+        """Return the prediction whose files have this id; None if it never was, or is no more."""
+        with self._lock:
+            self._expire()
+            return self._by_files_id.get(files_id)
+
     def _finish(self, prediction: Prediction) -> None:
         del self._unfinished[prediction.id]
         size = prediction.held_bytes + OVERHEAD
-        self._finished[prediction.id] = _Finished(prediction, self._clock() + self._max_age, size)
+        files_id = uuid.uuid4().hex
+        self._finished[prediction.id] = _Finished(prediction, self._clock() + self._max_age, size, files_id)
+        self._by_files_id[files_id] = prediction
         self._bytes += size
         while self._bytes > self._max_bytes and len(self._finished) > 1:
             self._forget_oldest()
@@ -91,4 +111,5 @@ class Results:
 
     def _forget_oldest(self) -> None:
         _, oldest = self._finished.popitem(last=False)
+        del self._by_files_id[oldest.files_id]
         self._bytes -= oldest.size

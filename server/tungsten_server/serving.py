@@ -164,6 +164,7 @@ class HttpServer:
             not request.error
             and request.command == "POST"
             and request.path == "/predict"
+            and not request.query
             and request.headers.get("CONTENT_TYPE") in _DIRECT_TYPES
             and len(request.body_rcv or "") <= _LARGEST_DIRECT_BODY
             and threading.get_ident() == self._loop

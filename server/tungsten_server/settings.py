@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 if TYPE_CHECKING:
+    import ipaddress
     from collections.abc import Mapping, Sequence
 
 
@@ -74,6 +75,25 @@ def _text(text: str) -> str:
     if not text:
         raise ValueError
     return text
+
+
+def _switch(text: str) -> bool:
+    return {
+        "1": True,
+        "true": True,
+        "on": True,
+        "yes": True,
+        "0": False,
+        "false": False,
+        "off": False,
+        "no": False,
+    }[text.lower()]
+
+
+def _networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    import ipaddress  # few servers need it
+
+    return tuple(ipaddress.ip_network(part.strip()) for part in text.split(","))
 
 
 _COUNT = "a whole number, at least 1"
@@ -174,6 +194,36 @@ class Settings:
     )
     """192 MiB: what a body of the default size holds as base64, so that both ways of sending carry the same."""
 
+    allow_urls: bool = field(
+        default=False,
+        metadata=_how(
+            "fetch files that inputs name by http(s) address", _switch, "on or off", "TUNGSTEN_ALLOW_URLS"
+        ),
+    )
+    """Off: a server that fetches what strangers name is a way into its network."""
+
+    allow_url_networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = field(
+        default=(),
+        metadata=_how(
+            "networks that files may be fetched from although they are not public, such as 10.1.0.0/16,fd00::/8",
+            _networks,
+            "a list of networks, separated by commas",
+            "TUNGSTEN_ALLOW_URL_NETWORKS",
+        ),
+    )
+    """None: what only this machine reaches is not for its clients."""
+
+    url_timeout: float = field(
+        default=60.0,
+        metadata=_how(
+            "seconds in which the files of a request must be fetched",
+            _seconds,
+            _DURATION,
+            "TUNGSTEN_URL_TIMEOUT",
+        ),
+    )
+    """A minute: a file of the largest size at 25 Mbit/s. A client waits for it before its request is accepted."""
+
     max_pixels: int = field(
         default=178_956_970,
         metadata=_how(
@@ -251,10 +301,16 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     )
     for setting in fields(Settings):
         env = f" [{setting.metadata['env']}]" if setting.metadata["env"] else ""
-        known = setting.default not in (MISSING, None)
+        known = setting.default not in (MISSING, None, False, ())
         default = f" (default: {setting.default})" if known else ""
+        is_switch = setting.metadata["parse"] is _switch
         parser.add_argument(
-            _flag(setting.name), metavar="X", help=setting.metadata["summary"] + default + env
+            _flag(setting.name),
+            metavar="X",
+            help=setting.metadata["summary"] + default + env,
+            # A switch may stand alone.
+            nargs="?" if is_switch else None,
+            const="on" if is_switch else None,
         )
     given = vars(parser.parse_args(argv))
 
@@ -276,7 +332,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
             continue
         try:
             values[setting.name] = setting.metadata["parse"](text)
-        except ValueError:
+        except (KeyError, ValueError):
             problems.append(f"{source} is not {setting.metadata['wanted']}: {text!r}")
     if problems:
         raise SettingsError("\n".join(problems))

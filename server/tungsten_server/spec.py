@@ -7,7 +7,7 @@ its keys.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class Spec:
     output_schema: dict[str, Any]
     demo_output_schema: dict[str, Any]
     """The output's schema where the model has no demo output of its own."""
+    examples: list[dict[str, Any]] = field(default_factory=list)
+    """Inputs to try the model with."""
 
 
 def read_spec(path: Path) -> Spec:
@@ -66,6 +68,8 @@ def read_spec(path: Path) -> Spec:
         demo_output_schema=output_schema
         if demo_output_schema is None
         else _get(document, "demo-output-schema", dict),
+        # Not in specs of earlier versions.
+        examples=_get({"examples": [], **document}, "examples", list),
     )
 
 

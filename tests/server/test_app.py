@@ -45,6 +45,7 @@ def test_metadata_are_the_spec_s(server):
         "input_schema": SPEC["input-schema"],
         "output_schema": SPEC["output-schema"],
         "demo_output_schema": SPEC["output-schema"],
+        "examples": [],
     }
 
 
@@ -68,8 +69,8 @@ def test_health_and_readiness_are_200_when_the_model_is_set_up(server):
         (b"\xff\xfe\xff", ["body"], "json_invalid"),
         (b"[" * 100_000 + b"]" * 100_000, ["body"], "json_invalid"),
         (b'[{"do": ' + b"1" * 10_000 + b"}]", ["body"], "json_invalid"),
-        (b'[{"do": "x", "scale": NaN}]', ["body", 0], "json_invalid"),
-        (b'[{"do": "x", "scale": 1e999}]', ["body", 0], "json_invalid"),
+        (b'[{"do": "x", "scale": NaN}]', ["body", 0, "scale"], "json_invalid"),
+        (b'[{"do": "x", "scale": 1e999}]', ["body", 0, "scale"], "json_invalid"),
         (b'[{"do": "\\ud800"}]', ["body", 0], "json_invalid"),
         ({"do": "x"}, ["body"], "list_type"),
         ("x", ["body"], "list_type"),
@@ -91,9 +92,9 @@ def test_an_invalid_body_is_422_and_says_where(server, body, location, kind):
     assert detail["msg"]
 
 
-def test_the_message_for_a_url_says_that_urls_are_not_enabled(server):
+def test_the_message_for_a_url_says_how_urls_are_allowed(server):
     response = server.post([{"do": "x", "picture": "https://host/a.png"}])
-    assert "URL inputs are not enabled" in response.json()["detail"][0]["msg"]
+    assert "--allow-urls" in response.json()["detail"][0]["msg"]
 
 
 @pytest.mark.parametrize("depth", [150, 900, 3000, 20_000])
@@ -192,7 +193,7 @@ class TestForms:
         [
             ({"scale": "1"}, ["body", 0, "do"], "missing"),
             ({"do": "x", "scale": "two"}, ["body", 0, "scale"], "type"),
-            ({"do": "x", "scale": "NaN"}, ["body", 0], "json_invalid"),
+            ({"do": "x", "scale": "NaN"}, ["body", 0, "scale"], "json_invalid"),
             ({"do": "x", "scale": "99"}, ["body", 0, "scale"], "maximum"),
             ({"do": "x", "picture": "nothing!"}, ["body", 0, "picture"], "file_invalid"),
             ({"do": ("f", b"\xff", "text/plain")}, ["body", 0, "do"], "text_invalid"),

@@ -149,7 +149,10 @@ class Downloads:
         try:
             for _ in range(1 + MAX_REDIRECTS):
                 target = _target(url)
-                with closing(self._connect(target, deadline)) as connection:
+                with closing(self._connect(target, deadline)) as sock:
+                    connection = http.client.HTTPConnection(target.host, target.port)
+                    connection.default_port = 443 if target.is_tls else 80  # which `Host` leaves out
+                    connection.sock = _Socket(sock, deadline)
                     connection.request(
                         "GET", target.path, headers={"User-Agent": "tungsten-server", "Connection": "close"}
                     )
@@ -178,7 +181,7 @@ class Downloads:
             f"the request's files were not there within {self._seconds:g} seconds", "url_timeout"
         )
 
-    def _connect(self, target: _Target, deadline: float) -> http.client.HTTPConnection:
+    def _connect(self, target: _Target, deadline: float) -> socket.socket:
         """Connect to an address of the host's that was looked at: a name may mean another one a moment later."""
         addresses = list(dict.fromkeys(self._resolve(target.host, target.port)))
         for address in addresses:
@@ -197,17 +200,14 @@ class Downloads:
             except OSError as error:
                 problem = error
                 continue
+            if not target.is_tls:
+                return sock
             try:
-                if target.is_tls:
-                    sock.settimeout(_left(deadline))
-                    sock = self._tls.wrap_socket(sock, server_hostname=target.host)
-                connection = http.client.HTTPConnection(target.host, target.port)
-                connection.default_port = 443 if target.is_tls else 80  # which `Host` leaves out
-                connection.sock = _Socket(sock, deadline)
+                sock.settimeout(_left(deadline))
+                return self._tls.wrap_socket(sock, server_hostname=target.host)
             except BaseException:
                 sock.close()
                 raise
-            return connection
         raise problem
 
     def _may_reach(self, text: str) -> bool:
@@ -271,7 +271,7 @@ class _Socket:
         return io.BufferedReader(_Reader(self._sock, self._deadline))
 
     def close(self) -> None:
-        self._sock.close()
+        """Do nothing: it is called while an answer without a length is still to be read."""
 
 
 class _Reader(io.RawIOBase):

@@ -119,7 +119,20 @@ class TestSchema:
     @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e999", '"\\ud800"', '{"\\udfff": 1}'])
     def test_what_python_parses_but_is_no_json_is_refused(self, text):
         value = json.loads(f'{{"x": 1, "unknown": {text}}}')
-        assert problems(OPTIONS, value) == [((0,), "json_invalid")]
+        # Half a surrogate pair has no place of its own.
+        place = (0,) if "ud" in text else (0, "unknown")
+        assert problems(OPTIONS, value) == [(place, "json_invalid")]
+
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_an_integer_that_no_float_holds_is_refused_where_the_field_is_a_float(self, sign):
+        box = {"type": "object", "properties": {"at": {"type": "number"}}}
+        schema = schema_of(
+            box=box, whole={"type": "integer"}, type={"type": "number", "maximum": 3, "minimum": -3}
+        )
+        huge = sign * 10**400
+        assert [at for at, _ in problems(schema, {"box": {"at": huge}})] == [(0, "box", "at")]
+        assert [at for at, _ in problems(schema, {"type": huge})] == [(0, "type")]
+        assert schema.check([{"whole": huge, "box": {"at": sign * 10**308}, "unknown": huge}])
 
     @pytest.mark.parametrize("field", [{}, {"type": "array", "items": FILE}])
     @pytest.mark.parametrize("depth", [100, 300, 900, 990])

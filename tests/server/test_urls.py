@@ -7,7 +7,7 @@ import socket
 import ssl
 import subprocess
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from tungsten_server.dispatcher import UnavailableError
@@ -47,11 +47,8 @@ class Web:
     def serve(self):
         while not self.over.is_set():
             connection, _ = self.listener.accept()
-            with connection:
-                try:
-                    self.handle(connection)
-                except OSError:
-                    pass  # the client has gone
+            with connection, suppress(OSError):  # the client has gone
+                self.handle(connection)
 
     def handle(self, connection):
         if self.tls:
@@ -92,7 +89,7 @@ def web():
 
 
 def reply(body=b"picture", status="200 OK", **headers):
-    lines = {"Content-Type": "image/png", "Content-Length": str(len(body)), **headers}
+    lines = {"Content_Type": "image/png", "Content_Length": str(len(body)), **headers}
     head = "".join(
         f"{name.replace('_', '-')}: {value}\r\n" for name, value in lines.items() if value is not None
     )
@@ -204,11 +201,13 @@ def test_inputs_that_are_wrong_otherwise_are_refused_before_anything_is_fetched(
 @pytest.mark.parametrize(
     "address",
     [
-        "127.0.0.1", "127.8.9.1", "0.0.0.0", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "169.254.169.254",
-        "100.64.0.1", "100.100.100.200", "192.0.0.192", "192.0.2.1", "198.18.0.1", "224.0.0.1", "239.1.1.1", "240.0.0.1",
-        "255.255.255.255", "168.63.129.16",
-        "::", "::1", "::7f00:1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "fec0::1", "ff02::1", "2001:db8::1",
-        "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2002:7f00:1::1",
+        "127.0.0.1", "127.8.9.1", "0.0.0.0", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1",
+        "169.254.169.254", "100.64.0.1", "100.100.100.200", "192.0.0.192", "192.0.2.1", "198.18.0.1", "224.0.0.1",
+        "239.1.1.1",
+        "240.0.0.1", "255.255.255.255", "168.63.129.16",
+        "::", "::1", "::7f00:1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "fec0::1", "ff02::1",
+        "2001:db8::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1",
+        "2002:7f00:1::1",
         "2001:0:7f00:1::1", "100::1", "5f00::1", "not an address",
     ],
 )  # fmt: skip
@@ -275,8 +274,10 @@ def test_addresses_in_any_notation_are_looked_at(web, host):
 @pytest.mark.parametrize(
     "url",
     [
-        "http:///x", "http:x", "https:", "http://user@files.test/", "http://user:secret@files.test/", "http://@files.test/",
-        "http://files.test:0/", "http://files.test:99999/", "http://files.test:x/", "http://[::1/", "http://files.test/a b",
+        "http:///x", "http:x", "https:", "http://user@files.test/", "http://user:secret@files.test/",
+        "http://@files.test/",
+        "http://files.test:0/", "http://files.test:99999/", "http://files.test:x/", "http://[::1/",
+        "http://files.test/a b",
         "http://files.test\\@10.0.0.1/", "http://files.test/\r\nX: y", "http://" + "a" * 64 + ".test/", "http://a..b/",
         "http://files.test/" + "a" * 9000, "http://\u2100\udc80/",
     ],
@@ -409,7 +410,7 @@ def test_a_server_that_says_nothing_is_cut(web):
         (reply(b"", "206 Partial Content"), "status 206"),
         (reply(b"x", Content_Length="7"), "1 bytes of 7 came"),
         (b"SSH-2.0-x\r\n\r\n", "not HTTP"),
-        (b"", "not HTTP"),
+        (b"", "can't be reached"),
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000 + b"\r\n", "not HTTP"),
     ],
 )
@@ -559,7 +560,7 @@ def test_a_request_with_an_address_gets_its_file(web, start_server):
         response = server.post([{"do": "x", "picture": "http://10.0.0.1/"}])
         (detail,) = response.json()["detail"]
         assert (response.status_code, detail["loc"]) == (422, ["body", 0, "picture"])
-        assert "tungsten_waiting_bytes 0.0" in server.get("/metrics").text
+        assert "tungsten_request_bytes_held 0.0" in server.get("/metrics").text
 
 
 def test_a_slow_file_holds_up_nobody_else(web, start_server, pool):
@@ -580,8 +581,3 @@ def test_a_slow_file_holds_up_nobody_else(web, start_server, pool):
         finally:
             over.set()
         assert slow.result()["status"] == "success"
-
-
-def test_the_parts_that_fetch_are_not_loaded_where_it_is_off(server):
-    maps = open(f"/proc/{server.process.pid}/maps").read()
-    assert "_ssl" not in maps

@@ -85,3 +85,26 @@ def test_what_was_never_added_takes_no_room():
     results, _ = make()
     Prediction(1, max_bytes=10, on_done=results.finished).answer(0, Output(b"x"))
     assert results.held_bytes == 0
+
+
+def test_files_have_an_id_of_their_own_as_long_as_the_result_is_held():
+    results, clock = make(max_age=10)
+    one, running = added(results, 5), added(results)
+    files_id = results.files_id(one)
+    assert results.of_files(files_id) is one
+    assert results.files_id(one) == files_id != one.id
+    assert results.of_files(one.id) is None
+    assert results.files_id(running) is None
+    clock.now += 11
+    assert results.of_files(files_id) is None
+    assert results.files_id(one) is None
+
+
+def test_files_have_an_id_as_soon_as_the_prediction_is_done_though_nobody_has_said_so():
+    results, _ = make()
+    prediction = Prediction(1, max_bytes=10)
+    results.add(prediction)
+    prediction.answer(0, Output(b"x"))
+    assert results.of_files(results.files_id(prediction)) is prediction
+    results.finished(prediction)
+    assert results.held_bytes == 1 + OVERHEAD

@@ -42,6 +42,7 @@ def test_the_image_s_paths_are_defaults_that_are_checked(base):
         ("TUNGSTEN_MAX_WAITING_BYTES", "max_waiting_bytes"),
         ("TUNGSTEN_MAX_RESULT", "max_result"),
         ("TUNGSTEN_MAX_RESULTS_BYTES", "max_results_bytes"),
+        ("TUNGSTEN_URL_TIMEOUT", "url_timeout"),
     ],
 )
 def test_a_flag_wins_over_the_environment_which_wins_over_the_default(base, variable, name):
@@ -52,9 +53,28 @@ def test_a_flag_wins_over_the_environment_which_wins_over_the_default(base, vari
     assert getattr(read_settings(base, {variable: ""}), name) == default
 
 
+def test_a_switch_may_stand_alone_and_be_turned_off_again(base):
+    assert read_settings(base, {}).allow_urls is False
+    assert read_settings([*base, "--allow-urls"], {}).allow_urls is True
+    assert read_settings(base, {"TUNGSTEN_ALLOW_URLS": "1"}).allow_urls is True
+    assert read_settings([*base, "--allow-urls", "off"], {"TUNGSTEN_ALLOW_URLS": "on"}).allow_urls is False
+
+
+def test_networks_are_a_list(base):
+    environment = {"TUNGSTEN_ALLOW_URL_NETWORKS": "10.0.0.0/8, fd00::/8"}
+    assert [str(one) for one in read_settings(base, environment).allow_url_networks] == [
+        "10.0.0.0/8",
+        "fd00::/8",
+    ]
+
+
 @pytest.mark.parametrize(
     ("flag", "value"),
     [
+        ("--allow-urls", "perhaps"),
+        ("--allow-url-networks", "10.0.0.1/8"),
+        ("--allow-url-networks", "10.0.0.0/8,"),
+        ("--url-timeout", "0"),
         ("--port", "65536"),
         ("--port", "-1"),
         ("--port", "http"),

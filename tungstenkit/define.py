@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, TypeVar, overload
 
+import pydantic
+
 from tungstenkit.errors import DefinitionError
 from tungstenkit.io import BaseIO, json_schema
+from tungstenkit.media import File
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
         exclude_files: Sequence[str] | None
         dockerfile_commands: Sequence[str] | None
         base_image: str | None
+        examples: Sequence[dict[str, Any]] | None
 
 
 __all__ = [
@@ -47,10 +52,13 @@ __all__ = [
     "ModelDefinition",
     "define_model",
     "definition_of",
+    "examples_as_json",
 ]
 
 DEFAULT_INCLUDE_FILES = ("*",)
 DEFAULT_EXCLUDE_FILES = (".*/", "__pycache__/", "*.pyc", "*.pyo", "*.pyd", ".*")
+
+MAX_EXAMPLES = 2 * 1024**2  # bytes of JSON: every demo page loads them
 
 ModelClass = TypeVar("ModelClass", bound=type)
 
@@ -75,6 +83,7 @@ class ModelDefinition:
     exclude_files: tuple[str, ...]
     dockerfile_commands: tuple[str, ...]
     base_image: str | None
+    examples: tuple[dict[str, Any], ...]
     has_setup: bool
     has_post_build: bool
     has_predict_demo: bool
@@ -103,6 +112,7 @@ def define_model(
     exclude_files: Sequence[str] | None = None,
     dockerfile_commands: Sequence[str] | None = None,
     base_image: str | None = None,
+    examples: Sequence[dict[str, Any]] | None = None,
 ) -> Any:
     """Declare that a class is a model. A class decorator; `define_model(cls, …)` does the same.
 
@@ -125,6 +135,8 @@ def define_model(
         byte-code; a list of one's own replaces the default.
     dockerfile_commands: commands to run before the Python packages are set up.
     base_image: the image to build on, `<repository>[:<tag>]`.
+    examples: inputs to try the model with, as dicts; the demo page offers them. A file is a path, relative to the
+        model's folder; it becomes a part of the image's description, and together they may have 2 MiB.
 
     The class has a method `predict(self, inputs)` that takes a list of inputs and returns a list of as many
     outputs. It may have `setup(self)`; `predict_demo(self, inputs)`, which returns outputs and demo
@@ -151,6 +163,7 @@ def define_model(
             exclude_files=exclude_files,
             dockerfile_commands=dockerfile_commands,
             base_image=base_image,
+            examples=examples,
         )
     if not isinstance(cls, type):
         raise TypeError(f"define_model decorates a class, not {type(cls).__name__}")
@@ -171,6 +184,7 @@ def define_model(
         exclude_files=checked.strings("exclude_files", exclude_files, default=DEFAULT_EXCLUDE_FILES),
         dockerfile_commands=checked.strings("dockerfile_commands", dockerfile_commands),
         base_image=checked.base_image(base_image),
+        examples=checked.examples(examples),
         has_setup=_has(cls, "setup"),
         has_post_build=_has(cls, "post_build"),
         has_predict_demo=_has(cls, "predict_demo"),
@@ -186,6 +200,53 @@ def definition_of(cls: type) -> ModelDefinition | None:
     """What `define_model` left on this very class: a subclass is a model only when it is decorated itself."""
     definition = vars(cls).get("__tungsten_model__")
     return definition if isinstance(definition, ModelDefinition) else None
+
+
+def examples_as_json(definition: ModelDefinition) -> list[dict[str, Any]]:
+    """The model's examples as a client sends them, with their files in them.
+
+    Not when the class is defined: in an image the files need not be there. Paths are relative to the working
+    directory. Raises DefinitionError that names every field at fault.
+    """
+    problems: list[str] = []
+    written = []
+    for index, example in enumerate(definition.examples):
+        where = f"examples[{index}]"
+        unknown = [name for name in example if name not in definition.input.model_fields]
+        problems.extend(f"{where}: the input has no field {name!r}" for name in unknown)
+        try:
+            value = definition.input.model_validate(example)
+            # A page that is shown without a network must show its examples.
+            problems.extend(
+                f"{where}: {file!r} is on the web; put it into the model's folder"
+                for file in _files_in(value)
+                if not file.uri.startswith("data:")
+            )
+            written.append(
+                json.loads(json.dumps(value.model_dump(mode="json", exclude_unset=True), allow_nan=False))
+            )
+        except pydantic.ValidationError as error:
+            for detail in error.errors(include_url=False):
+                place = ".".join(map(str, [where, *detail["loc"]]))
+                problems.append(f"{place}: {detail['msg']}")
+        except Exception as error:  # a file that can't be read, NaN, a user's own serialiser
+            problems.append(f"{where}: {error}")
+    size = len(json.dumps(written))
+    if size > MAX_EXAMPLES:
+        problems.append(f"examples: {size} bytes as JSON, files included; the limit is {MAX_EXAMPLES}")
+    if problems:
+        raise DefinitionError(dict.fromkeys(problems), where="the examples")
+    return written
+
+
+def _files_in(value: object) -> Iterator[File]:
+    if isinstance(value, File):
+        yield value
+    elif isinstance(value, BaseIO):
+        yield from _files_in(list(vars(value).values()))
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _files_in(item)
 
 
 class _Checks:
@@ -243,6 +304,17 @@ class _Checks:
             elif what := problem(entry.strip()):
                 self.problems.append(f"{name}[{index}]: {entry!r} {what}")
         return tuple(entry for entry in value if isinstance(entry, str))
+
+    def examples(self, value: object) -> tuple[dict[str, Any], ...]:
+        if value is None:
+            return ()
+        if not isinstance(value, (list, tuple)):
+            self.problems.append(f"examples: {_shown(value)} is not a list of dicts")
+            return ()
+        for index, entry in enumerate(value):
+            if not isinstance(entry, dict):
+                self.problems.append(f"examples[{index}]: {_shown(entry)} is not a dict")
+        return tuple(entry for entry in value if isinstance(entry, dict))
 
     def version(self, name: str, value: object) -> tuple[int, ...] | None:
         """One to three numbers with dots between them."""

@@ -295,7 +295,7 @@ def _models(module: types.ModuleType) -> list[dict[str, Any]]:
 
 
 def _model(cls: type) -> dict[str, Any]:
-    from tungstenkit.define import definition_of
+    from tungstenkit.define import definition_of, examples_as_json
     from tungstenkit.io import json_schema
 
     definition = definition_of(cls)
@@ -306,6 +306,7 @@ def _model(cls: type) -> dict[str, Any]:
         "input_schema": json_schema(definition.input, describe=True),
         "output_schema": json_schema(definition.output),
         "demo_output_schema": definition.demo_output and json_schema(definition.demo_output),
+        "examples": examples_as_json(definition),
     }
     for name in ("input", "output", "demo_output"):
         del model[name]

@@ -73,6 +73,7 @@ class ModelSpec(Document):
     input_schema: dict[str, Any]
     output_schema: dict[str, Any]
     demo_output_schema: dict[str, Any] | None
+    examples: list[dict[str, Any]] = Field(default_factory=list)
 
     @classmethod
     def from_json(cls, text: str, *, where: str = "spec.json") -> ModelSpec:

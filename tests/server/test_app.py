@@ -7,6 +7,7 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
+import requests
 from tungsten_server.app import create_app
 from tungsten_server.budget import ByteBudget
 from tungsten_server.inputs import InputSchema
@@ -287,3 +288,36 @@ def test_a_huge_number_is_answered(server):
     # Whether it is a number at all, validators of different versions see differently.
     for body in (b'[{"do": "x", "unknown": ' + digits + b"}]", b'[{"do": "x", "scale": -' + digits + b"}]"):
         assert server.post(body).status_code in (200, 422)
+
+
+@pytest.mark.parametrize("path", ["/", "/predict", "/predictions/x", "/demo", "/metrics"])
+def test_options_are_told_without_a_body(server, path):
+    response = requests.options(server.url + path, timeout=DEADLINE)
+    assert (response.status_code, response.content) == (204, b"")
+    assert "Content-Type" not in response.headers
+    allowed = set(response.headers["Allow"].split(", "))
+    assert "OPTIONS" in allowed
+    refused = requests.delete(server.url + path, timeout=DEADLINE)
+    assert (refused.status_code, set(refused.headers["Allow"].split(", "))) == (405, allowed)
+
+
+def test_options_of_no_route_are_404(server):
+    assert requests.options(server.url + "/nothing", timeout=DEADLINE).status_code == 404
+
+
+def test_an_integer_that_no_float_holds_is_422_at_its_field(server):
+    response = server.post(b'[{"do": "x", "scale": -%b}]' % (b"9" * 400))
+    (detail,) = response.json()["detail"]
+    assert (response.status_code, detail["loc"]) == (422, ["body", 0, "scale"])
+
+
+def test_nan_and_infinities_never_leave(start_server):
+    model = MODEL.replace("scales=scales", "scales=[float('nan'), float('inf'), -float('inf')]")
+    with start_server(model=model) as server:
+
+        def refuse(text):
+            raise AssertionError(f"{text} is no JSON")
+
+        for path in ("/predict", "/predict?files=links"):
+            body = json.loads(server.post([{"do": "x"}], path).text, parse_constant=refuse)
+            assert body["outputs"][0]["scales"] == [None, None, None]

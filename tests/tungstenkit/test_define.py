@@ -60,6 +60,7 @@ def test_the_arguments_are_the_contract_s():
         "exclude_files": None,
         "dockerfile_commands": None,
         "base_image": None,
+        "examples": None,
     }
 
 
@@ -94,6 +95,7 @@ def test_everything_that_is_given_is_kept():
         "exclude_files": (),
         "dockerfile_commands": ("RUN true",),
         "base_image": "debian:12",
+        "examples": ({"x": 1},),
     }
     definition = definition_of(define(Model, **arguments))
     methods = {"has_setup": True, "has_post_build": True, "has_predict_demo": True}
@@ -105,6 +107,7 @@ def test_defaults():
     assert definition.include_files == ("*",)
     assert definition.exclude_files == (".*/", "__pycache__/", "*.pyc", "*.pyo", "*.pyd", ".*")
     assert definition.python_packages == definition.system_packages == definition.dockerfile_commands == ()
+    assert definition.examples == ()
     assert not any((definition.has_setup, definition.has_post_build, definition.has_predict_demo))
 
 

@@ -83,17 +83,75 @@ class Model:
         },
         "output-schema": {"type": "object", "properties": {"y": {"type": "integer"}}, "required": ["y"]},
         "demo-output-schema": None,
+        "examples": [],
     }
     text = json.dumps(expected, indent=2, sort_keys=True) + "\n"
     assert spec.to_json() == text
     assert ModelSpec.from_json(text) == spec
 
 
-@pytest.mark.parametrize("example", ["blur", "caption"])
-def test_the_examples_are_read(example):
+@pytest.mark.parametrize(
+    ("example", "name"), [("blur", "blur"), ("caption", "caption"), ("detection", "detector")]
+)
+def test_the_examples_are_read(example, name):
     spec = read_spec(EXAMPLES / example)
-    assert spec.name == example
+    assert spec.name == name
     assert ModelSpec.from_json(spec.to_json()) == spec
+
+
+EXAMPLE = """
+from tungstenkit import BaseIO, Field, Image, MaskedImage, Option, define_model
+class Input(BaseIO):
+    photo: Image
+    more: list[Image] = Option([])
+    radius: float = Option(2.0, ge=0)
+class Output(BaseIO):
+    y: int
+@define_model(input=Input, output=Output, examples=EXAMPLES)
+class Model:
+    def predict(self, inputs):
+        return inputs
+"""
+
+
+def with_examples(*examples):
+    return EXAMPLE.replace("EXAMPLES", repr(list(examples)))
+
+
+def test_examples_carry_their_files_and_nothing_that_was_not_given(tmp_path):
+    write(tmp_path, "one", "images/a.png")
+    write(tmp_path, "two", "b.jpg")
+    text = with_examples({"photo": "images/a.png", "radius": 3}, {"photo": "data:,x", "more": ["b.jpg"]})
+    assert read(tmp_path, text).examples == [
+        {"photo": "data:image/png;base64,b25l", "radius": 3.0},
+        {"photo": "data:text/plain;charset=US-ASCII;base64,eA==", "more": ["data:image/jpeg;base64,dHdv"]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("example", "said"),
+    [
+        ({}, "examples[0].photo: Field required"),
+        (
+            {"photo": "data:,x", "radius": -1},
+            "examples[0].radius: Input should be greater than or equal to 0",
+        ),
+        ({"photo": "data:,x", "raduis": 1}, "examples[0]: the input has no field 'raduis'"),
+        ({"photo": "missing.png"}, "No such file or directory"),
+        ({"photo": "data:,x", "more": ["https://host/a.png"]}, "is on the web"),
+        ({"photo": "data:,x", "radius": float("inf")}, "examples[0]: Out of range float values"),
+        (5, "examples[0]: 5 is not a dict"),
+        ({"photo": "data:," + 3_000_000 * "x"}, "the limit is 2097152"),
+    ],
+)
+def test_a_wrong_example_is_an_error_that_says_where(tmp_path, example, said):
+    text = (
+        with_examples(example).replace("inf", "float('inf')")
+        if said.endswith("values")
+        else with_examples(example)
+    )
+    (problem,) = error(tmp_path, text, DefinitionError).problems
+    assert said in problem
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,12 @@ class Page:
     def run(self):
         self.one("#run").click()
 
+    def show_tab(self, label):
+        """Open one of the result's tabs; its panel."""
+        (tab,) = [tab for tab in self.all("[role=tab]") if tab.text == label]
+        tab.click()
+        return self.one("[role=tabpanel]:not([hidden])")
+
     def status(self):
         return self.one("#status").text
 

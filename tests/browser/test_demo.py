@@ -487,8 +487,99 @@ def test_the_demo_output_is_shown_and_the_output_is_the_json(page, serve):
     page.run()
     page.wait_status("Done")
     assert page.one(".output").text == "for people"
-    page.all("[role=tab]")[1].click()
-    assert json.loads(page.one("[role=tabpanel]:not([hidden]) pre").text) == {"text": "plain"}
+    assert json.loads(page.show_tab("JSON").find_element("css selector", "pre").text) == {"text": "plain"}
+
+
+def test_what_programs_get_is_shown_by_its_type_beside_the_demo_output(page, serve, picture):
+    box = io_schema({name: {"type": "integer"} for name in ("xmin", "ymin", "xmax", "ymax")})
+    found = {"type": "array", "items": io_schema({"label": {"type": "string"}, "bbox": box})}
+    output = {"found": [{"label": "cat", "bbox": {"xmin": 4, "ymin": 4, "xmax": 20, "ymax": 20}}]}
+    end = succeeded(output, demo_output={"drawn": data_uri(png(9, 9))})
+    api = serve(
+        BLUR_IN,
+        io_schema({"found": found}),
+        lambda _: [end],
+        demo_output_schema=io_schema({"drawn": file("image")}),
+    )
+    page.open(api.url)
+    page.field("Image").send_keys(str(picture))
+    page.run()
+    page.wait_status("Done")
+    assert page.natural_size("#output figure img") == (9, 9)
+    panel = page.show_tab("Output")
+    page.wait(lambda: len(page.all(".boxes rect")) == 1, "the box")
+    assert [row.text.split()[0] for row in panel.find_elements("css selector", "tbody tr")] == ["cat"]
+
+
+def test_without_a_demo_output_the_output_is_shown_once(page, serve):
+    show(page, serve, TEXT, {"text": "plain"})
+    assert [tab.text for tab in page.all("[role=tab]")] == ["Preview", "JSON", "Logs"]
+
+
+# Examples
+
+
+def test_an_example_fills_the_form_by_one_click_and_runs(page, serve):
+    schema = io_schema(
+        {"image": file("image"), "tags": {"type": "array", "items": {"type": "string"}}},
+        {"radius": {"type": "number", "default": 2.0}, "more": {"type": "array", "items": file("binary")}},
+    )
+    examples = [
+        {
+            "image": data_uri(png(30, 20)),
+            "tags": ["a", "b"],
+            "radius": 7,
+            "more": [data_uri(b"1", "text/plain")],
+        },
+        {"image": data_uri(png(40, 20)), "tags": []},
+    ]
+    api = serve(schema, TEXT, echo, examples=examples)
+    page.open(api.url)
+    first, second = page.all("#examples button")
+    assert first.text == "Example 1"
+    first.click()
+    assert page.natural_size(".drop-zone img") == (30, 20)
+    assert page.field("Radius").is_displayed()  # options that it sets are to be seen
+    page.run()
+    page.wait_status("Done")
+    second.click()
+    page.wait(lambda: page.natural_size(".drop-zone img") == (40, 20), "the second picture")
+    page.run()
+    page.wait(lambda: len(api.inputs) == 2, "the second run")
+    assert api.inputs == [examples[0], {**examples[1], "radius": 2}]
+
+
+def test_an_example_s_mask_is_painted_and_can_be_changed(page, serve):
+    mask = png(20, 10, (0, 0, 0), lambda picture: picture.paste((255, 255, 255), (0, 0, 10, 10)))
+    example = {"photo": {"image": data_uri(png(20, 10)), "mask": data_uri(mask)}}
+    api = serve(io_schema({"photo": MASKED}), TEXT, echo, examples=[example])
+    page.open(api.url)
+    page.one("#examples button").click()
+    page.wait(lambda: page.one(".stage.ready canvas"), "the canvas")
+    page.run()
+    page.wait_status("Done")
+    (sent,) = api.inputs
+    assert sent["photo"]["image"] == example["photo"]["image"]
+    pixels = from_data_uri(sent["photo"]["mask"]).convert("L")
+    assert (pixels.size, pixels.getbbox(), set(pixels.tobytes())) == ((20, 10), (0, 0, 10, 10), {0, 255})
+    page.one(".tools button:last-of-type").click()
+    page.run()
+    page.wait(lambda: len(api.inputs) == 2, "the second run")
+    assert from_data_uri(api.inputs[1]["photo"]["mask"]).convert("L").getbbox() is None
+
+
+def test_an_example_with_a_text_is_called_by_it(page, serve):
+    page.open(serve(TEXT, TEXT, echo, examples=[{"text": "Once upon a time"}]).url)
+    assert page.one("#examples button").text == "Once upon a time"
+    page.one("#examples button").click()
+    assert page.field("Text").get_property("value") == "Once upon a time"
+    page.one("#reset").click()
+    assert page.field("Text").get_property("value") == ""
+
+
+def test_without_examples_there_is_no_place_for_them(page, serve):
+    page.open(serve(TEXT, TEXT, echo).url)
+    assert not page.one("#examples").is_displayed()
 
 
 def test_values_are_shown_by_their_type(page, serve):

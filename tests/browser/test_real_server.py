@@ -77,12 +77,9 @@ def test_boxes_logs_and_json_of_a_real_run(filled):
     rectangle = filled.wait(lambda: filled.one(".boxes rect"), "the box")
     middle = float(rectangle.get_attribute("x")) + float(rectangle.get_attribute("width")) / 2
     assert middle == pytest.approx(100, abs=1)
-    json_tab, logs_tab = filled.all("[role=tab]")[1:]
-    json_tab.click()
-    shown = filled.one("[role=tabpanel]:not([hidden]) pre").text
+    shown = filled.show_tab("JSON").find_element("css selector", "pre").text
     assert shown.startswith('{\n  "image": "data:image/png;base64,')
-    logs_tab.click()
-    assert filled.one("[role=tabpanel]:not([hidden]) .logs").text == "mode blur"
+    assert filled.show_tab("Logs").find_element("css selector", ".logs").text == "mode blur"
 
 
 def test_a_real_run_is_canceled_while_it_runs(filled):

@@ -20,12 +20,15 @@ class DemoApi:
     next POST instead of a run. `broken`: status of every GET of a run, while it is set.
     """
 
-    def __init__(self, input_schema, output_schema, answer, demo_output_schema=None, name="test-model"):
+    def __init__(
+        self, input_schema, output_schema, answer, demo_output_schema=None, name="test-model", examples=()
+    ):
         self.metadata = {
             "name": name,
             "input_schema": input_schema,
             "output_schema": output_schema,
             "demo_output_schema": demo_output_schema or output_schema,
+            "examples": list(examples),
         }
         self.answer = answer
         self.inputs = []

@@ -56,14 +56,26 @@ export function fileName(stem, type) {
 
 /** The bytes of a data: URI as a blob: URL, which players can seek in; any other URI as it is. */
 export function playable(uri, type) {
+  const bytes = bytesOf(uri);
+  return bytes ? URL.createObjectURL(new Blob([bytes], { type })) : uri;
+}
+
+/** A data: URI as a file, as if a person had chosen it; null for what is none. */
+export function toFile(uri, stem) {
+  const type = describeUri(uri)?.type;
+  const bytes = bytesOf(uri);
+  return bytes ? new File([bytes], fileName(stem, type), { type }) : null;
+}
+
+function bytesOf(uri) {
   const match = /^data:[^,]*;base64,/i.exec(uri.slice(0, 500));
-  if (!match) return uri;
+  if (!match) return null;
   try {
     const text = atob(uri.slice(match[0].length));
     const bytes = new Uint8Array(text.length);
     for (let i = 0; i < text.length; i += 1) bytes[i] = text.charCodeAt(i);
-    return URL.createObjectURL(new Blob([bytes], { type }));
+    return bytes;
   } catch {
-    return uri;
+    return null;
   }
 }

@@ -29,6 +29,7 @@ async function open() {
   }
   document.title = `${readable(model.name)} · demo`;
   $("name").textContent = readable(model.name);
+  showExamples();
   fresh();
   showIdle();
   $("run").disabled = $("reset").disabled = false;
@@ -36,8 +37,24 @@ async function open() {
   if (id) watch({ id, input: null, started: performance.now(), stop: new AbortController() });
 }
 
-function fresh() {
-  form = new Form(model.input_schema);
+function showExamples() {
+  const buttons = (model.examples ?? []).map((example, index) => {
+    const picture = firstPicture(example);
+    const text = Object.values(example).find((value) => typeof value === "string" && !value.startsWith("data:"));
+    return h("button", { type: "button", class: "small", onclick: () => fill(example) },
+      picture && h("img", { src: picture, alt: "" }), h("span", {}, text || `Example ${index + 1}`));
+  });
+  $("examples").replaceChildren(...buttons);
+  $("examples").hidden = buttons.length === 0;
+}
+
+function fill(example) {
+  fresh(example);
+  $("run").focus({ preventScroll: true });
+}
+
+function fresh(example) {
+  form = new Form(model.input_schema, example);
   const empty = Object.keys(model.input_schema.properties ?? {}).length === 0;
   $("fields").replaceChildren(form.element, ...(empty ? [h("p", { class: "hint" }, "This model takes no input.")] : []));
   notice("form-notice", "");
@@ -224,9 +241,13 @@ function showEnd(mine, state, now) {
   }
   const shown = now.demo_outputs?.[0] ?? now.outputs[0];
   const schema = now.demo_outputs?.[0] ? model.demo_output_schema ?? model.output_schema : model.output_schema;
+  const ownDemo = JSON.stringify(model.demo_output_schema) !== JSON.stringify(model.output_schema);
+  const picture = firstPicture(mine.input);
   const json = () => JSON.stringify(now.outputs[0], null, 2);
   return [tabs("Result", [
-    { label: "Preview", content: renderOutput(schema, shown, firstPicture(mine.input)) },
+    { label: "Preview", content: renderOutput(schema, shown, picture) },
+    // What programs get, where people see something else.
+    { label: "Output", hidden: !ownDemo, content: () => renderOutput(model.output_schema, now.outputs[0], picture) },
     { label: "JSON", content: h("div", { class: "code" }, copyButton(json),
       h("pre", { tabindex: "0", "aria-label": "Output as JSON" }, shortJson(now.outputs[0], 2))) },
     { label: "Logs", content: now.logs ? h("div", { class: "code" }, copyButton(() => now.logs), logView(now.logs)) : h("p", { class: "empty" }, "Nothing was logged.") },

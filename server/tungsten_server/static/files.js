@@ -1,7 +1,7 @@
 // The control for a file: choose, drop or paste; pictures, sound and films are shown.
 
 import { Control } from "./control.js";
-import { describeUri, readableSize, toDataUri } from "./datauri.js";
+import { describeUri, readableSize, toDataUri, toFile } from "./datauri.js";
 import { h } from "./dom.js";
 import { ABSENT } from "./schema.js";
 
@@ -11,11 +11,13 @@ export class FileControl extends Control {
   constructor(field, { preview = showFile } = {}) {
     super(field);
     this.type = field.schema["x-file-type"];
-    this.file = null;
-    this.uri = null; // the file's contents, once they are read
     this.preview = preview;
+    const given = typeof field.initial === "string" && /^data:.*,./is.test(field.initial) ? field.initial : null;
     // A default is a file of the model's: it is used when nothing is sent.
-    this.standard = typeof field.initial === "string" && /^data:.*,./is.test(field.initial) ? field.initial : null;
+    this.standard = given === field.schema.default ? given : null;
+    // Any other, such as an example's, is sent.
+    this.file = given && !this.standard ? toFile(given, field.name) : null;
+    this.uri = this.file && given; // the file's contents, once they are read
     this.input = h("input", { type: "file", id: this.id, class: "off-screen", name: field.name,
       accept: this.type === "binary" ? null : `${this.type}/*`,
       "aria-describedby": this.describedBy(), onchange: () => this.input.files[0] && this.take(this.input.files[0]) });

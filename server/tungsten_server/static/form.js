@@ -27,8 +27,9 @@ export function makeControl(field) {
 
 /** The whole form. `element` is what to show. */
 export class Form {
-  constructor(schema) {
-    const field = makeField("input", { ...schema, properties: schema.properties ?? {} });
+  /** example: an input to begin with. */
+  constructor(schema, example) {
+    const field = makeField("input", { ...schema, properties: schema.properties ?? {} }, { initial: example });
     this.root = new ObjectControl(field, makeControl, { bare: true });
     this.element = this.root.element;
   }

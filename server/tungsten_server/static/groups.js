@@ -12,6 +12,7 @@ export class ObjectControl extends Control {
     const given = isObject(field.initial) ? field.initial : {};
     this.controls = new Map();
     const elements = { required: [], optional: [] };
+    const setsOption = Object.keys(given).some((name) => !required.includes(name));
     // The order of `required` is the declaration's; that of `properties` need not be.
     for (const name of new Set([...required, ...Object.keys(properties)])) {
       const needed = required.includes(name);
@@ -22,7 +23,7 @@ export class ObjectControl extends Control {
     }
     if (bare) {
       const options = elements.optional.length > 0
-        && h("details", { class: "options", open: elements.required.length === 0 },
+        && h("details", { class: "options", open: elements.required.length === 0 || setsOption },
           h("summary", {}, "Options", h("span", { class: "count", "aria-hidden": "true" }, String(elements.optional.length))),
           h("div", { class: "stack" }, elements.optional));
       this.element = h("div", { class: "stack", tabindex: "-1" }, this.error, elements.required, options);
@@ -60,9 +61,10 @@ export class ListControl extends Control {
     this.add = h("button", { type: "button", class: "small", onclick: () => this.append().focus() }, "+ Add");
     this.add.setAttribute("aria-label", `Add to ${field.label}`);
     this.element = this.grouped(this.rows, this.add);
-    const given = Array.isArray(field.initial) ? field.initial : [];
-    const least = Math.max(given.length, field.schema.minItems ?? 0, field.whenEmpty === "refuse" ? 1 : 0);
-    for (let index = 0; index < least; index += 1) this.append(given[index]);
+    const given = Array.isArray(field.initial) ? field.initial : null;
+    // A row to begin with, unless it is said that there are none.
+    const least = Math.max(given?.length ?? (field.whenEmpty === "refuse" ? 1 : 0), field.schema.minItems ?? 0);
+    for (let index = 0; index < least; index += 1) this.append(given?.[index]);
     this.renumber();
   }
 

@@ -6,20 +6,24 @@ import { FileControl } from "./files.js";
 import { pixelSize } from "./pixels.js";
 import { ABSENT } from "./schema.js";
 
+const INK = [234, 88, 12];
+
 export class MaskControl extends Control {
   constructor(field) {
     super(field);
     this.painter = null;
-    const { schema } = field;
+    const { schema, initial } = field;
+    this.given = initial?.mask ?? null; // belongs to the picture that is given with it
     const pictureField = { ...field, name: "image", named: false, description: null,
-      schema: { "x-file-type": "image", ...schema.properties?.image }, initial: undefined };
+      schema: { "x-file-type": "image", ...schema.properties?.image }, initial: initial?.image };
     this.picture = new FileControl(pictureField, { preview: (_type, source) => this.paintOver(source) });
     this.element = this.grouped(this.picture.element);
     this.element.classList.add("masked");
   }
 
   paintOver(source) {
-    this.painter = new Painter(source, () => this.element.dispatchEvent(new Event("change", { bubbles: true })));
+    this.painter = new Painter(source, this.given, () => this.element.dispatchEvent(new Event("change", { bubbles: true })));
+    this.given = null;
     return this.painter.element;
   }
 
@@ -50,12 +54,14 @@ export class MaskControl extends Control {
 }
 
 /**
- * A picture to paint on. Keeps the strokes, not pixels, so that undoing costs no memory.
+ * A picture to paint on. Keeps the strokes, not pixels, so that undoing costs no memory. `given`: a mask to begin with.
  *
  * The canvas has as many pixels as the picture; the page shows both smaller.
  */
 class Painter {
-  constructor(source, changed) {
+  constructor(source, given, changed) {
+    this.given = given;
+    this.base = null; // the given mask, as it is painted
     this.changed = changed;
     this.strokes = [];
     this.current = null;
@@ -71,8 +77,10 @@ class Painter {
     this.listen();
   }
 
-  prepare() {
+  async prepare() {
     Object.assign(this.canvas, pixelSize(this.image));
+    this.base = this.given && (await painted(this.given, this.canvas));
+    this.draw();
     this.stage.classList.add("ready");
     return true;
   }
@@ -89,7 +97,7 @@ class Painter {
     this.size.value = "6";
     this.size.addEventListener("change", (event) => event.stopPropagation());
     const undo = h("button", { type: "button", class: "small", onclick: () => this.edit(() => this.strokes.pop()) }, "Undo");
-    const clear = h("button", { type: "button", class: "small", onclick: () => this.edit(() => (this.strokes = [])) }, "Clear");
+    const clear = h("button", { type: "button", class: "small", onclick: () => this.edit(() => this.clear()) }, "Clear");
     this.erases = false;
     return h("div", { class: "tools", role: "toolbar", "aria-label": "Mask" }, this.brush, this.eraser,
       h("label", { class: "size" }, "Size", this.size), undo, clear);
@@ -186,9 +194,16 @@ class Painter {
     this.changed();
   }
 
+  clear() {
+    this.strokes = [];
+    this.base = null;
+  }
+
   draw() {
     const context = this.canvas.getContext("2d");
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    context.globalCompositeOperation = "source-over";
+    if (this.base) context.drawImage(this.base, 0, 0);
     for (const one of this.strokes) stroke(context, one, 0);
   }
 
@@ -208,10 +223,30 @@ class Painter {
   }
 }
 
+/** A mask as it looks when it is painted: coloured where it is not black. Null for what is no picture. */
+async function painted(mask, { width, height }) {
+  const image = h("img", { src: mask, alt: "" });
+  try {
+    await image.decode();
+  } catch {
+    return null;
+  }
+  const canvas = h("canvas", { width, height });
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = false;
+  context.drawImage(image, 0, 0, width, height);
+  const pixels = context.getImageData(0, 0, width, height);
+  for (let i = 0; i < pixels.data.length; i += 4) {
+    pixels.data.set([...INK, pixels.data[i] + pixels.data[i + 1] + pixels.data[i + 2] > 0 ? 255 : 0], i);
+  }
+  context.putImageData(pixels, 0, 0);
+  return canvas;
+}
+
 /** Draws a stroke from one of its points on; a single point is a dot. */
 function stroke(context, { erases, width, points }, from) {
   context.globalCompositeOperation = erases ? "destination-out" : "source-over";
-  context.fillStyle = context.strokeStyle = "rgb(234 88 12)";
+  context.fillStyle = context.strokeStyle = `rgb(${INK.join(" ")})`;
   context.lineWidth = width;
   context.lineCap = context.lineJoin = "round";
   context.beginPath();

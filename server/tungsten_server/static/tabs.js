@@ -2,12 +2,16 @@
 
 import { freshId, h } from "./dom.js";
 
-/** Makes tabs of `{label, content, hidden}` for each; gives their element. */
+/**
+ * Makes tabs of `{label, content, hidden}` for each; gives their element. `content` is an element, or a function that
+ * makes one when its tab is first shown.
+ */
 export function tabs(label, pages) {
   const shown = pages.filter(({ hidden }) => !hidden);
   const buttons = shown.map((page, index) => {
     const [id, panelId] = [freshId(), freshId()];
-    page.panel = h("div", { role: "tabpanel", id: panelId, "aria-labelledby": id, class: "panel" }, page.content);
+    page.panel = h("div", { role: "tabpanel", id: panelId, "aria-labelledby": id, class: "panel" },
+      typeof page.content === "function" ? null : page.content);
     return h("button", { type: "button", role: "tab", id, "aria-controls": panelId, onclick: () => choose(index, true) }, page.label);
   });
   const choose = (chosen, focus) => {
@@ -16,6 +20,8 @@ export function tabs(label, pages) {
       button.tabIndex = index === chosen ? 0 : -1;
       shown[index].panel.hidden = index !== chosen;
     });
+    const { content, panel } = shown[chosen];
+    if (typeof content === "function" && !panel.hasChildNodes()) panel.append(content());
     if (focus) buttons[chosen].focus();
   };
   const list = h("div", { role: "tablist", "aria-label": label, class: "tabs", onkeydown: (event) => {

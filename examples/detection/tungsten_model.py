@@ -123,6 +123,7 @@ def draw(picture: PIL.Image.Image, output: Output) -> PIL.Image.Image:
     for one in output.detections:
         box = one.bbox
         canvas.rectangle((box.xmin, box.ymin, box.xmax, box.ymax), outline="black", width=width)
-        place = (box.xmin + 2 * width, box.ymin + 2 * width)
-        canvas.text(place, f"{one.label} {one.score:.0%}", fill="black", stroke_width=1, stroke_fill="white")
+        text = f"{one.label} {one.score:.0%}"
+        place = (box.xmin, max(box.ymin - width, 12))
+        canvas.text(place, text, anchor="lb", fill="black", stroke_width=1, stroke_fill="white")
     return picture

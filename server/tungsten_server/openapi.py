@@ -80,7 +80,10 @@ def _paths(spec: Spec, settings: Settings) -> dict[str, Any]:
             "get": _progress("getPrediction", "How far a prediction is", _json("Prediction"), settings)
         },
         "/predictions/{id}/cancel": {"post": _cancel("cancelPrediction", settings)},
-        "/demo": {"post": _create("createDemo", "Start a prediction for a demo page", body, "demo_id")},
+        "/demo": {
+            "get": _get("demoPage", "A page to try the model, for people", _text("text/html")),
+            "post": _create("createDemo", "Start a prediction for a demo page", body, "demo_id"),
+        },
         "/demo/{id}": {
             "get": _progress(
                 "getDemo", "How far it is, what it printed, and its demo outputs", _json("Demo"), settings

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import jsonschema_rs
@@ -84,6 +85,24 @@ def test_and_refuses_what_the_server_refuses(document, text):
         InputSchema({"type": "object", "properties": {"photo": FILE}}, 99).check([{"photo": text}])
 
 
+def test_addresses_are_described_where_they_are_fetched(tmp_path):
+    settings = Settings(tmp_path / "spec.json", allow_urls=True)
+    photo = openapi_document(SPEC, settings)["components"]["schemas"]["Input"]["properties"]["photo"]
+    assert jsonschema_rs.is_valid(photo, "https://host/a.png")
+    assert jsonschema_rs.is_valid(photo, "data:,x")
+    assert not jsonschema_rs.is_valid(photo, "file:///x")
+
+
+def test_examples_are_the_model_s(tmp_path):
+    example = {"photo": "data:,x", "masked": {"image": "data:,x", "mask": "data:,x"}}
+    spec = dataclasses.replace(SPEC, examples=[example])
+    document = openapi_document(spec, Settings(tmp_path / "spec.json"))
+    for path in ("/predict", "/predictions", "/demo"):
+        content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        assert content["examples"] == {"example-1": {"$ref": "#/components/examples/example-1"}}
+    assert document["components"]["examples"]["example-1"] == {"value": [example]}
+
+
 def test_a_form_has_parts_for_files_and_dotted_names_for_objects_of_files(document):
     form = body(document, "multipart/form-data")
     assert list(form["properties"]) == [
@@ -110,10 +129,8 @@ def test_it_describes_every_route_that_the_server_has_and_no_other(server):
             content = known[str(response.status_code)].get("content", {})
             media_type = response.headers["Content-Type"].partition(";")[0]
             assert not content or media_type in content, path
-        elif path != "/demo":
+        else:
             assert response.status_code == 405, path
-    # The demo page and what it loads are for people, and stand at /demo beside the API's POST.
-    assert server.get("/demo").headers["Content-Type"].startswith("text/html")
     scraped = server.get("/metrics").text
     routes = {re.sub("<.*?>", "{}", route) for route in re.findall(r'route="(.*?)"', scraped)}
     assert routes - {"unmatched", "/static/{}"} <= {re.sub("{.*?}", "{}", path) for path in described}

@@ -7,7 +7,6 @@ any thread may use it.
 from __future__ import annotations
 
 import re
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from tungsten_server.problems import MAX_PROBLEMS, Location, Problem
@@ -45,10 +44,13 @@ class FileFields:
 
     def problems(self, value: object) -> list[Problem]:
         """Say which files in an input that its schema allows are refused."""
-        found = ((location, self._problem(text)) for location, text in self.texts(value))
-        return [
-            Problem(at, *problem) for at, problem in islice(((a, p) for a, p in found if p), MAX_PROBLEMS)
-        ]
+        problems = []
+        for location, text in _texts(self._part, value, ()):
+            if problem := self._problem(text):
+                problems.append(Problem(location, *problem))
+                if len(problems) == MAX_PROBLEMS:
+                    break
+        return problems
 
     def texts(self, value: object) -> Iterator[tuple[Location, str]]:
         """Find what stands in file fields, and where; a place comes twice where two types of a union are files."""

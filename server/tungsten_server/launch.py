@@ -107,7 +107,7 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
     server = HttpServer(
         create_app(spec, settings, schema, dispatcher, results, budget, metrics, downloads),
         listener,
-        threads=settings.max_pending + _SPARE_THREADS,
+        threads=settings.max_pending + _SPARE_THREADS + (downloads.at_once if downloads else 0),
         max_body=settings.max_body,
         predict=direct_predict(schema, dispatcher, budget, metrics, settings.max_inputs),
         each_second=dispatcher.expire,

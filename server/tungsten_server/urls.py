@@ -38,8 +38,6 @@ Resolve = Callable[[str, int], "list[str]"]
 """Gives all addresses of a host. Raises OSError."""
 
 MAX_REDIRECTS = 5
-MAX_AT_ONCE = 32
-"""Requests that fetch at the same time: each holds a thread, and threads are for others too."""
 
 _CONNECT_SECONDS = 5.0
 _CHUNK = 256 * 1024
@@ -86,6 +84,9 @@ class Downloads:
     seconds: for all files of a request. networks: which may be reached although they are not public.
     """
 
+    at_once = 32
+    """Requests that fetch at the same time: each holds a thread meanwhile, and one file in memory."""
+
     def __init__(
         self,
         *,
@@ -101,7 +102,7 @@ class Downloads:
         self._seconds = seconds
         self._networks = networks
         self._resolve = resolve or _addresses
-        self._slots = threading.BoundedSemaphore(MAX_AT_ONCE)
+        self._slots = threading.BoundedSemaphore(self.at_once)
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:

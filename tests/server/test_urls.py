@@ -13,7 +13,7 @@ import pytest
 from tungsten_server.dispatcher import UnavailableError
 from tungsten_server.inputs import InputSchema
 from tungsten_server.problems import InputError
-from tungsten_server.urls import MAX_AT_ONCE, Downloads
+from tungsten_server.urls import Downloads
 
 FILE = {"type": "string", "format": "uri", "x-file-type": "image"}
 SCHEMA = InputSchema(
@@ -452,7 +452,7 @@ def test_so_many_requests_fetch_at_once_and_no_more(web, pool):
         over.wait()
         return [reply()]
 
-    servers = [web(wait) for _ in range(MAX_AT_ONCE)]
+    servers = [web(wait) for _ in range(Downloads.at_once)]
     own = downloads()
 
     def fetch(server):
@@ -468,7 +468,7 @@ def test_so_many_requests_fetch_at_once_and_no_more(web, pool):
             fetch(servers[0])
     finally:
         over.set()
-    assert [one.result() for one in running] == [[{"one": data_uri()}]] * MAX_AT_ONCE
+    assert [one.result() for one in running] == [[{"one": data_uri()}]] * Downloads.at_once
     assert fetch(servers[0]) == [{"one": data_uri()}]
 
 
@@ -563,21 +563,29 @@ def test_a_request_with_an_address_gets_its_file(web, start_server):
         assert "tungsten_request_bytes_held 0.0" in server.get("/metrics").text
 
 
-def test_a_slow_file_holds_up_nobody_else(web, start_server, pool):
+def test_slow_files_hold_up_nobody_else(web, start_server, pool):
     over = threading.Event()
+    come = threading.Semaphore(0)
 
     def wait(_):
+        come.release()
         over.wait()
         return [reply()]
 
-    files = web(wait)
-    with allowed(start_server) as server:
+    files = [web(wait) for _ in range(Downloads.at_once)]
+    with allowed(start_server, "--max-pending", "1") as server:
         try:
-            slow = pool.submit(server.predict, "x", picture=files.url(host="127.0.0.1"))
-            while not files.requests:
-                pass
+            slow = [
+                pool.submit(server.post, [{"do": "x", "picture": one.url(host="127.0.0.1")}]) for one in files
+            ]
+            for _ in files:
+                assert come.acquire(timeout=20)
+            one_more = server.post([{"do": "x", "picture": files[0].url(host="127.0.0.1")}])
+            assert (one_more.status_code, one_more.headers["Retry-After"]) == (503, "1")
             assert server.predict("y")["status"] == "success"
-            assert not slow.done()
+            assert server.post_form(do="z").json()["status"] == "success"
+            assert not any(one.done() for one in slow)
         finally:
             over.set()
-        assert slow.result()["status"] == "success"
+        # One may be pending; the others are told so.
+        assert {one.result().status_code for one in slow} <= {200, 503}

@@ -26,7 +26,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from tungsten_server.dispatcher import UnavailableError
 from tungsten_server.files import MEDIA_TYPE, UNKNOWN_MEDIA_TYPE
-from tungsten_server.problems import InputError, Location, Problem
+from tungsten_server.problems import MAX_PROBLEMS, InputError, Location, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,6 +139,8 @@ class Downloads:
                 file = self._fetch(url, deadline, min(self._max_file, left), take)
             except _RefusedError as error:
                 problems.append(Problem(location, str(error), error.kind))
+                if len(problems) == MAX_PROBLEMS:
+                    break
                 continue
             left -= len(file.content)
             _put(values, location, file.uri())
@@ -167,6 +169,8 @@ class Downloads:
         except ssl.SSLCertVerificationError as error:
             msg = f"the server's certificate is not valid: {error.verify_message}"
             raise _RefusedError(msg) from error
+        except ssl.SSLError as error:
+            raise _RefusedError(f"TLS with the address failed: {error.reason or 'it ended early'}") from error
         except OSError as error:
             # socket.timeout is no TimeoutError before Python 3.10
             if isinstance(error, socket.timeout):

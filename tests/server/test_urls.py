@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 import pytest
 from tungsten_server.dispatcher import UnavailableError
 from tungsten_server.inputs import InputSchema
-from tungsten_server.problems import InputError
+from tungsten_server.problems import MAX_PROBLEMS, InputError
 from tungsten_server.urls import Downloads
 
 FILE = {"type": "string", "format": "uri", "x-file-type": "image"}
@@ -430,6 +430,19 @@ def test_each_field_s_problem_is_told(web):
     assert [one.location for one in caught.value.problems] == [(0, "one"), (0, "many", 1)]
 
 
+def test_a_request_full_of_bad_addresses_ends_early():
+    asked = []
+
+    def resolve(host, _port):
+        asked.append(host)
+        return ["10.0.0.1"]
+
+    own = Downloads(max_file=99, max_files=99, seconds=20, resolve=resolve)
+    with pytest.raises(InputError) as caught:
+        own.fill_in(SCHEMA, [{"many": ["http://inside.test/"] * 1000}], lambda _: None)
+    assert len(caught.value.problems) == len(asked) == MAX_PROBLEMS
+
+
 def test_bytes_are_asked_for_before_they_are_held(web):
     def take(number):
         asked.append(number)
@@ -525,6 +538,12 @@ def test_https_is_verified_with_the_system_s_authorities(web, tls, authority, mo
     assert (
         "certificate is not valid" in refused(server.url(scheme="https", host="other.test"), names=names)[1]
     )
+
+
+def test_what_speaks_no_tls_is_told(web):
+    server = web(reply())
+    server.handle = lambda connection: connection.sendall(reply())
+    assert refused(server.url(scheme="https"))[1].startswith("TLS with the address failed: ")
 
 
 def test_a_handshake_that_does_not_come_is_cut(web):

@@ -47,6 +47,9 @@ _SAID = 3000
 _ENGINE_FAILED = {125, 126, 127}
 """Exit statuses by which `podman run` and `docker run` say that the container itself did not start."""
 
+CDI_FOLDERS = [Path("/etc/cdi"), Path("/var/run/cdi")]
+"""Where podman looks for what a GPU is (containers.conf(5), cdi_spec_dirs)."""
+
 _START_SERVER = (
     "import os, sys; sys.path.insert(0, sys.argv[1]);"
     "from tungsten_server.launch import main; sys.exit(main(sys.argv[2:], os.environ))"
@@ -160,12 +163,11 @@ def _gpu_arguments(engine: str, gpus: str | None) -> list[str]:
         return []
     if engine == "docker":
         return ["--gpus", "all" if gpus == "all" else f'"device={gpus}"']
-    # Where podman looks (containers.conf(5), cdi_spec_dirs).
-    files = [path for folder in ("/etc/cdi", "/var/run/cdi") for path in Path(folder).glob("*.[jy]*")]
+    files = [path for folder in CDI_FOLDERS for path in folder.glob("*.[jy]*")]
     if not any(b"nvidia.com/gpu" in path.read_bytes() for path in files):
         raise RunError(
             "the model wants a GPU, and podman knows of none: there is no CDI specification of NVIDIA's",
-            where="/etc/cdi and /var/run/cdi",
+            where=" and ".join(map(str, CDI_FOLDERS)),
             hint="install the NVIDIA container toolkit and run `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`;"
             " --no-gpu runs the model without",
         )

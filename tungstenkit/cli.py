@@ -337,9 +337,9 @@ def serve_command(
     )
     with tempfile.TemporaryDirectory(prefix="tungsten-") as scratch:
         program = model.program(Address.choose(host, port), flags, Path(scratch))
-        with _sigterm_interrupts(), running(program) as server:
+        with _signals_interrupt(), running(program) as server:
             try:
-                if server.wait_until("/readyz"):
+                if server.wait_until("/healthz") and server.wait_until("/readyz"):
                     print(server.url + ("/demo" if context.command.name == "demo" else ""), flush=True)
                 status = server.wait()
             except KeyboardInterrupt:
@@ -382,7 +382,7 @@ def predict_command(
         target, module, class_name, local, None if no_gpu else gpu_devices, force, engine_args or []
     )
     with ExitStack() as stack:
-        stack.enter_context(_sigterm_interrupts())
+        stack.enter_context(_signals_interrupt())
         server = None
         if re.match("https?://", target):
             client = Client(target)
@@ -456,13 +456,15 @@ class Model:
 
 
 @contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM does what Ctrl-C does, so that a server of ours ends with us."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _signals_interrupt() -> Iterator[None]:
+    """A SIGTERM, and the end of the terminal, do what Ctrl-C does: a server of ours ends with us."""
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(signum, signal.default_int_handler) for signum in signals]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for signum, handler in zip(signals, before, strict=True):
+            signal.signal(signum, handler)
 
 
 def make_image(

@@ -15,6 +15,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,9 @@ _SETTINGS = re.compile(
 )
 """The environment variables that the server reads: a container gets those that are set here."""
 
+_LISTEN_SECONDS = 120.0
+"""In which a container starts and listens: that is 0.2 s of the server's, the rest is the engine's."""
+
 _STOP_SECONDS = 40.0
 """Before what was told to stop is killed: above the server's own 25 s and the seconds that an engine takes."""
 
@@ -46,6 +50,8 @@ _SAID = 3000
 
 _ENGINE_FAILED = {125, 126, 127}
 """Exit statuses by which `podman run` and `docker run` say that the container itself did not start."""
+
+_STDERR = 2
 
 CDI_FOLDERS = [Path("/etc/cdi"), Path("/var/run/cdi")]
 """Where podman looks for what a GPU is (containers.conf(5), cdi_spec_dirs)."""
@@ -239,8 +245,16 @@ class Running:
         """Wait until a path is answered with 200; False if the server ends instead.
 
         `/healthz`: it listens. `/readyz`: it takes requests; how long that may take is a setting of the server's.
+        Raises RunError where `/healthz` is not answered in time.
         """
+        deadline = time.monotonic() + _LISTEN_SECONDS
         while self._process.poll() is None:
+            if path == "/healthz" and time.monotonic() > deadline:
+                raise RunError(
+                    f"the server is started, and can't be reached within {_LISTEN_SECONDS:g} s",
+                    where=self.url,
+                    hint="is the engine's network shut off from this machine? --engine-arg=--network=host goes without",
+                )
             if self.client.answers(path):
                 return True
             with suppress(subprocess.TimeoutExpired):
@@ -288,9 +302,9 @@ class Running:
 
 @contextmanager
 def running(program: Program, log: Path | None = None) -> Iterator[Running]:
-    """Start a server, and end it with the block. log: a file for what it prints; None: where we print."""
+    """Start a server, and end it with the block. log: a file for what it prints; None: our standard error."""
     with ExitStack() as stack:
-        output = None if log is None else stack.enter_context(log.open("wb"))
+        output = _STDERR if log is None else stack.enter_context(log.open("wb"))
         process = stack.enter_context(
             subprocess.Popen(
                 program.command,

@@ -112,8 +112,7 @@ class TestServe:
             stderr=subprocess.PIPE,
             text=True,
         )
-        lines = iter(process.stdout.readline, "")
-        assert f"http://127.0.0.1:{port}{page}" in (line.strip() for line in lines)
+        assert process.stdout.readline() == f"http://127.0.0.1:{port}{page}\n"
         done = tungsten("predict", f"http://127.0.0.1:{port}", "-i", "do=x", "-o", os.devnull + "/none")
         assert "can't be saved" in done.stderr
         process.send_signal(signal.SIGTERM)
@@ -121,6 +120,17 @@ class TestServe:
         assert process.returncode == 0, log
         assert "batch_size=2" in log
         assert "stopping: " in log
+        if kind == "container":
+            assert containers(surface) == []
+
+    def test_a_second_interrupt_ends_it_at_once(self, surface, kind, tmp_path):
+        with served(surface, tmp_path) as server:
+            server.wait_ready()
+            server.begin("sleep 100")
+            server.process.send_signal(signal.SIGINT)
+            server.wait_for_log("answering what was accepted")
+            server.process.send_signal(signal.SIGINT)
+            assert server.process.wait(20) == 130
         if kind == "container":
             assert containers(surface) == []
 

@@ -40,6 +40,7 @@ class DemoOutput(BaseIO):
 @define_model(input=Input, output=Output, demo_output=DemoOutput, batch_size=4, mem_gb=0.5)
 class Surface:
     def setup(self):
+        print("set up")
         match os.environ.get("SURFACE_SETUP"):
             case "wait":
                 wait("setup")

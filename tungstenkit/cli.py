@@ -449,8 +449,7 @@ class Model:
         return container(engine, image, address, flags, gpus=gpus, engine_args=self.engine_args)
 
     def _check(self, needs: Needs) -> None:
-        on_gpu = needs.gpu and self.gpus is not None
-        gpu_room = machine.gpu_memory(self.gpus) if on_gpu and self.gpus is not None else None
+        gpu_room = machine.gpu_memory(self.gpus) if needs.gpu and self.gpus is not None else None
         for notice in machine.check(needs, machine.memory(), gpu_room, force=self.force):
             err.print(f"[yellow]warning:[/] {escape(notice)}")
 

@@ -2,7 +2,8 @@
 prints.
 
 What a command makes goes to standard output; notices, progress and errors go to standard error. Exit status: 0
-done, 1 an error, 2 wrong usage, 3 a file that the lock names is on no mirror any more, 130 interrupted.
+done, 1 an error, 2 wrong usage, 3 a file that the lock names is on no mirror any more, 130 interrupted; `serve` and
+`demo` pass on the server's own.
 """
 
 from __future__ import annotations
@@ -309,9 +310,13 @@ def serve_command(
     local: Local = False,
     batch_size: Annotated[
         int | None,
-        typer.Option("--batch-size", metavar="N", help="Most inputs in a batch.", show_default="the model's"),
+        typer.Option(
+            "--batch-size", metavar="N", min=1, help="Most inputs in a batch.", show_default="the model's"
+        ),
     ] = None,
-    workers: Annotated[int | None, typer.Option("--workers", metavar="N", help="Model processes.")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", min=1, help="Model processes.")
+    ] = None,
     setup_timeout: Annotated[
         float | None, typer.Option("--setup-timeout", metavar="SECONDS", help="What `setup` may take.")
     ] = None,
@@ -331,13 +336,14 @@ def serve_command(
         "--setup-timeout": setup_timeout,
         "--prediction-timeout": prediction_timeout,
     }
-    flags = [text for flag, value in given.items() if value is not None for text in (flag, f"{value:g}")]
+    flags = [text for flag, value in given.items() if value is not None for text in (flag, str(value))]
     model = Model(
         target, module, class_name, local, None if no_gpu else gpu_devices, force, engine_args or []
     )
+    _signals_interrupt()
     with tempfile.TemporaryDirectory(prefix="tungsten-") as scratch:
         program = model.program(Address.choose(host, port), flags, Path(scratch))
-        with _signals_interrupt(), running(program) as server:
+        with running(program) as server:
             try:
                 if server.wait_until("/healthz") and server.wait_until("/readyz"):
                     print(server.url + ("/demo" if context.command.name == "demo" else ""), flush=True)
@@ -381,8 +387,8 @@ def predict_command(
     model = Model(
         target, module, class_name, local, None if no_gpu else gpu_devices, force, engine_args or []
     )
+    _signals_interrupt()
     with ExitStack() as stack:
-        stack.enter_context(_signals_interrupt())
         server = None
         if re.match("https?://", target):
             client = Client(target)
@@ -454,16 +460,12 @@ class Model:
             err.print(f"[yellow]warning:[/] {escape(notice)}")
 
 
-@contextmanager
-def _signals_interrupt() -> Iterator[None]:
+def _signals_interrupt() -> None:
     """A SIGTERM, and the end of the terminal, do what Ctrl-C does: a server of ours ends with us."""
-    signals = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(signum, signal.default_int_handler) for signum in signals]
-    try:
-        yield
-    finally:
-        for signum, handler in zip(signals, before, strict=True):
-            signal.signal(signum, handler)
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        # What is ignored already, as by `nohup`, stays so.
+        if signal.getsignal(signum) is signal.SIG_DFL:
+            signal.signal(signum, signal.default_int_handler)
 
 
 def make_image(

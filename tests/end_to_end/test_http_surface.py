@@ -10,6 +10,7 @@ import json
 import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 import requests
@@ -72,6 +73,16 @@ def refused(response, status):
     assert response.headers["Content-Type"] == "application/json"
     assert "Traceback" not in response.text
     return response.json()["detail"]
+
+
+def raw_request(target, lines):
+    """Send header lines alone; the status and the parsed answer."""
+    with closing(http.client.HTTPConnection("127.0.0.1", target.port, timeout=DEADLINE)) as connection:
+        connection.connect()
+        connection.sock.sendall(b"\r\n".join([*lines, b"", b""]))
+        response = http.client.HTTPResponse(connection.sock)
+        response.begin()
+        return response.status, json.loads(response.read())
 
 
 class TestDescription:
@@ -335,8 +346,13 @@ class TestRefusals:
         (detail,) = refused(response, 422)
         assert "text/plain" in detail["msg"]
 
-    def test_a_body_above_the_limit_is_413(self, target):
-        assert refused(target.post(b"x" * 300_001), 413)
+    def test_a_body_above_the_limit_is_413_before_it_is_sent(self, target):
+        lines = [b"POST /predict HTTP/1.1", b"Host: x", b"Content-Length: 300001"]
+        assert raw_request(target, lines)[0] == 413
+
+    def test_a_body_of_the_limit_is_read(self, target):
+        body = b'[{"do": "x"}]'
+        assert target.post(body + b" " * (300_000 - len(body))).status_code == 200
 
     def test_unknown_routes_and_wrong_methods(self, target):
         assert refused(target.get("/nothing"), 404) == "Not Found"
@@ -346,13 +362,7 @@ class TestRefusals:
             assert allowed in response.headers["Allow"]
 
     def test_what_is_not_http_is_400(self, target):
-        connection = http.client.HTTPConnection("127.0.0.1", target.port, timeout=DEADLINE)
-        connection.connect()
-        connection.sock.sendall(b"GET / HTTP/1.1\r\nno colon\r\n\r\n")
-        response = http.client.HTTPResponse(connection.sock)
-        response.begin()
-        assert (response.status, json.loads(response.read())["detail"]) == (400, "Bad Request")
-        connection.close()
+        assert raw_request(target, [b"GET / HTTP/1.1", b"no colon"]) == (400, {"detail": "Bad Request"})
 
     def test_full_is_503_with_retry_after_and_then_all_is_well(self, target, gate):
         first = target.begin(f"wait {gate.name}")

@@ -33,10 +33,8 @@ class Target(Server):
         self.gates = gates
 
     def gate(self, name):
-        """A gate that `wait NAME` waits at, in a container, too."""
-        gate = Gate(self.gates / name)
-        gate.path.chmod(0o666)
-        return gate
+        """A gate that `wait NAME` waits at."""
+        return make_gate(self.gates / name)
 
     def wait_listening(self):
         def listens():
@@ -50,13 +48,24 @@ class Target(Server):
         return self
 
 
+def make_gate(path):
+    """A gate for a model of any user, as in a container."""
+    gate = Gate(path)
+    gate.path.chmod(0o666)
+    return gate
+
+
 @contextmanager
 def served(model, folder, **environment):
-    """`tungsten serve` of a folder (`--local`) or of an image's name; where it listens, ready or not."""
+    """`tungsten serve` of a folder (`--local`) or of an image's name; it listens, and is ready or not.
+
+    SURFACE_SETUP=wait: `setup` waits at the gate `target.setup`.
+    """
     port = free_port()
     gates, log = folder / "gates", folder / "log"
     gates.mkdir()
     gates.chmod(0o777)
+    setup = make_gate(gates / "setup") if environment.get("SURFACE_SETUP") == "wait" else None
     command = [*TUNGSTEN, "serve", str(model), "--port", str(port)]
     # The server's own settings come through `tungsten serve`; the model's environment is the engine's business.
     if isinstance(model, Path):
@@ -69,7 +78,9 @@ def served(model, folder, **environment):
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, **environment})
     try:
-        yield Target(process, port, log, gates).wait_listening()
+        target = Target(process, port, log, gates)
+        target.setup = setup
+        yield target.wait_listening()
     finally:
         process.terminate()
         try:

@@ -32,15 +32,14 @@ def target(surface, tmp_path_factory):
     """One server for all tests that leave it as it was; `target.early` is what it said while `setup` ran."""
     folder = tmp_path_factory.mktemp("served")
     with served(surface, folder, SURFACE_SETUP="wait", **LIMITS) as target:
-        setup = target.gate("setup")
-        with setup.open():
+        with target.setup.open():
             target.early = {
                 **{path: target.get(path) for path in ("/", "/healthz", "/readyz", "/openapi.json", "/demo")},
                 **{f"POST {path}": target.post([{"do": "x"}], path) for path in POSTS},
             }
         # A model process that is started again must not wait.
-        setup.path.unlink()
-        setup.path.touch()
+        target.setup.path.unlink()
+        target.setup.path.touch()
         yield target.wait_ready()
 
 

@@ -95,6 +95,14 @@ class TestPredictOnAServer:
         assert process.wait(20) != 0
         wait_until(lambda: running not in server.get("/metrics").text, "its end")
 
+    def test_one_that_is_not_ready_says_when_to_try_again(self, surface, tmp_path):
+        with served(surface, tmp_path, SURFACE_SETUP="wait") as server, server.setup.open():
+            done = tungsten("predict", server.url, "-i", "do=x")
+        assert done.returncode == 1
+        assert "the server refuses: 503 " in done.stderr
+        assert "the model is being set up" in done.stderr
+        assert "hint: try again in " in done.stderr
+
     def test_a_server_of_something_else_is_said_so(self, server):
         done = tungsten("predict", f"{server.url}/docs", "-i", "do=x")
         assert done.returncode == 1

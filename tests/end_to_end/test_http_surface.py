@@ -300,8 +300,6 @@ class TestRefusals:
             (b"[{", ["body"]),
             (b"\xff\xfe", ["body"]),
             (b"[" * 50_000 + b"]" * 50_000, ["body"]),
-            (b'[{"do": "x", "scale": NaN}]', ["body", 0]),
-            (b'[{"do": "x", "scale": -Infinity}]', ["body", 0]),
             ({"do": "x"}, ["body"]),
             ([], ["body"]),
             ([5], ["body", 0]),
@@ -323,9 +321,10 @@ class TestRefusals:
         assert detail["msg"]
         assert detail["type"]
 
-    def test_a_number_above_every_float_is_refused(self, target):
-        for number in (b"1e999", b"1" + b"0" * 5000):
-            refused(target.post(b'[{"do": "x", "scale": ' + number + b"}]"), 422)
+    @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e999", b"1" + b"0" * 5000])
+    def test_what_is_no_number_of_json_or_above_every_float_is_refused(self, target, number):
+        (detail,) = refused(target.post(b'[{"do": "x", "scale": ' + number + b"}]"), 422)
+        assert detail["loc"][0] == "body"
 
     def test_every_wrong_field_is_named(self, target):
         details = refused(target.post([{"do": 1, "scale": 11}, {"mode": "x"}]), 422)

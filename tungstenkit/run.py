@@ -1,7 +1,7 @@
 """A model's server, run on this machine: in a container of its image, or in this Python without any.
 
 Both take the server's own flags and listen where they are told. This module owns the process: it ends with the `with`
-block, gracefully at first.
+block at the latest.
 """
 
 from __future__ import annotations
@@ -41,9 +41,6 @@ _SETTINGS = re.compile(
 
 _LISTEN_SECONDS = 120.0
 """In which a container starts and listens: that is 0.2 s of the server's, the rest is the engine's."""
-
-_STOP_SECONDS = 40.0
-"""Before what was told to stop is killed: above the server's own 25 s and the seconds that an engine takes."""
 
 _SAID = 3000
 """Characters of a server's last words."""
@@ -283,12 +280,8 @@ class Running:
         return status if status >= 0 else 128 - status
 
     def stop(self) -> int:
-        """Let it answer what it has accepted, and end; its exit status. Killed when that takes too long."""
+        """Let it answer what it has accepted, and end; its exit status. How long that may take is its own setting."""
         self._process.terminate()
-        try:
-            self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
         return self.wait()
 
     def kill(self) -> None:
@@ -320,5 +313,6 @@ def running(program: Program, log: Path | None = None) -> Iterator[Running]:
         try:
             yield server
         finally:
-            if process.poll() is None:
+            # Where a signal has ended an engine's client, the container may live on.
+            if process.poll() is None or process.returncode < 0:
                 server.kill()

@@ -187,11 +187,14 @@ class TestRunning:
             raise KeyboardInterrupt
         assert server.wait() == 128 + signal.SIGKILL
 
-    def test_killing_it_removes_the_container_too(self, tmp_path):
+    @pytest.mark.parametrize("by", ["us", "others"])
+    def test_killed_the_container_is_removed_too(self, tmp_path, by):
         marker = tmp_path / "removed"
         kill = [sys.executable, "-c", f"open({str(marker)!r}, 'w')"]
         with running(self.program("import time; time.sleep(100)", kill)) as server:
-            server.kill()
+            if by == "others":
+                os.kill(server._process.pid, signal.SIGKILL)
+                server.wait()
         assert marker.exists()
 
     def test_stop_is_a_sigterm_and_gives_its_status(self, tmp_path):

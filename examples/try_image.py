@@ -2,7 +2,7 @@
 
     python examples/try_image.py examples/blur
 
-Everything goes through the `tungsten` command, podman and HTTP, as a user would. Where a file that the
+Everything goes through the `tungsten` command and HTTP, as a user would. Where a file that the
 example's lock names has left every mirror, the example is locked again, and the digest will differ from the
 documented one.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -24,10 +23,10 @@ TUNGSTEN = [sys.executable, "-m", "tungstenkit.cli"]
 PICTURE = ROOT / "examples" / "picture.jpg"
 GONE = 3
 
-PODMAN_RUN = [
-    *("podman", "--runtime=runc", "run", "--detach", "--rm", "--read-only", "--tmpfs=/tmp"),
+ENGINE_ARGS = [
+    *("--read-only", "--tmpfs=/tmp"),  # no more is needed
     # crun and the default limits fail on virtual machines such as CI's.
-    *("--network=host", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000"),
+    *("--runtime=runc", "--network=host", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000"),
 ]
 
 
@@ -51,38 +50,19 @@ def build(model: Path) -> dict[str, str]:
     return json.loads(built.stdout)
 
 
-def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @contextlib.contextmanager
 def running(reference: str):
     """The image, started; its base URL once it is ready."""
-    port = free_port()
-    started = subprocess.run(
-        [*PODMAN_RUN, f"--env=TUNGSTEN_PORT={port}", reference], capture_output=True, text=True, check=False
-    )
-    if started.returncode != 0:
-        sys.exit(f"error: podman could not start the image: {started.stderr.strip()}")
-    container = started.stdout.strip()
-    try:
-        url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"{url}/readyz", timeout=5).close()
-                break
-            except OSError as problem:
-                if time.monotonic() > deadline:
-                    subprocess.run(["podman", "logs", container], check=False)
-                    sys.exit(f"error: the image did not become ready: {problem}")
-                time.sleep(0.2)
-        yield url
-    finally:
-        subprocess.run(["podman", "stop", "--time", "10", container], capture_output=True, check=False)
+    arguments = [f"--engine-arg={argument}" for argument in ENGINE_ARGS]
+    command = [*TUNGSTEN, "serve", reference, "--port=0", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        url = server.stdout.readline().strip()
+        if not url:
+            sys.exit("error: the image did not become ready")
+        try:
+            yield url
+        finally:
+            server.terminate()
 
 
 def picture_input(schema: dict) -> dict:

@@ -196,13 +196,27 @@ def _plain(text: str) -> str:
 
 
 def find_engine() -> str | None:
-    """The container engine that images are loaded into: `podman`, `docker` with a daemon, or None."""
-    if shutil.which("podman"):
+    """The container engine that images are loaded into and run by: `podman`, `docker` with a daemon, or None.
+
+    `TUNGSTEN_ENGINE` chooses where there are both. Raises BuildError where it names another one, or one that is not
+    there.
+    """
+    wanted = os.environ.get("TUNGSTEN_ENGINE", "")
+    if wanted not in ("", "podman", "docker"):
+        raise BuildError(
+            f"{wanted!r} is no engine that we know", where="TUNGSTEN_ENGINE", hint="podman or docker"
+        )
+    if wanted != "docker" and shutil.which("podman"):
         return "podman"
-    if shutil.which("docker"):
+    if wanted != "podman" and shutil.which("docker"):
         run = subprocess.run(["docker", "info"], capture_output=True, check=False)
         if run.returncode == 0:
             return "docker"
+    if wanted:
+        raise BuildError(
+            f"there is no {wanted}" + (" with a daemon that answers" if wanted == "docker" else ""),
+            where="TUNGSTEN_ENGINE",
+        )
     return None
 
 

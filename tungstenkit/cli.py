@@ -2,17 +2,20 @@
 prints.
 
 What a command makes goes to standard output; notices, progress and errors go to standard error. Exit status: 0
-done, 1 an error, 2 wrong usage, 3 a file that the lock names is on no mirror any more, 130 interrupted.
+done, 1 an error, 2 wrong usage, 3 a file that the lock names is on no mirror any more, 130 interrupted; `serve` and
+`demo` pass on the server's own.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import re
 import shlex
+import signal
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,16 +24,20 @@ import typer
 from rich.markup import escape
 
 from tungstenkit import build as builder
-from tungstenkit import store
+from tungstenkit import machine, store
+from tungstenkit.client import Client, parse_input, save_files
 from tungstenkit.data import OWN_WHEELS, SEVEN_ZIP
-from tungstenkit.errors import FetchError, GoneError, TungstenError
+from tungstenkit.errors import FetchError, GoneError, RunError, TungstenError
 from tungstenkit.export import bootstrap_urls, export, git_notice, public
 from tungstenkit.fetch import Input, absent, download, fetch, inputs, locate
 from tungstenkit.files import likely_secrets, select_files
 from tungstenkit.lock import LOCK_NAME, Lock, check_lock, read_lock, write_lock
+from tungstenkit.machine import Needs
 from tungstenkit.mirrors import find_mirrors, get_bytes
 from tungstenkit.progress import FetchBar, build_view, err, working
 from tungstenkit.resolve.model import Solver, resolve
+from tungstenkit.run import Address, Program, container, image_needs, running
+from tungstenkit.run import local as run_local
 from tungstenkit.seal import refuse_build_steps, seal
 from tungstenkit.spec import ModelSpec, read_spec, repository_name
 
@@ -241,20 +248,7 @@ def build_command(
     reference = builder.reference(
         repository_name(project.directory.name) if name is None else name, tag, engine
     )
-    lock = project.lock() if project.lock_path.exists() else make_lock(project)
-    files = project.files()
-    with project.alone():
-        fetch_inputs(project, lock)
-        flake = project.state / "export"
-        # Every input is in the store by now, so this export needs no URLs, and no network to find them.
-        export(project.spec, lock, project.directory, files, {}, flake)
-        with build_view() as view:
-            image = builder.build(flake, project.state / "image", view)
-            if out_link is not None:
-                builder.build_archive(flake, out_link, view)
-    if engine is not None:
-        with working(f"loading into {engine}"):
-            builder.load(image, engine, reference)
+    image = make_image(project, engine, reference, out_link)
     if as_json:
         answer = {
             "reference": reference,
@@ -270,6 +264,229 @@ def build_command(
         err.print("no podman or docker here: the image stays in the Nix store")
     print(f"layout {image.layout}")
     print(f"{reference} {image.digest}")
+
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="[NAME|DIR]", help="An image, or a model's folder, which is built first.", show_default="."
+    ),
+]
+Local = Annotated[
+    bool, typer.Option("--local", help="Run DIR in this Python: no container, no build, no lock.")
+]
+NoGpu = Annotated[bool, typer.Option("--no-gpu", help="Run a model that wants a GPU without one.")]
+GpuDevices = Annotated[
+    str, typer.Option("--gpu-devices", metavar="LIST", help="GPUs that the model sees: numbers or UUIDs.")
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Run it although the machine has less memory than the model declares.")
+]
+EngineArgs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine-arg",
+        metavar="ARG",
+        envvar="TUNGSTEN_ENGINE_ARGS",
+        help="One more argument for `podman run` or `docker run`; may be repeated.",
+    ),
+]
+
+
+@app.command("serve", help="Run a model's server until Ctrl-C; what it accepted is answered first.")
+@app.command("demo", help="The same, and say where the demo page is once the model is ready.")
+def serve_command(
+    context: typer.Context,
+    target: Target = ".",
+    module: Module = None,
+    class_name: Class = None,
+    *,
+    port: Annotated[
+        int, typer.Option("-p", "--port", min=0, max=65535, help="Where it listens; 0 takes a free port.")
+    ] = 3000,
+    host: Annotated[
+        str, typer.Option("--host", help="The address; 0.0.0.0 lets other machines reach it.")
+    ] = "127.0.0.1",
+    local: Local = False,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size", metavar="N", min=1, help="Most inputs in a batch.", show_default="the model's"
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", min=1, help="Model processes.")
+    ] = None,
+    setup_timeout: Annotated[
+        float | None, typer.Option("--setup-timeout", metavar="SECONDS", help="What `setup` may take.")
+    ] = None,
+    prediction_timeout: Annotated[
+        float | None,
+        typer.Option("--prediction-timeout", metavar="SECONDS", help="What a call of `predict` may take."),
+    ] = None,
+    no_gpu: NoGpu = False,
+    gpu_devices: GpuDevices = "all",
+    force: Force = False,
+    engine_args: EngineArgs = None,
+) -> None:
+    """Run a server in the foreground; under two names."""
+    given = {
+        "--max-batch-size": batch_size,
+        "--workers": workers,
+        "--setup-timeout": setup_timeout,
+        "--prediction-timeout": prediction_timeout,
+    }
+    flags = [text for flag, value in given.items() if value is not None for text in (flag, str(value))]
+    model = Model(
+        target, module, class_name, local, None if no_gpu else gpu_devices, force, engine_args or []
+    )
+    _signals_interrupt()
+    with tempfile.TemporaryDirectory(prefix="tungsten-") as scratch:
+        program = model.program(Address.choose(host, port), flags, Path(scratch))
+        with running(program) as server:
+            try:
+                if server.wait_until("/healthz") and server.wait_until("/readyz"):
+                    print(server.url + ("/demo" if context.command.name == "demo" else ""), flush=True)
+                status = server.wait()
+            except KeyboardInterrupt:
+                err.print("stopping: what was accepted is answered first; Ctrl-C again ends it now")
+                status = server.stop()
+    raise typer.Exit(status)
+
+
+@app.command("predict")
+def predict_command(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="[NAME|DIR|URL]",
+            help="An image, a model's folder, or a server that runs already.",
+            show_default=".",
+        ),
+    ] = ".",
+    module: Module = None,
+    class_name: Class = None,
+    *,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("-i", "--input", metavar="NAME=VALUE", help="One field of the input; files by path."),
+    ] = None,
+    output_dir: Annotated[
+        Path, typer.Option("-o", "--output-file-dir", metavar="DIR", help="Where output files are written.")
+    ] = Path(),
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Run `predict_demo`, and show what it prints.")
+    ] = False,
+    local: Local = False,
+    no_gpu: NoGpu = False,
+    gpu_devices: GpuDevices = "all",
+    force: Force = False,
+    engine_args: EngineArgs = None,
+) -> None:
+    """Predict one input, and print the output as JSON, with the paths of its files."""
+    model = Model(
+        target, module, class_name, local, None if no_gpu else gpu_devices, force, engine_args or []
+    )
+    _signals_interrupt()
+    with ExitStack() as stack:
+        server = None
+        if re.match("https?://", target):
+            client = Client(target)
+        else:
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tungsten-")))
+            program = model.program(Address.choose("127.0.0.1", 0), [], scratch)
+            server = stack.enter_context(running(program, scratch / "log"))
+            client = server.client
+        with working("starting the model"):
+            if server is not None:
+                server.expect("/healthz")
+            metadata = client.metadata()
+            parts = parse_input(inputs or [], metadata["input_schema"], stack)
+            if server is not None:
+                server.expect("/readyz")
+        with working("predicting"):
+            prediction = client.predict(
+                parts, demo=demo, on_log=lambda text: err.print(text, end="", markup=False)
+            )
+        if server is not None:
+            server.stop()
+        answer = save_files(prediction["outputs"][0], metadata["output_schema"], output_dir)
+        if demo:
+            (shown,) = prediction["demo_outputs"] or [None]
+            shown = save_files(shown, metadata["demo_output_schema"], output_dir, ("demo",))
+            answer = {"output": answer, "demo_output": shown}
+    print(json.dumps(answer, indent=2, ensure_ascii=False))
+
+
+@dataclass(frozen=True)
+class Model:
+    """What `serve`, `demo` and `predict` run, and how."""
+
+    target: str
+    module: str | None
+    class_name: str | None
+    local: bool
+    gpus: str | None
+    force: bool
+    engine_args: list[str]
+
+    def program(self, address: Address, flags: list[str], scratch: Path) -> Program:
+        """Build the image if need be, and check that the machine has what the model needs."""
+        directory = Path(self.target)
+        if self.local:
+            project = Project.read(directory, self.module, self.class_name)
+            spec = project.spec
+            self._check(Needs(spec.mem_gb, spec.gpu, spec.gpu_mem_gb))
+            return run_local(spec, scratch / "spec.json", project.directory, address, flags, gpus=self.gpus)
+        engine = builder.find_engine()
+        if engine is None:
+            raise RunError(
+                "there is no podman, and no docker with a daemon, to run the image",
+                hint="install podman, or run the model's folder in this Python with --local",
+            )
+        image = self.target
+        if directory.is_dir():
+            project = Project.read(directory, self.module, self.class_name)
+            image = builder.reference(repository_name(project.directory.name), "latest", engine)
+            make_image(project, engine, image)
+        needs = image_needs(engine, image)
+        self._check(needs)
+        gpus = self.gpus if needs.gpu else None
+        return container(engine, image, address, flags, gpus=gpus, engine_args=self.engine_args)
+
+    def _check(self, needs: Needs) -> None:
+        gpu_room = machine.gpu_memory(self.gpus) if needs.gpu and self.gpus is not None else None
+        for notice in machine.check(needs, machine.memory(), gpu_room, force=self.force):
+            err.print(f"[yellow]warning:[/] {escape(notice)}")
+
+
+def _signals_interrupt() -> None:
+    """A SIGTERM, and the end of the terminal, do what Ctrl-C does: a server of ours ends with us."""
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        # What is ignored already, as by `nohup`, stays so.
+        if signal.getsignal(signum) is signal.SIG_DFL:
+            signal.signal(signum, signal.default_int_handler)
+
+
+def make_image(
+    project: Project, engine: str | None, reference: str, out_link: Path | None = None
+) -> builder.Image:
+    """Lock where there is no lock, fetch, export, build, and load into the engine."""
+    lock = project.lock() if project.lock_path.exists() else make_lock(project)
+    files = project.files()
+    with project.alone():
+        fetch_inputs(project, lock)
+        flake = project.state / "export"
+        # Every input is in the store by now, so this export needs no URLs, and no network to find them.
+        export(project.spec, lock, project.directory, files, {}, flake)
+        with build_view() as view:
+            image = builder.build(flake, project.state / "image", view)
+            if out_link is not None:
+                builder.build_archive(flake, out_link, view)
+    if engine is not None:
+        with working(f"loading into {engine}"):
+            builder.load(image, engine, reference)
+    return image
 
 
 def make_lock(

@@ -78,3 +78,7 @@ class ExportError(TungstenError):
 
 class BuildError(TungstenError):
     """Nix could not build the image, or the image could not be loaded or pushed."""
+
+
+class RunError(TungstenError):
+    """A model's server could not be run here, or a prediction did not succeed."""

@@ -1,12 +1,15 @@
 """Real builds of the examples, each built once a session. Needs nix, podman, root and mirrors."""
 
 import os
+import secrets
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.harness import ROOT, build
+from tests.end_to_end.targets import copy_model
 
 
 def pytest_collection_modifyitems(items):
@@ -15,7 +18,9 @@ def pytest_collection_modifyitems(items):
     if os.geteuid() != 0:
         reasons.append("needs root, for private mounts and network namespaces")
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        # What runs without a container needs none of them.
+        local = hasattr(item, "callspec") and item.callspec.params.get("kind") == "local"
+        if Path(__file__).parent in item.path.parents and not local:
             item.add_marker(pytest.mark.nix)
             if reasons:
                 item.add_marker(pytest.mark.skip(reason="; ".join(reasons)))
@@ -43,3 +48,21 @@ def blur(copy_of):
 def caption(copy_of):
     """examples/caption, from its committed lock: Python 3.13 on Debian 13."""
     return build(copy_of("caption"))
+
+
+@pytest.fixture(scope="session", params=["local", "container"])
+def kind(request):
+    """Where the black-box tests' server runs."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def surface(kind, tmp_path_factory):
+    """The black-box tests' model as `tungsten serve` takes it: its folder, or its image's name."""
+    folder = copy_model(tmp_path_factory.mktemp("surface") / "model")
+    if kind == "local":
+        yield folder
+        return
+    image = build(folder, "--name", f"surface-{secrets.token_hex(4)}").reference
+    yield image
+    subprocess.run(["podman", "rmi", "--force", image], capture_output=True, check=True)

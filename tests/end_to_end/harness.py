@@ -72,15 +72,26 @@ def build(directory, *options, **keywords):
     return Build(directory, json.loads(succeed("build", directory, "--json", *options, **keywords)))
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def container_arguments():
+    """For `podman run`: crun and the default limits fail on virtual machines such as CI's; less than most is enough."""
+    return [
+        *("--runtime=runc", "--network=host", "--read-only", "--tmpfs=/tmp"),
+        *("--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000"),
+    ]
+
+
 @contextlib.contextmanager
 def container(reference, *options):
     """A started container, on a free loopback port; its base URL and its name, once it is ready."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [
-        *("podman", "--runtime=runc", "run", "--detach", "--network=host", "--read-only", "--tmpfs=/tmp"),
-        *("--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000", f"--env=TUNGSTEN_PORT={port}"),
+        *("podman", "run", "--detach", *container_arguments(), f"--env=TUNGSTEN_PORT={port}"),
         *options,
         reference,
     ]
@@ -123,11 +134,7 @@ def run_in(reference, *command):
     """Run a program of an image, in place of its entry point."""
     program, *arguments = command
     done = subprocess.run(
-        [
-            *("podman", "--runtime=runc", "run", "--rm", "--network=host", "--read-only", "--tmpfs=/tmp"),
-            *("--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000", f"--entrypoint={program}"),
-            *(reference, *arguments),
-        ],
+        ["podman", "run", "--rm", *container_arguments(), f"--entrypoint={program}", reference, *arguments],
         capture_output=True,
         text=True,
     )

@@ -138,3 +138,40 @@ def test_a_daemon_must_promise_the_sandbox(monkeypatch, settings, promised):
     else:
         with pytest.raises(BuildError, match="does not promise the sandbox"):
             building._check_daemon()
+
+
+class TestEngine:
+    @pytest.fixture
+    def installed(self, tmp_path, monkeypatch):
+        """Makes PATH hold these programs alone; a docker without a daemon fails."""
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.delenv("TUNGSTEN_ENGINE", raising=False)
+
+        def install(*names, daemon=True):
+            for name in names:
+                (tmp_path / name).write_text(f"#!/bin/sh\nexit {0 if daemon else 1}\n")
+                (tmp_path / name).chmod(0o755)
+
+        return install
+
+    def test_podman_comes_first(self, installed):
+        installed("podman", "docker")
+        assert building.find_engine() == "podman"
+
+    def test_docker_counts_with_a_daemon(self, installed):
+        installed("docker", daemon=False)
+        assert building.find_engine() is None
+        installed("docker")
+        assert building.find_engine() == "docker"
+
+    def test_the_environment_chooses(self, installed, monkeypatch):
+        installed("podman", "docker")
+        monkeypatch.setenv("TUNGSTEN_ENGINE", "docker")
+        assert building.find_engine() == "docker"
+
+    @pytest.mark.parametrize("engine", ["podman", "docker", "rkt"])
+    def test_a_choice_that_is_not_there_is_an_error(self, installed, monkeypatch, engine):
+        monkeypatch.setenv("TUNGSTEN_ENGINE", engine)
+        with pytest.raises(BuildError, match=engine) as caught:
+            building.find_engine()
+        assert caught.value.where == "TUNGSTEN_ENGINE"

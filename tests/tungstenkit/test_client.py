@@ -1,0 +1,115 @@
+"""`name=value` texts into a form, and files out of an output."""
+
+import base64
+from contextlib import ExitStack
+
+import pytest
+
+from tungstenkit.client import parse_input, save_files
+from tungstenkit.errors import RunError
+
+FILE = {"type": "string", "format": "uri", "x-file-type": "image"}
+MASKED = {
+    "type": "object",
+    "x-file-type": "masked_image",
+    "properties": {"image": FILE, "mask": FILE},
+}
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "text": {"type": "string"},
+        "photo": FILE,
+        "perhaps": {"anyOf": [FILE, {"type": "null"}]},
+        "photos": {"type": "array", "items": FILE},
+        "masked": MASKED,
+    },
+}
+PNG = b"\x89PNG"
+URI = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+
+
+@pytest.fixture
+def parse():
+    with ExitStack() as stack:
+
+        def parse(*texts):
+            """Name, file name, content and media type of each part."""
+            parts = parse_input(texts, SCHEMA, stack)
+            return [
+                (name, file, content if isinstance(content, str) else content.read(), kind)
+                for name, (file, content, kind) in parts
+            ]
+
+        yield parse
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "a=b.png"
+    path.write_bytes(PNG)
+    return path
+
+
+@pytest.mark.parametrize("value", ["", "a=b=c", "@home", "data:,x", "[1]"])
+def test_a_text_goes_as_it_is(parse, value):
+    assert parse(f"text={value}") == [("text", None, value, None)]
+
+
+@pytest.mark.parametrize("name", ["photo", "perhaps", "photos", "masked.image"])
+@pytest.mark.parametrize("at", ["", "@"])
+def test_a_files_field_is_a_path(parse, picture, name, at):
+    assert parse(f"{name}={at}{picture}") == [(name, "a=b.png", PNG, "image/png")]
+
+
+def test_a_files_field_may_be_a_uri(parse):
+    for uri in (URI, "https://example.invalid/a.png"):
+        assert parse(f"photo={uri}") == [("photo", None, uri, None)]
+
+
+def test_everything_that_is_wrong_is_told_at_once(parse, tmp_path):
+    with pytest.raises(RunError) as caught:
+        parse("text", "=x", "unknown=1", "masked.edge=1", f"photo={tmp_path}/none", f"photos={tmp_path}")
+    problems = caught.value.what.splitlines()
+    assert len(problems) == 6
+    assert problems[2] == "unknown: the model has no such input"
+    assert "No such file" in problems[4]
+    assert "Is a directory" in problems[5]
+    assert caught.value.hint.endswith("text, photo, perhaps, photos, masked")
+
+
+def test_files_become_paths_called_after_their_fields(tmp_path):
+    schema = {
+        "properties": {
+            "photo": FILE,
+            "found": {"items": {"properties": {"crop": FILE}}},
+            "by": {"additionalProperties": FILE},
+        }
+    }
+    value = {"photo": URI, "found": [{"crop": URI}], "by": {"../x": URI}}
+    saved = save_files(value, schema, tmp_path / "new")
+    folder = tmp_path / "new"
+    assert saved == {
+        "photo": str(folder / "photo.png"),
+        "found": [{"crop": str(folder / "found-0-crop.png")}],
+        "by": {"../x": str(folder / "by-___x.png")},
+    }
+    assert {path.read_bytes() for path in folder.iterdir()} == {PNG}
+
+
+def test_no_file_is_overwritten(tmp_path):
+    schema = {"properties": {"photo": FILE}}
+    saved = [save_files({"photo": URI}, schema, tmp_path)["photo"] for _ in range(3)]
+    assert saved == [str(tmp_path / name) for name in ("photo.png", "photo.1.png", "photo.2.png")]
+
+
+def test_a_text_that_looks_like_a_file_stays_one(tmp_path):
+    value = {"text": URI, "n": None, "other": [URI]}
+    assert save_files(value, {"properties": {"text": {"type": "string"}}}, tmp_path) == value
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cant_be_written_is_named(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(RunError, match="can't be saved") as caught:
+        save_files({"photo": URI}, {"properties": {"photo": FILE}}, tmp_path / "taken")
+    assert "taken" in caught.value.where

@@ -1,0 +1,105 @@
+"""What a model needs against what a machine has."""
+
+import pytest
+
+from tungstenkit.errors import RunError
+from tungstenkit.machine import GB, Needs, Room, check, gpu_memory, memory
+
+SMALL = Needs(mem_gb=2, gpu=False, gpu_mem_gb=16)
+ON_GPU = Needs(mem_gb=2, gpu=True, gpu_mem_gb=16)
+PLENTY = Room(64 * GB, 32 * GB)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A machine with 8 GiB, 4 of them free, and a control group below another."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 8388608 kB\nMemFree: 1 kB\nMemAvailable: 4194304 kB\n")
+    (tmp_path / "proc/self/cgroup").write_text("0::/outer/inner\n")
+    (tmp_path / "sys/fs/cgroup/outer/inner").mkdir(parents=True)
+    return tmp_path
+
+
+def test_the_machines_memory(root):
+    assert memory(root) == Room(8 * 2**30, 4 * 2**30)
+
+
+@pytest.mark.parametrize("group", ["", "outer", "outer/inner"])
+def test_a_limit_of_any_control_group_above_counts(root, group):
+    (root / "sys/fs/cgroup" / group / "memory.max").write_text(f"{2**30}\n")
+    assert memory(root) == Room(2**30, 2**30)
+
+
+def test_max_is_no_limit(root):
+    (root / "sys/fs/cgroup/outer/memory.max").write_text("max\n")
+    assert memory(root) == Room(8 * 2**30, 4 * 2**30)
+
+
+def test_where_nothing_is_said_nothing_is_known(tmp_path):
+    assert memory(tmp_path) is None
+
+
+def test_enough_is_no_news():
+    assert check(SMALL, PLENTY, None, force=False) == []
+
+
+def test_a_machine_that_is_full_now_is_a_notice():
+    (notice,) = check(SMALL, Room(8 * GB, GB), None, force=False)
+    assert "1.0 of 8.0 GB of memory are free" in notice
+    assert "mem_gb=2" in notice
+
+
+def test_a_machine_that_is_too_small_is_an_error_that_force_turns_into_a_notice():
+    with pytest.raises(RunError, match=r"needs 2 GB of memory; there are 1.0") as caught:
+        check(SMALL, Room(GB, GB), None, force=False)
+    assert "--force" in caught.value.hint
+    assert len(check(SMALL, Room(GB, GB), None, force=True)) == 1
+
+
+def test_gpu_memory_counts_where_the_model_wants_a_gpu():
+    assert check(SMALL, PLENTY, Room(GB, GB), force=False) == []
+    with pytest.raises(RunError, match="16 GB of GPU memory"):
+        check(ON_GPU, PLENTY, Room(8 * GB, GB), force=False)
+    assert check(ON_GPU, PLENTY, None, force=False) == []
+
+
+def test_both_shortages_are_told_at_once():
+    with pytest.raises(RunError) as caught:
+        check(ON_GPU, Room(GB, GB), Room(GB, GB), force=False)
+    assert len(caught.value.what.splitlines()) == 2
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path, monkeypatch):
+    """Puts a program of that name first on PATH."""
+
+    def put(script):
+        program = tmp_path / "nvidia-smi"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    return put
+
+
+def test_gpus_are_taken_together(nvidia_smi):
+    nvidia_smi("echo 16384, 1024; echo 16384, 2048")
+    assert gpu_memory("all") == Room(32 * 2**30, 3 * 2**30)
+
+
+def test_only_the_chosen_gpus_are_asked_for(nvidia_smi):
+    nvidia_smi('case "$*" in *--id=1) echo 1024, 512;; *) exit 1;; esac')
+    assert gpu_memory("1") == Room(2**30, 2**29)
+
+
+def test_a_gpu_that_is_not_there_is_told_in_nvidia_smis_words(nvidia_smi):
+    nvidia_smi("echo No devices were found; exit 6")
+    with pytest.raises(RunError, match="No devices were found"):
+        gpu_memory("7")
+
+
+def test_without_nvidia_smi_or_numbers_nothing_is_known(nvidia_smi, monkeypatch):
+    nvidia_smi("echo '[N/A], [N/A]'")
+    assert gpu_memory("all") is None
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert gpu_memory("all") is None

@@ -1,0 +1,221 @@
+"""How servers are started: what an engine is told, what this Python must have, and the end of a process."""
+
+import os
+import signal
+import socket
+import sys
+
+import pytest
+
+from tungstenkit import run
+from tungstenkit.errors import RunError
+from tungstenkit.machine import Needs
+from tungstenkit.run import Address, Program, container, image_needs, local, running
+
+HERE = Address("127.0.0.1", 4000)
+
+
+class TestAddress:
+    def test_zero_takes_a_free_port(self):
+        address = Address.choose("127.0.0.1", 0)
+        assert address.port > 0
+        assert address.url == f"http://127.0.0.1:{address.port}"
+
+    def test_a_name_is_resolved(self):
+        assert Address.choose("localhost", 0).host in ("127.0.0.1", "::1")
+
+    @pytest.mark.parametrize(
+        ("host", "url"),
+        [("0.0.0.0", "http://127.0.0.1:1"), ("::", "http://[::1]:1"), ("::1", "http://[::1]:1")],
+    )
+    def test_clients_here_reach_all_addresses_by_loopback(self, host, url):
+        assert Address(host, 1).url == url
+
+    def test_a_taken_port_is_named(self):
+        with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(RunError) as caught:
+            Address.choose("127.0.0.1", other.getsockname()[1])
+        assert "in use" in caught.value.what
+        assert "-p 0" in caught.value.hint
+
+    def test_an_address_of_another_machine_is_refused(self):
+        with pytest.raises(RunError, match="can't listen there"):
+            Address.choose("192.0.2.1", 0)
+
+
+class TestContainer:
+    @pytest.fixture(autouse=True)
+    def environment(self, monkeypatch):
+        for name in list(os.environ):
+            if run._SETTINGS.fullmatch(name):
+                monkeypatch.delenv(name)
+
+    def told(self, *flags, engine="podman", gpus=None, address=HERE, engine_args=()):
+        """The command, without its beginning and the container's random name."""
+        program = container(engine, "image", address, flags, gpus=gpus, engine_args=engine_args)
+        assert program.command[:4] == [engine, "run", "--rm", "--pull=never"]
+        name = program.command[4].removeprefix("--name=")
+        assert name in program.kill
+        return program.command[5:]
+
+    def test_only_loopback_reaches_it(self):
+        assert self.told("--workers", "2") == [
+            *("--publish", "127.0.0.1:4000:4000"),
+            *("image", "--port", "4000", "--workers", "2"),
+        ]
+
+    def test_ipv6(self):
+        assert self.told(address=Address("::1", 4000))[1] == "[::1]:4000:4000"
+
+    @pytest.mark.parametrize("option", [["--network=host"], ["--net", "host"]])
+    def test_on_the_hosts_network_the_server_itself_keeps_to_the_address(self, option):
+        assert self.told(engine_args=option) == [
+            *option,
+            *("image", "--port", "4000", "--host", "127.0.0.1"),
+        ]
+
+    def test_the_servers_settings_are_passed_by_name(self, monkeypatch):
+        for name in ("TUNGSTEN_MAX_PENDING", "SETUP_TIMEOUT"):
+            monkeypatch.setenv(name, "1")
+        for name in ("TUNGSTEN_MIRROR_PYPI", "TUNGSTEN_ENGINE_ARGS", "TUNGSTEN_PORT", "SECRET"):
+            monkeypatch.setenv(name, "1")
+        passed = [argument for argument in self.told() if argument.startswith("--env")]
+        assert passed == ["--env=SETUP_TIMEOUT", "--env=TUNGSTEN_MAX_PENDING"]
+
+    @pytest.mark.parametrize(("gpus", "value"), [("all", "all"), ("0,2", '"device=0,2"')])
+    def test_gpus_of_docker(self, gpus, value):
+        told = self.told(engine="docker", gpus=gpus)
+        assert told[told.index("--gpus") + 1] == value
+
+    def test_gpus_of_podman_are_cdi_devices(self, tmp_path, monkeypatch):
+        (tmp_path / "nvidia.yaml").write_text("cdiVersion: 0.5.0\nkind: nvidia.com/gpu\n")
+        monkeypatch.setattr(run, "CDI_FOLDERS", [tmp_path])
+        told = self.told(gpus="0,2")
+        assert [argument for argument in told if "nvidia" in argument] == [
+            "--device=nvidia.com/gpu=0",
+            "--device=nvidia.com/gpu=2",
+        ]
+
+    def test_without_the_toolkit_the_remedy_is_named(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(run, "CDI_FOLDERS", [tmp_path])
+        with pytest.raises(RunError) as caught:
+            self.told(gpus="all")
+        assert "nvidia-ctk cdi generate" in caught.value.hint
+        assert "--no-gpu" in caught.value.hint
+
+
+class TestImage:
+    @pytest.fixture
+    def engine(self, tmp_path):
+        """A program that answers as an engine's `image inspect` does."""
+
+        def engine(script):
+            path = tmp_path / "podman"
+            path.write_text(f"#!/bin/sh\n{script}\n")
+            path.chmod(0o755)
+            return str(path)
+
+        return engine
+
+    def test_its_labels_say_what_it_needs(self, engine):
+        labels = '{"device": "gpu", "gpu_mem_gb": "24", "mem_gb": "1.500000"}'
+        assert image_needs(engine(f"echo '{labels}'"), "x") == Needs(1.5, True, 24.0)
+
+    def test_one_that_is_not_there_is_an_error(self, engine):
+        with pytest.raises(RunError, match="no image 'x'"):
+            image_needs(engine("echo not known >&2; exit 1"), "x")
+
+    @pytest.mark.parametrize("labels", ["null", "{}", '{"mem_gb": "much", "device": "cpu"}'])
+    def test_one_that_is_not_ours_is_an_error(self, engine, labels):
+        with pytest.raises(RunError, match="not one that tungsten has built"):
+            image_needs(engine(f"echo '{labels}'"), "x")
+
+
+class TestLocal:
+    class Spec:
+        def __init__(self, *packages):
+            self.python_packages = list(packages)
+
+        def to_json(self):
+            return "{}"
+
+    def start(self, tmp_path, *packages, gpus="all"):
+        return local(self.Spec(*packages), tmp_path / "spec.json", tmp_path, HERE, ["--x", "1"], gpus=gpus)
+
+    def test_this_python_serves_and_runs_the_model(self, tmp_path):
+        program = self.start(tmp_path, "Pydantic>=2", "nothing; python_version < '3'")
+        flags = program.command[program.command.index("--spec") :]
+        assert flags == [
+            *("--spec", str(tmp_path / "spec.json"), "--model-dir", str(tmp_path)),
+            *("--model-python", sys.executable, "--host", "127.0.0.1", "--port", "4000", "--x", "1"),
+        ]
+        assert (tmp_path / "spec.json").read_text() == "{}"
+        assert program.kill is None
+
+    def test_every_missing_package_is_named_with_the_way_to_it(self, tmp_path):
+        with pytest.raises(RunError) as caught:
+            self.start(tmp_path, "no-such-thing[x]==1", "pydantic<1", "pillow")
+        assert "no-such-thing[x]==1 is not installed" in caught.value.what
+        assert "pydantic<1 is asked for, and " in caught.value.what
+        assert "pillow" not in caught.value.what
+        assert caught.value.hint == f"{sys.executable} -m pip install 'no-such-thing[x]==1' 'pydantic<1'"
+
+    @pytest.mark.parametrize(("gpus", "visible"), [(None, ""), ("1", "1")])
+    def test_gpus_are_chosen_by_cudas_own_variable(self, tmp_path, gpus, visible):
+        assert self.start(tmp_path, gpus=gpus).environment["CUDA_VISIBLE_DEVICES"] == visible
+
+
+class TestRunning:
+    def program(self, script, kill=None):
+        return Program([sys.executable, "-c", script], Address.choose("127.0.0.1", 0), {}, kill)
+
+    def test_one_that_ends_is_not_waited_for(self):
+        with running(self.program("raise SystemExit(5)")) as server:
+            assert not server.wait_until("/readyz")
+            assert server.wait() == 5
+
+    def test_what_it_said_at_its_end_is_told(self, tmp_path):
+        program = self.program("raise SystemExit('no weights')")
+        with running(program, tmp_path / "log") as server, pytest.raises(RunError) as caught:
+            server.expect("/readyz")
+        assert "no weights" in caught.value.hint
+
+    def test_a_block_left_early_ends_it(self):
+        with (
+            pytest.raises(KeyboardInterrupt),
+            running(self.program("import time; time.sleep(100)")) as server,
+        ):
+            raise KeyboardInterrupt
+        assert server.wait() == 128 + signal.SIGKILL
+
+    @pytest.mark.parametrize("by", ["us", "others"])
+    def test_killed_the_container_is_removed_too(self, tmp_path, by):
+        marker = tmp_path / "removed"
+        kill = [sys.executable, "-c", f"open({str(marker)!r}, 'w')"]
+        with running(self.program("import time; time.sleep(100)", kill)) as server:
+            if by == "others":
+                os.kill(server._process.pid, signal.SIGKILL)
+                server.wait()
+        assert marker.exists()
+
+    def test_stop_is_a_sigterm_and_gives_its_status(self, tmp_path):
+        ready = tmp_path / "ready"
+        os.mkfifo(ready)
+        script = (
+            "import signal, sys; signal.signal(15, lambda *_: sys.exit(3));"
+            f"open({str(ready)!r}, 'w').close(); signal.pause()"
+        )
+        with running(self.program(script)) as server:
+            ready.read_bytes()
+            assert server.stop() == 3
+
+    def test_an_engine_that_fails_is_told_as_such(self):
+        with running(self.program("raise SystemExit(125)", kill=["true"])) as server:
+            with pytest.raises(RunError, match="could not start the container") as caught:
+                server.wait()
+            assert "--engine-arg" in caught.value.hint
+        with running(self.program("raise SystemExit(125)")) as server:
+            assert server.wait() == 125
+
+    def test_an_end_by_a_signal_is_told_as_shells_do(self):
+        with running(self.program("import os; os.kill(os.getpid(), 9)")) as server:
+            assert server.wait() == 128 + 9

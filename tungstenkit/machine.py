@@ -1,0 +1,119 @@
+"""What this machine has of what a model says that it needs: memory, and memory on its GPUs.
+
+A declaration's GB are 10**9 bytes. What could never fit is an error, unless the user insists; what would fit if others
+made room is a notice.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tungstenkit.errors import RunError
+
+GB = 10**9
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a model declares."""
+
+    mem_gb: float
+    gpu: bool
+    gpu_mem_gb: float
+
+
+@dataclass(frozen=True)
+class Room:
+    """Of one kind of memory, in bytes."""
+
+    total: int
+    free: int
+
+
+def memory(root: Path = Path("/")) -> Room | None:
+    """The memory that this process may have: the machine's, or its control group's limit where that is less.
+
+    root: where `proc` and `sys` are. None where they don't say.
+    """
+    try:
+        text = (root / "proc/meminfo").read_text()
+    except OSError:
+        return None
+    total, free = (re.search(rf"(?m)^{name}: +(\d+) kB$", text) for name in ("MemTotal", "MemAvailable"))
+    if total is None or free is None:
+        return None
+    limit = min([int(total[1]) * 1024, *_control_group_limits(root)])
+    return Room(limit, min(limit, int(free[1]) * 1024))
+
+
+def _control_group_limits(root: Path) -> list[int]:
+    """The limits of this process's control group and of all above it (cgroups(7), version 2)."""
+    mount = root / "sys/fs/cgroup"
+    try:
+        path = (root / "proc/self/cgroup").read_text().strip().rpartition("::")[2]
+    except OSError:
+        return []
+    group = mount / path.strip("/")
+    limits = []
+    for folder in (group, *group.parents):
+        if not folder.is_relative_to(mount):
+            break
+        try:
+            limits.append(int((folder / "memory.max").read_text()))
+        except (OSError, ValueError):
+            continue  # the root has no limit, and `max` is none
+    return limits
+
+
+def gpu_memory(devices: str) -> Room | None:
+    """The memory of NVIDIA GPUs taken together, as `nvidia-smi` has it; None where there is none to ask.
+
+    devices: `all`, or numbers or UUIDs with commas between them. Raises RunError where one of them isn't there.
+    """
+    if shutil.which("nvidia-smi") is None:
+        return None
+    command = ["nvidia-smi", "--query-gpu=memory.total,memory.free", "--format=csv,noheader,nounits"]
+    if devices != "all":
+        command.append(f"--id={devices}")
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        raise RunError(
+            f"nvidia-smi can't say what GPUs there are: {(run.stdout + run.stderr).strip()}",
+            where="--gpu-devices",
+            hint="`nvidia-smi -L` lists them; --no-gpu runs the model without",
+        )
+    try:
+        rows = [[int(number) * _MIB for number in line.split(",")] for line in run.stdout.splitlines()]
+        return Room(sum(total for total, _ in rows), sum(free for _, free in rows))
+    except ValueError:
+        return None  # a GPU that shares the machine's memory says `[N/A]`
+
+
+def check(needs: Needs, room: Room | None, gpu_room: Room | None, *, force: bool) -> list[str]:
+    """Compare; the notices to show.
+
+    room, gpu_room: what there is; None is not compared. Raises RunError for what can't fit, but with `force`.
+    """
+    kinds = [("mem_gb", "memory", needs.mem_gb, room)]
+    if needs.gpu:
+        kinds.append(("gpu_mem_gb", "GPU memory", needs.gpu_mem_gb, gpu_room))
+    problems, notices = [], []
+    for argument, kind, wanted, there in kinds:
+        if there is None:
+            continue
+        if there.total < wanted * GB:
+            problems.append(f"the model needs {wanted:g} GB of {kind}; there are {there.total / GB:.1f}")
+        elif there.free < wanted * GB:
+            free = f"{there.free / GB:.1f} of {there.total / GB:.1f}"
+            notices.append(f"{free} GB of {kind} are free now; the model declares {argument}={wanted:g}")
+    if problems and not force:
+        raise RunError(
+            "\n".join(problems),
+            hint="declare less, if it needs less (`mem_gb`, `gpu_mem_gb`), or try all the same with --force",
+        )
+    return [*problems, *notices]

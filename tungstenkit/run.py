@@ -1,0 +1,318 @@
+"""A model's server, run on this machine: in a container of its image, or in this Python without any.
+
+Both take the server's own flags and listen where they are told. This module owns the process: it ends with the `with`
+block at the latest.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import secrets
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tungstenkit.client import Client
+from tungstenkit.data import SERVER
+from tungstenkit.errors import RunError
+from tungstenkit.machine import Needs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tungstenkit.spec import ModelSpec
+
+_SETTINGS = re.compile(
+    r"TUNGSTEN_(?!MIRROR_|ENGINE|PORT$).+|SETUP_TIMEOUT|PREDICTION_TIMEOUT|RESULT_EXPIRATION"
+)
+"""The environment variables that the server reads: a container gets those that are set here."""
+
+_LISTEN_SECONDS = 120.0
+"""In which a container starts and listens: that is 0.2 s of the server's, the rest is the engine's."""
+
+_SAID = 3000
+"""Characters of a server's last words."""
+
+_ENGINE_FAILED = {125, 126, 127}
+"""Exit statuses by which `podman run` and `docker run` say that the container itself did not start."""
+
+_STDERR = 2
+
+CDI_FOLDERS = [Path("/etc/cdi"), Path("/var/run/cdi")]
+"""Where podman looks for what a GPU is (containers.conf(5), cdi_spec_dirs)."""
+
+_START_SERVER = (
+    "import os, sys; sys.path.insert(0, sys.argv[1]);"
+    "from tungsten_server.launch import main; sys.exit(main(sys.argv[2:], os.environ))"
+)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens: a free port of an address of this machine."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def choose(cls, host: str, port: int) -> Address:
+        """Resolve the host, and take a free port for 0. Raises RunError where it can't be listened on."""
+        try:
+            family, *_, found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(found)
+                return cls(str(found[0]), probe.getsockname()[1])
+        except (OSError, OverflowError) as problem:
+            reason = problem.strerror if isinstance(problem, OSError) else str(problem)
+            raise RunError(
+                f"can't listen there: {reason}",
+                where=f"{host} port {port}",
+                hint="-p chooses another port, and -p 0 a free one; --host an address of this machine",
+            ) from None
+
+    @property
+    def url(self) -> str:
+        """The base URL for clients on this machine."""
+        reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        return f"http://{self.bracketed(reached)}:{self.port}"
+
+    @staticmethod
+    def bracketed(host: str) -> str:
+        """As URLs and engines want it (RFC 3986, section 3.2.2)."""
+        return f"[{host}]" if ":" in host else host
+
+
+@dataclass(frozen=True)
+class Program:
+    """A server that can be started."""
+
+    command: list[str]
+    address: Address
+    environment: dict[str, str]
+    kill: list[str] | None = None
+    """The command that ends what killing the process leaves: the container."""
+
+
+def image_needs(engine: str, image: str) -> Needs:
+    """What an image of ours says that its model needs: its labels. Raises RunError where it is none, or isn't there."""
+    command = [engine, "image", "inspect", "--format", "{{json .Config.Labels}}", image]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        raise RunError(
+            f"{engine} has no image {image!r}, and there is no such folder",
+            where=run.stderr.strip(),
+            hint=f"`{engine} images` lists them; `tungsten build DIR` makes one of a model's folder",
+        )
+    labels = json.loads(run.stdout) or {}
+    try:
+        return Needs(float(labels["mem_gb"]), labels["device"] == "gpu", float(labels.get("gpu_mem_gb", 0)))
+    except (KeyError, ValueError):
+        raise RunError(
+            f"the image {image!r} is not one that tungsten has built: its labels say nothing of a model",
+            hint=f"run it with `{engine} run`",
+        ) from None
+
+
+def container(
+    engine: str,
+    image: str,
+    address: Address,
+    flags: Sequence[str],
+    *,
+    gpus: str | None,
+    engine_args: Sequence[str] = (),
+) -> Program:
+    """A container of an image, removed when it ends.
+
+    flags: the server's. gpus: `all`, numbers or UUIDs with commas between them, or None for none.
+    engine_args: more for `podman run` or `docker run`, before the image.
+    """
+    name = f"tungsten-{secrets.token_hex(6)}"
+    host, port = address.host, str(address.port)
+    if re.search(r"--net(work)?[= ]host\b", " ".join(engine_args)):
+        listen, publish = ["--host", host], []
+    else:
+        # The same port inside: so it is right, too, where the engine's configuration chooses the host's network.
+        listen, publish = [], ["--publish", f"{Address.bracketed(host)}:{port}:{port}"]
+    settings = sorted(name for name in os.environ if _SETTINGS.fullmatch(name))
+    return Program(
+        [
+            *(engine, "run", "--rm", "--pull=never", f"--name={name}", *publish),
+            *(f"--env={name}" for name in settings),
+            *_gpu_arguments(engine, gpus),
+            *(*engine_args, image, "--port", port, *listen, *flags),
+        ],
+        address,
+        dict(os.environ),
+        kill=[engine, "rm", "--force", *(["--time=0"] if engine == "podman" else []), name],
+    )
+
+
+def _gpu_arguments(engine: str, gpus: str | None) -> list[str]:
+    if gpus is None:
+        return []
+    if engine == "docker":
+        return ["--gpus", "all" if gpus == "all" else f'"device={gpus}"']
+    files = [path for folder in CDI_FOLDERS for path in folder.glob("*.[jy]*")]
+    if not any(b"nvidia.com/gpu" in path.read_bytes() for path in files):
+        raise RunError(
+            "the model wants a GPU, and podman knows of none: there is no CDI specification of NVIDIA's",
+            where=" and ".join(map(str, CDI_FOLDERS)),
+            hint="install the NVIDIA container toolkit and run `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`;"
+            " --no-gpu runs the model without",
+        )
+    return [f"--device=nvidia.com/gpu={one}" for one in gpus.split(",")]
+
+
+def local(
+    spec: ModelSpec,
+    spec_file: Path,
+    folder: Path,
+    address: Address,
+    flags: Sequence[str],
+    *,
+    gpus: str | None,
+) -> Program:
+    """The server and the model in this Python, with the packages that are installed in it.
+
+    spec_file: where the spec is written for the server. gpus: as for `container`.
+    Raises RunError naming every package that the model declares and that isn't here.
+    """
+    _require(spec.python_packages)
+    spec_file.write_text(spec.to_json(), encoding="utf-8")
+    environment = dict(os.environ)
+    if gpus != "all":
+        environment["CUDA_VISIBLE_DEVICES"] = gpus or ""
+    arguments = ["--spec", str(spec_file), "--model-dir", str(folder), "--model-python", sys.executable]
+    where = ["--host", address.host, "--port", str(address.port)]
+    # -P: the working directory may be the model's folder, and a `flask.py` there is not for the server.
+    command = [sys.executable, "-P", "-c", _START_SERVER, str(SERVER.parent), *arguments, *where, *flags]
+    return Program(command, address, environment)
+
+
+def _require(packages: Sequence[str]) -> None:
+    """Raises RunError where requirements (PEP 508) are not met here. What they in turn require is pip's business."""
+    installed = {canonicalize_name(one.name): one.version for one in importlib.metadata.distributions()}
+    problems, unmet = [], []
+    for text in packages:
+        requirement = Requirement(text)
+        version = installed.get(canonicalize_name(requirement.name))
+        if requirement.marker is not None and not requirement.marker.evaluate():
+            continue
+        if version is None:
+            problems.append(f"{text} is not installed")
+        elif not requirement.specifier.contains(version, prereleases=True):
+            problems.append(f"{text} is asked for, and {version} is installed")
+        else:
+            continue
+        unmet.append(text)
+    if unmet:
+        raise RunError(
+            "the model's packages are not all in this Python:\n" + "\n".join(f"- {one}" for one in problems),
+            where=sys.executable,
+            hint=shlex.join([sys.executable, "-m", "pip", "install", *unmet]),
+        )
+
+
+class Running:
+    """A started server."""
+
+    def __init__(self, program: Program, process: subprocess.Popen[bytes], log: Path | None) -> None:
+        """log: where it prints, if it isn't where we do."""
+        self._program = program
+        self._log = log
+        self._process = process
+        self.url = program.address.url
+        self.client = Client(self.url, here=True)
+
+    def wait_until(self, path: str) -> bool:
+        """Wait until a path is answered with 200; False if the server ends instead.
+
+        `/healthz`: it listens. `/readyz`: it takes requests; how long that may take is a setting of the server's.
+        Raises RunError where `/healthz` is not answered in time.
+        """
+        deadline = time.monotonic() + _LISTEN_SECONDS
+        while self._process.poll() is None:
+            if path == "/healthz" and time.monotonic() > deadline:
+                raise RunError(
+                    f"the server is started, and can't be reached within {_LISTEN_SECONDS:g} s",
+                    where=self.url,
+                    hint="is the engine's network shut off from this machine? --engine-arg=--network=host goes without",
+                )
+            if self.client.answers(path):
+                return True
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.1)
+        return False
+
+    def expect(self, path: str) -> None:
+        """Wait likewise. Raises RunError with the end of what the server printed, if it ends instead."""
+        if not self.wait_until(path):
+            printed = self._log.read_text(errors="replace").strip() if self._log is not None else ""
+            raise RunError(
+                "the model's server ended before it was ready",
+                where=shlex.join(self._program.command),
+                hint=f"it said:\n{printed[-_SAID:]}",
+            )
+
+    def wait(self) -> int:
+        """Wait until it ends; its exit status. Raises RunError where the engine could not start it."""
+        status = self._process.wait()
+        if self._program.kill is not None and status in _ENGINE_FAILED:
+            raise RunError(
+                f"{self._program.command[0]} could not start the container; it says why above",
+                where=shlex.join(self._program.command),
+                hint="--engine-arg gives it more arguments, such as `--engine-arg=--network=host`",
+            )
+        return status if status >= 0 else 128 - status
+
+    def stop(self) -> int:
+        """Let it answer what it has accepted, and end; its exit status. How long that may take is its own setting."""
+        self._process.terminate()
+        return self.wait()
+
+    def kill(self) -> None:
+        """End it now, and the container with it."""
+        self._process.kill()
+        self._process.wait()
+        if self._program.kill is not None:
+            # Of the container that was killed is only the engine's client.
+            subprocess.run(self._program.kill, capture_output=True, check=False)
+
+
+@contextmanager
+def running(program: Program, log: Path | None = None) -> Iterator[Running]:
+    """Start a server, and end it with the block. log: a file for what it prints; None: our standard error."""
+    with ExitStack() as stack:
+        output = _STDERR if log is None else stack.enter_context(log.open("wb"))
+        process = stack.enter_context(
+            subprocess.Popen(
+                program.command,
+                env=program.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                # Ctrl-C is for us alone: we tell the server once.
+                start_new_session=True,
+            )
+        )
+        server = Running(program, process, log)
+        try:
+            yield server
+        finally:
+            # Where a signal has ended an engine's client, the container may live on.
+            if process.poll() is None or process.returncode < 0:
+                server.kill()

@@ -279,9 +279,6 @@ NoGpu = Annotated[bool, typer.Option("--no-gpu", help="Run a model that wants a 
 GpuDevices = Annotated[
     str, typer.Option("--gpu-devices", metavar="LIST", help="GPUs that the model sees: numbers or UUIDs.")
 ]
-Force = Annotated[
-    bool, typer.Option("--force", help="Run it although the machine has less memory than the model declares.")
-]
 EngineArgs = Annotated[
     list[str] | None,
     typer.Option(
@@ -326,7 +323,6 @@ def serve_command(
     ] = None,
     no_gpu: NoGpu = False,
     gpu_devices: GpuDevices = "all",
-    force: Force = False,
     engine_args: EngineArgs = None,
 ) -> None:
     """Run a server in the foreground; under two names."""
@@ -337,9 +333,7 @@ def serve_command(
         "--prediction-timeout": prediction_timeout,
     }
     flags = [text for flag, value in given.items() if value is not None for text in (flag, str(value))]
-    model = Model(
-        target, module, class_name, local, None if no_gpu else gpu_devices, force, engine_args or []
-    )
+    model = Model(target, module, class_name, local, None if no_gpu else gpu_devices, engine_args or [])
     _signals_interrupt()
     with tempfile.TemporaryDirectory(prefix="tungsten-") as scratch:
         program = model.program(Address.choose(host, port), flags, Path(scratch))
@@ -380,13 +374,10 @@ def predict_command(
     local: Local = False,
     no_gpu: NoGpu = False,
     gpu_devices: GpuDevices = "all",
-    force: Force = False,
     engine_args: EngineArgs = None,
 ) -> None:
     """Predict one input, and print the output as JSON, with the paths of its files."""
-    model = Model(
-        target, module, class_name, local, None if no_gpu else gpu_devices, force, engine_args or []
-    )
+    model = Model(target, module, class_name, local, None if no_gpu else gpu_devices, engine_args or [])
     _signals_interrupt()
     with ExitStack() as stack:
         server = None
@@ -427,11 +418,10 @@ class Model:
     class_name: str | None
     local: bool
     gpus: str | None
-    force: bool
     engine_args: list[str]
 
     def program(self, address: Address, flags: list[str], scratch: Path) -> Program:
-        """Build the image if need be, and check that the machine has what the model needs."""
+        """Build the image if need be, and warn where the machine lacks what the model needs."""
         directory = Path(self.target)
         if self.local:
             project = Project.read(directory, self.module, self.class_name)
@@ -456,7 +446,7 @@ class Model:
 
     def _check(self, needs: Needs) -> None:
         gpu_room = machine.gpu_memory(self.gpus) if needs.gpu and self.gpus is not None else None
-        for notice in machine.check(needs, machine.memory(), gpu_room, force=self.force):
+        for notice in machine.shortages(needs, machine.memory(), gpu_room):
             err.print(f"[yellow]warning:[/] {escape(notice)}")
 
 

@@ -1,7 +1,6 @@
 """What this machine has of what a model says that it needs: memory, and memory on its GPUs.
 
-A declaration's GB are 10**9 bytes. What could never fit is an error, unless the user insists; what would fit if others
-made room is a notice.
+A declaration's GB are 10**9 bytes. A shortage is said, not refused.
 """
 
 from __future__ import annotations
@@ -94,26 +93,24 @@ def gpu_memory(devices: str) -> Room | None:
         return None  # a GPU that shares the machine's memory says `[N/A]`
 
 
-def check(needs: Needs, room: Room | None, gpu_room: Room | None, *, force: bool) -> list[str]:
-    """Compare; the notices to show.
+def shortages(needs: Needs, room: Room | None, gpu_room: Room | None) -> list[str]:
+    """What the machine lacks, in words for people. No reason to refuse: 8 GB are declared for every model that
+    declares nothing.
 
-    room, gpu_room: what there is; None is not compared. Raises RunError for what can't fit, but with `force`.
+    room, gpu_room: what there is; None is not compared.
     """
     kinds = [("mem_gb", "memory", needs.mem_gb, room)]
     if needs.gpu:
         kinds.append(("gpu_mem_gb", "GPU memory", needs.gpu_mem_gb, gpu_room))
-    problems, notices = [], []
+    short = []
     for argument, kind, wanted, there in kinds:
         if there is None:
             continue
         if there.total < wanted * GB:
-            problems.append(f"the model needs {wanted:g} GB of {kind}; there are {there.total / GB:.1f}")
+            short.append(
+                f"the machine has {there.total / GB:.1f} GB of {kind}; the model declares {argument}={wanted:g}"
+            )
         elif there.free < wanted * GB:
             free = f"{there.free / GB:.1f} of {there.total / GB:.1f}"
-            notices.append(f"{free} GB of {kind} are free now; the model declares {argument}={wanted:g}")
-    if problems and not force:
-        raise RunError(
-            "\n".join(problems),
-            hint="declare less, if it needs less (`mem_gb`, `gpu_mem_gb`), or try all the same with --force",
-        )
-    return [*problems, *notices]
+            short.append(f"{free} GB of {kind} are free now; the model declares {argument}={wanted:g}")
+    return short

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import emulation
+from tungstenkit.platforms import ARCHITECTURES, this_system
+
 pytestmark = [
     pytest.mark.nix,
     pytest.mark.skipif(shutil.which("apt-get") is None, reason="apt is not here"),
@@ -45,8 +48,16 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tungsten-tests" / "debs"
 
 
+@pytest.fixture(scope="module", params=["amd64", "arm64"])
+def architecture(request):
+    """What the packages are for; that of another machine is emulated."""
+    if request.param != ARCHITECTURES[this_system()].debian and emulation.missing():
+        pytest.skip(emulation.missing())
+    return request.param
+
+
 @pytest.fixture(scope="module", params=RELEASES)
-def debs(request, tmp_path_factory):
+def debs(request, architecture, tmp_path_factory):
     """The closure of a release's packages: all, and those that only the packages with alternatives need."""
     release = request.param
     state = tmp_path_factory.mktemp(release)
@@ -67,7 +78,8 @@ def debs(request, tmp_path_factory):
         "Dir::Etc::SourceList": state / "etc/sources.list",
         "Dir::Etc::SourceParts": "/dev/null",
         "APT::Install-Recommends": "false",
-        "APT::Architecture": "amd64",
+        "APT::Architecture": architecture,
+        "APT::Architectures": architecture,
         "Debug::NoLocking": "true",
         "Acquire::Languages": "none",
     }
@@ -91,13 +103,14 @@ def debs(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="module", params=["plain", "alternatives"])
-def root(request, debs, run_tool, tmp_path_factory):
+def root(request, architecture, debs, run_tool, tmp_path_factory):
     """A root unpacked from layers: packages in two or three of them, the system layer last."""
     folder = tmp_path_factory.mktemp("layers")
     small, more = debs
     groups = [small[::2], small[1::2], *([more] if request.param == "alternatives" else [])]
     inputs = [[{"kind": "deb", "path": str(deb)} for deb in group] for group in groups]
-    inputs.append([{"kind": "system", "alternatives": True, "ld-so-cache": True, "architecture": "amd64"}])
+    system = {"kind": "system", "alternatives": True, "ld-so-cache": True, "architecture": architecture}
+    inputs.append([system])
     layers = []
     for number, items in enumerate(inputs):
         config = {"created-by": "x", "python": None, "lower": list(layers), "inputs": items}
@@ -110,7 +123,8 @@ def root(request, debs, run_tool, tmp_path_factory):
 
 
 def in_root(root, *command):
-    wrapped = ["unshare", "-r", "-m", "chroot", root, *command]
+    foreign = not (root / "usr/lib" / f"{os.uname().machine}-linux-gnu").exists()
+    wrapped = [*(emulation.PREFIX if foreign else ["unshare", "-r", "-m"]), "chroot", root, *command]
     return subprocess.run(
         wrapped, capture_output=True, text=True, check=True, env={"PATH": "/usr/sbin:/usr/bin"}
     ).stdout

@@ -27,8 +27,9 @@ let
   platforms = import ./platforms.nix;
   platformOf =
     system:
-    platforms.${system}
-      or (throw "tungsten: this nix/ does not know the lock's platform ${system}; export again with one version of tungsten");
+    platforms.${system} or (throw ''
+      tungsten: this nix/ does not know the lock's platform ${system}.
+      Export again with one version of tungsten'');
 
   # Everything that runs while an image is made: the lock's tools for the platform that builds.
   builder =

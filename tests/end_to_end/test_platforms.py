@@ -78,6 +78,22 @@ def test_layers_of_pure_data_are_shared_between_platforms(blur, arm64):
     assert blur.layers[-1] == arm64.layers[-1]
 
 
+def test_work_on_one_platform_lets_go_of_nothing_of_another(copy_of):
+    """What was fetched for both stays held against garbage collection."""
+    model = copy_of("blur")
+
+    def held():
+        return {link.readlink() for link in (model / ".tungsten" / "roots").iterdir()}
+
+    succeed("fetch", model)
+    for_both = held()
+    succeed("fetch", model, "--platform", ARM64)
+    assert held() >= for_both
+    names = " ".join(str(path) for path in for_both)
+    assert "_amd64.deb" in names
+    assert "_arm64.deb" in names
+
+
 @emulated
 def test_arm64s_own_tools_assemble_the_same_image(arm64, tmp_path):
     """Every step again, by arm64 programs: the digest is the same, and so is that of an x86-64 image."""

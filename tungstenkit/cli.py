@@ -338,7 +338,7 @@ def make_lock(
         mirrors = find_mirrors(project.directory)
         for notice in mirrors.notices:
             err.print(notice)
-        solver = Solver(mirrors, get_bytes, report)
+        solver = Solver(mirrors, get_bytes, report, lambda text: err.print(text, markup=False))
         lock = resolve(project.spec, solver, previous, package_set, systems=systems, python=python)
         if not resolve_only:
             report("sealing")
@@ -350,9 +350,10 @@ def make_lock(
                 lock = seal(lock, project.spec, get)
     write_lock(lock, project.lock_path)
     for system, platform in lock.platforms.items():
+        cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
         err.print(
             f"locked {system}: Python {platform.python} on Debian {platform.release}, "
-            f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels"
+            f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels{cuda}"
         )
     return lock
 

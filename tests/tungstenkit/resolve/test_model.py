@@ -24,6 +24,7 @@ class FakeSolver:
         self.without = without
         self.error = error
         self.asked = []
+        self.notices = []
         self.releases = dict.fromkeys(["bullseye", "bookworm", "trixie"], Release(suites=(), timestamps={}))
 
     def report(self, text):
@@ -33,7 +34,10 @@ class FakeSolver:
         self.asked.append((target, {group: list(names) for group, names in groups.items()}))
         return solution(*(name for names in groups.values() for name in names))
 
-    def wheels(self, target, requirements, where, prefer):
+    def notice(self, text):
+        self.notices.append(text)
+
+    def wheels(self, target, requirements, where, prefer, constraints=()):
         if {target.python, target.system} & set(self.without) and where == "python_packages":
             raise self.error(f"nothing fits {target.python}", where=where)
         return ()
@@ -129,11 +133,6 @@ def test_with_system_packages_come_the_essential_ones_that_they_may_use():
     assert solver.asked[0][1]["system"] == []
 
 
-def test_a_cuda_version_is_refused_until_it_can_be_chosen():
-    with pytest.raises(ResolveError, match="CUDA"):
-        resolve(spec(gpu=True, cuda_version="12.4"), FakeSolver(), None)
-
-
 def test_a_new_lock_is_not_sealed():
     assert resolve(spec(), FakeSolver(), None).sealed is False
 
@@ -155,7 +154,7 @@ def test_every_platform_has_the_first_python_that_fits_them_all(monkeypatch):
     monkeypatch.setattr(sys, "version_info", SimpleNamespace(major=3, minor=13))
 
     class NoArmWheels(FakeSolver):
-        def wheels(self, target, requirements, where, prefer):
+        def wheels(self, target, requirements, where, prefer, constraints=()):
             if (target.system, target.python) == ("aarch64-linux", "3.13") and where == "python_packages":
                 raise ResolveError("nothing fits")
             return ()

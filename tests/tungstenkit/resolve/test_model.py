@@ -32,7 +32,7 @@ class FakeSolver:
 
     def debs(self, target, groups, where, prefer):
         self.asked.append((target, {group: list(names) for group, names in groups.items()}))
-        return solution(*(name for names in groups.values() for name in names))
+        return solution(groups)
 
     def notice(self, text):
         self.notices.append(text)
@@ -43,9 +43,11 @@ class FakeSolver:
         return ()
 
 
-def solution(*names):
+def solution(groups):
     debs = [
-        ResolvedDeb(n, "1", "amd64", f"mirror://debian/pool/{n}_1_amd64.deb", 1, HASH, "base") for n in names
+        ResolvedDeb(n, "1", "amd64", f"mirror://debian/pool/{n}_1_amd64.deb", 1, HASH, group)
+        for group, names in groups.items()
+        for n in names
     ]
     return DebSolution(debs, [Choice("alternative", "a | b", "a", "the first")])
 

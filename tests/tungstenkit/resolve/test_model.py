@@ -139,6 +139,14 @@ def test_a_new_lock_is_not_sealed():
     assert resolve(spec(), FakeSolver(), None).sealed is False
 
 
+def test_a_release_that_debian_no_longer_mends_is_noticed():
+    solver = FakeSolver()
+    resolve(spec(python_version="3.9"), solver, None)
+    assert solver.notices == [
+        "Python 3.9 is that of Debian bullseye, which has had no security updates since 2026-08-31"
+    ]
+
+
 def test_python_on_the_command_line_overrides_and_stays_until_the_model_asks_for_something_else():
     asked = spec(python_version="3.13")
     lock = resolve(asked, FakeSolver(), None, python="3.11.2")

@@ -234,7 +234,12 @@ def _resolve_python(
             for system in systems:
                 target = _target(system, python)
                 solver.report(f"solving for Python {python} on Debian {target.release}, {system}")
-                platforms[system], made, said = _resolve_platform(spec, target, solver, previous)
+                try:
+                    platforms[system], made, said = _resolve_platform(spec, target, solver, previous)
+                except ResolveError as problem:
+                    if len(systems) > 1:
+                        problem.what = f"on {system}: {problem.what}"
+                    raise
                 for notice in said:
                     notices.setdefault(notice, []).append(system)
                 for choice in made:
@@ -307,7 +312,7 @@ def _refuse_cuda(
     said = [
         f"\n- on Python {python}: {_in_short(problem)}"
         for python, problem in failures.items()
-        if not problem.what.startswith(NOTHING_FITS)
+        if NOTHING_FITS not in problem.what
     ]
     raise ResolveError(
         f"no releases of python_packages fit CUDA {spec.cuda_version}, on Python {', '.join(failures)}"

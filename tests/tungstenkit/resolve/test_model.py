@@ -174,6 +174,11 @@ def test_every_platform_has_the_first_python_that_fits_them_all(monkeypatch):
     assert python_of(lock) == ("3.11", "bookworm")
 
 
+def test_a_failure_of_one_platform_of_several_names_it():
+    with pytest.raises(ResolveError, match=r"on aarch64-linux: nothing fits 3\.11"):
+        resolve(spec(python_version="3.11"), FakeSolver(without=["aarch64-linux"]), None, systems=BOTH)
+
+
 def test_a_choice_of_all_platforms_is_stated_once():
     choices = resolve(spec(), FakeSolver(), None, systems=BOTH).choices
     assert [choice.subject for choice in choices if choice.kind == "alternative"] == ["a | b"]

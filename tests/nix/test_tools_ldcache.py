@@ -145,17 +145,21 @@ def test_damaged_libraries_are_no_error(tools, make_elf, changes, end):
     tools.elf.shared_object("x", lambda offset, size: bytes(data[:end])[offset : offset + size])
 
 
-def test_old_subfolders_for_processors_are_refused(tools):
-    """glibc before 2.37 looked into them, which we do not."""
+@pytest.mark.parametrize(("architecture", "name"), [("amd64", "haswell"), ("arm64", "atomics")])
+def test_old_subfolders_for_processors_are_refused(tools, architecture, name):
+    """glibc before 2.37 looked into them, which we do not; each processor has its own."""
     entry = tools.rootfs.Entry
     table = tools.rootfs.Table()
-    table.add(entry("usr/lib/haswell/libx.so.1", "file", 0o644))
+    table.add(entry(f"usr/lib/{name}/libx.so.1", "file", 0o644))
     table.add_parents()
     root = tools.ldcache.Root(table)
-    arguments = (root, "amd64", {}, {"etc/ld.so.conf": "/usr/lib"})
-    with pytest.raises(tools.program.ToolError, match="/usr/lib/haswell"):
-        tools.ldcache.ld_so_cache(*arguments, "(Debian GLIBC 2.36-9) stable release version 2.36")
-    tools.ldcache.ld_so_cache(*arguments, "(Debian GLIBC 2.41-1) stable release version 2.41")
+    arguments = ({}, {"etc/ld.so.conf": "/usr/lib"})
+    for version in ("2.31", "2.36"):
+        with pytest.raises(tools.program.ToolError, match=f"/usr/lib/{name}"):
+            tools.ldcache.ld_so_cache(root, architecture, *arguments, f"stable release version {version}")
+    tools.ldcache.ld_so_cache(root, architecture, *arguments, "stable release version 2.41")
+    other = {"amd64": "arm64", "arm64": "amd64"}[architecture]
+    tools.ldcache.ld_so_cache(root, other, *arguments, "stable release version 2.36")
 
 
 def test_only_known_architectures(tools):

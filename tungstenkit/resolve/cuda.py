@@ -148,10 +148,11 @@ def _library_folder(wheel: Wheel, version: str) -> str | None:
     return f"nvidia/cu{version.partition('.')[0]}/lib"
 
 
-def nearest_working(asked: str, works: Callable[[str], bool]) -> list[str]:
+def nearest_working(asked: str, works: Callable[[str], str | None]) -> list[str]:
     """The versions next to the one asked for, an older and a newer, that a solve succeeds with.
 
-    works: tries one. A few are tried in each direction, no more.
+    works: solves for a version, and says which came out; None where nothing fits. A few are tried in each direction,
+        no more.
     """
     here = Version(asked)
     known = sorted(map(Version, _data()["driver"]["native"]))
@@ -159,7 +160,7 @@ def nearest_working(asked: str, works: Callable[[str], bool]) -> list[str]:
         [v for v in reversed(known) if v < here and v.release != here.release],
         [v for v in known if v > here and not _is_part(v, here)],
     )
-    found = (next((str(v) for v in versions[:_PROBES] if works(str(v))), None) for versions in directions)
+    found = (next(filter(None, map(works, map(str, versions[:_PROBES]))), None) for versions in directions)
     return [version for version in found if version is not None]
 
 

@@ -41,7 +41,7 @@ from tungstenkit.resolve.cuda import nearest_working, solve_wheels
 from tungstenkit.resolve.debian_index import ReleaseIndex, fetch_index
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debs import resolve as resolve_debs
-from tungstenkit.resolve.wheels import resolve_wheels
+from tungstenkit.resolve.wheels import NOTHING_FITS, resolve_wheels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -265,30 +265,38 @@ def _refuse_cuda(
     spec: ModelSpec, solver: Solver, systems: Sequence[str], failures: Mapping[str, ResolveError]
 ) -> None:
     """ResolveError where it is the CUDA version that nothing fits, with the nearest that something does."""
-
-    def works(version: str | None) -> bool:
-        for python in failures:
-            try:
-                for system in systems:
-                    _resolve_wheels(spec, _target(system, python), solver, None, version)
-            except ResolveError:
-                continue
-            return True
-        return False
-
     for problem in failures.values():
         if problem.where == "cuda_version":
             raise problem
+
+    def works(version: str | None) -> str | None:
+        for python in failures:
+            try:
+                found = [
+                    _resolve_wheels(spec, _target(system, python), solver, None, version).cuda
+                    for system in systems
+                ]
+            except ResolveError:
+                continue
+            return next((cuda.version for cuda in found if cuda), None)
+        return None
+
     solver.report(f"nothing fits CUDA {spec.cuda_version}: looking for the nearest version that works")
-    nearest = nearest_working(str(spec.cuda_version), works)
-    if not nearest and not works(None):
+    working = nearest_working(str(spec.cuda_version), works) or [free for free in [works(None)] if free]
+    if not working:
         # It is not CUDA's fault.
         return
-    tried = "".join(f"\n- on Python {python}: {_in_short(problem)}" for python, problem in failures.items())
+    # uv's explanation is of our constraints; what else was said is of use.
+    said = [
+        f"\n- on Python {python}: {_in_short(problem)}"
+        for python, problem in failures.items()
+        if not problem.what.startswith(NOTHING_FITS)
+    ]
     raise ResolveError(
-        f"no releases of python_packages fit CUDA {spec.cuda_version}{tried}",
+        f"no releases of python_packages fit CUDA {spec.cuda_version}, on Python {', '.join(failures)}"
+        + "".join(said),
         where="cuda_version",
-        hint=f"these work: {', '.join(nearest)}" if nearest else "leave it out: then the solve chooses",
+        hint=f"these work: {', '.join(working)}",
     )
 
 

@@ -323,6 +323,13 @@ def test_an_impossible_cuda_version_names_the_nearest_that_work(index):
     assert caught.value.hint == "these work: 12.4, 12.6"
 
 
+def test_where_none_near_works_the_solves_own_choice_is_named(index):
+    asked = spec(gpu=True, cuda_version="11.8", python_packages=["torch>=2.15"])
+    with pytest.raises(ResolveError) as caught:
+        resolve(asked, RealWheels(index), None)
+    assert caught.value.hint == "these work: 13.2"
+
+
 def test_an_impossible_requirement_is_not_blamed_on_cuda(index):
     asked = spec(gpu=True, cuda_version="12.4", python_packages=["torch", "six==99"])
     with pytest.raises(ResolveError, match=r"six==99") as caught:
@@ -358,7 +365,7 @@ def test_the_nearest_versions_are_looked_for_on_both_sides_and_not_for_ever():
 
     def works(version):
         tried.append(version)
-        return version == "12.6"
+        return version if version == "12.6" else None
 
     assert nearest_working("12.7", works) == ["12.6"]
     assert tried == ["12.6", "12.8", "12.9", "13.0"]

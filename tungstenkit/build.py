@@ -178,6 +178,14 @@ class _Log:
             return BuildError(
                 "a file that the lock names is not in the Nix store", hint="run `tungsten fetch`"
             )
+        # Nix 2.8 and Nix 2.30 word it in their own ways.
+        needed = re.search(r"(?:a|Required system:) '([a-z0-9_]+-[a-z]+)' with features", text)
+        if needed:
+            return BuildError(
+                f"a step of this image runs programs for {needed[1]}, which this machine can't",
+                where=text,
+                hint=f"build the image on {needed[1]}, or let Nix emulate it (qemu, and `extra-platforms` in nix.conf)",
+            )
         failed = re.search(r"builder for '/nix/store/[a-z0-9]{32}-(.+?)\.drv' failed", text)
         tail = "\n".join(self.tails.get(failed[1], ())) if failed else ""
         if "No space left on device" in text + tail:

@@ -35,7 +35,10 @@ _FLAGS = {
 }
 # Subfolders that glibc before 2.37 searched as well, for processors with a capability. Debian's packages have
 # left them.
-_LEGACY_CAPABILITIES = {"tls", "haswell", "xeon_phi", "avx512_1", "atomics"}
+_LEGACY_CAPABILITIES = {
+    "amd64": {"tls", "sse2", "x86_64", "avx512_1", "i586", "i686", "haswell", "xeon_phi"},
+    "arm64": {"tls", "atomics"},
+}
 _WITHOUT_LEGACY_CAPABILITIES = (2, 37)
 _WITH_EXTENSIONS = (2, 33)
 _HWCAPS = "glibc-hwcaps"
@@ -127,7 +130,7 @@ def ld_so_cache(
     version = _version(release)
     folders = _folders(root, _configured(root, configuration, "etc/ld.so.conf"), TRIPLETS[architecture])
     if version < _WITHOUT_LEGACY_CAPABILITIES:
-        _refuse_legacy_capabilities(root, folders)
+        _refuse_legacy_capabilities(root, folders, architecture)
     if version < _WITH_EXTENSIONS:
         folders = [folder for folder in folders if folder.capability is None]
     libraries = []
@@ -194,9 +197,9 @@ def _folders(root: Root, configured: list[str], triplet: str) -> list[_Folder]:
     return folders
 
 
-def _refuse_legacy_capabilities(root: Root, folders: list[_Folder]) -> None:
+def _refuse_legacy_capabilities(root: Root, folders: list[_Folder], architecture: str) -> None:
     for folder in folders:
-        for name in _LEGACY_CAPABILITIES & set(root.names(folder.real)):
+        for name in _LEGACY_CAPABILITIES[architecture] & set(root.names(folder.real)):
             if any(map(_is_library_name, root.names(f"{folder.real}/{name}"))):
                 raise ToolError(
                     f"/{folder.real}/{name}: libraries for one kind of processor are not supported there"

@@ -88,7 +88,7 @@ def test_a_lock_that_is_not_sealed(model):
 @pytest.fixture
 def unsigned_mirror(tmp_path):
     """A mirror of Debian whose indexes nobody signed."""
-    for suite in ("bookworm", "trixie"):
+    for suite in ("bullseye", "bookworm", "trixie"):
         release = tmp_path / "mirror" / "dists" / suite / "InRelease"
         release.parent.mkdir(parents=True)
         release.write_text(f"Origin: Debian\nLabel: Debian\nCodename: {suite}\n")

@@ -23,7 +23,10 @@ from tungstenkit.build import read_layout
 from tungstenkit.platforms import ARCHITECTURES
 
 ARM64 = emulation.SYSTEM
-emulated = pytest.mark.skipif(emulation.missing() is not None, reason=str(emulation.missing()))
+_MISSING = emulation.missing()
+emulated = pytest.mark.skipif(_MISSING is not None, reason=str(_MISSING))
+# Some 600 files are compiled and 50 MB packed by emulated programs: minutes on two cores.
+_LONGEST = 1800
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +47,7 @@ def root(arm64, tmp_path_factory):
 
 
 def run(command):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST)
     assert done.returncode == 0, done.stderr
 
 

@@ -2,6 +2,7 @@
 
 import platform
 import shutil
+import struct
 import subprocess
 
 import pytest
@@ -145,19 +146,70 @@ def test_damaged_libraries_are_no_error(tools, make_elf, changes, end):
     tools.elf.shared_object("x", lambda offset, size: bytes(data[:end])[offset : offset + size])
 
 
-def test_old_subfolders_for_processors_are_refused(tools):
-    """glibc before 2.37 looked into them, which we do not."""
+@pytest.mark.parametrize(("architecture", "name"), [("amd64", "haswell"), ("arm64", "atomics")])
+def test_old_subfolders_for_processors_are_refused(tools, architecture, name):
+    """glibc before 2.37 looked into them, which we do not; each processor has its own."""
     entry = tools.rootfs.Entry
     table = tools.rootfs.Table()
-    table.add(entry("usr/lib/haswell/libx.so.1", "file", 0o644))
+    table.add(entry(f"usr/lib/{name}/libx.so.1", "file", 0o644))
     table.add_parents()
     root = tools.ldcache.Root(table)
-    arguments = (root, "amd64", {}, {"etc/ld.so.conf": "/usr/lib"})
-    with pytest.raises(tools.program.ToolError, match="/usr/lib/haswell"):
-        tools.ldcache.ld_so_cache(*arguments, "(Debian GLIBC 2.36-9) stable release version 2.36")
-    tools.ldcache.ld_so_cache(*arguments, "(Debian GLIBC 2.41-1) stable release version 2.41")
+    arguments = ({}, {"etc/ld.so.conf": "/usr/lib"})
+    for version in ("2.31", "2.36"):
+        with pytest.raises(tools.program.ToolError, match=f"/usr/lib/{name}"):
+            tools.ldcache.ld_so_cache(root, architecture, *arguments, f"stable release version {version}")
+    tools.ldcache.ld_so_cache(root, architecture, *arguments, "stable release version 2.41")
+    other = {"amd64": "arm64", "arm64": "amd64"}[architecture]
+    tools.ldcache.ld_so_cache(root, other, *arguments, "stable release version 2.36")
 
 
 def test_only_known_architectures(tools):
     with pytest.raises(tools.program.ToolError, match="riscv64"):
         tools.ldcache.ld_so_cache(tools.ldcache.Root(tools.rootfs.Table()), "riscv64", {}, {}, "version 2.41")
+
+
+def test_before_2_33_the_cache_is_plain(tools):
+    """No string is shared, no extension follows, glibc-hwcaps is unknown; the newer kernel's library comes first."""
+    entry = tools.rootfs.Entry
+    table = tools.rootfs.Table()
+    objects = {}
+    for path, soname, kernel in [
+        ("opt/l/libx.so.1", "libx.so.1", 0x020600),
+        ("usr/lib/libx.so.1", "libx.so.1", 0x030200),
+        ("usr/lib/liby.so.2", "liby.so.2", 0),
+        ("usr/lib/glibc-hwcaps/one/libx.so.1", "libx.so.1", 0),
+    ]:
+        table.add(entry(path, "file", 0o644))
+        objects[path] = tools.elf.SharedObject(path, 64, 62, soname, 0, kernel)
+    table.add_parents()
+    cache = tools.ldcache.ld_so_cache(
+        tools.ldcache.Root(table),
+        "amd64",
+        objects,
+        {"etc/ld.so.conf": "/opt/l"},
+        "stable release version 2.31",
+    )
+    libraries = [
+        (b"liby.so.2", b"/usr/lib/liby.so.2", 0),
+        (b"libx.so.1", b"/usr/lib/libx.so.1", 0x030200),
+        (b"libx.so.1", b"/opt/l/libx.so.1", 0x020600),
+    ]
+    strings = b"".join(soname + b"\0" + path + b"\0" for soname, path, _ in libraries)
+    place = 48 + 24 * len(libraries)
+    header = b"glibc-ld.so.cache1.1" + struct.pack("<IIB3xI12x", len(libraries), len(strings), 2, 0)
+    entries = b""
+    for soname, path, kernel in libraries:
+        value = place + len(soname) + 1
+        entries += struct.pack("<iIIIQ", 0x0303, place, value, kernel, 0)
+        place = value + len(path) + 1
+    assert cache == header + entries + strings
+
+
+def test_the_oldest_kernel_is_read_from_the_abi_note(tools, make_elf):
+    data = bytearray(make_elf("libx.so.1", 2))
+    # The third segment, until now of properties, becomes one of notes: "GNU", ABI tag, Linux 3.2.0.
+    note = struct.pack("<III4sIIII", 4, 16, 1, b"GNU\0", 0, 3, 2, 0)
+    struct.pack_into("<IIQQQQQQ", data, 64 + 56 * 2, 4, 4, len(data), 0, 0, len(note), len(note), 4)
+    data += note
+    found = tools.elf.shared_object("x", lambda offset, size: bytes(data[offset : offset + size]))
+    assert (found.kernel, found.isa_level) == (0x030200, 0)

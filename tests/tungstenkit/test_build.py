@@ -71,6 +71,16 @@ def test_a_failed_step_is_named_with_the_end_of_its_log():
             [{"action": "msg", "level": 0, "msg": "unable to download 'run-tungsten-fetch://…'"}],
             "tungsten fetch",
         ),
+        (
+            [
+                f"error: a 'aarch64-linux' with features {{}} is required to build '{DRV}', but I am a 'x86_64-linux'"
+            ],
+            "runs programs for aarch64-linux, which this machine can't",
+        ),
+        (
+            [f"error: Cannot build '{DRV}'.\nRequired system: 'aarch64-linux' with features {{}}"],
+            "build the image on aarch64-linux",
+        ),
         (["error: cannot connect to socket at '/nix/var'"], "cannot connect to socket"),
     ],
 )

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable, Generic, TypeVar
+from typing import TYPE_CHECKING, Callable, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,12 +20,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class _Queued(Generic[T]):
+class Place(NamedTuple):
+    """Where an item stands in the queue."""
+
     number: int
     """Arrival order over all keys."""
     deadline: float
-    item: T
+    key: str
 
 
 class Batcher(Generic[T]):
@@ -43,7 +43,7 @@ class Batcher(Generic[T]):
         self._max_wait = max_wait
         self._clock = clock
         self._arrivals = 0
-        self._groups: dict[str, deque[_Queued[T]]] = {}
+        self._groups: dict[str, deque[tuple[Place, T]]] = {}
         # One entry for each group: its first item's number, and its key. The smallest is the queue's head.
         self._heads: list[tuple[int, str]] = []
 
@@ -55,48 +55,67 @@ class Batcher(Generic[T]):
         """Whether anything is queued."""
         return bool(self._heads)
 
+    @property
+    def full(self) -> bool:
+        """Whether the next batch has as many items as a batch may have."""
+        return bool(self._heads) and len(self._groups[self._heads[0][1]]) >= self._batch_size
+
+    @property
+    def first(self) -> T | None:
+        """The item that has waited longest."""
+        return self._groups[self._heads[0][1]][0][1] if self._heads else None
+
     def add(self, items: Iterable[tuple[str, T]]) -> None:
         """Queue items, each with its option key, in the order given."""
         deadline = self._clock() + self._max_wait
         for key, item in items:
-            queued = _Queued(self._arrivals, deadline, item)
+            number = self._arrivals
             self._arrivals += 1
             group = self._groups.get(key)
             if group is None:
-                self._groups[key] = deque([queued])
-                heapq.heappush(self._heads, (queued.number, key))
-            else:
-                group.append(queued)
+                group = self._groups[key] = deque()
+                heapq.heappush(self._heads, (number, key))
+            group.append((Place(number, deadline, key), item))
 
-    def take(self) -> list[T]:
+    def take(self) -> list[tuple[Place, T]]:
         """Remove and return the next batch, in order of arrival; empty if nothing is queued."""
         if not self._heads:
             return []
         _, key = heapq.heappop(self._heads)
         group = self._groups[key]
-        batch = [group.popleft().item for _ in range(min(self._batch_size, len(group)))]
+        batch = [group.popleft() for _ in range(min(self._batch_size, len(group)))]
         if group:
-            heapq.heappush(self._heads, (group[0].number, key))
+            heapq.heappush(self._heads, (group[0][0].number, key))
         else:
             del self._groups[key]
         return batch
 
+    def put_back(self, taken: Iterable[tuple[Place, T]]) -> None:
+        """Queue items again that `take` gave, where they stood before."""
+        for place, item in taken:
+            self._groups.setdefault(place.key, deque()).append((place, item))
+        # Numbers differ, so items are never compared.
+        self._set_groups({key: deque(sorted(group)) for key, group in self._groups.items()})
+
     def remove(self, unwanted: Callable[[T], bool]) -> None:
         """Remove the items that are unwanted. Looks at every queued item."""
-        self._keep(lambda queued: not unwanted(queued.item))
+        self._keep(lambda queued: not unwanted(queued[1]))
 
     def expire(self) -> list[T]:
         """Remove and return the items that have waited `max_wait` seconds or longer, in any order."""
         now = self._clock()
         # Items arrive with rising deadlines, so a group's first item is its oldest.
-        if all(group[0].deadline > now for group in self._groups.values()):
+        if all(group[0][0].deadline > now for group in self._groups.values()):
             return []
-        expired = [q.item for group in self._groups.values() for q in group if q.deadline <= now]
-        self._keep(lambda queued: queued.deadline > now)
+        expired = [item for group in self._groups.values() for place, item in group if place.deadline <= now]
+        self._keep(lambda queued: queued[0].deadline > now)
         return expired
 
-    def _keep(self, wanted: Callable[[_Queued[T]], bool]) -> None:
+    def _keep(self, wanted: Callable[[tuple[Place, T]], bool]) -> None:
         groups = {key: deque(filter(wanted, group)) for key, group in self._groups.items()}
-        self._groups = {key: group for key, group in groups.items() if group}
-        self._heads = [(group[0].number, key) for key, group in self._groups.items()]
+        self._set_groups({key: group for key, group in groups.items() if group})
+
+    def _set_groups(self, groups: dict[str, deque[tuple[Place, T]]]) -> None:
+        self._groups = groups
+        self._heads = [(group[0][0].number, key) for key, group in groups.items()]
         heapq.heapify(self._heads)

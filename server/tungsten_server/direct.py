@@ -39,7 +39,7 @@ def direct_predict(
             answer(DirectAnswer(prediction.held_bytes, lambda: prediction_body(prediction)))
 
         try:
-            dispatcher.submit(schema.check(parse_inputs(body, max_inputs)), on_done=done)
+            dispatcher.submit(schema.check(parse_inputs(body, max_inputs)), on_done=done, more=True)
         except (InputError, UnavailableError):
             budget.give_back(len(body))
             return False

@@ -1,9 +1,9 @@
 """The queue between requests and model processes: accepts inputs, hands them out in batches, answers each once.
 
 Threads. HTTP threads call `submit`, `wait` and `cancel`. Each driver thread (`driver`) owns one model process
-and calls `take`, `answer` and what else is below them. One lock guards everything that both touch: the batcher,
-the pending predictions, what runs, and the counts. Nothing blocks under it; both sides wait on its condition
-or on a prediction, never on a timer.
+and calls `next`, `answer` and what else is below them. One lock guards everything that both touch: the batcher,
+the pending predictions, what runs, and the counts. Nothing blocks under it. Clients' threads wait on a prediction,
+drivers for their process or for `Driver.wake`; nobody looks at a clock again and again.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Callable
+from itertools import islice
+from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from tungsten_server.batcher import Batcher
 from tungsten_server.driver import Driver
@@ -23,6 +24,7 @@ from tungsten_server.prediction import CANCELED, Answer, Failure, Outcome, Predi
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tungsten_server.batcher import Place
     from tungsten_server.inputs import Input
     from tungsten_server.model_process import ModelProcess
 
@@ -41,27 +43,65 @@ class UnavailableError(Exception):
         self.retry_after = retry_after
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """One input of a prediction, to be run."""
 
     prediction: Prediction
-    index: int
+    place: int
+    """Among the prediction's inputs."""
     json: bytes
+    requeued: bool = False
+    """Whether a process has died before this was run there."""
 
 
-@dataclass(frozen=True)
 class Batch:
     """Tasks to run together. Those of a demo are all of one prediction."""
 
-    number: int
-    """Rises from 1 for each driver."""
-    tasks: list[Task]
+    def __init__(self, number: int, taken: list[tuple[Place, Task]]) -> None:
+        """number: rises from 1 for each driver. taken: what the batcher gave."""
+        self.number = number
+        self.taken = taken
+        self.tasks = [task for _, task in taken]
+        self.answered = 0
+        """How many tasks, from the first on."""
+
+    @property
+    def owners(self) -> list[int]:
+        """For each task the number of its prediction, counted within the batch. Those of one stand together."""
+        numbers: dict[Prediction, int] = {}
+        return [numbers.setdefault(task.prediction, len(numbers)) for task in self.tasks]
 
     @property
     def log(self) -> Log | None:
         """Where to put what is printed, if this is a demo's batch."""
         return self.tasks[0].prediction.log
+
+
+@dataclass
+class _Flight:
+    """What a driver has been given, and what it is to be told."""
+
+    batches: deque[Batch] = field(default_factory=deque)
+    """Those not answered, in order."""
+    unwanted: list[tuple[int, list[int]]] = field(default_factory=list)
+    ahead: int = 1
+    taken: int = 0
+    """Batches so far."""
+    woken: bool = False
+    """Whether it has been woken and has not asked since."""
+
+
+class Orders(NamedTuple):
+    """What a driver is to do next."""
+
+    batches: list[Batch]
+    """To begin."""
+    unwanted: list[tuple[int, list[int]]]
+    """Numbers of batches, and places of inputs in them that need no answer any more."""
+    was_idle: bool
+    """Whether there was nothing to run before these."""
+    busy: bool
+    """Whether there is something to run now."""
 
 
 @dataclass
@@ -83,7 +123,7 @@ class Counts:
 class Dispatcher:
     """Accepts inputs, has model processes run them in batches, and answers each of them once.
 
-    start_process: starts a model process; its argument is to be called when that process is gone.
+    start_process: see `Driver`.
     workers: model processes.
     batch_size: most inputs in a batch.
     max_pending: predictions that may be waiting or running at a time.
@@ -95,7 +135,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        start_process: Callable[[Callable[[], None]], ModelProcess],
+        start_process: Callable[[int], ModelProcess],
         *,
         workers: int,
         batch_size: int,
@@ -110,13 +150,9 @@ class Dispatcher:
         self._max_result = max_result
         self._prediction_timeout = prediction_timeout
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
-        """For the drivers: something to run, a process is gone, or stop."""
         self._batcher: Batcher[Task] = Batcher(batch_size, prediction_timeout, time.monotonic)
         self._pending: set[Prediction] = set()
-        self._running: dict[Driver, Batch] = {}
-        self._batches_taken: Counter[Driver] = Counter()
-        self._ready: set[Driver] = set()
+        self._ready: dict[Driver, _Flight] = {}
         self._why_unready = _BEING_SET_UP
         self._was_ready = False
         self._counts = Counts()
@@ -170,10 +206,12 @@ class Dispatcher:
         *,
         demo: bool = False,
         on_done: Callable[[Prediction], None] | None = None,
+        more: bool = False,
     ) -> Prediction:
         """Accept one request's inputs, at least one. Raises UnavailableError.
 
-        demo: have them run apart from all others, for a demo page. on_done: see `Prediction`.
+        demo: have them run apart from all others, for a demo page. on_done: see `Prediction`. more: others follow at
+        once, and `wake` after the last of them, so that they can share a batch.
 
         While model processes that were ready are being replaced, inputs are accepted and wait for the next one.
         """
@@ -190,10 +228,16 @@ class Dispatcher:
             # A demo's options include who asked, so nobody else's inputs can meet them in a batch.
             key = f"demo {prediction.id} " if demo else ""
             self._batcher.add(
-                (key + one.key, Task(prediction, index, one.json)) for index, one in enumerate(inputs)
+                (key + one.key, Task(prediction, place, one.json)) for place, one in enumerate(inputs)
             )
-            self._changed.notify_all()
+            if not more:
+                self._wake()
         return prediction
+
+    def wake(self) -> None:
+        """Have what was submitted with `more` run."""
+        with self._lock:
+            self._wake()
 
     def wait(self, prediction: Prediction) -> None:
         """Return when the prediction is done.
@@ -214,12 +258,7 @@ class Dispatcher:
         A running batch is interrupted if it has no other prediction's inputs, else its result is ignored.
         """
         with self._lock:
-            if prediction not in self._pending:
-                return
             self._answer(prediction, 0, CANCELED)
-            for driver, batch in self._running.items():
-                if all(task.prediction is prediction for task in batch.tasks):
-                    driver.interrupt(batch.number)
 
     def fail_pending(self, message: str) -> None:
         """Fail every prediction that is not done, and empty the queue."""
@@ -232,10 +271,10 @@ class Dispatcher:
         with self._lock:
             self._stopping.set()
             self._why_unready = _STOPPING
-            idle = {driver for driver in self._ready if driver not in self._running}
-            self._changed.notify_all()
+            idle = {driver for driver, flight in self._ready.items() if not flight.batches}
         self.fail_pending(_STOPPING)
         for driver in self._drivers:
+            driver.wake()
             if driver not in idle:
                 driver.kill()
         for driver in self._drivers:
@@ -243,43 +282,76 @@ class Dispatcher:
 
     # What follows is for drivers.
 
-    def take(self, driver: Driver, process: ModelProcess) -> Batch | None:
-        """Wait for something to run; None when the driver's process is gone or the server stops."""
-        with self._lock:
-            while process.alive and not self._stopping.is_set():
-                self._expire()
-                tasks = self._batcher.take()
-                if tasks:
-                    self._batches_taken[driver] += 1
-                    self._counts.batches[len(tasks)] += 1
-                    for task in tasks:
-                        task.prediction.start()
-                    batch = self._running[driver] = Batch(self._batches_taken[driver], tasks)
-                    return batch
-                self._changed.wait()
-        return None
+    def next(self, driver: Driver, ahead: int) -> Orders | None:
+        """Say what to do next; None when the server stops.
 
-    def answer(self, answers: Sequence[tuple[Task, Answer]]) -> None:
-        """Record the answers to tasks."""
-        with self._lock:
-            for task, answer in answers:
-                self._answer(task.prediction, task.index, answer)
+        To be called whenever the driver has been woken, and after `answer`.
 
-    def end_batch(self, driver: Driver) -> None:
-        """Note that the driver's batch is over."""
+        ahead: how many full batches may wait behind the one that runs.
+        """
         with self._lock:
-            self._running.pop(driver, None)
+            if self._stopping.is_set():
+                return None
+            self._expire()
+            flight = self._ready[driver]
+            flight.woken, flight.ahead = False, ahead
+            was_idle = not flight.batches
+            batches = []
+            while self._may_take(flight):
+                flight.taken += 1
+                batch = Batch(flight.taken, self._batcher.take())
+                self._counts.batches[len(batch.tasks)] += 1
+                for task in batch.tasks:
+                    task.prediction.start()
+                flight.batches.append(batch)
+                batches.append(batch)
+            unwanted, flight.unwanted = flight.unwanted, []
+            self._wake()  # now that this one is busy, others may take batches ahead
+            return Orders(batches, unwanted, was_idle, bool(flight.batches))
+
+    def answer(self, driver: Driver, lists: Sequence[Sequence[Answer]]) -> None:
+        """Record the answers to the next tasks of the driver's batches; each list is of one batch."""
+        with self._lock:
+            batches = self._ready[driver].batches
+            for answers in lists:
+                batch = batches[0]
+                tasks = [batch.tasks[batch.answered + n] for n in range(len(answers))]
+                batch.answered += len(answers)
+                if batch.answered == len(batch.tasks):
+                    batches.popleft()
+                for task, answer in zip(tasks, answers):
+                    self._answer(task.prediction, task.place, answer)
+
+    def lose(self, driver: Driver, failure: Failure, running: int) -> None:
+        """Settle what the driver's process had when it was lost: what ran fails, what waited is queued again, once.
+
+        running: number of the batch that ran; 0 if none did. One that has run out of time is the first, wherever
+        it got stuck.
+        """
+        with self._lock:
+            batches = self._ready.pop(driver).batches
+            if batches and failure.outcome == "timeout":
+                running = batches[0].number
+            for batch in batches:
+                waiting = []
+                for place, task in batch.taken[batch.answered :]:
+                    if batch.number == running or task.requeued:
+                        self._answer(task.prediction, task.place, failure)
+                    else:
+                        waiting.append((place, task._replace(requeued=True)))
+                self._batcher.put_back(one for one in waiting if one[1].prediction in self._pending)
+            self._wake()
 
     def set_ready(self, driver: Driver) -> None:
         """Note that the driver's process is set up."""
         with self._lock:
             self._was_ready = True
-            self._ready.add(driver)
+            self._ready[driver] = _Flight()
 
     def set_unready(self, driver: Driver, reason: str) -> None:
         """Note that it is not, and why."""
         with self._lock:
-            self._ready.discard(driver)
+            self._ready.pop(driver, None)
             if not self._stopping.is_set() and not self._fatal:
                 self._why_unready = reason
 
@@ -308,10 +380,32 @@ class Dispatcher:
         """Wait, but not longer than until the server stops."""
         self._stopping.wait(seconds)
 
-    def wake(self) -> None:
-        """Have drivers look whether their process is gone."""
-        with self._lock:
-            self._changed.notify_all()
+    def _may_take(self, flight: _Flight) -> bool:
+        """Whether the driver may have the next batch; holds the lock.
+
+        Any batch when it has none. Ahead, a full one, since another may still fill up, and only while no process is
+        idle that could have it. A demo's batch is on its process alone: what is printed meanwhile is its log.
+        """
+        if not self._batcher:
+            return False
+        if not flight.batches:
+            return True
+        first = self._batcher.first
+        return (
+            len(flight.batches) <= flight.ahead
+            and self._batcher.full
+            and all(other.batches for other in self._ready.values())
+            and flight.batches[0].log is None
+            and first is not None
+            and first.prediction.log is None
+        )
+
+    def _wake(self) -> None:
+        """Wake the drivers that may take a batch; holds the lock."""
+        for driver, flight in self._ready.items():
+            if not flight.woken and self._may_take(flight):
+                flight.woken = True
+                driver.wake()
 
     def _answer(self, prediction: Prediction, index: int, answer: Answer) -> None:
         """Record an answer; holds the lock. A failure ends the prediction: its other inputs need not run."""
@@ -323,9 +417,29 @@ class Dispatcher:
             self._counts.predictions[prediction.outcome] += 1
             if prediction.failure:
                 self._batcher.remove(lambda task: task.prediction is prediction)
+                self._disown(prediction)
+
+    def _disown(self, prediction: Prediction) -> None:
+        """Tell drivers that what they have of a prediction needs no answer; holds the lock."""
+        for driver, flight in self._ready.items():
+            for batch in flight.batches:
+                places = [
+                    place
+                    for place, task in enumerate(batch.tasks)
+                    if place >= batch.answered and task.prediction is prediction
+                ]
+                if places:
+                    flight.unwanted.append((batch.number, places))
+                    driver.wake()
 
     def _expire(self) -> None:
-        """Fail what has waited too long; holds the lock."""
-        for task in self._batcher.expire():
+        """Fail what has waited too long, in the queue or ahead in a process; holds the lock."""
+        now = time.monotonic()
+        late = self._batcher.expire()
+        for flight in self._ready.values():
+            for batch in islice(flight.batches, 1, None):
+                if batch.taken[0][0].deadline <= now:
+                    late += [task for place, task in batch.taken if place.deadline <= now]
+        for task in late:
             message = f"it waited longer than {self._prediction_timeout:g} seconds for the model: Timeout"
-            self._answer(task.prediction, task.index, Failure(message, "timeout"))
+            self._answer(task.prediction, task.place, Failure(message, "timeout"))

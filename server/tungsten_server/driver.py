@@ -1,23 +1,23 @@
 """Keeps one model process running and feeds it batches: a thread that starts it, and another one when it dies.
 
-What there is to run, and who asked for it, is the dispatcher's. Everything here but `interrupt` and `kill`
+What there is to run, and who asked for it, is the dispatcher's. Everything here but `wake` and `kill`
 happens on the driver's thread.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
-from collections import deque
-from contextlib import closing
+from contextlib import suppress
 from typing import TYPE_CHECKING, Callable
 
 from tungsten_server.model_process import ModelProcess, ModelProcessError
 from tungsten_server.prediction import Failure
 
 if TYPE_CHECKING:
-    from tungsten_server.dispatcher import Batch, Dispatcher
+    from tungsten_server.dispatcher import Dispatcher
 
 MAX_FAILED_SETUPS = 5
 """Failed setups in a row that end the server: by then the cause is not a passing one."""
@@ -28,6 +28,11 @@ _MAX_PAUSE = 30.0
 _CLOSE_GRACE = 2.0
 """Seconds that a model process gets to leave by itself: `atexit` functions, threads of the user's."""
 
+_QUICK_SECONDS = 0.0005
+"""Below it, a batch takes about as long as waking the model process for it."""
+
+_AHEAD_OF_QUICK = 7
+
 _log = logging.getLogger("tungsten.model")
 
 
@@ -36,7 +41,7 @@ class Driver:
 
     dispatcher: has the batches.
     number: tells drivers apart in the log.
-    start_process: starts a model process; its argument is to be called when that process is gone.
+    start_process: starts a model process; its argument is the `wake_fd`, see there.
     setup_timeout, prediction_timeout: seconds. The latter limits a call of predict.
     backoff: seconds to wait after the first failed setup, doubled after each more; so too, from the second on,
         after model processes that were gone before they answered anything.
@@ -46,7 +51,7 @@ class Driver:
         self,
         dispatcher: Dispatcher,
         number: int,
-        start_process: Callable[[Callable[[], None]], ModelProcess],
+        start_process: Callable[[int], ModelProcess],
         setup_timeout: float,
         prediction_timeout: float,
         backoff: float,
@@ -58,6 +63,12 @@ class Driver:
         self._prediction_timeout = prediction_timeout
         self._backoff = backoff
         self._process: ModelProcess | None = None
+        # Never closed: any thread may write to it at any time, and there are as many as there are drivers.
+        self._wake_fd, self._wake_pipe = os.pipe()
+        for fd in (self._wake_fd, self._wake_pipe):
+            os.set_blocking(fd, False)
+        self._seconds = 1.0
+        """How long a batch takes, about; unknown at first."""
         self._thread = threading.Thread(target=self._live, name=f"driver-{number}", daemon=True)
 
     def start(self) -> None:
@@ -69,10 +80,10 @@ class Driver:
         if self._thread.is_alive():
             self._thread.join()
 
-    def interrupt(self, number: int) -> None:
-        """Have the batch with this number end early if it runs. For any thread."""
-        if self._process:
-            self._process.interrupt(number)
+    def wake(self) -> None:
+        """Have it ask the dispatcher what there is to do. For any thread; never waits."""
+        with suppress(BlockingIOError):  # full of calls that it has not seen yet
+            os.write(self._wake_pipe, b"!")
 
     def kill(self) -> None:
         """Kill the process. For any thread."""
@@ -115,7 +126,7 @@ class Driver:
                 self._pause(futile_lives - 2)
 
     def _set_up(self) -> ModelProcess:
-        self._process = process = self._start_process(self._dispatcher.wake)
+        self._process = process = self._start_process(self._wake_fd)
         if (
             self._dispatcher.is_stopping()
         ):  # the order to kill may have come before this process could be seen
@@ -128,34 +139,42 @@ class Driver:
     def _serve(self, process: ModelProcess) -> bool:
         """Give it batches until it is gone or the server stops; return whether it has answered any."""
         useful = False
-        while True:
-            batch = self._dispatcher.take(self, process)
-            if not batch:
-                process.close(_CLOSE_GRACE)
-                self._dispatcher.set_unready(self, "the model process is being restarted")
-                return useful
-            answered = self._run(process, batch)
-            self._dispatcher.end_batch(self)
-            if not answered:
-                return useful
-            useful = True
-
-    def _run(self, process: ModelProcess, batch: Batch) -> bool:
-        """Run a batch; return whether the process has lived to its end."""
-        unanswered = deque(batch.tasks)
-        inputs = [task.json for task in batch.tasks]
+        since = 0.0  # when it was idle last, or gave its last answers
         try:
-            # Closed at once when something goes wrong, for what it holds: a demo's log.
-            with closing(process.run(batch.number, inputs, self._prediction_timeout, batch.log)) as lists:
-                for answers in lists:
-                    self._dispatcher.answer([(unanswered.popleft(), answer) for answer in answers])
+            while True:
+                orders = self._dispatcher.next(self, self._ahead())
+                if orders is None:
+                    process.close(_CLOSE_GRACE)
+                    return useful
+                for batch in orders.batches:
+                    process.begin(batch.number, batch.owners, [task.json for task in batch.tasks], batch.log)
+                for number, places in orders.unwanted:
+                    process.cancel(number, places)
+                if orders.was_idle:
+                    since = time.monotonic()
+                deadline = since + self._prediction_timeout if orders.busy else None
+                lists = process.receive(deadline, self._prediction_timeout)
+                if lists:
+                    now = time.monotonic()
+                    # Those that came together have shared the time; half of what was known is kept.
+                    self._seconds += ((now - since) / len(lists) - self._seconds) / 2
+                    since, useful = now, True
+                    self._dispatcher.answer(self, lists)
         except ModelProcessError as error:
-            _log.error("batch failed inputs=%d: %s", len(unanswered), error)
+            if not self._dispatcher.is_stopping():
+                _log.error("%s", error)
+            self._dispatcher.lose(self, Failure(str(error), error.outcome), process.running)
+            return useful
+        finally:
             self._dispatcher.set_unready(self, "the model process is being restarted")
-            failure = Failure(str(error), error.outcome)
-            self._dispatcher.answer([(task, failure) for task in unanswered])
-            return False
-        return True
+
+    def _ahead(self) -> int:
+        """How many full batches may wait in the process behind the one that runs.
+
+        One, so that the model need not wait for the next; more would be missed by other processes. But a batch that
+        takes no longer than handing it over is best handed over with others.
+        """
+        return _AHEAD_OF_QUICK if self._seconds < _QUICK_SECONDS else 1
 
     def _pause(self, doublings: int) -> None:
         self._dispatcher.pause(min(self._backoff * 2 ** min(doublings, 30), _MAX_PAUSE))

@@ -12,25 +12,28 @@ thread.
 
 from __future__ import annotations
 
-import signal
 import struct
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Sequence
 
 RUN = 1
-"""Server to model: run one batch. The first byte string is the batch's number (see NUMBER), each other one a JSON
-input."""
+"""Server to model: run one batch, after those that were sent before. The first byte string is made by `numbers`: the
+batch's number, rising from 1, and for each input the number of its request, so that the model knows whose inputs
+fail together. Each other byte string is a JSON input; those of one request stand together."""
 RUN_DEMO = 5
-"""Server to model: the same for a demo: `predict_demo` where there is one, and what is printed is caught."""
+"""Server to model: the same for a demo: `predict_demo` where there is one, and what is printed is caught. It has the
+model process for itself: nothing is sent before it is answered, and it is not sent before all else is."""
+CANCEL = 6
+"""Server to model: some inputs of a batch need no answer any more. One byte string, made by `numbers`: the batch's
+number and the inputs' places in it. They are answered all the same, with anything."""
 READY = 2
 """Model to server: `setup` has finished. No byte strings."""
 SETUP_FAILED = 3
 """Model to server: why the model could not be set up, as "ExceptionType: message" in UTF-8."""
 ANSWERS = 4
-"""Model to server: answers to the next inputs of the batch, in its order; a batch may be answered by several
+"""Model to server: answers to the next inputs, in the order in which they were sent; a batch may be answered by several
 frames.
 
 The first byte string holds one of SUCCEEDED and FAILED for each answer. Then come two for each answer: the
@@ -40,37 +43,74 @@ output as JSON, or the reason of the failure in UTF-8; and the demo output as JS
 SUCCEEDED = ord("+")
 FAILED = ord("-")
 
-NUMBER = struct.Struct("!Q")
-"""A batch's number, rising from 1. The server writes it into memory that it shares with the model process, and
-then sends CANCEL_SIGNAL, to cancel that batch: no other one is hit, however late the signal arrives."""
-
-CANCEL_SIGNAL = signal.SIGUSR1
+RUNNING = struct.Struct("!Q")
+"""What is in memory that both sides share: the number of the batch that is inside `predict`; 0 if none is."""
 
 _HEADER = struct.Struct("!BI")
 
+_READ_BYTES = 65536
+"""Read at once, while it is not known that more is coming."""
 
-def send(sock: socket.socket, kind: int, parts: Sequence[bytes] = ()) -> None:
-    """Send one frame, whole.
+_LARGEST_READ = 1024 * 1024
 
-    Raises OSError when the peer is gone, TimeoutError when the socket's timeout has passed.
-    """
+Frame = tuple[int, list[bytes]]
+
+
+def encode(kind: int, parts: Sequence[bytes] = ()) -> bytes:
+    """Make one frame."""
     lengths = struct.pack(f"!{len(parts)}Q", *map(len, parts))
-    sock.sendall(b"".join([_HEADER.pack(kind, len(parts)), lengths, *parts]))
+    return b"".join([_HEADER.pack(kind, len(parts)), lengths, *parts])
 
 
-def receive(stream: BinaryIO) -> tuple[int, list[bytes]]:
-    """Read one frame from a buffered stream: its kind and its byte strings.
+class Decoder:
+    """Makes frames of bytes that arrive in any portions."""
 
-    Raises EOFError when the stream ends, be it between two frames or within one.
-    """
-    kind, count = _HEADER.unpack(_read(stream, _HEADER.size))
-    lengths = struct.unpack(f"!{count}Q", _read(stream, 8 * count))
-    return kind, [_read(stream, length) for length in lengths]
+    def __init__(self) -> None:
+        """Start between two frames."""
+        self._data = bytearray()
+        self.wanted = _READ_BYTES
+        """How many bytes to read next."""
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Take the next bytes; return the frames that they complete."""
+        self._data += data
+        frames: list[Frame] = []
+        begin = 0
+        while (frame := self._frame_at(begin)) is not None:
+            begin, complete = frame
+            frames.append(complete)
+        del self._data[:begin]
+        return frames
+
+    def _frame_at(self, begin: int) -> tuple[int, Frame] | None:
+        """Return the end of the frame that begins there, and the frame; None if it is not whole."""
+        self.wanted = _READ_BYTES
+        data = self._data
+        if len(data) < begin + _HEADER.size:
+            return None
+        kind, count = _HEADER.unpack_from(data, begin)
+        at = begin + _HEADER.size + 8 * count
+        if len(data) < at:
+            return None
+        lengths = struct.unpack_from(f"!{count}Q", data, begin + _HEADER.size)
+        missing = at + sum(lengths) - len(data)
+        if missing > 0:
+            self.wanted = min(max(missing, _READ_BYTES), _LARGEST_READ)
+            return None
+        parts = []
+        with memoryview(data) as view:
+            for length in lengths:
+                parts.append(bytes(view[at : at + length]))
+                at += length
+        return at, (kind, parts)
 
 
-def _read(stream: BinaryIO, size: int) -> bytes:
-    data = stream.read(size)
-    if len(data) < size:
-        msg = "the peer has closed the connection"
-        raise EOFError(msg)
-    return data
+def numbers(first: int, others: Sequence[int]) -> bytes:
+    """Write a number and a list of smaller ones."""
+    return struct.pack(f"!Q{len(others)}I", first, *others)
+
+
+def read_numbers(data: bytes) -> tuple[int, list[int]]:
+    """Read what `numbers` wrote."""
+    first, *others = struct.unpack(f"!Q{(len(data) - 8) // 4}I", data)
+    return first, others

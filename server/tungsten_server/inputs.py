@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
+# Made once: json.dumps makes a new encoder for each call with options.
+_compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_canonical_text = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
 @dataclass(frozen=True)
 class Input:
     """A valid input."""
@@ -81,7 +86,7 @@ class InputSchema:
     def _check(self, value: object) -> Input | list[Problem]:
         try:
             # First of all: what is no JSON (an infinity, half a surrogate pair) is no input for the validator.
-            encoded = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+            encoded = _compact(value).encode()
             if not self._validator.is_valid(value):
                 return [_problem(error) for error in islice(self._validator.iter_errors(value), MAX_PROBLEMS)]
             return self._files.problems(value) or Input(encoded, self._key(value))
@@ -97,6 +102,8 @@ class InputSchema:
 
         An option that is neither given nor has a default in the schema is left out.
         """
+        if not self._options:
+            return ""
         given = value if isinstance(value, dict) else {}
         options = {}
         for name, field in self._options:
@@ -104,7 +111,7 @@ class InputSchema:
                 options[name] = _canonical(given[name])
             elif "default" in field:
                 options[name] = _canonical(field["default"])
-        return json.dumps(options, sort_keys=True, separators=(",", ":"))
+        return _canonical_text(options)
 
 
 def _bounded(schema: Any) -> Any:  # noqa: ANN401 (any part of a schema)

@@ -110,7 +110,9 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
         threads=settings.max_pending + _SPARE_THREADS + (downloads.at_once if downloads else 0),
         max_body=settings.max_body,
         predict=direct_predict(schema, dispatcher, budget, metrics, settings.max_inputs),
+        release=dispatcher.wake,
         each_second=dispatcher.expire,
+        arriving=ByteBudget(settings.max_waiting_bytes),
         error_body=refused,
     )
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -142,7 +144,7 @@ def _downloads(settings: Settings) -> Downloads:
     )
 
 
-def _process_starter(settings: Settings, spec: Spec) -> Callable[[Callable[[], None]], ModelProcess]:
+def _process_starter(settings: Settings, spec: Spec) -> Callable[[int], ModelProcess]:
     program = Program(
         settings.model_python,
         settings.model_dir,
@@ -151,7 +153,7 @@ def _process_starter(settings: Settings, spec: Spec) -> Callable[[Callable[[], N
         max_output=settings.max_result,
         max_pixels=settings.max_pixels,
     )
-    return lambda on_exit: ModelProcess(program, on_exit)
+    return lambda wake_fd: ModelProcess(program, wake_fd)
 
 
 def _listen(host: str, port: int) -> socket.socket:

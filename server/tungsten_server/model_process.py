@@ -2,33 +2,42 @@
 
 The process is `worker.py` under the model's interpreter, the leader of a session and process group of its
 own, so that whatever the user's code has started ends with it. One thread, the driver, calls everything here
-but `kill` and `interrupt`; one more, the reaper, waits for the process to exit, and a third reads what it prints.
+but `kill`, and waits in `receive` alone; one more, the reaper, waits for the process to exit, and a third reads what
+it prints.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import os
+import select
 import signal
 import socket
 import subprocess
 import threading
-from contextlib import nullcontext, suppress
+import time
+from collections import deque
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING
 
 from tungsten_server import frames
 from tungsten_server.logs import LogPipe
 from tungsten_server.prediction import Answer, Failure, Outcome, Output
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from tungsten_server.logs import Log
 
 _WORKER = Path(__file__).with_name("worker.py")
+
+_MOST_BUFFERS = 64
+"""Frames in one system call; the kernel's own limit is 1024."""
 
 _SOCKET_BUFFER = 1024 * 1024
 """Asked for, in bytes; a batch that fits needs one wake-up of the other side. The kernel may grant less."""
@@ -63,27 +72,28 @@ class Program:
 class ModelProcess:
     """A running model process."""
 
-    def __init__(self, program: Program, on_exit: Callable[[], None]) -> None:
+    def __init__(self, program: Program, wake_fd: int) -> None:
         """Start it: import the module, make an instance of the class, set it up.
 
-        on_exit: called by the reaper once the process and its group are gone.
+        wake_fd: of a non-blocking pipe's read end; what is written to it ends `receive`.
 
         The driver calls this, and must outlive the process: Linux sends the parent-death signal when the
         *thread* that started it ends. Raises ModelProcessError.
         """
-        self._on_exit = on_exit
+        self._wake_fd = wake_fd
         self._socket, theirs = socket.socketpair()
         self._log_pipe = LogPipe()
-        canceled = os.memfd_create("canceled-batch")
+        running = os.memfd_create("running-batch")
         try:
-            os.ftruncate(canceled, frames.NUMBER.size)
-            self._canceled = mmap.mmap(canceled, frames.NUMBER.size)
+            os.ftruncate(running, frames.RUNNING.size)
+            self._running = mmap.mmap(running, frames.RUNNING.size)
             for end in (self._socket, theirs):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
+            self._socket.setblocking(False)
             arguments = {
                 "socket": theirs.fileno(),
                 "log": self._log_pipe.write_end,
-                "canceled": canceled,
+                "running": running,
                 "server": os.getpid(),
                 "folder": str(program.model_dir),
                 "module": program.module,
@@ -96,7 +106,7 @@ class ModelProcess:
                 [program.python, "-u", _WORKER, json.dumps(arguments)],
                 stdin=subprocess.DEVNULL,
                 cwd=program.model_dir,
-                pass_fds=[theirs.fileno(), self._log_pipe.write_end, canceled],
+                pass_fds=[theirs.fileno(), self._log_pipe.write_end, running],
                 start_new_session=True,
             )
         except OSError as error:
@@ -107,8 +117,13 @@ class ModelProcess:
         finally:
             theirs.close()
             os.close(self._log_pipe.write_end)
-            os.close(canceled)
-        self._stream = self._socket.makefile("rb")
+            os.close(running)
+        self._decoder = frames.Decoder()
+        self._unsent: deque[memoryview] = deque()
+        self._capture = ExitStack()
+        """Closed when the demo that runs is answered."""
+        self._poll = select.poll()
+        self._poll.register(self._wake_fd, select.POLLIN)
         self._gone = threading.Event()
         # Held to signal the group and to reap its leader, so that no signal goes to an id that is free again.
         self._reap_lock = threading.Lock()
@@ -121,55 +136,66 @@ class ModelProcess:
         return self._process.pid
 
     @property
-    def alive(self) -> bool:
-        """Whether it runs."""
-        return not self._gone.is_set()
+    def running(self) -> int:
+        """The number of the batch that is inside the user's `predict`, or was when the process died; 0 if none."""
+        (number,) = frames.RUNNING.unpack_from(self._running)
+        return int(number)
 
     def wait_ready(self, timeout: float) -> None:
         """Wait for the end of `setup`, at most `timeout` seconds.
 
         Raises ModelProcessError; then the process is gone.
         """
-        kind, parts = self._receive(timeout, "setup")
+        deadline = time.monotonic() + timeout
+        received: list[frames.Frame] = []
+        while not received:
+            received = self._receive(deadline, timeout, "setup")
+        ((kind, parts),) = received
         if kind == frames.SETUP_FAILED:
             self.close(grace=1.0)
             raise ModelProcessError(parts[0].decode())
 
-    def run(
-        self, number: int, inputs: Sequence[bytes], timeout: float, log: Log | None = None
-    ) -> Generator[list[Answer], None, None]:
-        """Run one batch of JSON inputs; yield the answers in order, in one list or, after a failure, in several.
+    def begin(
+        self, number: int, owners: Sequence[int], inputs: Sequence[bytes], log: Log | None = None
+    ) -> None:
+        """Have it run a batch of JSON inputs, after those that it has already. `receive` sends it.
 
-        number: the batch's, for `interrupt`; they rise from 1.
-        timeout: seconds between two lists, that is, for one call of `predict`.
-        log: makes it a demo's batch, and gets what is printed meanwhile.
-
-        Raises ModelProcessError; then the process is gone, and the inputs without an answer won't get one.
+        number: the batch's; they rise from 1.
+        owners: for each input the number of its request.
+        log: makes it a demo's batch, and gets what is printed meanwhile. All else must be answered before, and it
+        before all else begins.
         """
+        if log is not None:
+            self._capture.enter_context(self._log_pipe.captured(log))
         kind = frames.RUN if log is None else frames.RUN_DEMO
-        self._socket.settimeout(timeout)
-        with nullcontext() if log is None else self._log_pipe.captured(log):
-            with suppress(OSError):  # it is dead or hangs: the next lines find out which
-                frames.send(self._socket, kind, [frames.NUMBER.pack(number), *inputs])
-            answered = 0
-            while answered < len(inputs):
-                _, (statuses, *parts) = self._receive(timeout, "predict")
-                answers: list[Answer] = [
+        self._unsent.append(memoryview(frames.encode(kind, [frames.numbers(number, owners), *inputs])))
+
+    def cancel(self, number: int, places: Sequence[int]) -> None:
+        """Tell it that some inputs of a batch need no answer; they get one all the same. `receive` sends it.
+
+        `predict` is interrupted if it runs, lets itself be interrupted, and no input of the batch needs an answer.
+        """
+        self._unsent.append(memoryview(frames.encode(frames.CANCEL, [frames.numbers(number, places)])))
+
+    def receive(self, deadline: float | None, limit: float) -> list[list[Answer]]:
+        """Send what there is to send, wait until answers come, and return them, in the inputs' order.
+
+        Returns early, perhaps with nothing, when something is written to `wake_fd`.
+
+        deadline: the time when what runs has run for too long; None if nothing does. limit: seconds, for the message.
+
+        Raises ModelProcessError; then the process is gone.
+        """
+        lists: list[list[Answer]] = []
+        for _, (statuses, *parts) in self._receive(deadline, limit, "predict" if deadline else "no call"):
+            self._capture.close()
+            lists.append(
+                [
                     Output(part, demo) if status == frames.SUCCEEDED else Failure(part.decode())
                     for status, part, demo in zip(statuses, parts[::2], parts[1::2])
                 ]
-                answered += len(answers)
-                yield answers
-
-    def interrupt(self, number: int) -> None:
-        """Have the batch with this number end early, if it runs and its code lets itself be interrupted.
-
-        For any thread. Nothing else happens if the batch has ended or not begun.
-        """
-        frames.NUMBER.pack_into(self._canceled, 0, number)
-        with self._reap_lock, suppress(ProcessLookupError):
-            if self._process.returncode is None:
-                os.kill(self.pid, frames.CANCEL_SIGNAL)
+            )
+        return lists
 
     def close(self, grace: float) -> None:
         """End it: by closing its socket, and by SIGKILL where it still runs after `grace` seconds.
@@ -181,7 +207,7 @@ class ModelProcess:
         self._gone.wait(grace)
         self.kill()
         self._gone.wait()
-        self._stream.close()
+        self._capture.close()
         self._socket.close()
 
     def kill(self) -> None:
@@ -190,22 +216,49 @@ class ModelProcess:
             if self._process.returncode is None:
                 os.killpg(self.pid, signal.SIGKILL)
 
-    def _receive(self, timeout: float, doing: str) -> tuple[int, list[bytes]]:
-        self._socket.settimeout(timeout)
+    def _receive(self, deadline: float | None, limit: float, doing: str) -> list[frames.Frame]:
+        """Return the frames that have come whole; none if there was only a part of one, or a call to wake."""
         try:
-            return frames.receive(self._stream)
-        except socket.timeout as error:  # not yet TimeoutError in Python 3.9
-            self.close(grace=0.0)
-            msg = f"{doing} took longer than {timeout:g} seconds, and its process was killed: Timeout"
-            raise ModelProcessError(msg, "timeout") from error
-        except (EOFError, OSError) as error:
+            self._send()
+            self._poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+            wait = None if deadline is None else max(math.ceil((deadline - time.monotonic()) * 1000), 0)
+            ready = dict(self._poll.poll(wait))
+            if not ready:
+                self.close(grace=0.0)
+                msg = f"{doing} took longer than {limit:g} seconds, and its process was killed: Timeout"
+                raise ModelProcessError(msg, "timeout")
+            if self._wake_fd in ready:
+                os.read(self._wake_fd, 4096)
+            if not ready.get(self._socket.fileno(), 0) & ~select.POLLOUT:
+                return []
+            data = self._socket.recv(self._decoder.wanted)
+        except OSError:
+            data = b""
+        if not data:
             # It may have closed the socket and run on: then that counts as death too.
             self.close(grace=1.0)
             msg = f"The model process died ({_exit_reason(self._process.returncode)}) during {doing}"
-            raise ModelProcessError(msg) from error
+            raise ModelProcessError(msg)
+        return self._decoder.feed(data)
+
+    def _send(self) -> None:
+        """Send as much as goes without waiting."""
+        while self._unsent:
+            try:
+                sent = self._socket.sendmsg(list(islice(self._unsent, _MOST_BUFFERS)))
+            except BlockingIOError:
+                return
+            except OSError:  # it is dead: reading finds out how far it came
+                self._unsent.clear()
+                return
+            while sent:
+                first = self._unsent.popleft()
+                if sent < len(first):
+                    self._unsent.appendleft(first[sent:])
+                sent -= min(sent, len(first))
 
     def _reap(self) -> None:
-        """Wait for the leader, kill what is left of its group, and wake the driver."""
+        """Wait for the leader, and kill what is left of its group."""
         # Not reaped yet: as a zombie it still holds its id, so the group can't be somebody else's.
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         self.kill()
@@ -216,7 +269,6 @@ class ModelProcess:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._gone.set()
-        self._on_exit()
 
 
 def _exit_reason(returncode: int) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import threading
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Literal, Union
 
@@ -62,7 +62,7 @@ class Prediction:
         log: makes it a demo, and gets what the model prints.
         on_done: called once, when it is done, under the dispatcher's lock.
         """
-        self.id = uuid.uuid4().hex
+        self.id = os.urandom(16).hex()
         self.log = log
         self._outputs: list[Output | None] = [None] * size
         self._missing = size
@@ -71,12 +71,11 @@ class Prediction:
         self._started = False
         self._failure: Failure | None = None
         self._on_done = on_done
-        self._done = threading.Event()
-
-    @property
-    def done(self) -> bool:
+        self.done = False
         """Whether the request can be answered."""
-        return self._done.is_set()
+        # Held until then: all that is needed to wait for one moment, and cheap, since most have nobody who waits.
+        self._until_done = threading.Lock()
+        self._until_done.acquire()
 
     @property
     def status(self) -> Status:
@@ -127,10 +126,13 @@ class Prediction:
             self._outputs, self._bytes = [], 0
         elif self._missing:
             return
-        self._done.set()
+        self.done = True
+        self._until_done.release()
         if self._on_done:
             self._on_done(self)
 
     def wait(self, timeout: float) -> bool:
         """Wait until it is done, at most `timeout` seconds; return whether it is."""
-        return self._done.wait(timeout)
+        if self._until_done.acquire(timeout=timeout):
+            self._until_done.release()
+        return self.done

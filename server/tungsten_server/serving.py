@@ -10,6 +10,7 @@ its classes, so its major version is pinned.
 from __future__ import annotations
 
 import logging
+import re
 import resource
 import select
 import threading
@@ -18,11 +19,15 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from waitress import create_server, wasyncore  # type: ignore[import-untyped]
 from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
+from waitress.parser import HTTPRequestParser  # type: ignore[import-untyped]
 from waitress.task import ErrorTask, WSGITask  # type: ignore[import-untyped]
+from waitress.utilities import Error, build_http_date  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     import socket
     from wsgiref.types import WSGIApplication
+
+    from tungsten_server.budget import ByteBudget
 
 _MAX_CONNECTIONS = 1000
 """Ten times waitress' default: a kept-alive connection costs a file descriptor and no thread."""
@@ -57,6 +62,43 @@ class DirectAnswer(NamedTuple):
     """Makes the body."""
 
 
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nContent-Type: application/json\r\nDate: %b\r\n\r\n"
+
+_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,9})\r\n", re.IGNORECASE)
+
+
+class _Known(NamedTuple):
+    """The head of a request as it stood on the wire, but for the length of the body."""
+
+    before: bytes
+    after: bytes
+    request: HTTPRequestParser
+
+    def body(self, data: bytes) -> bytes | None:
+        """Return the body if the data is one whole request with this head."""
+        if not data.startswith(self.before):
+            return None
+        begin = len(self.before)
+        end = data.find(b"\r", begin, begin + 10)
+        length = data[begin:end]
+        if not length.isdigit() or not data.startswith(self.after, end):
+            return None
+        body = data[end + len(self.after) :]
+        return body if len(body) == int(length) <= _LARGEST_DIRECT_BODY else None
+
+
+def _known(data: bytes, request: HTTPRequestParser) -> _Known | None:
+    """Return the head of a request that was read from this data alone; None if it says more than what is sent again."""
+    if request.version != "1.1" or request.connection_close or request.chunked or "EXPECT" in request.headers:
+        return None
+    head = data[: request.header_bytes_received]
+    lengths = list(_LENGTH.finditer(head))
+    if len(data) != len(head) + request.content_length or len(lengths) != 1:
+        return None
+    begin, end = lengths[0].span(1)
+    return _Known(head[:begin], head[end:], request)
+
+
 Predict = Callable[[bytes, Callable[[DirectAnswer], None]], bool]
 """Takes a JSON body and a callback, which any thread may call, once, with the answer. Returns whether it will
 be called: if not, the request is the application's."""
@@ -68,7 +110,9 @@ class HttpServer:
     threads: how many requests may be inside the application at a time.
     max_body: largest request body in bytes.
     predict: answers POST /predict where it can.
+    release: called once after all of `predict` that came at the same time.
     each_second: called about once a second, by the loop.
+    arriving: for the bytes of bodies that arrive, or have and are not answered, but for small ones.
     error_body: makes the body of an error that waitress itself detects, of the status and its name.
     """
 
@@ -80,7 +124,9 @@ class HttpServer:
         threads: int,
         max_body: int,
         predict: Predict,
+        release: Callable[[], None],
         each_second: Callable[[], None],
+        arriving: ByteBudget,
         error_body: Callable[[int, str], bytes],
     ) -> None:
         """Start the task threads."""
@@ -101,15 +147,19 @@ class HttpServer:
             clear_untrusted_proxy_headers=False,  # nothing here reads them; True costs a middleware
             ident=None,
         )
-        self._server.channel_class = _channel_class(self, error_body)
+        self._server.channel_class = _channel_class(self, arriving, error_body)
         self._server.add_task = self._add_task
         self._predict = predict
+        self._release = release
         self._each_second = each_second
         self._next_second = 0.0
         self._answered: list[HTTPChannel] = []
         """Channels that have a `direct_answer`."""
         self._answered_lock = threading.Lock()
         self._loop = threading.get_ident()
+        self._offered = False
+        """Whether `predict` has taken anything that `release` has not been called for."""
+        self._date = 0, b""
         self.stopping = False
 
     def stop(self) -> None:
@@ -145,14 +195,11 @@ class HttpServer:
         with self._answered_lock:
             answered, self._answered = self._answered, []
         for channel in answered:
-            large = channel.direct_answer.size > _LARGEST_DIRECT_ANSWER
-            # Where something is still to be sent, writing may have to wait for it.
-            if large or channel.total_outbufs_len:
+            if not channel.answer():
                 self._server.task_dispatcher.add_task(channel)
-                continue
-            channel.service()
-            if channel.connected:
-                channel.handle_write()
+        if self._offered:
+            self._offered = False
+            self._release()
         if time.monotonic() >= self._next_second:
             self._next_second = time.monotonic() + 1.0
             self._each_second()
@@ -172,18 +219,32 @@ class HttpServer:
             file = request.get_body_stream()
             body = file.read()
             file.seek(0)
-
-            def done(answer: DirectAnswer) -> None:
-                channel.direct_answer = answer
-                with self._answered_lock:
-                    first = not self._answered
-                    self._answered.append(channel)
-                if first:
-                    self._server.pull_trigger()
-
-            if self._predict(body, done):
+            if self.offer(channel, body):
+                channel.remember = True
                 return
         self._server.task_dispatcher.add_task(channel)
+
+    def offer(self, channel: HTTPChannel, body: bytes) -> bool:
+        """Have the first request of a channel answered without the application; return whether it will be."""
+
+        def done(answer: DirectAnswer) -> None:
+            channel.direct_answer = answer
+            with self._answered_lock:
+                first = not self._answered
+                self._answered.append(channel)
+            if first:
+                self._server.pull_trigger()
+
+        offered = self._predict(body, done)
+        self._offered |= offered
+        return offered
+
+    def date(self) -> bytes:
+        """Now, as HTTP writes it."""
+        now = int(time.time())
+        if now != self._date[0]:
+            self._date = now, build_http_date(now).encode()
+        return self._date[1]
 
     def _busy(self) -> int:
         """How many connections have a request half read, running, or with a part of its answer unsent."""
@@ -206,7 +267,16 @@ class HttpServer:
         self._server.socket.close()
 
 
-def _channel_class(server: HttpServer, error_body: Callable[[int, str], bytes]) -> type[HTTPChannel]:
+class _TooMuchArrivesError(Error):  # type: ignore[misc]
+    """Refuses a request for which there is no room yet."""
+
+    code = 503
+    reason = "Service Unavailable"
+
+
+def _channel_class(
+    server: HttpServer, arriving: ByteBudget, error_body: Callable[[int, str], bytes]
+) -> type[HTTPChannel]:
     """Make the class of the server's connections."""
 
     class Task(WSGITask):  # type: ignore[misc]
@@ -232,22 +302,109 @@ def _channel_class(server: HttpServer, error_body: Callable[[int, str], bytes]) 
             self.content_length = len(body)
             self.write(body)
 
-    class Error(ErrorTask):  # type: ignore[misc]
+    class Refusal(ErrorTask):  # type: ignore[misc]
         """Gives errors that waitress detects the shape of all others: too large, not HTTP."""
 
         def execute(self) -> None:
             error = self.request.error
-            body = error_body(error.code, error.reason)
+            if isinstance(error, _TooMuchArrivesError):
+                body = error_body(error.code, error.body)
+                self.response_headers.append(("Retry-After", "1"))
+            else:
+                body = error_body(error.code, error.reason)
             self.status = f"{error.code} {error.reason}"
             self.response_headers.append(("Content-Type", "application/json"))
             self.set_close_on_finish()
             self.content_length = len(body)
             self.write(body)
 
+    class Request(HTTPRequestParser):  # type: ignore[misc]
+        """A request on its way in, refused before its body is read where all bodies together would be too large."""
+
+        error: Error | None
+        held = 0
+        """Bytes taken from `arriving`; small bodies are bounded by the number of connections."""
+
+        def received(self, data: bytes) -> int:
+            consumed: int = super().received(data)
+            if self.body_rcv is not None and self.error is None:
+                # Without a Content-Length it is what has come so far.
+                size = max(self.content_length, len(self.body_rcv))
+                if size > max(self.held, _LARGEST_DIRECT_BODY):
+                    if arriving.take(size - self.held):
+                        self.held = size
+                    else:
+                        self.error = _TooMuchArrivesError("too many bytes are arriving")
+                        self.completed = True
+            if self.error is not None:
+                self.expect_continue = (
+                    False  # or waitress would ask for the body, and forget that it is complete
+                )
+            return consumed
+
+        def close(self) -> None:
+            super().close()
+            arriving.give_back(self.held)
+            self.held = 0
+
     class Channel(HTTPChannel):  # type: ignore[misc]
+        """A connection; one that sends the same head again and again needs no parser for it."""
+
+        task_class = Task
+        error_task_class = Refusal
+        parser_class = Request
         direct_answer: DirectAnswer | None = None
         """The answer to its first request, where that needs no application any more."""
-        task_class = Task
-        error_task_class = Error
+        remember = False
+        """Whether the request that was just read may come again."""
+        known: _Known | None = None
+
+        def received(self, data: bytes) -> bool:
+            if self.requests or self.request is not None:
+                return bool(super().received(data))
+            if self.known is not None and not self.will_close and not self.close_when_flushed:
+                body = self.known.body(data)
+                if body is not None:
+                    self.requests.append(self.known.request)
+                    if server.offer(self, body):
+                        return True
+                    self.requests.pop()
+            self.remember = False
+            accepted = bool(super().received(data))
+            if self.remember:
+                self.known = _known(data, self.requests[0])
+            return accepted
+
+        def handle_close(self) -> None:
+            # What has arrived whole is closed by whoever answers it.
+            if self.request is not None:
+                self.request.close()
+            super().handle_close()
+
+        def answer(self) -> bool:
+            """Send the direct answer; return whether that could be done without waiting. For the loop."""
+            assert self.direct_answer is not None
+            if self.direct_answer.size > _LARGEST_DIRECT_ANSWER or self.total_outbufs_len:
+                return False
+            if not self.known or len(self.requests) > 1 or self.request is not None or server.stopping:
+                self.service()
+                if self.connected:
+                    self.handle_write()
+                return True
+            body = self.direct_answer.render()
+            self.direct_answer = None
+            head = _HEAD % (len(body), server.date())
+            response = head + body
+            try:
+                sent = self.send(response) if self.connected else 0
+            except OSError:  # one that waitress does not know as a disconnection
+                self.will_close, sent = True, len(response)
+            if sent < len(response) and self.connected:
+                with self.outbuf_lock:
+                    self.outbufs[-1].append(response[sent:])
+                    self.total_outbufs_len += len(response) - sent
+            self.requests.pop().close()
+            self.last_activity = time.time()
+            return True
 
     return Channel

@@ -5,8 +5,9 @@ Run by path, under the model's interpreter, which sees the model's packages and 
 library only, and `frames` beside it. Importing this file does nothing, because `multiprocessing` imports it
 again in each process that the user's code spawns.
 
-One thread does all of it. What the user's code prints goes to the container's log, and to the server's log pipe
-while a demo's batch runs; tracebacks go to the container's log alone, and the server gets "ExceptionType: message".
+The main thread runs the user's `setup` and `predict`; `_Pipeline` says what else there is. What the user's code
+prints goes to the container's log, and to the server's log pipe while a demo's batch runs; tracebacks go to the
+container's log alone, and the server gets "ExceptionType: message".
 The end of the socket is the order to leave.
 
     worker.py ARGUMENTS    a JSON object; `model_process` says what is in it
@@ -23,17 +24,25 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from contextvars import Context
     from types import ModuleType
+    from typing import Callable
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+
+_CANCEL_SIGNAL = signal.SIGUSR1
 
 _MAX_MESSAGE = 2000
 """Characters of an exception's message that a client gets; one that quotes its input could be megabytes."""
@@ -63,6 +72,9 @@ class _Answer(NamedTuple):
     """The demo output as JSON; empty if there is none."""
 
 
+_CANCELED = _Answer(False, Canceled.__name__.encode())
+
+
 def main() -> None:
     """Serve until the server closes the socket. Exit status 0 then, 1 if the model can't be set up."""
     program, text = sys.argv
@@ -74,71 +86,219 @@ def main() -> None:
     sys.argv = [program]
     _die_with(arguments["server"])
     frames = _load_frames()
-    for fd in (arguments["log"], arguments["canceled"]):
+    for fd in (arguments["log"], arguments["running"]):
         os.set_inheritable(fd, False)
     with socket.socket(fileno=arguments["socket"]) as sock:
         sock.set_inheritable(False)
         try:
-            cancellation = _Cancellation(arguments["canceled"], frames)
-            model = _Model(arguments, cancellation)
+            model = _Model(arguments)
         except BaseException as error:  # sys.exit and KeyboardInterrupt too
             _log("setup failed", error)
-            frames.send(sock, frames.SETUP_FAILED, [_failed(error).content])
+            sock.sendall(frames.encode(frames.SETUP_FAILED, [_failed(error).content]))
             sys.exit(1)
-        frames.send(sock, frames.READY)
-        with sock.makefile("rb") as requests:
-            while True:
-                try:
-                    kind, (number, *inputs) = frames.receive(requests)
-                except EOFError:
-                    return
-                cancellation.number = number
-                batches = model.run_demo(inputs) if kind == frames.RUN_DEMO else model.run(inputs)
-                for answers in batches:
-                    parts = [
-                        bytes(frames.SUCCEEDED if answer.succeeded else frames.FAILED for answer in answers)
-                    ]
-                    for answer in answers:
-                        parts += answer.content, answer.demo
-                    frames.send(sock, frames.ANSWERS, parts)
+        sock.sendall(frames.encode(frames.READY))
+        _Pipeline(sock, frames, model, arguments["running"]).run()
 
 
-class _Cancellation:
-    """Ends the user's code early when the server cancels the batch that runs.
+class _Batch:
+    """Inputs to run together, on their way through the threads: one has it at a time, but for what is said below."""
 
-    The server writes the batch's number into shared memory and sends a signal. So a signal that comes late, or
-    twice, does nothing, and one that comes before the user's code has begun is not lost.
+    def __init__(self, number: int, owners: Sequence[int], context: Context, *, demo: bool) -> None:
+        """owners: for each input the number of its request. context: to run everything in that has to do with it."""
+        self.number = number
+        self.owners = owners
+        self.context = context
+        self.demo = demo
+        self.files = ExitStack()
+        """Closed when the batch is answered: what its files need."""
+        self.inputs: list[object] = []
+        """What the JSON says, as the model's input objects; an _Answer where that has failed already."""
+        self.unwanted: set[int] = set()
+        """Places of inputs that need no answer any more. The reader adds to it at any time."""
+
+    @property
+    def canceled(self) -> bool:
+        """Whether nobody wants any of its answers. For any thread."""
+        return len(self.unwanted) == len(self.owners)
+
+
+class _Pipeline:
+    """Three threads, so that the model waits for nobody who reads or writes JSON.
+
+    The reader makes input objects of the next batch's JSON while the main thread is inside `predict` with this
+    one, and the writer makes JSON of the last one's outputs. The server limits how many batches are on the way.
     """
 
-    def __init__(self, fd: int, frames: ModuleType) -> None:
-        """Install the signal's handler. fd: the memory's; closed."""
-        self._canceled = mmap.mmap(fd, frames.NUMBER.size)
-        os.close(fd)
-        self.number = b""
-        """The number of the batch that runs, as the server sent it."""
-        self._armed = False
-        signal.signal(frames.CANCEL_SIGNAL, lambda *_: self._raise_once())
+    def __init__(self, sock: socket.socket, frames: ModuleType, model: _Model, running: int) -> None:
+        """running: the file that is the memory of frames.RUNNING; closed."""
+        self._socket = sock
+        self._frames = frames
+        self._model = model
+        self._memory = mmap.mmap(running, frames.RUNNING.size)
+        os.close(running)
+        self._context = copy_context()  # with what `setup` has set, such as decimal's precision
+        self._todo: SimpleQueue[_Batch | None] = SimpleQueue()
+        self._done: SimpleQueue[tuple[_Batch, list[object], bool] | None] = SimpleQueue()
+        self._batches: dict[int, _Batch] = {}
+        """Those that are not answered yet. Only single operations on it: each is one step for all threads."""
+        self._running: _Batch | None = None
+        self._interruptible = False
+        signal.signal(_CANCEL_SIGNAL, lambda *_: self._interrupt())
+
+    def run(self) -> None:
+        """Run batches until the server closes the socket."""
+        threading.Thread(target=self._guarded, args=[self._read], name="tungsten-reader", daemon=True).start()
+        writer = threading.Thread(
+            target=self._guarded, args=[self._write], name="tungsten-writer", daemon=True
+        )
+        writer.start()
+        while (batch := self._todo.get()) is not None:
+            self._run_batch(batch)
+        self._done.put(None)
+        writer.join()
+
+    def _guarded(self, loop: Callable[[], None]) -> None:
+        try:
+            loop()
+        except BaseException as error:  # a defect: without this thread the process would hang
+            _log("defect in the model process", error)
+            os._exit(1)
+
+    # The reader.
+
+    def _read(self) -> None:
+        frames = self._frames
+        decoder = frames.Decoder()
+        while data := self._received(decoder.wanted):
+            for kind, (head, *inputs) in decoder.feed(data):
+                number, others = frames.read_numbers(head)
+                if kind == frames.CANCEL:
+                    self._cancel(number, others)
+                    continue
+                batch = _Batch(number, others, self._context.copy(), demo=kind == frames.RUN_DEMO)
+                self._batches[number] = batch
+                batch.context.run(self._parse, batch, inputs)
+                del inputs  # perhaps megabytes, and the next frame may be long in coming
+                self._todo.put(batch)
+        self._todo.put(None)
+
+    def _received(self, size: int) -> bytes:
+        try:
+            return self._socket.recv(size)
+        except OSError:  # the server is gone
+            return b""
+
+    def _cancel(self, number: int, places: list[int]) -> None:
+        batch = self._batches.get(number)
+        if batch is None:
+            return
+        batch.unwanted.update(places)
+        if batch.canceled:
+            # That is noticed in the main thread only, and only there can it end the user's code.
+            signal.pthread_kill(threading.main_thread().ident or 0, _CANCEL_SIGNAL)
+
+    def _parse(self, batch: _Batch, inputs: list[bytes]) -> None:
+        batch.files.enter_context(self._model.temporary_files())
+        batch.inputs = [self._model.parse(data) for data in inputs]
+
+    # The main thread.
+
+    def _run_batch(self, batch: _Batch) -> None:
+        """Run one batch whole and, where `predict` fails, each request's inputs apart.
+
+        So only the request at fault fails, and not those that happened to be in its batch.
+        """
+        count = len(batch.owners)
+        try:
+            outputs = self._outputs(batch, 0, count)
+        except Canceled:
+            outputs = [_CANCELED] * count
+        except BaseException as error:  # sys.exit too: it fails a request, not the process
+            _log(f"{'demo' if batch.demo else 'batch'} failed inputs={count}", error)
+            requests = _runs(batch.owners)
+            if len(requests) > 1:
+                for begin, end in requests:
+                    self._done.put((batch, self._outputs_of_one(batch, begin, end), end == count))
+                return
+            outputs = [_failed(error)] * count
+        self._done.put((batch, outputs, True))
+
+    def _outputs_of_one(self, batch: _Batch, begin: int, end: int) -> list[object]:
+        """Run the inputs of one request of a batch."""
+        try:
+            return self._outputs(batch, begin, end)
+        except BaseException as error:
+            if not isinstance(error, Canceled):
+                _log(f"request failed inputs={end - begin}", error)
+            return [_failed(error)] * (end - begin)
+
+    def _outputs(self, batch: _Batch, begin: int, end: int) -> list[object]:
+        """Call `predict` on a part of a batch; one output for each input, or an _Answer where there is one already."""
+        inputs = batch.inputs[begin:end]
+        for place in batch.unwanted.copy():
+            if begin <= place < end:
+                inputs[place - begin] = _CANCELED
+        valid = [one for one in inputs if not isinstance(one, _Answer)]
+        if not valid:
+            return inputs
+        predict = self._model.predict_demo if batch.demo else self._model.predict
+        self._frames.RUNNING.pack_into(self._memory, 0, batch.number)
+        try:
+            outputs = iter(batch.context.run(predict, valid, self._interruption(batch)))
+        finally:
+            self._frames.RUNNING.pack_into(self._memory, 0, 0)
+        return [one if isinstance(one, _Answer) else next(outputs) for one in inputs]
 
     @contextmanager
-    def possible(self) -> Iterator[None]:
+    def _interruption(self, batch: _Batch) -> Iterator[None]:
         """Raise Canceled within this block, at most once, when the batch is cancelled; at once if it is already."""
         try:
-            self._armed = True
-            self._raise_once()
+            self._running = batch
+            self._interruptible = True
+            self._interrupt()
             yield
         finally:
-            self._armed = False
+            self._interruptible = False
 
-    def _raise_once(self) -> None:
-        if self._armed and self._canceled[:] == self.number:
-            self._armed = False
+    def _interrupt(self) -> None:
+        if self._interruptible and self._running and self._running.canceled:
+            self._interruptible = False
             raise Canceled
+
+    # The writer.
+
+    def _write(self) -> None:
+        while (done := self._done.get()) is not None:
+            batch, outputs, last = done
+            # A copy, since the main thread may be inside with the batch's other requests.
+            answers = batch.context.copy().run(self._dump, batch, outputs)
+            statuses = [self._frames.SUCCEEDED if one.succeeded else self._frames.FAILED for one in answers]
+            parts = [bytes(statuses)]
+            for answer in answers:
+                parts += answer.content, answer.demo
+            if last:
+                del self._batches[batch.number]
+                batch.context.run(batch.files.close)
+            try:
+                self._socket.sendall(self._frames.encode(self._frames.ANSWERS, parts))
+            except OSError:  # the server is gone, and the reader notices it, too
+                return
+
+    def _dump(self, batch: _Batch, outputs: list[object]) -> list[_Answer]:
+        dump = self._model.dump_demo if batch.demo else self._model.dump
+        return [one if isinstance(one, _Answer) else dump(one) for one in outputs]
+
+
+def _runs(values: Sequence[int]) -> list[tuple[int, int]]:
+    """Begin and end of each run of equal values."""
+    places = [place for place, value in enumerate(values) if place == 0 or value != values[place - 1]]
+    return list(zip(places, [*places[1:], len(values)]))
 
 
 class _Model:
     """The user's model, set up."""
 
-    def __init__(self, arguments: dict[str, Any], cancellation: _Cancellation) -> None:
+    def __init__(self, arguments: dict[str, Any]) -> None:
         """Import it, make an instance, call its `setup`. Raises whatever the user's code raises."""
         import PIL.Image
 
@@ -146,60 +306,18 @@ class _Model:
 
         # Pillow only warns up to twice this number.
         PIL.Image.MAX_IMAGE_PIXELS = -(-arguments["max-pixels"] // 2)
-        self._temporary_files = temporary_files
+        self.temporary_files = temporary_files
         self._max_output: int = arguments["max-output"]
         self._log_pipe: int = arguments["log"]
-        self._cancellation = cancellation
         model_class = getattr(importlib.import_module(arguments["module"]), arguments["class"])
         self._definition = model_class.__tungsten_model__
         self._instance = model_class()
         if hasattr(self._instance, "setup"):
             self._instance.setup()
+        # Without one, the outputs are the demo outputs, too.
+        self._has_predict_demo = hasattr(self._instance, "predict_demo")
 
-    def run(self, inputs: Sequence[bytes]) -> Iterator[list[_Answer]]:
-        """Answer JSON inputs in order: in one list or, where `predict` failed on several, in one for each.
-
-        Run one by one, only the input at fault fails, and not those that happened to be in its batch.
-        """
-        try:
-            with self._temporary_files():
-                answers = self._answer(inputs, demo=False)
-        except Canceled as error:
-            answers = [_failed(error)] * len(inputs)
-        except BaseException as error:  # sys.exit too: it fails an input, not the process
-            _log(f"batch failed inputs={len(inputs)}", error)
-            if len(inputs) > 1:
-                for one in inputs:
-                    yield from self.run([one])
-                return
-            answers = [_failed(error)]
-        yield answers
-
-    def run_demo(self, inputs: Sequence[bytes]) -> Iterator[list[_Answer]]:
-        """Answer the inputs of one demo, and send what is printed meanwhile to the log pipe.
-
-        They are of one request, which fails as a whole: there is nobody to run them one by one for.
-        """
-        try:
-            with self._temporary_files():
-                answers = self._answer(inputs, demo=True)
-        except BaseException as error:
-            if not isinstance(error, Canceled):
-                _log(f"demo failed inputs={len(inputs)}", error)
-            answers = [_failed(error)] * len(inputs)
-        yield answers
-
-    def _answer(self, inputs: Sequence[bytes], *, demo: bool) -> list[_Answer]:
-        """Parse, predict, dump. Raises what `predict` raises, and InvalidOutput."""
-        parsed = [self._parse(one) for one in inputs]
-        valid = [one for one in parsed if not isinstance(one, _Answer)]
-        outputs: list[_Answer] = []
-        if valid:
-            outputs = self._predict_demo(valid) if demo else self._predict(valid)
-        answers = iter(outputs)
-        return [one if isinstance(one, _Answer) else next(answers) for one in parsed]
-
-    def _parse(self, data: bytes) -> object:
+    def parse(self, data: bytes) -> object:
         """Make the model's input object of JSON; a failed answer if its own validators reject it."""
         try:
             return self._definition.input.model_validate_json(data)
@@ -207,36 +325,45 @@ class _Model:
             _log("input refused", error)
             return _failed(error)
 
-    def _predict(self, inputs: list[object]) -> list[_Answer]:
-        """Call `predict`; one answer for each input."""
-        count = len(inputs)
-        with self._cancellation.possible():
-            outputs = self._instance.predict(inputs)
-        return [self._dump(output) for output in _checked(outputs, count, "predict", "outputs")]
+    def predict(self, inputs: list[object], around: AbstractContextManager[None]) -> Sequence[object]:
+        """Call `predict`, within `around`. One output for each input, not checked yet.
 
-    def _predict_demo(self, inputs: list[object]) -> list[_Answer]:
-        """Call `predict_demo` or, without one, `predict`, whose outputs are then the demo outputs, too."""
+        Raises what it raises, and InvalidOutput.
+        """
         count = len(inputs)
-        own = hasattr(self._instance, "predict_demo")
-        predict = self._instance.predict_demo if own else self._instance.predict
-        with _redirected(self._log_pipe), self._cancellation.possible():
+        with around:
+            outputs = self._instance.predict(inputs)
+        return _checked(outputs, count, "predict", "outputs")
+
+    def predict_demo(self, inputs: list[object], around: AbstractContextManager[None]) -> Sequence[object]:
+        """Call `predict_demo` if there is one; what it prints goes to the log pipe.
+
+        One pair of an output and a demo output for each input, or what `predict` gives.
+        """
+        count = len(inputs)
+        predict = self._instance.predict_demo if self._has_predict_demo else self._instance.predict
+        with _redirected(self._log_pipe), around:
             returned = predict(inputs)
-        if not own:
-            answers = [self._dump(one) for one in _checked(returned, count, "predict", "outputs")]
-            return [answer._replace(demo=answer.content) for answer in answers]
+        if not self._has_predict_demo:
+            return _checked(returned, count, "predict", "outputs")
         first, second = _pair(returned)
         outputs = _checked(first, count, "predict_demo", "outputs")
         demo_outputs = _checked(second, count, "predict_demo", "demo outputs")
-        return [self._dump_both(output, demo) for output, demo in zip(outputs, demo_outputs)]
+        return list(zip(outputs, demo_outputs))
 
-    def _dump_both(self, output: object, demo_output: object) -> _Answer:
-        answer = self._dump(output)
+    def dump_demo(self, returned: Any) -> _Answer:  # noqa: ANN401 (whatever the user's code has returned)
+        """Check and write what `predict_demo` has for one input."""
+        if not self._has_predict_demo:
+            answer = self.dump(returned)
+            return answer._replace(demo=answer.content)
+        output, demo_output = returned
+        answer = self.dump(output)
         if not answer.succeeded or demo_output is None:
             return answer
-        demo = self._dump(demo_output, demo=True)
+        demo = self.dump(demo_output, demo=True)
         return answer._replace(demo=demo.content) if demo.succeeded else demo
 
-    def _dump(self, output: object, *, demo: bool = False) -> _Answer:
+    def dump(self, output: object, *, demo: bool = False) -> _Answer:
         """Check one output and make JSON of it; a failed answer if it is not what the model declares."""
         declared = (demo and self._definition.demo_output) or self._definition.output
         error_class = InvalidDemoOutput if demo else InvalidOutput

@@ -29,8 +29,13 @@ def drained(batcher):
     """All batches."""
     batches = []
     while batcher:
-        batches.append(batcher.take())
+        batches.append(take(batcher))
     return batches
+
+
+def take(batcher):
+    """The items of the next batch."""
+    return [item for _, item in batcher.take()]
 
 
 arrivals = st.lists(st.sampled_from("abc"), max_size=40)
@@ -66,7 +71,7 @@ def test_order_is_kept_in_a_batch_and_among_equal_options(size, keys):
 def test_the_item_that_waits_longest_is_always_in_the_next_batch(size, keys):
     batcher, waiting = filled(size, keys), set(enumerate(keys))
     while waiting:
-        batch = batcher.take()
+        batch = take(batcher)
         assert min(waiting) == batch[0]
         waiting -= set(batch)
 
@@ -75,20 +80,22 @@ def test_the_item_that_waits_longest_is_always_in_the_next_batch(size, keys):
 def test_a_batch_is_filled_with_all_that_may_join_it(size, keys):
     batcher, waiting = filled(size, keys), list(enumerate(keys))
     while waiting:
-        batch = batcher.take()
+        batch = take(batcher)
         compatible = [item for item in waiting if item[1] == waiting[0][1]]
         assert batch == compatible[:size]
         waiting = [item for item in waiting if item not in batch]
 
 
 def test_an_item_that_is_alone_does_not_wait_for_others():
-    assert filled(16, "a").take() == [(0, "a")]
+    assert take(filled(16, "a")) == [(0, "a")]
 
 
 def test_an_empty_queue_gives_an_empty_batch():
     batcher = filled(4, "")
     assert not batcher
     assert batcher.take() == []
+    assert batcher.first is None
+    assert not batcher.full
 
 
 class Queue(RuleBasedStateMachine):
@@ -99,6 +106,7 @@ class Queue(RuleBasedStateMachine):
         self.clock = Clock()
         self.batcher = Batcher(3, MAX_WAIT, self.clock)
         self.model = []
+        self.taken = []
         self.count = 0
 
     @rule(keys=st.lists(st.sampled_from("ab"), max_size=5), owner=st.integers(0, 3))
@@ -114,8 +122,18 @@ class Queue(RuleBasedStateMachine):
     @rule()
     def take(self):
         batch = [item for item in self.model if item[1] == self.model[0][1]][:3]
-        assert self.batcher.take() == batch
+        assert self.batcher.full == (len(batch) == 3)
+        assert self.batcher.first == batch[0]
+        self.taken.append(self.batcher.take())
+        assert [item for _, item in self.taken[-1]] == batch
         self.model = [item for item in self.model if item not in batch]
+
+    @precondition(lambda self: self.taken)
+    @rule(data=st.data())
+    def put_back(self, data):
+        taken = self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1)))
+        self.batcher.put_back(taken)
+        self.model = sorted(self.model + [item for _, item in taken])
 
     @rule(owner=st.integers(0, 3))
     def remove(self, owner):

@@ -61,6 +61,64 @@ def test_requests_sent_at_once_on_one_connection_are_answered_in_order(server):
     assert ["".join(one) for one in found] == ["1", "ok", "2", "ok", "3", "ok", "4", "ok", "5"]
 
 
+def exchange(sock, data):
+    """Send, and return one whole answer."""
+    sock.sendall(data)
+    answer = b""
+    while not (length := re.search(rb"Content-Length: (\d+)", answer)) or (
+        len(answer.partition(b"\r\n\r\n")[2]) < int(length.group(1))
+    ):
+        received = sock.recv(65536)
+        assert received, answer
+        answer += received
+    return answer
+
+
+def test_a_connection_s_requests_with_equal_heads_are_told_apart_by_their_bodies(server):
+    with connect(server) as sock:
+        for do in (b"1", b"22", b"333", b"x" * 70_000, b"", b"raise it", b"4"):
+            answer = exchange(sock, raw(BODY % do))
+            assert (b'"did":"%b"' % do in answer) or b"ValueError: it" in answer
+            assert re.search(rb"\r\nDate: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\n", answer)
+
+
+def test_a_head_that_is_known_is_not_taken_for_another_one(server):
+    known = raw(BODY % b"known")
+    with connect(server) as sock:
+        for other, expected in [
+            (b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", b'{"status":"ok"}'),
+            (known.replace(b"/predict", b"/predictions"), b'"prediction_id"'),
+            (known.replace(b"application/json", b"text/plain"), b"HTTP/1.1 422"),
+            (raw(b"[{}]"), b"HTTP/1.1 422"),
+            (raw(b"["), b"HTTP/1.1 422"),
+            (known.replace(b"17", b"+17"), b"HTTP/1.1 400"),
+        ]:
+            for _ in range(2):
+                assert b'"did":"known"' in exchange(sock, known)
+            assert expected in exchange(sock, other)
+    with connect(server) as sock:
+        for _ in range(2):
+            assert b'"did":"known"' in exchange(sock, known)
+        closing = known.replace(b"Host", b"Connection: close\r\nHost")
+        assert b'"did":"known"' in exchange(sock, closing)
+        assert sock.recv(1) == b""
+
+
+def test_a_known_head_may_come_in_pieces_and_with_the_next_request(server):
+    known = raw(BODY % b"known")
+    with connect(server) as sock:
+        for _ in range(2):
+            assert b'"did":"known"' in exchange(sock, known)
+        for cut in (1, 40, len(known) - 20, len(known) - 1):
+            sock.sendall(known[:cut])
+            server.get("/healthz")  # by now the loop has read it
+            assert b'"did":"known"' in exchange(sock, known[cut:])
+        sock.sendall(known + known[:50])
+        assert b'"did":"known"' in exchange(sock, b"")
+        assert b'"did":"known"' in exchange(sock, known[50:])
+        assert b'"did":"known"' in exchange(sock, known)
+
+
 @pytest.mark.parametrize(
     "head", [b"POST /predict HTTP/1.0\r\n", b"POST /predict HTTP/1.1\r\nConnection: close\r\n"]
 )
@@ -113,7 +171,7 @@ class Dispatcher:
     def __init__(self, *, full=False):
         self.full = full
 
-    def submit(self, inputs, on_done):
+    def submit(self, inputs, on_done, more):
         if self.full:
             raise UnavailableError("full", 1)
         prediction = Prediction(1, max_bytes=99, on_done=on_done)

@@ -1,7 +1,10 @@
 """How requests meet model processes, with model processes that do what the test says."""
 
+import os
+import select
 import threading
 from collections import deque
+from contextlib import suppress
 
 import pytest
 from tungsten_server.dispatcher import Dispatcher, UnavailableError
@@ -13,38 +16,84 @@ from tungsten_server.prediction import Failure, Output
 from tests.server.conftest import DEADLINE, wait_until
 
 
+class Turns:
+    """A semaphore that can be waited for beside other things."""
+
+    def __init__(self):
+        self.fd, self._end = os.pipe()
+        os.set_blocking(self.fd, False)
+
+    def release(self, count=1):
+        os.write(self._end, b"x" * count)
+
+    def take(self):
+        with suppress(BlockingIOError):
+            return bool(os.read(self.fd, 1))
+
+    def close(self):
+        os.close(self.fd)
+        os.close(self._end)
+
+
 class FakeProcess:
     """A model process that gives each input back, one batch for each release of `turn`."""
 
     pid = 1
 
-    def __init__(self, model):
+    def __init__(self, model, wake_fd):
         self.model = model
+        self.wake_fd = wake_fd
         self.alive = True
+        self.death = Turns()
+        self.queue = deque()
+        self.running = 0
 
     def wait_ready(self, timeout):
         if self.model.setups.popleft() if self.model.setups else False:
-            self.alive = False
             raise ModelProcessError("broken")
 
-    def run(self, number, inputs, timeout, log=None):
-        self.model.started.release()
-        assert self.model.turn.acquire(timeout=DEADLINE)
-        self.model.batches.append([one.decode() for one in inputs])
-        if b"die" in inputs or not self.alive:
-            self.alive = False
-            raise ModelProcessError("died")
-        yield [Failure("bad") if one == b"fail" else Output(one) for one in inputs]
+    def begin(self, number, owners, inputs, log=None):
+        self.model.owners.append(owners)
+        self.queue.append((number, dict(enumerate(inputs))))
+        if len(self.queue) == 1:
+            self._start()
 
-    def interrupt(self, number):
-        self.model.interrupted.append(number)
+    def cancel(self, number, places):
+        self.model.unwanted.append((number, places))
+        for queued, inputs in self.queue:
+            if queued == number != self.running:
+                for place in places:
+                    inputs[place] = None
+
+    def receive(self, deadline, limit):
+        watched = [self.wake_fd, self.death.fd] + ([self.model.turn.fd] if self.queue else [])
+        ready, _, _ = select.select(watched, [], [], DEADLINE)
+        if not self.alive:
+            raise ModelProcessError("died")
+        if self.wake_fd in ready:
+            os.read(self.wake_fd, 4096)
+        elif self.model.turn.take():
+            _, inputs = self.queue[0]
+            if wanted := [one.decode() for one in inputs.values() if one is not None]:
+                self.model.batches.append(wanted)
+            if b"die" in inputs.values():
+                raise ModelProcessError("died")
+            self.queue.popleft()
+            self._start()
+            return [[Failure("bad") if one == b"fail" else Output(one) for one in inputs.values()]]
+        return []
+
+    def _start(self):
+        self.running = self.queue[0][0] if self.queue else 0
+        if self.queue:
+            self.model.started.release()
 
     def close(self, grace):
         self.alive = False
 
     def kill(self):
         self.alive = False
-        self.model.turn.release()
+        self.death.release()
 
 
 class Model:
@@ -53,15 +102,19 @@ class Model:
     def __init__(self):
         self.setups = deque()
         self.batches = []
-        self.interrupted = []
+        self.owners = []
+        self.unwanted = []
         self.started = threading.Semaphore(0)
-        self.turn = threading.Semaphore(0)
+        self.turn = Turns()
         self.processes = []
 
-    def start(self, on_exit):
-        self.processes.append(FakeProcess(self))
-        self.processes[-1].on_exit = on_exit
+    def start(self, wake_fd):
+        self.processes.append(FakeProcess(self, wake_fd))
         return self.processes[-1]
+
+    def close(self):
+        for turns in (self.turn, *[process.death for process in self.processes]):
+            turns.close()
 
     def wait_busy(self):
         """Wait until a batch has begun."""
@@ -70,7 +123,9 @@ class Model:
 
 @pytest.fixture
 def model():
-    return Model()
+    model = Model()
+    yield model
+    model.close()
 
 
 @pytest.fixture
@@ -106,11 +161,6 @@ def dispatcher(make):
 def ready(dispatcher):
     wait_until(lambda: dispatcher.unready is None, "readiness")
     return dispatcher
-
-
-def die(process):
-    process.alive = False
-    process.on_exit()
 
 
 def submit(dispatcher, *texts, key="k"):
@@ -153,12 +203,14 @@ def test_different_options_never_share_a_batch(model, dispatcher):
 
 
 def test_a_failed_input_fails_its_request_only_and_what_is_left_of_it_does_not_run(model, dispatcher):
-    poisonous = submit(dispatcher, "a", "fail", "b", "c", "d")
-    innocent = submit(dispatcher, "e")
+    poisonous = submit(dispatcher, "a", "fail", "b", *"cdefgh")
+    innocent = submit(dispatcher, "x")
     model.turn.release(9)
     assert result(dispatcher, poisonous) == "bad"
-    assert result(dispatcher, innocent) == "e"
-    assert model.batches == [["a", "fail", "b"], ["e"]]
+    assert result(dispatcher, innocent) == "x"
+    # The second was with the process already, which is told that it need not run.
+    assert model.batches == [["a", "fail", "b"], ["c", "d", "e"], ["x"]]
+    assert model.unwanted == [(2, [0, 1, 2])]
 
 
 def test_a_death_fails_what_ran_and_keeps_what_waits(model, dispatcher):
@@ -172,7 +224,7 @@ def test_a_death_fails_what_ran_and_keeps_what_waits(model, dispatcher):
 
 
 def test_a_death_while_idle_starts_another_process(model, dispatcher):
-    die(model.processes[0])
+    model.processes[0].kill()
     model.turn.release(9)
     assert result(dispatcher, submit(dispatcher, "a")) == "a"
     assert len(model.processes) == 2
@@ -180,10 +232,10 @@ def test_a_death_while_idle_starts_another_process(model, dispatcher):
 
 def test_processes_that_do_nothing_but_die_are_replaced_more_and_more_slowly(model, make):
     dispatcher = ready(make(backoff=1000))
-    die(model.processes[0])
+    model.processes[0].kill()
     wait_until(lambda: len(model.processes) == 2, "a replacement at once")
     ready(dispatcher)
-    die(model.processes[1])
+    model.processes[1].kill()
     wait_until(lambda: dispatcher.unready, "the notice of the death")
     dispatcher.stop()
     assert len(model.processes) == 2
@@ -242,7 +294,7 @@ def test_a_late_listener_learns_of_a_fatal_error(model, make):
 
 
 def test_a_defect_in_the_driver_is_fatal_and_not_silent(model, dispatcher, monkeypatch):
-    monkeypatch.setattr(FakeProcess, "run", lambda *_: iter([["not an answer"] * 2]))
+    monkeypatch.setattr(FakeProcess, "receive", lambda *_: [["not an answer"] * 2])
     fatal = threading.Event()
     dispatcher.on_fatal(fatal.set)
     prediction = submit(dispatcher, "a")
@@ -252,13 +304,14 @@ def test_a_defect_in_the_driver_is_fatal_and_not_silent(model, dispatcher, monke
 
 def test_an_input_that_waits_too_long_fails(model, make):
     dispatcher = ready(make(prediction_timeout=0.05, batch_size=1))
-    submit(dispatcher, "a")
+    first = submit(dispatcher, "a")
     model.wait_busy()
-    late = submit(dispatcher, "b")
-    assert result(dispatcher, late).endswith("Timeout")
+    late = [submit(dispatcher, text) for text in "bcd"]
+    assert all(result(dispatcher, one).endswith("Timeout") for one in late)
+    # One of them was with the process already.
+    wait_until(lambda: model.unwanted == [(2, [0])], "the notice that it need not run")
     model.turn.release(9)
-    dispatcher.stop()
-    assert model.batches == [["a"]]
+    assert result(dispatcher, first) == "a"
 
 
 def test_what_waits_expires_though_nobody_waits_for_it(model, make):
@@ -271,6 +324,79 @@ def test_what_waits_expires_though_nobody_waits_for_it(model, make):
     model.turn.release(9)
 
 
+class TestAhead:
+    """A batch that is with the process before the last one is answered."""
+
+    def test_a_full_one_is_sent_and_no_other(self, model, dispatcher):
+        first = submit(dispatcher, "a")
+        model.wait_busy()
+        others = [submit(dispatcher, text) for text in "bcdefghi"]
+        wait_until(lambda: dispatcher.counts().queued == 5, "a batch ahead")
+        model.turn.release(9)
+        assert [result(dispatcher, p) for p in (first, *others)] == list("abcdefghi")
+        assert model.batches == [["a"], list("bcd"), list("efg"), list("hi")]
+
+    def test_an_input_that_waits_longest_is_not_overtaken_by_a_full_batch_of_others(self, model, dispatcher):
+        first = submit(dispatcher, "a")
+        model.wait_busy()
+        others = [submit(dispatcher, "b", key="other"), submit(dispatcher, *"cde")]
+        model.turn.release(9)
+        for prediction in (first, *others):
+            result(dispatcher, prediction)
+        assert model.batches == [["a"], ["b"], ["c", "d", "e"]]
+
+    @pytest.mark.parametrize("running", [1, 0])
+    def test_it_is_run_by_the_next_process_when_this_one_dies(self, model, dispatcher, running):
+        dying = submit(dispatcher, "a")
+        model.wait_busy()
+        ahead, waiting = submit(dispatcher, *"bcd"), submit(dispatcher, *"ef")
+        wait_until(lambda: dispatcher.counts().queued == 2, "a batch ahead")
+        model.processes[0].running = running  # 0: it had left `predict`, and its answer is lost
+        model.processes[0].kill()
+        model.turn.release(9)
+        assert [result(dispatcher, p) for p in (dying, ahead, waiting)] == [
+            "died" if running else "a",
+            "bcd",
+            "ef",
+        ]
+        assert model.batches == ([list("bcd"), list("ef")] if running else [list("abc"), list("def")])
+
+    def test_what_was_there_at_two_deaths_fails(self, model, dispatcher):
+        submit(dispatcher, "a")
+        unlucky = submit(dispatcher, *"bcd")
+        for _ in range(2):
+            model.wait_busy()
+            model.processes[-1].running = 9  # another one is to blame
+            model.processes[-1].kill()
+        assert result(dispatcher, unlucky) == "died"
+
+    def test_what_hangs_is_the_first_and_not_what_waits_behind_it(self, model, dispatcher, monkeypatch):
+        hanging = submit(dispatcher, "a")
+        model.wait_busy()
+        ahead = submit(dispatcher, *"bcd")
+        wait_until(lambda: dispatcher.counts().queued == 0, "a batch ahead")
+        failure = ModelProcessError("Timeout", "timeout")
+        monkeypatch.setattr(model.processes[0], "receive", lambda *_: raises(failure))
+        model.processes[0].running = 0
+        dispatcher._drivers[0].wake()
+        model.turn.release(9)
+        assert [result(dispatcher, p) for p in (hanging, ahead)] == ["Timeout", "bcd"]
+        assert hanging.outcome == "timeout"
+
+    def test_the_process_learns_whose_inputs_they_are(self, model, dispatcher):
+        first = submit(dispatcher, "a")
+        model.wait_busy()
+        others = [submit(dispatcher, "b"), submit(dispatcher, "c", "d")]
+        model.turn.release(9)
+        for prediction in (first, *others):
+            result(dispatcher, prediction)
+        assert model.owners == [[0], [0, 1, 1]]
+
+
+def raises(error):
+    raise error
+
+
 class TestCancel:
     def test_queued_inputs_are_removed_and_nothing_is_interrupted(self, model, dispatcher):
         running = submit(dispatcher, "a")
@@ -281,7 +407,7 @@ class TestCancel:
         model.turn.release(9)
         assert [result(dispatcher, p) for p in (running, other)] == ["a", "d"]
         assert model.batches == [["a"], ["d"]]
-        assert model.interrupted == []
+        assert model.unwanted == []
 
     def test_a_batch_of_its_own_is_interrupted_by_its_number(self, model, dispatcher):
         model.turn.release()
@@ -290,7 +416,7 @@ class TestCancel:
         canceled = submit(dispatcher, *"abcdef")
         model.wait_busy()
         dispatcher.cancel(canceled)
-        assert model.interrupted == [2]
+        wait_until(lambda: model.unwanted == [(2, [0, 1, 2]), (3, [0, 1, 2])], "the notices")
         model.turn.release(9)
         assert result(dispatcher, submit(dispatcher, "x")) == "x"
         assert model.batches == [["first"], ["a", "b", "c"], ["x"]]
@@ -307,7 +433,7 @@ class TestCancel:
         assert result(dispatcher, neighbour) == "c"
         assert canceled.failure.message == "Canceled"
         assert model.batches == [["a"], ["b", "c"]]
-        assert model.interrupted == []
+        assert model.unwanted == [(2, [0])]
 
     def test_what_is_done_is_left_alone(self, model, dispatcher):
         model.turn.release(9)
@@ -315,7 +441,7 @@ class TestCancel:
         result(dispatcher, done)
         dispatcher.cancel(done)
         assert done.status == "success"
-        assert model.interrupted == []
+        assert model.unwanted == []
 
     def test_it_makes_room_for_another(self, model, make):
         dispatcher = ready(make(max_pending=1))
@@ -344,6 +470,16 @@ class TestWorkers:
         model.wait_busy()
         model.turn.release(9)
         assert result(dispatcher, prediction) == "abcdef"
+
+    def test_nothing_is_sent_ahead_while_another_one_is_idle(self, model, make):
+        dispatcher = make(workers=2)
+        wait_until(lambda: dispatcher.counts().ready == 2, "two processes")
+        predictions = [submit(dispatcher, *"abc"), submit(dispatcher, *"def")]
+        model.wait_busy()
+        model.wait_busy()
+        assert [len(process.queue) for process in model.processes] == [1, 1]
+        model.turn.release(9)
+        assert [result(dispatcher, p) for p in predictions] == ["abc", "def"]
 
     def test_one_that_dies_fails_its_batch_and_the_server_stays_ready(self, model, make):
         dispatcher = make(workers=2, backoff=1000)
@@ -385,8 +521,9 @@ def test_it_counts_what_happens(model, make):
     running = submit(dispatcher, "die")
     model.wait_busy()
     others = [submit(dispatcher, *texts) for texts in ("bcd", ["fail"], "e")]
+    wait_until(lambda: dispatcher.counts().queued == 2, "a batch ahead")
     before = dispatcher.counts()
-    assert (before.queued, before.pending, before.restarts, before.ready) == (5, 4, 0, 1)
+    assert (before.pending, before.restarts, before.ready) == (4, 0, 1)
     dispatcher.cancel(others[2])
     model.turn.release(9)
     for prediction in (running, *others):
@@ -394,7 +531,7 @@ def test_it_counts_what_happens(model, make):
     after = dispatcher.counts()
     assert (after.queued, after.pending, after.restarts) == (0, 0, 1)
     assert after.predictions == {"failed": 2, "success": 1, "canceled": 1}
-    assert after.batches == {1: 2, 3: 1}
+    assert after.batches == {1: 2, 3: 2}  # one of them twice
 
 
 def test_results_above_the_limit_fail(model, make):

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,36 @@ class TestOverload:
             assert blocked.result()["status"] == "success"
             assert min(f.result().status_code for f in flood) == 200
             assert server.predict("x")["status"] == "success"
+
+    def test_bodies_that_arrive_are_bounded_together(self, start_server):
+        def connect():
+            return sockets.enter_context(socket.create_connection(("127.0.0.1", server.port), DEADLINE))
+
+        def begin(size):
+            sock = connect()
+            head = (
+                f"POST /predict HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {size}\r\n\r\n"
+            )
+            sock.sendall(head.encode())
+            return sock, sock.recv(1000)
+
+        with start_server(TUNGSTEN_MAX_WAITING_BYTES="1000000") as server, ExitStack() as sockets:
+            first, answer = begin(700_000)
+            assert answer.startswith(b"HTTP/1.1 100 ")
+            _, answer = begin(700_000)
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"\r\nRetry-After: 1\r\n" in answer
+            assert answer.endswith(b'{"detail":"too many bytes are arriving"}')
+            assert server.predict("x" * 60_000)["status"] == "success"
+            chunked = connect()
+            chunked.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+            chunked.sendall(b"493E0\r\n" + b" " * 0x493E0)  # with the first, all that may arrive
+            chunked.sendall(b"\r\n3E8\r\n" + b" " * 1000)
+            assert chunked.recv(1000).startswith(b"HTTP/1.1 503 ")
+            # A client that leaves makes room, and so does an answer.
+            first.close()
+            for _ in range(2):
+                wait_until(lambda: server.post([{"do": "x" * 900_000}]).status_code == 200, "room")
 
 
 class TestStop:

@@ -2,11 +2,16 @@
 
 import json
 import os
+import signal
+import socket
+import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from tungsten_server import frames, worker
 
-from tests.server.conftest import MODEL, SPEC, wait_until
+from tests.server.conftest import DEADLINE, MODEL, SPEC, wait_until
 
 
 def failure(server, *todo):
@@ -176,3 +181,136 @@ def test_predict_above_its_time_is_killed_with_all_that_it_started(start_server,
 def test_a_spec_that_names_no_class_is_said_so(start_server):
     with start_server(spec={**SPEC, "class": "Nothing"}, ready=False) as server:
         server.wait_for_log("setup failed .*AttributeError: .*Nothing")
+
+
+class TestPipeline:
+    """The order in which batches go through, with a model that does what the test says."""
+
+    @pytest.fixture(autouse=True)
+    def pipeline(self):
+        self.server, theirs = socket.socketpair()
+        before = signal.getsignal(signal.SIGUSR1)
+        memory = os.memfd_create("running")
+        os.ftruncate(memory, frames.RUNNING.size)
+        self.calls = []
+        self.steps = []
+        with self.server, theirs:
+            self.theirs = theirs
+            self.pipeline = worker._Pipeline(theirs, frames, self, memory)
+            yield
+        signal.signal(signal.SIGUSR1, before)
+
+    temporary_files = staticmethod(nullcontext)
+
+    def parse(self, data):
+        return data.decode()
+
+    def dump(self, output):
+        return worker._Answer(True, output.encode())
+
+    def predict(self, inputs, around):
+        self.calls.append(inputs)
+        with around:
+            if self.steps:
+                self.steps.pop(0)()
+            if "bad" in inputs:
+                raise ValueError("bad")
+        return inputs
+
+    def send(self, *messages):
+        self.server.sendall(b"".join(frames.encode(kind, parts) for kind, parts in messages))
+
+    def answers(self):
+        """Run what was sent to its end; return the lists of answers, failures without their reasons."""
+        self.pipeline.run()
+        self.theirs.shutdown(socket.SHUT_WR)
+        decoder, lists = frames.Decoder(), []
+        while data := self.server.recv(decoder.wanted):
+            for kind, (statuses, *parts) in decoder.feed(data):
+                assert kind == frames.ANSWERS
+                pairs = zip(statuses, parts[::2], strict=True)
+                lists.append(
+                    [part.decode() if status == frames.SUCCEEDED else None for status, part in pairs]
+                )
+        return lists
+
+    def run(self, number, owners, *inputs):
+        return frames.RUN, [frames.numbers(number, owners), *inputs]
+
+    def cancel(self, number, *places):
+        return frames.CANCEL, [frames.numbers(number, places)]
+
+    def end(self):
+        self.server.shutdown(socket.SHUT_WR)
+
+    def test_batches_are_answered_in_order(self):
+        self.send(*[self.run(n, [0], b"%d" % n) for n in range(1, 9)])
+        self.end()
+        assert self.answers() == [[str(n)] for n in range(1, 9)]
+
+    def test_what_fails_is_run_again_request_by_request(self):
+        self.send(self.run(1, [0, 0, 1, 2, 2], b"a", b"bad", b"b", b"c", b"d"))
+        self.end()
+        assert self.answers() == [[None, None], ["b"], ["c", "d"]]
+        assert self.calls == [["a", "bad", "b", "c", "d"], ["a", "bad"], ["b"], ["c", "d"]]
+
+    def test_a_request_that_had_its_batch_for_itself_is_not_run_again(self):
+        self.send(self.run(1, [0, 0], b"a", b"bad"), self.run(2, [0], b"b"))
+        self.end()
+        assert self.answers() == [[None, None], ["b"]]
+        assert self.calls == [["a", "bad"], ["b"]]
+
+    def test_inputs_canceled_before_their_turn_are_not_run(self):
+        def wait():
+            wait_until(lambda: (b := self.pipeline._batches.get(3)) and b.canceled, "the end of the reading")
+
+        self.steps.append(wait)
+        self.send(self.run(1, [0], b"a"), self.run(2, [0, 1], b"b", b"c"), self.run(3, [0, 0], b"d", b"e"))
+        self.send(self.cancel(2, 0), self.cancel(3, 0, 1), self.run(4, [0], b"f"))
+        self.end()
+        assert self.answers() == [["a"], [None, "c"], [None, None], ["f"]]
+        assert self.calls == [["a"], ["c"], ["f"]]
+
+    def test_a_batch_that_is_canceled_while_it_runs_is_interrupted_and_no_other(self):
+        def block():
+            try:
+                self.send(self.cancel(1, 0, 1))
+                threading.Event().wait(DEADLINE)
+            finally:
+                self.end()
+
+        self.steps.append(block)
+        self.send(self.run(1, [0, 0], b"a", b"b"), self.run(2, [0], b"c"))
+        assert self.answers() == [[None, None], ["c"]]
+        assert self.calls == [["a", "b"], ["c"]]
+
+    def test_the_memory_says_what_is_in_predict(self):
+        def running():
+            return frames.RUNNING.unpack(self.pipeline._memory)[0]
+
+        seen = []
+        self.steps += [lambda: seen.append(running())] * 2
+        self.send(self.run(1, [0], b"a"), self.run(7, [0], b"bad"))
+        self.end()
+        self.answers()
+        assert (seen, running()) == ([1, 7], 0)
+
+
+def test_a_demo_s_log_has_nothing_of_other_batches(start_server, gate):
+    model = MODEL.replace("outputs = []", "outputs = []; print('ran', [i.do for i in inputs])")
+    with start_server(model=model) as server:
+        blocked = server.begin(f"block {gate}", path="/demo")
+        with gate.open():
+            others = [server.begin(*"abcd"), server.begin("e", path="/demo"), server.begin(*"fghi")]
+        for path in (blocked, *others):
+            assert server.ended(path)["status"] == "success"
+        assert server.get(others[1]).json()["logs"] == "ran ['e']\n"
+
+
+def test_what_setup_sets_for_its_context_is_there_in_predict(start_server):
+    model = MODEL.replace("def setup(self):", "def setup(self):\n        decimal.getcontext().prec = 3")
+    model = model.replace("did=i.do", "did=str(decimal.Decimal(1) / 3)").replace(
+        "import os,", "import decimal, os,"
+    )
+    with start_server(model=model) as server:
+        assert server.predict("x")["outputs"][0]["did"] == "0.333"

@@ -1,0 +1,124 @@
+"""What differs between two locks, in terms that a reviewer thinks in: versions, sizes, vulnerabilities.
+
+Nothing is read here but the two locks, and what is known of vulnerabilities.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from tungstenkit.document import Document
+from tungstenkit.lock import Place, changed_inputs, packages
+from tungstenkit.vulnerabilities import Vulnerability
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tungstenkit.lock import Located, Lock
+    from tungstenkit.vulnerabilities import Advisories
+
+
+class Fact(Document):
+    """Something that holds for a whole lock or platform."""
+
+    subject: str
+    """Such as `python`, `release`, `x86_64-linux: cuda`."""
+    before: str | None
+    after: str | None
+
+
+class Change(Document):
+    """A package that was added, removed or changed."""
+
+    system: str
+    place: Place
+    kind: Literal["deb", "wheel"]
+    name: str
+    before: str | None
+    """The version; None where it is added."""
+    after: str | None
+    """The version; None where it is removed."""
+    size_before: int
+    """In bytes; 0 where it is added."""
+    size_after: int
+    """In bytes; 0 where it is removed."""
+    closed: tuple[Vulnerability, ...]
+    """Known vulnerabilities that the old version has and the new has not."""
+    opened: tuple[Vulnerability, ...]
+    """The reverse."""
+
+
+class Difference(Document):
+    """From one lock to another."""
+
+    inputs: tuple[str, ...]
+    """What was asked for otherwise, a line each."""
+    facts: tuple[Fact, ...]
+    changes: tuple[Change, ...]
+    size_before: int
+    """In bytes, of all files of the images' own packages on all platforms."""
+    size_after: int
+    notices: tuple[str, ...]
+    """What could not be said, and why."""
+
+
+def compare(before: Lock | None, after: Lock, advisories: Advisories) -> Difference:
+    """What a reader of both would find; without `before`, everything is added."""
+    old, new = _by_place(before), _by_place(after)
+    changes = []
+    for key in sorted(old.keys() | new.keys()):
+        was, now = old.get(key), new.get(key)
+        if was and now and was.package.sha256 == now.package.sha256:
+            continue
+        had = {v.id: v for v in advisories.of(was.package, was.release)} if was else {}
+        has = {v.id: v for v in advisories.of(now.package, now.release)} if now else {}
+        system, place, kind, name = key
+        changes.append(
+            Change(
+                system=system,
+                place=place,  # type: ignore[arg-type] # as `Located` has it
+                kind=kind,  # type: ignore[arg-type]
+                name=name,
+                before=was.package.version if was else None,
+                after=now.package.version if now else None,
+                size_before=was.package.size if was else 0,
+                size_after=now.package.size if now else 0,
+                closed=tuple(v for v in had.values() if v.id not in has),
+                opened=tuple(v for v in has.values() if v.id not in had),
+            )
+        )
+    return Difference(
+        inputs=tuple(changed_inputs(before.inputs, after.inputs)) if before else (),
+        facts=tuple(_facts(before, after)),
+        changes=tuple(changes),
+        size_before=_size(before),
+        size_after=_size(after),
+        notices=advisories.notices,
+    )
+
+
+def _by_place(lock: Lock | None) -> dict[tuple[str, str, str, str], Located]:
+    return {(p.system, p.place, p.kind, p.name): p for p in packages(lock)} if lock else {}
+
+
+def _size(lock: Lock | None) -> int:
+    return sum(p.package.size for p in packages(lock) if p.place == "image") if lock else 0
+
+
+def _facts(before: Lock | None, after: Lock) -> Iterator[Fact]:
+    old, new = _stated(before), _stated(after)
+    for subject in sorted(old.keys() | new.keys()):
+        if old.get(subject) != new.get(subject):
+            yield Fact(subject=subject, before=old.get(subject), after=new.get(subject))
+
+
+def _stated(lock: Lock | None) -> dict[str, str]:
+    if lock is None:
+        return {}
+    stated = {"package set": lock.package_set}
+    for system, platform in lock.platforms.items():
+        stated[f"{system}: Debian release"] = platform.release
+        stated[f"{system}: Python"] = platform.python
+        if platform.cuda is not None:
+            stated[f"{system}: CUDA"] = str(platform.cuda)
+    return stated

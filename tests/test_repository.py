@@ -36,8 +36,9 @@ ORDER = [
     ["resolve.debian_index"],
     ["resolve.debs", "resolve.wheels"],
     ["mirrors", "resolve.model"],
-    ["fetch", "export"],
-    ["seal", "build"],
+    ["fetch", "export", "vulnerabilities"],
+    ["seal", "build", "diff", "why"],
+    ["tables"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -5,11 +5,14 @@ Nothing is read here but the two locks, and what is known of vulnerabilities.
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tungstenkit.document import Document
-from tungstenkit.lock import Place, changed_inputs, packages
-from tungstenkit.vulnerabilities import Vulnerability
+from tungstenkit.errors import LockError
+from tungstenkit.lock import LOCK_NAME, Place, changed_inputs, packages, parse_lock, read_lock
+from tungstenkit.vulnerabilities import Vulnerability  # noqa: TC001 - pydantic reads it
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +51,16 @@ class Change(Document):
     """The reverse."""
 
 
+class Open(Document):
+    """A package of a lock's images with known vulnerabilities."""
+
+    system: str
+    place: Place
+    name: str
+    version: str
+    vulnerabilities: tuple[Vulnerability, ...]
+
+
 class Difference(Document):
     """From one lock to another."""
 
@@ -58,8 +71,41 @@ class Difference(Document):
     size_before: int
     """In bytes, of all files of the images' own packages on all platforms."""
     size_after: int
+    known: tuple[Open, ...]
+    """What the new lock's images are known to have."""
     notices: tuple[str, ...]
     """What could not be said, and why."""
+
+
+def still_open(lock: Lock, advisories: Advisories) -> list[Open]:
+    """The packages in images that have known vulnerabilities."""
+    return [
+        Open(system=p.system, place=p.place, name=p.name, version=p.package.version, vulnerabilities=found)
+        for p in packages(lock)
+        if p.place in ("image", "server") and (found := advisories.of(p.package, p.release))
+    ]
+
+
+def old_lock(old: str, path: Path) -> Lock:
+    """The lock to compare with: a file, a folder that has one, or what stood at `path` in a revision of git's.
+
+    Raises LockError where it is none of these.
+    """
+    for file in (Path(old), Path(old) / LOCK_NAME):
+        if file.is_file():
+            return read_lock(file)
+    command = ["git", "-C", str(path.parent), "show", f"{old}:./{path.name}"]
+    try:
+        if old.startswith("-"):
+            raise OSError
+        shown = subprocess.run(command, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        raise LockError(
+            f"{old!r} is no lock file, no folder with one, and no git revision that has this lock",
+            where=str(path),
+            hint="`HEAD` is what was committed last",
+        ) from None
+    return parse_lock(shown, f"{path.name} of {old}")
 
 
 def compare(before: Lock | None, after: Lock, advisories: Advisories) -> Difference:
@@ -70,8 +116,8 @@ def compare(before: Lock | None, after: Lock, advisories: Advisories) -> Differe
         was, now = old.get(key), new.get(key)
         if was and now and was.package.sha256 == now.package.sha256:
             continue
-        had = {v.id: v for v in advisories.of(was.package, was.release)} if was else {}
-        has = {v.id: v for v in advisories.of(now.package, now.release)} if now else {}
+        had = {v.id: v for v in advisories.of(was.package, was.release) or ()} if was else {}
+        has = {v.id: v for v in advisories.of(now.package, now.release) or ()} if now else {}
         system, place, kind, name = key
         changes.append(
             Change(
@@ -93,6 +139,7 @@ def compare(before: Lock | None, after: Lock, advisories: Advisories) -> Differe
         changes=tuple(changes),
         size_before=_size(before),
         size_after=_size(after),
+        known=tuple(still_open(after, advisories)),
         notices=advisories.notices,
     )
 
@@ -115,10 +162,11 @@ def _facts(before: Lock | None, after: Lock) -> Iterator[Fact]:
 def _stated(lock: Lock | None) -> dict[str, str]:
     if lock is None:
         return {}
-    stated = {"package set": lock.package_set}
+    stated: dict[str, str] = {"package set": lock.package_set}
     for system, platform in lock.platforms.items():
         stated[f"{system}: Debian release"] = platform.release
         stated[f"{system}: Python"] = platform.python
-        if platform.cuda is not None:
-            stated[f"{system}: CUDA"] = str(platform.cuda)
+        cuda = platform.model_dump()["cuda"]
+        if cuda is not None:
+            stated[f"{system}: CUDA"] = cuda["version"]
     return stated

@@ -243,8 +243,10 @@ class Located(NamedTuple):
 def packages(lock: Lock) -> Iterator[Located]:
     """Every package of a lock: what is in images first."""
     for system, platform in lock.platforms.items():
-        for package in (*platform.debs, *platform.wheels):
-            yield Located(system, "image", platform.release, package)
+        for deb in platform.debs:
+            yield Located(system, "image", platform.release, deb)
+        for wheel in platform.wheels:
+            yield Located(system, "image", platform.release, wheel)
         for wheel in lock.server[system].wheels:
             yield Located(system, "server", platform.release, wheel)
     for system, tools in lock.tools.items():
@@ -336,7 +338,9 @@ def changed_inputs(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
         if old == new:
             continue
         if isinstance(old, list) and isinstance(new, list):
-            parts = [f"+{one}" for one in new if one not in old] + [f"-{one}" for one in old if one not in new]
+            parts = [f"+{one}" for one in new if one not in old] + [
+                f"-{one}" for one in old if one not in new
+            ]
             lines.append(f"{key}: {' '.join(parts) or 'in another order'}")
         else:
             lines.append(f"{key}: {_shown(old)} -> {_shown(new)}")
@@ -350,13 +354,22 @@ def _shown(value: object) -> str:
 def read_lock(path: Path) -> Lock:
     """Read `tungsten.lock`; LockError where it is missing, damaged, or of a version that is not known here."""
     try:
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
     except FileNotFoundError:
         raise LockError("there is no lock", where=str(path), hint="run `tungsten lock`") from None
-    except (OSError, UnicodeDecodeError) as problem:
+    except OSError as problem:
         raise LockError(f"the lock can't be read: {problem}", where=str(path)) from None
-    check_version(text, "lock-version", LOCK_VERSION, where=str(path), error=LockError, hint=_REMEDY)
-    return Lock.parse(text, where=str(path), error=LockError, hint=_REMEDY)
+    return parse_lock(data, str(path))
+
+
+def parse_lock(data: bytes, where: str) -> Lock:
+    """A lock's bytes; where: whose, for messages. LockError as `read_lock`."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise LockError(f"the lock can't be read: {problem}", where=where) from None
+    check_version(text, "lock-version", LOCK_VERSION, where=where, error=LockError, hint=_REMEDY)
+    return Lock.parse(text, where=where, error=LockError, hint=_REMEDY)
 
 
 def write_lock(lock: Lock, path: Path) -> None:
@@ -377,7 +390,10 @@ def check_lock(lock: Lock, spec: ModelSpec, path: Path) -> None:
         changed = changed_inputs(lock.inputs, inputs(spec, lock.package_set)) if lock.inputs else []
         raise LockError(
             "\n".join(
-                ["the lock is stale: the model's packages or versions have changed since it was made", *changed]
+                [
+                    "the lock is stale: the model's packages or versions have changed since it was made",
+                    *changed,
+                ]
             ),
             where=str(path),
             hint="run `tungsten lock`; pins that still fit are kept",

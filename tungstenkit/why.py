@@ -15,11 +15,13 @@ from packaging.utils import canonicalize_name
 from tungstenkit.document import Document
 from tungstenkit.errors import LockError
 from tungstenkit.lock import WISH, Choice, Place, near, packages
+from tungstenkit.vulnerabilities import Vulnerability  # noqa: TC001 - pydantic reads it
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from tungstenkit.lock import Located, Lock
+    from tungstenkit.vulnerabilities import Advisories
 
 _OF_THE_USER = ("python_packages", "system_packages", "python_version")
 _LIBRARY = re.compile(r"library: \S+ of (?P<package>\S+)")
@@ -44,9 +46,11 @@ class Reason(Document):
     """From each wish that leads here the shortest way, the wish first; what the user wrote comes first."""
     choices: tuple[Choice, ...]
     """The lock's choices that chose it."""
+    vulnerabilities: tuple[Vulnerability, ...] | None
+    """Those that are known; None where nobody was asked about it."""
 
 
-def why(lock: Lock, name: str) -> list[Reason]:
+def why(lock: Lock, name: str, advisories: Advisories) -> list[Reason]:
     """Every place of a lock that has `name`, a Debian package or a Python project in any spelling.
 
     Raises LockError for a name that the lock does not have, with names that are like it.
@@ -69,6 +73,7 @@ def why(lock: Lock, name: str) -> list[Reason]:
                 version=located.package.version,
                 size=located.package.size,
                 chains=tuple(_chains(group, node)),
+                vulnerabilities=advisories.of(located.package, located.release),
                 choices=tuple(choice for choice in lock.choices if located.name in choice.chosen.split(", ")),
             )
     if not reasons:

@@ -13,6 +13,7 @@ import json
 import sys
 from dataclasses import dataclass, field
 from importlib import resources
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
@@ -33,6 +34,7 @@ from tungstenkit.lock import (
     Tools,
     Wheel,
     input_digest,
+    inputs,
 )
 from tungstenkit.platforms import ARCHITECTURES, Target, this_system
 from tungstenkit.resolve.debian_index import ReleaseIndex, fetch_index
@@ -182,6 +184,7 @@ def resolve(
     used = {_TOOLS_RELEASE, _RELEASE_OF[chosen]}
     return Lock(
         package_set="debian",
+        inputs=inputs(spec, package_set),
         input_digest=input_digest(spec, package_set),
         sealed=False,
         choices=choices,
@@ -305,7 +308,14 @@ def _resolve_platform(
     }
     old = pinned.debs if pinned and pinned.release == target.release else ()
     solution = solver.debs(target, groups, "system_packages", old)
-    platform = Platform(release=target.release, python=target.python, debs=_debs(solution), wheels=wheels)
+    wishes = {name: f"essential: {name}" for name in essential}
+    wishes |= {text: f"system_packages: {text}" for text in spec.system_packages}
+    platform = Platform(
+        release=target.release,
+        python=target.python,
+        debs=_debs(solution, wishes),
+        wheels=tuple(_of_the_sdk(wheel, own, spec.python_packages) for wheel in wheels),
+    )
     choices = [
         Choice(kind=choice.kind, subject=choice.subject, chosen=choice.chosen, reason=choice.reason)
         for choice in solution.choices
@@ -322,7 +332,11 @@ def _resolve_platform(
     return platform, choices
 
 
-def _debs(solution: DebSolution) -> tuple[Deb, ...]:
+def _debs(solution: DebSolution, wishes: Mapping[str, str] = MappingProxyType({})) -> tuple[Deb, ...]:
+    """Debian packages as a lock has them.
+
+    wishes: for the text of a request how `needed-by` says it, where that is not by its group.
+    """
     return tuple(
         Deb(
             name=deb.name,
@@ -331,10 +345,27 @@ def _debs(solution: DebSolution) -> tuple[Deb, ...]:
             file=deb.file,
             size=deb.size,
             sha256=deb.sha256,
+            source=deb.source or None,
+            needed_by=tuple(
+                sorted(
+                    {wishes.get(text, f"{group}: {text}") for group, text in deb.requests} | {*deb.needed_by}
+                )
+            ),
             group=deb.group,  # type: ignore[arg-type] # one of the groups asked for
         )
         for deb in solution.debs
     )
+
+
+def _of_the_sdk(wheel: Wheel, own: Sequence[str], users: Sequence[str]) -> Wheel:
+    """The wheel, with the SDK's requirements told from those that the user wrote in the same solve."""
+    needed_by = set(wheel.needed_by)
+    for text in own:
+        if f"python_packages: {text}" in needed_by:
+            needed_by.add(f"sdk: {text}")
+            if text not in users:
+                needed_by.remove(f"python_packages: {text}")
+    return wheel.model_copy(update={"needed_by": tuple(sorted(needed_by))})
 
 
 def _resolve_server(target: Target, solver: Solver, previous: Lock | None) -> ServerEnvironment:

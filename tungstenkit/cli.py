@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from packaging.utils import canonicalize_name
 from rich.markup import escape
 
 from tungstenkit import build as builder
 from tungstenkit import store, tables
 from tungstenkit.data import OWN_WHEELS, SEVEN_ZIP
 from tungstenkit.diff import compare, old_lock
+from tungstenkit.document import to_json
 from tungstenkit.errors import FetchError, GoneError, LockError, TungstenError
 from tungstenkit.export import bootstrap_urls, export, git_notice, public
 from tungstenkit.fetch import Input, absent, download, fetch, inputs, locate
@@ -175,7 +177,7 @@ def lock_command(
             "-P",
             "--upgrade-package",
             metavar="NAME",
-            help="Take the newest of one package, with what it needs; may be given again.",
+            help="Take the newest of one package, and move only what must move with it; may be given again.",
             show_default=False,
         ),
     ] = None,
@@ -238,6 +240,10 @@ def lock_command(
         systems=platforms or (),
         python=python,
     )
+    moved = {canonicalize_name(change.name) for change in difference.changes}
+    for name in upgrade_packages or ():
+        if canonicalize_name(name) not in moved:
+            err.print(f"{name} stays: there is no newer one that fits what else is locked", markup=False)
     if diff or as_json:
         show_comparison(difference, as_json=as_json)
     else:
@@ -259,7 +265,7 @@ def why_command(
     advisories = known_here()
     reasons = why(lock, name, advisories)
     if as_json:
-        print(json.dumps([reason.model_dump(mode="json", by_alias=True) for reason in reasons], indent=2))
+        print(to_json([reason.model_dump(mode="json", by_alias=True) for reason in reasons]), end="")
         return
     for reason in reasons:
         for line in tables.reason_lines(reason):

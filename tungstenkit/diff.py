@@ -68,8 +68,8 @@ class Difference(Document):
     """What was asked for otherwise, a line each."""
     facts: tuple[Fact, ...]
     changes: tuple[Change, ...]
-    size_before: int
-    """In bytes, of all files of the images' own packages on all platforms."""
+    size_before: int | None
+    """In bytes, of all files of the images' own packages on all platforms; None for a first lock."""
     size_after: int
     known: tuple[Open, ...]
     """What the new lock's images are known to have."""
@@ -137,7 +137,7 @@ def compare(before: Lock | None, after: Lock, advisories: Advisories) -> Differe
         inputs=tuple(changed_inputs(before.inputs, after.inputs)) if before else (),
         facts=tuple(_facts(before, after)),
         changes=tuple(changes),
-        size_before=_size(before),
+        size_before=_size(before) if before else None,
         size_after=_size(after),
         known=tuple(still_open(after, advisories)),
         notices=advisories.notices,
@@ -148,8 +148,8 @@ def _by_place(lock: Lock | None) -> dict[tuple[str, str, str, str], Located]:
     return {(p.system, p.place, p.kind, p.name): p for p in packages(lock)} if lock else {}
 
 
-def _size(lock: Lock | None) -> int:
-    return sum(p.package.size for p in packages(lock) if p.place == "image") if lock else 0
+def _size(lock: Lock) -> int:
+    return sum(p.package.size for p in packages(lock) if p.place == "image")
 
 
 def _facts(before: Lock | None, after: Lock) -> Iterator[Fact]:

@@ -331,19 +331,20 @@ def _digest(value: dict[str, Any]) -> str:
 
 
 def changed_inputs(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What differs between two locks' `inputs`, a line each: `python-packages: +scipy -numpy`."""
+    """What differs between two locks' `inputs`, a line for each argument: `python_packages: +scipy -six`."""
     lines = []
     for key in sorted(before.keys() | after.keys()):
         old, new = before.get(key), after.get(key)
+        argument = key.replace("-", "_")
         if old == new:
             continue
         if isinstance(old, list) and isinstance(new, list):
             parts = [f"+{one}" for one in new if one not in old] + [
                 f"-{one}" for one in old if one not in new
             ]
-            lines.append(f"{key}: {' '.join(parts) or 'in another order'}")
+            lines.append(f"{argument}: {' '.join(parts) or 'in another order'}")
         else:
-            lines.append(f"{key}: {_shown(old)} -> {_shown(new)}")
+            lines.append(f"{argument}: {_shown(old)} -> {_shown(new)}")
     return lines
 
 

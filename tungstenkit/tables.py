@@ -32,13 +32,12 @@ def summary(difference: Difference) -> Iterator[str]:
     moved = [change for change in difference.changes if change.before and change.after]
     added = sum(change.before is None for change in difference.changes)
     removed = sum(change.after is None for change in difference.changes)
-    size = _signed(difference.size_after - difference.size_before)
-    if difference.size_before == 0:
+    if difference.size_before is None:
         yield f"a first lock: {decimal(difference.size_after)} to download for images"
     elif not difference.changes and not difference.facts:
         yield "nothing moved"
     else:
-        yield f"{len(moved)} moved, {added} added, {removed} removed; {size}"
+        yield f"{len(moved)} moved, {added} added, {removed} removed; {_signed(difference.size_after - difference.size_before)}"
         for change in moved[:_SHOWN]:
             yield f"  {escape(change.name)} {escape(_arrow(change.before, change.after))}"
         if len(moved) > _SHOWN:
@@ -48,9 +47,10 @@ def summary(difference: Difference) -> Iterator[str]:
 
 def vulnerability_lines(difference: Difference) -> Iterator[str]:
     """What was closed, what is open and how much of it a newer version closes, and what was not asked."""
-    if difference.size_before and (closed := sorted({v.id for c in difference.changes for v in c.closed})):
+    first = difference.size_before is None
+    if not first and (closed := sorted({v.id for c in difference.changes for v in c.closed})):
         yield f"[green]closes {len(closed)} known vulnerabilities[/]: {_few(closed)}"
-    if difference.size_before and (opened := sorted({v.id for c in difference.changes for v in c.opened})):
+    if not first and (opened := sorted({v.id for c in difference.changes for v in c.opened})):
         yield f"[yellow]brings {len(opened)} known vulnerabilities[/]: {_few(opened)}"
     if difference.known:
         every = {v.id for package in difference.known for v in package.vulnerabilities}
@@ -74,7 +74,7 @@ def comparison(difference: Difference) -> Iterator[str | Table]:
         yield f"{escape(fact.subject)}: {escape(_arrow(fact.before, fact.after))}"
     if difference.changes:
         yield _table(difference.changes)
-    before, after = difference.size_before, difference.size_after
+    before, after = difference.size_before or 0, difference.size_after
     yield f"{decimal(after)} to download for images ({_signed(after - before)})"
     yield from vulnerability_lines(difference)
 
@@ -105,7 +105,9 @@ def reason_lines(reason: Reason) -> Iterator[str]:
         f"({kind}, {decimal(reason.size)}; {escape(reason.system)}, {_PLACES[reason.place]})"
     )
     for chain in reason.chains[:_SHOWN]:
-        yield f"  {' -> '.join(map(escape, chain))}"
+        # `python_packages: torch` need not be followed by `torch`.
+        shown = chain[:1] + chain[2:] if chain[0].endswith(f": {chain[1]}") else chain
+        yield f"  {' -> '.join(map(escape, shown))}"
     if len(reason.chains) > _SHOWN:
         yield f"  … and {len(reason.chains) - _SHOWN} more"
     if not reason.chains:

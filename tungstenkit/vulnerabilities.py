@@ -12,11 +12,13 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from packaging.version import Version
+from pydantic import AwareDatetime  # noqa: TC002 - pydantic reads it
 
-from tungstenkit.document import Document, to_json, write_atomically
+from tungstenkit.document import Document, write_atomically
 from tungstenkit.errors import FetchError
 from tungstenkit.lock import Deb
 from tungstenkit.mirrors import MissingError, get_if_newer
@@ -25,7 +27,7 @@ from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debian_version import order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tungstenkit.lock import Located, Wheel
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
 _KEPT = timedelta(hours=24)
 _PROBES = 3  # projects that are asked for before an index counts as one without the JSON API
 _WORKERS = 8
-_FORMAT = 1  # of the cached files
 
 
 class Vulnerability(Document):
@@ -51,14 +52,44 @@ class Vulnerability(Document):
     """Versions without it: of the Debian source package, or of the project; empty where there is none yet."""
 
 
+_Row = tuple[str, str | None, str | None]
+"""Of the tracker's data on one problem: id, the version that fixes it if there is one, urgency."""
+
+
+class _Cached(Document):
+    """What was asked of a source."""
+
+    version: Literal[1] = 1
+    source: str
+    """Which one: a hash of its URL, which may hold a password."""
+    checked: AwareDatetime
+
+
+_C = TypeVar("_C", bound=_Cached)
+
+
+class _Debian(_Cached):
+    etag: str | None = None
+    releases: dict[str, dict[str, list[_Row]]]
+    """By release and source package: what is open there, or fixed by a version."""
+
+
+class _Project(Document):
+    checked: AwareDatetime
+    vulnerabilities: tuple[Vulnerability, ...]
+
+
+class _Python(_Cached):
+    projects: dict[str, _Project]
+    """By `project==version`."""
+
+
 @dataclass(frozen=True)
 class Advisories:
     """What is known, and what could not be asked."""
 
-    debian: dict[str, dict[str, list[Vulnerability]]] = field(default_factory=dict)
-    """By release and source package: those that are open there, or fixed by a version."""
-    python: dict[str, tuple[Vulnerability, ...]] = field(default_factory=dict)
-    """By `project==version`."""
+    debian: Mapping[str, Mapping[str, Sequence[_Row]]] = field(default_factory=dict)
+    python: Mapping[str, tuple[Vulnerability, ...]] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
     def of(self, package: Deb | Wheel, release: str) -> tuple[Vulnerability, ...] | None:
@@ -71,8 +102,11 @@ class Advisories:
         if package.source is None or release not in self.debian:
             return None
         source, version = package.source.rstrip(")").split(" (")
-        known = self.debian[release].get(source, [])
-        return tuple(v for v in known if not any(order(version) >= order(fixed) for fixed in v.fixed))
+        return tuple(
+            Vulnerability(id=identifier, urgency=urgency, fixed=(fixed,) if fixed else ())
+            for identifier, fixed, urgency in sorted(self.debian[release].get(source, ()))
+            if fixed is None or _is_older(version, fixed)
+        )
 
 
 def look_up(
@@ -90,174 +124,154 @@ def look_up(
     debs = [package for package in packages if isinstance(package, Deb)]
     wheels = {_key(package): package for package in packages if not isinstance(package, Deb)}
     notices: list[str] = []
-    debian = _debian(mirrors.security_tracker, folder / "debian.json", now, get, notices) if debs else {}
-    python = _python(mirrors.pypi, wheels, folder / "python.json", now, get, notices) if wheels else {}
+    debian = _ask_debian(mirrors.security_tracker, folder, now, get, notices) if debs else None
+    python = _ask_python(mirrors.pypi, wheels, folder, now, get, notices) if wheels else {}
     if debian and (unknown := sum(deb.source is None for deb in debs)):
         notices.append(
             f"{unknown} Debian packages of an older lock name no source, so were not checked for vulnerabilities"
         )
-    return Advisories(debian, python, tuple(notices))
+    return Advisories(debian.releases if debian else {}, _told(python), tuple(notices))
 
 
 def known_here(*, cache: Path | None = None) -> Advisories:
     """What the cache has, however old: for commands that use no network."""
     folder = (cache or cache_folder()) / "advisories"
-    debian, python = _read(folder / "debian.json"), _read(folder / "python.json")
+    debian, python = _read(folder, _Debian), _read(folder, _Python)
     notices = [
-        f"vulnerabilities of {what} are as known on {document['checked'][:10]}"
-        if document
+        f"vulnerabilities of {what} are as known on {cached.checked:%Y-%m-%d}"
+        if cached
         else f"vulnerabilities of {what} are not known here: `tungsten lock` asks for them"
-        for what, document in (("Debian packages", debian), ("wheels", python))
+        for what, cached in (("Debian packages", debian), ("wheels", python))
     ]
-    try:
-        return Advisories(
-            _debian_entries(debian["releases"]) if debian else {},
-            _python_entries(python["projects"]) if python else {},
-            tuple(notices),
-        )
-    except (KeyError, TypeError, ValueError):
-        return Advisories(
-            notices=("the cache of vulnerabilities is damaged: `tungsten lock` makes it again",)
-        )
+    return Advisories(
+        debian.releases if debian else {}, _told(python.projects if python else {}), tuple(notices)
+    )
 
 
 # Debian's security tracker
 
 
-def _debian(
-    url: str | None,
-    path: Path,
-    now: datetime,
-    get: Get,
-    notices: list[str],
-) -> dict[str, dict[str, list[Vulnerability]]]:
+def _ask_debian(url: str | None, folder: Path, now: datetime, get: Get, notices: list[str]) -> _Debian | None:
     what = "Debian packages were not checked for known vulnerabilities"
     if url is None:
         notices.append(
             f"{what}: set TUNGSTEN_SECURITY_TRACKER to the URL of the security tracker's JSON data"
         )
-        return {}
-    cached = _read(path, url)
+        return None
+    cached = _read(folder, _Debian, url)
+    if cached and _is_fresh(cached.checked, now):
+        return cached
     try:
-        if not cached or not _is_fresh(cached["checked"], now):
-            answer = get(url, cached.get("etag"))
-            if answer is not None:
-                data, etag = answer
-                cached = {"etag": etag, "releases": _reduced(json.loads(data))}
-            _write(path, {**cached, "checked": now.isoformat()}, url, notices)
-        return _debian_entries(cached["releases"])
+        answer = get(url, cached.etag if cached else None)
+        if answer is not None:
+            releases = _reduced(json.loads(answer[0]))
+            cached = _Debian(source=_hashed(url), checked=now, etag=answer[1], releases=releases)
+        elif cached:
+            cached = cached.model_copy(update={"checked": now})
     except FetchError as problem:
         if cached:
             notices.append(
-                f"vulnerabilities of Debian packages are as known on {cached['checked'][:10]}: {problem.what}"
+                f"vulnerabilities of Debian packages are as known on {cached.checked:%Y-%m-%d}: {problem.what}"
             )
-            return _debian_entries(cached["releases"])
-        notices.append(f"{what}: the security tracker {problem.what}")
+        else:
+            notices.append(f"{what}: the security tracker {problem.what}")
+        return cached
     except (AttributeError, KeyError, TypeError, ValueError):
         notices.append(f"{what}: the security tracker's data are not what was expected")
-    return {}
+        return None
+    if cached:
+        _write(folder, cached, notices)
+    return cached
 
 
-def _reduced(data: Any) -> dict[str, dict[str, list[list[str | None]]]]:  # noqa: ANN401 - foreign JSON
-    """Of the tracker's data what counts here, a tenth: id, fixing version and urgency, by release and source.
+def _is_older(version: str, fixed: str) -> bool:
+    try:
+        return order(version) < order(fixed)
+    except ValueError:
+        return True  # the tracker's version is none: what can't be judged is shown
+
+
+def _reduced(data: Any) -> dict[str, dict[str, list[_Row]]]:  # noqa: ANN401 - foreign JSON
+    """Of the tracker's data what counts here.
 
     `unimportant` ones are no security problem in what Debian builds, and a fixing version `0` says that the release
     never had it (the tracker's documentation).
     """
-    releases: dict[str, dict[str, list[list[str | None]]]] = {name: {} for name in RELEASES}
+    releases: dict[str, dict[str, list[_Row]]] = {name: {} for name in RELEASES}
     for source, problems in data.items():
         for identifier, problem in problems.items():
             for release, state in problem["releases"].items():
-                fixed = state.get("fixed_version")
-                is_open = state["status"] == "open"
                 if release not in releases or state.get("urgency") == "unimportant":
                     continue
+                fixed = state.get("fixed_version")
+                is_open = state["status"] == "open"
                 if is_open or (state["status"] == "resolved" and fixed not in (None, "0")):
-                    entry = [identifier, None if is_open else fixed, state.get("urgency")]
-                    releases[release].setdefault(source, []).append(entry)
+                    row = (identifier, None if is_open else fixed, state.get("urgency"))
+                    releases[release].setdefault(source, []).append(row)
     return releases
-
-
-def _debian_entries(releases: dict[str, Any]) -> dict[str, dict[str, list[Vulnerability]]]:
-    return {
-        release: {
-            source: [
-                Vulnerability(id=identifier, urgency=urgency, fixed=(fixed,) if fixed else ())
-                for identifier, fixed, urgency in sorted(entries)
-            ]
-            for source, entries in sources.items()
-        }
-        for release, sources in releases.items()
-    }
 
 
 # The Python index
 
 
-def _python(
-    index: str, wheels: dict[str, Wheel], path: Path, now: datetime, get: Get, notices: list[str]
-) -> dict[str, tuple[Vulnerability, ...]]:
+def _ask_python(
+    index: str, wheels: Mapping[str, Wheel], folder: Path, now: datetime, get: Get, notices: list[str]
+) -> dict[str, _Project]:
+    cached = _read(folder, _Python, index)
     known = {
-        key: entry
-        for key, entry in _read(path, index).get("projects", {}).items()
-        if _is_fresh(entry["checked"], now)
+        key: project
+        for key, project in (cached.projects if cached else {}).items()
+        if _is_fresh(project.checked, now)
     }
     missing = [key for key in wheels if key not in known]
 
-    def ask(key: str) -> list[Any] | FetchError:
+    def ask(key: str) -> _Project | FetchError:
         # Beside `/simple`, as on the public index. Local versions (PEP 440) are not known there.
         version = Version(wheels[key].version).public
         url = f"{index.removesuffix('/simple')}/pypi/{wheels[key].project}/{version}/json"
         try:
             answer = get(url, None)
-            return _of_project(json.loads(answer[0])) if answer else []
+            found = _of_project(json.loads(answer[0])) if answer else ()
+            return _Project(checked=now, vulnerabilities=tuple(found))
         except FetchError as problem:
             return problem
         except (AttributeError, KeyError, TypeError, ValueError):
             return MissingError("gives answers that are not what was expected")
 
-    answers: dict[str, list[Any] | FetchError] = {}
+    answers: dict[str, _Project | FetchError] = {}
     with ThreadPoolExecutor(_WORKERS) as pool:
         for batch in (missing[:_PROBES], missing[_PROBES:]):
             # An index without this API, or that can't be reached, is not asked for every project.
-            if known or not answers or any(isinstance(answer, list) for answer in answers.values()):
+            if known or not answers or any(isinstance(answer, _Project) for answer in answers.values()):
                 answers.update(zip(batch, pool.map(ask, batch), strict=True))
-    answered = {
-        key: {"checked": now.isoformat(), "vulnerabilities": answer}
-        for key, answer in answers.items()
-        if isinstance(answer, list)
-    }
+    answered = {key: answer for key, answer in answers.items() if isinstance(answer, _Project)}
     known |= answered
     if answered:
-        _write(path, {"projects": known, "checked": now.isoformat()}, index, notices)
+        _write(folder, _Python(source=_hashed(index), checked=now, projects=known), notices)
     if unknown := sum(key not in known for key in wheels):
-        problems = [a for a in answers.values() if isinstance(a, FetchError)]
+        problems = [answer for answer in answers.values() if isinstance(answer, FetchError)]
         problem = next((p for p in problems if not isinstance(p, MissingError)), problems[0])
         notices.append(
             f"{unknown} of {len(wheels)} wheels were not checked for known vulnerabilities: "
             f"the Python index' JSON API {problem.what}"
         )
-    return _python_entries(known)
+    return known
 
 
-def _of_project(data: Any) -> list[list[Any]]:  # noqa: ANN401 - foreign JSON
-    """Id and fixing versions of each vulnerability in an answer of the JSON API that was not withdrawn."""
-    return [
-        [next((a for a in one["aliases"] if a.startswith("CVE-")), one["id"]), one["fixed_in"]]
+def _of_project(data: Any) -> Iterator[Vulnerability]:  # noqa: ANN401 - foreign JSON
+    """The vulnerabilities in an answer of the JSON API that were not withdrawn, each once."""
+    # Two databases may tell of one: the last one's word counts.
+    fixed = {
+        next((alias for alias in one["aliases"] if alias.startswith("CVE-")), one["id"]): one["fixed_in"]
         for one in data["vulnerabilities"]
         if not one.get("withdrawn")
-    ]
-
-
-def _python_entries(projects: dict[str, Any]) -> dict[str, tuple[Vulnerability, ...]]:
-    # Two databases may tell of one vulnerability: the last one's word counts.
-    return {
-        key: tuple(
-            Vulnerability(id=identifier, urgency=None, fixed=tuple(fixed))
-            for identifier, fixed in sorted(dict(entry["vulnerabilities"]).items())
-        )
-        for key, entry in projects.items()
     }
+    for identifier, versions in sorted(fixed.items()):
+        yield Vulnerability(id=identifier, urgency=None, fixed=tuple(versions))
+
+
+def _told(projects: Mapping[str, _Project]) -> dict[str, tuple[Vulnerability, ...]]:
+    return {key: project.vulnerabilities for key, project in projects.items()}
 
 
 def _key(wheel: Wheel) -> str:
@@ -267,30 +281,29 @@ def _key(wheel: Wheel) -> str:
 # The cache
 
 
-def _is_fresh(checked: str, now: datetime) -> bool:
-    return timedelta(0) <= now - datetime.fromisoformat(checked) < _KEPT
+def _is_fresh(checked: datetime, now: datetime) -> bool:
+    return timedelta(0) <= now - checked < _KEPT
 
 
-def _read(path: Path, url: str | None = None) -> dict[str, Any]:
-    """A cached document; empty where there is none, it is damaged, or it is of another source than `url`."""
+def _read(folder: Path, kind: type[_C], url: str | None = None) -> _C | None:
+    """What is kept; None where there is nothing, it is damaged, or it is of another source than `url`."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        datetime.fromisoformat(document["checked"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    if document.get("format") != _FORMAT or (url is not None and document["source"] != _hashed(url)):
-        return {}
-    return dict(document)
+        cached = kind.model_validate_json((folder / _FILES[kind]).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return cached if url is None or cached.source == _hashed(url) else None
 
 
-def _write(path: Path, document: dict[str, Any], url: str, notices: list[str]) -> None:
+def _write(folder: Path, cached: _Cached, notices: list[str]) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, to_json({**document, "format": _FORMAT, "source": _hashed(url)}))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / _FILES[type(cached)], cached.model_dump_json(by_alias=True))
     except OSError as problem:
-        notices.append(f"what is known of vulnerabilities can't be kept in {path.parent}: {problem.strerror}")
+        notices.append(f"what is known of vulnerabilities can't be kept in {folder}: {problem.strerror}")
+
+
+_FILES: Mapping[type[_Cached], str] = MappingProxyType({_Debian: "debian.json", _Python: "python.json"})
 
 
 def _hashed(url: str) -> str:
-    # It may hold a password.
     return hashlib.sha256(url.encode()).hexdigest()

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from tungstenkit.diff import Change, Difference
     from tungstenkit.why import Reason
@@ -37,7 +37,8 @@ def summary(difference: Difference) -> Iterator[str]:
     elif not difference.changes and not difference.facts:
         yield "nothing moved"
     else:
-        yield f"{len(moved)} moved, {added} added, {removed} removed; {_signed(difference.size_after - difference.size_before)}"
+        size = _signed(difference.size_after - difference.size_before)
+        yield f"{len(moved)} moved, {added} added, {removed} removed; {size}"
         for change in moved[:_SHOWN]:
             yield f"  {escape(change.name)} {escape(_arrow(change.before, change.after))}"
         if len(moved) > _SHOWN:
@@ -49,20 +50,21 @@ def vulnerability_lines(difference: Difference) -> Iterator[str]:
     """What was closed, what is open and how much of it a newer version closes, and what was not asked."""
     first = difference.size_before is None
     if not first and (closed := sorted({v.id for c in difference.changes for v in c.closed})):
-        yield f"[green]closes {len(closed)} known vulnerabilities[/]: {_few(closed)}"
+        yield f"[green]closes {_count(closed)}[/]: {_few(closed)}"
     if not first and (opened := sorted({v.id for c in difference.changes for v in c.opened})):
-        yield f"[yellow]brings {len(opened)} known vulnerabilities[/]: {_few(opened)}"
+        yield f"[yellow]brings {_count(opened)}[/]: {_few(opened)}"
     if difference.known:
         every = {v.id for package in difference.known for v in package.vulnerabilities}
         names = {package.name for package in difference.known}
-        yield f"[yellow]{len(every)} known vulnerabilities[/] in {len(names)} packages: {_few(sorted(names))}"
+        yield f"[yellow]{_count(every)}[/] in {_few(sorted(names))}"
         fixable = {
             package.name
             for package in difference.known
             if package.place == "image" and any(v.fixed for v in package.vulnerabilities)
         }
         if fixable:
-            yield f"  newer versions fix some: tungsten lock {' '.join(f'-P {escape(n)}' for n in sorted(fixable))}"
+            options = " ".join(f"-P {name}" for name in sorted(fixable))
+            yield f"  newer versions fix some: tungsten lock {escape(options)}"
     yield from map(escape, difference.notices)
 
 
@@ -130,6 +132,10 @@ def _arrow(before: str | None, after: str | None) -> str:
 
 def _signed(size: int) -> str:
     return f"{'-' if size < 0 else '+'}{decimal(abs(size))}"
+
+
+def _count(identifiers: Collection[str]) -> str:
+    return f"{len(identifiers)} known {'vulnerability' if len(identifiers) == 1 else 'vulnerabilities'}"
 
 
 def _few(names: Iterable[str]) -> str:

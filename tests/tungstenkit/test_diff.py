@@ -13,7 +13,6 @@ from tungstenkit.errors import LockError
 from tungstenkit.lock import LOCK_NAME, write_lock
 from tungstenkit.vulnerabilities import Advisories, Vulnerability
 
-
 PYTHON = deb("python3.13")
 
 
@@ -98,13 +97,15 @@ def test_the_summary_says_what_moved_and_how_to_close_what_can_be_closed():
     text = printed(tables.summary(compare(lock(wheel("a")), lock(wheel("a", "2")), advisories())))
     assert "1 moved, 0 added, 0 removed" in text
     assert "a 1 -> 2" in text
-    assert "closes 1 known vulnerabilities: CVE-1" in text
+    assert "closes 1 known vulnerability: CVE-1" in text
     assert "tungsten lock -P a" in text
     assert printed(tables.summary(compare(lock(), lock(), Advisories()))) == "nothing moved\n"
 
 
 def test_brackets_are_no_markup():
-    before, after = (lock().model_copy(update={"inputs": {"python-packages": p}}) for p in ([], ["torch[cuda]"]))
+    before, after = (
+        lock().model_copy(update={"inputs": {"python-packages": p}}) for p in ([], ["torch[cuda]"])
+    )
     assert "torch[cuda]" in printed(tables.comparison(compare(before, after, Advisories())))
 
 
@@ -133,7 +134,7 @@ class TestOld:
         return model
 
     def test_a_git_revision_of_the_same_file(self, repository):
-        assert old_lock("HEAD", repository / LOCK_NAME)== lock(PYTHON)
+        assert old_lock("HEAD", repository / LOCK_NAME) == lock(PYTHON)
 
     @pytest.mark.parametrize("old", ["HEAD~1", "nothing", "--output=x"])
     def test_what_is_none_of_these_is_an_error(self, repository, old):

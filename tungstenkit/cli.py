@@ -247,8 +247,6 @@ def lock_command(
     if diff or as_json:
         show_comparison(difference, as_json=as_json)
     else:
-        for line in tables.summary(difference):
-            err.print(line)
         print(project.lock_path)
 
 
@@ -380,7 +378,7 @@ def make_lock(
     systems: Sequence[str] = (),
     python: str | None = None,
 ) -> tuple[Lock, Difference]:
-    """Resolve and seal, and write the lock; also says how it differs from the one before."""
+    """Resolve and seal, and write the lock; the result says also how it differs from the one before."""
     if not resolve_only:
         refuse_build_steps(project.spec)
     before, pins = _pins(project.lock_path, upgrade=upgrade, upgrade_packages=upgrade_packages)
@@ -398,15 +396,18 @@ def make_lock(
                     return download(entry, locate([entry], lock, mirrors)[entry.sha256], Path(folder), bar)
 
                 lock = seal(lock, project.spec, get)
+        if write:
+            write_lock(lock, project.lock_path)
         report("asking for known vulnerabilities")
         difference = compare(before, lock, advisories_for(mirrors, before, lock))
-    if write:
-        write_lock(lock, project.lock_path)
     for system, platform in lock.platforms.items():
         err.print(
             f"{'locked' if write else 'would lock'} {system}: Python {platform.python} on Debian {platform.release}, "
             f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels"
         )
+    if write:
+        for line in tables.summary(difference):
+            err.print(line)
     return lock, difference
 
 

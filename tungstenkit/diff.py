@@ -1,6 +1,6 @@
 """What differs between two locks, in terms that a reviewer thinks in: versions, sizes, vulnerabilities.
 
-Nothing is read here but the two locks, and what is known of vulnerabilities.
+Nothing is solved here: it reads the two locks, and is told what is known of vulnerabilities.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Fact(Document):
     """Something that holds for a whole lock or platform."""
 
     subject: str
-    """Such as `python`, `release`, `x86_64-linux: cuda`."""
+    """Such as `package set`, `x86_64-linux: Python`."""
     before: str | None
     after: str | None
 
@@ -116,8 +116,8 @@ def compare(before: Lock | None, after: Lock, advisories: Advisories) -> Differe
         was, now = old.get(key), new.get(key)
         if was and now and was.package.sha256 == now.package.sha256:
             continue
-        had = {v.id: v for v in advisories.of(was.package, was.release) or ()} if was else {}
-        has = {v.id: v for v in advisories.of(now.package, now.release) or ()} if now else {}
+        had = advisories.of(was.package, was.release) if was else ()
+        has = advisories.of(now.package, now.release) if now else ()
         system, place, kind, name = key
         changes.append(
             Change(
@@ -129,8 +129,8 @@ def compare(before: Lock | None, after: Lock, advisories: Advisories) -> Differe
                 after=now.package.version if now else None,
                 size_before=was.package.size if was else 0,
                 size_after=now.package.size if now else 0,
-                closed=tuple(v for v in had.values() if v.id not in has),
-                opened=tuple(v for v in has.values() if v.id not in had),
+                closed=_without(had, has),
+                opened=_without(has, had),
             )
         )
     return Difference(
@@ -142,6 +142,16 @@ def compare(before: Lock | None, after: Lock, advisories: Advisories) -> Differe
         known=tuple(still_open(after, advisories)),
         notices=advisories.notices,
     )
+
+
+def _without(
+    some: tuple[Vulnerability, ...] | None, others: tuple[Vulnerability, ...] | None
+) -> tuple[Vulnerability, ...]:
+    # Of a version that nobody was asked about, nothing is said.
+    if some is None or others is None:
+        return ()
+    ids = {vulnerability.id for vulnerability in others}
+    return tuple(vulnerability for vulnerability in some if vulnerability.id not in ids)
 
 
 def _by_place(lock: Lock | None) -> dict[tuple[str, str, str, str], Located]:

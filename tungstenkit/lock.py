@@ -241,7 +241,7 @@ class Located(NamedTuple):
 
 
 def packages(lock: Lock) -> Iterator[Located]:
-    """Every package of a lock: what is in images first."""
+    """Every package of a lock, a platform after the other."""
     for system, platform in lock.platforms.items():
         for deb in platform.debs:
             yield Located(system, "image", platform.release, deb)

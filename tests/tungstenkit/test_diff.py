@@ -85,6 +85,14 @@ def test_what_is_removed_takes_its_vulnerabilities_along():
     assert [v.id for v in change.closed] == ["CVE-1", "CVE-2"]
 
 
+def test_a_version_that_nobody_was_asked_about_closes_nothing():
+    known = advisories().python
+    for unknown in ("a==1", "a==2"):
+        some = Advisories(python={key: found for key, found in known.items() if key != unknown})
+        (change,) = changes(lock(wheel("a")), lock(wheel("a", "2")), some)
+        assert (change.closed, change.opened) == ((), ())
+
+
 def printed(parts):
     console = Console(width=200, highlight=False)
     with console.capture() as capture:

@@ -34,7 +34,7 @@ ORDER = [
     ["resolve.debian_version", "resolve.debian_control"],
     ["resolve.debian_release"],
     ["resolve.debian_index"],
-    ["resolve.debs", "resolve.wheels"],
+    ["resolve.debs", "resolve.wheels", "resolve.cuda"],
     ["mirrors", "resolve.model"],
     ["fetch", "export", "vulnerabilities"],
     ["seal", "build", "diff", "why"],

@@ -386,7 +386,7 @@ def make_lock(
         mirrors = find_mirrors(project.directory)
         for notice in mirrors.notices:
             err.print(notice)
-        solver = Solver(mirrors, get_bytes, report)
+        solver = Solver(mirrors, get_bytes, report, lambda text: err.print(text, markup=False))
         lock = resolve(project.spec, solver, pins, package_set, systems=systems, python=python)
         if not resolve_only:
             report("sealing")
@@ -401,9 +401,10 @@ def make_lock(
         report("asking for known vulnerabilities")
         difference = compare(before, lock, advisories_for(mirrors, before, lock))
     for system, platform in lock.platforms.items():
+        cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
         err.print(
             f"{'locked' if write else 'would lock'} {system}: Python {platform.python} on Debian {platform.release}, "
-            f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels"
+            f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels{cuda}"
         )
     if write:
         for line in tables.summary(difference):

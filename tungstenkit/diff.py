@@ -176,7 +176,6 @@ def _stated(lock: Lock | None) -> dict[str, str]:
     for system, platform in lock.platforms.items():
         stated[f"{system}: Debian release"] = platform.release
         stated[f"{system}: Python"] = platform.python
-        cuda = platform.model_dump()["cuda"]
-        if cuda is not None:
-            stated[f"{system}: CUDA"] = cuda["version"]
+        if platform.cuda is not None:
+            stated[f"{system}: CUDA"] = platform.cuda.version
     return stated

@@ -145,14 +145,27 @@ class Tools(Document):
     """Debian's static bash, for the development shell."""
 
 
+class Cuda(Document):
+    """The CUDA of an image, as its wheels have it."""
+
+    version: str = Field(pattern=r"^\d+(\.\d+)?$")
+    """The toolkit's, such as `12.4`; the major version alone where no runtime wheel tells more."""
+    minimum_driver: str | None
+    """The oldest NVIDIA driver for Linux that runs programs of this major version (minor version compatibility)."""
+    native_driver: str | None
+    """The driver that came with the version: from it on every feature works. Null where it is not known here."""
+    wheels: tuple[str, ...]
+    """The projects that hold CUDA."""
+
+
 class Platform(Document):
     """What an image for one platform is made of."""
 
     release: str
     """Debian's code name."""
     python: str = Field(pattern=r"^3\.\d+$")
-    cuda: None = None
-    """Reserved for the CUDA choice; no such choice is made yet."""
+    cuda: Cuda | None = None
+    """Null where the wheels hold no CUDA."""
     debs: tuple[Deb, ...]
     wheels: tuple[Wheel, ...]
 
@@ -202,6 +215,9 @@ class Lock(Document):
             if not any(deb.name == f"python{platform.python}" for deb in platform.debs):
                 problems.append(f"{where}.debs: no python{platform.python}")
             problems += [f"{where}.debs: {name} twice" for name in _twice(deb.name for deb in platform.debs)]
+            held = {wheel.project for wheel in platform.wheels}
+            cuda = platform.cuda.wheels if platform.cuda else ()
+            problems += [f"{where}.cuda: no wheel of {name}" for name in cuda if name not in held]
             problems += [
                 f"{where}.wheels: {name} twice" for name in _twice(w.project for w in platform.wheels)
             ]

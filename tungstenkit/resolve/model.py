@@ -22,6 +22,7 @@ from tungstenkit.data import OWN_WHEELS
 from tungstenkit.document import Document
 from tungstenkit.errors import ResolveError
 from tungstenkit.lock import (
+    WISH,
     Busybox,
     Choice,
     Deb,
@@ -37,10 +38,12 @@ from tungstenkit.lock import (
     inputs,
 )
 from tungstenkit.platforms import ARCHITECTURES, Target, this_system
+from tungstenkit.resolve.cuda import Solution as WheelSolution
+from tungstenkit.resolve.cuda import nearest_working, solve_wheels
 from tungstenkit.resolve.debian_index import ReleaseIndex, fetch_index
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debs import resolve as resolve_debs
-from tungstenkit.resolve.wheels import resolve_wheels
+from tungstenkit.resolve.wheels import project_of, resolve_wheels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -95,6 +98,8 @@ class Solver:
     get: Callable[[str], bytes]
     report: Callable[[str], None]
     """Is told what is being done; a short line."""
+    notice: Callable[[str], None]
+    """Is told what a person should know when all is done."""
     _indexes: dict[tuple[str, str], ReleaseIndex] = field(default_factory=dict)
     _inreleases: dict[str, bytes] = field(default_factory=dict)
 
@@ -122,10 +127,22 @@ class Solver:
         return resolve_debs(self.index(target), groups, versions, where=where)
 
     def wheels(
-        self, target: Target, requirements: Sequence[str], where: str, prefer: Iterable[Wheel]
+        self,
+        target: Target,
+        requirements: Sequence[str],
+        where: str,
+        prefer: Iterable[Wheel],
+        constraints: Sequence[str] = (),
     ) -> tuple[Wheel, ...]:
         """Wheels for a target's Python."""
-        return resolve_wheels(requirements, target, index_url=self.mirrors.pypi, where=where, prefer=prefer)
+        return resolve_wheels(
+            requirements,
+            target,
+            index_url=self.mirrors.pypi,
+            where=where,
+            prefer=prefer,
+            constraints=constraints,
+        )
 
     @property
     def releases(self) -> dict[str, Release]:
@@ -166,14 +183,6 @@ def resolve(
     """
     if package_set != "debian":
         raise ResolveError(f"the package set {package_set!r} can't be locked yet", hint="use `debian`")
-    if spec.gpu:
-        solver.report("gpu=True: CUDA comes with the wheels that python_packages names")
-    if spec.cuda_version is not None:
-        raise ResolveError(
-            "a CUDA version can't be chosen yet",
-            where="cuda_version",
-            hint="leave it out, and pin the package that brings CUDA in python_packages",
-        )
     systems = _systems(systems, previous)
     chosen, platforms, choices = _resolve_python(spec, solver, previous, systems, python)
     targets = {system: _target(system, chosen) for system in systems}
@@ -219,11 +228,13 @@ def _resolve_python(
     for python, reason in _candidates(spec, previous, override).items():
         platforms: dict[str, Platform] = {}
         choices: dict[tuple[str, str], Choice] = {}
+        notices: dict[str, None] = {}
         try:
             for system in systems:
                 target = _target(system, python)
                 solver.report(f"solving for Python {python} on Debian {target.release}, {system}")
-                platforms[system], made = _resolve_platform(spec, target, solver, previous)
+                platforms[system], made, said = _resolve_platform(spec, target, solver, previous)
+                notices.update(dict.fromkeys(said))
                 for choice in made:
                     _add(choices, choice, system)
         except ResolveError as problem:
@@ -238,12 +249,44 @@ def _resolve_python(
             chosen=f"{python} on {_RELEASE_OF[python]}",
             reason=reason + failed,
         )
+        for notice in notices:
+            solver.notice(notice)
         return python, platforms, (choice, *choices.values())
+    if spec.cuda_version is not None:
+        _refuse_cuda(spec, solver, systems, failures)
     first, *others = failures.values()
     if others and any(str(other) != str(first) for other in others):
         what = "\n".join(f"with Python {python}: {problem.what}" for python, problem in failures.items())
         raise ResolveError(what, where=first.where, hint=first.hint)
     raise first
+
+
+def _refuse_cuda(
+    spec: ModelSpec, solver: Solver, systems: Sequence[str], failures: Mapping[str, ResolveError]
+) -> None:
+    """ResolveError where it is the CUDA version that nothing fits, with the nearest that something does."""
+
+    def works(version: str | None) -> bool:
+        for python in failures:
+            try:
+                for system in systems:
+                    _resolve_wheels(spec, _target(system, python), solver, None, version)
+            except ResolveError:
+                continue
+            return True
+        return False
+
+    solver.report(f"nothing fits CUDA {spec.cuda_version}: looking for the nearest version that works")
+    nearest = nearest_working(str(spec.cuda_version), works)
+    if not nearest and not works(None):
+        # It is not CUDA's fault.
+        return
+    tried = "\n".join(f"with Python {python}: {problem.what}" for python, problem in failures.items())
+    raise ResolveError(
+        f"no releases of python_packages fit CUDA {spec.cuda_version}\n{tried}",
+        where="cuda_version",
+        hint=f"these work: {', '.join(nearest)}" if nearest else "leave it out: then the solve chooses",
+    )
 
 
 def _add(choices: dict[tuple[str, str], Choice], choice: Choice, system: str) -> None:
@@ -294,12 +337,9 @@ def _fitting(asked: str, where: str) -> dict[str, str]:
 
 def _resolve_platform(
     spec: ModelSpec, target: Target, solver: Solver, previous: Lock | None
-) -> tuple[Platform, list[Choice]]:
+) -> tuple[Platform, list[Choice], list[str]]:
     pinned = previous.platforms.get(target.system) if previous else None
-    own = OWN_WHEELS["sdk"]["requires"]
-    wheels = solver.wheels(
-        target, [*spec.python_packages, *own], "python_packages", pinned.wheels if pinned else ()
-    )
+    python = _resolve_wheels(spec, target, solver, pinned, spec.cuda_version)
     essential = ESSENTIAL if spec.system_packages else ()
     groups = {
         "base": BASE,
@@ -307,18 +347,19 @@ def _resolve_platform(
         "system": [*spec.system_packages, *essential],
     }
     old = pinned.debs if pinned and pinned.release == target.release else ()
-    solution = solver.debs(target, groups, "system_packages", old)
+    debs = solver.debs(target, groups, "system_packages", old)
     wishes = {name: f"essential: {name}" for name in essential}
     wishes |= {text: f"system_packages: {text}" for text in spec.system_packages}
     platform = Platform(
         release=target.release,
         python=target.python,
-        debs=_debs(solution, wishes),
-        wheels=tuple(_of_the_sdk(wheel, own, spec.python_packages) for wheel in wheels),
+        cuda=python.cuda,
+        debs=_debs(debs, wishes),
+        wheels=tuple(_whose(wheel, spec.python_packages) for wheel in python.wheels),
     )
-    choices = [
+    choices = python.choices + [
         Choice(kind=choice.kind, subject=choice.subject, chosen=choice.chosen, reason=choice.reason)
-        for choice in solution.choices
+        for choice in debs.choices
     ]
     if essential:
         choices.append(
@@ -329,7 +370,19 @@ def _resolve_platform(
                 reason="packages use essential ones without naming them (Debian policy, 3.8)",
             )
         )
-    return platform, choices
+    return platform, choices, python.notices
+
+
+def _resolve_wheels(
+    spec: ModelSpec, target: Target, solver: Solver, pinned: Platform | None, cuda_version: str | None
+) -> WheelSolution:
+    prefer = pinned.wheels if pinned else ()
+
+    def solve(requirements: Sequence[str], constraints: Sequence[str]) -> tuple[Wheel, ...]:
+        return solver.wheels(target, requirements, "python_packages", prefer, constraints)
+
+    own = OWN_WHEELS["sdk"]["requires"]
+    return solve_wheels(solve, spec.python_packages, own, gpu=spec.gpu, cuda_version=cuda_version)
 
 
 def _debs(solution: DebSolution, wishes: Mapping[str, str] = MappingProxyType({})) -> tuple[Deb, ...]:
@@ -357,14 +410,22 @@ def _debs(solution: DebSolution, wishes: Mapping[str, str] = MappingProxyType({}
     )
 
 
-def _of_the_sdk(wheel: Wheel, own: Sequence[str], users: Sequence[str]) -> Wheel:
-    """The wheel, with the SDK's requirements told from those that the user wrote in the same solve."""
-    needed_by = set(wheel.needed_by)
-    for text in own:
-        if f"python_packages: {text}" in needed_by:
+def _whose(wheel: Wheel, users: Sequence[str]) -> Wheel:
+    """The wheel, with the user's requirements told from the SDK's and from those that CUDA's choice put in."""
+    own = OWN_WHEELS["sdk"]["requires"]
+    needed_by = set()
+    for entry in wheel.needed_by:
+        whose, _, text = entry.partition(WISH)
+        if whose != "python_packages":
+            needed_by.add(entry)
+            continue
+        if text in own:
             needed_by.add(f"sdk: {text}")
-            if text not in users:
-                needed_by.remove(f"python_packages: {text}")
+        if text not in own or text in users:
+            written = [one for one in users if text == one] or [
+                one for one in users if project_of(one) == wheel.project
+            ]
+            needed_by |= {f"python_packages: {one}" for one in written} or {f"gpu: {text}"}
     return wheel.model_copy(update={"needed_by": tuple(sorted(needed_by))})
 
 

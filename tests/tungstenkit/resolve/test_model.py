@@ -32,11 +32,14 @@ class FakeSolver:
     def report(self, text):
         pass
 
+    def notice(self, text):
+        pass
+
     def debs(self, target, groups, where, prefer):
         self.asked.append((target, {group: list(names) for group, names in groups.items()}))
         return solution(*(name for names in groups.values() for name in names))
 
-    def wheels(self, target, requirements, where, prefer):
+    def wheels(self, target, requirements, where, prefer, constraints=()):
         if {target.python, target.system} & set(self.without) and where == "python_packages":
             raise self.error(f"nothing fits {target.python}", where=where)
         return ()
@@ -158,7 +161,7 @@ def test_every_platform_has_the_first_python_that_fits_them_all(monkeypatch):
     monkeypatch.setattr(sys, "version_info", SimpleNamespace(major=3, minor=13))
 
     class NoArmWheels(FakeSolver):
-        def wheels(self, target, requirements, where, prefer):
+        def wheels(self, target, requirements, where, prefer, constraints=()):
             if (target.system, target.python) == ("aarch64-linux", "3.13") and where == "python_packages":
                 raise ResolveError("nothing fits")
             return ()
@@ -202,7 +205,7 @@ def test_the_lock_holds_the_indexes_that_it_takes_from_and_no_others():
 
 def test_the_lock_says_who_asked_for_each_package():
     class Solving(FakeSolver):
-        def wheels(self, target, requirements, where, prefer):
+        def wheels(self, target, requirements, where, prefer, constraints=()):
             needed_by = tuple(f"{where}: {text}" for text in requirements)
             return (wheel("x", needed_by=needed_by),) if where == "python_packages" else ()
 
@@ -229,7 +232,7 @@ def test_what_the_user_and_the_sdk_both_ask_for_is_said_of_both():
     both = OWN_WHEELS["sdk"]["requires"][0]
 
     class Solving(FakeSolver):
-        def wheels(self, target, requirements, where, prefer):
+        def wheels(self, target, requirements, where, prefer, constraints=()):
             return (wheel("x", needed_by=(f"{where}: {both}",)),) if where == "python_packages" else ()
 
     (platform,) = resolve(spec(python_packages=[both]), Solving(), None).platforms.values()
@@ -239,3 +242,19 @@ def test_what_the_user_and_the_sdk_both_ask_for_is_said_of_both():
 def test_the_lock_holds_what_it_was_made_from():
     lock = resolve(spec(python_packages=["six"]), FakeSolver(), None)
     assert lock.inputs["python-packages"] == ["six"]
+
+
+@pytest.mark.parametrize(
+    ("written", "solved", "said"),
+    [
+        ("torch>=2", "torch==2.4.1+cpu", "python_packages: torch>=2"),
+        ("other", "torch==2.4.1+cpu", "gpu: torch==2.4.1+cpu"),
+    ],
+)
+def test_what_the_choice_of_cuda_made_of_a_requirement_is_still_the_users(written, solved, said):
+    class Solving(FakeSolver):
+        def wheels(self, target, requirements, where, prefer, constraints=()):
+            return (wheel("torch", needed_by=(f"{where}: {solved}",)),) if where == "python_packages" else ()
+
+    (platform,) = resolve(spec(python_packages=[written]), Solving(), None).platforms.values()
+    assert platform.wheels[0].needed_by == (said,)

@@ -65,7 +65,8 @@ def vulnerability_lines(difference: Difference) -> Iterator[str]:
         if fixable:
             options = " ".join(f"-P {name}" for name in sorted(fixable))
             yield f"  newer versions fix some: tungsten lock {escape(options)}"
-    yield from map(escape, difference.notices)
+    if difference.notices:
+        yield escape("; ".join(difference.notices))
 
 
 def comparison(difference: Difference) -> Iterator[str | Table]:

@@ -218,8 +218,9 @@ def lock_command(
     ] = None,
 ) -> None:
     """Choose exact versions of everything, and write tungsten.lock."""
-    if sum((check, against is not None, diff or upgrade or bool(upgrade_packages))) > 1:
-        raise typer.BadParameter("--check, --against, and --diff or --upgrade exclude each other")
+    solving = diff or upgrade or resolve_only or bool(upgrade_packages or platforms or python)
+    if sum((check, against is not None, solving)) > 1 or (check and as_json):
+        raise typer.BadParameter("--check and --against solve nothing: leave the other options out")
     if upgrade and upgrade_packages:
         raise typer.BadParameter("--upgrade takes the newest of everything: leave --upgrade-package out")
     if against is not None:

@@ -184,6 +184,9 @@ class TestCheck:
         ["--against", "HEAD", "--check"],
         ["--against", "HEAD", "-P", "numpy"],
         ["--upgrade", "-P", "numpy"],
+        ["--check", "--json"],
+        ["--check", "--python", "3.11"],
+        ["--against", "HEAD", "--platform", "x86_64-linux"],
     ],
 )
 def test_options_that_exclude_each_other_are_wrong_usage(tungsten, model, options):

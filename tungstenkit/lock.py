@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 
 from tungstenkit.document import Document, check_version, to_json, write_atomically
 from tungstenkit.errors import LockError
+from tungstenkit.platforms import ARCHITECTURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -224,6 +225,12 @@ class Lock(Document):
         roots = [root for tools in self.tools.values() for root in (tools.layers, tools.byte_code)]
         used = {platform.release for platform in self.platforms.values()} | {root.release for root in roots}
         problems += [f"releases.{name}: missing" for name in sorted(used - set(self.releases))]
+        pythons = {platform.python for platform in self.platforms.values()}
+        problems += [
+            f"tools.{system}.byte-code: not of the images' Python"
+            for system, tools in self.tools.items()
+            if tools.byte_code.python not in pythons
+        ]
         if self.sealed and any(tools.busybox.tree_sha256 is None for tools in self.tools.values()):
             problems.append("tools: sealed, but busybox has no tree-sha256")
         if problems:
@@ -421,3 +428,51 @@ def check_lock(lock: Lock, spec: ModelSpec, path: Path) -> None:
             where=str(path),
             hint="run `tungsten lock`",
         )
+
+
+def choose_platform(lock: Lock, asked: str | None, here: str) -> str:
+    """The platform whose image is meant: the one asked for, else that of this machine, else the only one.
+
+    here: this machine's Nix system. Raises LockError where the lock has not got it, or has several others.
+    """
+    have = ", ".join(lock.platforms)
+    if asked is not None and asked not in lock.platforms:
+        more = " ".join(f"--platform {system}" for system in sorted({*lock.platforms, asked}))
+        raise LockError(
+            f"the lock has no platform {asked}; it has {have}",
+            where="--platform",
+            hint=f"run `tungsten lock {more}`"
+            if asked in ARCHITECTURES
+            else f"images can be made for {', '.join(ARCHITECTURES)}",
+        )
+    if asked is None and here not in lock.platforms and len(lock.platforms) > 1:
+        raise LockError(
+            f"the lock has several platforms, and none is this machine's ({here})",
+            where="--platform",
+            hint=f"choose one: {have}",
+        )
+    return asked or (here if here in lock.platforms else next(iter(lock.platforms)))
+
+
+def part_of(lock: Lock, platforms: Iterable[str], builder: str) -> Lock:
+    """What of a lock counts where the images of some platforms are built on one machine.
+
+    builder: the machine's Nix system. Raises LockError where the lock has no tools for it.
+    """
+    if builder not in lock.tools:
+        can = ", ".join(lock.tools)
+        raise LockError(
+            f"the lock has tools to build on {can}, and none for this machine ({builder})",
+            where=LOCK_NAME,
+            hint="run `tungsten lock` on this machine: pins are kept, and tools are added"
+            if builder in ARCHITECTURES
+            else f"build on one of these: {', '.join(ARCHITECTURES)}",
+        )
+    systems = set(platforms)
+    return lock.model_copy(
+        update={
+            "platforms": {name: found for name, found in lock.platforms.items() if name in systems},
+            "server": {name: found for name, found in lock.server.items() if name in systems},
+            "tools": {builder: lock.tools[builder]},
+        }
+    )

@@ -10,6 +10,7 @@ that models share those layers.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import dataclass, field
 from importlib import resources
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from tungstenkit.mirrors import Mirrors
     from tungstenkit.resolve.debs import DebSolution
     from tungstenkit.spec import ModelSpec
+
+_SHORT = 200  # letters of an explanation, where it is not the subject
 
 _TOOLS = "the tools that builds run"
 _TOOLS_RELEASE = "trixie"
@@ -241,7 +244,7 @@ def _resolve_python(
             failures[python] = problem
             continue
         failed = "".join(
-            f"; Python {version} failed: {problem.what}" for version, problem in failures.items()
+            f"; Python {version} failed: {_in_short(problem)}" for version, problem in failures.items()
         )
         choice = Choice(
             kind="python",
@@ -276,17 +279,26 @@ def _refuse_cuda(
             return True
         return False
 
+    for problem in failures.values():
+        if problem.where == "cuda_version":
+            raise problem
     solver.report(f"nothing fits CUDA {spec.cuda_version}: looking for the nearest version that works")
     nearest = nearest_working(str(spec.cuda_version), works)
     if not nearest and not works(None):
         # It is not CUDA's fault.
         return
-    tried = "\n".join(f"with Python {python}: {problem.what}" for python, problem in failures.items())
+    tried = "".join(f"\n- on Python {python}: {_in_short(problem)}" for python, problem in failures.items())
     raise ResolveError(
-        f"no releases of python_packages fit CUDA {spec.cuda_version}\n{tried}",
+        f"no releases of python_packages fit CUDA {spec.cuda_version}{tried}",
         where="cuda_version",
         hint=f"these work: {', '.join(nearest)}" if nearest else "leave it out: then the solve chooses",
     )
+
+
+def _in_short(problem: ResolveError) -> str:
+    """The first sentence of an explanation that may have fifty."""
+    first = re.sub(r"\s+", " ", problem.what.partition("cause: ")[2] or problem.what)
+    return first if len(first) <= _SHORT else first[:_SHORT].rpartition(" ")[0] + " …"
 
 
 def _add(choices: dict[tuple[str, str], Choice], choice: Choice, system: str) -> None:

@@ -27,17 +27,18 @@ class FakeSolver:
         self.without = without
         self.error = error
         self.asked = []
+        self.notices = []
         self.releases = dict.fromkeys(["bullseye", "bookworm", "trixie"], Release(suites=(), timestamps={}))
 
     def report(self, text):
         pass
 
-    def notice(self, text):
-        pass
-
     def debs(self, target, groups, where, prefer):
         self.asked.append((target, {group: list(names) for group, names in groups.items()}))
         return solution(*(name for names in groups.values() for name in names))
+
+    def notice(self, text):
+        self.notices.append(text)
 
     def wheels(self, target, requirements, where, prefer, constraints=()):
         if {target.python, target.system} & set(self.without) and where == "python_packages":
@@ -133,11 +134,6 @@ def test_with_system_packages_come_the_essential_ones_that_they_may_use():
     solver = FakeSolver()
     resolve(spec(), solver, None)
     assert solver.asked[0][1]["system"] == []
-
-
-def test_a_cuda_version_is_refused_until_it_can_be_chosen():
-    with pytest.raises(ResolveError, match="CUDA"):
-        resolve(spec(gpu=True, cuda_version="12.4"), FakeSolver(), None)
 
 
 def test_a_new_lock_is_not_sealed():

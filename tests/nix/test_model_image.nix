@@ -30,8 +30,37 @@ let
     version = "12.4";
     minimum-driver = "525.60.13";
   };
+  environment =
+    cuda:
+    (nix.debian {
+      platform = null;
+      locked = {
+        python = "3.11";
+        inherit cuda;
+      };
+      server = null;
+      spec = null;
+      model = null;
+      ownSources = null;
+      ownWheels = null;
+      deb = null;
+      wheel = null;
+      dockerTools = null;
+    }).environment;
 in
 {
+  "the loader finds the libraries of CUDA's wheels by name" = {
+    expr = environment { libraries = [ "nvidia/cublas/lib" ]; };
+    expected.LD_LIBRARY_PATH = builtins.concatStringsSep ":" [
+      "/usr/local/nvidia/lib"
+      "/usr/local/nvidia/lib64"
+      "/usr/local/lib/python3.11/dist-packages/nvidia/cublas/lib"
+    ];
+  };
+  "without CUDA the loader is left alone" = {
+    expr = environment null;
+    expected = { };
+  };
   "an image for GPUs names its CUDA, and the oldest driver that will do" = {
     expr = labels true cuda;
     expected = {

@@ -33,6 +33,8 @@ _PROBES = 3
 
 _LIBRARY = re.compile(r"nvidia-(?P<name>.+?)(?P<suffix>-cu\d+)?")
 _OF_MAJOR = re.compile(r"-cu(?:da)?(1\d)\d?x?(?=-|$)")
+# A publisher's own build: torch 2.0.1+cu118.
+_LOCAL = re.compile(r"cu(1\d)(\d)")
 _NVIDIA = re.compile(r"nvidia-(?!ml-py$).+|cuda-(?:bindings|pathfinder|toolkit)|triton")
 
 
@@ -117,16 +119,15 @@ def _for_gpu(
 
 def describe(wheels: Iterable[Wheel]) -> Cuda | None:
     """What of CUDA is among the wheels; None where there is nothing."""
+    wheels = tuple(wheels)
     ours = [wheel for wheel in wheels if _is_cuda(wheel)]
-    if not ours:
+    runtimes = [Version(w.version) for w in ours if w.project.startswith(_data()["runtime"])]
+    versions = [f"{v.major}.{v.minor}" for v in runtimes]
+    versions += [f"{match[1]}.{match[2]}" for wheel in wheels if (match := _local(wheel))]
+    versions += map(str, sorted(_majors(wheels), reverse=True))
+    if not versions:
         return None
-    runtimes = [w for w in ours if w.project.startswith(_data()["runtime"])]
-    if runtimes:
-        version = ".".join(map(str, Version(runtimes[0].version).release[:2]))
-    elif majors := _majors(ours):
-        version = str(max(majors))
-    else:
-        return None
+    version = versions[0]
     drivers = _data()["driver"]
     return Cuda(
         version=version,
@@ -449,10 +450,16 @@ def _is_cuda(wheel: Wheel) -> bool:
 
 
 def _majors(wheels: Iterable[Wheel]) -> set[int]:
-    """The major versions of CUDA that wheels are for, by their names; by its version for the runtime."""
+    """The major versions of CUDA that wheels are for, by their names or what else of them tells."""
+    wheels = tuple(wheels)
     majors = {int(match[1]) for wheel in wheels if (match := _OF_MAJOR.search(wheel.project))}
     runtime = (wheel for wheel in wheels if wheel.project == _data()["runtime"])
-    return majors | {Version(wheel.version).major for wheel in runtime}
+    majors |= {Version(wheel.version).major for wheel in runtime}
+    return majors | {int(match[1]) for wheel in wheels if (match := _local(wheel))}
+
+
+def _local(wheel: Wheel) -> re.Match[str] | None:
+    return _LOCAL.fullmatch(Version(wheel.version).local or "")
 
 
 def _names(requirements: Iterable[str]) -> list[str]:

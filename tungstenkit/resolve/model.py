@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -231,13 +231,14 @@ def _resolve_python(
     for python, reason in _candidates(spec, previous, override).items():
         platforms: dict[str, Platform] = {}
         choices: dict[tuple[str, str], Choice] = {}
-        notices: dict[str, None] = {}
+        notices: dict[str, list[str]] = {}
         try:
             for system in systems:
                 target = _target(system, python)
                 solver.report(f"solving for Python {python} on Debian {target.release}, {system}")
                 platforms[system], made, said = _resolve_platform(spec, target, solver, previous)
-                notices.update(dict.fromkeys(said))
+                for notice in said:
+                    notices.setdefault(notice, []).append(system)
                 for choice in made:
                     _add(choices, choice, system)
         except ResolveError as problem:
@@ -252,8 +253,8 @@ def _resolve_python(
             chosen=f"{python} on {_RELEASE_OF[python]}",
             reason=reason + failed,
         )
-        for notice in notices:
-            solver.notice(notice)
+        for notice, where in notices.items():
+            solver.notice(notice if len(where) == len(systems) else f"{', '.join(where)}: {notice}")
         return python, platforms, (choice, *choices.values())
     if spec.cuda_version is not None:
         _refuse_cuda(spec, solver, systems, failures)
@@ -312,7 +313,8 @@ def _add(choices: dict[tuple[str, str], Choice], choice: Choice, system: str) ->
 def _candidates(spec: ModelSpec, previous: Lock | None, override: str | None) -> dict[str, str]:
     """Python versions to try, in order, each with the reason for its place."""
     if override is not None:
-        return _fitting(override, "--python")
+        # As the spec has it: the patch version is Debian's.
+        return _fitting(".".join(override.split(".")[:2]), "--python")
     kept = {}
     if previous is not None:
         # With the reason that it was chosen for: relocking alone changes nothing.
@@ -460,12 +462,15 @@ def _resolve_tools(target: Target, solver: Solver, previous: Lock | None) -> Too
     pinned = previous.tools.get(target.system) if previous else None
     if pinned is None or pinned.byte_code.python != target.python:
         pinned = shared_pins(target).tools
+    # What makes layers is the same for every Python.
+    pythons = (replace(target, python=python) for python in _NEWEST_FIRST)
+    common = pinned or next((pins.tools for pins in map(shared_pins, pythons) if pins.tools), None)
     newest = Target(target.system, _TOOLS_RELEASE, RELEASES[_TOOLS_RELEASE].python)
-    layers = _python_root(newest, solver, pinned.layers.debs if pinned else ())
+    layers = _python_root(newest, solver, common.layers.debs if common else ())
     byte_code = _python_root(target, solver, pinned.byte_code.debs if pinned else ())
-    bash = _static_program("bash-static", newest, solver, [pinned.bash] if pinned else ())
-    busybox = _static_program("busybox-static", newest, solver, [pinned.busybox] if pinned else ())
-    known = {pinned.busybox.sha256: pinned.busybox.tree_sha256} if pinned else {}
+    bash = _static_program("bash-static", newest, solver, [common.bash] if common else ())
+    busybox = _static_program("busybox-static", newest, solver, [common.busybox] if common else ())
+    known = {common.busybox.sha256: common.busybox.tree_sha256} if common else {}
     return Tools(
         busybox=Busybox(**dict(busybox), tree_sha256=known.get(busybox.sha256)),
         bash=bash,

@@ -208,6 +208,13 @@ def test_from_cuda_13_on_libraries_share_a_folder(lock_wheels):
     assert lock_wheels("torch").cuda.libraries == ("nvidia/cu13/lib", "nvidia/cudnn/lib")
 
 
+def test_a_publishers_own_build_says_its_cuda_in_its_version():
+    """It may hold CUDA itself, without a wheel for it."""
+    with serve([wheel("torch", "2.0.1+cu118")]) as url:
+        solution = solve_wheels(solver_of(url), ["torch"], [], gpu=True, cuda_version=None)
+    assert (solution.cuda.version, solution.cuda.minimum_driver) == ("11.8", "450.80.02")
+
+
 def test_wheels_without_cuda_are_none(lock_wheels):
     assert describe(lock_wheels("six", gpu=False).wheels) is None
 
@@ -328,6 +335,15 @@ def test_notices_are_said_once_for_all_platforms(index):
     asked = spec(gpu=True, python_packages=["six"])
     resolve(asked, solver, None, systems=["aarch64-linux", "x86_64-linux"])
     assert solver.notices == ["gpu=True, but no package of python_packages brings CUDA"]
+
+
+def test_a_notice_of_one_platform_names_it():
+    marked = wheel("net", "1", "nvidia-cuda-runtime ; platform_machine == 'x86_64'")
+    with serve([marked, wheel("nvidia-cuda-runtime", "13.5.37")]) as url:
+        solver = RealWheels(url)
+        asked = spec(gpu=True, python_packages=["net"])
+        resolve(asked, solver, None, systems=["aarch64-linux", "x86_64-linux"])
+    assert solver.notices == ["aarch64-linux: gpu=True, but no package of python_packages brings CUDA"]
 
 
 def test_relocking_changes_nothing(index):

@@ -142,7 +142,7 @@ def test_a_new_lock_is_not_sealed():
 
 def test_python_on_the_command_line_overrides_and_stays_until_the_model_asks_for_something_else():
     asked = spec(python_version="3.13")
-    lock = resolve(asked, FakeSolver(), None, python="3.11")
+    lock = resolve(asked, FakeSolver(), None, python="3.11.2")
     assert python_of(lock)[0] == "3.11"
     assert lock.choices[0].reason == "--python='3.11'"
     assert python_of(resolve(asked, FakeSolver(), lock))[0] == "3.11"
@@ -186,6 +186,19 @@ def test_there_are_tools_for_every_platform_that_locked_or_is_locked(monkeypatch
     assert sorted(lock.tools) == BOTH
     monkeypatch.setattr(model, "this_system", lambda: "aarch64-linux")
     assert sorted(resolve(spec(), FakeSolver(), lock).tools) == BOTH
+
+
+def test_what_makes_layers_is_the_same_for_a_python_that_has_no_shared_pins():
+    preferred = []
+
+    class Asked(FakeSolver):
+        def debs(self, target, groups, where, prefer):
+            preferred.append((target.python, list(groups.values()), [deb.name for deb in prefer]))
+            return super().debs(target, groups, where, prefer)
+
+    resolve(spec(python_version="3.9"), Asked(), None, systems=["x86_64-linux"])
+    kept = {python: names for python, groups, names in preferred if "python3.13-minimal" in groups[0]}
+    assert "python3.13-minimal" in kept["3.13"]
 
 
 def test_an_unknown_platform_is_refused_with_what_there_is():

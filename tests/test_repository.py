@@ -36,8 +36,9 @@ ORDER = [
     ["resolve.debian_index"],
     ["resolve.debs", "resolve.wheels", "resolve.cuda"],
     ["mirrors", "resolve.model"],
-    ["fetch", "export", "client", "machine"],
-    ["seal", "build", "run"],
+    ["fetch", "export", "vulnerabilities", "client", "machine"],
+    ["seal", "build", "run", "diff", "why"],
+    ["tables"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

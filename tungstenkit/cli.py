@@ -21,31 +21,49 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from packaging.utils import canonicalize_name
 from rich.markup import escape
 
 from tungstenkit import build as builder
-from tungstenkit import machine, store
+from tungstenkit import machine, store, tables
 from tungstenkit.client import Client, parse_input, save_files
 from tungstenkit.data import OWN_WHEELS, SEVEN_ZIP
-from tungstenkit.errors import FetchError, GoneError, RunError, TungstenError
+from tungstenkit.diff import compare, old_lock
+from tungstenkit.document import to_json
+from tungstenkit.errors import FetchError, GoneError, LockError, RunError, TungstenError
 from tungstenkit.export import bootstrap_urls, export, git_notice, public
 from tungstenkit.fetch import Input, absent, download, fetch, inputs, locate
 from tungstenkit.files import likely_secrets, select_files
-from tungstenkit.lock import LOCK_NAME, Lock, check_lock, choose_platform, part_of, read_lock, write_lock
+from tungstenkit.lock import (
+    LOCK_NAME,
+    Lock,
+    check_lock,
+    choose_platform,
+    packages,
+    part_of,
+    read_lock,
+    unpinned,
+    write_lock,
+)
 from tungstenkit.machine import Needs
 from tungstenkit.mirrors import find_mirrors, get_bytes
 from tungstenkit.platforms import runs_here, this_system
-from tungstenkit.progress import FetchBar, build_view, err, working
+from tungstenkit.progress import FetchBar, build_view, err, out, working
 from tungstenkit.resolve.model import Solver, resolve
 from tungstenkit.run import Address, Program, container, image_needs, running
 from tungstenkit.run import local as run_local
 from tungstenkit.seal import refuse_build_steps, seal
 from tungstenkit.spec import ModelSpec, read_spec, repository_name
+from tungstenkit.vulnerabilities import known_here, look_up
+from tungstenkit.why import why
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from tungstenkit.diff import Difference
     from tungstenkit.files import ModelFile
+    from tungstenkit.mirrors import Mirrors
+    from tungstenkit.vulnerabilities import Advisories
 
 STATE = ".tungsten"
 """The folder beside the model where we keep what can be made again."""
@@ -171,6 +189,32 @@ def lock_command(
     upgrade: Annotated[
         bool, typer.Option("--upgrade", help="Take the newest of everything, whatever is locked.")
     ] = False,
+    upgrade_packages: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-P",
+            "--upgrade-package",
+            metavar="NAME",
+            help="Take the newest of one package, and move only what must move with it; may be given again.",
+            show_default=False,
+        ),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether the lock fits the model; exit status 1 if not.")
+    ] = False,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Only show what locking would change, and write nothing.")
+    ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="OLD",
+            help="Only show what changed since OLD, a lock file or a git revision.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what changes as a JSON object.")] = False,
     resolve_only: Annotated[
         bool,
         typer.Option("--resolve-only", help="Read indexes only, run nothing; the lock can't be built yet."),
@@ -192,16 +236,59 @@ def lock_command(
     ] = None,
 ) -> None:
     """Choose exact versions of everything, and write tungsten.lock."""
+    solving = diff or upgrade or resolve_only or bool(upgrade_packages or platforms or python)
+    if sum((check, against is not None, solving)) > 1 or (check and as_json):
+        raise typer.BadParameter("--check and --against solve nothing: leave the other options out")
+    if upgrade and upgrade_packages:
+        raise typer.BadParameter("--upgrade takes the newest of everything: leave --upgrade-package out")
+    if against is not None:
+        show_comparison(compare_locks(directory.resolve(), against), as_json=as_json)
+        return
     project = Project.read(directory, module, class_name)
-    make_lock(
+    if check:
+        project.lock()
+        print(f"{project.lock_path} fits the model")
+        return
+    _, difference = make_lock(
         project,
         upgrade=upgrade,
+        upgrade_packages=upgrade_packages or (),
+        write=not diff,
         resolve_only=resolve_only,
         package_set=package_set,
         systems=platforms or (),
         python=python,
     )
-    print(project.lock_path)
+    moved = {canonicalize_name(change.name) for change in difference.changes}
+    for name in upgrade_packages or ():
+        if canonicalize_name(name) not in moved:
+            err.print(f"{name} stays: there is no newer one that fits what else is locked", markup=False)
+    if diff or as_json:
+        show_comparison(difference, as_json=as_json)
+    else:
+        print(project.lock_path)
+
+
+@app.command("why")
+def why_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A Debian package or a Python project.")],
+    directory: Directory = Path(),
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+) -> None:
+    """Say who asked for a package, from the lock alone."""
+    path = directory.resolve() / LOCK_NAME
+    lock = read_lock(path)
+    advisories = known_here()
+    reasons = why(lock, name, advisories)
+    if as_json:
+        print(to_json([reason.model_dump(mode="json", by_alias=True) for reason in reasons]), end="")
+        return
+    for reason in reasons:
+        for line in tables.reason_lines(reason):
+            out.print(line)
+    for notice in advisories.notices:
+        err.print(notice, markup=False)
 
 
 @app.command("fetch")
@@ -509,7 +596,7 @@ def make_image(
 ) -> tuple[str, builder.Image]:
     """Lock where there is no lock, fetch, export, build, and load into the engine; the image and its platform."""
     wanted = () if platform is None else (platform,)
-    lock = project.lock() if project.lock_path.exists() else make_lock(project, systems=wanted)
+    lock = project.lock() if project.lock_path.exists() else make_lock(project, systems=wanted)[0]
     system = choose_platform(lock, platform, this_system())
     files = project.files()
     with project.alone():
@@ -536,21 +623,23 @@ def make_lock(
     project: Project,
     *,
     upgrade: bool = False,
+    upgrade_packages: Sequence[str] = (),
+    write: bool = True,
     resolve_only: bool = False,
     package_set: str = "debian",
     systems: Sequence[str] = (),
     python: str | None = None,
-) -> Lock:
-    """Resolve and seal, and write the lock."""
+) -> tuple[Lock, Difference]:
+    """Resolve and seal, and write the lock; the result says also how it differs from the one before."""
     if not resolve_only:
         refuse_build_steps(project.spec)
-    previous = read_lock(project.lock_path) if project.lock_path.exists() and not upgrade else None
+    before, pins = _pins(project.lock_path, upgrade=upgrade, upgrade_packages=upgrade_packages)
     with working("looking for mirrors") as report:
         mirrors = find_mirrors(project.directory)
         for notice in mirrors.notices:
             err.print(notice)
         solver = Solver(mirrors, get_bytes, report, lambda text: err.print(text, markup=False))
-        lock = resolve(project.spec, solver, previous, package_set, systems=systems, python=python)
+        lock = resolve(project.spec, solver, pins, package_set, systems=systems, python=python)
         if not resolve_only:
             report("sealing")
             with tempfile.TemporaryDirectory(prefix="tungsten-") as folder, FetchBar() as bar:
@@ -559,14 +648,56 @@ def make_lock(
                     return download(entry, locate([entry], lock, mirrors)[entry.sha256], Path(folder), bar)
 
                 lock = seal(lock, project.spec, get)
-    write_lock(lock, project.lock_path)
+        if write:
+            write_lock(lock, project.lock_path)
+        report("asking for known vulnerabilities")
+        difference = compare(before, lock, advisories_for(mirrors, before, lock))
     for system, platform in lock.platforms.items():
         cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
         err.print(
-            f"locked {system}: Python {platform.python} on Debian {platform.release}, "
+            f"{'locked' if write else 'would lock'} {system}: Python {platform.python} on Debian {platform.release}, "
             f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels{cuda}"
         )
-    return lock
+    if write:
+        for line in tables.summary(difference):
+            err.print(line)
+    return lock, difference
+
+
+def _pins(path: Path, *, upgrade: bool, upgrade_packages: Sequence[str]) -> tuple[Lock | None, Lock | None]:
+    """The lock that there is, and as much of it as shall be kept."""
+    if upgrade:
+        try:
+            return (read_lock(path) if path.exists() else None), None
+        except LockError:
+            return None, None  # it is not needed, and is about to be replaced
+    if not path.exists() and not upgrade_packages:
+        return None, None
+    lock = read_lock(path)
+    return lock, unpinned(lock, upgrade_packages)
+
+
+def advisories_for(mirrors: Mirrors, *locks: Lock | None) -> Advisories:
+    """What is known of the packages in some locks' images."""
+    wanted = [p for lock in locks if lock for p in packages(lock) if p.place in ("image", "server")]
+    return look_up(wanted, mirrors)
+
+
+def compare_locks(directory: Path, old: str) -> Difference:
+    """What changed from an old lock to the one in a folder."""
+    path = directory / LOCK_NAME
+    lock, before = read_lock(path), old_lock(old, path)
+    with working("asking for known vulnerabilities"):
+        return compare(before, lock, advisories_for(find_mirrors(directory), before, lock))
+
+
+def show_comparison(difference: Difference, *, as_json: bool) -> None:
+    """Print how two locks differ."""
+    if as_json:
+        print(difference.to_json(), end="")
+        return
+    for part in tables.comparison(difference):
+        out.print(part)
 
 
 def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:

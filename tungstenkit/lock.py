@@ -7,11 +7,13 @@ completes them. A lock names files, never hosts.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import json
 from collections import Counter
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-from packaging.utils import parse_wheel_filename
+from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 from pydantic import Field, model_validator
 
@@ -20,7 +22,7 @@ from tungstenkit.errors import LockError
 from tungstenkit.platforms import ARCHITECTURES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from tungstenkit.spec import ModelSpec
@@ -49,6 +51,10 @@ class Deb(Document):
     sha256: str = Sha256
     group: Literal["base", "python", "system"]
     """The layer that it belongs to: the first of these whose roots need it."""
+    source: str | None = Field(default=None, pattern=r"^\S+ \(\S+\)$")
+    """The source package and its version, `glibc (2.36-9+deb12u14)`: what security advisories name."""
+    needed_by: tuple[str, ...] = ()
+    """Who asked for it, sorted: names of locked packages that depend on it, and wishes, `WHOSE: WHAT` (`WISH`)."""
 
     @model_validator(mode="after")
     def _agrees_with_its_file(self) -> Self:
@@ -72,6 +78,8 @@ class Wheel(Document):
     file: str = Field(pattern=r"^[^/\\]+\.whl$")
     size: int = Field(ge=0)
     sha256: str = Sha256
+    needed_by: tuple[str, ...] = ()
+    """As a `Deb`'s."""
 
     @model_validator(mode="after")
     def _agrees_with_its_file(self) -> Self:
@@ -177,6 +185,8 @@ class Lock(Document):
 
     lock_version: Literal[1] = LOCK_VERSION
     package_set: Literal["debian", "nixpkgs"]
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    """What it was made from, for a reader and for telling what has changed since: `inputs`."""
     input_digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
     sealed: bool
     """Whether everything that had to be run has been run; only a sealed lock can be built."""
@@ -193,6 +203,8 @@ class Lock(Document):
     def _agrees_with_itself(self) -> Self:
         """What a build would find out later, or not at all."""
         problems = []
+        if self.inputs and self.input_digest != _digest(self.inputs):
+            problems.append("input-digest: is not that of inputs")
         if not self.platforms:
             problems.append("platforms: there is none")
         if len({(platform.release, platform.python) for platform in self.platforms.values()}) > 1:
@@ -228,16 +240,100 @@ class Lock(Document):
         return self
 
 
+Place = Literal["image", "server", "layers", "byte-code"]
+"""What a package is for: the model's own part of the image, the server's environment, or builds alone."""
+
+
+class Located(NamedTuple):
+    """A locked package and where it is used."""
+
+    system: str
+    """Nix system, such as `x86_64-linux`."""
+    place: Place
+    release: str
+    """Debian's code name."""
+    package: Deb | Wheel
+
+    @property
+    def kind(self) -> Literal["deb", "wheel"]:
+        """What it is."""
+        return "deb" if isinstance(self.package, Deb) else "wheel"
+
+    @property
+    def name(self) -> str:
+        """Its name among its kind."""
+        return self.package.name if isinstance(self.package, Deb) else self.package.project
+
+
+def packages(lock: Lock) -> Iterator[Located]:
+    """Every package of a lock, a platform after the other."""
+    for system, platform in lock.platforms.items():
+        for deb in platform.debs:
+            yield Located(system, "image", platform.release, deb)
+        for wheel in platform.wheels:
+            yield Located(system, "image", platform.release, wheel)
+        for wheel in lock.server[system].wheels:
+            yield Located(system, "server", platform.release, wheel)
+    for system, tools in lock.tools.items():
+        for deb in (tools.busybox, tools.bash, *tools.layers.debs):
+            yield Located(system, "layers", tools.layers.release, deb)
+        for deb in tools.byte_code.debs:
+            yield Located(system, "byte-code", tools.byte_code.release, deb)
+
+
+WISH = ": "
+"""Stands in an entry of `needed-by` that is a wish, and in no package's name."""
+
+
+def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
+    """The lock without the pins of some of an image's packages: relocked, they may move, and what they need.
+
+    names: of Debian packages, or of Python projects in any spelling (PEP 503); both where a name is both.
+
+    Raises LockError for names that the image's pins do not have, all at once.
+    """
+    wanted = {name: {name, canonicalize_name(name)} for name in names}
+    others = {located.name for located in packages(lock) if located.place != "image"}
+    image = {located.name for located in packages(lock) if located.place == "image"}
+    problems = []
+    for name, spellings in wanted.items():
+        if spellings & image:
+            continue
+        if spellings & others:
+            problems.append(f"{name!r} is the server's or a tool of builds: its pin comes with tungsten")
+        else:
+            problems.append(f"the lock has no package {name!r}{near(name, image)}")
+    if problems:
+        raise LockError("\n".join(problems), hint="`tungsten lock --upgrade` takes the newest of everything")
+    dropped = set().union(*wanted.values())
+    platforms = {
+        system: platform.model_copy(
+            update={
+                "debs": tuple(deb for deb in platform.debs if deb.name not in dropped),
+                "wheels": tuple(wheel for wheel in platform.wheels if wheel.project not in dropped),
+            }
+        )
+        for system, platform in lock.platforms.items()
+    }
+    return lock.model_copy(update={"platforms": platforms})
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """`; near: …` where names are like one that is not known, for the end of a message."""
+    names = difflib.get_close_matches(name, sorted(known), n=4, cutoff=0.6)
+    return f"; near: {', '.join(names)}" if names else ""
+
+
 def _twice(names: Iterable[str]) -> list[str]:
     return [name for name, count in Counter(names).items() if count > 1]
 
 
-def input_digest(spec: ModelSpec, package_set: str) -> str:
-    """What a lock was made from: the arguments that are resolved, and nothing else.
+def inputs(spec: ModelSpec, package_set: str) -> dict[str, Any]:
+    """What a lock is made from: the arguments that are resolved, and nothing else.
 
     Schemas, descriptions, sizes and file patterns are left out, so that editing them makes no lock stale.
     """
-    inputs = {
+    return {
         "package-set": package_set,
         "python-packages": list(spec.python_packages),
         "system-packages": list(spec.system_packages),
@@ -248,19 +344,58 @@ def input_digest(spec: ModelSpec, package_set: str) -> str:
         "dockerfile-commands": list(spec.dockerfile_commands),
         "has-post-build": spec.has_post_build,
     }
-    return f"sha256:{hashlib.sha256(to_json(inputs).encode()).hexdigest()}"
+
+
+def input_digest(spec: ModelSpec, package_set: str) -> str:
+    """The digest of a lock's `inputs`."""
+    return _digest(inputs(spec, package_set))
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return f"sha256:{hashlib.sha256(to_json(value).encode()).hexdigest()}"
+
+
+def changed_inputs(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What differs between two locks' `inputs`, a line for each argument: `python_packages: +scipy -six`."""
+    lines = []
+    for key in sorted(before.keys() | after.keys()):
+        old, new = before.get(key), after.get(key)
+        argument = key.replace("-", "_")
+        if old == new:
+            continue
+        if isinstance(old, list) and isinstance(new, list):
+            parts = [f"+{one}" for one in new if one not in old] + [
+                f"-{one}" for one in old if one not in new
+            ]
+            lines.append(f"{argument}: {' '.join(parts) or 'in another order'}")
+        else:
+            lines.append(f"{argument}: {_shown(old)} -> {_shown(new)}")
+    return lines
+
+
+def _shown(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def read_lock(path: Path) -> Lock:
     """Read `tungsten.lock`; LockError where it is missing, damaged, or of a version that is not known here."""
     try:
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
     except FileNotFoundError:
         raise LockError("there is no lock", where=str(path), hint="run `tungsten lock`") from None
-    except (OSError, UnicodeDecodeError) as problem:
+    except OSError as problem:
         raise LockError(f"the lock can't be read: {problem}", where=str(path)) from None
-    check_version(text, "lock-version", LOCK_VERSION, where=str(path), error=LockError, hint=_REMEDY)
-    return Lock.parse(text, where=str(path), error=LockError, hint=_REMEDY)
+    return parse_lock(data, str(path))
+
+
+def parse_lock(data: bytes, where: str) -> Lock:
+    """A lock's bytes; where: whose, for messages. LockError as `read_lock`."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise LockError(f"the lock can't be read: {problem}", where=where) from None
+    check_version(text, "lock-version", LOCK_VERSION, where=where, error=LockError, hint=_REMEDY)
+    return Lock.parse(text, where=where, error=LockError, hint=_REMEDY)
 
 
 def write_lock(lock: Lock, path: Path) -> None:
@@ -278,8 +413,14 @@ def write_lock(lock: Lock, path: Path) -> None:
 def check_lock(lock: Lock, spec: ModelSpec, path: Path) -> None:
     """LockError if the lock was made from other arguments, or is not sealed."""
     if lock.input_digest != input_digest(spec, lock.package_set):
+        changed = changed_inputs(lock.inputs, inputs(spec, lock.package_set)) if lock.inputs else []
         raise LockError(
-            "the lock is stale: the model's packages or versions have changed since it was made",
+            "\n".join(
+                [
+                    "the lock is stale: the model's packages or versions have changed since it was made",
+                    *changed,
+                ]
+            ),
             where=str(path),
             hint="run `tungsten lock`; pins that still fit are kept",
         )

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 SNAPSHOT = "https://snapshot.debian.org/archive"
 APT = Path("/etc/apt")
+OS_RELEASE = Path("/etc/os-release")
 
 _TIMEOUT = (10, 60)  # seconds, to connect and between bytes
 _ATTEMPTS = 4
@@ -56,6 +57,7 @@ _VARIABLES = {
     "debian-security": "TUNGSTEN_MIRROR_DEBIAN_SECURITY",
     "pypi": "TUNGSTEN_MIRROR_PYPI",
     "npm": "TUNGSTEN_MIRROR_NPM",
+    "security-tracker": "TUNGSTEN_SECURITY_TRACKER",
 }
 
 
@@ -74,6 +76,8 @@ class Mirrors:
     """When; what the snapshot service is asked for where there is no other mirror."""
     notices: tuple[str, ...] = ()
     """What the user should know, a line each."""
+    security_tracker: str | None = field(default=None, repr=False)
+    """The URL of the JSON data of Debian's security tracker; None where it is not known."""
 
     @property
     def debian_bases(self) -> dict[str, tuple[str, ...]]:
@@ -121,6 +125,7 @@ def find_mirrors(
     environ: Mapping[str, str] = os.environ,
     *,
     apt: Path = APT,
+    os_release: Path = OS_RELEASE,
     now: datetime | None = None,
     get: Callable[[str], bytes] | None = None,
 ) -> Mirrors:
@@ -128,6 +133,7 @@ def find_mirrors(
 
     project: the model's folder, whose `pyproject.toml` may name mirrors.
     apt: apt's configuration.
+    os_release: what the machine's system says of itself (os-release(5)).
     get: fetches a URL to see whether Debian's archive is there; raises FetchError.
 
     A source of apt's counts only if a pinned key signed its Release and that says `Origin: Debian`.
@@ -157,6 +163,7 @@ def find_mirrors(
         debian_security=archives["debian-security"],
         pypi=(named.get("pypi") or (_python_index(environ),))[0],
         npm=(named.get("npm") or (_npm_registry(environ),))[0],
+        security_tracker=(named.get("security-tracker") or (_security_tracker(os_release),))[0],
         found=now,
         notices=tuple(notices),
     )
@@ -176,19 +183,34 @@ def get_bytes(url: str, *, attempts: int = _ATTEMPTS) -> bytes:
     return _request(url, attempts=attempts).content
 
 
+def get_if_newer(url: str, etag: str | None) -> tuple[bytes, str | None] | None:
+    """Fetch a URL unless it is still what it was; its bytes and its ETag (RFC 9110, 8.8.3), if it has one.
+
+    etag: of what is here already. Raises FetchError; nothing is tried again.
+    """
+    answer = _request(url, etag=etag, attempts=1)
+    return (
+        None
+        if answer.status_code == requests.codes.not_modified
+        else (answer.content, answer.headers.get("ETag"))
+    )
+
+
 def _request(
     url: str,
     *,
     accept: str = "*/*",
+    etag: str | None = None,
     attempts: int = _ATTEMPTS,
     pause: Callable[[float], None] = time.sleep,
 ) -> requests.Response:
     reason = ""
+    headers = {"Accept": accept} | ({"If-None-Match": etag} if etag else {})
     for attempt in range(attempts):
         if attempt:
             pause(_FIRST_PAUSE * 2 ** (attempt - 1))
         try:
-            answer = requests.get(url, headers={"Accept": accept}, timeout=_TIMEOUT)
+            answer = requests.get(url, headers=headers, timeout=_TIMEOUT)
         except (
             requests.ConnectionError,
             requests.Timeout,
@@ -249,7 +271,8 @@ def _from_project(project: Path | None) -> dict[str, tuple[str, ...]]:
     if path is None or not path.exists():
         return {}
     hint = (
-        "[tool.tungsten.mirrors] has `debian`, `debian-security`, `pypi`, `npm`: each a URL or a list of them"
+        "[tool.tungsten.mirrors] has `debian`, `debian-security`, `pypi`, `npm`, `security-tracker`: each a URL "
+        "or a list of them"
     )
     try:
         table: Any = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -378,6 +401,18 @@ def _python_index(environ: Mapping[str, str]) -> str:
         "no Python index is known",
         hint="set TUNGSTEN_MIRROR_PYPI to the URL of one's simple API, or install pip",
     )
+
+
+def _security_tracker(os_release: Path) -> str | None:
+    """The tracker's data, on a Debian machine: it is a service of the project whose home the system names."""
+    try:
+        fields = dict(re.findall(r"(?m)^([A-Z_]+)=\"?([^\"\n]*)", os_release.read_text(encoding="utf-8")))
+    except OSError:
+        return None
+    home = urlsplit(fields.get("HOME_URL", "")).hostname
+    if fields.get("ID") != "debian" or not home:
+        return None
+    return f"https://security-tracker.{home.removeprefix('www.')}/tracker/data/json"
 
 
 def _npm_registry(environ: Mapping[str, str]) -> str | None:

@@ -7,8 +7,20 @@ from pathlib import Path
 import pytest
 
 from tests import generate
+from tests.tungstenkit import locks
 from tungstenkit.errors import LockError
-from tungstenkit.lock import Lock, check_lock, choose_platform, input_digest, part_of, read_lock, write_lock
+from tungstenkit.lock import (
+    Lock,
+    changed_inputs,
+    check_lock,
+    choose_platform,
+    input_digest,
+    inputs,
+    part_of,
+    read_lock,
+    unpinned,
+    write_lock,
+)
 from tungstenkit.spec import ModelSpec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -174,6 +186,67 @@ def test_a_lock_that_cannot_be_written_is_an_error(lock, tmp_path):
     shutil.rmtree(folder)
     with pytest.raises(LockError, match="can't be written"):
         write_lock(lock, folder / "tungsten.lock")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({"python-packages": ["a", "b"]}, {"python-packages": ["b", "c"]}, ["python_packages: +c -a"]),
+        (
+            {"python-packages": ["a", "b"]},
+            {"python-packages": ["b", "a"]},
+            ["python_packages: in another order"],
+        ),
+        ({"gpu": False}, {"gpu": True}, ["gpu: false -> true"]),
+        ({"python-version": None}, {"python-version": "3.11"}, ["python_version: null -> 3.11"]),
+        ({"gpu": True}, {"gpu": True}, []),
+    ],
+)
+def test_what_changed_is_said_in_the_declarations_words(before, after, said):
+    assert changed_inputs(before, after) == said
+
+
+def test_a_stale_lock_says_what_changed(lock, spec):
+    before = inputs(spec, "debian")
+    lock = lock.model_copy(update={"inputs": before, "input_digest": input_digest(spec, "debian")})
+    check_lock(lock, spec, Path("tungsten.lock"))
+    changed = spec.model_copy(update={"python_packages": [*spec.python_packages, "scipy"]})
+    with pytest.raises(LockError, match=r"python_packages: \+scipy"):
+        check_lock(lock, changed, Path("tungsten.lock"))
+
+
+def test_a_digest_that_is_not_the_inputs_is_refused(lock):
+    """A reviewer reads the inputs, `--check` compares the digest."""
+    document = json.loads(lock.to_json()) | {"inputs": {"python-packages": ["something-else"]}}
+    with pytest.raises(LockError, match="input-digest: is not that of inputs"):
+        Lock.parse(json.dumps(document), where="tungsten.lock", error=LockError, hint="")
+
+
+class TestUnpinned:
+    LOCK = locks.lock(locks.deb("tzdata"), locks.deb("libdb5.3"), locks.wheel("tzdata"), locks.wheel("a-b"))
+
+    def names(self, *names):
+        (platform,) = unpinned(self.LOCK, names).platforms.values()
+        return [deb.name for deb in platform.debs] + [wheel.project for wheel in platform.wheels]
+
+    @pytest.mark.parametrize(
+        ("asked", "left"),
+        [
+            ([], ["tzdata", "libdb5.3", "tzdata", "a-b"]),
+            (["tzdata"], ["libdb5.3", "a-b"]),
+            (["libdb5.3"], ["tzdata", "tzdata", "a-b"]),
+            (["A_B"], ["tzdata", "libdb5.3", "tzdata"]),
+        ],
+    )
+    def test_the_named_ones_lose_their_pins_and_no_others(self, asked, left):
+        assert self.names(*asked) == left
+
+    def test_unknown_names_are_refused_all_at_once(self):
+        with pytest.raises(LockError) as caught:
+            self.names("tzdat", "flask", "a-b")
+        first, second = caught.value.what.splitlines()
+        assert first == "the lock has no package 'tzdat'; near: tzdata"
+        assert "'flask' is the server's" in second
 
 
 BOTH = ROOT / "examples" / "blur"

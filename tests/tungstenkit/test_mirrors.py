@@ -10,7 +10,15 @@ import pytest
 
 from tungstenkit import mirrors
 from tungstenkit.errors import FetchError, TungstenError
-from tungstenkit.mirrors import Mirrors, MissingError, apt_bases, find_mirrors, get_bytes, redact
+from tungstenkit.mirrors import (
+    Mirrors,
+    MissingError,
+    apt_bases,
+    find_mirrors,
+    get_bytes,
+    get_if_newer,
+    redact,
+)
 from tungstenkit.resolve.debian_release import ReleaseFile
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -208,6 +216,41 @@ class TestClients:
         assert find().npm is None
 
 
+class TestSecurityTracker:
+    @pytest.fixture
+    def tracker(self, machine, tmp_path):
+        def tracker(os_release, environ=None):
+            path = tmp_path / "os-release"
+            path.write_text(os_release)
+            options = {"apt": machine.apt, "os_release": path, "now": NOW, "get": lambda url: b""}
+            return find_mirrors(None, environ or {}, **options).security_tracker
+
+        return tracker
+
+    @pytest.mark.parametrize(
+        ("os_release", "url"),
+        [
+            (
+                'ID=debian\nHOME_URL="https://www.project.example/"\n',
+                "https://security-tracker.project.example/tracker/data/json",
+            ),
+            ('ID=other\nID_LIKE=debian\nHOME_URL="https://www.other.example/"\n', None),
+            ("ID=debian\n", None),
+            ("", None),
+        ],
+    )
+    def test_a_debian_machine_knows_its_projects_tracker(self, tracker, os_release, url):
+        assert tracker(os_release) == url
+
+    def test_it_can_be_named(self, tracker):
+        named = {"TUNGSTEN_SECURITY_TRACKER": "https://tracker.example/json"}
+        assert tracker("ID=debian\nHOME_URL=https://a.example", named) == "https://tracker.example/json"
+
+    def test_a_machine_need_not_say_what_it_is(self, find, tmp_path, machine):
+        options = {"apt": machine.apt, "os_release": tmp_path / "none", "now": NOW}
+        assert find_mirrors(None, {}, get=lambda url: b"", **options).security_tracker is None
+
+
 class TestUrls:
     MIRRORS = Mirrors(("http://a/d", "http://b/d"), ("http://a/s",), "http://p", None, NOW)
 
@@ -336,6 +379,13 @@ def test_redaction_takes_user_and_password_away_and_nothing_else(url, shown):
 
 def test_mirrors_show_no_url(find):
     assert "secret" not in repr(find({"TUNGSTEN_MIRROR_PYPI": "https://user:secret@host/simple"}))
+
+
+def test_what_is_still_the_same_is_not_fetched_again(server):
+    server.answers["/x"] = [(200, "text/plain", b"data"), (304, "text/plain", b"")]
+    assert get_if_newer(f"{server.url}/x", None) == (b"data", None)
+    assert get_if_newer(f"{server.url}/x", '"v1"') is None
+    assert [headers.get("If-None-Match") for _, headers in server.seen] == [None, '"v1"']
 
 
 class TestWheelUrls:

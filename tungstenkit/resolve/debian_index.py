@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 ARCHIVES = ("debian", "debian-security")
 
-_FORMAT = "1"  # of the cached files: raise it whenever what `write_solv` writes changes
+_FORMAT = "3"  # of the cached files: raise it whenever what `write_solv` writes changes
 _COMPONENT = "main"
 _SNAPSHOT_DELAY = timedelta(hours=12)
 
@@ -55,6 +55,7 @@ _KEYRING_SHA256 = "9ea7778e443144ca490668737a8ab22dd3e748bb99e805e22ec055abeb3c7
 VERSION, ARCHITECTURE, PRIORITY = "tungsten:version", "tungsten:architecture", "tungsten:priority"
 DEPENDS, CONFLICTS = "tungsten:depends", "tungsten:conflicts"
 FILE, SIZE, SHA256 = "tungsten:file", "tungsten:size", "tungsten:sha256"
+SOURCE = "tungsten:source"
 
 _OPERATORS = {
     "<<": solv.REL_LT,
@@ -65,7 +66,7 @@ _OPERATORS = {
 }
 _READ_FIELDS = frozenset(
     {
-        *("Package", "Version", "Architecture", "Priority", "Filename", "Size", "SHA256"),
+        *("Package", "Version", "Source", "Architecture", "Priority", "Filename", "Size", "SHA256"),
         *("Depends", "Pre-Depends", "Provides", "Conflicts", "Breaks"),
     }
 )
@@ -278,7 +279,7 @@ class _Writer:
         self._ids: dict[str, int] = {}
         self._keys = {
             key: pool.str2id(key)
-            for key in (VERSION, ARCHITECTURE, PRIORITY, DEPENDS, CONFLICTS, FILE, SIZE, SHA256)
+            for key in (VERSION, SOURCE, ARCHITECTURE, PRIORITY, DEPENDS, CONFLICTS, FILE, SIZE, SHA256)
         }
 
     def add(self, repo: solv.Repo, data: solv.XRepodata, fields: dict[str, str]) -> None:
@@ -307,6 +308,7 @@ class _Writer:
         keys = self._keys
         for key, value in (
             (VERSION, version),
+            (SOURCE, fields.get("Source", "")),
             (ARCHITECTURE, architecture),
             (PRIORITY, fields.get("Priority", "optional")),
             (DEPENDS, depends),

@@ -70,6 +70,12 @@ class ResolvedDeb:
     sha256: str
     group: str
     """The first group whose requests need it."""
+    source: str = ""
+    """`SOURCE (VERSION)`: the source package that it is built from."""
+    needed_by: tuple[str, ...] = ()
+    """Packages of the solution that depend on it, sorted."""
+    requests: tuple[tuple[str, str], ...] = ()
+    """The group and the text of each request that it meets."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +156,7 @@ class _Archive:
             key: self.pool.str2id(key)
             for key in (
                 debian_index.VERSION,
+                debian_index.SOURCE,
                 debian_index.ARCHITECTURE,
                 debian_index.PRIORITY,
                 debian_index.DEPENDS,
@@ -226,7 +233,9 @@ class _Archive:
         """Name and version, for messages."""
         return f"{self.name(number)} {self.version(number)}"
 
-    def resolved(self, number: int, group: str) -> ResolvedDeb:
+    def resolved(
+        self, number: int, group: str, needed_by: Iterable[int], requests: Iterable[_Request]
+    ) -> ResolvedDeb:
         solvable = self.pool.id2solvable(number)
         return ResolvedDeb(
             name=self.name(number),
@@ -236,7 +245,17 @@ class _Archive:
             size=solvable.lookup_num(self._keys[debian_index.SIZE]),
             sha256=self._text(number, debian_index.SHA256),
             group=group,
+            source=self._source(number),
+            needed_by=tuple(sorted({self.name(n) for n in needed_by})),
+            requests=tuple((r.group, r.text) for r in requests),
         )
+
+    def _source(self, number: int) -> str:
+        # A package leaves out what is as its own (Debian policy 5.6.1); a binary rebuild has only its own version's
+        # `+bN`, which no source has (Developer's Reference 5.10.2).
+        name, _, version = self._text(number, debian_index.SOURCE).partition(" ")
+        plain = re.sub(r"\+b\d+$", "", self.version(number))
+        return f"{name or self.name(number)} {version or f'({plain})'}"
 
     def _is_followed(self, number: int, element: Alternatives) -> bool:
         return element[0].name not in self._not_followed.get(self.name(number), {})
@@ -456,6 +475,10 @@ def _describe(
     archive: _Archive, requests: Sequence[_Request], solution: set[int], walk: _Walk
 ) -> DebSolution:
     group_of: dict[int, str] = {}
+    needed_by: defaultdict[int, set[int]] = defaultdict(set)
+    requested: defaultdict[int, list[_Request]] = defaultdict(list)
+    for request in requests:
+        requested[_first(request.options, solution)].append(request)
     choices: dict[tuple[str, str], Choice] = {}
     for group in dict.fromkeys(r.group for r in requests):
         pending = [_first(r.options, solution) for r in requests if r.group == group]
@@ -463,7 +486,10 @@ def _describe(
             number = pending.pop()
             if number not in group_of:
                 group_of[number] = group
-                pending += (_first(archive.options(e), solution) for e in archive.depends(number))
+                for element in archive.depends(number):
+                    needed = _first(archive.options(element), solution)
+                    needed_by[needed].add(number)
+                    pending.append(needed)
     # What is reached satisfies every dependency of what is reached; nothing else is needed.
     for number in sorted(group_of, key=archive.name):
         for choice in _choices(archive, number, group_of, walk):
@@ -479,7 +505,10 @@ def _describe(
                 "needed anyway",
             )
     return DebSolution(
-        sorted((archive.resolved(n, g) for n, g in group_of.items()), key=lambda d: d.name),
+        sorted(
+            (archive.resolved(n, g, needed_by[n] - {n}, requested[n]) for n, g in group_of.items()),
+            key=lambda d: d.name,
+        ),
         sorted(choices.values(), key=lambda c: (c.subject, c.kind)),
     )
 

@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import resources
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
@@ -23,6 +24,7 @@ from tungstenkit.data import OWN_WHEELS
 from tungstenkit.document import Document
 from tungstenkit.errors import ResolveError
 from tungstenkit.lock import (
+    WISH,
     Busybox,
     Choice,
     Deb,
@@ -35,6 +37,7 @@ from tungstenkit.lock import (
     Tools,
     Wheel,
     input_digest,
+    inputs,
 )
 from tungstenkit.platforms import ARCHITECTURES, Target, this_system
 from tungstenkit.resolve.cuda import Solution as WheelSolution
@@ -42,7 +45,7 @@ from tungstenkit.resolve.cuda import nearest_working, solve_wheels
 from tungstenkit.resolve.debian_index import ReleaseIndex, fetch_index
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debs import resolve as resolve_debs
-from tungstenkit.resolve.wheels import NOTHING_FITS, resolve_wheels
+from tungstenkit.resolve.wheels import NOTHING_FITS, project_of, resolve_wheels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -195,6 +198,7 @@ def resolve(
     used = {_TOOLS_RELEASE, _RELEASE_OF[chosen]}
     return Lock(
         package_set="debian",
+        inputs=inputs(spec, package_set),
         input_digest=input_digest(spec, package_set),
         sealed=False,
         choices=choices,
@@ -388,12 +392,14 @@ def _resolve_platform(
     }
     old = pinned.debs if pinned and pinned.release == target.release else ()
     debs = solver.debs(target, groups, "system_packages", old)
+    wishes = {name: f"essential: {name}" for name in essential}
+    wishes |= {text: f"system_packages: {text}" for text in spec.system_packages}
     platform = Platform(
         release=target.release,
         python=target.python,
         cuda=python.cuda,
-        debs=_debs(debs),
-        wheels=python.wheels,
+        debs=_debs(debs, wishes),
+        wheels=tuple(_whose(wheel, spec.python_packages) for wheel in python.wheels),
     )
     choices = python.choices + [
         Choice(kind=choice.kind, subject=choice.subject, chosen=choice.chosen, reason=choice.reason)
@@ -423,7 +429,11 @@ def _resolve_wheels(
     return solve_wheels(solve, spec.python_packages, own, gpu=spec.gpu, cuda_version=cuda_version)
 
 
-def _debs(solution: DebSolution) -> tuple[Deb, ...]:
+def _debs(solution: DebSolution, wishes: Mapping[str, str] = MappingProxyType({})) -> tuple[Deb, ...]:
+    """Debian packages as a lock has them.
+
+    wishes: for the text of a request how `needed-by` says it, where that is not by its group.
+    """
     return tuple(
         Deb(
             name=deb.name,
@@ -432,10 +442,35 @@ def _debs(solution: DebSolution) -> tuple[Deb, ...]:
             file=deb.file,
             size=deb.size,
             sha256=deb.sha256,
+            source=deb.source or None,
+            needed_by=tuple(
+                sorted(
+                    {wishes.get(text, f"{group}: {text}") for group, text in deb.requests} | {*deb.needed_by}
+                )
+            ),
             group=deb.group,  # type: ignore[arg-type] # one of the groups asked for
         )
         for deb in solution.debs
     )
+
+
+def _whose(wheel: Wheel, users: Sequence[str]) -> Wheel:
+    """The wheel, with the user's requirements told from the SDK's and from those that CUDA's choice put in."""
+    own = OWN_WHEELS["sdk"]["requires"]
+    needed_by = set()
+    for entry in wheel.needed_by:
+        whose, _, text = entry.partition(WISH)
+        if whose != "python_packages":
+            needed_by.add(entry)
+            continue
+        if text in own:
+            needed_by.add(f"sdk: {text}")
+        if text not in own or text in users:
+            written = [one for one in users if text == one] or [
+                one for one in users if project_of(one) == wheel.project
+            ]
+            needed_by |= {f"python_packages: {one}" for one in written} or {f"gpu: {text}"}
+    return wheel.model_copy(update={"needed_by": tuple(sorted(needed_by))})
 
 
 def _resolve_server(target: Target, solver: Solver, previous: Lock | None) -> ServerEnvironment:

@@ -24,7 +24,7 @@ from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.lock import Wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tungstenkit.platforms import Target
 
@@ -122,7 +122,7 @@ def _compile(
     environment["UV_DEFAULT_INDEX"] = index_url
     if "UV_CACHE_DIR" in os.environ:
         environment["UV_CACHE_DIR"] = os.environ["UV_CACHE_DIR"]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    run = _run(command, environment)
     if "error sending request" in run.stderr or "Failed to fetch" in run.stderr:
         raise FetchError(
             "the Python index can't be read",
@@ -131,7 +131,83 @@ def _compile(
         )
     if run.returncode != 0:
         raise ResolveError(_explanation(run.stderr), where=where, hint=_hint(run.stderr))
-    return tomllib.loads(output.read_text(encoding="utf-8"))
+    answer = tomllib.loads(output.read_text(encoding="utf-8"))
+    for package in answer.get("packages", []):
+        package["needed-by"] = []
+    _explain(answer, folder, command, environment, requirements, where)
+    return answer
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def _explain(
+    answer: dict[str, Any],
+    folder: Path,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    requirements: Sequence[str],
+    where: str,
+) -> None:
+    """Write into each package of uv's answer who needs it: uv tells in its other format only.
+
+    The second solve may choose nothing but what the first chose, so it has the same packages; and as uv itself says
+    who needs what, extras and markers are what they were in the solve.
+    """
+    packages: dict[str, Any] = {
+        canonicalize_name(package["name"]): package for package in answer.get("packages", [])
+    }
+    pins = folder / "pins.txt"
+    pins.write_text(
+        "".join(
+            f"{name}=={package['version']}\n" for name, package in packages.items() if "version" in package
+        ),
+        encoding="utf-8",
+    )
+    again = [*command, "--constraint", str(pins), "--annotation-style", "split"]
+    again[again.index("pylock.toml")] = "requirements.txt"
+    explained = folder / "explained.txt"
+    again[again.index(str(folder / "pylock.toml"))] = str(explained)
+    # All of it is in uv's cache by now, unless the index forbids that.
+    run = _run([*again, "--offline"], environment)
+    if run.returncode != 0:
+        run = _run(again, environment)
+    if run.returncode != 0:
+        raise ResolveError(_explanation(run.stderr), where=where, hint=_hint(run.stderr))
+    written: dict[str, list[str]] = {}
+    for text in requirements:
+        written.setdefault(project_of(text), []).append(f"{where}: {text}")
+    for name, sources in _annotations(explained.read_text(encoding="utf-8")):
+        needed_by = set()
+        for source in sources:
+            if source.startswith("-r "):
+                needed_by |= set(written.get(name, [f"{where}: {name}"]))
+            elif not source.startswith("-c "):
+                needed_by.add(canonicalize_name(source))
+        packages[name]["needed-by"] = sorted(needed_by)
+
+
+def project_of(requirement: str) -> str:
+    """The project that a requirement (PEP 508) names, normalised; empty where it names none."""
+    match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", requirement)
+    return canonicalize_name(match[1]) if match else ""
+
+
+def _annotations(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Each package of a requirements file and the sources that uv states below it."""
+    name, sources = "", list[str]()
+    for line in text.splitlines():
+        if match := re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line):
+            if name:
+                yield name, sources
+            name, sources = canonicalize_name(match[0]), []
+        elif line.strip() == "# via":
+            continue  # the sources follow, a line each
+        elif source := re.match(r"\s+#(?:\s+via)?\s+(\S.*)", line):
+            sources.append(source[1])
+    if name:
+        yield name, sources
 
 
 def _pylock(wheels: Iterable[Wheel]) -> str:
@@ -199,4 +275,5 @@ def _best_wheel(package: dict[str, Any], tags: Sequence[Tag], where: str) -> Whe
         file=file,
         size=wheel["size"],
         sha256=wheel["hashes"]["sha256"],
+        needed_by=package.get("needed-by", ()),
     )

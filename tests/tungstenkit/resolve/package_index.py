@@ -37,8 +37,8 @@ def wheel(name, version, *requires, tag="py3-none-any", extras=None):
 
 
 @contextmanager
-def serve(wheels):
-    """The URL of an index that has the wheels."""
+def serve(wheels, cache_control="max-age=600"):
+    """The URL of an index that has the wheels; cache_control: what it says about keeping its answers (RFC 9111)."""
     projects = {}
     files = {}
     for file, data, metadata in wheels:
@@ -67,6 +67,7 @@ def serve(wheels):
                 body = json.dumps(page).encode()
             self.send_response(404 if body is None else 200)
             self.send_header("Content-Type", kind)
+            self.send_header("Cache-Control", cache_control)
             self.send_header("Content-Length", str(len(body or b"")))
             self.end_headers()
             self.wfile.write(body or b"")

@@ -77,6 +77,36 @@ def test_a_deb_is_described_as_the_archive_describes_it(archive):
     )
 
 
+@pytest.mark.parametrize(
+    ("version", "field", "source"),
+    [
+        ("1:2-3", {}, "a (1:2-3)"),
+        ("1:2-3+b2", {}, "a (1:2-3)"),
+        ("2-3+deb12u1", {"Source": "src"}, "src (2-3+deb12u1)"),
+        ("4:12-3", {"Source": "src (1.203)"}, "src (1.203)"),
+    ],
+)
+def test_a_deb_names_its_source(archive, version, field, source):
+    """Debian policy 5.6.1; a binary rebuild is of the source without `+bN`."""
+    (deb,) = resolve(archive(stanza("a", version, **field)), {"system": ["a"]}).debs
+    assert deb.source == source
+
+
+def test_a_deb_knows_who_needs_it_and_whose_wish_it_is(archive):
+    index = archive(
+        *(stanza("a", Depends="b, virtual"), stanza("b", Depends="c"), stanza("c", Depends="b")),
+        stanza("d", Provides="virtual", Depends="c | x"),
+        stanza("x"),
+    )
+    debs = resolve(index, {"base": ["c"], "system": ["a", "virtual"]}).debs
+    assert {deb.name: (deb.needed_by, deb.requests) for deb in debs} == {
+        "a": ((), (("system", "a"),)),
+        "b": (("a", "c"), ()),
+        "c": (("b", "d"), (("base", "c"),)),
+        "d": (("a",), (("system", "virtual"),)),
+    }
+
+
 def test_a_damaged_cache_is_named(archive):
     index = archive(stanza("a"))
     index.suites[0].solv.write_bytes(b"SOLV damaged")
@@ -133,6 +163,14 @@ class TestVersions:
         assert versions(index, "a", prefer=locked) == {"a": "1", "b": "1"}
         assert versions(index, "a", "c", prefer=locked) == {"a": "2", "b": "2", "c": "1"}
         assert versions(index, "a", prefer={"a": "0.9"}) == {"a": "2", "b": "2"}
+
+    def test_what_loses_its_pin_takes_along_what_must_move_with_it_and_nothing_else(self, archive):
+        main = (stanza("a", "1", Depends="b (= 1), c"), stanza("b", "1"), stanza("c", "1"))
+        newer = [stanza("a", "2", Depends="b (= 2), c"), stanza("b", "2"), stanza("c", "2")]
+        index = archive(*main, security=newer)
+        assert versions(index, "a", prefer={"b": "1", "c": "1"}) == {"a": "2", "b": "2", "c": "1"}
+        # Packages of one source often need each other's very version: a fix in one must come all the same.
+        assert versions(index, "a", prefer={"a": "1", "c": "1"}) == {"a": "2", "b": "2", "c": "1"}
 
 
 class TestAlternatives:

@@ -1,11 +1,14 @@
 """The choice of Python and Debian release, with solves that succeed or fail as a test says."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from tests.tungstenkit.locks import wheel
+from tungstenkit.data import OWN_WHEELS
 from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.lock import Release, read_lock
 from tungstenkit.resolve import model
@@ -222,3 +225,60 @@ def test_an_unknown_platform_is_refused_with_what_there_is():
 def test_the_lock_holds_the_indexes_that_it_takes_from_and_no_others():
     lock = resolve(spec(python_version="3.11"), FakeSolver(), None)
     assert list(lock.releases) == ["bookworm", "trixie"]
+
+
+def test_the_lock_says_who_asked_for_each_package():
+    class Solving(FakeSolver):
+        def wheels(self, target, requirements, where, prefer, constraints=()):
+            needed_by = tuple(f"{where}: {text}" for text in requirements)
+            return (wheel("x", needed_by=needed_by),) if where == "python_packages" else ()
+
+        def debs(self, target, groups, where, prefer):
+            once = {group: dict.fromkeys(names) for group, names in groups.items()}
+            found = super().debs(target, once, where, prefer)
+            whose = {name: group for group, names in groups.items() for name in names}
+            debs = [replace(deb, requests=((whose[deb.name], deb.name),)) for deb in found.debs]
+            return DebSolution([replace(debs[0], needed_by=("other",)), *debs[1:]], found.choices)
+
+    lock = resolve(spec(python_packages=["mine"], system_packages=["git", "sed"]), Solving(), None)
+    (platform,) = lock.platforms.values()
+    needed_by = {deb.name: deb.needed_by for deb in platform.debs}
+    assert needed_by["base-files"] == ("base: base-files", "other")
+    assert needed_by[f"python{platform.python}"] == (f"python: python{platform.python}",)
+    assert needed_by["git"] == ("system_packages: git",)
+    assert needed_by["sed"] == ("system_packages: sed",)
+    assert needed_by["bash"] == ("essential: bash",)
+    own = tuple(f"sdk: {text}" for text in OWN_WHEELS["sdk"]["requires"])
+    assert platform.wheels[0].needed_by == tuple(sorted(["python_packages: mine", *own]))
+
+
+def test_what_the_user_and_the_sdk_both_ask_for_is_said_of_both():
+    both = OWN_WHEELS["sdk"]["requires"][0]
+
+    class Solving(FakeSolver):
+        def wheels(self, target, requirements, where, prefer, constraints=()):
+            return (wheel("x", needed_by=(f"{where}: {both}",)),) if where == "python_packages" else ()
+
+    (platform,) = resolve(spec(python_packages=[both]), Solving(), None).platforms.values()
+    assert platform.wheels[0].needed_by == (f"python_packages: {both}", f"sdk: {both}")
+
+
+def test_the_lock_holds_what_it_was_made_from():
+    lock = resolve(spec(python_packages=["six"]), FakeSolver(), None)
+    assert lock.inputs["python-packages"] == ["six"]
+
+
+@pytest.mark.parametrize(
+    ("written", "solved", "said"),
+    [
+        ("torch>=2", "torch==2.4.1+cpu", "python_packages: torch>=2"),
+        ("other", "torch==2.4.1+cpu", "gpu: torch==2.4.1+cpu"),
+    ],
+)
+def test_what_the_choice_of_cuda_made_of_a_requirement_is_still_the_users(written, solved, said):
+    class Solving(FakeSolver):
+        def wheels(self, target, requirements, where, prefer, constraints=()):
+            return (wheel("torch", needed_by=(f"{where}: {solved}",)),) if where == "python_packages" else ()
+
+    (platform,) = resolve(spec(python_packages=[written]), Solving(), None).platforms.values()
+    assert platform.wheels[0].needed_by == (said,)

@@ -1,0 +1,40 @@
+"""Small locks for tests: an example's, with its image's packages replaced."""
+
+from tests import generate
+from tungstenkit.lock import LOCK_NAME, Deb, Wheel, read_lock
+
+SYSTEM = "x86_64-linux"
+
+
+def deb(name, version="1", needed_by=(), **fields):
+    values = {
+        "architecture": "amd64",
+        "file": f"mirror://debian/pool/main/{name}_{version}_amd64.deb",
+        "size": 1000,
+        "sha256": "0" * 64 if version == "1" else "1" * 64,
+        "group": "system",
+        "source": f"{name} ({version})",
+    }
+    return Deb(name=name, version=version, needed_by=needed_by, **{**values, **fields})
+
+
+def wheel(project, version="1", needed_by=(), **fields):
+    values = {
+        "file": f"{project.replace('-', '_')}-{version}-py3-none-any.whl",
+        "size": 1000,
+        "sha256": "0" * 64 if version == "1" else "1" * 64,
+    }
+    return Wheel(project=project, version=version, needed_by=needed_by, **{**values, **fields})
+
+
+def lock(*entries, choices=(), **platform):
+    """A lock of one platform whose image has nothing but these; the server and the tools are the example's."""
+    example = read_lock(generate.ROOT / "examples" / "caption" / LOCK_NAME)
+    changed = example.platforms[SYSTEM].model_copy(
+        update={
+            "debs": tuple(one for one in entries if isinstance(one, Deb)),
+            "wheels": tuple(one for one in entries if isinstance(one, Wheel)),
+            **platform,
+        }
+    )
+    return example.model_copy(update={"platforms": {SYSTEM: changed}, "choices": tuple(choices)})

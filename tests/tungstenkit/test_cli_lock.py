@@ -1,0 +1,221 @@
+"""`tungsten lock` and `tungsten why`: what they print where, what they write, and their exit status.
+
+The solve is replaced by one that gives a new version of `numpy` unless the pins hold the old one.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+
+import pytest
+
+from tests import generate
+from tests.tungstenkit.locks import SYSTEM
+from tungstenkit import cli
+from tungstenkit.lock import LOCK_NAME, input_digest, inputs, read_lock, write_lock
+from tungstenkit.spec import ModelSpec
+from tungstenkit.vulnerabilities import Advisories, Vulnerability
+
+NEW = "99.0"
+
+
+def with_numpy(lock, version):
+    """The lock with numpy at a version."""
+    platform = lock.platforms[SYSTEM]
+    changed = [
+        wheel.model_copy(
+            update={
+                "version": version,
+                "file": wheel.file.replace(wheel.version, version),
+                "sha256": hashlib.sha256(version.encode()).hexdigest(),
+                "needed_by": ("python_packages: numpy",),
+            }
+        )
+        if wheel.project == "numpy"
+        else wheel
+        for wheel in platform.wheels
+    ]
+    return lock.model_copy(
+        update={"platforms": {SYSTEM: platform.model_copy(update={"wheels": tuple(changed)})}}
+    )
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    """A copy of an example with a fresh lock; its numpy is at version 1.0."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    example = generate.ROOT / "examples" / "caption"
+    folder = tmp_path / "model"
+    shutil.copytree(example, folder, ignore=shutil.ignore_patterns(".tungsten"))
+    lock = read_lock(folder / LOCK_NAME)
+    spec = ModelSpec.from_json((example / "spec.json").read_text())
+    stated = {"inputs": inputs(spec, "debian"), "input_digest": input_digest(spec, "debian")}
+    write_lock(with_numpy(lock.model_copy(update=stated), "1.0"), folder / LOCK_NAME)
+
+    def resolve(spec, solver, pins, *arguments, **options):
+        kept = pins and any(wheel.project == "numpy" for wheel in pins.platforms[SYSTEM].wheels)
+        return with_numpy(lock.model_copy(update=stated), "1.0" if kept else NEW)
+
+    known = (Vulnerability(id="CVE-1", urgency=None, fixed=(NEW,)),)
+    advisories = Advisories(python={"numpy==1.0": known, f"numpy=={NEW}": ()}, notices=("not all was asked",))
+    monkeypatch.setattr(cli, "find_mirrors", lambda folder: type("Mirrors", (), {"notices": ()}))
+    monkeypatch.setattr(cli, "read_spec", lambda *arguments: spec)
+    monkeypatch.setattr(cli, "resolve", resolve)
+    monkeypatch.setattr(cli, "look_up", lambda wanted, mirrors: advisories)
+    return folder
+
+
+@pytest.fixture
+def tungsten(model, monkeypatch, capsys):
+    """Runs a command; its exit status, what it made, what it told, and whether the lock is as it was."""
+
+    def run(*arguments):
+        before = (model / LOCK_NAME).read_bytes()
+        monkeypatch.setattr(sys, "argv", ["tungsten", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out, err = capsys.readouterr()
+        return caught.value.code or 0, out, err, (model / LOCK_NAME).read_bytes() == before
+
+    return run
+
+
+class TestLock:
+    def test_a_lock_that_fits_keeps_its_pins(self, tungsten, model):
+        status, out, err, _ = tungsten("lock", "--resolve-only", model)
+        assert (status, out.strip()) == (0, str(model / LOCK_NAME))
+        assert "nothing moved" in err
+        assert "1 known vulnerability in numpy" in err
+        assert "tungsten lock -P numpy" in err
+        assert "not all was asked" in err
+
+    @pytest.mark.parametrize("option", [["--upgrade"], ["-P", "NumPy"], ["--upgrade-package", "numpy"]])
+    def test_an_upgrade_tells_what_moved(self, tungsten, model, option):
+        status, _, err, same = tungsten("lock", "--resolve-only", model, *option)
+        assert (status, same) == (0, False)
+        assert f"numpy 1.0 -> {NEW}" in err
+        assert "closes 1 known vulnerability: CVE-1" in err
+
+    def test_an_upgrade_of_what_is_not_locked_is_an_error(self, tungsten, model):
+        status, _, err, same = tungsten("lock", "--resolve-only", model, "-P", "nump", "-P", "numpy")
+        assert (status, same) == (1, True)
+        assert "no package 'nump'; near: numpy" in err
+
+    def test_what_can_not_move_is_named(self, tungsten, model):
+        _, _, err, _ = tungsten("lock", "--resolve-only", model, "-P", "pillow")
+        assert "pillow stays" in err
+
+    def test_an_upgrade_needs_no_readable_lock(self, tungsten, model):
+        (model / LOCK_NAME).write_text("{}")
+        assert tungsten("lock", "--resolve-only", model)[0] == 1
+        assert tungsten("lock", "--resolve-only", model, "--upgrade")[0] == 0
+        assert read_lock(model / LOCK_NAME)
+
+
+class TestDiff:
+    def test_it_shows_what_locking_would_change_and_writes_nothing(self, tungsten, model):
+        status, out, err, same = tungsten("lock", "--resolve-only", model, "--upgrade", "--diff")
+        assert (status, same) == (0, True)
+        (line,) = [line for line in out.splitlines() if line.startswith("numpy")]
+        assert line.split()[:3] == ["numpy", "1.0", NEW]
+        assert "-CVE-1" in line
+        assert "would lock" in err
+
+    def test_it_is_a_document_too(self, tungsten, model):
+        _, out, _, same = tungsten("lock", "--resolve-only", model, "--upgrade", "--diff", "--json")
+        assert same
+        (change,) = json.loads(out)["changes"]
+        assert (change["name"], change["before"], change["after"]) == ("numpy", "1.0", NEW)
+        assert [one["id"] for one in change["closed"]] == ["CVE-1"]
+
+    def test_what_was_locked_is_a_document_as_well(self, tungsten, model):
+        _, out, _, same = tungsten("lock", "--resolve-only", model, "--upgrade", "--json")
+        assert not same
+        assert json.loads(out)["changes"]
+
+    def test_against_an_older_lock_nothing_is_solved(self, tungsten, model, tmp_path, monkeypatch):
+        monkeypatch.setattr(cli, "resolve", None)
+        monkeypatch.setattr(cli, "read_spec", None)
+        old = tmp_path / "old.lock"
+        write_lock(with_numpy(read_lock(model / LOCK_NAME), "0.5"), old)
+        status, out, _, same = tungsten("lock", model, "--against", old)
+        assert (status, same) == (0, True)
+        assert "0.5" in out
+        assert tungsten("lock", model, "--against", "no-such-thing")[0] == 1
+
+
+class TestCheck:
+    def test_a_fresh_lock(self, tungsten, model, monkeypatch):
+        monkeypatch.setattr(cli, "find_mirrors", None)  # it is offline
+        status, out, _, same = tungsten("lock", "--check", model)
+        assert (status, same) == (0, True)
+        assert "fits the model" in out
+
+    def test_a_stale_lock_says_what_changed(self, tungsten, model, monkeypatch):
+        changed = cli.read_spec().model_copy(update={"python_packages": ["scipy>=1"]})
+        monkeypatch.setattr(cli, "read_spec", lambda *arguments: changed)
+        status, out, err, same = tungsten("lock", "--check", model)
+        assert (status, out, same) == (1, "", True)
+        assert "python_packages: +scipy>=1 -numpy" in err
+
+    def test_a_lock_that_is_not_sealed(self, tungsten, model):
+        lock = read_lock(model / LOCK_NAME)
+        write_lock(lock.model_copy(update={"sealed": False}), model / LOCK_NAME)
+        status, _, err, _ = tungsten("lock", "--check", model)
+        assert status == 1
+        assert "not sealed" in err
+
+    def test_a_lock_that_is_damaged_or_missing(self, tungsten, model, monkeypatch):
+        (model / LOCK_NAME).write_text('{"lock-version": 1}')
+        assert tungsten("lock", "--check", model)[0] == 1
+        (model / LOCK_NAME).unlink()
+        monkeypatch.setattr(sys, "argv", ["tungsten", "lock", "--check", str(model)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        assert caught.value.code == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--check", "--upgrade"],
+        ["--check", "--diff"],
+        ["--against", "HEAD", "--check"],
+        ["--against", "HEAD", "-P", "numpy"],
+        ["--upgrade", "-P", "numpy"],
+        ["--check", "--json"],
+        ["--check", "--python", "3.11"],
+        ["--against", "HEAD", "--platform", "x86_64-linux"],
+    ],
+)
+def test_options_that_exclude_each_other_are_wrong_usage(tungsten, model, options):
+    status, _, _, same = tungsten("lock", model, *options)
+    assert (status, same) == (2, True)
+
+
+class TestWhy:
+    def test_it_tells_the_chain_from_the_lock_alone(self, tungsten, model, monkeypatch):
+        monkeypatch.setattr(cli, "find_mirrors", None)
+        (model / "tungsten_model.py").unlink()
+        status, out, err, _ = tungsten("why", "numpy", model)
+        assert status == 0
+        assert out.splitlines()[0].startswith("numpy 1.0 (Python wheel, ")
+        assert "  python_packages: numpy" in out.splitlines()
+        assert "not known here" in err
+
+    def test_it_is_a_document_too(self, tungsten, model):
+        _, out, _, _ = tungsten("why", "NumPy", model, "--json")
+        (reason,) = json.loads(out)
+        assert reason["chains"] == [["python_packages: numpy", "numpy"]]
+        assert reason["vulnerabilities"] is None
+
+    def test_an_unknown_name_is_an_error(self, tungsten, model):
+        status, out, err, _ = tungsten("why", "nump", model)
+        assert (status, out) == (1, "")
+        assert "near: numpy" in err
+
+    def test_without_a_lock_the_command_is_named(self, tungsten, model):
+        status, _, err, _ = tungsten("why", "numpy", model / "..")
+        assert status == 1
+        assert "run `tungsten lock`" in err

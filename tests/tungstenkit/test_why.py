@@ -1,0 +1,109 @@
+"""Who asked for a package: chains from wishes, from the lock alone."""
+
+import pytest
+
+from tests.tungstenkit.locks import deb, lock, wheel
+from tungstenkit.errors import LockError
+from tungstenkit.lock import Choice
+from tungstenkit.vulnerabilities import Advisories
+from tungstenkit.why import why
+
+
+def image(*entries, name, **options):
+    return [r for r in why(lock(*entries, **options), name, Advisories()) if r.place == "image"]
+
+
+def chains(*entries, name):
+    (reason,) = image(*entries, name=name)
+    return reason.chains
+
+
+def test_the_chain_is_the_shortest_from_each_wish():
+    entries = [
+        wheel("a", needed_by=["python_packages: a>=1"]),
+        wheel("b", needed_by=["a"]),
+        wheel("c", needed_by=["b", "python_packages: c"]),
+        wheel("d", needed_by=["b", "c"]),
+    ]
+    assert chains(*entries, name="d") == (
+        ("python_packages: c", "c", "d"),
+        ("python_packages: a>=1", "a", "b", "d"),
+    )
+
+
+def test_what_the_user_wrote_comes_before_what_every_image_holds():
+    entries = [
+        deb("libc6", needed_by=["base: libc6", "ffmpeg"]),
+        deb("ffmpeg", needed_by=["system_packages: ffmpeg"]),
+    ]
+    assert chains(*entries, name="libc6") == (
+        ("system_packages: ffmpeg", "ffmpeg", "libc6"),
+        ("base: libc6", "libc6"),
+    )
+
+
+def test_a_library_leads_on_to_the_package_that_needs_it():
+    entries = [
+        deb("libgl1", needed_by=["library: libGL.so.1 of opencv_python"]),
+        wheel("opencv-python", needed_by=["ultralytics"]),
+        wheel("ultralytics", needed_by=["python_packages: ultralytics"]),
+    ]
+    assert chains(*entries, name="libgl1") == (
+        (
+            "python_packages: ultralytics",
+            "ultralytics",
+            "opencv-python",
+            "library: libGL.so.1 of opencv_python",
+            "libgl1",
+        ),
+    )
+
+
+def test_a_circle_of_packages_ends():
+    entries = [deb("a", needed_by=["b", "system_packages: a"]), deb("b", needed_by=["a"])]
+    assert chains(*entries, name="b") == (("system_packages: a", "a", "b"),)
+
+
+def test_a_name_that_a_deb_and_a_wheel_have_gives_both():
+    entries = [deb("tzdata", needed_by=["base: tzdata"]), wheel("tzdata", needed_by=["pandas"])]
+    assert [reason.kind for reason in image(*entries, name="tzdata")] == ["deb", "wheel"]
+
+
+@pytest.mark.parametrize("spelling", ["a-b", "A_b", "a.B"])
+def test_a_project_has_many_spellings(spelling):
+    (reason,) = image(wheel("a-b"), name=spelling)
+    assert reason.name == "a-b"
+
+
+def test_the_servers_packages_and_the_tools_are_found_too():
+    places = {reason.place for reason in why(lock(), "flask", Advisories())}
+    assert places == {"server"}
+    places = {reason.place for reason in why(lock(), "busybox-static", Advisories())}
+    assert places == {"layers"}
+
+
+def test_the_choices_that_chose_it_are_told():
+    choices = [
+        Choice(kind="virtual", subject="x depends on awk", chosen="mawk", reason="by name"),
+        Choice(kind="essential", subject="system_packages", chosen="bash, mawk", reason="policy"),
+        Choice(kind="virtual", subject="mawk depends on y", chosen="z", reason="by name"),
+    ]
+    (reason,) = image(deb("mawk"), name="mawk", choices=choices)
+    assert reason.choices == tuple(choices[:2])
+
+
+def test_an_unknown_name_is_told_what_is_near():
+    with pytest.raises(LockError, match=r"no package 'nump'; near: numpy"):
+        image(wheel("numpy"), name="nump")
+
+
+def test_what_was_left_out_is_told_with_the_reason():
+    choice = Choice(
+        kind="dropped", subject="a depends on openssl (>= 1) | b", chosen="nothing", reason="no script"
+    )
+    with pytest.raises(LockError, match="'openssl'") as caught:
+        image(deb("a"), name="openssl", choices=[choice])
+    assert "a depends on openssl (>= 1) | b: no script" in caught.value.hint
+    with pytest.raises(LockError) as caught:
+        image(deb("a"), name="ssl", choices=[choice])
+    assert caught.value.hint is None

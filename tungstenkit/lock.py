@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from packaging.utils import parse_wheel_filename
 from packaging.version import Version
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from tungstenkit.document import Document, check_version, to_json, write_atomically
 from tungstenkit.errors import LockError
@@ -46,8 +47,8 @@ class Deb(Document):
     size: int = Field(ge=0)
     """In bytes."""
     sha256: str = Sha256
-    group: Literal["base", "python", "system"]
-    """The layer that it belongs to: the first of these whose roots need it."""
+    group: Literal["base", "python", "system", "build"]
+    """The layer that it belongs to: the first of these whose roots need it; `build` is in no image."""
 
     @model_validator(mode="after")
     def _agrees_with_its_file(self) -> Self:
@@ -63,7 +64,7 @@ class Deb(Document):
 
 
 class Wheel(Document):
-    """A wheel of the Python index (PEP 427)."""
+    """A wheel (PEP 427); without `url` and `path` it is one of the Python index's, whichever mirror has it."""
 
     project: str
     """Normalised as PEP 503 says."""
@@ -71,13 +72,94 @@ class Wheel(Document):
     file: str = Field(pattern=r"^[^/\\]+\.whl$")
     size: int = Field(ge=0)
     sha256: str = Sha256
+    url: str | None = None
+    """Where the model itself says that it is, without credentials."""
+    path: str | None = None
+    """The same, relative to the model's folder."""
 
     @model_validator(mode="after")
     def _agrees_with_its_file(self) -> Self:
         name, version, _, _ = parse_wheel_filename(self.file)
         if (name, str(version)) != (self.project, str(Version(self.version))):
             raise ValueError(f"the file is not that of {self.project} {self.version}")
+        _check_origin(self.url, self.path)
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(write(self), "url", "path")
+
+
+def _check_origin(url: str | None, path: str | None, *others: object) -> None:
+    if sum(origin is not None for origin in (url, path, *others)) > 1:
+        raise ValueError("comes from two places")
+    if url is not None and "@" in urlsplit(url).netloc:
+        raise ValueError("the URL holds a user name or password")
+    if path is not None and path.startswith("/"):
+        raise ValueError("the path is not relative to the model's folder")
+
+
+def _without(written: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """Leave out what is empty for most entries."""
+    return {key: value for key, value in written.items() if value or key not in keys}
+
+
+class GitCommit(Document):
+    """A commit of a git repository."""
+
+    url: str
+    """As `git clone` takes it, without credentials."""
+    commit: str = Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")
+
+
+class SourceBuild(Document):
+    """How a source becomes a wheel (PEP 517), and with what; none of it is in an image."""
+
+    backend: str
+    """`module:object`."""
+    backend_path: tuple[str, ...] = ()
+    """Folders of the source that hold the backend, where it brings its own."""
+    wheels: tuple[Wheel, ...]
+    debs: tuple[Deb, ...]
+    """The whole root that it is built in."""
+
+
+class Source(Document):
+    """A project that is built from source. Without `url`, `path` and `git` its archive is the Python index's."""
+
+    project: str
+    """Normalised as PEP 503 says."""
+    version: str
+    file: str = Field(pattern=r"^[^/\\]+$")
+    """The archive's name. One of a folder or a git commit is made by us, the same bytes each time."""
+    size: int = Field(ge=0)
+    sha256: str = Sha256
+    url: str | None = None
+    path: str | None = None
+    """A folder or an archive, relative to the model's folder."""
+    git: GitCommit | None = None
+    subdirectory: str | None = None
+    """Where the project lies in the archive."""
+    build: SourceBuild
+    wheel: str | None = None
+    """The file name of what was built; null until it is sealed."""
+    wheel_size: int | None = None
+    wheel_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        _check_origin(self.url, self.path, self.git)
+        if len({value is None for value in (self.wheel, self.wheel_size, self.wheel_sha256)}) > 1:
+            raise ValueError("what was built is named in part only")
+        if self.wheel is not None:
+            name, version, _, _ = parse_wheel_filename(self.wheel)
+            if (name, str(version)) != (self.project, str(Version(self.version))):
+                raise ValueError(f"{self.wheel} is not a wheel of {self.project} {self.version}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(write(self), "url", "path", "git", "subdirectory")
 
 
 class Suite(Document):
@@ -85,6 +167,8 @@ class Suite(Document):
 
     archive: Literal["debian", "debian-security"]
     suite: str
+    architecture: str = "amd64"
+    """Debian's name of the processor whose packages were read."""
     date: str
     """The date of its signed Release file, RFC 3339, UTC."""
     packages_sha256: str = Sha256
@@ -145,6 +229,12 @@ class Platform(Document):
     """Reserved for the CUDA choice; no such choice is made yet."""
     debs: tuple[Deb, ...]
     wheels: tuple[Wheel, ...]
+    sources: tuple[Source, ...] = ()
+    """What is built from source; `wheels` holds none of it."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(write(self), "sources")
 
 
 class ServerEnvironment(Document):
@@ -177,6 +267,8 @@ class Lock(Document):
         problems = []
         if not self.platforms:
             problems.append("platforms: there is none")
+        if len({(platform.release, platform.python) for platform in self.platforms.values()}) > 1:
+            problems.append("platforms: not all of one Debian release and Python")
         for system, platform in self.platforms.items():
             where = f"platforms.{system}"
             if system not in self.tools:
@@ -186,8 +278,12 @@ class Lock(Document):
             if not any(deb.name == f"python{platform.python}" for deb in platform.debs):
                 problems.append(f"{where}.debs: no python{platform.python}")
             problems += [f"{where}.debs: {name} twice" for name in _twice(deb.name for deb in platform.debs)]
+            projects = [entry.project for entry in (*platform.wheels, *platform.sources)]
+            problems += [f"{where}.wheels: {name} twice" for name in _twice(projects)]
             problems += [
-                f"{where}.wheels: {name} twice" for name in _twice(w.project for w in platform.wheels)
+                f"{where}.sources: sealed, but {source.project} has no wheel"
+                for source in platform.sources
+                if self.sealed and source.wheel is None
             ]
         roots = [root for tools in self.tools.values() for root in (tools.layers, tools.byte_code)]
         used = {platform.release for platform in self.platforms.values()} | {root.release for root in roots}

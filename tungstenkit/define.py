@@ -318,7 +318,9 @@ def requirement_problem(entry: str) -> str | None:
     if re.match(r"-e\b|--editable\b", entry):
         return "is an editable install, which an image can't hold; write '<name> @ ./<folder>'"
     if entry.startswith("-"):
-        return None if _PIP_OPTION.match(entry) else f"is an option of pip that does not count; {_PIP_OPTIONS}"
+        return (
+            None if _PIP_OPTION.match(entry) else f"is an option of pip that does not count; {_PIP_OPTIONS}"
+        )
     if _LOCAL.match(entry):
         return None
     if re.match(r"[A-Za-z+]+://", entry):

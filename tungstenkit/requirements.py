@@ -1,4 +1,4 @@
-"""What people write in `python_packages`, parsed: requirements, where they point, and those options of pip's that count.
+"""What people write in `python_packages`, parsed: requirements, where they point, and pip's options.
 
 This module owns the forms and says what is wrong with each. Files that `-r` and `-c` name are written out when a
 model's definition is read, so that `spec.json` holds all that was asked for; `-c` then stands before a
@@ -261,7 +261,9 @@ def _at(found: Wanted, url: str) -> Wanted:
     if address.startswith("git+"):
         return Wanted(**{**parts, "git": _git(address.removeprefix("git+"))})
     if re.match(r"(hg|svn|bzr)\+", address):
-        raise ValueError("names a repository that is not git's; write a git URL, or a folder beside the model")
+        raise ValueError(
+            "names a repository that is not git's; write a git URL, or a folder beside the model"
+        )
     if re.match(r"https?://", address):
         _check_url(address)
         name = unquote(PurePosixPath(urlsplit(address).path).name)
@@ -309,8 +311,7 @@ def _relative(place: str) -> str:
         raise ValueError("is an absolute path; write it relative to the model's folder, as in './dist/x.whl'")
     if not path:
         raise ValueError("names no path")
-    plain = PurePosixPath(path).as_posix()
-    return plain
+    return PurePosixPath(path).as_posix()
 
 
 # Requirement files

@@ -371,7 +371,7 @@ class TestWheelUrls:
         }
 
     def test_an_unknown_project_is_an_error(self, server):
-        with pytest.raises(FetchError, match="HTTP 404"):
+        with pytest.raises(FetchError, match="no index has such a project"):
             self.mirrors(server).wheel_urls("nothing", self.NAMES)
 
     @pytest.mark.parametrize("body", [b"[]", b"{}", b"<html>"])

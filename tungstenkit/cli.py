@@ -30,6 +30,7 @@ from tungstenkit.files import likely_secrets, select_files
 from tungstenkit.lock import LOCK_NAME, Lock, check_lock, read_lock, write_lock
 from tungstenkit.mirrors import find_mirrors, get_bytes
 from tungstenkit.progress import FetchBar, build_view, err, working
+from tungstenkit.requirements import parse
 from tungstenkit.resolve.model import Solver, resolve
 from tungstenkit.seal import refuse_build_steps, seal
 from tungstenkit.spec import ModelSpec, read_spec, repository_name
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tungstenkit.files import ModelFile
+    from tungstenkit.mirrors import Mirrors
 
 STATE = ".tungsten"
 """The folder beside the model where we keep what can be made again."""
@@ -115,6 +117,10 @@ class Project:
                 err.print("another tungsten is at work on this model: waiting for it")
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+    def mirrors(self) -> Mirrors:
+        """Where bytes come from on this machine, by what the model says of indexes, too."""
+        return find_mirrors(self.directory, wishes=parse(self.spec.python_packages))
 
     def lock(self) -> Lock:
         """The lock, present, fresh and sealed."""
@@ -304,11 +310,11 @@ def make_lock(
     if not resolve_only:
         refuse_build_steps(project.spec)
     previous = read_lock(project.lock_path) if project.lock_path.exists() and not upgrade else None
-    with working("looking for mirrors") as report:
-        mirrors = find_mirrors(project.directory)
+    with working("looking for mirrors") as report, tempfile.TemporaryDirectory(prefix="tungsten-") as scratch:
+        mirrors = project.mirrors()
         for notice in mirrors.notices:
             err.print(notice)
-        solver = Solver(mirrors, get_bytes, report)
+        solver = Solver(mirrors, get_bytes, report, project.directory, Path(scratch))
         lock = resolve(project.spec, solver, previous, package_set, systems=systems, python=python)
         if not resolve_only:
             report("sealing")
@@ -331,7 +337,7 @@ def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
     """Where the lock's files are on this machine; without a network an export is complete but for that."""
     with working("asking the mirrors where each file is"):
         try:
-            mirrors = find_mirrors(project.directory)
+            mirrors = project.mirrors()
             found = locate(inputs(lock), lock, mirrors) | bootstrap_urls(mirrors)
         except FetchError as problem:
             err.print(
@@ -349,7 +355,7 @@ def fetch_inputs(project: Project, lock: Lock) -> None:
     urls = {}
     if wanted:
         with working("asking the mirrors where each file is"):
-            urls = locate(wanted, lock, find_mirrors(project.directory))
+            urls = locate(wanted, lock, project.mirrors())
     with FetchBar() as bar:
         fetch(lock, urls, project.state, bar)
 

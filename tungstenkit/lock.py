@@ -278,7 +278,8 @@ class Lock(Document):
             if not any(deb.name == f"python{platform.python}" for deb in platform.debs):
                 problems.append(f"{where}.debs: no python{platform.python}")
             problems += [f"{where}.debs: {name} twice" for name in _twice(deb.name for deb in platform.debs)]
-            projects = [entry.project for entry in (*platform.wheels, *platform.sources)]
+            projects = [wheel.project for wheel in platform.wheels]
+            projects += [source.project for source in platform.sources]
             problems += [f"{where}.wheels: {name} twice" for name in _twice(projects)]
             problems += [
                 f"{where}.sources: sealed, but {source.project} has no wheel"

@@ -15,6 +15,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+from urllib.request import url2pathname
 
 import requests
 
@@ -145,6 +147,20 @@ class Mirrors:
             raise MissingError("no index has such a project", where=project, hint="name another mirror")
         return found
 
+    def save(self, url: str, path: Path) -> None:
+        """Fetch a URL, http, https or file, into a file, as `get_bytes` does. Raises FetchError."""
+        if url.startswith("file://"):
+            shutil.copyfile(url2pathname(urlsplit(url).path), path)
+            return
+        with _request(url, stream=True) as answer, path.open("wb") as file:
+            try:
+                for piece in answer.iter_content(1 << 18):
+                    file.write(piece)
+            except requests.RequestException as problem:
+                raise FetchError(
+                    f"can't be fetched: {_connection_problem(problem)}", where=redact(url)
+                ) from None
+
     def project_files(self, project: str) -> list[IndexFile]:
         """All files of a project: those of the links, and those of the first index that knows it; maybe none."""
         files: list[IndexFile] = []
@@ -220,7 +236,9 @@ def find_mirrors(
         found=now,
         notices=tuple(notices),
         extra_indexes=_unique(
-            *(wishes.extra_index_urls if wishes else ()), *_pip_list("extra-index-url", environ)
+            *(wishes.extra_index_urls if wishes else ()),
+            # An index in a folder of this machine has what nobody else's lock could have found.
+            *filter(_is_url, _pip_list("extra-index-url", environ)),
         ),
         find_links=_unique(
             *(_place(link, project) for link in (wishes.find_links if wishes else ())),
@@ -261,6 +279,7 @@ def _request(
     *,
     accept: str = "*/*",
     attempts: int = _ATTEMPTS,
+    stream: bool = False,
     pause: Callable[[float], None] = time.sleep,
 ) -> requests.Response:
     reason = ""
@@ -268,7 +287,7 @@ def _request(
         if attempt:
             pause(_FIRST_PAUSE * 2 ** (attempt - 1))
         try:
-            answer = requests.get(url, headers={"Accept": accept}, timeout=_TIMEOUT)
+            answer = requests.get(url, headers={"Accept": accept}, timeout=_TIMEOUT, stream=stream)
         except (
             requests.ConnectionError,
             requests.Timeout,

@@ -35,13 +35,16 @@ from tungstenkit.lock import (
     input_digest,
 )
 from tungstenkit.platforms import ARCHITECTURES, Target, this_system
+from tungstenkit.requirements import parse
 from tungstenkit.resolve.debian_index import ReleaseIndex, fetch_index
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debs import resolve as resolve_debs
-from tungstenkit.resolve.wheels import resolve_wheels
+from tungstenkit.resolve.sources import PythonSolution, Sources, read_build_rules, resolve_python
+from tungstenkit.resolve.wheels import Places, resolve_wheels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from tungstenkit.mirrors import Mirrors
     from tungstenkit.resolve.debs import DebSolution
@@ -93,6 +96,11 @@ class Solver:
     get: Callable[[str], bytes]
     report: Callable[[str], None]
     """Is told what is being done; a short line."""
+    directory: Path
+    """The model's folder."""
+    scratch: Path
+    """A folder for what is downloaded to be looked at; the caller's to remove."""
+    _sources: Sources | None = None
     _indexes: dict[tuple[str, str], ReleaseIndex] = field(default_factory=dict)
     _inreleases: dict[str, bytes] = field(default_factory=dict)
 
@@ -122,8 +130,42 @@ class Solver:
     def wheels(
         self, target: Target, requirements: Sequence[str], where: str, prefer: Iterable[Wheel]
     ) -> tuple[Wheel, ...]:
-        """Wheels for a target's Python."""
-        return resolve_wheels(requirements, target, index_url=self.mirrors.pypi, where=where, prefer=prefer)
+        """Wheels for a target's Python, from the Python index alone."""
+        places = Places(self.mirrors.pypi)
+        return resolve_wheels(requirements, target, places=places, where=where, prefer=prefer)
+
+    def python(
+        self,
+        target: Target,
+        entries: Sequence[str],
+        own: Sequence[str],
+        where: str,
+        previous: Platform | None,
+    ) -> PythonSolution:
+        """What a model's `python_packages` come to, with the requirements `own` of its image."""
+        try:
+            wishes = parse(entries)
+        except ValueError as problem:
+            raise ResolveError(f"an entry {problem}", where=where) from None
+        if self._sources is None:
+            self._sources = Sources(
+                directory=self.directory,
+                folder=self.scratch,
+                files_of=self.mirrors.project_files,
+                save=self.mirrors.save,
+                report=self.report,
+                rules=read_build_rules(self.directory),
+            )
+        return resolve_python(
+            wishes,
+            own,
+            target,
+            self._sources,
+            places=Places(self.mirrors.pypi, self.mirrors.extra_indexes, self.mirrors.find_links),
+            debs=lambda groups, whose, prefer: _debs(self.debs(target, groups, whose, prefer)),
+            where=where,
+            previous=previous,
+        )
 
     @property
     def releases(self) -> dict[str, Release]:
@@ -294,9 +336,7 @@ def _resolve_platform(
 ) -> tuple[Platform, list[Choice]]:
     pinned = previous.platforms.get(target.system) if previous else None
     own = OWN_WHEELS["sdk"]["requires"]
-    wheels = solver.wheels(
-        target, [*spec.python_packages, *own], "python_packages", pinned.wheels if pinned else ()
-    )
+    packages = solver.python(target, spec.python_packages, own, "python_packages", pinned)
     essential = ESSENTIAL if spec.system_packages else ()
     groups = {
         "base": BASE,
@@ -305,10 +345,19 @@ def _resolve_platform(
     }
     old = pinned.debs if pinned and pinned.release == target.release else ()
     solution = solver.debs(target, groups, "system_packages", old)
-    platform = Platform(release=target.release, python=target.python, debs=_debs(solution), wheels=wheels)
+    platform = Platform(
+        release=target.release,
+        python=target.python,
+        debs=_debs(solution),
+        wheels=packages.wheels,
+        sources=packages.sources,
+    )
     choices = [
-        Choice(kind=choice.kind, subject=choice.subject, chosen=choice.chosen, reason=choice.reason)
-        for choice in solution.choices
+        *packages.choices,
+        *(
+            Choice(kind=choice.kind, subject=choice.subject, chosen=choice.chosen, reason=choice.reason)
+            for choice in solution.choices
+        ),
     ]
     if essential:
         choices.append(

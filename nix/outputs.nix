@@ -1,8 +1,9 @@
 # From an export's documents to its flake's outputs: ties every step together, for each platform of the lock.
 #
 # spec, lock, sources: paths of the documents. model: the model's files.
+# own: a folder of files that the lock names and no mirror has, or null.
 # ownSources: { sdk, server }, folders of our modules.
-{ spec, lock, sources, model, ownSources }:
+{ spec, lock, sources, model, ownSources, own ? null }:
 let
   documents = import ./documents.nix;
   platforms = import ./platforms.nix;
@@ -11,6 +12,7 @@ let
   theSpec = documents.spec spec;
   theLock = documents.lock lock;
   fetch = import ./fetch.nix {
+    inherit own;
     storeName = import ./store-name.nix;
     sources = documents.sources sources;
   };
@@ -48,6 +50,11 @@ let
         spec = specFile;
         deb = import ./deb.nix { inherit fetch; };
         wheel = import ./wheel.nix { inherit fetch runTool; };
+        source = import ./source.nix {
+          inherit fetch platform system;
+          inherit (locked) python;
+          tools = theLock.tools.${system};
+        };
         dockerTools = import ./image.nix {
           inherit runTool platform;
           planLayers = import ./layers.nix;

@@ -39,6 +39,7 @@ ORDER = [
     ["mirrors", "resolve.model"],
     ["fetch", "export"],
     ["seal", "build"],
+    ["source_wheels"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

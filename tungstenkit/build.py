@@ -21,6 +21,7 @@ from tungstenkit import store
 from tungstenkit.errors import BuildError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 SYSTEM = "x86_64-linux"
@@ -71,15 +72,21 @@ def build_archive(export: Path, link: Path, view: View) -> None:
 
 
 def _nix_build(export: Path, attribute: str, link: Path, view: View) -> None:
-    _check_daemon()
-    command = [
+    arguments = [
         # From inside the folder: as part of a URL, Nix takes few letters of a path, and decodes none (2.8).
-        *("nix", *store.options(), "build", f"path:.#packages.{SYSTEM}.{attribute}"),
-        *("--out-link", str(link.absolute()), "--log-format", "internal-json", "-v"),
+        f"path:.#packages.{SYSTEM}.{attribute}",
+        *("--out-link", str(link.absolute())),
     ]
+    run_build(arguments, view, export)
+
+
+def run_build(arguments: Sequence[str], view: View, folder: Path) -> None:
+    """`nix build` with arguments, in a folder. Raises BuildError with the end of the failed step's log."""
+    _check_daemon()
+    command = ["nix", *store.options(), "build", *arguments, "--log-format", "internal-json", "-v"]
     try:
         process = subprocess.Popen(
-            command, cwd=export, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
     except FileNotFoundError:
         raise BuildError(

@@ -25,7 +25,7 @@ from tungstenkit import store
 from tungstenkit.data import OWN_WHEELS, SEVEN_ZIP
 from tungstenkit.errors import FetchError, GoneError, TungstenError
 from tungstenkit.export import bootstrap_urls, export, git_notice, public
-from tungstenkit.fetch import Input, absent, download, fetch, inputs, locate
+from tungstenkit.fetch import Input, absent, check_local, download, fetch, inputs, locate
 from tungstenkit.files import likely_secrets, select_files
 from tungstenkit.lock import LOCK_NAME, Lock, check_lock, read_lock, write_lock
 from tungstenkit.mirrors import find_mirrors, get_bytes
@@ -33,10 +33,11 @@ from tungstenkit.progress import FetchBar, build_view, err, working
 from tungstenkit.requirements import parse
 from tungstenkit.resolve.model import Solver, resolve
 from tungstenkit.seal import refuse_build_steps, seal
+from tungstenkit.source_wheels import build_wheels, unbuilt
 from tungstenkit.spec import ModelSpec, read_spec, repository_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tungstenkit.files import ModelFile
     from tungstenkit.mirrors import Mirrors
@@ -126,6 +127,7 @@ class Project:
         """The lock, present, fresh and sealed."""
         lock = read_lock(self.lock_path)
         check_lock(lock, self.spec, self.lock_path)
+        check_local(lock, self.directory)
         return lock
 
     def files(self, out: Path | None = None) -> list[ModelFile]:
@@ -321,9 +323,14 @@ def make_lock(
             with tempfile.TemporaryDirectory(prefix="tungsten-") as folder, FetchBar() as bar:
 
                 def get(entry: Input) -> Path:
-                    return download(entry, locate([entry], lock, mirrors)[entry.sha256], Path(folder), bar)
+                    return download(
+                        entry,
+                        locate([entry], lock, mirrors, project.directory)[entry.sha256],
+                        Path(folder),
+                        bar,
+                    )
 
-                lock = seal(lock, project.spec, get)
+                lock = seal(lock, project.spec, get, lambda lock: build_sources(project, lock, get))
     write_lock(lock, project.lock_path)
     for system, platform in lock.platforms.items():
         err.print(
@@ -333,12 +340,20 @@ def make_lock(
     return lock
 
 
+def build_sources(project: Project, lock: Lock, get: Callable[[Input], Path]) -> Lock:
+    """The lock with the wheels of its sources, which are built now."""
+    if not unbuilt(lock):
+        return lock
+    with project.alone(), build_view() as view:
+        return build_wheels(lock, get, view, project.state)
+
+
 def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
     """Where the lock's files are on this machine; without a network an export is complete but for that."""
     with working("asking the mirrors where each file is"):
         try:
             mirrors = project.mirrors()
-            found = locate(inputs(lock), lock, mirrors) | bootstrap_urls(mirrors)
+            found = locate(inputs(lock), lock, mirrors, project.directory) | bootstrap_urls(mirrors)
         except FetchError as problem:
             err.print(
                 f"[yellow]warning:[/] no mirror could be asked, so the export names none ({escape(problem.what)})"
@@ -355,7 +370,7 @@ def fetch_inputs(project: Project, lock: Lock) -> None:
     urls = {}
     if wanted:
         with working("asking the mirrors where each file is"):
-            urls = locate(wanted, lock, project.mirrors())
+            urls = locate(wanted, lock, project.mirrors(), project.directory)
     with FetchBar() as bar:
         fetch(lock, urls, project.state, bar)
 

@@ -312,9 +312,9 @@ def _make(entry: Input, url: str, part: Path, complete: Path, progress: Progress
 
 def check_local(lock: Lock, directory: Path) -> None:
     """LockError that names each file and folder of the user's that is not what it was when the lock was made."""
-    entries = [
-        entry for platform in lock.platforms.values() for entry in (*platform.wheels, *platform.sources)
-    ]
+    platforms = lock.platforms.values()
+    known = [(wheel.path, wheel.sha256) for platform in platforms for wheel in platform.wheels]
+    known += [(source.path, source.sha256) for platform in platforms for source in platform.sources]
     changed = []
     with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
         for path, sha256 in dict.fromkeys(known):

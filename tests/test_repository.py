@@ -34,7 +34,7 @@ ORDER = [
     ["resolve.debian_version", "resolve.debian_control"],
     ["resolve.debian_release"],
     ["resolve.debian_index"],
-    ["resolve.debs", "resolve.wheels", "resolve.archives"],
+    ["resolve.debs", "resolve.wheels", "resolve.archives", "resolve.cuda"],
     ["resolve.sources"],
     ["mirrors", "resolve.model"],
     ["fetch", "export"],

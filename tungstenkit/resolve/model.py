@@ -36,10 +36,12 @@ from tungstenkit.lock import (
 )
 from tungstenkit.platforms import ARCHITECTURES, Target, this_system
 from tungstenkit.requirements import parse
+from tungstenkit.resolve.cuda import Solution as WheelSolution
+from tungstenkit.resolve.cuda import nearest_working, solve_wheels
 from tungstenkit.resolve.debian_index import ReleaseIndex, fetch_index
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debs import resolve as resolve_debs
-from tungstenkit.resolve.sources import PythonSolution, Sources, read_build_rules, resolve_python
+from tungstenkit.resolve.sources import PythonPackages, Sources, read_build_rules
 from tungstenkit.resolve.wheels import Places, resolve_wheels
 
 if TYPE_CHECKING:
@@ -96,6 +98,8 @@ class Solver:
     get: Callable[[str], bytes]
     report: Callable[[str], None]
     """Is told what is being done; a short line."""
+    notice: Callable[[str], None]
+    """Is told what a person should know when all is done."""
     directory: Path
     """The model's folder."""
     scratch: Path
@@ -128,21 +132,23 @@ class Solver:
         return resolve_debs(self.index(target), groups, versions, where=where)
 
     def wheels(
-        self, target: Target, requirements: Sequence[str], where: str, prefer: Iterable[Wheel]
+        self,
+        target: Target,
+        requirements: Sequence[str],
+        where: str,
+        prefer: Iterable[Wheel],
+        constraints: Sequence[str] = (),
     ) -> tuple[Wheel, ...]:
         """Wheels for a target's Python, from the Python index alone."""
         places = Places(self.mirrors.pypi)
-        return resolve_wheels(requirements, target, places=places, where=where, prefer=prefer)
+        return resolve_wheels(
+            requirements, target, places=places, where=where, prefer=prefer, constraints=constraints
+        )
 
-    def python(
-        self,
-        target: Target,
-        entries: Sequence[str],
-        own: Sequence[str],
-        where: str,
-        previous: Platform | None,
-    ) -> PythonSolution:
-        """What a model's `python_packages` come to, with the requirements `own` of its image."""
+    def packages(
+        self, target: Target, entries: Sequence[str], where: str, previous: Platform | None
+    ) -> PythonPackages:
+        """What a model's `python_packages` ask for, ready to be solved."""
         try:
             wishes = parse(entries)
         except ValueError as problem:
@@ -156,9 +162,8 @@ class Solver:
                 report=self.report,
                 rules=read_build_rules(self.directory),
             )
-        return resolve_python(
+        return PythonPackages(
             wishes,
-            own,
             target,
             self._sources,
             places=Places(self.mirrors.pypi, self.mirrors.extra_indexes, self.mirrors.find_links),
@@ -206,14 +211,6 @@ def resolve(
     """
     if package_set != "debian":
         raise ResolveError(f"the package set {package_set!r} can't be locked yet", hint="use `debian`")
-    if spec.gpu:
-        solver.report("gpu=True: CUDA comes with the wheels that python_packages names")
-    if spec.cuda_version is not None:
-        raise ResolveError(
-            "a CUDA version can't be chosen yet",
-            where="cuda_version",
-            hint="leave it out, and pin the package that brings CUDA in python_packages",
-        )
     systems = _systems(systems, previous)
     chosen, platforms, choices = _resolve_python(spec, solver, previous, systems, python)
     targets = {system: _target(system, chosen) for system in systems}
@@ -258,11 +255,13 @@ def _resolve_python(
     for python, reason in _candidates(spec, previous, override).items():
         platforms: dict[str, Platform] = {}
         choices: dict[tuple[str, str], Choice] = {}
+        notices: dict[str, None] = {}
         try:
             for system in systems:
                 target = _target(system, python)
                 solver.report(f"solving for Python {python} on Debian {target.release}, {system}")
-                platforms[system], made = _resolve_platform(spec, target, solver, previous)
+                platforms[system], made, said = _resolve_platform(spec, target, solver, previous)
+                notices.update(dict.fromkeys(said))
                 for choice in made:
                     _add(choices, choice, system)
         except ResolveError as problem:
@@ -277,12 +276,46 @@ def _resolve_python(
             chosen=f"{python} on {_RELEASE_OF[python]}",
             reason=reason + failed,
         )
+        for notice in notices:
+            solver.notice(notice)
         return python, platforms, (choice, *choices.values())
+    if spec.cuda_version is not None:
+        _refuse_cuda(spec, solver, systems, failures)
     first, *others = failures.values()
     if others and any(str(other) != str(first) for other in others):
         what = "\n".join(f"with Python {python}: {problem.what}" for python, problem in failures.items())
         raise ResolveError(what, where=first.where, hint=first.hint)
     raise first
+
+
+def _refuse_cuda(
+    spec: ModelSpec, solver: Solver, systems: Sequence[str], failures: Mapping[str, ResolveError]
+) -> None:
+    """ResolveError where it is the CUDA version that nothing fits, with the nearest that something does."""
+
+    def works(version: str | None) -> bool:
+        for python in failures:
+            try:
+                for system in systems:
+                    target = _target(system, python)
+                    packages = solver.packages(target, spec.python_packages, "python_packages", None)
+                    _resolve_wheels(spec, packages, version)
+            except ResolveError:
+                continue
+            return True
+        return False
+
+    solver.report(f"nothing fits CUDA {spec.cuda_version}: looking for the nearest version that works")
+    nearest = nearest_working(str(spec.cuda_version), works)
+    if not nearest and not works(None):
+        # It is not CUDA's fault.
+        return
+    tried = "\n".join(f"with Python {python}: {problem.what}" for python, problem in failures.items())
+    raise ResolveError(
+        f"no releases of python_packages fit CUDA {spec.cuda_version}\n{tried}",
+        where="cuda_version",
+        hint=f"these work: {', '.join(nearest)}" if nearest else "leave it out: then the solve chooses",
+    )
 
 
 def _add(choices: dict[tuple[str, str], Choice], choice: Choice, system: str) -> None:
@@ -333,10 +366,11 @@ def _fitting(asked: str, where: str) -> dict[str, str]:
 
 def _resolve_platform(
     spec: ModelSpec, target: Target, solver: Solver, previous: Lock | None
-) -> tuple[Platform, list[Choice]]:
+) -> tuple[Platform, list[Choice], list[str]]:
     pinned = previous.platforms.get(target.system) if previous else None
-    own = OWN_WHEELS["sdk"]["requires"]
-    packages = solver.python(target, spec.python_packages, own, "python_packages", pinned)
+    packages = solver.packages(target, spec.python_packages, "python_packages", pinned)
+    python = _resolve_wheels(spec, packages, spec.cuda_version)
+    wheels, sources, reasons = packages.split(python.wheels)
     essential = ESSENTIAL if spec.system_packages else ()
     groups = {
         "base": BASE,
@@ -344,19 +378,21 @@ def _resolve_platform(
         "system": [*spec.system_packages, *essential],
     }
     old = pinned.debs if pinned and pinned.release == target.release else ()
-    solution = solver.debs(target, groups, "system_packages", old)
+    debs = solver.debs(target, groups, "system_packages", old)
     platform = Platform(
         release=target.release,
         python=target.python,
-        debs=_debs(solution),
-        wheels=packages.wheels,
-        sources=packages.sources,
+        cuda=python.cuda,
+        debs=_debs(debs),
+        wheels=wheels,
+        sources=sources,
     )
     choices = [
-        *packages.choices,
+        *python.choices,
+        *reasons,
         *(
             Choice(kind=choice.kind, subject=choice.subject, chosen=choice.chosen, reason=choice.reason)
-            for choice in solution.choices
+            for choice in debs.choices
         ),
     ]
     if essential:
@@ -368,7 +404,12 @@ def _resolve_platform(
                 reason="packages use essential ones without naming them (Debian policy, 3.8)",
             )
         )
-    return platform, choices
+    return platform, choices, python.notices
+
+
+def _resolve_wheels(spec: ModelSpec, packages: PythonPackages, cuda_version: str | None) -> WheelSolution:
+    own = OWN_WHEELS["sdk"]["requires"]
+    return solve_wheels(packages.solve, packages.lines, own, gpu=spec.gpu, cuda_version=cuda_version)
 
 
 def _debs(solution: DebSolution) -> tuple[Deb, ...]:

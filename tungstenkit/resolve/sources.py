@@ -15,6 +15,7 @@ import tomllib
 import zipfile
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -125,15 +126,6 @@ class Obtained:
     subdirectory: str | None = None
     facts: Facts | None = None
     """None for a wheel."""
-
-
-@dataclass(frozen=True)
-class PythonSolution:
-    """The Python packages of a platform."""
-
-    wheels: tuple[Wheel, ...]
-    sources: tuple[Source, ...]
-    choices: tuple[Choice, ...]
 
 
 @dataclass
@@ -258,92 +250,88 @@ def _measured(place: Path) -> tuple[int, str]:
         return place.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def resolve_python(
-    wishes: Wishes,
-    own: Sequence[str],
-    target: Target,
-    sources: Sources,
-    *,
-    places: Places,
-    debs: Callable[[Mapping[str, Sequence[str]], str, Iterable[Deb]], tuple[Deb, ...]],
-    where: str,
-    previous: Platform | None = None,
-) -> PythonSolution:
-    """Solve what a model wishes, and what its image needs beside that.
-
-    own: requirements of the image's own (PEP 508). debs: solves Debian packages for groups of names.
-    previous: an earlier lock's platform; its pins are kept where they still fit.
-
-    Raises ResolveError where nothing fits, FetchError where something can't be had.
-    """
-    solve = _Solve(wishes, target, sources, places, where, previous)
-    wheels = solve.run(own)
-    built, choices = [], []
-    taken: list[Wheel] = []
-    for wheel in wheels:
-        obtained = solve.stands_for.get(wheel.sha256)
-        if obtained is None:
-            taken.append(wheel)
-        elif obtained.facts is None:
-            taken.append(wheel.model_copy(update={"url": obtained.url, "path": obtained.path}))
-        else:
-            built.append(_locked(obtained, target, sources, places, debs, previous))
-            choices.append(
-                Choice(
-                    kind="source",
-                    subject=f"{obtained.project} is built from source",
-                    chosen=f"{obtained.version} ({obtained.file})",
-                    reason=solve.reasons[obtained.project],
-                )
-            )
-    _check_hashes(wishes, taken, built, where)
-    return PythonSolution(tuple(taken), tuple(built), tuple(choices))
-
-
-class _Solve:
-    """One platform's solve: again with one more source each time, until something fits."""
+class PythonPackages:
+    """What a model wishes of Python packages, on one platform: lines to solve, a solver, and what its answer means."""
 
     def __init__(
         self,
         wishes: Wishes,
         target: Target,
         sources: Sources,
+        *,
         places: Places,
+        debs: Callable[[Mapping[str, Sequence[str]], str, Iterable[Deb]], tuple[Deb, ...]],
         where: str,
-        previous: Platform | None,
+        previous: Platform | None = None,
     ) -> None:
+        """Get what the wishes say themselves where it is.
+
+        debs: solves Debian packages for groups of names. where: whose wishes these are, for messages.
+        previous: an earlier lock's platform; its pins are kept where they still fit.
+
+        Raises ResolveError where something is not what is said, FetchError where it can't be had.
+        """
         self._wishes = wishes
         self._target = target
         self._sources = sources
+        self._debs = debs
         self._where = where
         self._previous = previous
         self._links = sources.fresh_folder()
-        self._places = replace(places, find_links=(*places.find_links, str(self._links)))
+        self._places = places
         self._constraints = [_line(wanted) for wanted in wishes.constraints]
         self._tried: Counter[str] = Counter()
-        self.stands_for: dict[str, Obtained] = {}
-        """By the sha256 of the file that uv was given."""
-        self.reasons: dict[str, str] = {}
-
-    def run(self, own: Sequence[str]) -> tuple[Wheel, ...]:
-        lines = [self._line(wanted) for wanted in self._wishes.requirements] + list(own)
-        for project in sorted(self._wishes.from_source):
+        # What a file that uv was given stands for, by its sha256; and why a project is built from source.
+        self._stands_for: dict[str, Obtained] = {}
+        self._reasons: dict[str, str] = {}
+        self.lines = [self._line(wanted) for wanted in wishes.requirements]
+        """Requirements as PEP 508 has them; those that say where they come from name files on this machine."""
+        for project in sorted(wishes.from_source):
             self._force(project)
-        pins = self._pins()
+
+    def solve(self, requirements: Sequence[str], constraints: Sequence[str] = ()) -> tuple[Wheel, ...]:
+        """Wheels for requirements, and stand-ins for what must be built: again with one source more, until all fits.
+
+        Raises ResolveError where nothing fits, FetchError where something can't be had.
+        """
         while True:
             try:
                 return resolve_wheels(
-                    lines,
+                    requirements,
                     self._target,
-                    places=self._places,
+                    places=replace(self._places, find_links=(*self._places.find_links, str(self._links))),
                     where=self._where,
-                    constraints=self._constraints,
-                    prefer=pins,
+                    constraints=[*self._constraints, *constraints],
+                    prefer=self._pins(),
                 )
             except NoWheelError as problem:
                 offered = [self._offer(project) for project in problem.projects]
                 if not any(offered):
                     raise
+
+    def split(self, wheels: Iterable[Wheel]) -> tuple[tuple[Wheel, ...], tuple[Source, ...], list[Choice]]:
+        """A solve's answer as the lock has it: wheels, sources with what they are built with, and why."""
+        taken: list[Wheel] = []
+        built: list[Source] = []
+        choices: list[Choice] = []
+        for wheel in wheels:
+            obtained = self._stands_for.get(wheel.sha256)
+            if obtained is None:
+                taken.append(wheel)
+            elif obtained.facts is None:
+                taken.append(wheel.model_copy(update={"url": obtained.url, "path": obtained.path}))
+            else:
+                built.append(self._locked(obtained, obtained.facts))
+                choices.append(
+                    Choice(
+                        kind="source",
+                        subject=f"{obtained.project} is built from source",
+                        chosen=f"{obtained.version} ({obtained.file})",
+                        reason=self._reasons[obtained.project],
+                    )
+                )
+        _check_hashes(self._wishes, taken, built, self._where)
+        return tuple(taken), tuple(built), choices
 
     def _pins(self) -> list[Wheel]:
         if self._previous is None:
@@ -369,9 +357,9 @@ class _Solve:
             obtained.place if obtained.facts is None else self._stub(obtained, self._sources.fresh_folder())
         )
         if obtained.facts is None:
-            self.stands_for[obtained.sha256] = obtained
+            self._stands_for[obtained.sha256] = obtained
         else:
-            self.reasons[obtained.project] = "the model says where its source is"
+            self._reasons[obtained.project] = "the model says where its source is"
         extras = f"[{','.join(wanted.extras)}]" if wanted.extras else ""
         marker = f" ; {wanted.marker}" if wanted.marker else ""
         return f"{obtained.project}{extras} @ {place.resolve().as_uri()}{marker}"
@@ -383,20 +371,22 @@ class _Solve:
             raise ResolveError(
                 f"there is no source of {project} that fits", where=f"python_packages: --no-binary {project}"
             )
-        self.reasons[project] = "asked for by --no-binary"
+        self._reasons[project] = "asked for by --no-binary"
         obtained = self._obtained(project, candidates[0])
         stub = self._stub(obtained, self._sources.fresh_folder())
         self._constraints.append(f"{project} @ {stub.resolve().as_uri()}")
 
     def _offer(self, project: str) -> bool:
         """Let the next version of a project without a wheel take part; whether there is one."""
+        if any(fnmatch(project, pattern) for pattern in _data()["never"]):
+            return False
         candidates = self._candidates(project)
         if self._tried[project] >= min(len(candidates), _MOST_VERSIONS):
             return False
         obtained = self._obtained(project, candidates[self._tried[project]])
         self._tried[project] += 1
         self._stub(obtained, self._links)
-        self.reasons.setdefault(project, "no wheel of it fits this Python and platform")
+        self._reasons.setdefault(project, "no wheel of it fits this Python and platform")
         return True
 
     def _obtained(self, project: str, listed: IndexFile) -> Obtained:
@@ -449,8 +439,48 @@ class _Solve:
                 "Wheel-Version: 1.0\nGenerator: tungsten\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
             )
             archive.writestr(f"{info}/RECORD", "")
-        self.stands_for[hashlib.sha256(stub.read_bytes()).hexdigest()] = obtained
+        self._stands_for[hashlib.sha256(stub.read_bytes()).hexdigest()] = obtained
         return stub
+
+    def _locked(self, obtained: Obtained, facts: Facts) -> Source:
+        """A source with what it is built with."""
+        where = f"the build of {obtained.project} {obtained.version}"
+        rule = self._sources.rules.get(obtained.project, BuildRule())
+        known = self._previous.sources if self._previous else ()
+        kept = [source for source in known if source.project == obtained.project]
+        if bad := _bad_requirements(facts.build_requires):
+            raise ResolveError("\n".join(bad), where=where)
+        wheels = resolve_wheels(
+            [*facts.build_requires, *rule.requires],
+            self._target,
+            places=self._places,
+            where=where,
+            prefer=kept[0].build.wheels if kept else (),
+        )
+        debs = self._debs(
+            {"build": _build_debs(obtained.project, facts, rule, self._target)},
+            where,
+            kept[0].build.debs if kept else (),
+        )
+        source = Source(
+            project=obtained.project,
+            version=obtained.version,
+            file=obtained.file,
+            size=obtained.size,
+            sha256=obtained.sha256,
+            url=obtained.url,
+            path=obtained.path,
+            git=obtained.git,
+            subdirectory=obtained.subdirectory,
+            build=SourceBuild(
+                backend=facts.backend, backend_path=facts.backend_path, wheels=wheels, debs=debs
+            ),
+        )
+        unbuilt = dict.fromkeys(("wheel", "wheel_size", "wheel_sha256"))
+        if kept and kept[0].model_copy(update=unbuilt) == source:
+            # Nothing has changed, so what was built from it stands.
+            return kept[0]
+        return source
 
 
 def _stub_name(project: str, version: str) -> str:
@@ -495,62 +525,18 @@ def _check_hashes(wishes: Wishes, wheels: Sequence[Wheel], built: Sequence[Sourc
         )
 
 
-def _locked(
-    obtained: Obtained,
-    target: Target,
-    sources: Sources,
-    places: Places,
-    debs: Callable[[Mapping[str, Sequence[str]], str, Iterable[Deb]], tuple[Deb, ...]],
-    previous: Platform | None,
-) -> Source:
-    """A source with what it is built with."""
-    facts = obtained.facts
-    assert facts is not None
-    where = f"the build of {obtained.project} {obtained.version}"
-    rule = sources.rules.get(obtained.project, BuildRule())
-    kept = [source for source in (previous.sources if previous else ()) if source.project == obtained.project]
-    if bad := _bad_requirements(facts.build_requires):
-        raise ResolveError("\n".join(bad), where=where)
-    wheels = resolve_wheels(
-        [*facts.build_requires, *rule.requires],
-        target,
-        places=places,
-        where=where,
-        prefer=kept[0].build.wheels if kept else (),
-    )
-    build = SourceBuild(
-        backend=facts.backend,
-        backend_path=facts.backend_path,
-        wheels=wheels,
-        debs=debs(
-            {"build": _build_debs(obtained.project, facts, rule, target)},
-            where,
-            kept[0].build.debs if kept else (),
-        ),
-    )
-    source = Source(
-        project=obtained.project,
-        version=obtained.version,
-        file=obtained.file,
-        size=obtained.size,
-        sha256=obtained.sha256,
-        url=obtained.url,
-        path=obtained.path,
-        git=obtained.git,
-        subdirectory=obtained.subdirectory,
-        build=build,
-    )
-    if kept and kept[0].model_copy(update=dict.fromkeys(("wheel", "wheel_size", "wheel_sha256"))) == source:
-        # Nothing has changed, so what was built from it stands.
-        return kept[0]
-    return source
-
-
 def _build_debs(project: str, facts: Facts, rule: BuildRule, target: Target) -> list[str]:
-    data = json.loads(resources.files(__package__).joinpath("build_debs.json").read_text(encoding="utf-8"))
+    data = _data()
     names = [*data["root"], f"python{target.python}"]
     known = [*data["projects"].get(project, ()), *rule.debs]
     if facts.compiles or known:
         names += [*data["compiler"], f"python{target.python}-dev"]
         names += [deb for deb, suffixes in data["suffixes"].items() if facts.compiles & set(suffixes)]
     return list(dict.fromkeys([*names, *known]))
+
+
+def _data() -> dict[str, Any]:
+    """What must be known of sources by name: `build.json`."""
+    text = resources.files(__package__).joinpath("build.json").read_text(encoding="utf-8")
+    data: dict[str, Any] = json.loads(text)
+    return data

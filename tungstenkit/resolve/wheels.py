@@ -66,13 +66,13 @@ def resolve_wheels(
     *,
     places: Places,
     where: str,
-    constraints: Sequence[str] = (),
     prefer: Iterable[Wheel] = (),
+    constraints: Sequence[str] = (),
 ) -> tuple[Wheel, ...]:
     """Solve requirements (PEP 508) for a target's CPython, processor and C library.
 
-    constraints: requirements that count only for what is taken anyway.
     prefer: pins of an earlier lock; each is kept where it still fits.
+    constraints: requirements that count only for what is needed anyway.
     where: whose requirements these are, for messages.
 
     Raises ResolveError with uv's explanation where nothing fits, NoWheelError where a build from source could help,

@@ -195,7 +195,7 @@ class Listing:
     def urls(self, uri, timestamps):
         return [uri.replace("mirror://", "http://mirror.invalid/"), timestamps["debian"]]
 
-    def wheel_urls(self, project, files):
+    def wheel_urls(self, project, files, sha256):
         return {} if project == "numpy" else {file: f"http://index.invalid/{file}" for file in files}
 
 

@@ -33,6 +33,13 @@ class FakeSolver:
         self.asked.append((target, {group: list(names) for group, names in groups.items()}))
         return solution(*(name for names in groups.values() for name in names))
 
+    def packages(self, target, entries, where, previous):
+        return SimpleNamespace(
+            lines=entries,
+            solve=lambda requirements, constraints: self.wheels(target, requirements, where, ()),
+            split=lambda wheels: (wheels, (), []),
+        )
+
     def wheels(self, target, requirements, where, prefer):
         if {target.python, target.system} & set(self.without) and where == "python_packages":
             raise self.error(f"nothing fits {target.python}", where=where)

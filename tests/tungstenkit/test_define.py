@@ -243,6 +243,15 @@ def test_cuda_version_needs_gpu():
         "foo===weird",
         "foo @ https://host.example/foo-1.0-py3-none-any.whl",
         "foo[bar] @ git+https://host.example/foo@main ; sys_platform == 'linux'",
+        "foo @ git+ssh://git@host.example/foo.git",
+        "foo @ ./lib",
+        "./dist/foo-1.0-py3-none-any.whl",
+        "../lib",
+        "file:lib",
+        "-r requirements.txt",
+        "--extra-index-url https://host.example/simple",
+        "--no-binary lxml",
+        f"foo==1.0 --hash=sha256:{'0' * 64}",
     ],
 )
 def test_python_requirements(requirement):

@@ -62,7 +62,12 @@ def unsealed():
 def test_a_build_step_is_refused_by_name(step, value):
     key = "has_post_build" if step == "post_build" else step
     with pytest.raises(LockError, match=step):
-        seal(unsealed(), declared(**{key: value}), lambda entry: pytest.fail("nothing is to be downloaded"), built)
+        seal(
+            unsealed(),
+            declared(**{key: value}),
+            lambda entry: pytest.fail("nothing is to be downloaded"),
+            built,
+        )
 
 
 def test_an_unknown_busybox_is_downloaded_and_hashed(deb):

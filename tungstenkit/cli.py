@@ -26,7 +26,7 @@ from tungstenkit import store
 from tungstenkit.data import OWN_WHEELS, SEVEN_ZIP
 from tungstenkit.errors import FetchError, GoneError, TungstenError
 from tungstenkit.export import bootstrap_urls, export, git_notice, public
-from tungstenkit.fetch import Input, absent, check_local, download, fetch, inputs, locate
+from tungstenkit.fetch import Input, absent, check_local, download, fetch, inputs, locate, locate_own
 from tungstenkit.files import likely_secrets, select_files
 from tungstenkit.lock import LOCK_NAME, Lock, check_lock, choose_platform, part_of, read_lock, write_lock
 from tungstenkit.mirrors import find_mirrors, get_bytes
@@ -239,8 +239,12 @@ def nix_export_command(
     lock = project.lock()
     files = project.files(out)
     sources = public(find_sources(project, lock))
-    export(project.spec, lock, project.directory, files, sources, out)
-    wanted = [entry.sha256 for entry in inputs(lock)] + [SEVEN_ZIP["sha256"]]
+    own = [entry for entry in inputs(lock) if entry.is_own]
+    with tempfile.TemporaryDirectory(prefix="tungsten-") as folder, FetchBar() as bar:
+        urls = locate_own(own, project.directory)
+        made = [download(entry, urls[entry.sha256], Path(folder), bar) for entry in own]
+        export(project.spec, lock, project.directory, files, sources, out, made)
+    wanted = [entry.sha256 for entry in inputs(lock) if not entry.is_own] + [SEVEN_ZIP["sha256"]]
     if unknown := sum(sha256 not in sources for sha256 in wanted):
         err.print(f"{unknown} files have no public URL: where it is built, run `tungsten fetch` first")
     if in_git := git_notice(out):

@@ -67,6 +67,11 @@ class Input:
         return store.store_name(self.file.rpartition("/")[2])
 
     @property
+    def is_own(self) -> bool:
+        """Whether it is made of a file, a folder or a git repository that the model names, so that no mirror has it."""
+        return self.origin is not None and not self.origin.startswith(("http:", "https:"))
+
+    @property
     def path(self) -> str:
         """Its store path."""
         return store.file_path(self.sha256, self.name)
@@ -142,9 +147,10 @@ def locate(
     urls: dict[str, list[str]] = {}
     projects: dict[str, list[Input]] = {}
     for entry in wanted:
-        if entry.origin is not None:
-            is_url = "://" in entry.origin
-            urls[entry.sha256] = [entry.origin if is_url else (directory / entry.origin).resolve().as_uri()]
+        if entry.is_own:
+            urls |= locate_own([entry], directory)
+        elif entry.origin is not None:
+            urls[entry.sha256] = [entry.origin]
         elif entry.project is None:
             timestamps = lock.releases[entry.release].timestamps if entry.release else {}
             urls[entry.sha256] = mirrors.urls(entry.file, timestamps)
@@ -164,6 +170,17 @@ def locate(
         for entry in entries:
             urls[entry.sha256] = [listing[entry.file]] if entry.file in listing else []
     return urls
+
+
+def locate_own(wanted: Iterable[Input], directory: Path) -> dict[str, list[str]]:
+    """The same for the model's own files; no mirror is asked. directory: the model's folder."""
+    return {
+        entry.sha256: [
+            entry.origin if "://" in entry.origin else (directory / entry.origin).resolve().as_uri()
+        ]
+        for entry in wanted
+        if entry.origin is not None
+    }
 
 
 def _needed(lock: Lock) -> tuple[Input, ...]:

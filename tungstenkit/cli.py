@@ -239,10 +239,10 @@ def nix_export_command(
     lock = project.lock()
     files = project.files(out)
     sources = public(find_sources(project, lock))
-    own = [entry for entry in inputs(lock) if entry.is_own]
+    local = [entry for entry in inputs(lock) if entry.is_own]
     with tempfile.TemporaryDirectory(prefix="tungsten-") as folder, FetchBar() as bar:
-        urls = locate_own(own, project.directory)
-        made = [download(entry, urls[entry.sha256], Path(folder), bar) for entry in own]
+        urls = locate_own(local, project.directory)
+        made = [download(entry, urls[entry.sha256], Path(folder), bar) for entry in local]
         export(project.spec, lock, project.directory, files, sources, out, made)
     wanted = [entry.sha256 for entry in inputs(lock) if not entry.is_own] + [SEVEN_ZIP["sha256"]]
     if unknown := sum(sha256 not in sources for sha256 in wanted):

@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 from urllib.request import url2pathname
 
 import requests
@@ -187,7 +187,7 @@ class Mirrors:
             else:
                 listed = _html_index(answer.text)
             # The final URL: an index may be redirected, and its links may be relative.
-            yield [_absolute(file, answer.url) for file in listed]
+            yield [_absolute(file, answer.url if answer.history else url) for file in listed]
 
 
 def find_mirrors(
@@ -231,14 +231,19 @@ def find_mirrors(
     return Mirrors(
         debian=archives["debian"],
         debian_security=archives["debian-security"],
-        pypi=(named.get("pypi") or (_own_index(wishes) or _python_index(environ),))[0],
+        pypi=_with_password(
+            (named.get("pypi") or (_own_index(wishes) or _python_index(environ),))[0], environ
+        ),
         npm=(named.get("npm") or (_npm_registry(environ),))[0],
         found=now,
         notices=tuple(notices),
-        extra_indexes=_unique(
-            *(wishes.extra_index_urls if wishes else ()),
-            # An index in a folder of this machine has what nobody else's lock could have found.
-            *filter(_is_url, _pip_list("extra-index-url", environ)),
+        extra_indexes=tuple(
+            _with_password(url, environ)
+            for url in _unique(
+                *(wishes.extra_index_urls if wishes else ()),
+                # An index in a folder of this machine has what nobody else's lock could have found.
+                *filter(_is_url, _pip_list("extra-index-url", environ)),
+            )
         ),
         find_links=_unique(
             *(_place(link, project) for link in (wishes.find_links if wishes else ())),
@@ -489,6 +494,22 @@ def _pip_setting(name: str, environ: Mapping[str, str]) -> str:
     return next((str(ast.literal_eval(values[key])) for key in sections if key in values), "")
 
 
+def _with_password(url: str, environ: Mapping[str, str]) -> str:
+    """An index's URL with the password that the machine's keyring has for its user; as it is without a user.
+
+    netrc needs no such help: every client of ours reads it itself.
+    """
+    parts = urlsplit(url)
+    if not parts.username or parts.password is not None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    user = unquote(parts.username)
+    for service in (f"{parts.scheme}://{host}{parts.path}", f"{parts.scheme}://{host}", host):
+        if password := _output(["keyring", "get", service, user], environ).strip("\r\n"):
+            return parts._replace(netloc=f"{parts.username}:{quote(password, safe='')}@{host}").geturl()
+    return url
+
+
 def _npm_registry(environ: Mapping[str, str]) -> str | None:
     registry = _output(["npm", "config", "get", "registry"], environ).strip()
     return registry.rstrip("/") if _is_url(registry) else None
@@ -566,7 +587,12 @@ def _is_of(file: str, project: str) -> bool:
 
 
 def _absolute(file: IndexFile, base: str) -> IndexFile:
-    return replace(file, url=urldefrag(urljoin(base, file.url)).url)
+    """With a whole URL; what is on the same host gets the index's credentials."""
+    url = urldefrag(urljoin(base, file.url)).url
+    index, parts = urlsplit(base), urlsplit(url)
+    if "@" in index.netloc and index.netloc.rpartition("@")[2] == parts.netloc:
+        url = parts._replace(netloc=index.netloc).geturl()
+    return replace(file, url=url)
 
 
 class _Links(HTMLParser):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -148,8 +147,6 @@ def _compile(
     environment["UV_DEFAULT_INDEX"] = places.index_url
     environment["UV_INDEX"] = " ".join(places.extra_index_urls)
     environment["UV_FIND_LINKS"] = ",".join(place for place in places.find_links if "://" in place)
-    if shutil.which("keyring"):
-        environment["UV_KEYRING_PROVIDER"] = "subprocess"
     if "UV_CACHE_DIR" in os.environ:
         environment["UV_CACHE_DIR"] = os.environ["UV_CACHE_DIR"]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -35,6 +35,7 @@ ORDER = [
     ["resolve.debian_release"],
     ["resolve.debian_index"],
     ["resolve.debs", "resolve.wheels", "resolve.archives", "resolve.cuda"],
+    ["resolve.build_rules"],
     ["resolve.sources"],
     ["mirrors", "resolve.model"],
     ["fetch", "export"],

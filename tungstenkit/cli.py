@@ -371,9 +371,10 @@ def make_lock(
     write_lock(lock, project.lock_path)
     for system, platform in lock.platforms.items():
         cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
+        built = f", {len(platform.sources)} built from source" if platform.sources else ""
         err.print(
             f"locked {system}: Python {platform.python} on Debian {platform.release}, "
-            f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels{cuda}"
+            f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels{built}{cuda}"
         )
     return lock
 

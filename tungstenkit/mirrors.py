@@ -12,6 +12,7 @@ URLs may carry a user's name and password. They are used, and never shown: messa
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import os
 import re
@@ -174,7 +175,7 @@ class Mirrors:
         """What each of the links and indexes has of a project, in order; None from an index that does not know it."""
         normal = re.sub(r"[-_.]+", "-", project).lower()
         for place in self.find_links:
-            yield [file for file in _links(place) if _is_of(file.name, normal)] or None
+            yield _links(place, normal) or None
         for base in (*self.extra_indexes, self.pypi):
             url = f"{base}/{normal}/"
             try:
@@ -569,15 +570,23 @@ def _html_index(text: str) -> list[IndexFile]:
     ]
 
 
-def _links(place: str) -> list[IndexFile]:
-    """The files of a page or folder that pip's `find-links` names."""
+def _links(place: str, project: str) -> list[IndexFile]:
+    """The files of a project on a page, or in a folder, that pip's `find-links` names."""
     if _is_url(place):
         answer = _request(place)
-        return [_absolute(file, answer.url) for file in _html_index(answer.text)]
+        return [
+            _absolute(file, answer.url) for file in _html_index(answer.text) if _is_of(file.name, project)
+        ]
     folder = Path(place.removeprefix("file://")).resolve()
     if not folder.is_dir():
         raise FetchError("there is no such folder", where=place, hint="pip's `find-links` names it")
-    return [IndexFile(path.name, path.as_uri()) for path in sorted(folder.iterdir()) if path.is_file()]
+    paths = [path for path in sorted(folder.iterdir()) if path.is_file() and _is_of(path.name, project)]
+    return [IndexFile(path.name, path.as_uri(), _sha256(path)) for path in paths]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_of(file: str, project: str) -> bool:

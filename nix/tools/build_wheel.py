@@ -61,6 +61,7 @@ def _unpack(work: Path, name: str) -> Path:
     else:
         with tarfile.open(work / "archive") as tar:
             # Members may go where they like: this root is thrown away. Owners can't be kept with one user.
+            tar.extraction_filter = lambda member, _folder: member
             for member in tar:
                 member.uid = member.gid = 0
                 member.uname = member.gname = ""

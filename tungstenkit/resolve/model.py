@@ -37,12 +37,13 @@ from tungstenkit.lock import (
 )
 from tungstenkit.platforms import ARCHITECTURES, Target, this_system
 from tungstenkit.requirements import parse
+from tungstenkit.resolve.build_rules import read_build_rules
 from tungstenkit.resolve.cuda import Solution as WheelSolution
 from tungstenkit.resolve.cuda import nearest_working, solve_wheels
 from tungstenkit.resolve.debian_index import ReleaseIndex, fetch_index
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debs import resolve as resolve_debs
-from tungstenkit.resolve.sources import PythonPackages, Sources, read_build_rules
+from tungstenkit.resolve.sources import PythonPackages, Sources
 from tungstenkit.resolve.wheels import NOTHING_FITS, Places, resolve_wheels
 
 if TYPE_CHECKING:

@@ -8,24 +8,18 @@ A source is taken where the model says so, or where no wheel of a project fits.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
-import tomllib
 import zipfile
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatch
-from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import (
     InvalidSdistFilename,
-    canonicalize_name,
     parse_sdist_filename,
     parse_wheel_filename,
 )
@@ -34,6 +28,7 @@ from packaging.version import InvalidVersion, Version
 from tungstenkit.errors import ResolveError
 from tungstenkit.lock import Choice, GitCommit, Source, SourceBuild, Wheel
 from tungstenkit.resolve.archives import Facts, check_out, pack, read_facts
+from tungstenkit.resolve.build_rules import BuildRule, bad_requirements, build_debs, is_never_built
 from tungstenkit.resolve.wheels import NoWheelError, Places, resolve_wheels
 
 if TYPE_CHECKING:
@@ -46,68 +41,6 @@ if TYPE_CHECKING:
 
 _MOST_VERSIONS = 8
 """So many versions of a project are looked at for a source that fits: each must be downloaded."""
-
-
-@dataclass(frozen=True)
-class BuildRule:
-    """What `[tool.tungsten.build.<project>]` says of a project's build."""
-
-    debs: tuple[str, ...] = ()
-    """Debian packages that it needs beside the compiler."""
-    requires: tuple[str, ...] = ()
-    """Build requirements that the source does not name."""
-    version: str | None = None
-    """For a source that does not state its version."""
-
-
-def read_build_rules(directory: Path) -> dict[str, BuildRule]:
-    """The rules in the `pyproject.toml` beside a model, by project. ResolveError names all that is wrong with them."""
-    path = directory / "pyproject.toml"
-    if not path.exists():
-        return {}
-    hint = (
-        "[tool.tungsten.build.<project>] has `debs` and `requires`, lists of strings, and `version`, a string"
-    )
-    try:
-        table: Any = tomllib.loads(path.read_text(encoding="utf-8"))
-        for key in ("tool", "tungsten", "build"):
-            table = table.get(key, {})
-        entries = {canonicalize_name(project): dict(values) for project, values in table.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as problem:
-        raise ResolveError(f"the build rules can't be read: {problem}", where=str(path), hint=hint) from None
-    problems = []
-    for project, values in entries.items():
-        for key, value in values.items():
-            if key not in ("debs", "requires", "version"):
-                problems.append(f"{project}: no such key: {key}")
-            elif key == "version" and not isinstance(value, str):
-                problems.append(f"{project}.version: is not a string")
-            elif key != "version" and not (
-                isinstance(value, list) and all(isinstance(entry, str) for entry in value)
-            ):
-                problems.append(f"{project}.{key}: is not a list of strings")
-        if isinstance(values.get("requires"), list):
-            problems += [f"{project}.requires: {bad}" for bad in _bad_requirements(values["requires"])]
-    if problems:
-        raise ResolveError("\n".join(problems), where=str(path), hint=hint)
-    return {
-        project: BuildRule(
-            debs=tuple(values.get("debs", ())),
-            requires=tuple(values.get("requires", ())),
-            version=values.get("version"),
-        )
-        for project, values in entries.items()
-    }
-
-
-def _bad_requirements(texts: Iterable[object]) -> list[str]:
-    bad = []
-    for text in texts:
-        try:
-            Requirement(str(text))
-        except InvalidRequirement as problem:
-            bad.append(f"{text!r}: {str(problem).splitlines()[0]}")
-    return bad
 
 
 @dataclass(frozen=True)
@@ -378,7 +311,7 @@ class PythonPackages:
 
     def _offer(self, project: str) -> bool:
         """Let the next version of a project without a wheel take part; whether there is one."""
-        if any(fnmatch(project, pattern) for pattern in _data()["never"]):
+        if is_never_built(project):
             return False
         candidates = self._candidates(project)
         if self._tried[project] >= min(len(candidates), _MOST_VERSIONS):
@@ -448,7 +381,7 @@ class PythonPackages:
         rule = self._sources.rules.get(obtained.project, BuildRule())
         known = self._previous.sources if self._previous else ()
         kept = [source for source in known if source.project == obtained.project]
-        if bad := _bad_requirements(facts.build_requires):
+        if bad := bad_requirements(facts.build_requires):
             raise ResolveError("\n".join(bad), where=where)
         wheels = resolve_wheels(
             [*facts.build_requires, *rule.requires],
@@ -458,7 +391,7 @@ class PythonPackages:
             prefer=kept[0].build.wheels if kept else (),
         )
         debs = self._debs(
-            {"build": _build_debs(obtained.project, facts, rule, self._target)},
+            {"build": build_debs(obtained.project, facts, rule, self._target)},
             where,
             kept[0].build.debs if kept else (),
         )
@@ -523,20 +456,3 @@ def _check_hashes(wishes: Wishes, wheels: Sequence[Wheel], built: Sequence[Sourc
             where=where,
             hint="give the hashes of the files for this platform and Python, too",
         )
-
-
-def _build_debs(project: str, facts: Facts, rule: BuildRule, target: Target) -> list[str]:
-    data = _data()
-    names = [*data["root"], f"python{target.python}"]
-    known = [*data["projects"].get(project, ()), *rule.debs]
-    if facts.compiles or known:
-        names += [*data["compiler"], f"python{target.python}-dev"]
-        names += [deb for deb, suffixes in data["suffixes"].items() if facts.compiles & set(suffixes)]
-    return list(dict.fromkeys([*names, *known]))
-
-
-def _data() -> dict[str, Any]:
-    """What must be known of sources by name: `build.json`."""
-    text = resources.files(__package__).joinpath("build.json").read_text(encoding="utf-8")
-    data: dict[str, Any] = json.loads(text)
-    return data

@@ -17,7 +17,8 @@ from tungstenkit.lock import Platform
 from tungstenkit.mirrors import Mirrors
 from tungstenkit.platforms import Target
 from tungstenkit.requirements import parse
-from tungstenkit.resolve.sources import PythonPackages, Sources, read_build_rules
+from tungstenkit.resolve.build_rules import read_build_rules
+from tungstenkit.resolve.sources import PythonPackages, Sources
 from tungstenkit.resolve.wheels import Places
 
 TARGET = Target("x86_64-linux", "bookworm", "3.11")
@@ -253,26 +254,6 @@ class TestSourceDistributions:
         index = serve(sdist("foo", "1.0"), SETUPTOOLS)
         with pytest.raises(ResolveError, match="foo>=2"):
             solve(["foo>=2"], index)
-
-
-class TestBuildRules:
-    @pytest.mark.parametrize(
-        ("text", "what"),
-        [
-            ("foo = 1", "can't be read"),
-            ("foo.deps = []", "foo: no such key: deps"),
-            ("foo.debs = 'x'", r"foo\.debs: is not a list of strings"),
-            ("foo.version = 1", r"foo\.version: is not a string"),
-            ("foo.requires = ['a b']", r"foo\.requires: 'a b'"),
-        ],
-    )
-    def test_a_wrong_table_is_an_error(self, tmp_path, text, what):
-        (tmp_path / "pyproject.toml").write_text(f"[tool.tungsten.build]\n{text}\n")
-        with pytest.raises(ResolveError, match=what):
-            read_build_rules(tmp_path)
-
-    def test_there_need_be_none(self, tmp_path):
-        assert read_build_rules(tmp_path) == {}
 
 
 PROJECT = '[project]\nname = "lib"\nversion = "1.2"\ndependencies = ["bar"]\n'

@@ -27,10 +27,10 @@ from tungstenkit.data import NIX
 from tungstenkit.document import write_atomically
 from tungstenkit.errors import BuildError, LockError
 from tungstenkit.fetch import PARALLEL, Input, source_inputs, tool_inputs, unpack_busybox
-from tungstenkit.platforms import ARCHITECTURES, this_system
+from tungstenkit.platforms import Target, this_system
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from email.message import Message
 
     from tungstenkit.build import View
@@ -155,9 +155,12 @@ def _check(built: Path, source: Source, platform: Platform, system: str) -> None
         raise LockError(f"it needs Python {metadata['Requires-Python']}", where=where)
     have = {wheel.project: wheel.version for wheel in platform.wheels}
     have |= {other.project: other.version for other in platform.sources}
+    markers = Target(system, platform.release, platform.python).markers
+    needed = [Requirement(text) for text in metadata.get_all("Requires-Dist") or ()]
     missing = [
         str(requirement)
-        for requirement in _needed(metadata.get_all("Requires-Dist") or (), platform.python, system)
+        for requirement in needed
+        if requirement.marker is None or requirement.marker.evaluate(markers)
         if canonicalize_name(requirement.name) not in have
         or not requirement.specifier.contains(have[canonicalize_name(requirement.name)], prereleases=True)
     ]
@@ -173,26 +176,6 @@ def _metadata(wheel: Path) -> Message:
     with zipfile.ZipFile(wheel) as archive:
         name = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
         return HeaderParser().parsestr(archive.read(name).decode("utf-8", errors="replace"))
-
-
-def _needed(texts: Iterable[str], python: str, system: str) -> list[Requirement]:
-    """Those of a wheel's requirements that count on a platform, without extras (PEP 508)."""
-    environment = {
-        "extra": "",
-        "implementation_name": "cpython",
-        "implementation_version": f"{python}.0",
-        "os_name": "posix",
-        "platform_machine": ARCHITECTURES[system].machine,
-        "platform_python_implementation": "CPython",
-        "platform_release": "",
-        "platform_system": "Linux",
-        "platform_version": "",
-        "python_full_version": f"{python}.0",
-        "python_version": python,
-        "sys_platform": "linux",
-    }
-    requirements = [Requirement(text) for text in texts]
-    return [one for one in requirements if one.marker is None or one.marker.evaluate(environment)]
 
 
 def _keep(built: Path, source: Source, state: Path) -> None:

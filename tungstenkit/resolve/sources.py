@@ -217,7 +217,10 @@ class PythonPackages:
         # What a file that uv was given stands for, by its sha256; and why a project is built from source.
         self._stands_for: dict[str, Obtained] = {}
         self._reasons: dict[str, str] = {}
-        self.lines = [self._line(wanted) for wanted in wishes.requirements]
+        # What a marker leaves out need not be there.
+        markers = target.markers
+        counting = [one for one in wishes.requirements if one.marker is None or one.marker.evaluate(markers)]
+        self.lines = [self._line(wanted) for wanted in counting]
         """Requirements as PEP 508 has them; those that say where they come from name files on this machine."""
         for project in sorted(wishes.from_source):
             self._force(project)

@@ -338,6 +338,10 @@ class TestDirect:
         with pytest.raises(ResolveError, match="no such file or folder"):
             solve(["./no-1.0-py3-none-any.whl"], serve(SETUPTOOLS))
 
+    def test_what_a_marker_leaves_out_need_not_be_there(self, solve, serve):
+        entry = "lib @ ./no-such-folder ; sys_platform == 'win32'"
+        assert versions(solve([entry, "bar"], serve(wheel("bar", "1.0")))) == {"bar": "1.0"}
+
     def test_a_git_url_is_pinned_to_a_commit(self, solve, serve, tmp_path):
         folder = tmp_path / "repository"
         folder.mkdir()

@@ -13,6 +13,7 @@ import json
 import re
 import sys
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ from tungstenkit.resolve.sources import PythonPackages, Sources
 from tungstenkit.resolve.wheels import NOTHING_FITS, Places, resolve_wheels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tungstenkit.mirrors import Mirrors
@@ -265,7 +266,12 @@ def _resolve_python(
             for system in systems:
                 target = _target(system, python)
                 solver.report(f"solving for Python {python} on Debian {target.release}, {system}")
-                platforms[system], made, said = _resolve_platform(spec, target, solver, previous)
+                try:
+                    platforms[system], made, said = _resolve_platform(spec, target, solver, previous)
+                except ResolveError as problem:
+                    if len(systems) > 1:
+                        problem.what = f"on {system}: {problem.what}"
+                    raise
                 for notice in said:
                     notices.setdefault(notice, []).append(system)
                 for choice in made:
@@ -282,9 +288,15 @@ def _resolve_python(
             chosen=f"{python} on {_RELEASE_OF[python]}",
             reason=reason + failed,
         )
+        release = RELEASES[_RELEASE_OF[python]]
+        if datetime.now(UTC).date() > release.supported_until:
+            solver.notice(
+                f"Python {python} is that of Debian {release.codename}, which has had no security updates since "
+                f"{release.supported_until}"
+            )
         for notice, where in notices.items():
             solver.notice(notice if len(where) == len(systems) else f"{', '.join(where)}: {notice}")
-        return python, platforms, (choice, *choices.values())
+        return python, platforms, tuple(_keep_reasons([choice, *choices.values()], spec, previous))
     if spec.cuda_version is not None:
         _refuse_cuda(spec, solver, systems, failures)
     first, *others = failures.values()
@@ -292,6 +304,15 @@ def _resolve_python(
         what = "\n".join(f"with Python {python}: {problem.what}" for python, problem in failures.items())
         raise ResolveError(what, where=first.where, hint=first.hint)
     raise first
+
+
+def _keep_reasons(choices: Iterable[Choice], spec: ModelSpec, previous: Lock | None) -> Iterator[Choice]:
+    """What was chosen before and is chosen again keeps its reason: that there was a pin is none."""
+    known = {}
+    if previous is not None and previous.input_digest == input_digest(spec, "debian"):
+        known = {(c.kind, c.subject, c.chosen): c for c in previous.choices}
+    for choice in choices:
+        yield known.get((choice.kind, choice.subject, choice.chosen), choice)
 
 
 def _refuse_cuda(
@@ -329,7 +350,7 @@ def _refuse_cuda(
     said = [
         f"\n- on Python {python}: {_in_short(problem)}"
         for python, problem in failures.items()
-        if not problem.what.startswith(NOTHING_FITS)
+        if NOTHING_FITS not in problem.what
     ]
     raise ResolveError(
         f"no releases of python_packages fit CUDA {spec.cuda_version}, on Python {', '.join(failures)}"

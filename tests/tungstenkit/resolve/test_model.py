@@ -147,6 +147,14 @@ def test_a_new_lock_is_not_sealed():
     assert resolve(spec(), FakeSolver(), None).sealed is False
 
 
+def test_a_release_that_debian_no_longer_mends_is_noticed():
+    solver = FakeSolver()
+    resolve(spec(python_version="3.9"), solver, None)
+    assert solver.notices == [
+        "Python 3.9 is that of Debian bullseye, which has had no security updates since 2026-08-31"
+    ]
+
+
 def test_python_on_the_command_line_overrides_and_stays_until_the_model_asks_for_something_else():
     asked = spec(python_version="3.13")
     lock = resolve(asked, FakeSolver(), None, python="3.11.2")
@@ -172,6 +180,11 @@ def test_every_platform_has_the_first_python_that_fits_them_all(monkeypatch):
     lock = resolve(spec(), NoArmWheels(), None, systems=BOTH)
     assert list(lock.platforms) == list(lock.server) == BOTH
     assert python_of(lock) == ("3.11", "bookworm")
+
+
+def test_a_failure_of_one_platform_of_several_names_it():
+    with pytest.raises(ResolveError, match=r"on aarch64-linux: nothing fits 3\.11"):
+        resolve(spec(python_version="3.11"), FakeSolver(without=["aarch64-linux"]), None, systems=BOTH)
 
 
 def test_a_choice_of_all_platforms_is_stated_once():

@@ -241,7 +241,7 @@ class _Checks:
             elif not entry.strip():
                 self.problems.append(f"{name}[{index}]: is empty")
             elif what := problem(entry.strip()):
-                self.problems.append(f"{name}[{index}]: {entry!r} {what}")
+                self.problems.append(f"{name}[{index}]: {without_password(entry)!r} {what}")
         return tuple(entry for entry in value if isinstance(entry, str))
 
     def version(self, name: str, value: object) -> tuple[int, ...] | None:
@@ -296,11 +296,16 @@ _PIP_OPTION = re.compile(
     r"(-[rcif]|--(requirement|constraint|index-url|extra-index-url|find-links|no-binary))[\s=]*[^\s=]"
 )
 _PIP_OPTIONS = "there are -r, -c, --index-url, --extra-index-url, --find-links and --no-binary"
-_LOCAL = re.compile(r"(\.{1,2}/|file:)\S")
+_LOCAL = re.compile(r"(\.{1,2}/|/|~|file:)\S")
 _PASSWORD = re.compile(r"\bhttps?://[^/\s]*@|://[^/\s]*:[^/\s]*@")
 
 # What the SDK and the server are called; an index's package of the first name is another product.
 _OWN_NAMES = ("tungstenkit", "tungstenkit-nix", "tungsten-server")
+
+
+def without_password(entry: str) -> str:
+    """A requirement as it may be shown: what stands before a host is left out."""
+    return re.sub(r"(?<=://)[^/\s@]*@", "…@", entry)
 
 
 def requirement_problem(entry: str) -> str | None:

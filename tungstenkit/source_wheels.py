@@ -16,7 +16,7 @@ from email.parser import HeaderParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
@@ -156,7 +156,12 @@ def _check(built: Path, source: Source, platform: Platform, system: str) -> None
     have = {wheel.project: wheel.version for wheel in platform.wheels}
     have |= {other.project: other.version for other in platform.sources}
     markers = Target(system, platform.release, platform.python).markers
-    needed = [Requirement(text) for text in metadata.get_all("Requires-Dist") or ()]
+    try:
+        needed = [Requirement(text) for text in metadata.get_all("Requires-Dist") or ()]
+    except InvalidRequirement as problem:
+        raise LockError(
+            f"it needs what is no requirement: {str(problem).splitlines()[0]}", where=where
+        ) from None
     missing = [
         str(requirement)
         for requirement in needed

@@ -23,7 +23,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from tungstenkit import requirements
-from tungstenkit.define import requirement_problem
+from tungstenkit.define import requirement_problem, without_password
 from tungstenkit.document import Document, check_version
 from tungstenkit.errors import DefinitionError, SpecError
 
@@ -257,7 +257,7 @@ def _written_out(entries: list[str], directory: Path) -> tuple[list[str], list[s
     try:
         for where, entry in requirements.written_out(entries, directory):
             if what := requirement_problem(entry) or requirements.problem(entry):
-                problems.append(f"{where}: {entry!r} {what}")
+                problems.append(f"{where}: {without_password(entry)!r} {what}")
             packages.append(entry)
         if not problems:
             requirements.parse(packages)

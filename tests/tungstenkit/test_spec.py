@@ -458,6 +458,7 @@ def test_all_that_is_wrong_in_files_of_requirements_is_said_with_its_place(tmp_p
     with pytest.raises(DefinitionError) as caught:
         read_spec(tmp_path)
     places = [problem.partition(": ")[0] for problem in caught.value.problems]
+    assert "secret" not in str(caught.value)
     assert places == ["python_packages[0]", *(f"requirements.txt:{line}" for line in (2, 3, 4))]
     (tmp_path / "requirements.txt").unlink()
     with pytest.raises(DefinitionError, match=r"requirements\.txt can't be read"):

@@ -301,7 +301,7 @@ def _requires(
 ) -> tuple[str, ...] | None:
     """Requirements at run time, as far as they are stated; whether that is true shows when it is built."""
     candidates: list[list[str] | None] = [project.get("Requires-Dist")]
-    is_static = Version(info.get("Metadata-Version", "0")) >= Version("2.2") and not any(
+    is_static = _version_of(info) >= (2, 2) and not any(
         field.lower() == "requires-dist" for field in info.get_all("Dynamic", [])
     )
     claimed = info.get_all("Requires-Dist")
@@ -320,6 +320,12 @@ def _requires(
         return tuple(str(Requirement(text)) for text in found)
     except InvalidRequirement as problem:
         raise ResolveError(f"it needs what is no requirement: {problem}", where=where) from None
+
+
+def _version_of(info: Message) -> tuple[int, ...]:
+    """The version of the core metadata; (0,) where it is not stated or no version."""
+    match = re.fullmatch(r"(\d+)\.(\d+)", info.get("Metadata-Version", "").strip())
+    return (int(match[1]), int(match[2])) if match else (0,)
 
 
 def _with_extra(requirement: str, extra: str, marker: str = "") -> str:

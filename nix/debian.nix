@@ -1,5 +1,5 @@
 # The debian package set: the interface of model-image.nix, from a lock alone.
-{ platform, locked, server, spec, model, ownSources, ownWheels, deb, wheel, dockerTools }:
+{ platform, locked, server, spec, model, ownSources, ownWheels, deb, wheel, source, dockerTools }:
 let
   version = locked.python;
 
@@ -111,9 +111,10 @@ in
     )
   ];
 
-  pythonContents = map (wheel.locked modelEnvironment) locked.wheels ++ [
-    (wheel.own (modelEnvironment // { layer = "sdk"; }) ownWheels.sdk ownSources.sdk)
-  ];
+  pythonContents =
+    map (wheel.locked modelEnvironment) locked.wheels
+    ++ map (built: wheel.built modelEnvironment built (source built).wheel) (locked.sources or [ ])
+    ++ [ (wheel.own (modelEnvironment // { layer = "sdk"; }) ownWheels.sdk ownSources.sdk) ];
 
   serverContents = [
     (files "server" "the server's environment" [

@@ -9,10 +9,12 @@
   runTool = import ./run-tool.nix; # a program of tools/ -> a derivation
   deb = import ./deb.nix; # a lock's deb -> a content
   wheel = import ./wheel.nix; # a lock's wheel, or our own sources -> a content
+  source = import ./source.nix; # a lock's source -> a wheel
   layers = import ./layers.nix; # contents -> the plan of layers
   image = import ./image.nix; # dockerTools.buildLayeredImage
   debian = import ./debian.nix; # the debian package set
   modelImage = import ./model-image.nix; # the image, whatever the package set
+  seal = import ./seal.nix; # a lock that is not sealed -> what sealing must build
   shell = import ./shell.nix; # the development shell
   outputs = import ./outputs.nix; # documents -> outputs of a flake
   exported = import ./exported.nix; # the outputs of an exported flake

@@ -4,6 +4,7 @@ import ./outputs.nix {
   spec = folder + "/spec.json";
   lock = folder + "/tungsten.lock";
   sources = folder + "/sources.json";
+  own = folder + "/files";
   model = builtins.path {
     name = "model";
     path = folder + "/model";

@@ -2,12 +2,21 @@
 #
 # Its store path depends on the file's name and hash alone, so neither the mirror nor who put it there matters:
 # `tungsten fetch` adds the same path, and then nothing is downloaded here.
-{ storeName, sources }:
+#
+# own: a folder, or null, with those files that no mirror has, because they are the model's own.
+{ storeName, sources, own ? null }:
 { file, sha256, ... }:
 let
   name = storeName (baseNameOf file);
   urls = sources.${sha256} or [ ];
 in
+if own != null && builtins.pathExists (own + "/${name}") then
+  builtins.path {
+    inherit name sha256;
+    path = own + "/${name}";
+    recursive = false;
+  }
+else
 derivation {
   inherit name;
   builder = "builtin:fetchurl";

@@ -6,8 +6,9 @@
 #                                                     whichever system assembles it
 #
 # spec, lock, sources: paths of the documents. model: the model's files.
+# own: a folder of files that the lock names and no mirror has, or null.
 # ownSources: { sdk, server }, folders of our modules.
-{ spec, lock, sources, model, ownSources }:
+{ spec, lock, sources, model, ownSources, own ? null }:
 let
   documents = import ./documents.nix;
   ownWheels = builtins.fromJSON (builtins.readFile ./wheels.json);
@@ -15,6 +16,7 @@ let
   theSpec = documents.spec spec;
   theLock = documents.lock lock;
   fetch = import ./fetch.nix {
+    inherit own;
     storeName = import ./store-name.nix;
     sources = documents.sources sources;
   };
@@ -77,6 +79,11 @@ let
         spec = specFile;
         deb = import ./deb.nix { inherit fetch; };
         wheel = import ./wheel.nix { inherit fetch runTool; };
+        source = import ./source.nix {
+          inherit fetch platform system;
+          inherit (locked) python;
+          tools = theLock.tools.${system};
+        };
         dockerTools = import ./image.nix {
           inherit runTool byteCodePython platform;
           planLayers = import ./layers.nix;

@@ -38,6 +38,11 @@ in
     environment: wheel:
     content environment "${wheel.project} ${wheel.version}" wheel.size wheel.file (fetch wheel);
 
+  # source: a lock's entry; path: the wheel that was built from it.
+  built =
+    environment: source: path:
+    content environment "${source.project} ${source.version}" source.wheel-size source.wheel path;
+
   # own: an entry of wheels.json; source: the folder of its modules.
   own =
     environment: own: source:

@@ -22,6 +22,7 @@ from tungstenkit.errors import BuildError
 from tungstenkit.platforms import this_system
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 # Nix's internal log: activity and result types (Nix, src/libutil/logging.hh).
@@ -72,15 +73,21 @@ def build_archive(export: Path, system: str, link: Path, view: View) -> None:
 
 
 def _nix_build(export: Path, attribute: str, link: Path, view: View) -> None:
-    _check_daemon()
-    command = [
+    arguments = [
         # From inside the folder: as part of a URL, Nix takes few letters of a path, and decodes none (2.8).
-        *("nix", *store.options(), "build", f"path:.#packages.{this_system()}.{attribute}"),
-        *("--out-link", str(link.absolute()), "--log-format", "internal-json", "-v"),
+        f"path:.#packages.{this_system()}.{attribute}",
+        *("--out-link", str(link.absolute())),
     ]
+    run_build(arguments, view, export)
+
+
+def run_build(arguments: Sequence[str], view: View, folder: Path) -> None:
+    """`nix build` with arguments, in a folder. Raises BuildError with the end of the failed step's log."""
+    _check_daemon()
+    command = ["nix", *store.options(), "build", *arguments, "--log-format", "internal-json", "-v"]
     try:
         process = subprocess.Popen(
-            command, cwd=export, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
     except FileNotFoundError:
         raise BuildError(

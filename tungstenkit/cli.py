@@ -17,6 +17,7 @@ import sys
 import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +33,7 @@ from tungstenkit.diff import compare, old_lock
 from tungstenkit.document import to_json
 from tungstenkit.errors import FetchError, GoneError, LockError, RunError, TungstenError
 from tungstenkit.export import bootstrap_urls, export, git_notice, public
-from tungstenkit.fetch import Input, absent, download, fetch, inputs, locate
+from tungstenkit.fetch import Input, absent, check_local, download, fetch, inputs, locate, locate_own
 from tungstenkit.files import likely_secrets, select_files
 from tungstenkit.lock import (
     LOCK_NAME,
@@ -49,16 +50,18 @@ from tungstenkit.machine import Needs
 from tungstenkit.mirrors import find_mirrors, get_bytes
 from tungstenkit.platforms import runs_here, this_system
 from tungstenkit.progress import FetchBar, build_view, err, out, working
+from tungstenkit.requirements import parse
 from tungstenkit.resolve.model import Solver, resolve
 from tungstenkit.run import Address, Program, container, image_needs, running
 from tungstenkit.run import local as run_local
 from tungstenkit.seal import refuse_build_steps, seal
+from tungstenkit.source_wheels import build_wheels, unbuilt
 from tungstenkit.spec import ModelSpec, read_spec, repository_name
 from tungstenkit.vulnerabilities import known_here, look_up
 from tungstenkit.why import why
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tungstenkit.diff import Difference
     from tungstenkit.files import ModelFile
@@ -142,10 +145,15 @@ class Project:
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
+    def mirrors(self) -> Mirrors:
+        """Where bytes come from on this machine, by what the model says of indexes, too."""
+        return find_mirrors(self.directory, wishes=parse(self.spec.python_packages))
+
     def lock(self) -> Lock:
         """The lock, present, fresh and sealed."""
         lock = read_lock(self.lock_path)
         check_lock(lock, self.spec, self.lock_path)
+        check_local(lock, self.directory)
         return lock
 
     def files(self, out: Path | None = None) -> list[ModelFile]:
@@ -324,8 +332,12 @@ def nix_export_command(
     lock = project.lock()
     files = project.files(out)
     sources = public(find_sources(project, lock))
-    export(project.spec, lock, project.directory, files, sources, out)
-    wanted = [entry.sha256 for entry in inputs(lock)] + [SEVEN_ZIP["sha256"]]
+    local = [entry for entry in inputs(lock) if entry.is_own]
+    with tempfile.TemporaryDirectory(prefix="tungsten-") as folder, FetchBar() as bar:
+        urls = locate_own(local, project.directory)
+        made = [download(entry, urls[entry.sha256], Path(folder), bar) for entry in local]
+        export(project.spec, lock, project.directory, files, sources, out, made)
+    wanted = [entry.sha256 for entry in inputs(lock) if not entry.is_own] + [SEVEN_ZIP["sha256"]]
     if unknown := sum(sha256 not in sources for sha256 in wanted):
         err.print(f"{unknown} files have no public URL: where it is built, run `tungsten fetch` first")
     if in_git := git_notice(out):
@@ -634,29 +646,37 @@ def make_lock(
     if not resolve_only:
         refuse_build_steps(project.spec)
     before, pins = _pins(project.lock_path, upgrade=upgrade, upgrade_packages=upgrade_packages)
-    with working("looking for mirrors") as report:
-        mirrors = find_mirrors(project.directory)
+    with working("looking for mirrors") as report, tempfile.TemporaryDirectory(prefix="tungsten-") as scratch:
+        mirrors = project.mirrors()
         for notice in mirrors.notices:
             err.print(notice)
-        solver = Solver(mirrors, get_bytes, report, lambda text: err.print(text, markup=False))
+        solver = Solver(
+            mirrors, get_bytes, report, partial(err.print, markup=False), project.directory, Path(scratch)
+        )
         lock = resolve(project.spec, solver, pins, package_set, systems=systems, python=python)
         if not resolve_only:
             report("sealing")
             with tempfile.TemporaryDirectory(prefix="tungsten-") as folder, FetchBar() as bar:
 
                 def get(entry: Input) -> Path:
-                    return download(entry, locate([entry], lock, mirrors)[entry.sha256], Path(folder), bar)
+                    return download(
+                        entry,
+                        locate([entry], lock, mirrors, project.directory)[entry.sha256],
+                        Path(folder),
+                        bar,
+                    )
 
-                lock = seal(lock, project.spec, get)
+                lock = seal(lock, project.spec, get, lambda lock: build_sources(project, lock, get))
         if write:
             write_lock(lock, project.lock_path)
         report("asking for known vulnerabilities")
         difference = compare(before, lock, advisories_for(mirrors, before, lock))
     for system, platform in lock.platforms.items():
         cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
+        built = f", {len(platform.sources)} built from source" if platform.sources else ""
         err.print(
             f"{'locked' if write else 'would lock'} {system}: Python {platform.python} on Debian {platform.release}, "
-            f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels{cuda}"
+            f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels{built}{cuda}"
         )
     if write:
         for line in tables.summary(difference):
@@ -688,7 +708,8 @@ def compare_locks(directory: Path, old: str) -> Difference:
     path = directory / LOCK_NAME
     lock, before = read_lock(path), old_lock(old, path)
     with working("asking for known vulnerabilities"):
-        return compare(before, lock, advisories_for(find_mirrors(directory), before, lock))
+        mirrors = find_mirrors(directory, wishes=parse(lock.inputs.get("python-packages", ())))
+        return compare(before, lock, advisories_for(mirrors, before, lock))
 
 
 def show_comparison(difference: Difference, *, as_json: bool) -> None:
@@ -700,12 +721,20 @@ def show_comparison(difference: Difference, *, as_json: bool) -> None:
         out.print(part)
 
 
+def build_sources(project: Project, lock: Lock, get: Callable[[Input], Path]) -> Lock:
+    """The lock with the wheels of its sources, which are built now."""
+    if not unbuilt(lock):
+        return lock
+    with project.alone(), build_view() as view:
+        return build_wheels(lock, get, view, project.state)
+
+
 def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
     """Where the lock's files are on this machine; without a network an export is complete but for that."""
     with working("asking the mirrors where each file is"):
         try:
-            mirrors = find_mirrors(project.directory)
-            found = locate(inputs(lock), lock, mirrors) | bootstrap_urls(mirrors)
+            mirrors = project.mirrors()
+            found = locate(inputs(lock), lock, mirrors, project.directory) | bootstrap_urls(mirrors)
         except FetchError as problem:
             err.print(
                 f"[yellow]warning:[/] no mirror could be asked, so the export names none ({escape(problem.what)})"
@@ -723,7 +752,7 @@ def fetch_inputs(project: Project, lock: Lock, systems: Sequence[str]) -> int:
     urls = {}
     if wanted:
         with working("asking the mirrors where each file is"):
-            urls = locate(wanted, lock, find_mirrors(project.directory))
+            urls = locate(wanted, lock, project.mirrors(), project.directory)
     with FetchBar() as bar:
         fetch(part, urls, project.state, bar, whole=lock)
     return len(inputs(part))

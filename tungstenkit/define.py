@@ -176,7 +176,7 @@ def define_model(
         gpu=checked.boolean("gpu", gpu),
         cuda_version=checked.cuda_version(cuda_version, gpu=gpu),
         gpu_mem_gb=checked.gigabytes("gpu_mem_gb", gpu_mem_gb),
-        python_packages=checked.strings("python_packages", python_packages, _requirement_problem),
+        python_packages=checked.strings("python_packages", python_packages, requirement_problem),
         python_version=checked.python_version(python_version),
         system_packages=checked.strings("system_packages", system_packages, _system_package_problem),
         mem_gb=checked.gigabytes("mem_gb", mem_gb),
@@ -302,7 +302,7 @@ class _Checks:
             elif not entry.strip():
                 self.problems.append(f"{name}[{index}]: is empty")
             elif what := problem(entry.strip()):
-                self.problems.append(f"{name}[{index}]: {entry!r} {what}")
+                self.problems.append(f"{name}[{index}]: {without_password(entry)!r} {what}")
         return tuple(entry for entry in value if isinstance(entry, str))
 
     def examples(self, value: object) -> tuple[dict[str, Any], ...]:
@@ -359,16 +359,31 @@ _REQUIREMENT = re.compile(
     rf"""(?P<name>[A-Z0-9]([A-Z0-9._-]*[A-Z0-9])?) \s*
          (\[[A-Z0-9._,\s-]*\])? \s*
          (@\s*\S+(\s|$) | \(?\s*{_CLAUSE}(\s*,\s*{_CLAUSE})*\s*,?\s*\)?)? \s*
-         (;.*)?""",
+         (;((?!\s--).)*)? (\s+--hash=\S+)*""",
     re.VERBOSE | re.IGNORECASE | re.ASCII,
 )
+
+# Those of pip's options that mean something in a list of packages, and what is a path.
+_PIP_OPTION = re.compile(
+    r"(-[rcif]|--(requirement|constraint|index-url|extra-index-url|find-links|no-binary))[\s=]*[^\s=]"
+)
+_PIP_OPTIONS = "there are -r, -c, --index-url, --extra-index-url, --find-links and --no-binary"
+_LOCAL = re.compile(r"(\.{1,2}/|/|~|file:)\S")
+_PASSWORD = re.compile(r"\bhttps?://[^/\s]*@|://[^/\s]*:[^/\s]*@")
 
 # What the SDK and the server are called; an index's package of the first name is another product.
 _OWN_NAMES = ("tungstenkit", "tungstenkit-nix", "tungsten-server")
 
 
-def _requirement_problem(entry: str) -> str | None:
+def without_password(entry: str) -> str:
+    """A requirement as it may be shown: what stands before a host is left out."""
+    return re.sub(r"(?<=://)[^/\s@]*@", "…@", entry)
+
+
+def requirement_problem(entry: str) -> str | None:
     """What is wrong with a Python requirement, as far as can be told without a parser."""
+    if _PASSWORD.search(entry):
+        return "holds a user name or password, which would be written down; put it into ~/.netrc"
     match = _REQUIREMENT.fullmatch(entry)
     if match:
         # PEP 503: runs of these are one hyphen, and case does not count.
@@ -377,8 +392,14 @@ def _requirement_problem(entry: str) -> str | None:
                 "must not be asked for: every image has the SDK, and the index's package is another product"
             )
         return None
+    if re.match(r"-e\b|--editable\b", entry):
+        return "is an editable install, which an image can't hold; write '<name> @ ./<folder>'"
     if entry.startswith("-"):
-        return "is an option of pip, not a requirement"
+        return (
+            None if _PIP_OPTION.match(entry) else f"is an option of pip that does not count; {_PIP_OPTIONS}"
+        )
+    if _LOCAL.match(entry):
+        return None
     if re.match(r"[A-Za-z+]+://", entry):
         return f"has no name; write '<name> @ {entry}'"
     single = re.fullmatch(r"([\w.-]+(?:\[[^]]*\])?)\s*=\s*([^=].*)", entry)

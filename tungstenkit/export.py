@@ -21,7 +21,7 @@ from tungstenkit.errors import ExportError
 from tungstenkit.files import is_export
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tungstenkit.files import ModelFile
     from tungstenkit.lock import Lock
@@ -36,10 +36,12 @@ def export(
     files: Sequence[ModelFile],
     sources: Mapping[str, Sequence[str]],
     out: Path,
+    own: Iterable[Path] = (),
 ) -> None:
     """Write an export.
 
     directory: the model's folder. files: what of it ships. sources: URLs by sha256, without credentials.
+    own: files that the lock names and no mirror has, under their store names.
 
     Raises ExportError where `out` is something else than an export, or can't be written.
     """
@@ -55,6 +57,8 @@ def export(
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
             fresh = Path(folder) / "export"
             _write(spec, lock, directory, files, sources, fresh)
+            for file in own:
+                _copy(file, fresh / "files" / file.name)
             if not out.exists():
                 fresh.rename(out)
                 return
@@ -125,12 +129,15 @@ def bootstrap_urls(mirrors: Mirrors) -> dict[str, list[str]]:
 
 
 def public(urls: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """The URLs that may be written down: those without a user's name or password.
+    """The URLs that may be written down: those without a user's name or password, and of no place on this machine.
 
     A file that is left without any is left out.
     """
     open_urls = {
-        sha256: [url for url in found if "@" not in urlsplit(url).netloc] for sha256, found in urls.items()
+        sha256: [
+            url for url in found if url.startswith(("http:", "https:")) and "@" not in urlsplit(url).netloc
+        ]
+        for sha256, found in urls.items()
     }
     return {sha256: found for sha256, found in open_urls.items() if found}
 

@@ -13,22 +13,27 @@ import io
 import lzma
 import shutil
 import tarfile
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import requests
 
 from tungstenkit import store
-from tungstenkit.errors import FetchError, GoneError
+from tungstenkit.errors import FetchError, GoneError, LockError
+from tungstenkit.lock import LOCK_NAME
 from tungstenkit.mirrors import MissingError, redact
+from tungstenkit.resolve.archives import check_out, pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from tungstenkit.lock import Busybox, Deb, Lock, Wheel
+    from tungstenkit.lock import Busybox, Deb, Lock, Source, Tools, Wheel
     from tungstenkit.mirrors import Mirrors
 
 PARALLEL = 8
@@ -53,11 +58,18 @@ class Input:
     """The wheel's project; None for anything else."""
     release: str | None = None
     """The Debian release that a package is from; None for anything else."""
+    origin: str | None = None
+    """Where the model itself says that it is: a URL, a path relative to the model's folder, or `git+URL@COMMIT`."""
 
     @property
     def name(self) -> str:
         """Its store name."""
         return store.store_name(self.file.rpartition("/")[2])
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is made of a file, a folder or a git repository that the model names, so that no mirror has it."""
+        return self.origin is not None and not self.origin.startswith(("http:", "https:"))
 
     @property
     def path(self) -> str:
@@ -82,9 +94,12 @@ def inputs(lock: Lock) -> tuple[Input, ...]:
     """Every file that a build of the lock needs, each once, sorted by store name."""
     debs: list[tuple[str, Deb]] = []
     wheels: list[Wheel] = []
+    archives: list[Input] = []
     for platform in lock.platforms.values():
         debs += [(platform.release, deb) for deb in platform.debs]
         wheels += platform.wheels
+        for source in platform.sources:
+            archives += source_inputs(source, platform.release)
     for environment in lock.server.values():
         wheels += environment.wheels
     for tools in lock.tools.values():
@@ -92,21 +107,51 @@ def inputs(lock: Lock) -> tuple[Input, ...]:
             debs += [(root.release, deb) for deb in root.debs]
         debs += [(tools.layers.release, deb) for deb in (tools.busybox, tools.bash)]
     files = [Input(deb.file, deb.size, deb.sha256, release=release) for release, deb in debs]
-    files += [Input(wheel.file, wheel.size, wheel.sha256, project=wheel.project) for wheel in wheels]
+    files += [_wheel_input(wheel) for wheel in wheels]
+    files += archives
     return tuple(
         {(file.name, file.sha256): file for file in sorted(files, key=lambda file: file.name)}.values()
     )
 
 
-def locate(wanted: Iterable[Input], lock: Lock, mirrors: Mirrors) -> dict[str, list[str]]:
+def _wheel_input(wheel: Wheel) -> Input:
+    return Input(wheel.file, wheel.size, wheel.sha256, project=wheel.project, origin=wheel.url or wheel.path)
+
+
+def source_inputs(source: Source, release: str) -> list[Input]:
+    """What the build of a source needs beside the tools: its archive, its build requirements, its root."""
+    origin = f"git+{source.git.url}@{source.git.commit}" if source.git else source.url or source.path
+    return [
+        Input(source.file, source.size, source.sha256, project=source.project, origin=origin),
+        *(_wheel_input(wheel) for wheel in source.build.wheels),
+        *(Input(deb.file, deb.size, deb.sha256, release=release) for deb in source.build.debs),
+    ]
+
+
+def tool_inputs(tools: Tools) -> list[Input]:
+    """The programs that every build runs, but for those that compile byte-code."""
+    debs = [*tools.layers.debs, tools.busybox]
+    return [Input(deb.file, deb.size, deb.sha256, release=tools.layers.release) for deb in debs]
+
+
+def locate(
+    wanted: Iterable[Input], lock: Lock, mirrors: Mirrors, directory: Path = Path()
+) -> dict[str, list[str]]:
     """For each file's sha256 the URLs to try, in order; empty where no mirror has it.
 
+    directory: the model's folder.
+
     Debian's files stand where the lock says, below a mirror; a wheel's place is asked of the index, project by project.
+    What is the model's own has a `file:` URL, or `git+URL@COMMIT`.
     """
     urls: dict[str, list[str]] = {}
     projects: dict[str, list[Input]] = {}
     for entry in wanted:
-        if entry.project is None:
+        if entry.is_own:
+            urls |= locate_own([entry], directory)
+        elif entry.origin is not None:
+            urls[entry.sha256] = [entry.origin]
+        elif entry.project is None:
             timestamps = lock.releases[entry.release].timestamps if entry.release else {}
             urls[entry.sha256] = mirrors.urls(entry.file, timestamps)
         else:
@@ -114,7 +159,8 @@ def locate(wanted: Iterable[Input], lock: Lock, mirrors: Mirrors) -> dict[str, l
 
     def listing_of(project: str) -> dict[str, str]:
         try:
-            return mirrors.wheel_urls(project, [entry.file for entry in projects[project]])
+            hashes = {entry.file: entry.sha256 for entry in projects[project]}
+            return mirrors.wheel_urls(project, hashes, hashes)
         except MissingError:
             return {}
 
@@ -126,9 +172,44 @@ def locate(wanted: Iterable[Input], lock: Lock, mirrors: Mirrors) -> dict[str, l
     return urls
 
 
+def locate_own(wanted: Iterable[Input], directory: Path) -> dict[str, list[str]]:
+    """The same for the model's own files; no mirror is asked. directory: the model's folder."""
+    return {
+        entry.sha256: [
+            entry.origin if "://" in entry.origin else (directory / entry.origin).resolve().as_uri()
+        ]
+        for entry in wanted
+        if entry.origin is not None
+    }
+
+
+def _needed(lock: Lock) -> tuple[Input, ...]:
+    """The lock's files without those that only build wheels which the store has already."""
+    built = {entry.path: source for source, entry in _built(lock)}
+    gone = store.missing(list(built))
+    finished = {id(source) for path, source in built.items() if path not in gone}
+    platforms = {
+        system: platform.model_copy(
+            update={"sources": tuple(source for source in platform.sources if id(source) not in finished)}
+        )
+        for system, platform in lock.platforms.items()
+    }
+    return inputs(lock.model_copy(update={"platforms": platforms}))
+
+
+def _built(lock: Lock) -> list[tuple[Source, Input]]:
+    """The wheels that are built of the lock's sources."""
+    return [
+        (source, Input(source.wheel, source.wheel_size or 0, source.wheel_sha256, project=source.project))
+        for platform in lock.platforms.values()
+        for source in platform.sources
+        if source.wheel is not None and source.wheel_sha256 is not None
+    ]
+
+
 def absent(lock: Lock) -> tuple[Input, ...]:
-    """Those of the lock's files that are not in the store yet."""
-    wanted = inputs(lock)
+    """Those of the lock's files that are not in the store yet; what builds a wheel that is there is not needed."""
+    wanted = _needed(lock)
     gone = store.missing([entry.path for entry in wanted])
     return tuple(entry for entry in wanted if entry.path in gone)
 
@@ -169,6 +250,8 @@ def fetch(
         for tools in lock.tools.values():
             _add_busybox(tools.busybox, state)
         held = [entry.path for entry in inputs(whole or lock)]
+        # What is built is held as soon as it is there; sealing has put it there.
+        held += [entry.path for _, entry in _built(whole or lock)]
         held += [_busybox_path(tools.busybox) for tools in (whole or lock).tools.values()]
         gone = store.missing(held)
         store.keep([path for path in held if path not in gone], state / "roots")
@@ -191,6 +274,8 @@ def download(entry: Input, urls: Sequence[str], folder: Path, progress: Progress
         raise GoneError("the index no longer has this file", where=entry.file, hint="run `tungsten lock`")
     place.mkdir(exist_ok=True)
     part = place / "part"
+    if urls[0].startswith(("file:", "git+")):
+        return _make(entry, urls[0], part, complete, progress)
     problems: dict[str, str] = {}
     answers: dict[str, int | None] = {}
     for pause in _PAUSES:
@@ -227,6 +312,55 @@ def download(entry: Input, urls: Sequence[str], folder: Path, progress: Progress
         )
     hint = "check the network, then run `tungsten fetch` again: it goes on where it stopped"
     raise FetchError(f"{entry.name} could not be fetched", where=where, hint=hint)
+
+
+def _make(entry: Input, url: str, part: Path, complete: Path, progress: Progress) -> Path:
+    """A file that is here already, or is made of a folder or a commit here."""
+    if url.startswith("git+"):
+        repository, _, commit = url.removeprefix("git+").rpartition("@")
+        check_out(repository, commit, part)
+        what = "git gives another archive of this commit now"
+    else:
+        local = Path(url2pathname(urlsplit(url).path))
+        if not local.exists():
+            raise FetchError("there is no such file or folder", where=str(local), hint="run `tungsten lock`")
+        if local.is_dir():
+            pack(local, part)
+        else:
+            shutil.copyfile(local, part)
+        what = f"{local.name} has changed since the lock was made"
+    if (part.stat().st_size, _sha256(part)) != (entry.size, entry.sha256):
+        part.unlink()
+        raise FetchError(what, where=redact(url), hint="run `tungsten lock`")
+    part.rename(complete)
+    progress.advance(entry.size)
+    progress.done(entry.name)
+    return complete
+
+
+def check_local(lock: Lock, directory: Path) -> None:
+    """LockError that names each file and folder of the user's that is not what it was when the lock was made."""
+    platforms = lock.platforms.values()
+    known = [(wheel.path, wheel.sha256) for platform in platforms for wheel in platform.wheels]
+    known += [(source.path, source.sha256) for platform in platforms for source in platform.sources]
+    changed = []
+    with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
+        for path, sha256 in dict.fromkeys(known):
+            if path is None:
+                continue
+            local = directory / path
+            if local.is_dir():
+                pack(local, Path(folder) / "source.tar")
+            if not local.exists():
+                changed.append(f"{path} is no longer there")
+            elif _sha256(Path(folder) / "source.tar" if local.is_dir() else local) != sha256:
+                changed.append(f"{path} has changed since it was made")
+    if changed:
+        raise LockError(
+            "\n".join(["the lock is stale:", *changed]),
+            where=str(directory / LOCK_NAME),
+            hint="run `tungsten lock`; pins that still fit are kept",
+        )
 
 
 def _may_change(answer: int | None) -> bool:

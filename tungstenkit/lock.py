@@ -12,10 +12,11 @@ import hashlib
 import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
 
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from tungstenkit.document import Document, check_version, to_json, write_atomically
 from tungstenkit.errors import LockError
@@ -49,8 +50,8 @@ class Deb(Document):
     size: int = Field(ge=0)
     """In bytes."""
     sha256: str = Sha256
-    group: Literal["base", "python", "system"]
-    """The layer that it belongs to: the first of these whose roots need it."""
+    group: Literal["base", "python", "system", "build"]
+    """The layer that it belongs to: the first of these whose roots need it; `build` is in no image."""
     source: str | None = Field(default=None, pattern=r"^\S+ \(\S+\)$")
     """The source package and its version, `glibc (2.36-9+deb12u14)`: what security advisories name."""
     needed_by: tuple[str, ...] = ()
@@ -70,7 +71,7 @@ class Deb(Document):
 
 
 class Wheel(Document):
-    """A wheel of the Python index (PEP 427)."""
+    """A wheel (PEP 427); without `url` and `path` it is one of the Python index's, whichever mirror has it."""
 
     project: str
     """Normalised as PEP 503 says."""
@@ -78,6 +79,10 @@ class Wheel(Document):
     file: str = Field(pattern=r"^[^/\\]+\.whl$")
     size: int = Field(ge=0)
     sha256: str = Sha256
+    url: str | None = None
+    """Where the model itself says that it is, without credentials."""
+    path: str | None = None
+    """The same, relative to the model's folder."""
     needed_by: tuple[str, ...] = ()
     """As a `Deb`'s."""
 
@@ -86,7 +91,86 @@ class Wheel(Document):
         name, version, _, _ = parse_wheel_filename(self.file)
         if (name, str(version)) != (self.project, str(Version(self.version))):
             raise ValueError(f"the file is not that of {self.project} {self.version}")
+        _check_origin(self.url, self.path)
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(write(self), "url", "path")
+
+
+def _check_origin(url: str | None, path: str | None, *others: object) -> None:
+    if sum(origin is not None for origin in (url, path, *others)) > 1:
+        raise ValueError("comes from two places")
+    if url is not None and "@" in urlsplit(url).netloc:
+        raise ValueError("the URL holds a user name or password")
+    if path is not None and path.startswith("/"):
+        raise ValueError("the path is not relative to the model's folder")
+
+
+def _without(written: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """Leave out what is empty for most entries."""
+    return {key: value for key, value in written.items() if value or key not in keys}
+
+
+class GitCommit(Document):
+    """A commit of a git repository."""
+
+    url: str
+    """As `git clone` takes it, without credentials."""
+    commit: str = Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")
+
+
+class SourceBuild(Document):
+    """How a source becomes a wheel (PEP 517), and with what; none of it is in an image."""
+
+    backend: str
+    """`module:object`."""
+    backend_path: tuple[str, ...] = ()
+    """Folders of the source that hold the backend, where it brings its own."""
+    wheels: tuple[Wheel, ...]
+    debs: tuple[Deb, ...]
+    """The whole root that it is built in."""
+
+
+class Source(Document):
+    """A project that is built from source. Without `url`, `path` and `git` its archive is the Python index's."""
+
+    project: str
+    """Normalised as PEP 503 says."""
+    version: str
+    file: str = Field(pattern=r"^[^/\\]+$")
+    """The archive's name. One of a folder or a git commit is made by us, the same bytes each time."""
+    size: int = Field(ge=0)
+    sha256: str = Sha256
+    url: str | None = None
+    path: str | None = None
+    """A folder or an archive, relative to the model's folder."""
+    git: GitCommit | None = None
+    subdirectory: str | None = None
+    """Where the project lies in the archive."""
+    build: SourceBuild
+    wheel: str | None = None
+    """The file name of what was built; null until it is sealed."""
+    wheel_size: int | None = None
+    wheel_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    needed_by: tuple[str, ...] = ()
+    """As a `Deb`'s."""
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        _check_origin(self.url, self.path, self.git)
+        if len({value is None for value in (self.wheel, self.wheel_size, self.wheel_sha256)}) > 1:
+            raise ValueError("what was built is named in part only")
+        if self.wheel is not None:
+            name, version, _, _ = parse_wheel_filename(self.wheel)
+            if (name, str(version)) != (self.project, str(Version(self.version))):
+                raise ValueError(f"{self.wheel} is not a wheel of {self.project} {self.version}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(write(self), "url", "path", "git", "subdirectory")
 
 
 class Suite(Document):
@@ -171,6 +255,12 @@ class Platform(Document):
     """Null where the wheels hold no CUDA."""
     debs: tuple[Deb, ...]
     wheels: tuple[Wheel, ...]
+    sources: tuple[Source, ...] = ()
+    """What is built from source; `wheels` holds none of it."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(write(self), "sources")
 
 
 class ServerEnvironment(Document):
@@ -218,11 +308,15 @@ class Lock(Document):
             if not any(deb.name == f"python{platform.python}" for deb in platform.debs):
                 problems.append(f"{where}.debs: no python{platform.python}")
             problems += [f"{where}.debs: {name} twice" for name in _twice(deb.name for deb in platform.debs)]
-            held = {wheel.project for wheel in platform.wheels}
+            projects = [wheel.project for wheel in platform.wheels]
+            projects += [source.project for source in platform.sources]
+            problems += [f"{where}.wheels: {name} twice" for name in _twice(projects)]
             cuda = platform.cuda.wheels if platform.cuda else ()
-            problems += [f"{where}.cuda: no wheel of {name}" for name in cuda if name not in held]
+            problems += [f"{where}.cuda: no wheel of {name}" for name in cuda if name not in projects]
             problems += [
-                f"{where}.wheels: {name} twice" for name in _twice(w.project for w in platform.wheels)
+                f"{where}.sources: sealed, but {source.project} has no wheel"
+                for source in platform.sources
+                if self.sealed and source.wheel is None
             ]
         roots = [root for tools in self.tools.values() for root in (tools.layers, tools.byte_code)]
         used = {platform.release for platform in self.platforms.values()} | {root.release for root in roots}
@@ -240,7 +334,7 @@ class Lock(Document):
         return self
 
 
-Place = Literal["image", "server", "layers", "byte-code"]
+Place = Literal["image", "server", "sources", "layers", "byte-code"]
 """What a package is for: the model's own part of the image, the server's environment, or builds alone."""
 
 
@@ -252,11 +346,11 @@ class Located(NamedTuple):
     place: Place
     release: str
     """Debian's code name."""
-    package: Deb | Wheel
+    package: Deb | Wheel | Source
 
     @property
     def kind(self) -> Literal["deb", "wheel"]:
-        """What it is."""
+        """What it is; of a source, what it becomes."""
         return "deb" if isinstance(self.package, Deb) else "wheel"
 
     @property
@@ -272,6 +366,11 @@ def packages(lock: Lock) -> Iterator[Located]:
             yield Located(system, "image", platform.release, deb)
         for wheel in platform.wheels:
             yield Located(system, "image", platform.release, wheel)
+        for source in platform.sources:
+            yield Located(system, "image", platform.release, source)
+            parts: tuple[Deb | Wheel, ...] = (*source.build.debs, *source.build.wheels)
+            for part in parts:
+                yield Located(system, "sources", platform.release, part)
         for wheel in lock.server[system].wheels:
             yield Located(system, "server", platform.release, wheel)
     for system, tools in lock.tools.items():
@@ -311,6 +410,7 @@ def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
             update={
                 "debs": tuple(deb for deb in platform.debs if deb.name not in dropped),
                 "wheels": tuple(wheel for wheel in platform.wheels if wheel.project not in dropped),
+                "sources": tuple(source for source in platform.sources if source.project not in dropped),
             }
         )
         for system, platform in lock.platforms.items()

@@ -12,20 +12,23 @@ URLs may carry a user's name and password. They are used, and never shown: messa
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
+from urllib.request import url2pathname
 
 import requests
 
@@ -36,6 +39,8 @@ from tungstenkit.resolve.debian_release import RELEASES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from tungstenkit.requirements import Wishes
 
 SNAPSHOT = "https://snapshot.debian.org/archive"
 APT = Path("/etc/apt")
@@ -62,6 +67,18 @@ _VARIABLES = {
 
 
 @dataclass(frozen=True)
+class IndexFile:
+    """A file of a project, as an index lists it."""
+
+    name: str
+    url: str = field(repr=False)
+    sha256: str | None = None
+    requires_python: str | None = None
+    """PEP 440, as it stands there."""
+    yanked: bool = False
+
+
+@dataclass(frozen=True)
 class Mirrors:
     """The mirrors of one machine. URLs end without a slash, may hold credentials and so are in no repr."""
 
@@ -78,6 +95,11 @@ class Mirrors:
     """What the user should know, a line each."""
     security_tracker: str | None = field(default=None, repr=False)
     """The URL of the JSON data of Debian's security tracker; None where it is not known."""
+    extra_indexes: tuple[str, ...] = field(default=(), repr=False)
+    """Further Python indexes. They come before `pypi`: what the first that knows a project has of it counts alone,
+    so that nobody who puts a project of the same name into a public index is ever listened to (uv's rule)."""
+    find_links: tuple[str, ...] = field(default=(), repr=False)
+    """Pages (URLs) and folders (paths) that list files; they add to what the indexes have."""
 
     @property
     def debian_bases(self) -> dict[str, tuple[str, ...]]:
@@ -102,22 +124,75 @@ class Mirrors:
             bases.append(_snapshot(archive, timestamps[archive]))
         return [f"{base}/{path}" for base in bases]
 
-    def wheel_urls(self, project: str, files: Iterable[str]) -> dict[str, str]:
-        """The URL of each of a project's files; what the index no longer has is left out.
+    def wheel_urls(
+        self, project: str, files: Iterable[str], sha256: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """The URL of each of a project's files; what no index has any more is left out.
 
-        project: in any spelling. Thread-safe.
+        project: in any spelling. sha256: of the files, by name, where it is known: an index's file of the same name
+        and another hash is another file. Thread-safe.
 
-        Raises FetchError where the index has no such project or can't be read.
+        An index is asked only for what those before it lack.
+
+        Raises FetchError where no index has such a project or one can't be read.
         """
         wanted = set(files)
-        url = f"{self.pypi}/{re.sub(r'[-_.]+', '-', project).lower()}/"
-        answer = _request(url, accept=_INDEX_FORMATS)
-        if answer.headers.get("Content-Type", "").startswith(_JSON_INDEX):
-            listed = _json_index(answer.content, url)
-        else:
-            listed = _html_index(answer.text)
-        # The final URL: an index may be redirected, and its links may be relative.
-        return {name: urldefrag(urljoin(answer.url, link)).url for name, link in listed if name in wanted}
+        hashes = sha256 or {}
+        found: dict[str, str] = {}
+        known = False
+        for listed in self._listings(project):
+            known = known or listed is not None
+            for file in listed or ():
+                stated = file.sha256 or hashes.get(file.name)
+                if file.name in wanted - found.keys() and stated == hashes.get(file.name, stated):
+                    found[file.name] = file.url
+            if found.keys() == wanted:
+                return found
+        if not known:
+            raise MissingError("no index has such a project", where=project, hint="name another mirror")
+        return found
+
+    def save(self, url: str, path: Path) -> None:
+        """Fetch a URL, http, https or file, into a file, as `get_bytes` does. Raises FetchError."""
+        if url.startswith("file://"):
+            shutil.copyfile(url2pathname(urlsplit(url).path), path)
+            return
+        with _request(url, stream=True) as answer, path.open("wb") as file:
+            try:
+                for piece in answer.iter_content(1 << 18):
+                    file.write(piece)
+            except requests.RequestException as problem:
+                raise FetchError(
+                    f"can't be fetched: {_connection_problem(problem)}", where=redact(url)
+                ) from None
+
+    def project_files(self, project: str) -> list[IndexFile]:
+        """All files of a project: those of the links, and those of the first index that knows it; maybe none."""
+        files: list[IndexFile] = []
+        for number, listed in enumerate(self._listings(project)):
+            files += listed or ()
+            if number >= len(self.find_links) and listed is not None:
+                break
+        return files
+
+    def _listings(self, project: str) -> Iterator[list[IndexFile] | None]:
+        """What each of the links and indexes has of a project, in order; None from an index that does not know it."""
+        normal = re.sub(r"[-_.]+", "-", project).lower()
+        for place in self.find_links:
+            yield _links(place, normal) or None
+        for base in (*self.extra_indexes, self.pypi):
+            url = f"{base}/{normal}/"
+            try:
+                answer = _request(url, accept=_INDEX_FORMATS)
+            except MissingError:
+                yield None
+                continue
+            if answer.headers.get("Content-Type", "").startswith(_JSON_INDEX):
+                listed = _json_index(answer.content, url)
+            else:
+                listed = _html_index(answer.text)
+            # The final URL: an index may be redirected, and its links may be relative.
+            yield [_absolute(file, answer.url if answer.history else url) for file in listed]
 
 
 def find_mirrors(
@@ -128,10 +203,12 @@ def find_mirrors(
     os_release: Path = OS_RELEASE,
     now: datetime | None = None,
     get: Callable[[str], bytes] | None = None,
+    wishes: Wishes | None = None,
 ) -> Mirrors:
     """Find this machine's mirrors.
 
     project: the model's folder, whose `pyproject.toml` may name mirrors.
+    wishes: what the model's own `python_packages` say of indexes; they come before pip's configuration.
     apt: apt's configuration.
     os_release: what the machine's system says of itself (os-release(5)).
     get: fetches a URL to see whether Debian's archive is there; raises FetchError.
@@ -161,12 +238,39 @@ def find_mirrors(
     return Mirrors(
         debian=archives["debian"],
         debian_security=archives["debian-security"],
-        pypi=(named.get("pypi") or (_python_index(environ),))[0],
+        pypi=_with_password(
+            (named.get("pypi") or (_own_index(wishes) or _python_index(environ),))[0], environ
+        ),
         npm=(named.get("npm") or (_npm_registry(environ),))[0],
         security_tracker=(named.get("security-tracker") or (_security_tracker(os_release),))[0],
         found=now,
         notices=tuple(notices),
+        extra_indexes=tuple(
+            _with_password(url, environ)
+            for url in _unique(
+                *(wishes.extra_index_urls if wishes else ()),
+                # An index in a folder of this machine has what nobody else's lock could have found.
+                *filter(_is_url, _pip_list("extra-index-url", environ)),
+            )
+        ),
+        find_links=_unique(
+            *(_place(link, project) for link in (wishes.find_links if wishes else ())),
+            *_pip_list("find-links", environ),
+        ),
     )
+
+
+def _own_index(wishes: Wishes | None) -> str | None:
+    return wishes.index_url.rstrip("/") if wishes and wishes.index_url else None
+
+
+def _place(link: str, project: Path | None) -> str:
+    """A page or folder that a model names, relative to its folder."""
+    return link if _is_url(link) else str((project or Path()) / link)
+
+
+def _unique(*urls: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(url.rstrip("/") if _is_url(url) else url for url in urls))
 
 
 def redact(url: str) -> str:
@@ -202,6 +306,7 @@ def _request(
     accept: str = "*/*",
     etag: str | None = None,
     attempts: int = _ATTEMPTS,
+    stream: bool = False,
     pause: Callable[[float], None] = time.sleep,
 ) -> requests.Response:
     reason = ""
@@ -210,7 +315,7 @@ def _request(
         if attempt:
             pause(_FIRST_PAUSE * 2 ** (attempt - 1))
         try:
-            answer = requests.get(url, headers=headers, timeout=_TIMEOUT)
+            answer = requests.get(url, headers=headers, timeout=_TIMEOUT, stream=stream)
         except (
             requests.ConnectionError,
             requests.Timeout,
@@ -377,20 +482,15 @@ def _deb822_sources(text: str) -> Iterator[str]:
 
 # pip and npm
 
+_PIPS = ([sys.executable, "-m", "pip"], ["pip"])
+
 
 def _python_index(environ: Mapping[str, str]) -> str:
     """The index that pip uses here; its default is asked of pip or, where there is none, of uv."""
-    if environ.get("PIP_INDEX_URL"):
-        return environ["PIP_INDEX_URL"].rstrip("/")
-    pips = [[sys.executable, "-m", "pip"], ["pip"]]
-    configured = next(filter(None, (_output([*pip, "config", "list"], environ) for pip in pips)), "")
-    # `pip config list` prints NAME='VALUE'; the more special wins.
-    values = dict(re.findall(r"(?m)^(\S+?)=(.*)$", configured))
-    for name in ("download.index-url", "install.index-url", "global.index-url"):
-        if name in values:
-            return str(ast.literal_eval(values[name])).rstrip("/")
+    if configured := _pip_setting("index-url", environ):
+        return configured.rstrip("/")
     helps = [
-        *([*pip, "download", "--help"] for pip in pips),
+        *([*pip, "download", "--help"] for pip in _PIPS),
         [sys.executable, "-m", "uv", "pip", "compile", "--help"],
     ]
     for command in helps:
@@ -413,6 +513,37 @@ def _security_tracker(os_release: Path) -> str | None:
     if fields.get("ID") != "debian" or not home:
         return None
     return f"https://security-tracker.{home.removeprefix('www.')}/tracker/data/json"
+
+
+def _pip_list(name: str, environ: Mapping[str, str]) -> list[str]:
+    return _pip_setting(name, environ).split()
+
+
+def _pip_setting(name: str, environ: Mapping[str, str]) -> str:
+    """One of pip's settings here: its variable, or what its configuration files say; empty where neither does."""
+    if value := environ.get(f"PIP_{name.upper().replace('-', '_')}"):
+        return value
+    configured = next(filter(None, (_output([*pip, "config", "list"], environ) for pip in _PIPS)), "")
+    # `pip config list` prints NAME='VALUE'; the more special wins.
+    values = dict(re.findall(r"(?m)^(\S+?)=(.*)$", configured))
+    sections = (f"{section}.{name}" for section in ("download", "install", "global"))
+    return next((str(ast.literal_eval(values[key])) for key in sections if key in values), "")
+
+
+def _with_password(url: str, environ: Mapping[str, str]) -> str:
+    """An index's URL with the password that the machine's keyring has for its user; as it is without a user.
+
+    netrc needs no such help: every client of ours reads it itself.
+    """
+    parts = urlsplit(url)
+    if not parts.username or parts.password is not None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    user = unquote(parts.username)
+    for service in (f"{parts.scheme}://{host}{parts.path}", f"{parts.scheme}://{host}", host):
+        if password := _output(["keyring", "get", service, user], environ).strip("\r\n"):
+            return parts._replace(netloc=f"{parts.username}:{quote(password, safe='')}@{host}").geturl()
+    return url
 
 
 def _npm_registry(environ: Mapping[str, str]) -> str | None:
@@ -441,25 +572,79 @@ def _output(command: list[str], environ: Mapping[str, str]) -> str:
 # The Python index
 
 
-def _json_index(content: bytes, url: str) -> list[tuple[str, str]]:
-    """File names and links of a project page (PEP 691)."""
+def _json_index(content: bytes, url: str) -> list[IndexFile]:
+    """The files of a project page (PEP 691)."""
     try:
-        return [(file["filename"], file["url"]) for file in json.loads(content)["files"]]
-    except (ValueError, KeyError, TypeError):
+        return [
+            IndexFile(
+                name=file["filename"],
+                url=file["url"],
+                sha256=file["hashes"].get("sha256") if "hashes" in file else None,
+                requires_python=file.get("requires-python"),
+                yanked=bool(file.get("yanked")),
+            )
+            for file in json.loads(content)["files"]
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise FetchError("the Python index gave no project page", where=redact(url)) from None
 
 
-def _html_index(text: str) -> list[tuple[str, str]]:
-    """File names and links of a project page (PEP 503)."""
+def _html_index(text: str) -> list[IndexFile]:
+    """The files of a project page (PEP 503)."""
     parser = _Links()
     parser.feed(text)
-    return [(unquote(urlsplit(link).path.rpartition("/")[2]), link) for link in parser.links]
+    return [
+        IndexFile(
+            name=unquote(urlsplit(link["href"]).path.rpartition("/")[2]),
+            url=link["href"],
+            sha256=match[1] if (match := re.search(r"#sha256=([0-9a-f]{64})", link["href"])) else None,
+            requires_python=link.get("data-requires-python"),
+            yanked="data-yanked" in link,
+        )
+        for link in parser.links
+    ]
+
+
+def _links(place: str, project: str) -> list[IndexFile]:
+    """The files of a project on a page, or in a folder, that pip's `find-links` names."""
+    if _is_url(place):
+        answer = _request(place)
+        return [
+            _absolute(file, answer.url) for file in _html_index(answer.text) if _is_of(file.name, project)
+        ]
+    folder = Path(place.removeprefix("file://")).resolve()
+    if not folder.is_dir():
+        raise FetchError("there is no such folder", where=place, hint="pip's `find-links` names it")
+    paths = [path for path in sorted(folder.iterdir()) if path.is_file() and _is_of(path.name, project)]
+    return [IndexFile(path.name, path.as_uri(), _sha256(path)) for path in paths]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_of(file: str, project: str) -> bool:
+    """Whether a wheel or source archive is a project's, by its name."""
+    normal = re.sub(r"[-_.]+", "-", file).lower()
+    return re.match(re.escape(project) + r"-\d", normal) is not None
+
+
+def _absolute(file: IndexFile, base: str) -> IndexFile:
+    """With a whole URL; what is on the same host gets the index's credentials."""
+    url = urldefrag(urljoin(base, file.url)).url
+    index, parts = urlsplit(base), urlsplit(url)
+    if "@" in index.netloc and index.netloc.rpartition("@")[2] == parts.netloc:
+        url = parts._replace(netloc=index.netloc).geturl()
+    return replace(file, url=url)
 
 
 class _Links(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
-        self.links: list[str] = []
+        self.links: list[dict[str, str]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.links += (value for name, value in attrs if tag == "a" and name == "href" and value)
+        attributes = {name: value or "" for name, value in attrs}
+        if tag == "a" and attributes.get("href"):
+            self.links.append(attributes)

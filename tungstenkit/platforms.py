@@ -45,6 +45,24 @@ class Target:
         """The processor's names."""
         return ARCHITECTURES[self.system]
 
+    @property
+    def markers(self) -> dict[str, str]:
+        """What a requirement's marker may ask for (PEP 508), without extras."""
+        return {
+            "extra": "",
+            "implementation_name": "cpython",
+            "implementation_version": f"{self.python}.0",
+            "os_name": "posix",
+            "platform_machine": self.architecture.machine,
+            "platform_python_implementation": "CPython",
+            "platform_release": "",
+            "platform_system": "Linux",
+            "platform_version": "",
+            "python_full_version": f"{self.python}.0",
+            "python_version": self.python,
+            "sys_platform": "linux",
+        }
+
 
 def this_system() -> str:
     """This machine's Nix system; not always one of `ARCHITECTURES`."""

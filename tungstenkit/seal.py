@@ -1,9 +1,9 @@
 """The second step of locking: what only running or downloading something can tell.
 
 `seal` takes a resolved lock and gives one that can be built. It is the only place that writes the results of
-running things, and it writes them only into the lock. Of the things that need it, this version knows one: the
-hash of busybox's tree, where the shared pin no longer stands in the archive. A model that declares a build step
-is refused by name.
+running things, and it writes them only into the lock. Of the things that need it, this version knows two: the
+hash of busybox's tree, where the shared pin no longer stands in the archive, and the wheels of what is built from
+source. A model that declares a build step is refused by name.
 """
 
 from __future__ import annotations
@@ -46,10 +46,11 @@ def refuse_build_steps(spec: ModelSpec) -> None:
         )
 
 
-def seal(lock: Lock, spec: ModelSpec, get: Callable[[Input], Path]) -> Lock:
+def seal(lock: Lock, spec: ModelSpec, get: Callable[[Input], Path], build: Callable[[Lock], Lock]) -> Lock:
     """The sealed lock.
 
-    get: downloads a file that the lock names, verified.
+    get: downloads a file that the lock names, verified. build: builds the wheels of the lock's sources, whose
+    tools are sealed.
 
     Raises LockError where the model asks for a step that can't be sealed yet.
     """
@@ -61,7 +62,8 @@ def seal(lock: Lock, spec: ModelSpec, get: Callable[[Input], Path]) -> Lock:
             deb = get(Input(busybox.file, busybox.size, busybox.sha256, release=entry.layers.release))
             busybox = busybox.model_copy(update={"tree_sha256": busybox_tree_hash(deb)})
         tools[system] = entry.model_copy(update={"busybox": busybox})
-    return lock.model_copy(update={"sealed": True, "tools": tools})
+    lock = build(lock.model_copy(update={"tools": tools}))
+    return lock.model_copy(update={"sealed": True})
 
 
 def busybox_tree_hash(deb: Path) -> str:

@@ -20,9 +20,10 @@ import unicodedata
 from pathlib import Path
 from typing import Any, Literal
 
-from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import ConfigDict, Field
 
+from tungstenkit import requirements
+from tungstenkit.define import requirement_problem, without_password
 from tungstenkit.document import Document, check_version
 from tungstenkit.errors import DefinitionError, SpecError
 
@@ -110,7 +111,8 @@ def read_spec(
     # Not of the folder's name: an image must not depend on where it is built.
     name = repository_name(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", model["class_name"]))
     spec = ModelSpec(name=name, module=module, **model)
-    problems = _requirement_problems(spec.python_packages)
+    packages, problems = _written_out(spec.python_packages, directory)
+    spec = spec.model_copy(update={"python_packages": packages})
     try:
         spec.to_json().encode()
     except UnicodeEncodeError as error:
@@ -249,13 +251,17 @@ def _chosen(
     return models[0]
 
 
-def _requirement_problems(requirements: list[str]) -> list[str]:
-    """What PEP 508 says against each requirement; `define_model` has seen to the rest."""
-    problems = []
-    for index, requirement in enumerate(requirements):
-        try:
-            Requirement(requirement)
-        except InvalidRequirement as error:
-            reason = str(error).splitlines()[0]
-            problems.append(f"python_packages[{index}]: {requirement!r} is not a requirement: {reason}")
-    return problems
+def _written_out(entries: list[str], directory: Path) -> tuple[list[str], list[str]]:
+    """`python_packages` with the files that it names, and what a parser says against each entry."""
+    problems: list[str] = []
+    packages: list[str] = []
+    try:
+        for where, entry in requirements.written_out(entries, directory):
+            if what := requirement_problem(entry) or requirements.problem(entry):
+                problems.append(f"{where}: {without_password(entry)!r} {what}")
+            packages.append(entry)
+        if not problems:
+            requirements.parse(packages)
+    except ValueError as error:
+        problems.append(str(error))
+    return packages, problems

@@ -100,6 +100,12 @@ def keep(paths: Iterable[str], roots: Path) -> None:
         old.unlink()
 
 
+def hold(path: str, link: Path) -> None:
+    """Hold one path more against garbage collection, by a link."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    _nix_store(["--realise", path, "--add-root", str(link), "--indirect"])
+
+
 def _nix_store(arguments: Sequence[str]) -> str:
     command = ["nix-store", *options(), *arguments]
     try:

@@ -22,6 +22,7 @@ _SHOWN = 8  # lines of a summary, chains of a package, names in a line
 _PLACES = {
     "image": "image",
     "server": "the server's environment",
+    "sources": "builds: makes wheels of sources",
     "layers": "builds: makes layers",
     "byte-code": "builds: compiles byte-code",
 }

@@ -20,7 +20,7 @@ from pydantic import AwareDatetime  # noqa: TC002 - pydantic reads it
 
 from tungstenkit.document import Document, write_atomically
 from tungstenkit.errors import FetchError
-from tungstenkit.lock import Deb
+from tungstenkit.lock import Deb, Source
 from tungstenkit.mirrors import MissingError, get_if_newer
 from tungstenkit.resolve.debian_index import cache_folder
 from tungstenkit.resolve.debian_release import RELEASES
@@ -92,7 +92,7 @@ class Advisories:
     python: Mapping[str, tuple[Vulnerability, ...]] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
-    def of(self, package: Deb | Wheel, release: str) -> tuple[Vulnerability, ...] | None:
+    def of(self, package: Deb | Wheel | Source, release: str) -> tuple[Vulnerability, ...] | None:
         """What a locked package is known to have, by id; None where nobody was asked about it.
 
         release: Debian's, by code name.
@@ -122,8 +122,21 @@ def look_up(
     now = now or datetime.now(UTC)
     packages = [located.package for located in wanted]
     debs = [package for package in packages if isinstance(package, Deb)]
-    wheels = {_key(package): package for package in packages if not isinstance(package, Deb)}
+    # What does not come from the index is not asked for there: its name may be private.
+    wheels = {
+        _key(package): package
+        for package in packages
+        if not isinstance(package, Deb)
+        and package.url is None
+        and package.path is None
+        and not (isinstance(package, Source) and package.git)
+    }
     notices: list[str] = []
+    if wheels and mirrors.extra_indexes:
+        notices.append(
+            "wheels were not checked for known vulnerabilities: further indexes may hold private names"
+        )
+        wheels = {}
     debian = _ask_debian(mirrors.security_tracker, folder, now, get, notices) if debs else None
     python = _ask_python(mirrors.pypi, wheels, folder, now, get, notices) if wheels else {}
     if debian and (unknown := sum(deb.source is None for deb in debs)):
@@ -215,7 +228,12 @@ def _reduced(data: Any) -> dict[str, dict[str, list[_Row]]]:  # noqa: ANN401 - f
 
 
 def _ask_python(
-    index: str, wheels: Mapping[str, Wheel], folder: Path, now: datetime, get: Get, notices: list[str]
+    index: str,
+    wheels: Mapping[str, Wheel | Source],
+    folder: Path,
+    now: datetime,
+    get: Get,
+    notices: list[str],
 ) -> dict[str, _Project]:
     cached = _read(folder, _Python, index)
     known = {
@@ -274,7 +292,7 @@ def _told(projects: Mapping[str, _Project]) -> dict[str, tuple[Vulnerability, ..
     return {key: project.vulnerabilities for key, project in projects.items()}
 
 
-def _key(wheel: Wheel) -> str:
+def _key(wheel: Wheel | Source) -> str:
     return f"{wheel.project}=={wheel.version}"
 
 

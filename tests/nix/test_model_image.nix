@@ -34,6 +34,7 @@ let
     cuda:
     (nix.debian {
       platform = null;
+      source = null;
       locked = {
         python = "3.11";
         inherit cuda;

@@ -246,10 +246,33 @@ def test_cuda_version_needs_gpu():
         "foo===weird",
         "foo @ https://host.example/foo-1.0-py3-none-any.whl",
         "foo[bar] @ git+https://host.example/foo@main ; sys_platform == 'linux'",
+        "foo @ git+ssh://git@host.example/foo.git",
+        "foo @ ./lib",
+        "./dist/foo-1.0-py3-none-any.whl",
+        "../lib",
+        "file:lib",
+        "-r requirements.txt",
+        "--extra-index-url https://host.example/simple",
+        "--no-binary lxml",
+        f"foo==1.0 --hash=sha256:{'0' * 64}",
     ],
 )
 def test_python_requirements(requirement):
     assert definition_of(define(python_packages=[requirement])).python_packages == (requirement,)
+
+
+@pytest.mark.parametrize(
+    "requirement",
+    [
+        "--extra-index-url https://me:secret@host.example",
+        "foo @ https://secret@host.example/foo-1.0.tar.gz",
+        "foo @ git+ssh://me:secret@host.example/foo",
+    ],
+)
+def test_a_password_is_refused_and_not_shown(requirement):
+    found = problem(python_packages=[requirement])
+    assert "a user name or password" in found
+    assert "secret" not in found
 
 
 @pytest.mark.parametrize(
@@ -259,8 +282,8 @@ def test_python_requirements(requirement):
         ("torch[cuda] = 2.1", "did you mean 'torch[cuda]==2.1'?"),
         ("torch 2.1", "did you mean 'torch==2.1'?"),
         ("torch-", "not a requirement"),
-        ("-r requirements.txt", "an option of pip"),
-        ("--extra-index-url https://host.example", "an option of pip"),
+        ("--pre", "an option of pip that does not count"),
+        ("-e ./lib", "an editable install"),
         ("git+https://host.example/foo", "write '<name> @ git+https://host.example/foo'"),
         ("torch torchvision", "not a requirement"),
         ("torch>=", "not a requirement"),

@@ -7,13 +7,15 @@ import hashlib
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tungstenkit import fetch as fetching
-from tungstenkit.errors import FetchError, GoneError
-from tungstenkit.fetch import Input, download, inputs
-from tungstenkit.lock import read_lock
+from tungstenkit.errors import FetchError, GoneError, LockError
+from tungstenkit.fetch import Input, check_local, download, inputs, locate, locate_own
+from tungstenkit.lock import Source, SourceBuild, Wheel, read_lock
+from tungstenkit.resolve.archives import pack
 
 CONTENT = bytes(range(256)) * 4000
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "caption"
@@ -195,7 +197,7 @@ class Listing:
     def urls(self, uri, timestamps):
         return [uri.replace("mirror://", "http://mirror.invalid/"), timestamps["debian"]]
 
-    def wheel_urls(self, project, files):
+    def wheel_urls(self, project, files, sha256):
         return {} if project == "numpy" else {file: f"http://index.invalid/{file}" for file in files}
 
 
@@ -207,3 +209,118 @@ def test_locate_asks_the_index_and_uses_each_releases_own_snapshot():
     numpy = next(wheel for wheel in platform.wheels if wheel.project == "numpy")
     assert urls[numpy.sha256] == []
     assert urls[platform.debs[0].sha256][1] == lock.releases[platform.release].timestamps["debian"]
+
+
+def own(folder, path, file):
+    """An input as a lock has it of a file or folder of the model's."""
+    packed = folder / "packed"
+    if (folder / path).is_dir():
+        pack(folder / path, packed)
+    else:
+        packed.write_bytes((folder / path).read_bytes())
+    content = packed.read_bytes()
+    packed.unlink()
+    return Input(file, len(content), hashlib.sha256(content).hexdigest(), project="lib", origin=path)
+
+
+class TestOwnFiles:
+    @pytest.fixture
+    def model(self, tmp_path):
+        (tmp_path / "lib").mkdir()
+        (tmp_path / "lib" / "a.py").write_text("1")
+        (tmp_path / "lib-1-py3-none-any.whl").write_bytes(b"a wheel")
+        (tmp_path / "downloads").mkdir()
+        return tmp_path
+
+    @pytest.mark.parametrize(("path", "file"), [("lib", "lib-1.tar"), ("lib-1-py3-none-any.whl",) * 2])
+    def test_they_are_made_again_from_what_is_here(self, model, path, file):
+        entry = own(model, path, file)
+        assert entry.is_own
+        urls = locate_own([entry], model)
+        made = download(entry, urls[entry.sha256], model / "downloads", Count())
+        assert made.name == entry.name
+        assert hashlib.sha256(made.read_bytes()).hexdigest() == entry.sha256
+
+    def test_what_has_changed_is_an_error_and_leaves_nothing(self, model):
+        entry = own(model, "lib", "lib-1.tar")
+        (model / "lib" / "a.py").write_text("2")
+        with pytest.raises(FetchError, match="lib has changed since the lock was made"):
+            download(entry, locate_own([entry], model)[entry.sha256], model / "downloads", Count())
+        assert [file for file in (model / "downloads").rglob("*") if file.is_file()] == []
+
+    def test_what_is_no_longer_there_is_an_error(self, model):
+        entry = own(model, "lib", "lib-1.tar")
+        (model / "lib").rename(model / "other")
+        with pytest.raises(FetchError, match="no such file or folder"):
+            download(entry, locate_own([entry], model)[entry.sha256], model / "downloads", Count())
+
+    def test_a_url_of_the_models_is_asked_and_no_index(self, model):
+        entry = Input("x-1-py3-none-any.whl", 1, "0" * 64, project="x", origin="https://host.example/x.whl")
+        assert not entry.is_own
+        assert locate([entry], None, None, model) == {entry.sha256: ["https://host.example/x.whl"]}
+
+    def test_the_lock_is_stale_by_the_name_of_each(self, model):
+        wheel, folder = (
+            own(model, "lib-1-py3-none-any.whl", "lib-1-py3-none-any.whl"),
+            own(model, "lib", "lib-1.tar"),
+        )
+        entry = {"project": "lib", "version": "1"}
+        lock = SimpleNamespace(
+            platforms={
+                "x": SimpleNamespace(
+                    wheels=[Wheel(**entry, file=wheel.file, size=1, sha256=wheel.sha256, path=wheel.origin)],
+                    sources=[SimpleNamespace(path=folder.origin, sha256=folder.sha256)],
+                )
+            }
+        )
+        check_local(lock, model)
+        (model / "lib" / "a.py").write_text("2")
+        (model / "lib-1-py3-none-any.whl").unlink()
+        with pytest.raises(LockError) as caught:
+            check_local(lock, model)
+        assert "lib has changed" in caught.value.what
+        assert "lib-1-py3-none-any.whl is no longer there" in caught.value.what
+
+
+def source_of(lock, **changes):
+    """The lock with a source among its packages."""
+    (system, platform), *_ = lock.platforms.items()
+    deb = platform.debs[0].model_copy(update={"sha256": "1" * 64, "group": "build"})
+    backend = platform.wheels[0].model_copy(update={"sha256": "2" * 64})
+    fields = {"project": "foo", "version": "1.0", "file": "foo-1.0.tar.gz", "size": 1, "sha256": "3" * 64}
+    build = SourceBuild(backend="setuptools.build_meta", wheels=(backend,), debs=(deb,))
+    source = Source(**fields | changes, build=build)
+    changed = platform.model_copy(update={"sources": (source,)})
+    return lock.model_copy(update={"platforms": {**lock.platforms, system: changed}})
+
+
+def test_what_builds_a_wheel_is_fetched_only_where_the_wheel_is_not(monkeypatch):
+    lock = read_lock(EXAMPLE / "tungsten.lock")
+    built = {"wheel": "foo-1.0-py3-none-any.whl", "wheel_size": 1, "wheel_sha256": "4" * 64}
+    needed = {"1" * 64, "2" * 64, "3" * 64}
+    everything = {entry.sha256 for entry in inputs(source_of(lock, **built))}
+    assert needed <= everything
+    assert "4" * 64 not in everything
+    monkeypatch.setattr(fetching.store, "missing", set)
+    assert needed <= {entry.sha256 for entry in fetching.absent(source_of(lock, **built))}
+    present = fetching.store.file_path("4" * 64, built["wheel"])
+    monkeypatch.setattr(fetching.store, "missing", lambda paths: set(paths) - {present})
+    assert needed.isdisjoint(entry.sha256 for entry in fetching.absent(source_of(lock, **built)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"url": "https://h.example/foo-1.0.zip", "path": "foo"}, "two places"),
+        ({"url": "https://me:secret@h.example/foo-1.0.zip"}, "user name or password"),
+        ({"path": "/home/me/foo"}, "not relative"),
+        ({"wheel": "foo-1.0-py3-none-any.whl"}, "in part only"),
+        (
+            {"wheel": "bar-1.0-py3-none-any.whl", "wheel_size": 1, "wheel_sha256": "0" * 64},
+            "not a wheel of foo",
+        ),
+    ],
+)
+def test_a_source_that_contradicts_itself_is_refused(changes, what):
+    with pytest.raises(ValueError, match=what):
+        source_of(read_lock(EXAMPLE / "tungsten.lock"), **changes)

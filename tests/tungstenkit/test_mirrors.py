@@ -19,6 +19,7 @@ from tungstenkit.mirrors import (
     get_if_newer,
     redact,
 )
+from tungstenkit.requirements import parse
 from tungstenkit.resolve.debian_release import ReleaseFile
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -50,8 +51,9 @@ def machine(monkeypatch, tmp_path):
 
 @pytest.fixture
 def find(machine):
-    def find(environ=None, project=None):
-        return find_mirrors(project, environ or {}, apt=machine.apt, now=NOW, get=lambda url: b"")
+    def find(environ=None, project=None, wishes=None):
+        options = {"apt": machine.apt, "now": NOW, "get": lambda url: b"", "wishes": wishes}
+        return find_mirrors(project, environ or {}, **options)
 
     return find
 
@@ -421,7 +423,7 @@ class TestWheelUrls:
         }
 
     def test_an_unknown_project_is_an_error(self, server):
-        with pytest.raises(FetchError, match="HTTP 404"):
+        with pytest.raises(FetchError, match="no index has such a project"):
             self.mirrors(server).wheel_urls("nothing", self.NAMES)
 
     @pytest.mark.parametrize("body", [b"[]", b"{}", b"<html>"])
@@ -429,3 +431,78 @@ class TestWheelUrls:
         server.answers["/simple/a-b/"] = [(200, "application/vnd.pypi.simple.v1+json", body)]
         with pytest.raises(FetchError, match="no project page"):
             self.mirrors(server).wheel_urls("a-b", self.NAMES)
+
+    def test_a_further_index_comes_first_and_the_public_one_is_asked_only_for_what_it_lacks(self, server):
+        """So that names of private projects are not told to the public index."""
+        public = Mirrors((), (), f"{server.url}/simple", None, NOW, (), (f"{server.url}/own",))
+        page = "".join(f'<a href="/own/{name}">x</a>' for name in self.NAMES)
+        server.answers["/own/a-b/"] = [(200, "text/html", page.encode())]
+        assert set(public.wheel_urls("a-b", self.NAMES).values()) == {
+            f"{server.url}/own/{name}" for name in self.NAMES
+        }
+        assert [path for path, _ in server.seen] == ["/own/a-b/"]
+        assert [file.name for file in public.project_files("a-b")] == list(self.NAMES)
+
+    def test_a_file_of_the_same_name_with_another_hash_is_another_file(self, server):
+        both = Mirrors((), (), f"{server.url}/simple", None, NOW, (), (f"{server.url}/own",))
+        for place, digit in (("own", "1"), ("simple", "2")):
+            link = f'<a href="/{place}/{self.NAMES[0]}#sha256={digit * 64}">x</a>'
+            server.answers[f"/{place}/a-b/"] = [(200, "text/html", link.encode())]
+        found = both.wheel_urls("a-b", self.NAMES[:1], {self.NAMES[0]: "2" * 64})
+        assert found == {self.NAMES[0]: f"{server.url}/simple/{self.NAMES[0]}"}
+
+    def test_links_add_to_the_indexes(self, server, tmp_path):
+        (tmp_path / self.NAMES[1]).write_bytes(b"")
+        (tmp_path / "other-1-py3-none-any.whl").write_bytes(b"")
+        mirrors = Mirrors((), (), f"{server.url}/simple", None, NOW, (), (), (str(tmp_path),))
+        server.answers["/simple/a-b/"] = [(200, "text/html", f'<a href="{self.NAMES[0]}">x</a>'.encode())]
+        found = mirrors.wheel_urls("a-b", self.NAMES)
+        assert found[self.NAMES[1]] == (tmp_path / self.NAMES[1]).as_uri()
+        assert {file.name for file in mirrors.project_files("a-b")} == set(self.NAMES)
+
+    def test_what_is_on_the_indexs_own_host_gets_its_credentials_and_nothing_else_does(self, server):
+        base = server.url.replace("//", "//me:secret@")
+        page = (
+            f'<a href="{server.url}/f/{self.NAMES[0]}">x</a><a href="https://h.example/{self.NAMES[1]}">x</a>'
+        )
+        server.answers["/simple/a-b/"] = [(200, "text/html", page.encode())]
+        assert Mirrors((), (), f"{base}/simple", None, NOW).wheel_urls("a-b", self.NAMES) == {
+            self.NAMES[0]: f"{base}/f/{self.NAMES[0]}",
+            self.NAMES[1]: f"https://h.example/{self.NAMES[1]}",
+        }
+
+
+class TestFurtherIndexes:
+    def test_pips_configuration_and_the_models_own_entries_are_read(self, find, machine, tmp_path):
+        machine.answers["pip config list"] = (
+            "global.index-url='https://pip.example/simple'\n"
+            "global.extra-index-url='https://one.example/simple/ https://two.example/simple file:///opt/x'\n"
+            "global.find-links='/opt/wheels'\n"
+        )
+        found = find()
+        assert found.extra_indexes == ("https://one.example/simple", "https://two.example/simple")
+        assert found.find_links == ("/opt/wheels",)
+        wishes = parse(
+            [
+                "--extra-index-url https://own.example/simple",
+                "-f ./dist",
+                "--index-url https://main.example/s",
+            ]
+        )
+        found = find(project=tmp_path, wishes=wishes)
+        assert found.pypi == "https://main.example/s"
+        assert found.extra_indexes[0] == "https://own.example/simple"
+        assert found.find_links[0] == str(tmp_path / "dist")
+
+    def test_the_mirror_of_this_machine_comes_before_the_models_index(self, find):
+        found = find(
+            {"TUNGSTEN_MIRROR_PYPI": "https://near.example/s"}, wishes=parse(["-i https://far.example/s"])
+        )
+        assert found.pypi == "https://near.example/s"
+
+    def test_a_users_password_comes_from_the_keyring(self, find, machine):
+        machine.answers["keyring get pip.example me"] = "a/secret\n"
+        machine.answers["pip config list"] = "global.index-url='https://me@pip.example/simple'\n"
+        found = find()
+        assert found.pypi == "https://me:a%2Fsecret@pip.example/simple"
+        assert "secret" not in repr(found)

@@ -492,3 +492,32 @@ def test_the_models_code_does_not_see_our_arguments(tmp_path):
         "output=Output", 'output=Output, include_files=ARGUMENTS or ["*"]'
     )
     assert read(tmp_path, text).include_files == ["tungsten_model"]
+
+
+def test_files_of_requirements_are_written_out(tmp_path):
+    """So that the spec holds all that was asked for, and a change of a file makes the lock stale."""
+    text = IO + MODEL.replace(
+        "output=Output", "output=Output, python_packages=['six', '-r requirements.txt']"
+    )
+    (tmp_path / "tungsten_model.py").write_text(text)
+    (tmp_path / "requirements.txt").write_text("torch>=2  # why\n-c limits.txt\n")
+    (tmp_path / "limits.txt").write_text("numpy<2\n")
+    assert read_spec(tmp_path).python_packages == ["six", "torch>=2", "-c numpy<2"]
+
+
+def test_all_that_is_wrong_in_files_of_requirements_is_said_with_its_place(tmp_path):
+    text = IO + MODEL.replace(
+        "output=Output", "output=Output, python_packages=['foo @ /x', '-r requirements.txt']"
+    )
+    (tmp_path / "tungsten_model.py").write_text(text)
+    (tmp_path / "requirements.txt").write_text(
+        "six\n-e ./lib\ntungstenkit\n-i https://me:secret@host.example\n"
+    )
+    with pytest.raises(DefinitionError) as caught:
+        read_spec(tmp_path)
+    places = [problem.partition(": ")[0] for problem in caught.value.problems]
+    assert "secret" not in str(caught.value)
+    assert places == ["python_packages[0]", *(f"requirements.txt:{line}" for line in (2, 3, 4))]
+    (tmp_path / "requirements.txt").unlink()
+    with pytest.raises(DefinitionError, match=r"requirements\.txt can't be read"):
+        read_spec(tmp_path)

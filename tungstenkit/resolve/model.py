@@ -40,15 +40,19 @@ from tungstenkit.lock import (
     inputs,
 )
 from tungstenkit.platforms import ARCHITECTURES, Target, this_system
+from tungstenkit.requirements import parse
+from tungstenkit.resolve.build_rules import read_build_rules
 from tungstenkit.resolve.cuda import Solution as WheelSolution
 from tungstenkit.resolve.cuda import nearest_working, solve_wheels
 from tungstenkit.resolve.debian_index import ReleaseIndex, fetch_index
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debs import resolve as resolve_debs
-from tungstenkit.resolve.wheels import NOTHING_FITS, project_of, resolve_wheels
+from tungstenkit.resolve.sources import PythonPackages, Sources
+from tungstenkit.resolve.wheels import NOTHING_FITS, Places, project_of, resolve_wheels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from tungstenkit.mirrors import Mirrors
     from tungstenkit.resolve.debs import DebSolution
@@ -105,6 +109,11 @@ class Solver:
     """Is told what is being done; a short line."""
     notice: Callable[[str], None]
     """Is told what a person should know when all is done."""
+    directory: Path
+    """The model's folder."""
+    scratch: Path
+    """A folder for what is downloaded to be looked at; the caller's to remove."""
+    _sources: Sources | None = None
     _indexes: dict[tuple[str, str], ReleaseIndex] = field(default_factory=dict)
     _inreleases: dict[str, bytes] = field(default_factory=dict)
 
@@ -139,14 +148,37 @@ class Solver:
         prefer: Iterable[Wheel],
         constraints: Sequence[str] = (),
     ) -> tuple[Wheel, ...]:
-        """Wheels for a target's Python."""
+        """Wheels for a target's Python, from the Python index alone."""
+        places = Places(self.mirrors.pypi)
         return resolve_wheels(
-            requirements,
+            requirements, target, places=places, where=where, prefer=prefer, constraints=constraints
+        )
+
+    def packages(
+        self, target: Target, entries: Sequence[str], where: str, previous: Platform | None
+    ) -> PythonPackages:
+        """What a model's `python_packages` ask for, ready to be solved."""
+        try:
+            wishes = parse(entries)
+        except ValueError as problem:
+            raise ResolveError(f"an entry {problem}", where=where) from None
+        if self._sources is None:
+            self._sources = Sources(
+                directory=self.directory,
+                folder=self.scratch,
+                files_of=self.mirrors.project_files,
+                save=self.mirrors.save,
+                report=self.report,
+                rules=read_build_rules(self.directory),
+            )
+        return PythonPackages(
+            wishes,
             target,
-            index_url=self.mirrors.pypi,
+            self._sources,
+            places=Places(self.mirrors.pypi, self.mirrors.extra_indexes, self.mirrors.find_links),
+            debs=lambda groups, whose, prefer: _debs(self.debs(target, groups, whose, prefer)),
             where=where,
-            prefer=prefer,
-            constraints=constraints,
+            previous=previous,
         )
 
     @property
@@ -299,7 +331,13 @@ def _refuse_cuda(
         for python in failures:
             try:
                 found = [
-                    _resolve_wheels(spec, _target(system, python), solver, None, version).cuda
+                    _resolve_wheels(
+                        spec,
+                        solver.packages(
+                            _target(system, python), spec.python_packages, "python_packages", None
+                        ),
+                        version,
+                    ).cuda
                     for system in systems
                 ]
             except ResolveError:
@@ -383,7 +421,9 @@ def _resolve_platform(
     spec: ModelSpec, target: Target, solver: Solver, previous: Lock | None
 ) -> tuple[Platform, list[Choice], list[str]]:
     pinned = previous.platforms.get(target.system) if previous else None
-    python = _resolve_wheels(spec, target, solver, pinned, spec.cuda_version)
+    packages = solver.packages(target, spec.python_packages, "python_packages", pinned)
+    python = _resolve_wheels(spec, packages, spec.cuda_version)
+    wheels, sources, reasons = packages.split(_whose(wheel, packages.written) for wheel in python.wheels)
     essential = ESSENTIAL if spec.system_packages else ()
     groups = {
         "base": BASE,
@@ -399,11 +439,16 @@ def _resolve_platform(
         python=target.python,
         cuda=python.cuda,
         debs=_debs(debs, wishes),
-        wheels=tuple(_whose(wheel, spec.python_packages) for wheel in python.wheels),
+        wheels=wheels,
+        sources=sources,
     )
-    choices = python.choices + [
-        Choice(kind=choice.kind, subject=choice.subject, chosen=choice.chosen, reason=choice.reason)
-        for choice in debs.choices
+    choices = [
+        *python.choices,
+        *reasons,
+        *(
+            Choice(kind=choice.kind, subject=choice.subject, chosen=choice.chosen, reason=choice.reason)
+            for choice in debs.choices
+        ),
     ]
     if essential:
         choices.append(
@@ -417,16 +462,9 @@ def _resolve_platform(
     return platform, choices, python.notices
 
 
-def _resolve_wheels(
-    spec: ModelSpec, target: Target, solver: Solver, pinned: Platform | None, cuda_version: str | None
-) -> WheelSolution:
-    prefer = pinned.wheels if pinned else ()
-
-    def solve(requirements: Sequence[str], constraints: Sequence[str]) -> tuple[Wheel, ...]:
-        return solver.wheels(target, requirements, "python_packages", prefer, constraints)
-
+def _resolve_wheels(spec: ModelSpec, packages: PythonPackages, cuda_version: str | None) -> WheelSolution:
     own = OWN_WHEELS["sdk"]["requires"]
-    return solve_wheels(solve, spec.python_packages, own, gpu=spec.gpu, cuda_version=cuda_version)
+    return solve_wheels(packages.solve, packages.lines, own, gpu=spec.gpu, cuda_version=cuda_version)
 
 
 def _debs(solution: DebSolution, wishes: Mapping[str, str] = MappingProxyType({})) -> tuple[Deb, ...]:
@@ -454,22 +492,25 @@ def _debs(solution: DebSolution, wishes: Mapping[str, str] = MappingProxyType({}
     )
 
 
-def _whose(wheel: Wheel, users: Sequence[str]) -> Wheel:
-    """The wheel, with the user's requirements told from the SDK's and from those that CUDA's choice put in."""
+def _whose(wheel: Wheel, written: Mapping[str, str]) -> Wheel:
+    """The wheel, with the user's requirements told from the SDK's and from those that CUDA's choice put in.
+
+    written: for each line that was solved what the user wrote.
+    """
     own = OWN_WHEELS["sdk"]["requires"]
     needed_by = set()
     for entry in wheel.needed_by:
-        whose, _, text = entry.partition(WISH)
+        whose, _, line = entry.partition(WISH)
         if whose != "python_packages":
             needed_by.add(entry)
             continue
-        if text in own:
-            needed_by.add(f"sdk: {text}")
-        if text not in own or text in users:
-            written = [one for one in users if text == one] or [
-                one for one in users if project_of(one) == wheel.project
-            ]
-            needed_by |= {f"python_packages: {one}" for one in written} or {f"gpu: {text}"}
+        if line in own:
+            needed_by.add(f"sdk: {line}")
+        if line in written:
+            needed_by.add(f"python_packages: {written[line]}")
+        elif line not in own:
+            users = {text for other, text in written.items() if project_of(other) == wheel.project}
+            needed_by |= {f"python_packages: {text}" for text in users} or {f"gpu: {line}"}
     return wheel.model_copy(update={"needed_by": tuple(sorted(needed_by))})
 
 

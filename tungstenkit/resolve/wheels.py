@@ -6,16 +6,20 @@ entries: project, version, file name, size and sha256. URLs are dropped: a lock 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import tomllib
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
 
+import requests
 from packaging.requirements import Requirement
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name, parse_wheel_filename
@@ -38,11 +42,31 @@ _UV_NEWEST_GLIBC = (2, 40)
 _OWN_DISTRIBUTION = "tungstenkit"
 
 
+class NoWheelError(ResolveError):
+    """Nothing fits, and there might be something if these projects were built from source."""
+
+    def __init__(self, problem: ResolveError, projects: Iterable[str]) -> None:
+        """State the problem as it stands without them."""
+        super().__init__(problem.what, where=problem.where, hint=problem.hint)
+        self.projects = tuple(projects)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where wheels come from. URLs may hold credentials, so they are in no repr."""
+
+    index_url: str = field(repr=False)
+    extra_index_urls: Sequence[str] = field(default=(), repr=False)
+    """They come first, and a project is taken from the first index alone that knows it."""
+    find_links: Sequence[str] = field(default=(), repr=False)
+    """URLs of pages, and paths of folders."""
+
+
 def resolve_wheels(
     requirements: Sequence[str],
     target: Target,
     *,
-    index_url: str,
+    places: Places,
     where: str,
     prefer: Iterable[Wheel] = (),
     constraints: Sequence[str] = (),
@@ -53,15 +77,16 @@ def resolve_wheels(
     constraints: requirements that count only for what is needed anyway.
     where: whose requirements these are, for messages.
 
-    Raises ResolveError with uv's explanation where nothing fits, FetchError where the index can't be read.
+    Raises ResolveError with uv's explanation where nothing fits, NoWheelError where a build from source could help,
+    FetchError where an index can't be read.
     """
     if not requirements:
         return ()
     _refuse_known_conflicts(requirements, where)
     with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
-        answer = _compile(Path(folder), requirements, target, index_url, where, prefer, constraints)
+        answer = _compile(Path(folder), requirements, constraints, target, places, where, prefer)
     tags = _tags(target)
-    wheels = [_best_wheel(package, tags, where) for package in answer.get("packages", [])]
+    wheels = [_best_wheel(package, tags, places, where) for package in answer.get("packages", [])]
     if any(wheel.project == _OWN_DISTRIBUTION for wheel in wheels):
         raise ResolveError(
             f"a requirement needs the distribution {_OWN_DISTRIBUTION!r} of the Python index, which is another product",
@@ -92,15 +117,15 @@ def _allows_pydantic_2(requirement: Requirement) -> bool:
 def _compile(
     folder: Path,
     requirements: Sequence[str],
+    constraints: Sequence[str],
     target: Target,
-    index_url: str,
+    places: Places,
     where: str,
     prefer: Iterable[Wheel],
-    constraints: Sequence[str],
 ) -> dict[str, Any]:
     source = folder / "requirements.in"
     source.write_text("".join(f"{line}\n" for line in requirements), encoding="utf-8")
-    limits = folder / "constraints.txt"
+    limits = folder / "constraints.in"
     limits.write_text("".join(f"{line}\n" for line in constraints), encoding="utf-8")
     output = folder / "pylock.toml"
     # uv reads an existing output as preferences: what it pins is kept where it fits.
@@ -115,11 +140,16 @@ def _compile(
         "--no-config",
         *("--only-binary", ":all:", "--no-python-downloads", "--python", sys.executable),
         *("--python-version", target.python, "--python-platform", platform),
-        *("--color", "never", "--quiet"),
+        *("--index-strategy", "first-index", "--color", "never", "--quiet"),
     ]
+    for place in places.find_links:
+        if "://" not in place:
+            command += ["--find-links", place]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("UV_")}
     # Not on the command line, which every user of the machine can read: it may hold a password.
-    environment["UV_DEFAULT_INDEX"] = index_url
+    environment["UV_DEFAULT_INDEX"] = places.index_url
+    environment["UV_INDEX"] = " ".join(places.extra_index_urls)
+    environment["UV_FIND_LINKS"] = ",".join(place for place in places.find_links if "://" in place)
     if "UV_CACHE_DIR" in os.environ:
         environment["UV_CACHE_DIR"] = os.environ["UV_CACHE_DIR"]
     run = _run(command, environment)
@@ -130,7 +160,9 @@ def _compile(
             hint="check the network and pip's configuration; TUNGSTEN_MIRROR_PYPI names another index",
         )
     if run.returncode != 0:
-        raise ResolveError(_explanation(run.stderr), where=where, hint=_hint(run.stderr))
+        problem = ResolveError(_explanation(run.stderr), where=where, hint=_hint(run.stderr))
+        without = re.findall(r"Wheels are required for `([^`]+)`", run.stderr)
+        raise NoWheelError(problem, without) if without else problem
     answer = tomllib.loads(output.read_text(encoding="utf-8"))
     for package in answer.get("packages", []):
         package["needed-by"] = []
@@ -234,7 +266,7 @@ def _explanation(stderr: str) -> str:
 
 def _hint(stderr: str) -> str:
     if "no usable wheels" in stderr or "no wheels" in stderr or "building is disabled" in stderr.lower():
-        return "only wheels are taken: a package without one for this Python and platform can't be used yet"
+        return "ask for another version, or name another index: neither a wheel nor a source that can be built fits"
     if "not found in the package registry" in stderr:
         return "check the spelling of the package's name"
     return "loosen one of the requirements that it names"
@@ -254,11 +286,12 @@ def _tags(target: Target) -> list[Tag]:
     ]
 
 
-def _best_wheel(package: dict[str, Any], tags: Sequence[Tag], where: str) -> Wheel:
+def _best_wheel(package: dict[str, Any], tags: Sequence[Tag], places: Places, where: str) -> Wheel:
     rank = {tag: number for number, tag in enumerate(tags)}
     candidates = []
-    for wheel in package.get("wheels", []):
-        file = unquote(Path(urlsplit(wheel["url"]).path).name)
+    # A requirement that says itself where its wheel is has an `archive` (PEP 751).
+    for wheel in [*package.get("wheels", []), *filter(None, [package.get("archive")])]:
+        file = unquote(Path(urlsplit(wheel["url"]).path if "url" in wheel else wheel["path"]).name)
         ranks = [rank[tag] for tag in parse_wheel_filename(file)[3] if tag in rank]
         if ranks:
             candidates.append((min(ranks), file, wheel))
@@ -269,11 +302,53 @@ def _best_wheel(package: dict[str, Any], tags: Sequence[Tag], where: str) -> Whe
             hint="ask for a version that has one",
         )
     _, file, wheel = min(candidates, key=lambda candidate: candidate[:2])
+    size, sha256 = wheel.get("size"), wheel.get("hashes", {}).get("sha256")
+    if size is None or sha256 is None:
+        size, sha256 = _measured(wheel, sha256, places, where)
     return Wheel(
         project=canonicalize_name(package["name"]),
         version=package["version"],
         file=file,
-        size=wheel["size"],
-        sha256=wheel["hashes"]["sha256"],
+        size=size,
+        sha256=sha256,
         needed_by=package.get("needed-by", ()),
     )
+
+
+def _measured(wheel: dict[str, Any], sha256: str | None, places: Places, where: str) -> tuple[int, str]:
+    """Size and sha256 of a wheel whose index does not tell both (PEP 503 has no sizes)."""
+    url = wheel.get("url", "")
+    path = wheel.get("path") or (url2pathname(urlsplit(url).path) if url.startswith("file:") else None)
+    if path is not None:
+        content = Path(path).read_bytes()
+        return len(content), hashlib.sha256(content).hexdigest()
+    url = _with_credentials(url, places)
+    try:
+        if sha256 is not None:
+            answer = requests.head(
+                url, headers={"Accept-Encoding": "identity"}, allow_redirects=True, timeout=60
+            )
+            if answer.ok and "Content-Length" in answer.headers:
+                return int(answer.headers["Content-Length"]), sha256
+        digest, size = hashlib.sha256(), 0
+        with requests.get(url, stream=True, timeout=60) as answer:
+            answer.raise_for_status()
+            for piece in answer.iter_content(1 << 18):
+                digest.update(piece)
+                size += len(piece)
+    except requests.RequestException as problem:
+        # Its text may hold the URL, and with it a password.
+        raise FetchError(
+            f"a wheel can't be read: {type(problem).__name__}", where=f"{where}: {wheel['url']}"
+        ) from None
+    return size, sha256 or digest.hexdigest()
+
+
+def _with_credentials(url: str, places: Places) -> str:
+    """A URL of uv's answer with the user and password of the index on the same host."""
+    parts = urlsplit(url)
+    for index in (*places.extra_index_urls, places.index_url, *places.find_links):
+        user, at, host = urlsplit(index).netloc.rpartition("@")
+        if at and host == parts.netloc:
+            return parts._replace(netloc=f"{user}@{host}").geturl()
+    return url

@@ -14,7 +14,7 @@ from tungstenkit.mirrors import find_mirrors
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.cuda import describe, nearest_working, solve_wheels
 from tungstenkit.resolve.model import resolve
-from tungstenkit.resolve.wheels import resolve_wheels
+from tungstenkit.resolve.wheels import Places, resolve_wheels
 
 TARGET = Target("x86_64-linux", "bookworm", "3.11")
 OLD = "cp311-cp311-manylinux_2_17_x86_64"
@@ -91,7 +91,7 @@ def index():
 def solver_of(url, target=TARGET):
     def solve(requirements, constraints):
         return resolve_wheels(
-            requirements, target, index_url=url, where="python_packages", constraints=constraints
+            requirements, target, places=Places(url), where="python_packages", constraints=constraints
         )
 
     return solve
@@ -324,7 +324,7 @@ class RealWheels(FakeSolver):
             requirement for requirement in requirements if not requirement.startswith(("pydantic", "pillow"))
         ]
         return resolve_wheels(
-            mine, target, index_url=self.url, where=where, prefer=prefer, constraints=constraints
+            mine, target, places=Places(self.url), where=where, prefer=prefer, constraints=constraints
         )
 
 

@@ -40,6 +40,14 @@ class FakeSolver:
     def notice(self, text):
         self.notices.append(text)
 
+    def packages(self, target, entries, where, previous):
+        pins = previous.wheels if previous else ()
+
+        def solve(requirements, constraints):
+            return self.wheels(target, requirements, where, pins, constraints)
+
+        return SimpleNamespace(lines=entries, solve=solve, split=lambda wheels: (wheels, (), []))
+
     def wheels(self, target, requirements, where, prefer, constraints=()):
         if {target.python, target.system} & set(self.without) and where == "python_packages":
             raise self.error(f"nothing fits {target.python}", where=where)

@@ -6,7 +6,7 @@ from tungstenkit.errors import ResolveError
 from tungstenkit.mirrors import find_mirrors
 from tungstenkit.platforms import Target
 from tungstenkit.resolve import wheels as solving
-from tungstenkit.resolve.wheels import resolve_wheels
+from tungstenkit.resolve.wheels import Places, resolve_wheels
 
 
 def package(name, version, *tags):
@@ -26,7 +26,7 @@ def solve(monkeypatch):
     def solve(*packages, python="3.11", release="bookworm", system="x86_64-linux", requirements=("x",)):
         monkeypatch.setattr(solving, "_compile", lambda *arguments: {"packages": list(packages)})
         target = Target(system, release, python)
-        return resolve_wheels(list(requirements), target, index_url="", where="python_packages")
+        return resolve_wheels(list(requirements), target, places=Places(""), where="python_packages")
 
     return solve
 
@@ -105,7 +105,7 @@ def real():
     return lambda requirements, **options: resolve_wheels(
         requirements,
         Target("x86_64-linux", "trixie", "3.13"),
-        index_url=mirrors.pypi,
+        places=Places(mirrors.pypi),
         where="python_packages",
         **options,
     )

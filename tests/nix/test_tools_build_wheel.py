@@ -1,0 +1,112 @@
+"""A wheel is written anew in one way, whatever wrote it first."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from tests.nix.conftest import TOOLS
+
+
+def wheel(path, members, date):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, (text, mode) in members:
+            info = zipfile.ZipInfo(name, date)
+            info.external_attr = mode << 16
+            archive.writestr(info, text)
+    return path
+
+
+MEMBERS = [
+    ("foo.py", ("1", 0o100644)),
+    ("foo-1.data/scripts/run", ("#!python\n", 0o100755)),
+    ("foo-1.dist-info/METADATA", ("Name: foo\n", 0o100644)),
+    ("foo-1.dist-info/RECORD", ("", 0o100644)),
+]
+REWRITE = "import sys; sys.path.insert(0, sys.argv[1]); import build_wheel, pathlib; "
+REWRITE += "build_wheel.rewrite(*map(pathlib.Path, sys.argv[2:]))"
+
+
+def rewrite(source, out):
+    subprocess.run([sys.executable, "-c", REWRITE, TOOLS, source, out], check=True)
+    return out.read_bytes()
+
+
+def test_order_dates_modes_and_byte_code_do_not_count(tmp_path):
+    first = wheel(tmp_path / "one.whl", MEMBERS, (1999, 1, 1, 0, 0, 0))
+    others = [(name, (text, mode | 0o022)) for name, (text, mode) in reversed(MEMBERS)]
+    others.append(("__pycache__/foo.cpython-311.pyc", ("made just now", 0o100644)))
+    second = wheel(tmp_path / "two.whl", others, (2026, 1, 1, 0, 0, 0))
+    assert rewrite(first, tmp_path / "a.whl") == rewrite(second, tmp_path / "b.whl")
+
+
+def test_the_wheel_is_sound(tmp_path):
+    """Each file stands in RECORD, which comes last."""
+    source = wheel(tmp_path / "one.whl", MEMBERS, (1999, 1, 1, 0, 0, 0))
+    out = tmp_path / "foo-1-py3-none-any.whl"
+    rewrite(source, out)
+    with zipfile.ZipFile(out) as archive:
+        assert archive.namelist()[-1] == "foo-1.dist-info/RECORD"
+        assert archive.getinfo("foo-1.data/scripts/run").external_attr >> 16 == 0o100755
+        rows = list(csv.reader(io.StringIO(archive.read("foo-1.dist-info/RECORD").decode())))
+        *files, last = [row[0] for row in rows]
+        assert files == sorted(files)
+        assert last == "foo-1.dist-info/RECORD"
+        assert {row[0] for row in rows} == set(archive.namelist())
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Run the program on an archive of files."""
+
+    def build(files, **config):
+        work = tmp_path / "work"
+        (work / "out").mkdir(parents=True)
+        (work / "tool").mkdir()
+        (work / "tool" / "build_wheel.py").write_bytes((TOOLS / "build_wheel.py").read_bytes())
+        with zipfile.ZipFile(work / "archive", "w") as archive:
+            for name, text in files.items():
+                archive.writestr(f"foo-1/{name}", text)
+        fields = {"file": "foo-1.zip", "project": "foo", "version": "1", "subdirectory": ""}
+        fields |= {"backend": "backend", "backend-path": ["."]}
+        (work / "config.json").write_text(json.dumps(fields | config))
+        command = [sys.executable, "-s", "-B", work / "tool" / "build_wheel.py", work]
+        return subprocess.run(command, capture_output=True, text=True), work
+
+    return build
+
+
+BACKEND = """
+import os, zipfile
+def build_wheel(folder):
+    assert os.environ["SOURCE_DATE_EPOCH"] == "315532800"
+    with zipfile.ZipFile(os.path.join(folder, "foo-1-py3-none-any.whl"), "w") as archive:
+        archive.writestr("where", os.getcwd().rpartition("/")[2])
+        archive.writestr("foo-1.dist-info/RECORD", "")
+    return "foo-1-py3-none-any.whl"
+"""
+
+
+def test_a_backend_of_the_sources_own_is_found_in_a_subdirectory(build):
+    done, work = build({"py/backend.py": BACKEND}, subdirectory="py")
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(work / "out" / "foo-1-py3-none-any.whl") as archive:
+        assert archive.read("where") == b"py"
+
+
+def test_what_the_build_needs_and_the_source_does_not_declare_is_named(build):
+    done, _ = build(
+        {"backend.py": BACKEND + "def get_requires_for_build_wheel(): return ['no-such-tool>1']\n"}
+    )
+    assert done.returncode == 1
+    assert "the build also needs no-such-tool>1" in done.stderr
+
+
+def test_a_backend_that_is_not_there_is_named(build):
+    done, _ = build({"setup.py": ""}, backend="no_such_backend:api")
+    assert done.returncode == 1
+    assert "the build backend no_such_backend:api can't be imported" in done.stderr

@@ -1,0 +1,31 @@
+"""The table of builds beside a model, and what is known of projects by name."""
+
+import pytest
+
+from tungstenkit.errors import ResolveError
+from tungstenkit.resolve.build_rules import is_never_built, read_build_rules
+
+
+class TestBuildRules:
+    @pytest.mark.parametrize(
+        ("text", "what"),
+        [
+            ("foo = 1", "can't be read"),
+            ("foo.deps = []", "foo: no such key: deps"),
+            ("foo.debs = 'x'", r"foo\.debs: is not a list of strings"),
+            ("foo.version = 1", r"foo\.version: is not a string"),
+            ("foo.requires = ['a b']", r"foo\.requires: 'a b'"),
+        ],
+    )
+    def test_a_wrong_table_is_an_error(self, tmp_path, text, what):
+        (tmp_path / "pyproject.toml").write_text(f"[tool.tungsten.build]\n{text}\n")
+        with pytest.raises(ResolveError, match=what):
+            read_build_rules(tmp_path)
+
+    def test_there_need_be_none(self, tmp_path):
+        assert read_build_rules(tmp_path) == {}
+
+
+def test_stubs_of_the_index_are_never_built():
+    assert is_never_built("nvidia-cublas-cu13")
+    assert not is_never_built("lxml")

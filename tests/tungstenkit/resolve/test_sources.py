@@ -1,0 +1,397 @@
+"""What requirements come to, with uv itself against indexes on loopback that hold tiny packages."""
+
+import base64
+import hashlib
+import io
+import subprocess
+import tarfile
+import threading
+import zipfile
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tungstenkit.errors import FetchError, ResolveError
+from tungstenkit.lock import Platform
+from tungstenkit.mirrors import Mirrors
+from tungstenkit.platforms import Target
+from tungstenkit.requirements import parse
+from tungstenkit.resolve.build_rules import read_build_rules
+from tungstenkit.resolve.sources import PythonPackages, Sources
+from tungstenkit.resolve.wheels import Places
+
+TARGET = Target("x86_64-linux", "bookworm", "3.11")
+RELEASE = {"release": "bookworm", "python": "3.11"}
+
+
+def wheel(name, version, *requires, tag="py3-none-any"):
+    """A wheel's file name and bytes."""
+    data = io.BytesIO()
+    info = f"{name}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    metadata += "".join(f"Requires-Dist: {text}\n" for text in requires)
+    metadata += "".join(
+        f"Provides-Extra: {text.split(chr(39))[1]}\n" for text in requires if "extra ==" in text
+    )
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr(f"{info}/METADATA", metadata)
+        archive.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return f"{name}-{version}-{tag}.whl", data.getvalue()
+
+
+def sdist(name, version, *requires, **files):
+    """A source archive's file name and bytes; running it would fail."""
+    members = {
+        "PKG-INFO": f"Metadata-Version: 2.2\nName: {name}\nVersion: {version}\n"
+        + "".join(f"Requires-Dist: {text}\n" for text in requires),
+        "setup.py": "raise SystemExit('it was run')",
+        **{key.replace("__", "."): text for key, text in files.items()},
+    }
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz") as archive:
+        for member, text in members.items():
+            entry = tarfile.TarInfo(f"{name}-{version}/{member}")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return f"{name}-{version}.tar.gz", data.getvalue()
+
+
+SETUPTOOLS = wheel("setuptools", "80.0")
+
+
+class Index(BaseHTTPRequestHandler):
+    """A simple index (PEP 503); each server has files, a password or none, and what was asked."""
+
+    def do_GET(self):
+        server = self.server
+        server.asked.append(self.path)
+        if server.password and self.headers.get("Authorization") != server.password:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="index"')
+            self.end_headers()
+            return
+        kind, _, name = self.path.strip("/").partition("/")
+        body = server.files.get(name) if kind == "files" else None
+        if kind == "simple":
+            listed = [f for f in server.files if f.partition("-")[0].replace("_", "-") == name]
+            body = "".join(
+                f'<a href="/files/{file}#sha256={hashlib.sha256(server.files[file]).hexdigest()}">{file}</a>'
+                for file in listed
+            ).encode()
+        if not body:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html" if kind == "simple" else "application/octet-stream")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET  # noqa: N815 (the base class's name)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def serve():
+    """Start an index with files; what it is called."""
+    servers = []
+
+    def serve(*files, user=None):
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Index)
+        server.files, server.asked = dict(files), []
+        server.password = user and f"Basic {base64.b64encode(user.encode()).decode()}"
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        servers.append((server, thread))
+        return server
+
+    yield serve
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def solve(tmp_path, monkeypatch):
+    """Solve entries against indexes; wheels and sources by project, and the choices."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    model = tmp_path / "model"
+    model.mkdir()
+
+    def solve(entries, index, *extra, previous=None, user=""):
+        scratch = tmp_path / f"scratch-{len(list(tmp_path.iterdir()))}"
+        scratch.mkdir()
+        places = Places(f"{index.url}/simple", [f"{one.url}/simple" for one in extra])
+        mirrors = Mirrors(
+            (),
+            (),
+            places.index_url,
+            None,
+            datetime.now(UTC),
+            extra_indexes=tuple(places.extra_index_urls),
+        )
+        packages = PythonPackages(
+            parse(entries),
+            TARGET,
+            Sources(
+                model,
+                scratch,
+                mirrors.project_files,
+                mirrors.save,
+                lambda text: None,
+                read_build_rules(model),
+            ),
+            places=places,
+            debs=lambda groups, where, prefer: solve.debs.append(groups["build"]) or (),
+            where="python_packages",
+            previous=previous,
+        )
+        wheels, sources, choices = packages.split(packages.solve(packages.lines))
+        solve.choices = choices
+        return {one.project: one for one in (*wheels, *sources)}
+
+    solve.debs = []
+    solve.model = model
+    return solve
+
+
+def versions(found):
+    return {name: entry.version for name, entry in found.items()}
+
+
+def test_extras_and_markers_count(solve, serve):
+    index = serve(
+        wheel("foo", "1.0", "bar ; extra == 'x'", "baz ; python_version < '3'"),
+        wheel("bar", "2.0"),
+        wheel("baz", "1.0"),
+    )
+    assert versions(solve(["foo[x]", "baz ; sys_platform == 'win32'"], index)) == {"foo": "1.0", "bar": "2.0"}
+
+
+def test_a_constraint_limits_what_is_needed_anyway(solve, serve):
+    index = serve(wheel("foo", "1.0", "bar"), wheel("bar", "1.0"), wheel("bar", "2.0"), wheel("baz", "1.0"))
+    assert versions(solve(["foo", "-c bar<2", "-c baz<1"], index)) == {"foo": "1.0", "bar": "1.0"}
+
+
+class TestSourceDistributions:
+    def test_a_wheel_is_preferred_even_an_older_one(self, solve, serve):
+        index = serve(wheel("foo", "1.0"), sdist("foo", "2.0"), SETUPTOOLS)
+        found = solve(["foo"], index)
+        assert found["foo"].file == "foo-1.0-py3-none-any.whl"
+
+    def test_without_a_wheel_the_newest_source_is_taken_with_what_it_says_it_needs(self, solve, serve):
+        """Nothing of it is run: its setup.py would fail."""
+        index = serve(sdist("foo", "1.0"), sdist("foo", "2.0", "bar>=1"), wheel("bar", "1.5"), SETUPTOOLS)
+        found = solve(["foo"], index)
+        assert versions(found) == {"foo": "2.0", "bar": "1.5"}
+        assert (found["foo"].file, found["foo"].wheel) == ("foo-2.0.tar.gz", None)
+        assert found["foo"].sha256 == hashlib.sha256(index.files["foo-2.0.tar.gz"]).hexdigest()
+        assert [entry.file for entry in found["foo"].build.wheels] == [SETUPTOOLS[0]]
+        (choice,) = solve.choices
+        assert (choice.kind, choice.chosen) == ("source", "2.0 (foo-2.0.tar.gz)")
+        assert "no wheel" in choice.reason
+
+    def test_an_older_source_is_looked_at_where_the_newest_does_not_fit(self, solve, serve):
+        index = serve(wheel("bar", "1.0", "foo<2"), sdist("foo", "1.0"), sdist("foo", "2.0"), SETUPTOOLS)
+        assert versions(solve(["bar"], index)) == {"bar": "1.0", "foo": "1.0"}
+
+    def test_a_pin_that_fits_is_kept_and_so_is_what_was_built_from_it(self, solve, serve):
+        index = serve(sdist("foo", "1.0"), SETUPTOOLS)
+        source = solve(["foo"], index)["foo"].model_copy(
+            update={"wheel": "foo-1.0-py3-none-any.whl", "wheel_size": 1, "wheel_sha256": "0" * 64}
+        )
+        index.files.update([sdist("foo", "2.0")])
+        previous = Platform(**RELEASE, debs=(), wheels=(), sources=(source,))
+        assert solve(["foo"], index, previous=previous)["foo"] == source
+        assert solve(["foo>1"], index, previous=previous)["foo"].wheel is None
+
+    def test_no_binary_asks_for_a_source(self, solve, serve):
+        index = serve(wheel("foo", "2.0"), sdist("foo", "1.0"), wheel("bar", "1.0", "foo"), SETUPTOOLS)
+        found = solve(["bar", "foo<2", "--no-binary foo"], index)
+        assert found["foo"].file == "foo-1.0.tar.gz"
+        with pytest.raises(ResolveError, match="no source of bar"):
+            solve(["bar", "--no-binary bar"], index)
+
+    def test_a_source_without_a_declared_build_backend_gets_compiler_and_headers(self, solve, serve):
+        index = serve(sdist("foo", "1.0", foo__c=""), sdist("lxml", "1.0"), sdist("bar", "1.0"), SETUPTOOLS)
+        solve(["foo"], index)
+        assert {"gcc", "libc6-dev", "python3.11-dev"} <= set(solve.debs[-1])
+        solve(["lxml"], index)
+        assert {"gcc", "libxml2-dev", "libxslt1-dev"} <= set(solve.debs[-1])
+        solve(["bar"], index)
+        assert "gcc" not in solve.debs[-1]
+        assert "python3.11" in solve.debs[-1]
+
+    def test_a_table_beside_the_model_adds_to_a_build(self, solve, serve):
+        (solve.model / "pyproject.toml").write_text(
+            '[tool.tungsten.build.Foo]\ndebs = ["libfoo-dev"]\nrequires = ["cython<4"]\n'
+        )
+        index = serve(sdist("foo", "1.0"), wheel("cython", "3.0"), wheel("cython", "4.0"), SETUPTOOLS)
+        found = solve(["foo"], index)
+        assert "libfoo-dev" in solve.debs[-1]
+        assert [one.version for one in found["foo"].build.wheels] == ["3.0", "80.0"]
+
+    def test_rust_is_refused_by_name(self, solve, serve):
+        index = serve(sdist("foo", "1.0", Cargo__toml=""), SETUPTOOLS)
+        with pytest.raises(ResolveError, match=r"foo 1\.0 .* is in Rust"):
+            solve(["foo"], index)
+
+    def test_a_build_requirement_without_a_wheel_is_an_error_that_names_the_build(self, solve, serve):
+        index = serve(sdist("foo", "1.0"), sdist("setuptools", "80.0"))
+        with pytest.raises(ResolveError, match="setuptools") as caught:
+            solve(["foo"], index)
+        assert caught.value.where == "the build of foo 1.0"
+
+    def test_where_no_source_helps_uvs_explanation_stands(self, solve, serve):
+        index = serve(sdist("foo", "1.0"), SETUPTOOLS)
+        with pytest.raises(ResolveError, match="foo>=2"):
+            solve(["foo>=2"], index)
+
+
+PROJECT = '[project]\nname = "lib"\nversion = "1.2"\ndependencies = ["bar"]\n'
+
+
+class TestDirect:
+    def test_a_url_of_a_wheel_with_its_hash(self, solve, serve):
+        name, data = wheel("foo", "1.0", "bar")
+        index, other = serve(wheel("bar", "1.0"), wheel("foo", "9.0")), serve((name, data))
+        url = f"{other.url}/files/{name}"
+        found = solve([f"foo @ {url}#sha256={hashlib.sha256(data).hexdigest()}"], index)
+        assert (found["foo"].version, found["foo"].url) == ("1.0", url)
+        assert found["foo"].sha256 == hashlib.sha256(data).hexdigest()
+        assert found["bar"].url is None
+
+    def test_without_a_hash_the_one_that_it_has_is_locked(self, solve, serve):
+        name, data = wheel("foo", "1.0")
+        index = serve((name, data))
+        assert (
+            solve([f"foo @ {index.url}/files/{name}"], index)["foo"].sha256
+            == hashlib.sha256(data).hexdigest()
+        )
+
+    def test_another_hash_is_an_error(self, solve, serve):
+        index = serve(wheel("foo", "1.0"))
+        with pytest.raises(ResolveError, match="another file"):
+            solve([f"foo @ {index.url}/files/foo-1.0-py3-none-any.whl#sha256={'0' * 64}"], index)
+
+    def test_a_url_that_is_not_there_is_an_error(self, solve, serve):
+        index = serve(SETUPTOOLS)
+        with pytest.raises(FetchError, match="HTTP 404"):
+            solve([f"foo @ {index.url}/files/foo-1.0.tar.gz"], index)
+
+    def test_a_url_of_a_source(self, solve, serve):
+        name, data = sdist("foo", "1.0")
+        index = serve((name, data), SETUPTOOLS)
+        found = solve([f"foo @ {index.url}/files/{name}"], index)["foo"]
+        assert (found.url, found.file, found.version) == (f"{index.url}/files/{name}", name, "1.0")
+
+    def test_a_local_wheel(self, solve, serve):
+        name, data = wheel("foo", "1.0")
+        (solve.model / name).write_bytes(data)
+        found = solve([f"./{name}"], serve(SETUPTOOLS))["foo"]
+        assert (found.path, found.file, found.url) == (name, name, None)
+
+    def test_a_wheel_for_another_platform_is_refused(self, solve, serve):
+        name, data = wheel("foo", "1.0", tag="cp311-cp311-win_amd64")
+        (solve.model / name).write_bytes(data)
+        with pytest.raises(ResolveError, match="foo"):
+            solve([f"./{name}"], serve(SETUPTOOLS))
+
+    @pytest.mark.parametrize("entry", ["./lib", "lib @ ./lib", "Lib @ file:lib"])
+    def test_a_local_folder_is_packed(self, solve, serve, entry):
+        (solve.model / "lib").mkdir()
+        (solve.model / "lib" / "pyproject.toml").write_text(PROJECT)
+        found = solve([entry], serve(wheel("bar", "1.0"), SETUPTOOLS))
+        assert versions(found) == {"lib": "1.2", "bar": "1.0"}
+        assert (found["lib"].path, found["lib"].file) == ("lib", "lib-1.2.tar")
+
+    def test_a_folder_outside_the_models(self, solve, serve):
+        (solve.model.parent / "lib").mkdir()
+        (solve.model.parent / "lib" / "pyproject.toml").write_text(PROJECT)
+        assert solve(["../lib"], serve(wheel("bar", "1.0"), SETUPTOOLS))["lib"].path == "../lib"
+
+    def test_another_projects_folder_is_refused(self, solve, serve):
+        (solve.model / "lib").mkdir()
+        (solve.model / "lib" / "pyproject.toml").write_text(PROJECT)
+        with pytest.raises(ResolveError, match="leads to the project lib"):
+            solve(["other @ ./lib"], serve(SETUPTOOLS))
+
+    def test_a_version_that_is_not_stated_may_be_given(self, solve, serve):
+        (solve.model / "lib").mkdir()
+        (solve.model / "lib" / "setup.py").write_text("raise SystemExit('it was run')")
+        index = serve(SETUPTOOLS)
+        with pytest.raises(ResolveError, match="does not state its version") as caught:
+            solve(["lib @ ./lib"], index)
+        assert "[tool.tungsten.build.lib]" in caught.value.hint
+        (solve.model / "pyproject.toml").write_text('[tool.tungsten.build.lib]\nversion = "3.0"\n')
+        assert versions(solve(["lib @ ./lib"], index)) == {"lib": "3.0"}
+
+    def test_what_is_not_there_is_an_error(self, solve, serve):
+        with pytest.raises(ResolveError, match="no such file or folder"):
+            solve(["./no-1.0-py3-none-any.whl"], serve(SETUPTOOLS))
+
+    def test_what_a_marker_leaves_out_need_not_be_there(self, solve, serve):
+        entry = "lib @ ./no-such-folder ; sys_platform == 'win32'"
+        assert versions(solve([entry, "bar"], serve(wheel("bar", "1.0")))) == {"bar": "1.0"}
+
+    def test_a_git_url_is_pinned_to_a_commit(self, solve, serve, tmp_path):
+        folder = tmp_path / "repository"
+        folder.mkdir()
+        (folder / "pyproject.toml").write_text(PROJECT)
+        git = ["git", "-c", "user.name=n", "-c", "user.email=e@host.example", "-C", str(folder)]
+        subprocess.run([*git, "init", "--quiet"], check=True)
+        subprocess.run([*git, "add", "."], check=True)
+        subprocess.run([*git, "commit", "--quiet", "-m", "one"], check=True)
+        head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+        index = serve(wheel("bar", "1.0"), SETUPTOOLS)
+        found = solve([f"lib @ git+{folder.as_uri()}"], index)["lib"]
+        assert (found.git.url, found.git.commit) == (folder.as_uri(), head.stdout.strip())
+        assert found.file == "lib-1.2.tar"
+
+
+class TestIndexes:
+    def test_a_project_is_taken_from_the_first_index_alone_that_knows_it(self, solve, serve):
+        """Whoever puts a higher version of a private project's name into the public index is not listened to."""
+        public, private = serve(wheel("foo", "9.0"), wheel("bar", "1.0")), serve(wheel("foo", "1.0"))
+        assert versions(solve(["foo", "bar"], public, private)) == {"foo": "1.0", "bar": "1.0"}
+        assert not any("foo" in path for path in public.asked)
+
+    def test_nor_is_a_source_that_the_public_index_has(self, solve, serve):
+        public = serve(sdist("foo", "9.0"), SETUPTOOLS)
+        private = serve(sdist("foo", "1.0"))
+        assert versions(solve(["foo"], public, private))["foo"] == "1.0"
+
+    def test_a_private_index_is_opened_by_netrc_and_its_password_stands_nowhere(
+        self, solve, serve, tmp_path, monkeypatch
+    ):
+        private = serve(wheel("foo", "1.0"), sdist("bar", "1.0"), SETUPTOOLS, user="me:secret")
+        (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n")
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        found = solve(["foo", f"bar @ {private.url}/files/bar-1.0.tar.gz"], private)
+        assert versions(found) == {"foo": "1.0", "bar": "1.0"}
+        assert "secret" not in "".join(entry.to_json() for entry in found.values())
+
+    def test_a_refusal_shows_no_password(self, solve, serve, monkeypatch, tmp_path):
+        monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+        private = serve(wheel("foo", "1.0"), user="me:secret")
+        private.url = private.url.replace("//", "//me:wrong@")
+        with pytest.raises((ResolveError, FetchError)) as caught:
+            solve(["foo"], private)
+        assert "wrong" not in str(caught.value)
+
+    def test_a_hash_that_is_given_must_be_that_of_the_file(self, solve, serve):
+        name, data = wheel("foo", "1.0")
+        index = serve((name, data))
+        assert versions(solve([f"foo --hash=sha256:{hashlib.sha256(data).hexdigest()}"], index)) == {
+            "foo": "1.0"
+        }
+        with pytest.raises(ResolveError, match="none of the files whose hashes are given"):
+            solve([f"foo --hash=sha256:{'0' * 64}"], index)

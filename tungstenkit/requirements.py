@@ -1,0 +1,372 @@
+"""What people write in `python_packages`, parsed: requirements, where they point, and pip's options.
+
+This module owns the forms and says what is wrong with each. Files that `-r` and `-c` name are written out when a
+model's definition is read, so that `spec.json` holds all that was asked for; `-c` then stands before a
+requirement. Nothing is downloaded or solved here, and no path is opened but those files.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import (
+    InvalidSdistFilename,
+    InvalidWheelFilename,
+    canonicalize_name,
+    parse_sdist_filename,
+    parse_wheel_filename,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from packaging.markers import Marker
+
+ARCHIVES = (".tar.gz", ".zip", ".tar.bz2", ".tar.xz", ".tgz", ".tar")
+"""How the names of source archives end."""
+
+_SUPPORTED = "-r, -c, --index-url, --extra-index-url, --find-links and --no-binary"
+_OPTIONS = {
+    "-r": "-r",
+    "--requirement": "-r",
+    "-c": "-c",
+    "--constraint": "-c",
+    "-i": "--index-url",
+    "--index-url": "--index-url",
+    "--extra-index-url": "--extra-index-url",
+    "-f": "--find-links",
+    "--find-links": "--find-links",
+    "--no-binary": "--no-binary",
+}
+
+
+@dataclass(frozen=True)
+class Git:
+    """A git repository and what of it is meant."""
+
+    url: str
+    """Without pip's `git+`, without credentials."""
+    ref: str | None
+    """A branch, tag or commit; None is the repository's own choice."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One requirement (PEP 508, or a path alone)."""
+
+    text: str
+    """As it was written."""
+    name: str | None
+    """Normalised (PEP 503); None where only what a path leads to can tell."""
+    extras: tuple[str, ...] = ()
+    specifier: SpecifierSet = field(default_factory=SpecifierSet)
+    marker: Marker | None = None
+    hashes: frozenset[str] = frozenset()
+    """The sha256 that its file may have, in hexadecimal; empty where any will do."""
+    url: str | None = None
+    """A wheel or source archive, http or https, without a fragment."""
+    path: str | None = None
+    """A wheel, source archive or folder, relative to the model's folder."""
+    git: Git | None = None
+    subdirectory: str | None = None
+    """Where the project lies in an archive, folder or repository."""
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether it says itself where it comes from."""
+        return not (self.url is None and self.path is None and self.git is None)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """All that `python_packages` says."""
+
+    requirements: tuple[Wanted, ...]
+    constraints: tuple[Wanted, ...] = ()
+    index_url: str | None = None
+    extra_index_urls: tuple[str, ...] = ()
+    find_links: tuple[str, ...] = ()
+    from_source: frozenset[str] = frozenset()
+    """Projects that are built from source though there is a wheel (`--no-binary`)."""
+
+
+def parse(entries: Sequence[str]) -> Wishes:
+    """The parts of written-out entries; ValueError with what is wrong with the first bad one."""
+    requirements: list[Wanted] = []
+    constraints: list[Wanted] = []
+    options: dict[str, list[str]] = {}
+    for entry in entries:
+        option, value = split_option(entry)
+        if option is None:
+            requirements.append(wanted(value))
+        elif option == "-c":
+            constraints.append(_constraint(value))
+        elif option == "-r":
+            raise ValueError("names a file that was not written out")
+        else:
+            options.setdefault(option, []).append(_option_value(option, value))
+    indexes = list(dict.fromkeys(options.get("--index-url", ())))
+    if len(indexes) > 1:
+        raise ValueError("is a second --index-url; name further indexes by --extra-index-url")
+    return Wishes(
+        requirements=tuple(requirements),
+        constraints=tuple(constraints),
+        index_url=indexes[0] if indexes else None,
+        extra_index_urls=tuple(dict.fromkeys(options.get("--extra-index-url", ()))),
+        find_links=tuple(dict.fromkeys(options.get("--find-links", ()))),
+        from_source=frozenset(
+            canonicalize_name(name) for value in options.get("--no-binary", ()) for name in value.split(",")
+        ),
+    )
+
+
+def problem(entry: str) -> str | None:
+    """What is wrong with a written-out entry."""
+    try:
+        parse([entry])
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def split_option(entry: str) -> tuple[str | None, str]:
+    """pip's option in its one spelling and its value; None and the entry where it is a requirement.
+
+    Raises ValueError for an option that does not count here.
+    """
+    entry = entry.strip()
+    if not entry.startswith("-"):
+        return None, entry
+    match = re.fullmatch(r"(--[a-z-]+|-[a-zA-Z])(?:\s*=\s*|\s*)(.*)", entry, re.DOTALL)
+    name = match[1] if match else entry
+    if name in ("-e", "--editable"):
+        raise ValueError("is an editable install, which an image can't hold; write '<name> @ ./<folder>'")
+    if match is None or name not in _OPTIONS:
+        raise ValueError(f"is an option of pip that does not count here; there are {_SUPPORTED}")
+    if not match[2]:
+        raise ValueError(f"lacks what {name} takes")
+    return _OPTIONS[name], match[2].strip()
+
+
+def _option_value(option: str, value: str) -> str:
+    if option == "--no-binary":
+        if not re.fullmatch(r"[\w.-]+(,[\w.-]+)*", value):
+            raise ValueError("does not name projects, as in '--no-binary lxml'")
+        return value
+    if option == "--find-links" and "://" not in value:
+        return _relative(value)
+    if not re.match(r"https?://", value):
+        raise ValueError("is no http or https URL")
+    _check_url(value)
+    return value.rstrip("/") if option != "--find-links" else value
+
+
+def _constraint(text: str) -> Wanted:
+    found = wanted(text)
+    if found.is_direct or found.extras or found.name is None:
+        raise ValueError(f"constrains by {text!r}, which is more than a name, versions and a marker")
+    return found
+
+
+def wanted(entry: str) -> Wanted:
+    """Parse a requirement; ValueError with what is wrong with it."""
+    text, hashes = _split_hashes(entry)
+    if _is_path(text):
+        return _at_path(entry, text, hashes)
+    try:
+        parsed = Requirement(text)
+    except InvalidRequirement as error:
+        raise ValueError(f"is not a requirement: {str(error).splitlines()[0]}") from None
+    found = Wanted(
+        text=entry,
+        name=canonicalize_name(parsed.name),
+        extras=tuple(sorted(parsed.extras)),
+        specifier=parsed.specifier,
+        marker=parsed.marker,
+        hashes=hashes,
+    )
+    return found if parsed.url is None else _at(found, parsed.url)
+
+
+def _split_hashes(entry: str) -> tuple[str, frozenset[str]]:
+    """A requirement without pip's `--hash`, and the sha256 that it allows."""
+    text, *options = re.split(r"\s+(?=--)", entry)
+    hashes = set()
+    for option in options:
+        match = re.fullmatch(r"--hash[=\s]\s*(\w+):([0-9a-fA-F]+)\s*", option)
+        if not match:
+            raise ValueError(f"has the option {option!r}, which does not count here")
+        if match[1] == "sha256":
+            hashes.add(_sha256(match[2]))
+    if options and not hashes:
+        raise ValueError("has no sha256 among its hashes, and a lock holds nothing else")
+    return text, frozenset(hashes)
+
+
+def _sha256(value: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{64}", value.lower()):
+        raise ValueError("has a sha256 that is not 64 hexadecimal digits")
+    return value.lower()
+
+
+def _is_path(text: str) -> bool:
+    return text.startswith((".", "/", "~", "file:")) or (
+        "@" not in text and "://" not in text and text.endswith((".whl", *ARCHIVES)) and "/" in text
+    )
+
+
+def _at_path(entry: str, text: str, hashes: frozenset[str]) -> Wanted:
+    """A path alone: a wheel's or archive's name says whose it is, a folder must be asked."""
+    place, _, options = text.partition(" ;")
+    if options:
+        raise ValueError("has a marker, so it needs a name; write '<name> @ <path> ; <marker>'")
+    found = _at(Wanted(text=entry, name=None, hashes=hashes), place)
+    assert found.path is not None
+    return Wanted(**{**vars(found), "name": name_of_file(PurePosixPath(found.path).name)})
+
+
+def name_of_file(name: str) -> str | None:
+    """The project that the name of a wheel or source archive tells, normalised; None where it tells none.
+
+    Raises ValueError for a wheel whose name breaks PEP 427.
+    """
+    if name.endswith(".whl"):
+        try:
+            return parse_wheel_filename(name)[0]
+        except InvalidWheelFilename as error:
+            raise ValueError(f"is not named as a wheel (PEP 427): {error}") from None
+    try:
+        return parse_sdist_filename(name)[0]
+    except InvalidSdistFilename:
+        return None
+
+
+def _at(found: Wanted, url: str) -> Wanted:
+    """With the place that a direct reference gives."""
+    address, _, fragment = url.partition("#")
+    values = {key: value[-1] for key, value in parse_qs(fragment).items()}
+    hashes = found.hashes
+    if "sha256" in values:
+        hashes |= {_sha256(values["sha256"])}
+    subdirectory = values.get("subdirectory")
+    if subdirectory is not None and (subdirectory.startswith("/") or ".." in subdirectory.split("/")):
+        raise ValueError("has a subdirectory that is not below it")
+    parts = {**vars(found), "hashes": hashes, "subdirectory": subdirectory}
+    if address.startswith("git+"):
+        return Wanted(**{**parts, "git": _git(address.removeprefix("git+"))})
+    if re.match(r"(hg|svn|bzr)\+", address):
+        raise ValueError(
+            "names a repository that is not git's; write a git URL, or a folder beside the model"
+        )
+    if re.match(r"https?://", address):
+        _check_url(address)
+        name = unquote(PurePosixPath(urlsplit(address).path).name)
+        if not name.endswith((".whl", *ARCHIVES)):
+            raise ValueError("leads to no wheel or source archive; for a repository write 'git+https://…'")
+        if name.endswith(".whl") and found.name not in (None, name_of_file(name)):
+            raise ValueError(f"leads to a wheel of {name_of_file(name)}")
+        return Wanted(**{**parts, "url": address})
+    if "://" in address and not address.startswith("file:"):
+        raise ValueError("is no http, https or git URL, and no path")
+    path = _relative(address)
+    if path.endswith(".whl") and found.name not in (None, name_of_file(PurePosixPath(path).name)):
+        raise ValueError(f"leads to a wheel of {name_of_file(PurePosixPath(path).name)}")
+    return Wanted(**{**parts, "path": path})
+
+
+def _git(address: str) -> Git:
+    if not re.match(r"(https?|ssh|git|file)://", address):
+        raise ValueError("is no git URL; write 'git+https://…' or 'git+ssh://…'")
+    _check_url(address)
+    # A user name before the host has an `@` too; a ref is in the path.
+    scheme, _, rest = address.partition("://")
+    host, slash, path = rest.partition("/")
+    path, at, ref = path.rpartition("@") if "@" in path else (path, "", "")
+    if at and (not ref or ref.startswith("-")):
+        raise ValueError("names no branch, tag or commit after its '@'")
+    return Git(f"{scheme}://{host}{slash}{path}", ref or None)
+
+
+def _check_url(url: str) -> None:
+    if re.search(r"\$\{?\w", url):
+        raise ValueError("holds a variable, which is not replaced; passwords come from ~/.netrc")
+    parts = urlsplit(url)
+    if "@" in parts.netloc and (parts.scheme in ("http", "https") or parts.password is not None):
+        raise ValueError("holds a user name or password, which would be written down; put it into ~/.netrc")
+    if not parts.hostname and parts.scheme != "file":
+        raise ValueError("names no host")
+
+
+def _relative(place: str) -> str:
+    path = unquote(place.removeprefix("file:")) if place.startswith("file:") else place
+    if path.startswith("//"):
+        path = path.removeprefix("//")
+    if path.startswith(("/", "~")):
+        raise ValueError("is an absolute path; write it relative to the model's folder, as in './dist/x.whl'")
+    if not path:
+        raise ValueError("names no path")
+    return PurePosixPath(path).as_posix()
+
+
+# Requirement files
+
+
+def written_out(
+    entries: Sequence[str], folder: Path, prefix: str = "python_packages"
+) -> Iterator[tuple[str, str]]:
+    """Entries with those of the files that they name, each with where it stands: `python_packages[0]`.
+
+    folder: what the paths of the files are relative to. Raises ValueError, worded whole, for a file that can't be
+    read or names itself.
+    """
+    yield from _written_out([(f"{prefix}[{n}]", entry) for n, entry in enumerate(entries)], folder, ())
+
+
+def _written_out(
+    entries: Sequence[tuple[str, str]], folder: Path, inside: tuple[Path, ...], *, constrains: bool = False
+) -> Iterator[tuple[str, str]]:
+    for where, entry in entries:
+        try:
+            option, value = split_option(entry)
+        except ValueError:
+            option, value = None, entry
+        if option not in ("-r", "-c"):
+            yield where, f"-c {value}" if constrains and option is None else entry
+            continue
+        path = folder / value
+        name = path.name
+        if path.resolve() in inside:
+            raise ValueError(f"{where}: {value} names itself")
+        try:
+            lines = list(_lines(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise ValueError(f"{where}: {value} can't be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"{where}: {value} is not UTF-8") from None
+        numbered = [(f"{name}:{number}", line) for number, line in lines]
+        yield from _written_out(
+            numbered,
+            path.parent,
+            (*inside, path.resolve()),
+            constrains=constrains or option == "-c",
+        )
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines of a requirements file with their numbers: joined at a backslash, without comments and blank ones."""
+    begun, start = "", 0
+    for number, line in enumerate([*text.splitlines(), ""], 1):
+        start = start if begun else number
+        plain = re.sub(r"(^|\s)#.*$", "", line)
+        if plain.endswith("\\"):
+            begun += plain[:-1]
+            continue
+        if joined := (begun + plain).strip():
+            yield start, re.sub(r"\s+", " ", joined)
+        begun = ""

@@ -1,0 +1,375 @@
+"""Source archives: made of folders and git commits, and read for what they say of themselves.
+
+Nothing of a source is run here: its name, version and requirements come from PKG-INFO, `pyproject.toml` or
+`setup.cfg`, as far as those state them. An archive that is made here is the same bytes wherever it is made.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import stat
+import subprocess
+import tarfile
+import tempfile
+import tomllib
+import zipfile
+from dataclasses import dataclass
+from email.parser import HeaderParser
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from tungstenkit.errors import FetchError, ResolveError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from email.message import Message
+
+EPOCH = 315532800
+"""1 January 1980, in seconds: the first day that a zip archive knows, and so a wheel."""
+
+# What tools leave in a folder, and what is no part of a project.
+_LEFT_OUT = frozenset(
+    {
+        *(
+            ".git",
+            ".hg",
+            ".svn",
+            ".tungsten",
+            "tungsten.lock",
+            "__pycache__",
+            ".venv",
+            "venv",
+            ".tox",
+            ".nox",
+        ),
+        *(".eggs", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis"),
+    }
+)
+_DEFAULT_BACKEND = "setuptools.build_meta:__legacy__"
+_DEFAULT_REQUIRES = ("setuptools>=40.8.0",)  # as PEP 518 and pip have it
+_COMPILED = {".c", ".cc", ".cpp", ".cxx", ".pyx", ".f", ".f90", ".f95", ".s"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a source says of itself; None where it does not say."""
+
+    name: str | None
+    """Normalised (PEP 503)."""
+    version: str | None
+    requires: tuple[str, ...] | None
+    """Requirements at run time (PEP 508)."""
+    requires_python: str | None
+    backend: str
+    """PEP 517's `module:object`."""
+    backend_path: tuple[str, ...]
+    build_requires: tuple[str, ...]
+    """PEP 518's."""
+    compiles: frozenset[str]
+    """Suffixes of the files that a compiler must turn into something, such as `.c`."""
+    needs_cargo: bool
+
+
+def pack(folder: Path, out: Path) -> None:
+    """Make the archive of a folder: sorted, without owners and times, each file executable or not.
+
+    Raises FetchError for what would mean something else elsewhere: a link out of the folder, a socket.
+    """
+    with tarfile.open(out, "w", format=tarfile.GNU_FORMAT) as archive:
+        for path in _walk(folder, folder):
+            info = tarfile.TarInfo(f"source/{path.relative_to(folder).as_posix()}")
+            info.mtime = EPOCH
+            mode = path.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                info.type, info.linkname = tarfile.SYMTYPE, _target(path, folder)
+                archive.addfile(info)
+            elif stat.S_ISREG(mode):
+                info.mode = 0o755 if mode & stat.S_IXUSR else 0o644
+                info.size = path.stat().st_size
+                with path.open("rb") as file:
+                    archive.addfile(info, file)
+            else:
+                raise FetchError("neither a file nor a link, so it can't be in a source", where=str(path))
+
+
+def _walk(folder: Path, top: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.name in _LEFT_OUT or path.suffix in (".pyc", ".pyo", ".egg-info"):
+            continue
+        # What `setup.py` leaves at the top would end up in the wheel, whatever it was made from.
+        if folder == top and path.name in ("build", "dist") and not (path / "__init__.py").exists():
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from _walk(path, top)
+        else:
+            yield path
+
+
+def _target(link: Path, top: Path) -> str:
+    target = os.readlink(link)  # noqa: PTH115 (as it is written)
+    if not Path(os.path.realpath(link)).is_relative_to(top.resolve()) or target.startswith("/"):
+        raise FetchError(
+            f"links out of the source, to {target}", where=str(link), hint="put a copy of the file there"
+        )
+    return target
+
+
+def check_out(url: str, ref: str | None, out: Path) -> str:
+    """Make the archive of a commit of a git repository, with its submodules; the commit's name.
+
+    ref: a branch, tag or commit; None is what the repository itself shows. Large files (LFS) stay pointers.
+
+    Raises FetchError where there is no git, no such repository or no such commit.
+    """
+    with tempfile.TemporaryDirectory(prefix="tungsten-") as name:
+        folder = Path(name) / "source"
+        folder.mkdir()
+        _git(folder, "init", "--quiet")
+        fetch = ("fetch", "--quiet", "--no-tags")
+        try:
+            _git(folder, *fetch, "--depth=1", url, ref or "HEAD")
+            commit = _git(folder, "rev-parse", "FETCH_HEAD^{commit}").strip()
+        except FetchError:
+            # A server may refuse a commit by its name where no branch ends there.
+            if ref is None or not re.fullmatch(r"[0-9a-f]{7,64}", ref):
+                raise
+            _git(folder, *fetch, url, "+refs/*:refs/tungsten/*")
+            commit = _git(folder, "rev-parse", f"{ref}^{{commit}}").strip()
+        _git(folder, "checkout", "--quiet", "--detach", commit)
+        if (folder / ".gitmodules").exists():
+            _git(folder, "submodule", "--quiet", "update", "--init", "--recursive", where=url)
+        pack(folder, out)
+    return commit
+
+
+def _git(folder: Path, *arguments: str, where: str | None = None) -> str:
+    # What a checkout holds must not follow from this machine's settings; its credential helpers do count.
+    settings = {
+        "core.autocrlf": "false",
+        "core.eol": "lf",
+        "core.symlinks": "true",
+        "core.hooksPath": os.devnull,
+        "filter.lfs.smudge": "cat",
+        "filter.lfs.process": "",
+        "filter.lfs.required": "false",
+        "init.defaultBranch": "main",
+    }
+    options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_DIR")}
+    environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1", "LC_ALL": "C"}
+    command = ["git", *options, *arguments]
+    try:
+        run = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        raise FetchError(
+            "git is not installed, and a requirement names a git repository",
+            hint="on Debian: apt-get install git",
+        ) from None
+    if run.returncode != 0:
+        said = re.sub(r"(?<=//)[^\s/@]*@", "", run.stderr.strip())
+        place = where or next((argument for argument in arguments if "://" in argument), None)
+        raise FetchError(
+            f"git can't get it: {said}",
+            where=place,
+            hint="check the URL, the name after `@`, and the access to it",
+        )
+    return run.stdout
+
+
+# What a source says of itself
+
+
+class _Members:
+    """The files of an archive below its one top folder and `subdirectory`, by their relative names."""
+
+    def __init__(self, path: Path, name: str, subdirectory: str | None) -> None:
+        self._path = path
+        self._zip = name.endswith(".zip")
+        try:
+            if self._zip:
+                with zipfile.ZipFile(path) as archive:
+                    names = [info.filename for info in archive.infolist() if not info.is_dir()]
+            else:
+                with tarfile.open(path) as tar:
+                    names = [member.name for member in tar if not member.isdir()]
+        except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as problem:
+            raise ResolveError(f"is no archive that can be read: {problem}", where=name) from None
+        tops = {PurePosixPath(member).parts[0] for member in names if PurePosixPath(member).parts}
+        prefix = f"{tops.pop()}/" if len(tops) == 1 else ""
+        prefix += f"{subdirectory.rstrip('/')}/" if subdirectory else ""
+        self.names = {
+            PurePosixPath(member).as_posix().removeprefix(prefix): member
+            for member in names
+            if PurePosixPath(member).as_posix().startswith(prefix)
+        }
+        if subdirectory and not self.names:
+            raise ResolveError(f"has no folder {subdirectory}", where=name)
+
+    def text(self, name: str) -> str | None:
+        """A small file; None where there is none."""
+        member = self.names.get(name)
+        if member is None:
+            return None
+        if self._zip:
+            with zipfile.ZipFile(self._path) as archive:
+                content = archive.read(member)
+        else:
+            with tarfile.open(self._path) as tar:
+                file = tar.extractfile(member)
+                content = file.read() if file else b""
+        return content.decode("utf-8", errors="replace")
+
+
+def read_facts(path: Path, name: str, subdirectory: str | None = None) -> Facts:
+    """What a source archive says of itself.
+
+    path: the archive. name: its file name, whose suffix says what it is. subdirectory: where in it the project lies.
+
+    Raises ResolveError where it is no archive, or no Python project.
+    """
+    members = _Members(path, name, subdirectory)
+    try:
+        pyproject = tomllib.loads(members.text("pyproject.toml") or "")
+    except tomllib.TOMLDecodeError as problem:
+        raise ResolveError(f"its pyproject.toml can't be read: {problem}", where=name) from None
+    if not {"pyproject.toml", "setup.py", "setup.cfg"} & members.names.keys():
+        raise ResolveError(
+            "is no Python project: it has neither pyproject.toml nor setup.py",
+            where=name,
+            hint="'#subdirectory=…' after the URL says where in it the project lies",
+        )
+    system = pyproject.get("build-system", {})
+    info = HeaderParser().parsestr(members.text("PKG-INFO") or "")
+    project = _project_table(pyproject.get("project", {}))
+    setup = _setup_cfg(members.text("setup.cfg") or "")
+    found = {key: project.get(key) or info.get(key) or setup.get(key) for key in ("Name", "Version")}
+    try:
+        version = str(Version(found["Version"])) if found["Version"] else None
+    except InvalidVersion:
+        version = None
+    suffixes = {PurePosixPath(member).suffix.lower() for member in members.names}
+    requires = tuple(str(requirement) for requirement in system.get("requires", _DEFAULT_REQUIRES))
+    return Facts(
+        name=canonicalize_name(found["Name"]) if found["Name"] else None,
+        version=version,
+        requires=_requires(project, info, setup, members, name),
+        requires_python=project.get("Requires-Python")
+        or info.get("Requires-Python")
+        or setup.get("Requires-Python"),
+        backend=system.get("build-backend", _DEFAULT_BACKEND),
+        backend_path=tuple(system.get("backend-path", ())),
+        build_requires=requires,
+        compiles=frozenset(suffixes & _COMPILED),
+        needs_cargo="Cargo.toml" in members.names
+        or any(re.match(r"(maturin|setuptools[-_.]rust)\b", requirement) for requirement in requires),
+    )
+
+
+def _project_table(table: dict[str, Any]) -> dict[str, Any]:
+    """What `[project]` states itself (PEP 621), by the names of the core metadata."""
+    if not table:
+        return {}
+    dynamic = table.get("dynamic", [])
+    stated: dict[str, Any] = {"Name": table.get("name"), "Version": table.get("version")}
+    stated["Requires-Python"] = table.get("requires-python")
+    if "dependencies" not in dynamic and "optional-dependencies" not in dynamic:
+        stated["Requires-Dist"] = [
+            *table.get("dependencies", ()),
+            *(
+                _with_extra(requirement, extra)
+                for extra, requirements in table.get("optional-dependencies", {}).items()
+                for requirement in requirements
+            ),
+        ]
+    return stated
+
+
+def _requires(
+    project: dict[str, Any],
+    info: Message,
+    setup: dict[str, Any],
+    members: _Members,
+    where: str,
+) -> tuple[str, ...] | None:
+    """Requirements at run time, as far as they are stated; whether that is true shows when it is built."""
+    candidates: list[list[str] | None] = [project.get("Requires-Dist")]
+    is_static = _version_of(info) >= (2, 2) and not any(
+        field.lower() == "requires-dist" for field in info.get_all("Dynamic", [])
+    )
+    claimed = info.get_all("Requires-Dist")
+    candidates.append(claimed or ([] if is_static else None))
+    notes = next((name for name in sorted(members.names) if name.endswith(".egg-info/requires.txt")), None)
+    if notes is not None:
+        candidates.append(_from_notes(members.text(notes) or ""))
+    elif any(name.endswith(".egg-info/PKG-INFO") for name in members.names):
+        # setuptools leaves its notes out where there is nothing to note.
+        candidates.append([])
+    candidates.append(setup.get("Requires-Dist"))
+    found = next((candidate for candidate in candidates if candidate is not None), None)
+    if found is None:
+        return None
+    try:
+        return tuple(str(Requirement(text)) for text in found)
+    except InvalidRequirement as problem:
+        raise ResolveError(f"it needs what is no requirement: {problem}", where=where) from None
+
+
+def _version_of(info: Message) -> tuple[int, ...]:
+    """The version of the core metadata; (0,) where it is not stated or no version."""
+    match = re.fullmatch(r"(\d+)\.(\d+)", info.get("Metadata-Version", "").strip())
+    return (int(match[1]), int(match[2])) if match else (0,)
+
+
+def _with_extra(requirement: str, extra: str, marker: str = "") -> str:
+    text, _, own = requirement.partition(";")
+    conditions = [f"({condition.strip()})" for condition in (own, marker) if condition.strip()]
+    if extra:
+        conditions.append(f"extra == '{extra}'")
+    # A URL reaches up to a blank.
+    return f"{text.strip()} ; {' and '.join(conditions)}" if conditions else text.strip()
+
+
+def _from_notes(text: str) -> list[str]:
+    """setuptools' `requires.txt`: sections `[extra]`, `[:marker]` and `[extra:marker]`."""
+    found, extra, marker = [], "", ""
+    for line in filter(None, (line.strip() for line in text.splitlines())):
+        if line.startswith("["):
+            extra, _, marker = line.strip("[]").partition(":")
+        else:
+            found.append(_with_extra(line, extra, marker))
+    return found
+
+
+def _setup_cfg(text: str) -> dict[str, Any]:
+    """What `setup.cfg` states itself; what it has from a file or an attribute is left out."""
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(text)
+    except configparser.Error:
+        return {}
+
+    def stated(section: str, key: str) -> str | None:
+        value = parser.get(section, key, fallback=None)
+        return None if value is None or re.match(r"\s*(attr|file):", value) else value
+
+    found: dict[str, Any] = {
+        "Name": stated("metadata", "name"),
+        "Version": stated("metadata", "version"),
+        "Requires-Python": stated("options", "python_requires"),
+    }
+    if (needs := stated("options", "install_requires")) is not None:
+        found["Requires-Dist"] = [line.strip() for line in needs.splitlines() if line.strip()]
+        if parser.has_section("options.extras_require"):
+            for extra, lines in parser.items("options.extras_require"):
+                found["Requires-Dist"] += [
+                    _with_extra(line.strip(), extra) for line in lines.splitlines() if line.strip()
+                ]
+    return found

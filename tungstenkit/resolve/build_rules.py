@@ -1,0 +1,112 @@
+"""How sources are built: what is known of projects by name, and what a model's own table says.
+
+Knowledge is data, in `build.json`: the Debian packages of every build root, the compilers, and the libraries whose
+headers well-known projects need.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from tungstenkit.errors import ResolveError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from tungstenkit.platforms import Target
+    from tungstenkit.resolve.archives import Facts
+
+
+@dataclass(frozen=True)
+class BuildRule:
+    """What `[tool.tungsten.build.<project>]` says of a project's build."""
+
+    debs: tuple[str, ...] = ()
+    """Debian packages that it needs beside the compiler."""
+    requires: tuple[str, ...] = ()
+    """Build requirements that the source does not name."""
+    version: str | None = None
+    """For a source that does not state its version."""
+
+
+def read_build_rules(directory: Path) -> dict[str, BuildRule]:
+    """The rules in the `pyproject.toml` beside a model, by project. ResolveError names all that is wrong with them."""
+    path = directory / "pyproject.toml"
+    if not path.exists():
+        return {}
+    hint = (
+        "[tool.tungsten.build.<project>] has `debs` and `requires`, lists of strings, and `version`, a string"
+    )
+    try:
+        table: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+        for key in ("tool", "tungsten", "build"):
+            table = table.get(key, {})
+        entries = {canonicalize_name(project): dict(values) for project, values in table.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as problem:
+        raise ResolveError(f"the build rules can't be read: {problem}", where=str(path), hint=hint) from None
+    problems = []
+    for project, values in entries.items():
+        for key, value in values.items():
+            if key not in ("debs", "requires", "version"):
+                problems.append(f"{project}: no such key: {key}")
+            elif key == "version" and not isinstance(value, str):
+                problems.append(f"{project}.version: is not a string")
+            elif key != "version" and not (
+                isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+            ):
+                problems.append(f"{project}.{key}: is not a list of strings")
+        if isinstance(values.get("requires"), list):
+            problems += [f"{project}.requires: {bad}" for bad in bad_requirements(values["requires"])]
+    if problems:
+        raise ResolveError("\n".join(problems), where=str(path), hint=hint)
+    return {
+        project: BuildRule(
+            debs=tuple(values.get("debs", ())),
+            requires=tuple(values.get("requires", ())),
+            version=values.get("version"),
+        )
+        for project, values in entries.items()
+    }
+
+
+def bad_requirements(texts: Iterable[object]) -> list[str]:
+    """A line for each text that is no requirement (PEP 508)."""
+    bad = []
+    for text in texts:
+        try:
+            Requirement(str(text))
+        except InvalidRequirement as problem:
+            bad.append(f"{text!r}: {str(problem).splitlines()[0]}")
+    return bad
+
+
+def is_never_built(project: str) -> bool:
+    """Whether what the Python index has of a project's source is a stub that only fails."""
+    return any(fnmatch(project, pattern) for pattern in _data()["never"])
+
+
+def build_debs(project: str, facts: Facts, rule: BuildRule, target: Target) -> list[str]:
+    """Names of the Debian packages that a project is built with."""
+    data = _data()
+    names = [*data["root"], f"python{target.python}"]
+    known = [*data["projects"].get(project, ()), *rule.debs]
+    if facts.compiles or known:
+        names += [*data["compiler"], f"python{target.python}-dev"]
+        names += [deb for deb, suffixes in data["suffixes"].items() if facts.compiles & set(suffixes)]
+    return list(dict.fromkeys([*names, *known]))
+
+
+def _data() -> dict[str, Any]:
+    """What must be known of sources by name: `build.json`."""
+    text = resources.files(__package__).joinpath("build.json").read_text(encoding="utf-8")
+    data: dict[str, Any] = json.loads(text)
+    return data

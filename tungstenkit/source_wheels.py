@@ -1,0 +1,195 @@
+"""Builds the wheels of what a lock has from source, for sealing.
+
+A build is an ordinary derivation of `nix/source.nix`: it has what the lock names and no network. What it needs is
+brought into the store, what it made is looked at, and the wheel is added to the store as the file that an image's
+build asks for, so it is not built again. What the source said of itself while the lock was made is proved here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from email.parser import HeaderParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.version import Version
+
+from tungstenkit import store
+from tungstenkit.build import run_build
+from tungstenkit.data import NIX
+from tungstenkit.document import write_atomically
+from tungstenkit.errors import BuildError, LockError
+from tungstenkit.fetch import PARALLEL, Input, source_inputs, tool_inputs, unpack_busybox
+from tungstenkit.platforms import Target, this_system
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from email.message import Message
+
+    from tungstenkit.build import View
+    from tungstenkit.lock import Lock, Platform, Source
+
+
+def unbuilt(lock: Lock) -> list[tuple[str, Source]]:
+    """The sources of a lock without a wheel, each with its platform's Nix system."""
+    return [
+        (system, source)
+        for system, platform in lock.platforms.items()
+        for source in platform.sources
+        if source.wheel is None
+    ]
+
+
+def build_wheels(lock: Lock, get: Callable[[Input], Path], view: View, state: Path) -> Lock:
+    """The lock with the wheels of its sources.
+
+    lock: its tools are sealed. get: downloads a file that the lock names, verified, under its store name; from several
+    threads. state: the model's `.tungsten` folder, where what is built is held.
+
+    Raises BuildError where a source can't be built, LockError where what it became is not what was locked.
+    """
+    for system, source in unbuilt(lock):
+        if system != this_system():
+            raise LockError(
+                f"{source.project} is built from source, which {system} must do itself; this is {this_system()}",
+                where=f"platforms.{system}",
+                hint=f"lock on a machine of that kind, or ask for a version of {source.project} that has a wheel",
+            )
+    for system, source in unbuilt(lock):
+        _provide(lock, system, source, get, state)
+        built = _build(lock, system, source, view, state)
+        platform = lock.platforms[system]
+        _check(built, source, platform, system)
+        done = source.model_copy(
+            update={
+                "wheel": built.name,
+                "wheel_size": built.stat().st_size,
+                "wheel_sha256": hashlib.sha256(built.read_bytes()).hexdigest(),
+            }
+        )
+        _keep(built, source, state)
+        sources = tuple(done if one is source else one for one in platform.sources)
+        lock = lock.model_copy(
+            update={"platforms": {**lock.platforms, system: platform.model_copy(update={"sources": sources})}}
+        )
+    return lock
+
+
+def _provide(lock: Lock, system: str, source: Source, get: Callable[[Input], Path], state: Path) -> None:
+    """Bring what a build needs into the store."""
+    tools = lock.tools[system]
+    wanted = {
+        entry.path: entry
+        for entry in [*tool_inputs(tools), *source_inputs(source, lock.platforms[system].release)]
+    }
+    gone = store.missing(list(wanted))
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        store.add_files(list(pool.map(get, [wanted[path] for path in sorted(gone)])))
+    assert tools.busybox.tree_sha256 is not None  # the tools are sealed
+    if store.missing([store.tree_path(tools.busybox.tree_sha256, "busybox")]):
+        folder = state / "downloads" / "busybox"
+        unpack_busybox(Path(Input(tools.busybox.file, tools.busybox.size, tools.busybox.sha256).path), folder)
+        store.add_tree(folder)
+        shutil.rmtree(folder)
+
+
+def _build(lock: Lock, system: str, source: Source, view: View, state: Path) -> Path:
+    """Build a wheel; its path in the store."""
+    document, link = state / "sealing.json", state / "sealing"
+    write_atomically(document, lock.to_json())
+    named = {"lock": str(document.resolve()), "system": system, "project": source.project}
+    arguments = [part for name, value in named.items() for part in ("--argstr", name, value)]
+    try:
+        run_build(
+            ["--file", str(NIX / "seal.nix"), *arguments, "--out-link", str(link.absolute())], view, state
+        )
+    except BuildError as problem:
+        raise BuildError(
+            problem.what,
+            where=f"building {source.project} {source.version} from source",
+            hint=_hint(problem.what, source.project) or problem.hint,
+        ) from None
+    finally:
+        document.unlink(missing_ok=True)
+    (wheel,) = link.resolve().glob("*.whl")
+    return wheel
+
+
+_MISSING_HEADER = re.compile(r"fatal error: (\S+): No such file or directory")
+_MISSING_PROGRAM = re.compile(r"(?:error: |FileNotFoundError: .*|: )'?([\w.+-]+)'?: (?:command )?not found")
+
+
+def _hint(log: str, project: str) -> str | None:
+    """What the end of a failed build's log calls for."""
+    table = f"[tool.tungsten.build.{project}] in pyproject.toml"
+    if match := _MISSING_HEADER.search(log):
+        return f'{table} may name the Debian package that has {match[1]}: debs = ["…-dev"]'
+    if match := re.search(r"the build also needs (.+), which its source", log):
+        needed = ", ".join(f'"{requirement.strip()}"' for requirement in match[1].split(", "))
+        return f"{table} may say: requires = [{needed}]"
+    if match := _MISSING_PROGRAM.search(log) or re.search(r"No module named '?([\w.]+)", log):
+        return f"{table} may name what has {match[1]}: debs = […] for a program, requires = […] for a module"
+    return None
+
+
+def _check(built: Path, source: Source, platform: Platform, system: str) -> None:
+    """LockError where a wheel is not what its source said that it would be."""
+    where = f"{source.project} {source.version}, built from source"
+    name, version, _, _ = parse_wheel_filename(built.name)
+    metadata = _metadata(built)
+    said = canonicalize_name(metadata.get("Name", "")), Version(metadata.get("Version", "0"))
+    if (name, version) != (source.project, Version(source.version)) or said != (name, version):
+        raise LockError(
+            f"the source became {said[0]} {said[1]} ({built.name})",
+            where=where,
+            hint=f'[tool.tungsten.build.{source.project}] in pyproject.toml may say: version = "{said[1]}"',
+        )
+    if not SpecifierSet(metadata.get("Requires-Python", "")).contains(f"{platform.python}.99"):
+        raise LockError(f"it needs Python {metadata['Requires-Python']}", where=where)
+    have = {wheel.project: wheel.version for wheel in platform.wheels}
+    have |= {other.project: other.version for other in platform.sources}
+    markers = Target(system, platform.release, platform.python).markers
+    try:
+        needed = [Requirement(text) for text in metadata.get_all("Requires-Dist") or ()]
+    except InvalidRequirement as problem:
+        raise LockError(
+            f"it needs what is no requirement: {str(problem).splitlines()[0]}", where=where
+        ) from None
+    missing = [
+        str(requirement)
+        for requirement in needed
+        if requirement.marker is None or requirement.marker.evaluate(markers)
+        if canonicalize_name(requirement.name) not in have
+        or not requirement.specifier.contains(have[canonicalize_name(requirement.name)], prereleases=True)
+    ]
+    if missing:
+        raise LockError(
+            f"it needs {', '.join(missing)}, which its source did not say",
+            where=where,
+            hint=f"add to python_packages: {', '.join(repr(text) for text in missing)}",
+        )
+
+
+def _metadata(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
+        return HeaderParser().parsestr(archive.read(name).decode("utf-8", errors="replace"))
+
+
+def _keep(built: Path, source: Source, state: Path) -> None:
+    """Put a wheel into the store as the file that an image's build asks for, and hold it."""
+    folder = state / "downloads" / "built"
+    folder.mkdir(parents=True, exist_ok=True)
+    copy = folder / store.store_name(built.name)
+    shutil.copyfile(built, copy)
+    (path,) = store.add_files([copy])
+    shutil.rmtree(folder)
+    store.hold(path, state / "roots" / f"built-{source.project}")
+    (state / "sealing").unlink()

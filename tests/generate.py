@@ -32,12 +32,13 @@ def specs():
 
 
 def pins():
-    """The server's environment and the tools of each Python version, as the examples' locks have them."""
+    """The server's environment and the tools of each Python version and platform, as the examples' locks have them."""
     found = {}
     for example in LOCKED_EXAMPLES:
         lock = json.loads(read_lock(example / LOCK_NAME).to_json())
         for system, server in lock["server"].items():
-            found[server["python"]] = {"server": server, "tools": lock["tools"][system]}
+            pins = {"server": server, "tools": lock["tools"][system]}
+            found.setdefault(server["python"], {})[system] = pins
     return {PINS: to_json(found)}
 
 

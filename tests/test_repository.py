@@ -28,7 +28,7 @@ ORDER = [
     ["io"],
     ["media"],
     ["define"],
-    ["load", "document", "data", "store", "progress"],
+    ["load", "document", "data", "store", "progress", "platforms"],
     ["spec", "files"],
     ["lock"],
     ["resolve.debian_version", "resolve.debian_control"],

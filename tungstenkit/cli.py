@@ -35,7 +35,7 @@ from tungstenkit.seal import refuse_build_steps, seal
 from tungstenkit.spec import ModelSpec, read_spec, repository_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tungstenkit.files import ModelFile
 
@@ -170,10 +170,29 @@ def lock_command(
     package_set: Annotated[
         str, typer.Option("--package-set", help="What images are made of; `debian` for now.")
     ] = "debian",
+    platforms: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--platform",
+            metavar="SYSTEM",
+            help="A platform to lock, as Nix calls it; may be given again.",
+            show_default="those of the lock, or else this machine's",
+        ),
+    ] = None,
+    python: Annotated[
+        str | None, typer.Option("--python", metavar="X.Y", help="The Python, whatever the model asks for.")
+    ] = None,
 ) -> None:
     """Choose exact versions of everything, and write tungsten.lock."""
     project = Project.read(directory, module, class_name)
-    make_lock(project, upgrade=upgrade, resolve_only=resolve_only, package_set=package_set)
+    make_lock(
+        project,
+        upgrade=upgrade,
+        resolve_only=resolve_only,
+        package_set=package_set,
+        systems=platforms or (),
+        python=python,
+    )
     print(project.lock_path)
 
 
@@ -273,7 +292,13 @@ def build_command(
 
 
 def make_lock(
-    project: Project, *, upgrade: bool = False, resolve_only: bool = False, package_set: str = "debian"
+    project: Project,
+    *,
+    upgrade: bool = False,
+    resolve_only: bool = False,
+    package_set: str = "debian",
+    systems: Sequence[str] = (),
+    python: str | None = None,
 ) -> Lock:
     """Resolve and seal, and write the lock."""
     if not resolve_only:
@@ -283,7 +308,8 @@ def make_lock(
         mirrors = find_mirrors(project.directory)
         for notice in mirrors.notices:
             err.print(notice)
-        lock = resolve(project.spec, Solver(mirrors, get_bytes, report), previous, package_set)
+        solver = Solver(mirrors, get_bytes, report)
+        lock = resolve(project.spec, solver, previous, package_set, systems=systems, python=python)
         if not resolve_only:
             report("sealing")
             with tempfile.TemporaryDirectory(prefix="tungsten-") as folder, FetchBar() as bar:

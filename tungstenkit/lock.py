@@ -85,6 +85,8 @@ class Suite(Document):
 
     archive: Literal["debian", "debian-security"]
     suite: str
+    architecture: str = "amd64"
+    """Debian's name of the processor whose packages were read."""
     date: str
     """The date of its signed Release file, RFC 3339, UTC."""
     packages_sha256: str = Sha256
@@ -177,6 +179,8 @@ class Lock(Document):
         problems = []
         if not self.platforms:
             problems.append("platforms: there is none")
+        if len({(platform.release, platform.python) for platform in self.platforms.values()}) > 1:
+            problems.append("platforms: not all of one Debian release and Python")
         for system, platform in self.platforms.items():
             where = f"platforms.{system}"
             if system not in self.tools:

@@ -41,7 +41,15 @@ class Release:
     """The one CPython that Debian has in it."""
 
 
-RELEASES = {r.codename: r for r in (Release("bookworm", "12", "3.11"), Release("trixie", "13", "3.13"))}
+RELEASES = {
+    r.codename: r
+    for r in (
+        Release("bookworm", "12", "3.11"),
+        Release("trixie", "13", "3.13"),
+        # Out of Debian's long-term support since August 2026: the last resort.
+        Release("bullseye", "11", "3.9"),
+    )
+}
 
 
 @dataclass(frozen=True)

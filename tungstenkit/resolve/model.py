@@ -2,9 +2,9 @@
 reason.
 
 A Python version stands for a Debian release, so the release is chosen by the first Python whose whole solve
-succeeds. Only indexes and metadata are read here. Pins of the previous lock are kept where they still fit; for
-what all models share (the tools, the server) the pins that came with tungsten come first, so that models share
-those layers.
+succeeds, on every platform. Only indexes and metadata are read here. Pins of the previous lock are kept where
+they still fit; for what all models share (the tools, the server) the pins that came with tungsten come first, so
+that models share those layers.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import sys
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import TYPE_CHECKING
+
+from packaging.version import Version
 
 from tungstenkit.data import OWN_WHEELS
 from tungstenkit.document import Document
@@ -32,6 +34,7 @@ from tungstenkit.lock import (
     Wheel,
     input_digest,
 )
+from tungstenkit.platforms import ARCHITECTURES, Target, this_system
 from tungstenkit.resolve.debian_index import ReleaseIndex, fetch_index
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debs import resolve as resolve_debs
@@ -44,12 +47,10 @@ if TYPE_CHECKING:
     from tungstenkit.resolve.debs import DebSolution
     from tungstenkit.spec import ModelSpec
 
-SYSTEM = "x86_64-linux"
-_ARCHITECTURE = "amd64"
-
 _TOOLS = "the tools that builds run"
 _TOOLS_RELEASE = "trixie"
-_NEWEST_FIRST = ("3.13", "3.11")
+_RELEASE_OF = {release.python: name for name, release in RELEASES.items()}
+_NEWEST_FIRST = sorted(_RELEASE_OF, key=Version, reverse=True)
 
 BASE = (
     "base-files",
@@ -92,57 +93,72 @@ class Solver:
     get: Callable[[str], bytes]
     report: Callable[[str], None]
     """Is told what is being done; a short line."""
-    _indexes: dict[str, ReleaseIndex] = field(default_factory=dict)
+    _indexes: dict[tuple[str, str], ReleaseIndex] = field(default_factory=dict)
+    _inreleases: dict[str, bytes] = field(default_factory=dict)
 
-    def index(self, release: str) -> ReleaseIndex:
-        """The package index of a Debian release."""
-        if release not in self._indexes:
-            self.report(f"reading Debian {release}'s indexes")
-            self._indexes[release] = fetch_index(release, _ARCHITECTURE, self.mirrors.debian_bases, self.get)
-        return self._indexes[release]
+    def index(self, target: Target) -> ReleaseIndex:
+        """The package index of a target's Debian release."""
+        key = target.release, target.architecture.debian
+        if key not in self._indexes:
+            self.report(f"reading Debian {target.release}'s indexes for {target.architecture.debian}")
+            self._indexes[key] = fetch_index(*key, self.mirrors.debian_bases, self._get_once)
+        return self._indexes[key]
+
+    def _get_once(self, url: str) -> bytes:
+        # The architectures of one lock must stand as one InRelease has them.
+        if not url.endswith("/InRelease"):
+            return self.get(url)
+        if url not in self._inreleases:
+            self._inreleases[url] = self.get(url)
+        return self._inreleases[url]
 
     def debs(
-        self, release: str, groups: Mapping[str, Sequence[str]], where: str, prefer: Iterable[Deb]
+        self, target: Target, groups: Mapping[str, Sequence[str]], where: str, prefer: Iterable[Deb]
     ) -> DebSolution:
-        """Debian packages of a release."""
+        """Debian packages of a target's release."""
         versions = {deb.name: deb.version for deb in prefer}
-        return resolve_debs(self.index(release), groups, versions, where=where)
+        return resolve_debs(self.index(target), groups, versions, where=where)
 
     def wheels(
-        self, requirements: Sequence[str], python: str, release: str, where: str, prefer: Iterable[Wheel]
+        self, target: Target, requirements: Sequence[str], where: str, prefer: Iterable[Wheel]
     ) -> tuple[Wheel, ...]:
-        """Wheels for a release's Python."""
-        return resolve_wheels(
-            requirements,
-            python=python,
-            release=release,
-            index_url=self.mirrors.pypi,
-            where=where,
-            prefer=prefer,
-        )
+        """Wheels for a target's Python."""
+        return resolve_wheels(requirements, target, index_url=self.mirrors.pypi, where=where, prefer=prefer)
 
     @property
     def releases(self) -> dict[str, Release]:
         """What was read, for the lock."""
-        return {
-            name: Release(
-                suites=tuple(
-                    Suite(
-                        archive=suite.archive,  # type: ignore[arg-type] # one of ARCHIVES
-                        suite=suite.suite,
-                        date=f"{suite.date:%Y-%m-%dT%H:%M:%SZ}",
-                        packages_sha256=suite.packages_sha256,
-                    )
-                    for suite in index.suites
-                ),
-                timestamps=index.timestamps,
+        suites: dict[str, list[Suite]] = {}
+        timestamps: dict[str, dict[str, str]] = {}
+        for (name, architecture), index in sorted(self._indexes.items()):
+            suites.setdefault(name, []).extend(
+                Suite(
+                    archive=suite.archive,  # type: ignore[arg-type] # one of ARCHIVES
+                    suite=suite.suite,
+                    architecture=architecture,
+                    date=f"{suite.date:%Y-%m-%dT%H:%M:%SZ}",
+                    packages_sha256=suite.packages_sha256,
+                )
+                for suite in index.suites
             )
-            for name, index in self._indexes.items()
-        }
+            # The same for every architecture: the dates are the InReleases'.
+            timestamps[name] = index.timestamps
+        return {name: Release(suites=tuple(suites[name]), timestamps=timestamps[name]) for name in suites}
 
 
-def resolve(spec: ModelSpec, solver: Solver, previous: Lock | None, package_set: str = "debian") -> Lock:
+def resolve(
+    spec: ModelSpec,
+    solver: Solver,
+    previous: Lock | None,
+    package_set: str = "debian",
+    *,
+    systems: Iterable[str] = (),
+    python: str | None = None,
+) -> Lock:
     """A resolved lock, not sealed yet.
+
+    systems: the platforms to lock (default: those of the previous lock, else this machine's).
+    python: a Python version that goes before the one that the spec asks for.
 
     Raises ResolveError where nothing fits, FetchError where an index can't be had.
     """
@@ -156,32 +172,57 @@ def resolve(spec: ModelSpec, solver: Solver, previous: Lock | None, package_set:
             where="cuda_version",
             hint="leave it out, and pin the package that brings CUDA in python_packages",
         )
-    python, platform, choices = _resolve_python(spec, solver, previous)
-    environment = _resolve_server(python, platform.release, solver, previous)
-    tools = _resolve_tools(python, platform.release, solver, previous)
+    systems = _systems(systems, previous)
+    chosen, platforms, choices = _resolve_python(spec, solver, previous, systems, python)
+    targets = {system: _target(system, chosen) for system in systems}
+    # An image may be built by any platform that locked it, or that it is for.
+    builders = {*systems, *(previous.tools if previous else ()), this_system()} & set(ARCHITECTURES)
+    server = {system: _resolve_server(target, solver, previous) for system, target in targets.items()}
+    tools = {system: _resolve_tools(_target(system, chosen), solver, previous) for system in sorted(builders)}
+    used = {_TOOLS_RELEASE, _RELEASE_OF[chosen]}
     return Lock(
         package_set="debian",
         input_digest=input_digest(spec, package_set),
         sealed=False,
         choices=choices,
-        releases=solver.releases,
-        platforms={SYSTEM: platform},
-        server={SYSTEM: environment},
-        tools={SYSTEM: tools},
+        # Not those of candidates that failed.
+        releases={name: release for name, release in solver.releases.items() if name in used},
+        platforms=platforms,
+        server=server,
+        tools=tools,
     )
 
 
+def _target(system: str, python: str) -> Target:
+    return Target(system, _RELEASE_OF[python], python)
+
+
+def _systems(asked: Iterable[str], previous: Lock | None) -> list[str]:
+    systems = sorted({*asked} or (previous.platforms if previous else {this_system()}))
+    if unknown := [system for system in systems if system not in ARCHITECTURES]:
+        raise ResolveError(
+            f"no image can be made for {', '.join(unknown)}",
+            where="--platform",
+            hint=f"there are {', '.join(ARCHITECTURES)}",
+        )
+    return systems
+
+
 def _resolve_python(
-    spec: ModelSpec, solver: Solver, previous: Lock | None
-) -> tuple[str, Platform, tuple[Choice, ...]]:
+    spec: ModelSpec, solver: Solver, previous: Lock | None, systems: Sequence[str], override: str | None
+) -> tuple[str, dict[str, Platform], tuple[Choice, ...]]:
     """Try the candidates in order; the first whose whole solve succeeds is taken."""
-    releases = {release.python: name for name, release in RELEASES.items()}
-    candidates = _candidates(spec.python_version, previous, releases)
     failures: dict[str, ResolveError] = {}
-    for python, reason in candidates.items():
-        solver.report(f"solving for Python {python} on Debian {releases[python]}")
+    for python, reason in _candidates(spec, previous, override).items():
+        platforms: dict[str, Platform] = {}
+        choices: dict[tuple[str, str], Choice] = {}
         try:
-            platform, choices = _resolve_platform(spec, python, releases[python], solver, previous)
+            for system in systems:
+                target = _target(system, python)
+                solver.report(f"solving for Python {python} on Debian {target.release}, {system}")
+                platforms[system], made = _resolve_platform(spec, target, solver, previous)
+                for choice in made:
+                    _add(choices, choice, system)
         except ResolveError as problem:
             failures[python] = problem
             continue
@@ -191,10 +232,10 @@ def _resolve_python(
         choice = Choice(
             kind="python",
             subject="the Python version, and with it the Debian release",
-            chosen=f"{python} on {releases[python]}",
+            chosen=f"{python} on {_RELEASE_OF[python]}",
             reason=reason + failed,
         )
-        return python, platform, (choice, *choices)
+        return python, platforms, (choice, *choices.values())
     first, *others = failures.values()
     if others and any(str(other) != str(first) for other in others):
         what = "\n".join(f"with Python {python}: {problem.what}" for python, problem in failures.items())
@@ -202,44 +243,69 @@ def _resolve_python(
     raise first
 
 
-def _candidates(asked: str | None, previous: Lock | None, releases: Mapping[str, str]) -> dict[str, str]:
+def _add(choices: dict[tuple[str, str], Choice], choice: Choice, system: str) -> None:
+    """A choice that a platform made: one line where it is every platform's."""
+    known = choices.setdefault((choice.kind, choice.subject), choice)
+    if known != choice:
+        subject = f"{choice.subject} on {system}"
+        choices[choice.kind, subject] = choice.model_copy(update={"subject": subject})
+
+
+def _candidates(spec: ModelSpec, previous: Lock | None, override: str | None) -> dict[str, str]:
     """Python versions to try, in order, each with the reason for its place."""
-    if asked is not None:
-        fitting = [python for python in _NEWEST_FIRST if python == asked or python.startswith(f"{asked}.")]
-        if not fitting:
-            raise ResolveError(
-                f"Python {asked} is in no Debian release that images are made of",
-                where="python_version",
-                hint="there are "
-                + ", ".join(f"{python} ({releases[python]})" for python in sorted(releases)),
-            )
-        return dict.fromkeys(fitting, f"python_version={asked!r}")
-    candidates = {}
-    if previous is not None and SYSTEM in previous.platforms:
+    if override is not None:
+        return _fitting(override, "--python")
+    kept = {}
+    if previous is not None:
         # With the reason that it was chosen for: relocking alone changes nothing.
         reasons = (choice.reason for choice in previous.choices if choice.kind == "python")
-        candidates[previous.platforms[SYSTEM].python] = next(reasons, "kept from the lock before")
+        # One Python for all platforms.
+        (python,) = {platform.python for platform in previous.platforms.values()}
+        kept[python] = next(reasons, "kept from the lock before")
+    if spec.python_version is not None:
+        fitting = _fitting(spec.python_version, "python_version")
+        # What `--python` chose stands until the model asks for something else.
+        asks_the_same = previous is not None and previous.input_digest == input_digest(spec, "debian")
+        kept = {python: why for python, why in kept.items() if python in fitting or asks_the_same}
+        return kept | {python: why for python, why in fitting.items() if python not in kept}
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if here in releases:
-        candidates.setdefault(here, "the Python that made the lock")
+    if here in _RELEASE_OF:
+        kept.setdefault(here, "the Python that made the lock")
     for python in _NEWEST_FIRST:
-        candidates.setdefault(python, "the newest that fits")
-    return candidates
+        kept.setdefault(python, "the newest that fits")
+    return kept
+
+
+def _fitting(asked: str, where: str) -> dict[str, str]:
+    """The Pythons that a version, `3` or `3.11`, allows."""
+    fitting = [python for python in _NEWEST_FIRST if f"{python}.".startswith(f"{asked}.")]
+    if not fitting:
+        available = ", ".join(f"{python} ({_RELEASE_OF[python]})" for python in _NEWEST_FIRST)
+        raise ResolveError(
+            f"Python {asked} is in no Debian release that images are made of",
+            where=where,
+            hint=f"there are {available}; the package set `nixpkgs` has others",
+        )
+    return dict.fromkeys(fitting, f"{where}={asked!r}")
 
 
 def _resolve_platform(
-    spec: ModelSpec, python: str, release: str, solver: Solver, previous: Lock | None
+    spec: ModelSpec, target: Target, solver: Solver, previous: Lock | None
 ) -> tuple[Platform, list[Choice]]:
-    pinned = previous.platforms.get(SYSTEM) if previous else None
+    pinned = previous.platforms.get(target.system) if previous else None
     own = OWN_WHEELS["sdk"]["requires"]
     wheels = solver.wheels(
-        [*spec.python_packages, *own], python, release, "python_packages", pinned.wheels if pinned else ()
+        target, [*spec.python_packages, *own], "python_packages", pinned.wheels if pinned else ()
     )
     essential = ESSENTIAL if spec.system_packages else ()
-    groups = {"base": BASE, "python": [f"python{python}"], "system": [*spec.system_packages, *essential]}
-    old = pinned.debs if pinned and pinned.release == release else ()
-    solution = solver.debs(release, groups, "system_packages", old)
-    platform = Platform(release=release, python=python, debs=_debs(solution), wheels=wheels)
+    groups = {
+        "base": BASE,
+        "python": [f"python{target.python}"],
+        "system": [*spec.system_packages, *essential],
+    }
+    old = pinned.debs if pinned and pinned.release == target.release else ()
+    solution = solver.debs(target, groups, "system_packages", old)
+    platform = Platform(release=target.release, python=target.python, debs=_debs(solution), wheels=wheels)
     choices = [
         Choice(kind=choice.kind, subject=choice.subject, chosen=choice.chosen, reason=choice.reason)
         for choice in solution.choices
@@ -271,32 +337,30 @@ def _debs(solution: DebSolution) -> tuple[Deb, ...]:
     )
 
 
-def _resolve_server(python: str, release: str, solver: Solver, previous: Lock | None) -> ServerEnvironment:
-    solver.report("solving the server's environment")
-    pinned = previous.server.get(SYSTEM) if previous else None
-    if pinned is None or pinned.python != python:
-        pinned = shared_pins(python).server
+def _resolve_server(target: Target, solver: Solver, previous: Lock | None) -> ServerEnvironment:
+    solver.report(f"solving the server's environment for {target.system}")
+    pinned = previous.server.get(target.system) if previous else None
+    if pinned is None or pinned.python != target.python:
+        pinned = shared_pins(target).server
     wheels = solver.wheels(
+        target,
         OWN_WHEELS["server"]["requires"],
-        python,
-        release,
         "the server's environment",
         pinned.wheels if pinned else (),
     )
-    return ServerEnvironment(python=python, wheels=wheels)
+    return ServerEnvironment(python=target.python, wheels=wheels)
 
 
-def _resolve_tools(python: str, release: str, solver: Solver, previous: Lock | None) -> Tools:
-    solver.report(f"solving {_TOOLS}")
-    pinned = previous.tools.get(SYSTEM) if previous else None
-    if pinned is None or pinned.byte_code.python != python:
-        pinned = shared_pins(python).tools
-    layers = _python_root(
-        RELEASES[_TOOLS_RELEASE].python, _TOOLS_RELEASE, solver, pinned.layers.debs if pinned else ()
-    )
-    byte_code = _python_root(python, release, solver, pinned.byte_code.debs if pinned else ())
-    bash = _static_program("bash-static", solver, [pinned.bash] if pinned else ())
-    busybox = _static_program("busybox-static", solver, [pinned.busybox] if pinned else ())
+def _resolve_tools(target: Target, solver: Solver, previous: Lock | None) -> Tools:
+    solver.report(f"solving {_TOOLS} on {target.system}")
+    pinned = previous.tools.get(target.system) if previous else None
+    if pinned is None or pinned.byte_code.python != target.python:
+        pinned = shared_pins(target).tools
+    newest = Target(target.system, _TOOLS_RELEASE, RELEASES[_TOOLS_RELEASE].python)
+    layers = _python_root(newest, solver, pinned.layers.debs if pinned else ())
+    byte_code = _python_root(target, solver, pinned.byte_code.debs if pinned else ())
+    bash = _static_program("bash-static", newest, solver, [pinned.bash] if pinned else ())
+    busybox = _static_program("busybox-static", newest, solver, [pinned.busybox] if pinned else ())
     known = {pinned.busybox.sha256: pinned.busybox.tree_sha256} if pinned else {}
     return Tools(
         busybox=Busybox(**dict(busybox), tree_sha256=known.get(busybox.sha256)),
@@ -306,27 +370,27 @@ def _resolve_tools(python: str, release: str, solver: Solver, previous: Lock | N
     )
 
 
-def _python_root(python: str, release: str, solver: Solver, pinned: Iterable[Deb]) -> PythonRoot:
+def _python_root(target: Target, solver: Solver, pinned: Iterable[Deb]) -> PythonRoot:
     # Enough to run a program of the standard library's; nothing of the base system.
-    groups = {"python": [f"python{python}-minimal", f"libpython{python}-stdlib"]}
-    return PythonRoot(
-        release=release, python=python, debs=_debs(solver.debs(release, groups, _TOOLS, pinned))
-    )
+    groups = {"python": [f"python{target.python}-minimal", f"libpython{target.python}-stdlib"]}
+    debs = _debs(solver.debs(target, groups, _TOOLS, pinned))
+    return PythonRoot(release=target.release, python=target.python, debs=debs)
 
 
-def _static_program(name: str, solver: Solver, pinned: Iterable[Deb]) -> Deb:
-    solution = solver.debs(_TOOLS_RELEASE, {"base": [name]}, _TOOLS, pinned)
+def _static_program(name: str, target: Target, solver: Solver, pinned: Iterable[Deb]) -> Deb:
+    solution = solver.debs(target, {"base": [name]}, _TOOLS, pinned)
     return next(deb for deb in _debs(solution) if deb.name == name)
 
 
 class SharedPins(Document):
-    """Pins that came with tungsten for what all models of one Python version share."""
+    """Pins that came with tungsten for what all models of one Python version and platform share."""
 
     server: ServerEnvironment | None = None
     tools: Tools | None = None
 
 
-def shared_pins(python: str) -> SharedPins:
-    """The pins in `shared_pins.json`; empty for a version that it does not hold."""
+def shared_pins(target: Target) -> SharedPins:
+    """The pins in `shared_pins.json`; empty for a version or a platform that it does not hold."""
     text = resources.files(__package__).joinpath("shared_pins.json").read_text(encoding="utf-8")
-    return SharedPins.model_validate_json(json.dumps(json.loads(text).get(python, {})))
+    found = json.loads(text).get(target.python, {}).get(target.system, {})
+    return SharedPins.model_validate_json(json.dumps(found))

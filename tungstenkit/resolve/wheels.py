@@ -26,7 +26,9 @@ from tungstenkit.lock import Wheel
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-GLIBC = {"bookworm": (2, 36), "trixie": (2, 41)}
+    from tungstenkit.platforms import Target
+
+GLIBC = {"bullseye": (2, 31), "bookworm": (2, 36), "trixie": (2, 41)}
 """The C library of each Debian release; a wheel's manylinux tag (PEP 600) may ask for this one or an older."""
 
 _UV_NEWEST_GLIBC = (2, 40)
@@ -35,14 +37,13 @@ _OWN_DISTRIBUTION = "tungstenkit"
 
 def resolve_wheels(
     requirements: Sequence[str],
+    target: Target,
     *,
-    python: str,
-    release: str,
     index_url: str,
     where: str,
     prefer: Iterable[Wheel] = (),
 ) -> tuple[Wheel, ...]:
-    """Solve requirements (PEP 508) for CPython `python` (`3.11`) on x86-64 Linux with `release`'s C library.
+    """Solve requirements (PEP 508) for a target's CPython, processor and C library.
 
     prefer: pins of an earlier lock; each is kept where it still fits.
     where: whose requirements these are, for messages.
@@ -53,8 +54,8 @@ def resolve_wheels(
         return ()
     _refuse_known_conflicts(requirements, where)
     with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
-        answer = _compile(Path(folder), requirements, python, release, index_url, where, prefer)
-    tags = _tags(python, release)
+        answer = _compile(Path(folder), requirements, target, index_url, where, prefer)
+    tags = _tags(target)
     wheels = [_best_wheel(package, tags, where) for package in answer.get("packages", [])]
     if any(wheel.project == _OWN_DISTRIBUTION for wheel in wheels):
         raise ResolveError(
@@ -86,8 +87,7 @@ def _allows_pydantic_2(requirement: Requirement) -> bool:
 def _compile(
     folder: Path,
     requirements: Sequence[str],
-    python: str,
-    release: str,
+    target: Target,
     index_url: str,
     where: str,
     prefer: Iterable[Wheel],
@@ -98,14 +98,15 @@ def _compile(
     # uv reads an existing output as preferences: what it pins is kept where it fits.
     if pins := tuple(prefer):
         output.write_text(_pylock(pins), encoding="utf-8")
-    glibc = min(GLIBC[release], _UV_NEWEST_GLIBC)
+    glibc = min(GLIBC[target.release], _UV_NEWEST_GLIBC)
+    platform = f"{target.architecture.machine}-manylinux_{glibc[0]}_{glibc[1]}"
     command = [
         *(sys.executable, "-m", "uv", "pip", "compile", str(source)),
         *("--format", "pylock.toml", "--output-file", str(output), "--no-header"),
         # Settings of this machine's uv must not reach a lock; the index comes from our one rule about mirrors.
         "--no-config",
         *("--only-binary", ":all:", "--no-python-downloads", "--python", sys.executable),
-        *("--python-version", python, "--python-platform", f"x86_64-manylinux_{glibc[0]}_{glibc[1]}"),
+        *("--python-version", target.python, "--python-platform", platform),
         *("--color", "never", "--quiet"),
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("UV_")}
@@ -155,14 +156,14 @@ def _hint(stderr: str) -> str:
     return "loosen one of the requirements that it names"
 
 
-def _tags(python: str, release: str) -> list[Tag]:
-    major, minor = (int(part) for part in python.split("."))
-    newest = GLIBC[release]
-    platforms = [f"manylinux_2_{number}_x86_64" for number in range(newest[1], 4, -1)]
+def _tags(target: Target) -> list[Tag]:
+    major, minor = (int(part) for part in target.python.split("."))
+    machine = target.architecture.machine
+    platforms = [f"manylinux_2_{number}" for number in range(GLIBC[target.release][1], 4, -1)]
     # The older spellings of manylinux_2_17, _2_12 and _2_5 (PEP 600).
     for tag, legacy in (("2_17", "manylinux2014"), ("2_12", "manylinux2010"), ("2_5", "manylinux1")):
-        platforms.insert(platforms.index(f"manylinux_{tag}_x86_64") + 1, f"{legacy}_x86_64")
-    platforms.append("linux_x86_64")
+        platforms.insert(platforms.index(f"manylinux_{tag}") + 1, legacy)
+    platforms = [f"{platform}_{machine}" for platform in (*platforms, "linux")]
     return [
         *cpython_tags((major, minor), platforms=platforms),
         *compatible_tags((major, minor), interpreter=f"cp{major}{minor}", platforms=platforms),

@@ -8,6 +8,7 @@ import pytest
 
 from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.lock import Release, read_lock
+from tungstenkit.resolve import model
 from tungstenkit.resolve.debs import Choice, DebSolution, ResolvedDeb
 from tungstenkit.resolve.model import resolve
 from tungstenkit.spec import ModelSpec
@@ -23,21 +24,18 @@ class FakeSolver:
         self.without = without
         self.error = error
         self.asked = []
-        self.releases = dict.fromkeys(["bookworm", "trixie"], Release(suites=(), timestamps={}))
+        self.releases = dict.fromkeys(["bullseye", "bookworm", "trixie"], Release(suites=(), timestamps={}))
 
     def report(self, text):
         pass
 
-    def index(self, release):
-        return release
-
-    def debs(self, release, groups, where, prefer):
-        self.asked.append((release, {group: list(names) for group, names in groups.items()}))
+    def debs(self, target, groups, where, prefer):
+        self.asked.append((target, {group: list(names) for group, names in groups.items()}))
         return solution(*(name for names in groups.values() for name in names))
 
-    def wheels(self, requirements, python, release, where, prefer):
-        if python in self.without and where == "python_packages":
-            raise self.error(f"nothing fits {python}", where=where)
+    def wheels(self, target, requirements, where, prefer):
+        if {target.python, target.system} & set(self.without) and where == "python_packages":
+            raise self.error(f"nothing fits {target.python}", where=where)
         return ()
 
 
@@ -55,8 +53,8 @@ def spec(**changes):
 
 
 def python_of(lock):
-    (platform,) = lock.platforms.values()
-    return platform.python, platform.release
+    ((python, release),) = {(platform.python, platform.release) for platform in lock.platforms.values()}
+    return python, release
 
 
 @pytest.mark.parametrize(
@@ -82,7 +80,7 @@ def test_a_recorded_python_does_not_move_on_another_machine(monkeypatch):
     assert python_of(resolve(spec(), FakeSolver(), previous)) == ("3.13", "trixie")
 
 
-@pytest.mark.parametrize(("asked", "expected"), [("3.11", "3.11"), ("3.13", "3.13"), ("3", "3.13")])
+@pytest.mark.parametrize(("asked", "expected"), [("3.9", "3.9"), ("3.11", "3.11"), ("3", "3.13")])
 def test_a_python_that_is_asked_for_is_taken(asked, expected):
     assert python_of(resolve(spec(python_version=asked), FakeSolver(), None))[0] == expected
 
@@ -95,12 +93,13 @@ def test_relocking_keeps_the_reason_too():
 def test_a_python_that_debian_lacks_is_refused_with_what_there_is():
     with pytest.raises(ResolveError, match=r"Python 3\.12") as caught:
         resolve(spec(python_version="3.12"), FakeSolver(), None)
-    assert "3.11 (bookworm), 3.13 (trixie)" in caught.value.hint
+    assert "3.13 (trixie), 3.11 (bookworm), 3.9 (bullseye)" in caught.value.hint
+    assert "`nixpkgs`" in caught.value.hint
 
 
 def test_where_nothing_fits_every_try_is_told():
     with pytest.raises(ResolveError) as caught:
-        resolve(spec(), FakeSolver(without=["3.11", "3.13"]), None)
+        resolve(spec(), FakeSolver(without=["3.9", "3.11", "3.13"]), None)
     assert "with Python 3.11: nothing fits 3.11" in caught.value.what
     assert "with Python 3.13: nothing fits 3.13" in caught.value.what
 
@@ -137,3 +136,62 @@ def test_a_cuda_version_is_refused_until_it_can_be_chosen():
 
 def test_a_new_lock_is_not_sealed():
     assert resolve(spec(), FakeSolver(), None).sealed is False
+
+
+def test_python_on_the_command_line_overrides_and_stays_until_the_model_asks_for_something_else():
+    asked = spec(python_version="3.13")
+    lock = resolve(asked, FakeSolver(), None, python="3.11")
+    assert python_of(lock)[0] == "3.11"
+    assert lock.choices[0].reason == "--python='3.11'"
+    assert python_of(resolve(asked, FakeSolver(), lock))[0] == "3.11"
+    assert python_of(resolve(spec(python_version="3"), FakeSolver(), lock))[0] == "3.11"
+    assert python_of(resolve(spec(python_version="3.9"), FakeSolver(), lock))[0] == "3.9"
+
+
+BOTH = ["aarch64-linux", "x86_64-linux"]
+
+
+def test_every_platform_has_the_first_python_that_fits_them_all(monkeypatch):
+    monkeypatch.setattr(sys, "version_info", SimpleNamespace(major=3, minor=13))
+
+    class NoArmWheels(FakeSolver):
+        def wheels(self, target, requirements, where, prefer):
+            if (target.system, target.python) == ("aarch64-linux", "3.13") and where == "python_packages":
+                raise ResolveError("nothing fits")
+            return ()
+
+    lock = resolve(spec(), NoArmWheels(), None, systems=BOTH)
+    assert list(lock.platforms) == list(lock.server) == BOTH
+    assert python_of(lock) == ("3.11", "bookworm")
+
+
+def test_a_choice_of_all_platforms_is_stated_once():
+    choices = resolve(spec(), FakeSolver(), None, systems=BOTH).choices
+    assert [choice.subject for choice in choices if choice.kind == "alternative"] == ["a | b"]
+
+
+def test_without_a_wish_the_platforms_are_the_locks_or_this_machines(monkeypatch):
+    monkeypatch.setattr(model, "this_system", lambda: "x86_64-linux")
+    lock = resolve(spec(), FakeSolver(), None)
+    assert list(lock.platforms) == ["x86_64-linux"]
+    both = resolve(spec(), FakeSolver(), lock, systems=BOTH)
+    assert list(resolve(spec(), FakeSolver(), both).platforms) == BOTH
+
+
+def test_there_are_tools_for_every_platform_that_locked_or_is_locked(monkeypatch):
+    monkeypatch.setattr(model, "this_system", lambda: "x86_64-linux")
+    lock = resolve(spec(), FakeSolver(), None, systems=["aarch64-linux"])
+    assert sorted(lock.tools) == BOTH
+    monkeypatch.setattr(model, "this_system", lambda: "aarch64-linux")
+    assert sorted(resolve(spec(), FakeSolver(), lock).tools) == BOTH
+
+
+def test_an_unknown_platform_is_refused_with_what_there_is():
+    with pytest.raises(ResolveError, match="riscv64-linux") as caught:
+        resolve(spec(), FakeSolver(), None, systems=["riscv64-linux"])
+    assert "aarch64-linux" in caught.value.hint
+
+
+def test_the_lock_holds_the_indexes_that_it_takes_from_and_no_others():
+    lock = resolve(spec(python_version="3.11"), FakeSolver(), None)
+    assert list(lock.releases) == ["bookworm", "trixie"]

@@ -4,6 +4,7 @@ import pytest
 
 from tungstenkit.errors import ResolveError
 from tungstenkit.mirrors import find_mirrors
+from tungstenkit.platforms import Target
 from tungstenkit.resolve import wheels as solving
 from tungstenkit.resolve.wheels import resolve_wheels
 
@@ -22,10 +23,10 @@ def package(name, version, *tags):
 def solve(monkeypatch):
     """Resolves with a given answer of uv's."""
 
-    def solve(*packages, python="3.11", release="bookworm", requirements=("x",)):
+    def solve(*packages, python="3.11", release="bookworm", system="x86_64-linux", requirements=("x",)):
         monkeypatch.setattr(solving, "_compile", lambda *arguments: {"packages": list(packages)})
-        options = {"python": python, "release": release, "index_url": "", "where": "python_packages"}
-        return resolve_wheels(list(requirements), **options)
+        target = Target(system, release, python)
+        return resolve_wheels(list(requirements), target, index_url="", where="python_packages")
 
     return solve
 
@@ -60,6 +61,12 @@ def test_a_newer_c_library_allows_newer_wheels(solve):
         release="trixie",
     )
     assert "manylinux_2_38" in wheel.file
+
+
+def test_another_processor_takes_its_own_wheels(solve):
+    tags = ["cp311-cp311-manylinux_2_17_x86_64", "cp311-cp311-manylinux2014_aarch64", "py3-none-any"]
+    (wheel,) = solve(package("x", "1.0", *tags), system="aarch64-linux")
+    assert wheel.file == "x-1.0-cp311-cp311-manylinux2014_aarch64.whl"
 
 
 def test_no_url_is_kept(solve):
@@ -97,8 +104,7 @@ def real():
     mirrors = find_mirrors()
     return lambda requirements, **options: resolve_wheels(
         requirements,
-        python="3.13",
-        release="trixie",
+        Target("x86_64-linux", "trixie", "3.13"),
         index_url=mirrors.pypi,
         where="python_packages",
         **options,

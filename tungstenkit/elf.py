@@ -15,14 +15,23 @@ from tungstenkit.document import Document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import BinaryIO
+    from typing import IO
 
 MAGIC = b"\x7fELF"
 MACHINES = {"amd64": 62, "arm64": 183}
 """`e_machine` of each Debian architecture (the ELF specification's EM_X86_64 and EM_AARCH64)."""
 
 # What damaged headers lead to in the parser, beside its own errors.
-_DAMAGED = (ELFError, ValueError, KeyError, IndexError, OverflowError, AttributeError, TypeError, AssertionError)
+_DAMAGED = (
+    ELFError,
+    ValueError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    AttributeError,
+    TypeError,
+    AssertionError,
+)
 
 
 class Elf(Document):
@@ -44,7 +53,7 @@ class Elf(Document):
     """The names that Python could import it by: of each, it has a symbol `PyInit_NAME` (PEP 489)."""
 
 
-def read_elf(file: BinaryIO) -> Elf | None:
+def read_elf(file: IO[bytes]) -> Elf | None:
     """The facts of a seekable file; None where it is no ELF file, a static one, or damaged."""
     try:
         parsed = ELFFile(file)
@@ -56,14 +65,14 @@ def read_elf(file: BinaryIO) -> Elf | None:
         return None
 
 
-def _facts(file: BinaryIO, parsed: ELFFile, dynamic: DynamicSegment) -> Elf:
+def _facts(file: IO[bytes], parsed: ELFFile, dynamic: DynamicSegment) -> Elf:
     needed: list[str] = []
     single = {"DT_SONAME": "", "DT_RPATH": "", "DT_RUNPATH": ""}
     size = 0
     for tag in dynamic.iter_tags():
         kind = tag.entry.d_tag
         if kind == "DT_NEEDED":
-            needed.append(tag.needed)
+            needed.append(tag.needed)  # type: ignore[attr-defined] # there for this kind of tag
         elif kind in single:
             single[kind] = getattr(tag, kind.removeprefix("DT_").lower())
         elif kind == "DT_STRSZ":
@@ -80,7 +89,7 @@ def _facts(file: BinaryIO, parsed: ELFFile, dynamic: DynamicSegment) -> Elf:
     )
 
 
-def _machine(file: BinaryIO) -> int:
+def _machine(file: IO[bytes]) -> int:
     file.seek(0)
     head = file.read(20)
     return int.from_bytes(head[18:20], "little" if head[5] == 1 else "big")
@@ -90,7 +99,7 @@ def _folders(path: str) -> tuple[str, ...]:
     return tuple(folder for folder in path.split(":") if folder)
 
 
-def _modules(file: BinaryIO, offset: int | None, size: int) -> Iterator[str]:
+def _modules(file: IO[bytes], offset: int | None, size: int) -> Iterator[str]:
     # The names of dynamic symbols stand in this table: no need to walk the symbols.
     if offset is None:
         return

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
-import lzma
 import shutil
-import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import requests
 
 from tungstenkit import store
+from tungstenkit.deb import open_files
 from tungstenkit.errors import FetchError, GoneError
 from tungstenkit.mirrors import MissingError, redact
 
@@ -282,29 +280,16 @@ def _add_busybox(busybox: Busybox, state: Path) -> str:
 
 def unpack_busybox(deb: Path, folder: Path) -> None:
     """Unpack a busybox-static .deb's `bin/busybox`, and nothing else, into `folder`."""
-    with deb.open("rb") as file:
-        data = _ar_member(file, "data.tar.xz")
-    with tarfile.open(fileobj=io.BytesIO(lzma.decompress(data))) as tar:
-        member = next(member for member in tar if member.name == "./usr/bin/busybox")
-        content = tar.extractfile(member)
-        assert content is not None
-        if folder.exists():
-            shutil.rmtree(folder)
-        program = folder / "bin" / "busybox"
-        program.parent.mkdir(parents=True)
-        program.write_bytes(content.read())
-        program.chmod(0o755)
-
-
-def _ar_member(file: BinaryIO, name: str) -> bytes:
-    """One member of a .deb, which is an `ar` archive (deb(5))."""
-    file.read(8)
-    while header := file.read(60):
-        size = int(header[48:58])
-        if header[:16].decode("ascii").strip().rstrip("/") == name:
-            return file.read(size)
-        file.seek(size + size % 2, io.SEEK_CUR)
-    raise FetchError(f"the package has no {name}", where=file.name)
+    with deb.open("rb") as file, open_files(file, deb.name) as tar:
+        content = next(tar.extractfile(member) for member in tar if member.name == "./usr/bin/busybox")
+        assert content is not None  # it is a file
+        program = content.read()
+    if folder.exists():
+        shutil.rmtree(folder)
+    target = folder / "bin" / "busybox"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(program)
+    target.chmod(0o755)
 
 
 def _disk_error(problem: OSError, state: Path) -> FetchError:

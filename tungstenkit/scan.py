@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
-from pydantic import ValidationError
 
+from tungstenkit.cache import keep, kept
 from tungstenkit.deb import open_files
-from tungstenkit.document import Document, write_atomically
+from tungstenkit.document import Document
 from tungstenkit.elf import MAGIC, Elf, read_elf
 from tungstenkit.errors import FetchError
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import IO
 
 _FORMAT = "1"  # of the cached files: raise it whenever a scan would find something else
-_IN_MEMORY = 32 << 20
+_IN_MEMORY = 8 << 20  # several are read at a time
 _PIECE = 1 << 20
 _ALIASES = re.compile(r"^(bin|sbin|lib|lib32|lib64|libx32)/")
 _PROGRAM_FOLDERS = {"bin", "sbin", "scripts", "binaries"}
@@ -108,39 +108,36 @@ def scan_deb(path: Path) -> Scan:
 
 
 def kept_scan(sha256: str, cache: Path) -> Scan | None:
-    """The scan of the archive with this sha256, if it was made before; a damaged one counts as none."""
-    try:
-        return Scan.model_validate_json(_place(sha256, cache).read_bytes())
-    except (OSError, ValidationError):
-        return None
+    """The scan of the archive with this sha256, if it was made before."""
+    path = kept(cache / "elf", f"{sha256}.{_FORMAT}.json")
+    return Scan.model_validate_json(path.read_bytes()) if path else None
 
 
 def keep_scan(scan: Scan, sha256: str, cache: Path) -> None:
     """Keep a scan for `kept_scan`. Raises FetchError where it can't be written."""
-    place = _place(sha256, cache)
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(place, scan.to_json())
-    except OSError as problem:
-        raise FetchError(
-            f"what was read can't be kept: {problem.strerror}",
-            where=str(place.parent),
-            hint="make room there, or set XDG_CACHE_HOME to a folder on another disk",
-        ) from None
+    text = scan.model_dump_json(by_alias=True)
 
+    def write(path: Path) -> None:
+        path.write_text(text, encoding="utf-8")
 
-def _place(sha256: str, cache: Path) -> Path:
-    return cache / "elf" / f"{sha256}.{_FORMAT}.json"
+    keep(cache / "elf", f"{sha256}.{_FORMAT}.json", write)
 
 
 def _elf(content: IO[bytes]) -> Elf | None:
     head = content.read(len(MAGIC))
     if head != MAGIC:
         return None
-    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as copy:
-        copy.write(head)
-        shutil.copyfileobj(content, copy, _PIECE)
-        return read_elf(copy)
+    try:
+        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as copy:
+            copy.write(head)
+            shutil.copyfileobj(content, copy, _PIECE)
+            return read_elf(copy)
+    except OSError as problem:
+        raise FetchError(
+            f"a library can't be unpacked to be read: {problem.strerror or problem}",
+            where=tempfile.gettempdir(),
+            hint="make room there, or set TMPDIR to a folder on another disk",
+        ) from None
 
 
 def _installed(name: str) -> str:

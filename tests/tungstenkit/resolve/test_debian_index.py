@@ -202,15 +202,6 @@ class TestParsing:
             write_solv(packages("a"), tmp_path / "file" / "x.solv")
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"), [("/caches", "/caches/tungsten"), ("", None), ("relative", None)]
-)
-def test_the_cache_lies_where_the_xdg_specification_says(monkeypatch, tmp_path, value, expected):
-    monkeypatch.setenv("XDG_CACHE_HOME", value)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert os.fspath(cache_folder()) == (expected or os.fspath(tmp_path / ".cache" / "tungsten"))
-
-
 class TestKeyPackage:
     """Where a machine has no Debian keys, they come from the archive's own package, by its hash."""
 

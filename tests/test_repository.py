@@ -34,9 +34,11 @@ ORDER = [
     ["resolve.debian_version", "resolve.debian_control"],
     ["resolve.debian_release"],
     ["resolve.debian_index"],
-    ["resolve.debs", "resolve.wheels"],
+    ["resolve.debs", "resolve.wheels", "resolve.debian_contents", "scan"],
+    ["resolve.libraries"],
     ["mirrors", "resolve.model"],
     ["fetch", "export"],
+    ["libraries"],
     ["seal", "build"],
     ["cli"],
 ]

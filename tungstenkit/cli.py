@@ -11,7 +11,6 @@ import fcntl
 import json
 import shlex
 import sys
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +24,9 @@ from tungstenkit import store
 from tungstenkit.data import OWN_WHEELS, SEVEN_ZIP
 from tungstenkit.errors import FetchError, GoneError, TungstenError
 from tungstenkit.export import bootstrap_urls, export, git_notice, public
-from tungstenkit.fetch import Input, absent, download, fetch, inputs, locate
+from tungstenkit.fetch import Input, absent, download, fetch, inputs, locate, stored
 from tungstenkit.files import likely_secrets, select_files
+from tungstenkit.libraries import add_libraries
 from tungstenkit.lock import LOCK_NAME, Lock, check_lock, read_lock, write_lock
 from tungstenkit.mirrors import find_mirrors, get_bytes
 from tungstenkit.progress import FetchBar, build_view, err, working
@@ -310,14 +310,8 @@ def make_lock(
             err.print(notice)
         solver = Solver(mirrors, get_bytes, report)
         lock = resolve(project.spec, solver, previous, package_set, systems=systems, python=python)
-        if not resolve_only:
-            report("sealing")
-            with tempfile.TemporaryDirectory(prefix="tungsten-") as folder, FetchBar() as bar:
-
-                def get(entry: Input) -> Path:
-                    return download(entry, locate([entry], lock, mirrors)[entry.sha256], Path(folder), bar)
-
-                lock = seal(lock, project.spec, get)
+    if not resolve_only:
+        lock = _seal(project, lock, previous, solver)
     write_lock(lock, project.lock_path)
     for system, platform in lock.platforms.items():
         err.print(
@@ -325,6 +319,26 @@ def make_lock(
             f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels"
         )
     return lock
+
+
+def _seal(project: Project, lock: Lock, previous: Lock | None, solver: Solver) -> Lock:
+    """The sealed lock. What is downloaded for it is where `tungsten fetch` looks for it."""
+    downloads = project.state / "downloads"
+    with project.alone(), FetchBar() as bar:
+        downloads.mkdir(exist_ok=True)
+
+        def get(entry: Input) -> Path:
+            if path := stored(entry):
+                return path
+            return download(entry, locate([entry], lock, solver.mirrors)[entry.sha256], downloads, bar)
+
+        def libraries(lock: Lock) -> Lock:
+            lock, notices = add_libraries(lock, project.spec, solver, previous, get, bar)
+            for notice in notices:
+                err.print(notice, markup=False)
+            return lock
+
+        return seal(lock, project.spec, get, libraries)
 
 
 def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:

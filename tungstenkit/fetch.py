@@ -131,6 +131,15 @@ def absent(lock: Lock) -> tuple[Input, ...]:
     return tuple(entry for entry in wanted if entry.path in gone)
 
 
+def stored(entry: Input) -> Path | None:
+    """Where a file lies in the Nix store; None where it is not there, whole. Nix itself need not be there."""
+    path = Path(entry.path)
+    try:
+        return path if (path.stat().st_size, _sha256(path)) == (entry.size, entry.sha256) else None
+    except OSError:
+        return None
+
+
 def fetch(lock: Lock, urls: Mapping[str, Sequence[str]], state: Path, progress: Progress) -> None:
     """Bring what is absent into the store and hold all of the lock's files there.
 

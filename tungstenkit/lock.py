@@ -212,7 +212,7 @@ def input_digest(spec: ModelSpec, package_set: str) -> str:
 
     Schemas, descriptions, sizes and file patterns are left out, so that editing them makes no lock stale.
     """
-    inputs = {
+    inputs: dict[str, object] = {
         "package-set": package_set,
         "python-packages": list(spec.python_packages),
         "system-packages": list(spec.system_packages),
@@ -223,6 +223,8 @@ def input_digest(spec: ModelSpec, package_set: str) -> str:
         "dockerfile-commands": list(spec.dockerfile_commands),
         "has-post-build": spec.has_post_build,
     }
+    if spec.libraries:
+        inputs["libraries"] = spec.libraries
     return f"sha256:{hashlib.sha256(to_json(inputs).encode()).hexdigest()}"
 
 

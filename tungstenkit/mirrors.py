@@ -18,7 +18,6 @@ import re
 import subprocess
 import sys
 import time
-import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,6 +32,7 @@ from tungstenkit.errors import FetchError, TungstenError
 from tungstenkit.resolve.debian_control import stanzas
 from tungstenkit.resolve.debian_index import ARCHIVES, fetch_inrelease, suites, trusted_certificates
 from tungstenkit.resolve.debian_release import RELEASES
+from tungstenkit.settings import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -245,19 +245,17 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
 
 
 def _from_project(project: Path | None) -> dict[str, tuple[str, ...]]:
-    path = project / "pyproject.toml" if project else None
-    if path is None or not path.exists():
+    if project is None:
         return {}
+    where = str(project / "pyproject.toml")
     hint = (
         "[tool.tungsten.mirrors] has `debian`, `debian-security`, `pypi`, `npm`: each a URL or a list of them"
     )
+    table = read_table(project, "mirrors", hint=hint)
     try:
-        table: Any = tomllib.loads(path.read_text(encoding="utf-8"))
-        for key in ("tool", "tungsten", "mirrors"):
-            table = table.get(key, {})
         named = {key: [value] if isinstance(value, str) else list(value) for key, value in table.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as problem:
-        raise TungstenError(f"the mirrors can't be read: {problem}", where=str(path), hint=hint) from None
+    except TypeError as problem:
+        raise TungstenError(f"the mirrors can't be read: {problem}", where=where, hint=hint) from None
     problems = [f"no such mirror: {key}" for key in named if key not in _VARIABLES]
     problems += [
         f"{key} holds what is no http or https URL"
@@ -265,7 +263,7 @@ def _from_project(project: Path | None) -> dict[str, tuple[str, ...]]:
         if not urls or not all(map(_is_url, urls))
     ]
     if problems:
-        raise TungstenError("\n".join(problems), where=str(path), hint=hint)
+        raise TungstenError("\n".join(problems), where=where, hint=hint)
     return {key: _bases(urls) for key, urls in named.items()}
 
 

@@ -1,9 +1,9 @@
 """The second step of locking: what only running or downloading something can tell.
 
 `seal` takes a resolved lock and gives one that can be built. It is the only place that writes the results of
-running things, and it writes them only into the lock. Of the things that need it, this version knows one: the
-hash of busybox's tree, where the shared pin no longer stands in the archive. A model that declares a build step
-is refused by name.
+running things, and it writes them only into the lock. Of the things that need it, this version knows two: the
+shared libraries that packages need, and the hash of busybox's tree, where the shared pin no longer stands in the
+archive. A model that declares a build step is refused by name.
 """
 
 from __future__ import annotations
@@ -46,12 +46,15 @@ def refuse_build_steps(spec: ModelSpec) -> None:
         )
 
 
-def seal(lock: Lock, spec: ModelSpec, get: Callable[[Input], Path]) -> Lock:
+def seal(
+    lock: Lock, spec: ModelSpec, get: Callable[[Input], Path], libraries: Callable[[Lock], Lock]
+) -> Lock:
     """The sealed lock.
 
     get: downloads a file that the lock names, verified.
+    libraries: adds the Debian packages whose shared libraries the lock's packages lack (`add_libraries`).
 
-    Raises LockError where the model asks for a step that can't be sealed yet.
+    Raises LockError where the model asks for a step that can't be sealed yet, and what `get` and `libraries` raise.
     """
     refuse_build_steps(spec)
     tools = {}
@@ -61,7 +64,7 @@ def seal(lock: Lock, spec: ModelSpec, get: Callable[[Input], Path]) -> Lock:
             deb = get(Input(busybox.file, busybox.size, busybox.sha256, release=entry.layers.release))
             busybox = busybox.model_copy(update={"tree_sha256": busybox_tree_hash(deb)})
         tools[system] = entry.model_copy(update={"busybox": busybox})
-    return lock.model_copy(update={"sealed": True, "tools": tools})
+    return libraries(lock).model_copy(update={"sealed": True, "tools": tools})
 
 
 def busybox_tree_hash(deb: Path) -> str:

@@ -25,6 +25,7 @@ from pydantic import ConfigDict, Field
 
 from tungstenkit.document import Document, check_version
 from tungstenkit.errors import DefinitionError, SpecError
+from tungstenkit.settings import library_settings
 
 __all__ = ["ModelSpec", "read_spec"]
 
@@ -63,6 +64,8 @@ class ModelSpec(Document):
     python_version: str | None
     python_packages: list[str]
     system_packages: list[str]
+    libraries: dict[str, str | Literal[False]] = Field(default_factory=dict)
+    """`[tool.tungsten.libraries]`."""
     dockerfile_commands: list[str]
     base_image: str | None
     include_files: list[str]
@@ -108,7 +111,7 @@ def read_spec(
     model = _chosen(models, class_name, where=str(file.relative_to(directory)), module=module)
     # Not of the folder's name: an image must not depend on where it is built.
     name = repository_name(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", model["class_name"]))
-    spec = ModelSpec(name=name, module=module, **model)
+    spec = ModelSpec(name=name, module=module, libraries=library_settings(directory), **model)
     problems = _requirement_problems(spec.python_packages)
     try:
         spec.to_json().encode()

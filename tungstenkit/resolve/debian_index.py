@@ -14,7 +14,6 @@ import lzma
 import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import solv
@@ -35,6 +34,7 @@ from tungstenkit.resolve.debian_version import rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import pysequoia
 

@@ -56,9 +56,8 @@ class Need:
 class Additions:
     """What to do about the libraries that an image lacks."""
 
-    requests: tuple[str, ...]
-    """Debian packages to add, sorted."""
     choices: tuple[Choice, ...]
+    """What each lacking library comes from: a Debian package to add, or `nothing`."""
     notices: tuple[str, ...]
     """What the user should know, a line each."""
 
@@ -146,11 +145,8 @@ class Image:
     def _find(self, library: str, file: _File) -> _File | None:
         if "/" in library:
             return self._at(library.lstrip("/"))
-        elf = file.scanned.elf
-        for folder in elf.runpath or _rpath(file):
-            origin = "/" + posixpath.dirname(file.path)
-            place = re.sub(r"\$(ORIGIN|\{ORIGIN\})", lambda _, at=origin: at, folder)
-            if found := self._at(posixpath.normpath(f"{place}/{library}").lstrip("/")):
+        for folder in _placed(file.scanned.elf.runpath, file) or _rpath(file):
+            if found := self._at(posixpath.normpath(f"{folder}/{library}").lstrip("/")):
                 return found
         for owner in self._loaded_before(file.owner):
             if library in self._by_name.get(owner, {}):
@@ -186,9 +182,13 @@ def _rpath(file: _File) -> tuple[str, ...]:
     """The DT_RPATH folders that count for what a file loads; its own stand for its own place."""
     if file.scanned.elf.runpath:
         return ()
+    return (*_placed(file.scanned.elf.rpath, file), *file.inherited)
+
+
+def _placed(folders: Iterable[str], file: _File) -> tuple[str, ...]:
+    """Folders with `$ORIGIN` replaced by the one that the file stands in."""
     origin = "/" + posixpath.dirname(file.path)
-    own = (re.sub(r"\$(ORIGIN|\{ORIGIN\})", lambda _: origin, folder) for folder in file.scanned.elf.rpath)
-    return (*own, *file.inherited)
+    return tuple(folder.replace("${ORIGIN}", origin).replace("$ORIGIN", origin) for folder in folders)
 
 
 def additions(
@@ -208,20 +208,23 @@ def additions(
         setting = settings.get(need.library)
         if setting is not None:
             choices.append(_choice(subject, setting or _NOTHING, _SETTING))
-        elif package := provider(need.library, libraries()):
-            choices.append(_choice(subject, package, need.reason))
+        elif found := provider(need.library, libraries()):
+            choices.append(_choice(subject, found, need.reason))
         else:
             choices.append(_choice(subject, _NOTHING, f"no package of {release} has it; {need.reason}"))
             notices.append(f"{subject}, which no package of {release} has")
     for owner, lacking in plugins.items():
-        for library in lacking:
-            if setting := settings.get(library):
-                choices.append(_choice(f"{owner} needs {library}", str(setting), _SETTING))
+        asked = {library: package for library in lacking if (package := settings.get(library))}
+        choices += (_choice(f"{owner} needs {name}", package, _SETTING) for name, package in asked.items())
         if left := {library: path for library, path in lacking.items() if library not in settings}:
-            choices.append(_choice(f"plugins of {owner} need {_some(left)}", _NOTHING, _plugins(left)))
+            choices.append(_choice(f"what only plugins of {owner} need", _NOTHING, _plugins(left)))
     choices.sort(key=lambda choice: choice.subject)
-    requests = {choice.chosen for choice in choices} - {_NOTHING}
-    return Additions(tuple(sorted(requests)), tuple(choices), (*notices, *_programs(image)))
+    return Additions(tuple(choices), (*notices, *_programs(image)))
+
+
+def packages(choices: Iterable[Choice]) -> list[str]:
+    """The Debian packages that choices of libraries add, sorted."""
+    return sorted({choice.chosen for choice in choices} - {_NOTHING})
 
 
 def _choice(subject: str, chosen: str | bool, reason: str) -> Choice:
@@ -230,7 +233,7 @@ def _choice(subject: str, chosen: str | bool, reason: str) -> Choice:
 
 def _plugins(lacking: Mapping[str, str]) -> str:
     return (
-        f"nothing that Python imports or that can be started needs them, only files such as "
+        f"{_some(lacking)}: nothing that Python imports or that can be started needs them, only files such as "
         f"{next(iter(lacking.values()))}; [tool.tungsten.libraries] adds what you name there"
     )
 
@@ -265,4 +268,4 @@ def _programs(image: Image) -> Iterator[str]:
     for project in image.wheels:
         for package, why in _opened_libraries().get(project, {}).get("programs", {}).items():
             if package not in image.debs:
-                yield f"{project} starts programs of {package} {why}: where you use that, name {package} in system_packages"
+                yield f"{project} starts {package} {why}: where you use that, add it to system_packages"

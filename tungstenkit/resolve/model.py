@@ -38,6 +38,7 @@ from tungstenkit.platforms import ARCHITECTURES, Target, this_system
 from tungstenkit.resolve.debian_index import ReleaseIndex, fetch_index
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debs import resolve as resolve_debs
+from tungstenkit.resolve.libraries import packages
 from tungstenkit.resolve.wheels import resolve_wheels
 
 if TYPE_CHECKING:
@@ -83,6 +84,10 @@ ESSENTIAL = (
     "tar",
 )
 """What Debian's packages use without naming it (Debian policy, 3.8), but for what only installs packages."""
+
+
+_DEB_CHOICES = ("alternative", "virtual", "dropped", "essential")
+"""The kinds of choices that a solve of Debian packages makes."""
 
 
 @dataclass
@@ -297,15 +302,26 @@ def _resolve_platform(
     wheels = solver.wheels(
         target, [*spec.python_packages, *own], "python_packages", pinned.wheels if pinned else ()
     )
+    old = pinned.debs if pinned and pinned.release == target.release else ()
+    debs, choices = _resolve_debs(spec, target, solver, old)
+    platform = Platform(release=target.release, python=target.python, debs=debs, wheels=wheels)
+    return platform, choices
+
+
+def _resolve_debs(
+    spec: ModelSpec, target: Target, solver: Solver, pinned: Iterable[Deb], libraries: Sequence[str] = ()
+) -> tuple[tuple[Deb, ...], list[Choice]]:
+    """An image's Debian packages.
+
+    libraries: packages that nobody asked for by name, but for what is in them.
+    """
     essential = ESSENTIAL if spec.system_packages else ()
     groups = {
         "base": BASE,
         "python": [f"python{target.python}"],
-        "system": [*spec.system_packages, *essential],
+        "system": [*spec.system_packages, *essential, *libraries],
     }
-    old = pinned.debs if pinned and pinned.release == target.release else ()
-    solution = solver.debs(target, groups, "system_packages", old)
-    platform = Platform(release=target.release, python=target.python, debs=_debs(solution), wheels=wheels)
+    solution = solver.debs(target, groups, "system_packages", pinned)
     choices = [
         Choice(kind=choice.kind, subject=choice.subject, chosen=choice.chosen, reason=choice.reason)
         for choice in solution.choices
@@ -319,7 +335,34 @@ def _resolve_platform(
                 reason="packages use essential ones without naming them (Debian policy, 3.8)",
             )
         )
-    return platform, choices
+    return _debs(solution), choices
+
+
+def add_debs(
+    lock: Lock,
+    spec: ModelSpec,
+    solver: Solver,
+    previous: Lock | None,
+    libraries: Mapping[str, Sequence[Choice]],
+) -> Lock:
+    """The lock with more Debian packages; its pins are kept where they fit.
+
+    libraries: for each platform what `resolve.libraries` chose.
+
+    Raises ResolveError where they don't fit the rest.
+    """
+    platforms = dict(lock.platforms)
+    choices: dict[tuple[str, str], Choice] = {}
+    for system, made in libraries.items():
+        platform = lock.platforms[system]
+        old = previous.platforms.get(system) if previous else None
+        pinned = (*(old.debs if old and old.release == platform.release else ()), *platform.debs)
+        debs, found = _resolve_debs(spec, _target(system, platform.python), solver, pinned, packages(made))
+        platforms[system] = platform.model_copy(update={"debs": debs})
+        for choice in (*found, *made):
+            _add(choices, choice, system)
+    others = [choice for choice in lock.choices if choice.kind not in _DEB_CHOICES]
+    return lock.model_copy(update={"platforms": platforms, "choices": (*others, *choices.values())})
 
 
 def _debs(solution: DebSolution) -> tuple[Deb, ...]:

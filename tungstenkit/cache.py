@@ -29,9 +29,9 @@ def cache_folder() -> Path:
 
 def kept(folder: Path, key: str) -> Path | None:
     """The file that was kept under a key, if it is whole; a damaged one is removed."""
-    for path in sorted(folder.glob(f"{key}.*")):
+    for path in sorted(folder.glob(f"{key}.{'[0-9a-f]' * 64}")):
         try:
-            if _sha256(path) == path.suffix.removeprefix("."):
+            if path.suffix == f".{_sha256(path)}":
                 return path
             path.unlink()
         except OSError:

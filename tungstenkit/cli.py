@@ -28,8 +28,9 @@ from tungstenkit.fetch import Input, absent, download, fetch, inputs, locate, st
 from tungstenkit.files import likely_secrets, select_files
 from tungstenkit.libraries import add_libraries
 from tungstenkit.lock import LOCK_NAME, Lock, check_lock, read_lock, write_lock
-from tungstenkit.mirrors import find_mirrors, get_bytes
+from tungstenkit.mirrors import Fetcher, find_mirrors
 from tungstenkit.progress import FetchBar, build_view, err, working
+from tungstenkit.resolve.libraries import KIND as LIBRARY
 from tungstenkit.resolve.model import Solver, resolve
 from tungstenkit.seal import refuse_build_steps, seal
 from tungstenkit.spec import ModelSpec, read_spec, repository_name
@@ -308,11 +309,15 @@ def make_lock(
         mirrors = find_mirrors(project.directory)
         for notice in mirrors.notices:
             err.print(notice)
-        solver = Solver(mirrors, get_bytes, report)
+        solver = Solver(mirrors, Fetcher(), report)
         lock = resolve(project.spec, solver, previous, package_set, systems=systems, python=python)
     if not resolve_only:
         lock = _seal(project, lock, previous, solver)
     write_lock(lock, project.lock_path)
+    before = previous.choices if previous else ()
+    for choice in lock.choices:
+        if choice.kind in (LIBRARY, "renamed") and choice not in before:
+            err.print(f"{choice.subject}: {choice.chosen}", markup=False)
     for system, platform in lock.platforms.items():
         err.print(
             f"locked {system}: Python {platform.python} on Debian {platform.release}, "

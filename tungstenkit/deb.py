@@ -38,6 +38,9 @@ def _member(deb: BinaryIO) -> BinaryIO:
     while header := deb.read(60):
         size = int(header[48:58])
         if header.startswith(b"data.tar"):
-            return io.BytesIO(deb.read(size))
+            content = deb.read(size)
+            if len(content) < size:
+                raise ValueError("it is cut short")
+            return io.BytesIO(content)
         deb.seek(size + size % 2, io.SEEK_CUR)
     raise ValueError("it holds no files")

@@ -12,6 +12,7 @@ URLs may carry a user's name and password. They are used, and never shown: messa
 from __future__ import annotations
 
 import ast
+import io
 import json
 import os
 import re
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import requests
+import urllib3
 
 from tungstenkit.errors import FetchError, TungstenError
 from tungstenkit.resolve.debian_control import stanzas
@@ -40,8 +42,13 @@ if TYPE_CHECKING:
 SNAPSHOT = "https://snapshot.debian.org/archive"
 APT = Path("/etc/apt")
 
-_TIMEOUT = (10, 60)  # seconds, to connect and between bytes
+_TIMEOUT = (10, 15)  # seconds, to connect and between bytes
+_PATIENCE = 15  # seconds, before an answer may be called slow
+_SLOWEST = 2000  # bytes in a second; less, on average, is as good as no answer
+_TIMEOUTS = 2  # so often a server may let us wait in vain
 _ATTEMPTS = 4
+_NO_ANSWER = "no answer in time"
+_PIECE = 1 << 18
 _FIRST_PAUSE = 0.5  # seconds; each is twice the one before
 _JSON_INDEX = "application/vnd.pypi.simple.v1+json"
 _INDEX_FORMATS = f"{_JSON_INDEX}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
@@ -49,6 +56,28 @@ _INDEX_FORMATS = f"{_JSON_INDEX}, application/vnd.pypi.simple.v1+html;q=0.2, tex
 
 class MissingError(FetchError):
     """The server answered, and has no such file."""
+
+
+class SilentError(FetchError):
+    """The server was there, and did not answer in time."""
+
+
+class Fetcher:
+    """Fetches URLs as `get_bytes` does, and waits for a server that does not answer but once."""
+
+    def __init__(self) -> None:
+        self._silent: dict[str, SilentError] = {}
+
+    def __call__(self, url: str) -> bytes:
+        """The bytes behind a URL. Raises FetchError."""
+        server = urlsplit(url).netloc
+        if server in self._silent:
+            raise self._silent[server]
+        try:
+            return get_bytes(url)
+        except SilentError as problem:
+            self._silent[server] = problem
+            raise
 
 
 _VARIABLES = {
@@ -184,23 +213,26 @@ def _request(
     pause: Callable[[float], None] = time.sleep,
 ) -> requests.Response:
     reason = ""
+    timeouts = 0
     for attempt in range(attempts):
         if attempt:
             pause(_FIRST_PAUSE * 2 ** (attempt - 1))
         try:
-            answer = requests.get(url, headers={"Accept": accept}, timeout=_TIMEOUT)
-        except (
-            requests.ConnectionError,
-            requests.Timeout,
-            requests.exceptions.ChunkedEncodingError,
-        ) as problem:
+            answer = requests.get(url, headers={"Accept": accept}, timeout=_TIMEOUT, stream=True)
+            if answer.ok:
+                _read(answer)
+        except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as problem:
             reason = _connection_problem(problem)
+            timeouts += reason == _NO_ANSWER
+            if timeouts == _TIMEOUTS:
+                break
         except (requests.RequestException, ValueError) as problem:
             # Its text may hold the URL, and with it a password.
             raise FetchError(f"can't be fetched: {type(problem).__name__}", where=redact(url)) from None
         else:
             if answer.ok:
                 return answer
+            answer.close()
             reason = f"HTTP {answer.status_code} {answer.reason}"
             if answer.status_code in (404, 410):
                 raise MissingError(
@@ -213,7 +245,24 @@ def _request(
         if reason.startswith(("HTTP 401", "HTTP 403"))
         else "check the network and the proxy settings"
     )
-    raise FetchError(f"can't be fetched: {reason}", where=redact(url), hint=hint)
+    kind = SilentError if reason == _NO_ANSWER else FetchError
+    raise kind(f"can't be fetched: {reason}", where=redact(url), hint=hint)
+
+
+def _read(answer: requests.Response, clock: Callable[[], float] = time.monotonic) -> None:
+    """Read an answer whole. Raises requests.Timeout where it comes so slowly that it might never end."""
+    began = clock()
+    content = io.BytesIO()
+    # Piece by piece as they come: a time limit between bytes alone would let a server hand out one at a time.
+    while piece := answer.raw.read1(_PIECE, decode_content=True):
+        content.write(piece)
+        taken = clock() - began
+        if taken > _PATIENCE and content.tell() < taken * _SLOWEST:
+            answer.close()
+            raise requests.Timeout
+    answer.close()
+    content.seek(0)
+    answer.raw = content
 
 
 def _connection_problem(problem: Exception) -> str:
@@ -222,8 +271,8 @@ def _connection_problem(problem: Exception) -> str:
         return "its TLS certificate is not trusted"
     if isinstance(problem, requests.exceptions.ProxyError):
         return "the proxy can't be reached"
-    if isinstance(problem, requests.Timeout):
-        return "no answer in time"
+    if isinstance(problem, (requests.Timeout, urllib3.exceptions.TimeoutError)):
+        return _NO_ANSWER
     return "no connection"
 
 

@@ -24,6 +24,7 @@ from tungstenkit.resolve import debian_index
 from tungstenkit.resolve.debian_control import Alternatives, Relation, relations
 from tungstenkit.resolve.debian_index import dependency_id
 from tungstenkit.resolve.debian_version import order
+from tungstenkit.resolve.former_names import successor, why_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -77,7 +78,9 @@ class Choice:
     """Something that could have been otherwise, and why it is as it is."""
 
     kind: str
-    """`alternative` (`a | b`), `virtual` (several provide a name) or `dropped` (a dependency left out)."""
+    """`alternative` (`a | b`), `virtual` (several provide a name), `dropped` (a dependency left out) or `renamed` (a
+    request that the release knows by another name).
+    """
     subject: str
     chosen: str
     reason: str
@@ -102,7 +105,8 @@ def resolve(
     """Choose packages that satisfy every request.
 
     groups: requests by group, in the groups' order: `NAME`, `NAME=VERSION`, `NAME:ARCHITECTURE`; a virtual
-        name too, if one package provides it or one that does is needed anyway.
+        name too, if one package provides it or one that does is needed anyway; and a name that the release has
+        given up, if `former_names` knows what took its place.
     prefer: versions of an earlier lock by name; each is kept while the archive has it and it fits.
     not_followed: dependencies to leave out, as `NOT_FOLLOWED`.
     where: whose requests these are, for messages.
@@ -298,7 +302,9 @@ class _Archive:
                 if not match:
                     problems.append(f"{text!r} is not NAME, NAME=VERSION or NAME:ARCHITECTURE")
                 elif match["architecture"] not in (None, "all", self.index.architecture):
-                    problems.append(f"{text!r}: only {self.index.architecture} is supported")
+                    problems.append(
+                        f"{text!r}: an image for {self.index.architecture} has no packages for another processor"
+                    )
                 elif match["name"] in self.by_name:
                     options = self.candidates(match["name"])
                     if not options:
@@ -313,11 +319,23 @@ class _Archive:
                             f"{text!r}: {match['name']} is a virtual package, which has no version"
                         )
                     requests.append(_Request(group, text, tuple(providers), virtual=True))
+                elif name := successor(match["name"], self.by_name):
+                    if match["version"]:
+                        problems.append(
+                            f"{text!r}: {self._release} has {name} in its place, without that version"
+                        )
+                    requests.append(_Request(group, text, tuple(self.candidates(name)), virtual=False))
                 else:
-                    near = difflib.get_close_matches(match["name"], self.by_name, n=4, cutoff=0.75)
-                    suggestion = f"; near: {', '.join(near)}" if near else ""
-                    problems.append(f"{self._release} has no package {match['name']!r}{suggestion}")
+                    problems.append(
+                        f"{self._release} has no package {match['name']!r}{self._advice(match['name'])}"
+                    )
         return requests, problems
+
+    def _advice(self, name: str) -> str:
+        if why := why_gone(name):
+            return f": {why}"
+        near = difflib.get_close_matches(name, self.by_name, n=4, cutoff=0.75)
+        return f"; near: {', '.join(near)}" if near else ""
 
     @property
     def _release(self) -> str:
@@ -471,6 +489,14 @@ def _describe(
             key = choice.kind, choice.subject.partition(" depends on ")[2]
             choices.setdefault(key if choice.kind != "dropped" else (choice.kind, choice.subject), choice)
     for request in requests:
+        name, asked = archive.name(request.options[0]), _name(request.text)
+        if not request.virtual and name != asked:
+            choices["renamed", request.text] = Choice(
+                "renamed",
+                f"{request.text} was requested",
+                name,
+                f"Debian {archive.index.release} has no {asked}; this one took its place",
+            )
         if request.virtual and len(request.options) > 1:
             choices[("virtual", request.text)] = Choice(
                 "virtual",
@@ -530,6 +556,10 @@ def _ask_for_provider(archive: _Archive, request: _Request) -> str:
 def _pins(groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
     matches = (_REQUEST.fullmatch(text) for texts in groups.values() for text in texts)
     return {m["name"]: m["version"] for m in matches if m and m["version"]}
+
+
+def _name(request: str) -> str:
+    return re.split("[:=]", request, maxsplit=1)[0]
 
 
 def _search_hint(index: ReleaseIndex) -> str:

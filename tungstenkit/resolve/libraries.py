@@ -70,6 +70,11 @@ class _File:
     inherited: tuple[str, ...] = ()
     """DT_RPATH folders of those that load it."""
 
+    @property
+    def shown(self) -> str:
+        """Its path for messages: that of a wheel's file below site-packages."""
+        return self.scanned.path.removeprefix(f"{SITE}/")
+
 
 @dataclass
 class Image:
@@ -125,7 +130,7 @@ class Image:
             for library, found in self._needed(file):
                 if found is None:
                     needs.setdefault(
-                        (file.owner, library), Need(library, file.owner, f"{file.path} is linked against it")
+                        (file.owner, library), Need(library, file.owner, f"{file.shown} is linked against it")
                     )
                 else:
                     pending.append(_File(found.owner, found.path, found.scanned, _rpath(file)))
@@ -134,7 +139,7 @@ class Image:
             if file.path not in reached and file.owner in self.wheels:
                 for library, found in self._needed(file):
                     if found is None:
-                        plugins.setdefault(file.owner, {}).setdefault(library, file.path)
+                        plugins.setdefault(file.owner, {}).setdefault(library, file.shown)
         return list(needs.values()), plugins
 
     def _needed(self, file: _File) -> Iterator[tuple[str, _File | None]]:

@@ -86,7 +86,7 @@ ESSENTIAL = (
 """What Debian's packages use without naming it (Debian policy, 3.8), but for what only installs packages."""
 
 
-_DEB_CHOICES = ("alternative", "virtual", "dropped", "essential")
+_DEB_CHOICES = ("alternative", "virtual", "dropped", "renamed", "essential")
 """The kinds of choices that a solve of Debian packages makes."""
 
 

@@ -12,6 +12,7 @@ need unshare util-linux
 if [ "${2-}" = test ]; then
   need chromium chromium
   need chromedriver chromium-driver
+  need qemu-aarch64-static qemu-user-static
 fi
 [ -z "$packages" ] && exit 0
 

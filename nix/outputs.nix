@@ -1,11 +1,15 @@
-# From an export's documents to its flake's outputs: ties every step together, for each platform of the lock.
+# From an export's documents to its flake's outputs: ties every step together, for each platform of the lock and each
+# platform that it has tools for.
+#
+#   packages.<system>.model-image, -dir               the image for that platform
+#   packages.<system>.model-image-<platform>, -dir    the image for any platform of the lock; the bytes are the same,
+#                                                     whichever system assembles it
 #
 # spec, lock, sources: paths of the documents. model: the model's files.
 # ownSources: { sdk, server }, folders of our modules.
 { spec, lock, sources, model, ownSources }:
 let
   documents = import ./documents.nix;
-  platforms = import ./platforms.nix;
   ownWheels = builtins.fromJSON (builtins.readFile ./wheels.json);
 
   theSpec = documents.spec spec;
@@ -20,28 +24,53 @@ let
     path = spec;
   };
 
-  forSystem =
-    system: locked:
+  platforms = import ./platforms.nix;
+  platformOf =
+    system:
+    platforms.${system} or (throw ''
+      tungsten: this nix/ does not know the lock's platform ${system}.
+      Export again with one version of tungsten'');
+
+  # Everything that runs while an image is made: the lock's tools for the platform that builds.
+  builder =
+    system: tools:
     let
-      unknown = what: throw "tungsten: ${what} ${system}; export again with one version of tungsten";
-      platform = platforms.${system} or (unknown "this nix/ does not know the lock's platform");
-      tools = theLock.tools.${system} or (unknown "the lock has no tools for a build on");
       busybox = import ./bootstrap.nix {
         inherit fetch system;
         inherit (tools) busybox;
       };
       root = import ./root.nix {
-        inherit
-          busybox
-          fetch
-          platform
-          system
-          ;
+        inherit busybox fetch system;
+        platform = platformOf system;
       };
+      python = root tools.byte-code;
+    in
+    {
       runTool = import ./run-tool.nix {
         inherit busybox system;
         python = root tools.layers;
       };
+      byteCodePython = python;
+      shell = import ./shell.nix {
+        inherit
+          busybox
+          fetch
+          python
+          system
+          ;
+        inherit (tools) bash;
+      };
+    };
+
+  # The image for one platform; nothing of it is run, so any builder will do.
+  image =
+    { runTool, byteCodePython, ... }:
+    system: locked:
+    let
+      platform = platformOf system;
+    in
+    import ./model-image.nix {
+      spec = theSpec;
       packageSet = import ./debian.nix {
         inherit platform locked ownSources ownWheels model;
         server = theLock.server.${system};
@@ -49,31 +78,30 @@ let
         deb = import ./deb.nix { inherit fetch; };
         wheel = import ./wheel.nix { inherit fetch runTool; };
         dockerTools = import ./image.nix {
-          inherit runTool platform;
+          inherit runTool byteCodePython platform;
           planLayers = import ./layers.nix;
-          byteCodePython = root tools.byte-code;
         };
       };
-      model-image = import ./model-image.nix {
-        inherit packageSet;
-        spec = theSpec;
-      };
-    in
-    {
-      packages = {
-        inherit model-image;
-        model-image-dir = model-image.layout;
-        default = model-image;
-      };
-      devShells.default = import ./shell.nix {
-        inherit busybox fetch system;
-        inherit (tools) bash;
-        python = root tools.byte-code;
-      };
     };
-  outputs = builtins.mapAttrs forSystem theLock.platforms;
+
+  # Both forms of an image: one file, and a folder whose blobs are links.
+  forms = name: made: {
+    ${name} = made;
+    "${name}-dir" = made.layout;
+  };
+
+  builders = builtins.mapAttrs builder theLock.tools;
 in
 {
-  packages = builtins.mapAttrs (_system: output: output.packages) outputs;
-  devShells = builtins.mapAttrs (_system: output: output.devShells) outputs;
+  packages = builtins.mapAttrs (
+    system: tools:
+    let
+      images = builtins.mapAttrs (image tools) theLock.platforms;
+      each = map (name: forms "model-image-${name}" images.${name}) (builtins.attrNames images);
+      own = forms "model-image" images.${system} // { default = images.${system}; };
+    in
+    builtins.foldl' (all: more: all // more) (if images ? ${system} then own else { }) each
+  ) builders;
+
+  devShells = builtins.mapAttrs (_system: tools: { default = tools.shell; }) builders;
 }

@@ -34,7 +34,7 @@ ORDER = [
     ["resolve.debian_version", "resolve.debian_control", "resolve.former_names"],
     ["resolve.debian_release"],
     ["resolve.debian_index"],
-    ["resolve.debs", "resolve.wheels", "resolve.debian_contents", "scan"],
+    ["resolve.debs", "resolve.wheels", "resolve.cuda", "resolve.debian_contents", "scan"],
     ["resolve.libraries"],
     ["mirrors", "resolve.model"],
     ["fetch", "export"],

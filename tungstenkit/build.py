@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tungstenkit import store
 from tungstenkit.errors import BuildError
+from tungstenkit.platforms import this_system
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-SYSTEM = "x86_64-linux"
 
 # Nix's internal log: activity and result types (Nix, src/libutil/logging.hh).
 _ACTIVITY_BUILD = 105
@@ -56,25 +55,27 @@ class Image:
     """Of all blobs, in bytes."""
 
 
-def build(export: Path, link: Path, view: View) -> Image:
-    """Build an export's image; `link` becomes a link to its layout, which also keeps it from garbage collection.
+def build(export: Path, system: str, link: Path, view: View) -> Image:
+    """Build an export's image for a platform on this machine, whose tools the export's lock has.
+
+    link: becomes a link to the image's layout, which also keeps it from garbage collection.
 
     Raises BuildError with the end of the failed step's log.
     """
-    _nix_build(export, "model-image-dir", link, view)
+    _nix_build(export, f"model-image-{system}-dir", link, view)
     return read_layout(link.resolve())
 
 
-def build_archive(export: Path, link: Path, view: View) -> None:
+def build_archive(export: Path, system: str, link: Path, view: View) -> None:
     """The same image as one file for `podman load` and `docker load`."""
-    _nix_build(export, "model-image", link, view)
+    _nix_build(export, f"model-image-{system}", link, view)
 
 
 def _nix_build(export: Path, attribute: str, link: Path, view: View) -> None:
     _check_daemon()
     command = [
         # From inside the folder: as part of a URL, Nix takes few letters of a path, and decodes none (2.8).
-        *("nix", *store.options(), "build", f"path:.#packages.{SYSTEM}.{attribute}"),
+        *("nix", *store.options(), "build", f"path:.#packages.{this_system()}.{attribute}"),
         *("--out-link", str(link.absolute()), "--log-format", "internal-json", "-v"),
     ]
     try:

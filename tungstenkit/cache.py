@@ -1,8 +1,8 @@
 """The user's cache: what can be made again from bytes that are named by their hash.
 
-A kept file's name holds the key of what it was made from and the sha256 of its own content. So an entry is never
-stale; a damaged one is known, dropped and made again; and two processes that make the same one can't disturb each
-other.
+A kept file lies in a folder called after what it was made from, under the sha256 of its own content. So an entry
+is never stale; a damaged one is known, dropped and made again; and two processes that make the same one can't
+disturb each other.
 """
 
 from __future__ import annotations
@@ -29,9 +29,13 @@ def cache_folder() -> Path:
 
 def kept(folder: Path, key: str) -> Path | None:
     """The file that was kept under a key, if it is whole; a damaged one is removed."""
-    for path in sorted(folder.glob(f"{key}.{'[0-9a-f]' * 64}")):
+    try:
+        paths = sorted((folder / key).iterdir())
+    except OSError:
+        return None
+    for path in paths:
         try:
-            if path.suffix == f".{_sha256(path)}":
+            if _sha256(path) == path.name:
                 return path
             path.unlink()
         except OSError:
@@ -45,11 +49,11 @@ def keep(folder: Path, key: str, write: Callable[[Path], None]) -> Path:
     Raises FetchError where it can't be written.
     """
     with _clear_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / key).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as temporary:
             path = Path(temporary) / key
             write(path)
-            return path.replace(folder / f"{key}.{_sha256(path)}")
+            return path.replace(folder / key / _sha256(path))
 
 
 @contextmanager

@@ -27,8 +27,9 @@ from tungstenkit.export import bootstrap_urls, export, git_notice, public
 from tungstenkit.fetch import Input, absent, download, fetch, inputs, locate, stored
 from tungstenkit.files import likely_secrets, select_files
 from tungstenkit.libraries import add_libraries
-from tungstenkit.lock import LOCK_NAME, Lock, check_lock, read_lock, write_lock
+from tungstenkit.lock import LOCK_NAME, Lock, check_lock, choose_platform, part_of, read_lock, write_lock
 from tungstenkit.mirrors import Fetcher, find_mirrors
+from tungstenkit.platforms import runs_here, this_system
 from tungstenkit.progress import FetchBar, build_view, err, working
 from tungstenkit.resolve.libraries import KIND as LIBRARY
 from tungstenkit.resolve.model import Solver, resolve
@@ -198,13 +199,22 @@ def lock_command(
 
 
 @app.command("fetch")
-def fetch_command(directory: Directory = Path(), module: Module = None, class_name: Class = None) -> None:
-    """Download everything that the lock names into the Nix store; afterwards a build needs no network."""
+def fetch_command(
+    directory: Directory = Path(),
+    module: Module = None,
+    class_name: Class = None,
+    *,
+    platform: Annotated[
+        str | None, typer.Option("--platform", metavar="SYSTEM", help="One platform's alone.")
+    ] = None,
+) -> None:
+    """Download what the lock names into the Nix store; afterwards builds on this machine need no network."""
     project = Project.read(directory, module, class_name)
     lock = project.lock()
+    systems = list(lock.platforms) if platform is None else [choose_platform(lock, platform, this_system())]
     with project.alone():
-        fetch_inputs(project, lock)
-    print(f"all {len(inputs(lock))} files of the lock are in the Nix store")
+        count = fetch_inputs(project, lock, systems)
+    print(f"all {count} files for {', '.join(systems)} are in the Nix store")
 
 
 @app.command("nix-export")
@@ -228,7 +238,10 @@ def nix_export_command(
     if in_git := git_notice(out):
         err.print(in_git)
     err.print("build it with:")
-    command = shlex.join(["nix", *store.options(), "build", "path:.#model-image"])
+    # A machine of another kind assembles the same bytes.
+    own = this_system() in lock.platforms or this_system() not in lock.tools
+    image = "model-image" if own else f"model-image-{next(iter(lock.platforms))}"
+    command = shlex.join(["nix", *store.options(), "build", f"path:.#{image}"])
     err.print(f"cd {shlex.quote(str(out))} && {command}", markup=False)
     print(out)
 
@@ -248,6 +261,15 @@ def build_command(
         Path | None,
         typer.Option("--out-link", metavar="PATH", help="Also make one file for `podman load`, linked here."),
     ] = None,
+    platform: Annotated[
+        str | None,
+        typer.Option(
+            "--platform",
+            metavar="SYSTEM",
+            help="The platform of the image, as Nix calls it; any of the lock's.",
+            show_default="this machine's, or else the lock's only one",
+        ),
+    ] = None,
     load: Annotated[
         bool, typer.Option(help="Load the image into podman or docker, where there is one.")
     ] = True,
@@ -261,22 +283,30 @@ def build_command(
     reference = builder.reference(
         repository_name(project.directory.name) if name is None else name, tag, engine
     )
-    lock = project.lock() if project.lock_path.exists() else make_lock(project)
+    wanted = () if platform is None else (platform,)
+    lock = project.lock() if project.lock_path.exists() else make_lock(project, systems=wanted)
+    system = choose_platform(lock, platform, this_system())
     files = project.files()
     with project.alone():
-        fetch_inputs(project, lock)
+        fetch_inputs(project, lock, [system])
         flake = project.state / "export"
         # Every input is in the store by now, so this export needs no URLs, and no network to find them.
         export(project.spec, lock, project.directory, files, {}, flake)
         with build_view() as view:
-            image = builder.build(flake, project.state / "image", view)
+            image = builder.build(flake, system, project.state / f"image-{system}", view)
             if out_link is not None:
-                builder.build_archive(flake, out_link, view)
+                builder.build_archive(flake, system, out_link, view)
     if engine is not None:
         with working(f"loading into {engine}"):
             builder.load(image, engine, reference)
+        if not runs_here(system):
+            err.print(
+                f"this machine can't run {system} programs, so a container of the image ends with an "
+                "`exec format error`: on Debian, qemu-user-static and binfmt-support emulate it"
+            )
     if as_json:
         answer = {
+            "platform": system,
             "reference": reference,
             "digest": image.digest,
             "image-id": image.image_id,
@@ -309,7 +339,7 @@ def make_lock(
         mirrors = find_mirrors(project.directory)
         for notice in mirrors.notices:
             err.print(notice)
-        solver = Solver(mirrors, Fetcher(), report)
+        solver = Solver(mirrors, Fetcher(), report, lambda text: err.print(text, markup=False))
         lock = resolve(project.spec, solver, previous, package_set, systems=systems, python=python)
     if not resolve_only:
         lock = _seal(project, lock, previous, solver)
@@ -319,9 +349,10 @@ def make_lock(
         if choice.kind in (LIBRARY, "renamed") and choice not in before:
             err.print(f"{choice.subject}: {choice.chosen}", markup=False)
     for system, platform in lock.platforms.items():
+        cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
         err.print(
             f"locked {system}: Python {platform.python} on Debian {platform.release}, "
-            f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels"
+            f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels{cuda}"
         )
     return lock
 
@@ -338,10 +369,7 @@ def _seal(project: Project, lock: Lock, previous: Lock | None, solver: Solver) -
             return download(entry, locate([entry], lock, solver.mirrors)[entry.sha256], downloads, bar)
 
         def libraries(lock: Lock) -> Lock:
-            lock, notices = add_libraries(lock, project.spec, solver, previous, get, bar)
-            for notice in notices:
-                err.print(notice, markup=False)
-            return lock
+            return add_libraries(lock, project.spec, solver, previous, get, bar)
 
         return seal(lock, project.spec, get, libraries)
 
@@ -362,15 +390,17 @@ def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
     return found
 
 
-def fetch_inputs(project: Project, lock: Lock) -> None:
-    """Bring what is absent into the store."""
-    wanted = absent(lock)
+def fetch_inputs(project: Project, lock: Lock, systems: Sequence[str]) -> int:
+    """Bring into the store what images for some platforms need and it has not got; of how many files in all."""
+    part = part_of(lock, systems, this_system())
+    wanted = absent(part)
     urls = {}
     if wanted:
         with working("asking the mirrors where each file is"):
             urls = locate(wanted, lock, find_mirrors(project.directory))
     with FetchBar() as bar:
-        fetch(lock, urls, project.state, bar)
+        fetch(part, urls, project.state, bar, whole=lock)
+    return len(inputs(part))
 
 
 def main() -> None:

@@ -140,9 +140,17 @@ def stored(entry: Input) -> Path | None:
         return None
 
 
-def fetch(lock: Lock, urls: Mapping[str, Sequence[str]], state: Path, progress: Progress) -> None:
+def fetch(
+    lock: Lock,
+    urls: Mapping[str, Sequence[str]],
+    state: Path,
+    progress: Progress,
+    *,
+    whole: Lock | None = None,
+) -> None:
     """Bring what is absent into the store and hold all of the lock's files there.
 
+    whole: the lock that `lock` is a part of; what the store has of its other files is held as before.
     urls: for each sha256 the places to try, in order.
     state: the model's `.tungsten` folder; parts of downloads wait there.
 
@@ -165,8 +173,12 @@ def fetch(lock: Lock, urls: Mapping[str, Sequence[str]], state: Path, progress: 
         store.add_files(arrived)
         for file in arrived:
             shutil.rmtree(file.parent)
-        trees = [_add_busybox(tools.busybox, state) for tools in lock.tools.values()]
-        store.keep([*(entry.path for entry in inputs(lock)), *trees], state / "roots")
+        for tools in lock.tools.values():
+            _add_busybox(tools.busybox, state)
+        held = [entry.path for entry in inputs(whole or lock)]
+        held += [_busybox_path(tools.busybox) for tools in (whole or lock).tools.values()]
+        gone = store.missing(held)
+        store.keep([path for path in held if path not in gone], state / "roots")
     except OSError as problem:
         raise _disk_error(problem, state) from None
 
@@ -268,10 +280,14 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _add_busybox(busybox: Busybox, state: Path) -> str:
-    """Put `bin/busybox` where the bootstrap would have put it, so that its 7-Zip and npm are not needed."""
+def _busybox_path(busybox: Busybox) -> str:
     assert busybox.tree_sha256 is not None  # the lock is sealed
-    path = store.tree_path(busybox.tree_sha256, "busybox")
+    return store.tree_path(busybox.tree_sha256, "busybox")
+
+
+def _add_busybox(busybox: Busybox, state: Path) -> None:
+    """Put `bin/busybox` where the bootstrap would have put it, so that its 7-Zip and npm are not needed."""
+    path = _busybox_path(busybox)
     if store.missing([path]):
         deb = store.file_path(busybox.sha256, store.store_name(busybox.file.rpartition("/")[2]))
         folder = state / "downloads" / "busybox"
@@ -284,7 +300,6 @@ def _add_busybox(busybox: Busybox, state: Path) -> str:
                 where=busybox.file,
                 hint="the lock is damaged: restore it, or run `tungsten lock`",
             )
-    return path
 
 
 def unpack_busybox(deb: Path, folder: Path) -> None:

@@ -38,8 +38,8 @@ def add_libraries(
     progress: Progress,
     *,
     cache: Path | None = None,
-) -> tuple[Lock, tuple[str, ...]]:
-    """The lock with the Debian packages whose libraries its packages need, and what the user should know of it.
+) -> Lock:
+    """The lock with the Debian packages whose libraries its packages need.
 
     previous: the lock before, whose versions are kept where they fit.
     get: downloads a file that the lock names, verified; thread-safe.
@@ -51,8 +51,9 @@ def add_libraries(
     resolved = lock
     known: dict[str, dict[str, Choice]] = {system: {} for system in lock.platforms}
     notices: dict[str, None] = {}
+    scans: dict[str, Scan] = {}
     while True:
-        scans = _scans(lock, get, progress, cache)
+        _read(lock, scans, get, progress, cache)
         for system, platform in lock.platforms.items():
             target = Target(system, platform.release, platform.python)
             found = additions(
@@ -68,7 +69,9 @@ def add_libraries(
         if grown == lock:
             break
         lock = grown
-    return lock, tuple(notices)
+    for notice in notices:
+        solver.notice(notice)
+    return lock
 
 
 def _contents(target: Target, solver: Solver, cache: Path) -> Callable[[], dict[str, tuple[str, ...]]]:
@@ -84,10 +87,12 @@ def _image(target: Target, platform: Platform, scans: dict[str, Scan]) -> Image:
     )
 
 
-def _scans(lock: Lock, get: Callable[[Input], Path], progress: Progress, cache: Path) -> dict[str, Scan]:
-    """What is in each of the images' files, by sha256."""
+def _read(
+    lock: Lock, scans: dict[str, Scan], get: Callable[[Input], Path], progress: Progress, cache: Path
+) -> None:
+    """Complete `scans`, by sha256: what is in each of the images' files."""
     entries = {entry.sha256: entry for platform in lock.platforms.values() for entry in _inputs(platform)}
-    scans = {sha256: scan for sha256 in entries if (scan := kept_scan(sha256, cache))}
+    scans |= {s: scan for s in entries if s not in scans and (scan := kept_scan(s, cache))}
     unread = [entry for sha256, entry in entries.items() if sha256 not in scans]
     progress.start(len(unread), sum(entry.size for entry in unread))
 
@@ -98,9 +103,9 @@ def _scans(lock: Lock, get: Callable[[Input], Path], progress: Progress, cache: 
         return scan
 
     with ThreadPoolExecutor(PARALLEL) as pool:
-        jobs = [pool.submit(read, entry) for entry in unread]
+        jobs = {entry.sha256: pool.submit(read, entry) for entry in unread}
         try:
-            return scans | {entry.sha256: job.result() for entry, job in zip(unread, jobs, strict=True)}
+            scans |= {sha256: job.result() for sha256, job in jobs.items()}
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from tungstenkit.document import Document, check_version, to_json, write_atomically
 from tungstenkit.errors import LockError
+from tungstenkit.platforms import ARCHITECTURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -137,14 +138,27 @@ class Tools(Document):
     """Debian's static bash, for the development shell."""
 
 
+class Cuda(Document):
+    """The CUDA of an image, as its wheels have it."""
+
+    version: str = Field(pattern=r"^\d+(\.\d+)?$")
+    """The toolkit's, such as `12.4`; the major version alone where no runtime wheel tells more."""
+    minimum_driver: str | None
+    """The oldest NVIDIA driver for Linux that runs programs of this major version (minor version compatibility)."""
+    native_driver: str | None
+    """The driver that came with the version: from it on every feature works. Null where it is not known here."""
+    wheels: tuple[str, ...]
+    """The projects that hold CUDA."""
+
+
 class Platform(Document):
     """What an image for one platform is made of."""
 
     release: str
     """Debian's code name."""
     python: str = Field(pattern=r"^3\.\d+$")
-    cuda: None = None
-    """Reserved for the CUDA choice; no such choice is made yet."""
+    cuda: Cuda | None = None
+    """Null where the wheels hold no CUDA."""
     debs: tuple[Deb, ...]
     wheels: tuple[Wheel, ...]
 
@@ -190,12 +204,21 @@ class Lock(Document):
             if not any(deb.name == f"python{platform.python}" for deb in platform.debs):
                 problems.append(f"{where}.debs: no python{platform.python}")
             problems += [f"{where}.debs: {name} twice" for name in _twice(deb.name for deb in platform.debs)]
+            held = {wheel.project for wheel in platform.wheels}
+            cuda = platform.cuda.wheels if platform.cuda else ()
+            problems += [f"{where}.cuda: no wheel of {name}" for name in cuda if name not in held]
             problems += [
                 f"{where}.wheels: {name} twice" for name in _twice(w.project for w in platform.wheels)
             ]
         roots = [root for tools in self.tools.values() for root in (tools.layers, tools.byte_code)]
         used = {platform.release for platform in self.platforms.values()} | {root.release for root in roots}
         problems += [f"releases.{name}: missing" for name in sorted(used - set(self.releases))]
+        pythons = {platform.python for platform in self.platforms.values()}
+        problems += [
+            f"tools.{system}.byte-code: not of the images' Python"
+            for system, tools in self.tools.items()
+            if tools.byte_code.python not in pythons
+        ]
         if self.sealed and any(tools.busybox.tree_sha256 is None for tools in self.tools.values()):
             problems.append("tools: sealed, but busybox has no tree-sha256")
         if problems:
@@ -266,3 +289,51 @@ def check_lock(lock: Lock, spec: ModelSpec, path: Path) -> None:
             where=str(path),
             hint="run `tungsten lock`",
         )
+
+
+def choose_platform(lock: Lock, asked: str | None, here: str) -> str:
+    """The platform whose image is meant: the one asked for, else that of this machine, else the only one.
+
+    here: this machine's Nix system. Raises LockError where the lock has not got it, or has several others.
+    """
+    have = ", ".join(lock.platforms)
+    if asked is not None and asked not in lock.platforms:
+        more = " ".join(f"--platform {system}" for system in sorted({*lock.platforms, asked}))
+        raise LockError(
+            f"the lock has no platform {asked}; it has {have}",
+            where="--platform",
+            hint=f"run `tungsten lock {more}`"
+            if asked in ARCHITECTURES
+            else f"images can be made for {', '.join(ARCHITECTURES)}",
+        )
+    if asked is None and here not in lock.platforms and len(lock.platforms) > 1:
+        raise LockError(
+            f"the lock has several platforms, and none is this machine's ({here})",
+            where="--platform",
+            hint=f"choose one: {have}",
+        )
+    return asked or (here if here in lock.platforms else next(iter(lock.platforms)))
+
+
+def part_of(lock: Lock, platforms: Iterable[str], builder: str) -> Lock:
+    """What of a lock counts where the images of some platforms are built on one machine.
+
+    builder: the machine's Nix system. Raises LockError where the lock has no tools for it.
+    """
+    if builder not in lock.tools:
+        can = ", ".join(lock.tools)
+        raise LockError(
+            f"the lock has tools to build on {can}, and none for this machine ({builder})",
+            where=LOCK_NAME,
+            hint="run `tungsten lock` on this machine: pins are kept, and tools are added"
+            if builder in ARCHITECTURES
+            else f"build on one of these: {', '.join(ARCHITECTURES)}",
+        )
+    systems = set(platforms)
+    return lock.model_copy(
+        update={
+            "platforms": {name: found for name, found in lock.platforms.items() if name in systems},
+            "server": {name: found for name, found in lock.server.items() if name in systems},
+            "tools": {builder: lock.tools[builder]},
+        }
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 import platform
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +18,13 @@ class Architecture:
     """As in a .deb's file name."""
     machine: str
     """As `uname -m` and a wheel's platform tag have it."""
+    elf: int
+    """As `e_machine` of an ELF file (System V ABI) has it."""
 
 
 ARCHITECTURES = {
-    "x86_64-linux": Architecture("amd64", "x86_64"),
-    "aarch64-linux": Architecture("arm64", "aarch64"),
+    "x86_64-linux": Architecture("amd64", "x86_64", 62),
+    "aarch64-linux": Architecture("arm64", "aarch64", 183),
 }
 """By Nix system."""
 
@@ -46,3 +49,26 @@ class Target:
 def this_system() -> str:
     """This machine's Nix system; not always one of `ARCHITECTURES`."""
     return f"{platform.machine()}-{sys.platform}"
+
+
+def runs_here(system: str, registered: Path = Path("/proc/sys/fs/binfmt_misc")) -> bool:
+    """Whether containers for a platform can run: it is this machine's, or the kernel has an interpreter for it.
+
+    registered: where the kernel shows its interpreters (Linux, admin-guide/binfmt-misc).
+    """
+    if system == this_system():
+        return True
+    program = (
+        b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00" + ARCHITECTURES[system].elf.to_bytes(2, "little")
+    )
+    entries = [path for path in registered.glob("*") if path.name not in {"register", "status"}]
+    return any(_starts(path.read_text(encoding="utf-8"), program) for path in entries)
+
+
+def _starts(entry: str, program: bytes) -> bool:
+    """Whether an interpreter is for programs that begin so, and is open already: a container has no path to it."""
+    lines = dict(line.partition(" ")[::2] for line in entry.splitlines())
+    magic = bytes.fromhex(lines.get("magic", ""))
+    mask = bytes.fromhex(lines.get("mask", "ff" * len(magic)))
+    begins = all(found & bits == byte & bits for found, byte, bits in zip(program, magic, mask, strict=False))
+    return "enabled" in lines and "F" in lines["flags:"] and magic != b"" and begins

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 _ET_DYN = 3
-_PT_LOAD, _PT_DYNAMIC, _PT_GNU_PROPERTY = 1, 2, 0x6474E553
+_PT_LOAD, _PT_DYNAMIC, _PT_NOTE, _PT_GNU_PROPERTY = 1, 2, 4, 0x6474E553
 _DT_NULL, _DT_STRTAB, _DT_SONAME = 0, 5, 14
-_NT_GNU_PROPERTY_TYPE_0 = 5
+_NT_GNU_ABI_TAG, _NT_GNU_PROPERTY_TYPE_0 = 1, 5
 _X86_ISA_1_NEEDED = 0xC0008002
 _EM_X86_64 = 62
 _NOTE_UNIT = 8  # of properties in 64-bit objects; glibc passes over any other
@@ -21,8 +21,8 @@ ReadAt = Callable[[int, int], bytes]
 
 @dataclass
 class SharedObject:
-    """An ELF shared object. `bits` is 32 or 64, `machine` is e_machine, `soname` is "" without DT_SONAME, and
-    `isa_level` is the highest x86 level that its notes ask for.
+    """An ELF shared object. `bits` is 32 or 64, `machine` is e_machine, `soname` is "" without DT_SONAME,
+    `isa_level` is the highest x86 level that its notes ask for, and `kernel` the oldest one (5.10.2 is 0x050a02).
     """
 
     path: str
@@ -30,6 +30,7 @@ class SharedObject:
     machine: int
     soname: str
     isa_level: int
+    kernel: int
 
     def to_json(self) -> dict[str, object]:
         """The object as files.json has it."""
@@ -71,7 +72,7 @@ def _parse(path: str, read_at: ReadAt, ident: bytes) -> SharedObject | None:
     )
     table = read_at(program_offset, entry_size * count)
     load_address = dynamic = None
-    isa_level = 0
+    isa_level = kernel = 0
     for place in range(0, entry_size * count, entry_size):
         if wide:
             segment, _, offset, address, _, size, _, alignment = struct.unpack_from(
@@ -87,6 +88,9 @@ def _parse(path: str, read_at: ReadAt, ident: bytes) -> SharedObject | None:
             dynamic = read_at(offset, min(size, _TABLE_LIMIT))
         elif segment == _PT_GNU_PROPERTY and machine == _EM_X86_64 and alignment == _NOTE_UNIT:
             isa_level = max(isa_level, _isa_level(read_at(offset, min(size, _TABLE_LIMIT))))
+        elif segment == _PT_NOTE:
+            notes = read_at(offset, min(size, _TABLE_LIMIT))
+            kernel = kernel or _kernel(notes, order, 8 if alignment == 8 else 4)
     if not dynamic:
         return None
     return SharedObject(
@@ -95,6 +99,7 @@ def _parse(path: str, read_at: ReadAt, ident: bytes) -> SharedObject | None:
         machine,
         _soname(dynamic, order, wide, load_address or 0, read_at),
         isa_level,
+        kernel,
     )
 
 
@@ -118,21 +123,36 @@ def _soname(dynamic: bytes, order: str, wide: bool, load_address: int, read_at: 
 
 def _isa_level(notes: bytes) -> int:
     """The number of the highest bit of GNU_PROPERTY_X86_ISA_1_NEEDED, as glibc counts levels."""
-    place = level = 0
-    while place + 16 <= len(notes):
-        name_size, size, kind = struct.unpack_from("<III", notes, place)
-        start = place + _up(12 + name_size)
-        if kind == _NT_GNU_PROPERTY_TYPE_0 and notes[place + 12 : place + 16] == b"GNU\0":
-            at = start
-            while at + 8 <= start + size:
-                property_kind, property_size = struct.unpack_from("<II", notes, at)
-                if property_kind == _X86_ISA_1_NEEDED and property_size == 4:
-                    (needed,) = struct.unpack_from("<I", notes, at + 8)
-                    level = max(level, needed.bit_length() - 1)
-                at += 8 + _up(property_size)
-        place = _up(start + size)
+    level = 0
+    for description in _gnu_notes(notes, _NT_GNU_PROPERTY_TYPE_0, "<", _NOTE_UNIT):
+        at = 0
+        while at + 8 <= len(description):
+            kind, size = struct.unpack_from("<II", description, at)
+            if kind == _X86_ISA_1_NEEDED and size == 4:
+                (needed,) = struct.unpack_from("<I", description, at + 8)
+                level = max(level, needed.bit_length() - 1)
+            at += 8 + _up(size, _NOTE_UNIT)
     return level
 
 
-def _up(size: int) -> int:
-    return -(-size // _NOTE_UNIT) * _NOTE_UNIT
+def _kernel(notes: bytes, order: str, unit: int) -> int:
+    """The oldest Linux that NT_GNU_ABI_TAG asks for; 0 without one."""
+    description = next(_gnu_notes(notes, _NT_GNU_ABI_TAG, order, unit), bytes(16))
+    system, major, minor, patch = struct.unpack_from(order + "IIII", description)
+    kernel: int = system << 24 | major << 16 | minor << 8 | patch
+    return kernel
+
+
+def _gnu_notes(notes: bytes, kind: int, order: str, unit: int) -> Iterator[bytes]:
+    """The descriptions of GNU's notes of one kind (System V ABI, "Note Section")."""
+    place = 0
+    while place + 16 <= len(notes):
+        name_size, size, found = struct.unpack_from(order + "III", notes, place)
+        start = place + _up(12 + name_size, unit)
+        if found == kind and notes[place + 12 : place + 16] == b"GNU\0":
+            yield notes[start : start + size]
+        place = _up(start + size, unit)
+
+
+def _up(size: int, unit: int) -> int:
+    return -(-size // unit) * unit

@@ -246,7 +246,7 @@ def _describe(layer: Layer, entries: list[Entry]) -> dict[str, object]:
             found = shared_object(entry.path, entry.content.read_at)
             if found is not None:
                 objects.append(found)
-                if posixpath.basename(entry.path) == "libc.so.6":
+                if found.soname == "libc.so.6":
                     release = _libc_release(entry.content)
         if entry.content is not None and is_configuration(entry):
             configuration[entry.path] = read_all(entry.content).decode("utf-8", "surrogateescape")

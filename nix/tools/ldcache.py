@@ -1,9 +1,9 @@
 """/etc/ld.so.cache, byte for byte as glibc's own `ldconfig -X` writes it in the finished root, without
 running anything of the root.
 
-Described from the behaviour of glibc 2.36 and 2.41 as Debian builds them, on little-endian machines: the new
-format alone, strings merged by common endings, the generator and glibc-hwcaps extensions. `Root` is the file
-system that it looks at.
+Described from the behaviour of glibc 2.31, 2.36 and 2.41 as Debian builds them, on little-endian machines: the
+new format alone, and since 2.33 strings merged by common endings, the generator and glibc-hwcaps extensions.
+`Root` is the file system that it looks at.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ _FLAGS = {
 # Subfolders that glibc before 2.37 searched as well, for processors with a capability. Debian's packages have
 # left them.
 _LEGACY_CAPABILITIES = {"tls", "haswell", "xeon_phi", "avx512_1", "atomics"}
+_WITHOUT_LEGACY_CAPABILITIES = (2, 37)
+_WITH_EXTENSIONS = (2, 33)
 _HWCAPS = "glibc-hwcaps"
 _HWCAP_EXTENSION = 1 << 62
 _EXTENSION_MAGIC = 0xEAA42174
@@ -103,6 +105,7 @@ class _Library:
     path: str
     flags: int
     isa_level: int
+    kernel: int
     capability: str | None
 
 
@@ -121,16 +124,23 @@ def ld_so_cache(
     """
     if architecture not in TRIPLETS:
         raise ToolError(f"no ld.so.cache can be made for architecture {architecture}")
+    version = _version(release)
     folders = _folders(root, _configured(root, configuration, "etc/ld.so.conf"), TRIPLETS[architecture])
-    if _version(release) < (2, 37):
+    if version < _WITHOUT_LEGACY_CAPABILITIES:
         _refuse_legacy_capabilities(root, folders)
+    if version < _WITH_EXTENSIONS:
+        folders = [folder for folder in folders if folder.capability is None]
     libraries = []
     for folder in folders:
         libraries += _libraries(root, folder, architecture, objects)
     # The loader searches by halves in this order; libraries of the same name stay in the order of their
     # folders.
+    if version < _WITH_EXTENSIONS:
+        libraries.sort(key=lambda library: -library.kernel)
     libraries.sort(key=lambda library: (-library.flags, library.capability is None, library.capability or ""))
     libraries.sort(key=lambda library: _name_key(library.soname), reverse=True)
+    if version < _WITH_EXTENSIONS:
+        return _encode_simply(libraries)
     capabilities = {folder.capability for folder in folders if folder.capability is not None}
     return _encode(libraries, capabilities, "ldconfig " + release)
 
@@ -224,6 +234,7 @@ def _libraries(
             f"{folder.name}/{soname if folder.capability is None else name}",
             _FLAGS[architecture, found.bits, found.machine],
             found.isa_level,
+            found.kernel,
             folder.capability,
         )
         for soname, (name, _, found) in chosen.items()
@@ -265,9 +276,7 @@ def _encode(libraries: list[_Library], capabilities: set[str], generator: str) -
     end = table + len(strings)
     alignment = bytes(-end % 4)
     extension = end + len(alignment)
-    header = struct.pack(
-        "<17s3sIIB3xI12x", b"glibc-ld.so.cache", b"1.1", len(libraries), len(strings), 2, extension
-    )
+    header = _header(len(libraries), len(strings), extension)
     names = b"".join(struct.pack("<I", table + offsets[capability]) for capability in used)
     sections = 2 if used else 1
     body = extension + 8 + 16 * sections
@@ -276,6 +285,23 @@ def _encode(libraries: list[_Library], capabilities: set[str], generator: str) -
     if used:
         directory += struct.pack("<IIII", 1, 0, body, len(names))
     return header + bytes(entries) + strings + alignment + directory + names + generator.encode()
+
+
+def _encode_simply(libraries: list[_Library]) -> bytes:
+    """As glibc before 2.33: each library's strings in full, no extensions, and the kernel that it asks for."""
+    table = 48 + 24 * len(libraries)
+    entries, strings = bytearray(), bytearray()
+    for library in libraries:
+        places = []
+        for string in (library.soname, library.path):
+            places.append(table + len(strings))
+            strings += string.encode("utf-8", "surrogateescape") + b"\0"
+        entries += struct.pack("<iIIIQ", library.flags, *places, library.kernel, 0)
+    return _header(len(libraries), len(strings), 0) + bytes(entries + strings)
+
+
+def _header(libraries: int, strings: int, extension: int) -> bytes:
+    return struct.pack("<17s3sIIB3xI12x", b"glibc-ld.so.cache", b"1.1", libraries, strings, 2, extension)
 
 
 def _string_table(strings: set[str]) -> tuple[dict[str, int], bytes]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.harness import tungsten
+from tests.end_to_end.harness import SYSTEM, tungsten
 
 LOCK = "tungsten.lock"
 
@@ -60,6 +60,24 @@ def test_a_declaration_newer_than_its_lock(model):
     message = untouched(model, lambda: fails("build", model))
     assert "stale" in message
     assert "tungsten lock" in message
+
+
+def test_a_platform_that_the_lock_has_not(copy_of):
+    """Before anything is fetched or built."""
+    message = fails("build", copy_of("caption"), "--platform", "aarch64-linux")
+    assert "the lock has no platform aarch64-linux; it has x86_64-linux" in message
+    assert "tungsten lock --platform aarch64-linux --platform x86_64-linux" in message
+
+
+def test_a_lock_without_tools_for_this_machine(model):
+    document = json.loads((model / LOCK).read_text())
+    for part in ("platforms", "server", "tools"):
+        del document[part][SYSTEM]
+    (model / LOCK).write_text(json.dumps(document))
+    for command in ("fetch", "build"):
+        message = untouched(model, lambda command=command: fails(command, model))
+        assert f"none for this machine ({SYSTEM})" in message
+        assert "run `tungsten lock` on this machine" in message
 
 
 def test_a_lock_that_is_not_sealed(model):

@@ -35,6 +35,7 @@ class World:
         self.paths = {}
         self.downloaded = []
         self.archive = {}
+        self.notices = []
         self.contents = {
             "libGL.so.1": ("libgl1",),
             "libX11.so.6": ("libx11-6",),
@@ -77,9 +78,9 @@ class World:
         platform = platform.model_copy(update={"debs": tuple(self.archive[name] for name in names)})
         return lock.model_copy(update={"platforms": {SYSTEM: platform}, "choices": (*lock.choices, *choices)})
 
-    def add(self, lock, **settings):
-        spec = SimpleNamespace(libraries=settings.get("settings", {}))
-        solver = SimpleNamespace(index=lambda _target: None, get=None)
+    def add(self, lock):
+        spec = SimpleNamespace(libraries={})
+        solver = SimpleNamespace(index=lambda _target: None, get=None, notice=self.notices.append)
         return add_libraries(lock, spec, solver, None, self.get, Progress(), cache=self.cache)
 
 
@@ -94,7 +95,8 @@ def names(lock):
 
 def test_a_lock_that_lacks_nothing_stays_as_it_is(world):
     lock = world.lock(world.wheel("a", {MODULE: elf(module="m")}))
-    assert world.add(lock) == (lock, ())
+    assert world.add(lock) == lock
+    assert world.notices == []
 
 
 def test_what_an_added_package_lacks_is_added_too(world):
@@ -102,26 +104,26 @@ def test_what_an_added_package_lacks_is_added_too(world):
         "libgl1": world.deb("libgl1", {f"{LIB}/libGL.so.1": elf("libX11.so.6")}),
         "libx11-6": world.deb("libx11-6", {f"{LIB}/libX11.so.6": elf()}),
     }
-    lock, notices = world.add(world.lock(world.wheel("cv", {MODULE: elf("libGL.so.1", module="m")})))
+    lock = world.add(world.lock(world.wheel("cv", {MODULE: elf("libGL.so.1", module="m")})))
     assert names(lock) == ["libgl1", "libx11-6"]
     assert [(c.kind, c.subject, c.chosen) for c in lock.choices] == [
         ("python", "s", "c"),
         ("library", "cv needs libGL.so.1", "libgl1"),
         ("library", "libgl1 needs libX11.so.6", "libx11-6"),
     ]
-    assert notices == ()
+    assert world.notices == []
 
 
 def test_what_is_only_told_is_recorded_and_ends(world):
-    lock, notices = world.add(world.lock(world.wheel("a", {MODULE: elf("libodd.so.1", module="m")})))
+    lock = world.add(world.lock(world.wheel("a", {MODULE: elf("libodd.so.1", module="m")})))
     assert names(lock) == []
     assert [c.subject for c in lock.choices][1:] == ["a needs libodd.so.1"]
-    assert notices == ("a needs libodd.so.1, which no package of Debian bookworm has",)
+    assert world.notices == ["a needs libodd.so.1, which no package of Debian bookworm has"]
 
 
 def test_a_package_that_does_not_help_is_not_asked_for_for_ever(world):
     world.archive = {"libgl1": world.deb("libgl1", {"usr/share/doc": b""})}
-    lock, _ = world.add(world.lock(world.wheel("cv", {MODULE: elf("libGL.so.1", module="m")})))
+    lock = world.add(world.lock(world.wheel("cv", {MODULE: elf("libGL.so.1", module="m")})))
     assert names(lock) == ["libgl1"]
 
 
@@ -131,7 +133,7 @@ def test_a_relock_downloads_only_what_it_has_not_seen(world):
     assert sorted(world.downloaded) == ["libzbar0_1_amd64.deb", "pyzbar-1-py3-none-any.whl"]
     world.downloaded.clear()
     again = world.lock(world.wheel("pyzbar", {"pyzbar.py": ""}), world.wheel("b", {}))
-    assert names(world.add(again)[0]) == names(first[0])
+    assert names(world.add(again)) == names(first)
     assert world.downloaded == ["b-1-py3-none-any.whl"]
 
 

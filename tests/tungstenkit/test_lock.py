@@ -8,7 +8,7 @@ import pytest
 
 from tests import generate
 from tungstenkit.errors import LockError
-from tungstenkit.lock import Lock, check_lock, input_digest, read_lock, write_lock
+from tungstenkit.lock import Lock, check_lock, choose_platform, input_digest, part_of, read_lock, write_lock
 from tungstenkit.spec import ModelSpec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -120,6 +120,7 @@ def test_a_lock_of_a_package_in_no_mirror_is_refused(tmp_path, lock):
         (["tools"], {}, "tools.x86_64-linux: missing"),
         (["releases"], {}, "releases.trixie: missing"),
         (["tools", "x86_64-linux", "busybox", "tree-sha256"], None, "no tree-sha256"),
+        (["tools", "x86_64-linux", "byte-code", "python"], "3.12", "not of the images' Python"),
     ],
 )
 def test_a_lock_that_does_not_agree_with_itself_is_refused(lock, path, value, said):
@@ -173,3 +174,51 @@ def test_a_lock_that_cannot_be_written_is_an_error(lock, tmp_path):
     shutil.rmtree(folder)
     with pytest.raises(LockError, match="can't be written"):
         write_lock(lock, folder / "tungsten.lock")
+
+
+BOTH = ROOT / "examples" / "blur"
+AMD64, ARM64 = "x86_64-linux", "aarch64-linux"
+
+
+@pytest.mark.parametrize(
+    ("example", "asked", "here", "chosen"),
+    [
+        (BOTH, ARM64, AMD64, ARM64),
+        (BOTH, None, AMD64, AMD64),
+        (BOTH, None, ARM64, ARM64),
+        (EXAMPLE, None, ARM64, AMD64),
+    ],
+)
+def test_the_platform_is_the_one_asked_for_or_this_machines_or_the_only_one(example, asked, here, chosen):
+    assert choose_platform(read_lock(example / "tungsten.lock"), asked, here) == chosen
+
+
+@pytest.mark.parametrize(
+    ("example", "asked", "here", "hint"),
+    [
+        # The platforms that are there stay in the lock.
+        (EXAMPLE, ARM64, AMD64, f"tungsten lock --platform {ARM64} --platform {AMD64}"),
+        (EXAMPLE, "riscv64-linux", AMD64, f"images can be made for {AMD64}, {ARM64}"),
+        (BOTH, None, "riscv64-linux", f"{ARM64}, {AMD64}"),
+    ],
+)
+def test_a_platform_that_can_not_be_chosen_says_what_there_is(example, asked, here, hint):
+    with pytest.raises(LockError) as caught:
+        choose_platform(read_lock(example / "tungsten.lock"), asked, here)
+    assert hint in caught.value.hint
+    assert caught.value.where == "--platform"
+
+
+def test_a_part_of_a_lock_has_one_builders_tools_and_the_platforms_asked_for():
+    lock = read_lock(BOTH / "tungsten.lock")
+    part = part_of(lock, [ARM64], AMD64)
+    assert part.platforms == {ARM64: lock.platforms[ARM64]}
+    assert part.server == {ARM64: lock.server[ARM64]}
+    assert part.tools == {AMD64: lock.tools[AMD64]}
+
+
+@pytest.mark.parametrize(("here", "hint"), [(ARM64, "tungsten lock"), ("x86_64-darwin", "x86_64-linux")])
+def test_a_lock_without_tools_for_this_machine_says_how_to_get_them(lock, here, hint):
+    with pytest.raises(LockError, match=here) as caught:
+        part_of(lock, [AMD64], here)
+    assert hint in caught.value.hint

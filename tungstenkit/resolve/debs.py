@@ -94,6 +94,55 @@ class DebSolution:
     choices: list[Choice]
 
 
+class DebSolver:
+    """Solves with the packages of one index, which are loaded once; not for several threads."""
+
+    def __init__(
+        self, index: ReleaseIndex, not_followed: Mapping[str, Mapping[str, str]] = NOT_FOLLOWED
+    ) -> None:
+        """Load the index.
+
+        not_followed: dependencies to leave out, as `NOT_FOLLOWED`.
+
+        Raises ResolveError where its cached form is damaged.
+        """
+        self._archive = _Archive(index, not_followed)
+
+    def solve(
+        self,
+        groups: Mapping[str, Sequence[str]],
+        prefer: Mapping[str, str] = MappingProxyType({}),
+        *,
+        where: str = "system_packages",
+    ) -> DebSolution:
+        """Choose packages that satisfy every request.
+
+        groups: requests by group, in the groups' order: `NAME`, `NAME=VERSION`, `NAME:ARCHITECTURE`; a virtual
+            name too, if one package provides it or one that does is needed anyway; and a name that the release
+            has given up, if `former_names` knows what took its place.
+        prefer: versions of an earlier lock by name; each is kept while the archive has it and it fits.
+        where: whose requests these are, for messages.
+
+        Of a package's versions, the highest in all suites is the only candidate beside a preferred one.
+
+        Raises ResolveError for unknown or malformed requests, all at once, and for those that can't be met
+        together.
+        """
+        archive = self._archive
+        archive.restrict(_pins(groups), prefer)
+        requests, problems = archive.read_requests(groups)
+        if problems:
+            raise ResolveError("\n".join(problems), where=where, hint=_search_hint(archive.index))
+        walk = _Walk(archive)
+        walk.run(requests)
+        if unmet := [r for r in requests if r.virtual and not any(p in walk.why for p in r.options)]:
+            raise ResolveError(
+                "\n".join(_ask_for_provider(archive, r) for r in unmet), where=where, hint="name one of them"
+            )
+        solution = _solve(archive, requests, walk.why, where)
+        return _describe(archive, requests, solution, walk)
+
+
 def resolve(
     index: ReleaseIndex,
     groups: Mapping[str, Sequence[str]],
@@ -102,32 +151,8 @@ def resolve(
     not_followed: Mapping[str, Mapping[str, str]] = NOT_FOLLOWED,
     where: str = "system_packages",
 ) -> DebSolution:
-    """Choose packages that satisfy every request.
-
-    groups: requests by group, in the groups' order: `NAME`, `NAME=VERSION`, `NAME:ARCHITECTURE`; a virtual
-        name too, if one package provides it or one that does is needed anyway; and a name that the release has
-        given up, if `former_names` knows what took its place.
-    prefer: versions of an earlier lock by name; each is kept while the archive has it and it fits.
-    not_followed: dependencies to leave out, as `NOT_FOLLOWED`.
-    where: whose requests these are, for messages.
-
-    Of a package's versions, the highest in all suites is the only candidate beside a preferred one.
-
-    Raises ResolveError for unknown or malformed requests, all at once, and for those that can't be met
-    together.
-    """
-    archive = _Archive(index, _pins(groups), prefer, not_followed)
-    requests, problems = archive.read_requests(groups)
-    if problems:
-        raise ResolveError("\n".join(problems), where=where, hint=_search_hint(index))
-    walk = _Walk(archive)
-    walk.run(requests)
-    if unmet := [r for r in requests if r.virtual and not any(p in walk.why for p in r.options)]:
-        raise ResolveError(
-            "\n".join(_ask_for_provider(archive, r) for r in unmet), where=where, hint="name one of them"
-        )
-    solution = _solve(archive, requests, walk.why, where)
-    return _describe(archive, requests, solution, walk)
+    """Solve once: `DebSolver`."""
+    return DebSolver(index, not_followed).solve(groups, prefer, where=where)
 
 
 @dataclass(frozen=True)
@@ -141,13 +166,7 @@ class _Request:
 class _Archive:
     """The packages of an index that may be chosen, as libsolv's numbers."""
 
-    def __init__(
-        self,
-        index: ReleaseIndex,
-        pins: Mapping[str, str],
-        prefer: Mapping[str, str],
-        not_followed: Mapping[str, Mapping[str, str]],
-    ) -> None:
+    def __init__(self, index: ReleaseIndex, not_followed: Mapping[str, Mapping[str, str]]) -> None:
         self.index = index
         self.pool = solv.Pool()
         self._keys = {
@@ -169,11 +188,9 @@ class _Archive:
         """Every version of a package, the highest first."""
         self._candidates: dict[str, list[int]] = {}
         self._load()
-        self._restrict(pins, prefer)
         for name in not_followed:
             for number in self.by_name.get(name, ()):
                 self._drop_requirements(number)
-        self.pool.createwhatprovides()
 
     def _load(self) -> None:
         by_name: defaultdict[str, list[int]] = defaultdict(list)
@@ -192,8 +209,12 @@ class _Archive:
                 numbers.sort(key=lambda n: order(self.version(n)), reverse=True)
         self.by_name = dict(by_name)
 
-    def _restrict(self, pins: Mapping[str, str], prefer: Mapping[str, str]) -> None:
-        """Leave each name its candidates: the pinned version, or the preferred one and the highest."""
+    def restrict(self, pins: Mapping[str, str], prefer: Mapping[str, str]) -> None:
+        """Leave each name its candidates: the pinned version, or the preferred one and the highest.
+
+        What an earlier solve left is forgotten.
+        """
+        self._candidates, self._options = {}, {}
         disabled: list[int] = []
         for name, numbers in self.by_name.items():
             if len(numbers) == 1 and name not in pins:
@@ -206,6 +227,7 @@ class _Archive:
             disabled += (n for n in numbers if n not in kept)
             self._candidates[name] = kept
         self.pool.set_disabled_list(disabled)
+        self.pool.createwhatprovides()
 
     def candidates(self, name: str) -> list[int]:
         """The packages that really have this name, the most wanted first."""

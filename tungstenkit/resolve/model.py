@@ -35,9 +35,11 @@ from tungstenkit.lock import (
     input_digest,
 )
 from tungstenkit.platforms import ARCHITECTURES, Target, this_system
+from tungstenkit.resolve.cuda import Solution as WheelSolution
+from tungstenkit.resolve.cuda import nearest_working, solve_wheels
 from tungstenkit.resolve.debian_index import ReleaseIndex, fetch_index
 from tungstenkit.resolve.debian_release import RELEASES
-from tungstenkit.resolve.debs import resolve as resolve_debs
+from tungstenkit.resolve.debs import DebSolver
 from tungstenkit.resolve.libraries import packages
 from tungstenkit.resolve.wheels import resolve_wheels
 
@@ -98,7 +100,10 @@ class Solver:
     get: Callable[[str], bytes]
     report: Callable[[str], None]
     """Is told what is being done; a short line."""
+    notice: Callable[[str], None]
+    """Is told what a person should know when all is done."""
     _indexes: dict[tuple[str, str], ReleaseIndex] = field(default_factory=dict)
+    _deb_solvers: dict[tuple[str, str], DebSolver] = field(default_factory=dict)
     _inreleases: dict[str, bytes] = field(default_factory=dict)
 
     def index(self, target: Target) -> ReleaseIndex:
@@ -121,14 +126,29 @@ class Solver:
         self, target: Target, groups: Mapping[str, Sequence[str]], where: str, prefer: Iterable[Deb]
     ) -> DebSolution:
         """Debian packages of a target's release."""
+        key = target.release, target.architecture.debian
+        if key not in self._deb_solvers:
+            self._deb_solvers[key] = DebSolver(self.index(target))
         versions = {deb.name: deb.version for deb in prefer}
-        return resolve_debs(self.index(target), groups, versions, where=where)
+        return self._deb_solvers[key].solve(groups, versions, where=where)
 
     def wheels(
-        self, target: Target, requirements: Sequence[str], where: str, prefer: Iterable[Wheel]
+        self,
+        target: Target,
+        requirements: Sequence[str],
+        where: str,
+        prefer: Iterable[Wheel],
+        constraints: Sequence[str] = (),
     ) -> tuple[Wheel, ...]:
         """Wheels for a target's Python."""
-        return resolve_wheels(requirements, target, index_url=self.mirrors.pypi, where=where, prefer=prefer)
+        return resolve_wheels(
+            requirements,
+            target,
+            index_url=self.mirrors.pypi,
+            where=where,
+            prefer=prefer,
+            constraints=constraints,
+        )
 
     @property
     def releases(self) -> dict[str, Release]:
@@ -169,14 +189,6 @@ def resolve(
     """
     if package_set != "debian":
         raise ResolveError(f"the package set {package_set!r} can't be locked yet", hint="use `debian`")
-    if spec.gpu:
-        solver.report("gpu=True: CUDA comes with the wheels that python_packages names")
-    if spec.cuda_version is not None:
-        raise ResolveError(
-            "a CUDA version can't be chosen yet",
-            where="cuda_version",
-            hint="leave it out, and pin the package that brings CUDA in python_packages",
-        )
     systems = _systems(systems, previous)
     chosen, platforms, choices = _resolve_python(spec, solver, previous, systems, python)
     targets = {system: _target(system, chosen) for system in systems}
@@ -221,11 +233,13 @@ def _resolve_python(
     for python, reason in _candidates(spec, previous, override).items():
         platforms: dict[str, Platform] = {}
         choices: dict[tuple[str, str], Choice] = {}
+        notices: dict[str, None] = {}
         try:
             for system in systems:
                 target = _target(system, python)
                 solver.report(f"solving for Python {python} on Debian {target.release}, {system}")
-                platforms[system], made = _resolve_platform(spec, target, solver, previous)
+                platforms[system], made, said = _resolve_platform(spec, target, solver, previous)
+                notices.update(dict.fromkeys(said))
                 for choice in made:
                     _add(choices, choice, system)
         except ResolveError as problem:
@@ -240,12 +254,44 @@ def _resolve_python(
             chosen=f"{python} on {_RELEASE_OF[python]}",
             reason=reason + failed,
         )
+        for notice in notices:
+            solver.notice(notice)
         return python, platforms, (choice, *choices.values())
+    if spec.cuda_version is not None:
+        _refuse_cuda(spec, solver, systems, failures)
     first, *others = failures.values()
     if others and any(str(other) != str(first) for other in others):
         what = "\n".join(f"with Python {python}: {problem.what}" for python, problem in failures.items())
         raise ResolveError(what, where=first.where, hint=first.hint)
     raise first
+
+
+def _refuse_cuda(
+    spec: ModelSpec, solver: Solver, systems: Sequence[str], failures: Mapping[str, ResolveError]
+) -> None:
+    """ResolveError where it is the CUDA version that nothing fits, with the nearest that something does."""
+
+    def works(version: str | None) -> bool:
+        for python in failures:
+            try:
+                for system in systems:
+                    _resolve_wheels(spec, _target(system, python), solver, None, version)
+            except ResolveError:
+                continue
+            return True
+        return False
+
+    solver.report(f"nothing fits CUDA {spec.cuda_version}: looking for the nearest version that works")
+    nearest = nearest_working(str(spec.cuda_version), works)
+    if not nearest and not works(None):
+        # It is not CUDA's fault.
+        return
+    tried = "\n".join(f"with Python {python}: {problem.what}" for python, problem in failures.items())
+    raise ResolveError(
+        f"no releases of python_packages fit CUDA {spec.cuda_version}\n{tried}",
+        where="cuda_version",
+        hint=f"these work: {', '.join(nearest)}" if nearest else "leave it out: then the solve chooses",
+    )
 
 
 def _add(choices: dict[tuple[str, str], Choice], choice: Choice, system: str) -> None:
@@ -296,16 +342,27 @@ def _fitting(asked: str, where: str) -> dict[str, str]:
 
 def _resolve_platform(
     spec: ModelSpec, target: Target, solver: Solver, previous: Lock | None
-) -> tuple[Platform, list[Choice]]:
+) -> tuple[Platform, list[Choice], list[str]]:
     pinned = previous.platforms.get(target.system) if previous else None
-    own = OWN_WHEELS["sdk"]["requires"]
-    wheels = solver.wheels(
-        target, [*spec.python_packages, *own], "python_packages", pinned.wheels if pinned else ()
-    )
+    python = _resolve_wheels(spec, target, solver, pinned, spec.cuda_version)
     old = pinned.debs if pinned and pinned.release == target.release else ()
     debs, choices = _resolve_debs(spec, target, solver, old)
-    platform = Platform(release=target.release, python=target.python, debs=debs, wheels=wheels)
-    return platform, choices
+    platform = Platform(
+        release=target.release, python=target.python, cuda=python.cuda, debs=debs, wheels=python.wheels
+    )
+    return platform, [*python.choices, *choices], python.notices
+
+
+def _resolve_wheels(
+    spec: ModelSpec, target: Target, solver: Solver, pinned: Platform | None, cuda_version: str | None
+) -> WheelSolution:
+    prefer = pinned.wheels if pinned else ()
+
+    def solve(requirements: Sequence[str], constraints: Sequence[str]) -> tuple[Wheel, ...]:
+        return solver.wheels(target, requirements, "python_packages", prefer, constraints)
+
+    own = OWN_WHEELS["sdk"]["requires"]
+    return solve_wheels(solve, spec.python_packages, own, gpu=spec.gpu, cuda_version=cuda_version)
 
 
 def _resolve_debs(

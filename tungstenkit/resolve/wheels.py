@@ -42,10 +42,12 @@ def resolve_wheels(
     index_url: str,
     where: str,
     prefer: Iterable[Wheel] = (),
+    constraints: Sequence[str] = (),
 ) -> tuple[Wheel, ...]:
     """Solve requirements (PEP 508) for a target's CPython, processor and C library.
 
     prefer: pins of an earlier lock; each is kept where it still fits.
+    constraints: requirements that count only for what is needed anyway.
     where: whose requirements these are, for messages.
 
     Raises ResolveError with uv's explanation where nothing fits, FetchError where the index can't be read.
@@ -54,7 +56,7 @@ def resolve_wheels(
         return ()
     _refuse_known_conflicts(requirements, where)
     with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
-        answer = _compile(Path(folder), requirements, target, index_url, where, prefer)
+        answer = _compile(Path(folder), requirements, target, index_url, where, prefer, constraints)
     tags = _tags(target)
     wheels = [_best_wheel(package, tags, where) for package in answer.get("packages", [])]
     if any(wheel.project == _OWN_DISTRIBUTION for wheel in wheels):
@@ -91,9 +93,12 @@ def _compile(
     index_url: str,
     where: str,
     prefer: Iterable[Wheel],
+    constraints: Sequence[str],
 ) -> dict[str, Any]:
     source = folder / "requirements.in"
     source.write_text("".join(f"{line}\n" for line in requirements), encoding="utf-8")
+    limits = folder / "constraints.txt"
+    limits.write_text("".join(f"{line}\n" for line in constraints), encoding="utf-8")
     output = folder / "pylock.toml"
     # uv reads an existing output as preferences: what it pins is kept where it fits.
     if pins := tuple(prefer):
@@ -101,7 +106,7 @@ def _compile(
     glibc = min(GLIBC[target.release], _UV_NEWEST_GLIBC)
     platform = f"{target.architecture.machine}-manylinux_{glibc[0]}_{glibc[1]}"
     command = [
-        *(sys.executable, "-m", "uv", "pip", "compile", str(source)),
+        *(sys.executable, "-m", "uv", "pip", "compile", str(source), "--constraint", str(limits)),
         *("--format", "pylock.toml", "--output-file", str(output), "--no-header"),
         # Settings of this machine's uv must not reach a lock; the index comes from our one rule about mirrors.
         "--no-config",

@@ -1,0 +1,60 @@
+# Which outputs a flake has: the image of each platform of the lock, made by each platform that has tools.
+{ nix }:
+let
+  outputs =
+    example:
+    nix.outputs {
+      spec = example + "/spec.json";
+      lock = example + "/tungsten.lock";
+      sources = example + "/sources.json";
+      model = example;
+      ownSources = {
+        sdk = ../../tungstenkit;
+        server = ../../server/tungsten_server;
+      };
+    };
+  both = (outputs ../../examples/blur).packages;
+  one = (outputs ../../examples/caption).packages;
+  forms = name: [ name "${name}-dir" ];
+in
+{
+  "every platform's image is made on every platform" = {
+    expr = map (system: builtins.attrNames both.${system}) [ "aarch64-linux" "x86_64-linux" ];
+    expected =
+      let
+        names = [
+          "default"
+          "model-image"
+          "model-image-aarch64-linux"
+          "model-image-aarch64-linux-dir"
+          "model-image-dir"
+        ]
+        ++ forms "model-image-x86_64-linux";
+      in
+      [ names names ];
+  };
+  "the image without a platform's name is the system's own" = {
+    expr = map (system: both.${system}.model-image.drvPath == both.${system}."model-image-${system}".drvPath) [
+      "aarch64-linux"
+      "x86_64-linux"
+    ];
+    expected = [ true true ];
+  };
+  "another platform's image is made by this one's programs" = {
+    expr = map (layer: layer.system) both.x86_64-linux.model-image-aarch64-linux.layers;
+    expected = map (_layer: "x86_64-linux") both.x86_64-linux.model-image-aarch64-linux.layers;
+  };
+  "its layers are those of an image for it made there, but for who makes them" = {
+    expr = map (layer: layer.name) both.x86_64-linux.model-image-aarch64-linux.layers;
+    expected = map (layer: layer.name) both.aarch64-linux.model-image.layers;
+  };
+  "a lock of one platform has nothing of others" = {
+    expr = builtins.mapAttrs (_system: builtins.attrNames) one;
+    expected.x86_64-linux = [
+      "default"
+      "model-image"
+      "model-image-dir"
+    ]
+    ++ forms "model-image-x86_64-linux";
+  };
+}

@@ -1,0 +1,429 @@
+"""Which CUDA an image carries: asked of a solve, or read off its result.
+
+CUDA comes as wheels that frameworks depend on, so a version of it is one more constraint of the same solve: no table
+says which framework's release goes with which CUDA. What must be known of frameworks by name, such as the extra
+that brings their CUDA wheels, and of NVIDIA's drivers, is data, in `cuda.json`. How a solve is done is the caller's
+business.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Protocol
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from tungstenkit.errors import ResolveError
+from tungstenkit.lock import Choice, Cuda
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from tungstenkit.lock import Wheel
+
+# Of a framework's rounds: which version is chosen may change with what it needs beside.
+_ROUNDS = 4
+_PROBES = 4
+
+_OF_MAJOR = re.compile(r"-cu(?:da)?(1\d)\d?x?(?=-|$)")
+_NVIDIA = re.compile(r"nvidia-(?!ml-py$).+|cuda-(?:bindings|pathfinder|toolkit)|triton")
+
+
+class Solve(Protocol):
+    """Requirements and constraints (PEP 508) to wheels."""
+
+    def __call__(self, requirements: Sequence[str], constraints: Sequence[str]) -> tuple[Wheel, ...]:
+        """Raise ResolveError where nothing fits."""
+
+
+@dataclass
+class Solution:
+    """The wheels, what of CUDA is among them, and what a person should know."""
+
+    wheels: tuple[Wheel, ...]
+    cuda: Cuda | None = None
+    choices: list[Choice] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A CUDA version as a model asks for it."""
+
+    text: str
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """Major, minor, patch; as many as were given."""
+        return tuple(int(part) for part in self.text.split("."))
+
+    @property
+    def major(self) -> int:
+        """The major version."""
+        return self.parts[0]
+
+    @property
+    def minor(self) -> str:
+        """As a version specifier has it: `12.4.*`, or `12.*` where every minor version will do."""
+        return ".".join(map(str, self.parts[:2])) + ".*"
+
+
+def solve_wheels(
+    solve: Solve, requirements: Sequence[str], others: Sequence[str], *, gpu: bool, cuda_version: str | None
+) -> Solution:
+    """Solve a model's requirements, with CUDA or without.
+
+    others: requirements that are not the model's.
+    cuda_version: `MAJOR[.MINOR[.PATCH]]`; None leaves it to what fits.
+
+    Raises ResolveError where nothing fits.
+    """
+    if not gpu:
+        return _without_cuda(solve, requirements, others)
+    asked = None if cuda_version is None else Asked(cuda_version)
+    wheels, reason = _with_cuda(solve, requirements, others, asked)
+    solution = Solution(wheels, describe(wheels))
+    known = _data()
+    for name in _names(requirements):
+        if name in known["cpu-only"]:
+            solution.notices.append(f"gpu=True, but {name} has no CUDA: {known['cpu-only'][name]} does")
+    if solution.cuda is None:
+        solution.notices.append("gpu=True, but no package of python_packages brings CUDA")
+    else:
+        solution.choices.append(
+            Choice(kind="cuda", subject="the CUDA version", chosen=solution.cuda.version, reason=reason)
+        )
+    return solution
+
+
+def describe(wheels: Iterable[Wheel]) -> Cuda | None:
+    """What of CUDA is among the wheels; None where there is nothing."""
+    ours = [wheel for wheel in wheels if _is_cuda(wheel)]
+    if not ours:
+        return None
+    runtimes = [w for w in ours if w.project.startswith(_data()["runtime"])]
+    if runtimes:
+        version = ".".join(map(str, Version(runtimes[0].version).release[:2]))
+    elif majors := _majors(ours):
+        version = str(max(majors))
+    else:
+        return None
+    drivers = _data()["driver"]
+    return Cuda(
+        version=version,
+        minimum_driver=drivers["minimum"].get(version.partition(".")[0]),
+        native_driver=drivers["native"].get(version),
+        wheels=tuple(sorted(wheel.project for wheel in ours)),
+    )
+
+
+def nearest_working(asked: str, works: Callable[[str], bool]) -> list[str]:
+    """The versions next to the one asked for, an older and a newer, that a solve succeeds with.
+
+    works: tries one. A few are tried in each direction, no more.
+    """
+    here = Version(asked)
+    known = sorted(map(Version, _data()["driver"]["native"]))
+    directions = (
+        [v for v in reversed(known) if v < here and v.release != here.release],
+        [v for v in known if v > here and not _is_part(v, here)],
+    )
+    found = []
+    for versions in directions:
+        found += [str(v) for v in versions[:_PROBES] if works(str(v))][:1]
+    return found
+
+
+def _is_part(version: Version, of: Version) -> bool:
+    return version.release[: len(of.release)] == of.release
+
+
+# With CUDA
+
+
+def _with_cuda(
+    solve: Solve, requirements: Sequence[str], others: Sequence[str], asked: Asked | None
+) -> tuple[tuple[Wheel, ...], str]:
+    """The wheels, and why it is this CUDA."""
+    if asked is not None:
+        wheels = _for_major(solve, requirements, others, asked.major, _constraints(solve, asked))
+        cuda = describe(wheels)
+        if cuda is None:
+            raise ResolveError(
+                f"cuda_version is {asked.text!r}, but no package of python_packages brings CUDA",
+                where="cuda_version",
+                hint="leave it out, or name the package's build for CUDA",
+            )
+        _refuse_two(wheels, solve, requirements, others)
+        return wheels, f"cuda_version={asked.text!r}"
+    wheels = _for_major(solve, requirements, others, None, ())
+    if len(_majors(wheels)) < 2:
+        brought = [f"{w.project} {w.version}" for w in wheels if w.project in _data()["framework"]]
+        return wheels, f"what {' and '.join(brought) or 'the packages'} can work with"
+    for major in sorted(_majors(wheels), reverse=True):
+        # Older releases may agree on one.
+        barred = [f"{w.project}<0" for w in wheels if _majors([w]) - {major} and _is_cuda(w)]
+        try:
+            agreed = _for_major(
+                solve, requirements, others, major, [*_constraints(solve, Asked(str(major))), *barred]
+            )
+        except ResolveError:
+            continue
+        if len(_majors(agreed)) == 1:
+            return agreed, "the newest major version that all packages can work with"
+    _refuse_two(wheels, solve, requirements, others)
+    raise AssertionError("two major versions were found, and then not")
+
+
+def _for_major(
+    solve: Solve,
+    requirements: Sequence[str],
+    others: Sequence[str],
+    major: int | None,
+    constraints: Sequence[str],
+) -> tuple[Wheel, ...]:
+    """Solve, and solve again with what frameworks need beside, until that changes nothing."""
+    named = [_renamed(text, _aliases(major)) for text in requirements]
+    needs: list[str] = []
+    for _ in range(_ROUNDS):
+        wheels = solve([*named, *others, *needs], constraints)
+        found = sorted({text for wheel in wheels for text in _needs(wheel, major, _majors(wheels))})
+        if found == needs:
+            return wheels
+        needs = found
+    raise ResolveError(
+        "the packages that bring CUDA don't settle on versions",
+        where="python_packages",
+        hint=f"pin one of them: {', '.join(needs)}",
+    )
+
+
+def _needs(wheel: Wheel, major: int | None, present: set[int]) -> Iterable[str]:
+    """What a framework needs beside to have its CUDA."""
+    rows = [row for row in _rows(wheel.project) if row.fits(Version(wheel.version))]
+    if not rows:
+        return ()
+    if major is None and len(present) == 1:
+        # What is there anyway counts first.
+        rows.sort(key=lambda row: bool(row.majors) and not present & set(row.majors))
+    if major is not None:
+        rows = [row for row in rows if not row.majors or major in row.majors]
+        if not rows:
+            raise ResolveError(
+                f"{wheel.project} {wheel.version} has no build for CUDA {major}", where="python_packages"
+            )
+    return rows[0].requires
+
+
+def _constraints(solve: Solve, asked: Asked) -> list[str]:
+    """What holds a solve to a CUDA version."""
+    known = _data()
+    runtime = known["runtime"]
+    suffixes = {major: f"-cu{major}" for major in known["suffixed-majors"]}
+    suffix = suffixes.get(asked.major, "")
+    lines = [f"{runtime}{other}<0" for other in ("", *suffixes.values()) if other != suffix]
+    if len(asked.parts) > 2:
+        lines.append(f"{runtime}{suffix}=={_runtime_version(solve, asked, runtime + suffix)}")
+    else:
+        lines.append(f"{runtime}{suffix}=={asked.minor}")
+    if len(asked.parts) > 1:
+        # What is compiled at run time must suit the driver that the version was chosen for.
+        lines += [f"{name}{suffix}=={asked.minor}" for name in known["toolkit-versioned"]]
+    for project in known["framework"]:
+        rows = [row for row in _rows(project) if not row.majors or asked.major in row.majors]
+        # Releases that declare no CUDA wheels would satisfy every constraint on them.
+        if rows and rows[-1].since:
+            lines.append(f"{project}>={rows[-1].since}")
+        if rows and rows[0].before:
+            lines.append(f"{project}<{rows[0].before}")
+    return lines
+
+
+def _runtime_version(solve: Solve, asked: Asked, runtime: str) -> str:
+    """The runtime's own version in a release of the toolkit, as NVIDIA's package of the toolkit declares it."""
+    try:
+        wheels = solve([f"cuda-toolkit[cudart]=={asked.text}"], ())
+    except ResolveError as problem:
+        raise ResolveError(
+            f"there is no CUDA {asked.text}: {problem.what}",
+            where="cuda_version",
+            hint=f"leave the last part out: {asked.minor.removesuffix('.*')}",
+        ) from None
+    return next(wheel.version for wheel in wheels if wheel.project == runtime)
+
+
+def _refuse_two(
+    wheels: tuple[Wheel, ...], solve: Solve, requirements: Sequence[str], others: Sequence[str]
+) -> None:
+    """ResolveError where there are two major versions of CUDA, with who brings which."""
+    if len(_majors(wheels)) < 2:
+        return
+    lines = []
+    for requirement in requirements:
+        try:
+            alone = _for_major(solve, [requirement], others, None, ())
+        except ResolveError:
+            continue
+        if brought := describe(alone):
+            lines.append(f"\n- {requirement} brings CUDA {brought.version}")
+    raise ResolveError(
+        f"two versions of CUDA in one image: {' and '.join(map(str, sorted(_majors(wheels))))}"
+        + "".join(lines),
+        where="python_packages",
+        hint="choose releases that are built for the same major version of CUDA",
+    )
+
+
+# Without
+
+
+def _without_cuda(solve: Solve, requirements: Sequence[str], others: Sequence[str]) -> Solution:
+    """Solve with builds for the CPU where there are any."""
+    plain = solve([*requirements, *others], ())
+    builds = {name: build for name, build in _data()["cpu-build"].items() if name in _names(requirements)}
+    burden = [wheel for wheel in plain if _is_cuda(wheel)]
+    if not burden and not builds:
+        return Solution(plain)
+    light = _cpu_builds(solve, requirements, others, plain, builds) or (
+        _cpu_builds(solve, requirements, others, plain, {}) if builds and burden else None
+    )
+    if light is not None:
+        before = {(wheel.project, wheel.version) for wheel in plain}
+        chosen = [f"{w.project} {w.version}" for w in light if (w.project, w.version) not in before]
+        left = len(burden) - sum(_is_cuda(wheel) for wheel in light)
+        reason = "builds for the CPU" + (f", without {left} wheels of CUDA" if left else "")
+        choice = Choice(
+            kind="cuda", subject="gpu=False", chosen=", ".join(chosen) or "nothing", reason=reason
+        )
+        return Solution(light, choices=[choice])
+    if not burden:
+        return Solution(plain)
+    size = sum(wheel.size for wheel in burden) / 1e9
+    price = f"{len(burden)} wheels of CUDA, {size:.1f} GB"
+    choice = Choice(
+        kind="cuda",
+        subject="gpu=False",
+        chosen=price,
+        reason="the package indexes that this machine knows have no builds for the CPU",
+    )
+    notice = (
+        f"gpu=False, but the only builds to be had bring {price}; for torch, name its publisher's index of builds "
+        "for the CPU as `extra-index-url` in pip's configuration"
+    )
+    return Solution(plain, describe(plain), [choice], [notice])
+
+
+def _cpu_builds(
+    solve: Solve,
+    requirements: Sequence[str],
+    others: Sequence[str],
+    plain: tuple[Wheel, ...],
+    builds: Mapping[str, str],
+) -> tuple[Wheel, ...] | None:
+    """A solution without CUDA that has all else of the plain one; None where there is none."""
+    barred = [f"{wheel.project}<0" for wheel in plain if _is_cuda(wheel)]
+    # Older releases hold CUDA in themselves, and would satisfy all else.
+    floors = [
+        f"{project}>={row.since}"
+        for project in _data()["local-build"]
+        for row in _rows(project)
+        if row.since is not None
+    ]
+    try:
+        wheels = solve([*(_renamed(text, builds) for text in requirements), *others], [*barred, *floors])
+    except ResolveError:
+        return None
+    projects = {wheel.project for wheel in wheels}
+    expected = {builds.get(wheel.project, wheel.project) for wheel in plain if not _is_cuda(wheel)}
+    local = {
+        Version(wheel.version).local is not None
+        for wheel in wheels
+        if wheel.project in _data()["local-build"]
+    }
+    both = any(name in projects for name in builds)
+    if not expected <= projects or both or len(local) > 1:
+        return None
+    return wheels
+
+
+# What is known
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What a range of a framework's releases needs beside to have its CUDA."""
+
+    since: str | None
+    before: str | None
+    majors: tuple[int, ...]
+    """Of CUDA; empty where the requirements say it."""
+    requires: tuple[str, ...]
+
+    def fits(self, version: Version) -> bool:
+        """Whether a release is in the range."""
+        return (self.since is None or version >= Version(self.since)) and (
+            self.before is None or version < Version(self.before)
+        )
+
+
+def _rows(project: str) -> list[_Row]:
+    """The newest releases first."""
+    return [
+        _Row(
+            row.get("since"), row.get("before"), tuple(row.get("majors", ())), tuple(row.get("requires", ()))
+        )
+        for row in _data()["framework"].get(project, ())
+    ]
+
+
+@cache
+def _data() -> dict[str, Any]:
+    text = resources.files(__package__).joinpath("cuda.json").read_text(encoding="utf-8")
+    data: dict[str, Any] = json.loads(text)
+    return data
+
+
+def _aliases(major: int | None) -> dict[str, str]:
+    """Names without builds to those of their builds."""
+    return {
+        name: builds[str(major)] if major is not None and str(major) in builds else builds[max(builds)]
+        for name, builds in _data()["alias"].items()
+    }
+
+
+def _is_cuda(wheel: Wheel) -> bool:
+    return bool(_NVIDIA.fullmatch(wheel.project))
+
+
+def _majors(wheels: Iterable[Wheel]) -> set[int]:
+    """The major versions of CUDA that wheels are for, by their names; by its version for the runtime."""
+    majors = {int(match[1]) for wheel in wheels if (match := _OF_MAJOR.search(wheel.project))}
+    runtime = (wheel for wheel in wheels if wheel.project == _data()["runtime"])
+    return majors | {Version(wheel.version).major for wheel in runtime}
+
+
+def _names(requirements: Iterable[str]) -> list[str]:
+    return [canonicalize_name(r.name) for r in _parsed(requirements)]
+
+
+def _parsed(requirements: Iterable[str]) -> Iterator[Requirement]:
+    for text in requirements:
+        try:
+            yield Requirement(text)
+        except InvalidRequirement:
+            # Of another form, such as a path: nothing that is known here by name.
+            continue
+
+
+def _renamed(text: str, names: Mapping[str, str]) -> str:
+    for requirement in _parsed([text]):
+        if (name := names.get(canonicalize_name(requirement.name))) and requirement.url is None:
+            requirement.name = name
+            return str(requirement)
+    return text

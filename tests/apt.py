@@ -16,7 +16,7 @@ from pathlib import Path
 from tungstenkit.errors import ResolveError
 from tungstenkit.mirrors import find_mirrors, get_bytes
 from tungstenkit.resolve.debian_index import fetch_index
-from tungstenkit.resolve.debs import resolve
+from tungstenkit.resolve.debs import DebSolver
 
 
 class Apt:
@@ -77,10 +77,10 @@ class Apt:
         return {section: sorted(names) for section, names in sorted(found.items())}
 
 
-def ours(index, requests):
+def ours(solver, requests):
     """Versions by package, or our complaint."""
     try:
-        solution = resolve(index, {"system": requests}, not_followed={})
+        solution = solver.solve({"system": requests})
     except ResolveError as problem:
         return str(problem)
     return {deb.name: deb.version for deb in solution.debs}
@@ -116,16 +116,16 @@ def main():
     parser.add_argument("--count", type=int, default=250)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    index = fetch_index(arguments.release, "amd64", find_mirrors().debian_bases, get_bytes)
+    solver = DebSolver(fetch_index(arguments.release, "amd64", find_mirrors().debian_bases, get_bytes), {})
     with tempfile.TemporaryDirectory() as root:
         apt = Apt(Path(root), arguments.release)
         sections = apt.sections()
         names = draw(sections, arguments.count, arguments.seed)
-        differences = {name: difference(apt.install([name]), ours(index, [name])) for name in names}
-    for name, text in differences.items():
-        if text:
-            print(f"{name}: {text}")
-    found = sum(map(bool, differences.values()))
+        found = 0
+        for name in names:
+            if text := difference(apt.install([name]), ours(solver, [name])):
+                found += 1
+                print(f"{name}: {text}", flush=True)
     print(f"{arguments.release}: {len(names)} packages of {len(sections)} sections, {found} differences")
 
 

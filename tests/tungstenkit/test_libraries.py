@@ -11,6 +11,9 @@ from tungstenkit import libraries
 from tungstenkit.errors import FetchError
 from tungstenkit.libraries import add_libraries
 from tungstenkit.lock import Choice, Deb, Wheel, read_lock
+from tungstenkit.resolve import debs as debs_module
+from tungstenkit.resolve.debs import DebSolution
+from tungstenkit.resolve.model import add_debs
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "blur" / "tungsten.lock"
 SYSTEM = "x86_64-linux"
@@ -145,3 +148,22 @@ def test_what_cant_be_had_is_an_error_and_nothing_is_kept_of_it(world):
     with pytest.raises(FetchError, match="no connection"):
         world.add(world.lock(world.wheel("a", {})))
     assert not list(world.cache.rglob("*.json*"))
+
+
+def test_the_image_is_solved_again_with_what_was_chosen():
+    asked = []
+
+    def debs(target, groups, where, prefer):
+        asked.append((groups, [deb.version for deb in prefer if deb.name == "libc6"]))
+        return DebSolution([], [debs_module.Choice("virtual", "a depends on b", "c", "r")])
+
+    lock = read_lock(EXAMPLE)
+    libc = next(deb for deb in lock.platforms[SYSTEM].debs if deb.name == "libc6")
+    made = Choice(kind="library", subject="cv needs libGL.so.1", chosen="libgl1", reason="r")
+    told = Choice(kind="library", subject="b", chosen="nothing", reason="r")
+    spec = SimpleNamespace(system_packages=[])
+    grown = add_debs(lock, spec, SimpleNamespace(debs=debs), None, {SYSTEM: [made, told]})
+    ((groups, versions),) = asked
+    assert (groups["system"], versions) == (["libgl1"], [libc.version])
+    assert [choice.kind for choice in grown.choices] == ["python", "virtual", "library", "library"]
+    assert grown.platforms[SYSTEM].wheels == lock.platforms[SYSTEM].wheels

@@ -10,7 +10,7 @@ from tests.apt import Apt, difference, draw, ours
 from tungstenkit.errors import ResolveError
 from tungstenkit.mirrors import find_mirrors, get_bytes
 from tungstenkit.resolve.debian_index import ReleaseIndex, SuiteIndex, fetch_index, write_solv
-from tungstenkit.resolve.debs import NOT_FOLLOWED, resolve
+from tungstenkit.resolve.debs import NOT_FOLLOWED, DebSolver, resolve
 
 
 def stanza(name, version="1", architecture="amd64", **fields):
@@ -435,8 +435,9 @@ def test_the_answer_is_apts(live_index, apt, release, names):
 @pytest.mark.parametrize("release", ["bookworm", "trixie"])
 def test_the_answer_is_apts_for_packages_of_all_sections(live_index, apt, release):
     """A sample; `python -m tests.apt` draws more, and prints what differs."""
+    solver = DebSolver(live_index(release), {})
     for name in draw(apt(release).sections(), count=12, seed=7):
-        assert difference(apt(release).install([name]), ours(live_index(release), [name])) == "", name
+        assert difference(apt(release).install([name]), ours(solver, [name])) == "", name
 
 
 @pytest.mark.nix

@@ -32,6 +32,7 @@ from tungstenkit.mirrors import Fetcher, find_mirrors
 from tungstenkit.platforms import runs_here, this_system
 from tungstenkit.progress import FetchBar, build_view, err, working
 from tungstenkit.resolve.libraries import KIND as LIBRARY
+from tungstenkit.resolve.libraries import NOTHING
 from tungstenkit.resolve.model import Solver, resolve
 from tungstenkit.seal import refuse_build_steps, seal
 from tungstenkit.spec import ModelSpec, read_spec, repository_name
@@ -336,18 +337,19 @@ def make_lock(
         refuse_build_steps(project.spec)
     previous = read_lock(project.lock_path) if project.lock_path.exists() and not upgrade else None
     with working("looking for mirrors") as report:
-        mirrors = find_mirrors(project.directory)
+        get = Fetcher()
+        mirrors = find_mirrors(project.directory, get=get)
         for notice in mirrors.notices:
             err.print(notice)
-        solver = Solver(mirrors, Fetcher(), report, lambda text: err.print(text, markup=False))
+        solver = Solver(mirrors, get, report, lambda text: err.print(text, markup=False))
         lock = resolve(project.spec, solver, previous, package_set, systems=systems, python=python)
     if not resolve_only:
         lock = _seal(project, lock, previous, solver)
     write_lock(lock, project.lock_path)
-    before = previous.choices if previous else ()
     for choice in lock.choices:
-        if choice.kind in (LIBRARY, "renamed") and choice not in before:
-            err.print(f"{choice.subject}: {choice.chosen}", markup=False)
+        if choice.kind in (LIBRARY, "renamed") and (previous is None or choice not in previous.choices):
+            reason = f", {choice.reason}" if choice.chosen == NOTHING else ""
+            err.print(f"{choice.subject}: {choice.chosen}{reason}", markup=False)
     for system, platform in lock.platforms.items():
         cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
         err.print(

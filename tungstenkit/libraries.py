@@ -50,6 +50,7 @@ def add_libraries(
     cache = cache or cache_folder()
     resolved = lock
     known: dict[str, dict[str, Choice]] = {system: {} for system in lock.platforms}
+    same: dict[tuple[str, str], Choice] = {}
     notices: dict[str, None] = {}
     scans: dict[str, Scan] = {}
     while True:
@@ -59,8 +60,12 @@ def add_libraries(
             found = additions(
                 _image(target, platform, scans), spec.libraries, _contents(target, solver, cache)
             )
-            # What was added may lack something, too; what was missing at first stays recorded.
-            known[system] |= {choice.subject: choice for choice in found.choices}
+            # What was added may lack something, too; what was missing at first stays recorded. Where platforms differ
+            # only in the name of the file that needs a library, one says it for all.
+            known[system] |= {
+                choice.subject: same.setdefault((choice.subject, choice.chosen), choice)
+                for choice in found.choices
+            }
             notices |= dict.fromkeys(found.notices)
         if not any(known.values()):
             break

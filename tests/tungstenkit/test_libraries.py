@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.binaries import deb, elf, wheel
+from tests.binaries import AARCH64, deb, elf, wheel
 from tungstenkit import libraries
 from tungstenkit.errors import FetchError
 from tungstenkit.libraries import add_libraries
@@ -33,6 +33,7 @@ class World:
     """Files that can be downloaded, Debian packages that can be added, and what was asked for."""
 
     def __init__(self, tmp_path, monkeypatch):
+        self.monkeypatch = monkeypatch
         self.folder = tmp_path / "files"
         self.cache = tmp_path / "cache"
         self.paths = {}
@@ -54,7 +55,7 @@ class World:
         return {"size": len(content), "sha256": sha256}
 
     def wheel(self, project, files, requires=()):
-        path = wheel(self.folder / f"{project}-1-py3-none-any.whl", files, requires)
+        path = wheel(self.folder / str(len(self.paths)) / f"{project}-1-py3-none-any.whl", files, requires)
         return Wheel(project=project, version="1", file=path.name, **self._file(path))
 
     def deb(self, name, files):
@@ -121,7 +122,6 @@ def test_what_is_only_told_is_recorded_and_ends(world):
     lock = world.add(world.lock(world.wheel("a", {MODULE: elf("libodd.so.1", module="m")})))
     assert names(lock) == []
     assert [c.subject for c in lock.choices][1:] == ["a needs libodd.so.1"]
-    assert world.notices == ["a needs libodd.so.1, which no package of Debian bookworm has"]
 
 
 def test_a_package_that_does_not_help_is_not_asked_for_for_ever(world):
@@ -148,6 +148,22 @@ def test_what_cant_be_had_is_an_error_and_nothing_is_kept_of_it(world):
     with pytest.raises(FetchError, match="no connection"):
         world.add(world.lock(world.wheel("a", {})))
     assert not list(world.cache.rglob("*.json*"))
+
+
+def test_platforms_that_need_the_same_say_it_once(world):
+    other = "aarch64-linux"
+    lock = world.lock(world.wheel("cv", {MODULE: elf("libodd.so.1", module="m")}))
+    files = {"m.cpython-311-aarch64-linux-gnu.so": elf("libodd.so.1", module="m", machine=AARCH64)}
+    arm = lock.platforms[SYSTEM].model_copy(update={"wheels": (world.wheel("cv", files),)})
+    found = {}
+
+    def add_debs(lock, spec, solver, previous, made):
+        found.update(made)
+        return lock
+
+    world.monkeypatch.setattr(libraries, "add_debs", add_debs)
+    world.add(lock.model_copy(update={"platforms": {**lock.platforms, other: arm}}))
+    assert found[SYSTEM] == found[other]
 
 
 def test_the_image_is_solved_again_with_what_was_chosen():

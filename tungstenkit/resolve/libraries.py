@@ -30,15 +30,16 @@ if TYPE_CHECKING:
 
 KIND = "library"
 """Of the choices that are made here."""
+NOTHING = "nothing"
+"""What is chosen where no package is added."""
 
 # What belongs to the kernel's driver, which the host puts into a container (NVIDIA Container Toolkit, "libraries").
 _DRIVERS = re.compile(
     r"lib(cuda|cudadebugger|nvcuvid|nvoptix|nvidia-[A-Za-z0-9_-]+|(GLX|EGL|GLESv1_CM|GLESv2|vdpau)_nvidia)\.so(\..*)?"
 )
 _CUDA_WHEELS = "nvidia-"
-_NOTHING = "nothing"
 _SETTING = "[tool.tungsten.libraries] says so"
-_LISTED = 6  # names in a message: more is not read
+_LISTED = 12  # names in a message: more is not read
 _LINKS = 16
 
 
@@ -59,7 +60,7 @@ class Additions:
     choices: tuple[Choice, ...]
     """What each lacking library comes from: a Debian package to add, or `nothing`."""
     notices: tuple[str, ...]
-    """What the user should know, a line each."""
+    """What the user should know beside, a line each."""
 
 
 @dataclass(frozen=True)
@@ -206,46 +207,43 @@ def additions(
     """
     needs, plugins = image.missing()
     choices: list[Choice] = []
-    notices: list[str] = []
     release = f"Debian {image.target.release}"
     for need in [*needs, *_opened(image, libraries)]:
         subject = f"{need.by} needs {need.library}"
         setting = settings.get(need.library)
         if setting is not None:
-            choices.append(_choice(subject, setting or _NOTHING, _SETTING))
+            choices.append(_choice(subject, setting or NOTHING, _SETTING))
         elif found := provider(need.library, libraries()):
             choices.append(_choice(subject, found, need.reason))
         else:
-            choices.append(_choice(subject, _NOTHING, f"no package of {release} has it; {need.reason}"))
-            notices.append(f"{subject}, which no package of {release} has")
+            choices.append(_choice(subject, NOTHING, f"no package of {release} has it; {need.reason}"))
     for owner, lacking in plugins.items():
         asked = {library: package for library in lacking if (package := settings.get(library))}
         choices += (_choice(f"{owner} needs {name}", package, _SETTING) for name, package in asked.items())
         if left := {library: path for library, path in lacking.items() if library not in settings}:
-            choices.append(_choice(f"what only plugins of {owner} need", _NOTHING, _plugins(left)))
+            choices.append(
+                _choice(f"what only plugins of {owner} need", NOTHING, _plugins(left, libraries()))
+            )
     choices.sort(key=lambda choice: choice.subject)
-    return Additions(tuple(choices), (*notices, *_programs(image)))
+    return Additions(tuple(choices), tuple(_programs(image)))
 
 
 def packages(choices: Iterable[Choice]) -> list[str]:
     """The Debian packages that choices of libraries add, sorted."""
-    return sorted({choice.chosen for choice in choices} - {_NOTHING})
+    return sorted({choice.chosen for choice in choices} - {NOTHING})
 
 
 def _choice(subject: str, chosen: str | bool, reason: str) -> Choice:
     return Choice(kind=KIND, subject=subject, chosen=str(chosen), reason=reason)
 
 
-def _plugins(lacking: Mapping[str, str]) -> str:
+def _plugins(lacking: Mapping[str, str], libraries: Mapping[str, tuple[str, ...]]) -> str:
+    known = [f"{name} ({package})" for name in sorted(lacking) if (package := provider(name, libraries))]
+    shown = ", ".join([*known[:_LISTED], *(["…"] if len(known) > _LISTED else [])]) or "no package has them"
     return (
-        f"{_some(lacking)}: nothing that Python imports or that can be started needs them, only files such as "
+        f"{shown}; nothing that Python imports or that can be started needs them, only files such as "
         f"{next(iter(lacking.values()))}; [tool.tungsten.libraries] adds what you name there"
     )
-
-
-def _some(names: Iterable[str]) -> str:
-    shown = sorted(names)
-    return ", ".join(shown[:_LISTED]) + (f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else "")
 
 
 @cache

@@ -135,6 +135,22 @@ class TestVersions:
         assert versions(index, "a", prefer={"a": "0.9"}) == {"a": "2", "b": "2"}
 
 
+def test_a_solver_forgets_what_an_earlier_solve_asked_for(archive):
+    index = archive(stanza("a", "1"), stanza("b", Conflicts="a"), security=[stanza("a", "2")])
+    solver = DebSolver(index)
+
+    def versions(*requests, **options):
+        return [deb.version for deb in solver.solve({"system": requests}, **options).debs]
+
+    assert versions("a=1") == ["1"]
+    assert versions("a") == ["2"]
+    assert versions("a", prefer={"a": "1"}) == ["1"]
+    assert versions("a") == ["2"]
+    with pytest.raises(ResolveError):
+        versions("a", "b")
+    assert versions("b") == ["1"]
+
+
 class TestAlternatives:
     def test_the_first_is_taken_and_recorded(self, archive):
         index = archive(stanza("a", Depends="b | c"), stanza("b"), stanza("c"))

@@ -6,9 +6,15 @@
 #   serverContents                  the server's own environment
 #   sourceContents                  the model's files and its spec
 #   python, tini                    paths of programs in the image: the server's interpreter, PID 1
+#   cuda                            the lock's CUDA, or null
 #   environment                     variables that only this package set needs
 { packageSet, spec }:
 let
+  when = condition: attributes: if condition then attributes else { };
+
+  # Without a GPU it is only ballast.
+  cuda = if spec.gpu then packageSet.cuda else null;
+
   home = "/home/nonroot";
   variables = {
     HOME = home;
@@ -32,7 +38,16 @@ let
     TORCHINDUCTOR_CACHE_DIR = "/tmp/torchinductor";
     TRITON_CACHE_DIR = "/tmp/triton";
   }
-  // packageSet.environment;
+  // packageSet.environment
+  # What container runtimes read to put the host's driver into a container.
+  // when spec.gpu {
+    NVIDIA_VISIBLE_DEVICES = "all";
+    NVIDIA_DRIVER_CAPABILITIES = "compute,utility";
+  }
+  # Every driver for the major version will do (CUDA's minor version compatibility).
+  // when (cuda != null) {
+    NVIDIA_REQUIRE_CUDA = "cuda>=${builtins.head (builtins.split "[.]" cuda.version)}.0";
+  };
 in
 packageSet.dockerTools.buildLayeredImage {
   inherit (spec) name;
@@ -61,7 +76,9 @@ packageSet.dockerTools.buildLayeredImage {
       device = if spec.gpu then "gpu" else "cpu";
       mem_gb = toString spec.mem-gb;
     }
-    // (if spec.gpu then { gpu_mem_gb = toString spec.gpu-mem-gb; } else { });
+    // when spec.gpu { gpu_mem_gb = toString spec.gpu-mem-gb; }
+    // when (cuda != null) { cuda_version = cuda.version; }
+    // when (cuda.minimum-driver or null != null) { nvidia_driver_minimum = cuda.minimum-driver; };
     User = "65532:0";
     WorkingDir = "/app";
   };

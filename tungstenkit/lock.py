@@ -149,6 +149,8 @@ class Cuda(Document):
     """The driver that came with the version: from it on every feature works. Null where it is not known here."""
     wheels: tuple[str, ...]
     """The projects that hold CUDA."""
+    libraries: tuple[str, ...]
+    """Folders of CUDA's libraries, below the one of the Python packages."""
 
 
 class Platform(Document):

@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 
 # Of a framework's rounds: which version is chosen may change with what it needs beside.
 _ROUNDS = 4
-_PROBES = 4
+_PROBES = 3
 
+_LIBRARY = re.compile(r"nvidia-(?P<name>.+?)(?P<suffix>-cu\d+)?")
 _OF_MAJOR = re.compile(r"-cu(?:da)?(1\d)\d?x?(?=-|$)")
+# A publisher's own build: torch 2.0.1+cu118.
+_LOCAL = re.compile(r"cu(1\d)(\d)")
 _NVIDIA = re.compile(r"nvidia-(?!ml-py$).+|cuda-(?:bindings|pathfinder|toolkit)|triton")
 
 
@@ -84,11 +87,23 @@ def solve_wheels(
 
     Raises ResolveError where nothing fits.
     """
-    if not gpu:
-        return _without_cuda(solve, requirements, others)
+    chosen = (
+        _for_gpu(solve, requirements, others, cuda_version)
+        if gpu
+        else _without_cuda(solve, requirements, others)
+    )
+    if _is_mixed(chosen.wheels):
+        family = [f"{w.project} {w.version}" for w in chosen.wheels if w.project in _data()["local-build"]]
+        chosen.notices.append(f"{', '.join(family)}: these are different builds, which may not load together")
+    return chosen
+
+
+def _for_gpu(
+    solve: Solve, requirements: Sequence[str], others: Sequence[str], cuda_version: str | None
+) -> Solution:
     asked = None if cuda_version is None else Asked(cuda_version)
-    wheels, reason = _with_cuda(solve, requirements, others, asked)
-    solution = Solution(wheels, describe(wheels))
+    wheels, reason, notices = _with_cuda(solve, requirements, others, asked)
+    solution = Solution(wheels, describe(wheels), notices=notices)
     known = _data()
     for name in _names(requirements):
         if name in known["cpu-only"]:
@@ -104,29 +119,40 @@ def solve_wheels(
 
 def describe(wheels: Iterable[Wheel]) -> Cuda | None:
     """What of CUDA is among the wheels; None where there is nothing."""
+    wheels = tuple(wheels)
     ours = [wheel for wheel in wheels if _is_cuda(wheel)]
-    if not ours:
+    runtimes = [Version(w.version) for w in ours if w.project.startswith(_data()["runtime"])]
+    versions = [f"{v.major}.{v.minor}" for v in runtimes]
+    versions += [f"{match[1]}.{match[2]}" for wheel in wheels if (match := _local(wheel))]
+    versions += map(str, sorted(_majors(wheels), reverse=True))
+    if not versions:
         return None
-    runtimes = [w for w in ours if w.project.startswith(_data()["runtime"])]
-    if runtimes:
-        version = ".".join(map(str, Version(runtimes[0].version).release[:2]))
-    elif majors := _majors(ours):
-        version = str(max(majors))
-    else:
-        return None
+    version = versions[0]
     drivers = _data()["driver"]
     return Cuda(
         version=version,
         minimum_driver=drivers["minimum"].get(version.partition(".")[0]),
         native_driver=drivers["native"].get(version),
         wheels=tuple(sorted(wheel.project for wheel in ours)),
+        libraries=tuple(sorted({folder for wheel in ours if (folder := _library_folder(wheel, version))})),
     )
 
 
-def nearest_working(asked: str, works: Callable[[str], bool]) -> list[str]:
+def _library_folder(wheel: Wheel, version: str) -> str | None:
+    """Where NVIDIA's wheels have their libraries; from CUDA 13 on most share a folder."""
+    match = _LIBRARY.fullmatch(wheel.project)
+    if match is None or match["name"] not in _data()["library"]:
+        return None
+    if match["suffix"]:
+        return f"nvidia/{match['name'].replace('-', '_')}/lib"
+    return f"nvidia/cu{version.partition('.')[0]}/lib"
+
+
+def nearest_working(asked: str, works: Callable[[str], str | None]) -> list[str]:
     """The versions next to the one asked for, an older and a newer, that a solve succeeds with.
 
-    works: tries one. A few are tried in each direction, no more.
+    works: solves for a version, and says which came out; None where nothing fits. A few are tried in each direction,
+        no more.
     """
     here = Version(asked)
     known = sorted(map(Version, _data()["driver"]["native"]))
@@ -134,10 +160,8 @@ def nearest_working(asked: str, works: Callable[[str], bool]) -> list[str]:
         [v for v in reversed(known) if v < here and v.release != here.release],
         [v for v in known if v > here and not _is_part(v, here)],
     )
-    found = []
-    for versions in directions:
-        found += [str(v) for v in versions[:_PROBES] if works(str(v))][:1]
-    return found
+    found = (next(filter(None, map(works, map(str, versions[:_PROBES]))), None) for versions in directions)
+    return [version for version in found if version is not None]
 
 
 def _is_part(version: Version, of: Version) -> bool:
@@ -149,36 +173,54 @@ def _is_part(version: Version, of: Version) -> bool:
 
 def _with_cuda(
     solve: Solve, requirements: Sequence[str], others: Sequence[str], asked: Asked | None
-) -> tuple[tuple[Wheel, ...], str]:
-    """The wheels, and why it is this CUDA."""
+) -> tuple[tuple[Wheel, ...], str, list[str]]:
+    """The wheels, why it is this CUDA, and what a person should know."""
     if asked is not None:
-        wheels = _for_major(solve, requirements, others, asked.major, _constraints(solve, asked))
-        cuda = describe(wheels)
-        if cuda is None:
+        wheels = _of_one_major(solve, requirements, others, asked)
+        if describe(wheels) is None:
             raise ResolveError(
                 f"cuda_version is {asked.text!r}, but no package of python_packages brings CUDA",
                 where="cuda_version",
                 hint="leave it out, or name the package's build for CUDA",
             )
         _refuse_two(wheels, solve, requirements, others)
-        return wheels, f"cuda_version={asked.text!r}"
+        return wheels, f"cuda_version={asked.text!r}", []
     wheels = _for_major(solve, requirements, others, None, ())
     if len(_majors(wheels)) < 2:
         brought = [f"{w.project} {w.version}" for w in wheels if w.project in _data()["framework"]]
-        return wheels, f"what {' and '.join(brought) or 'the packages'} can work with"
+        return wheels, f"what {' and '.join(brought) or 'the packages'} can work with", []
     for major in sorted(_majors(wheels), reverse=True):
-        # Older releases may agree on one.
-        barred = [f"{w.project}<0" for w in wheels if _majors([w]) - {major} and _is_cuda(w)]
         try:
-            agreed = _for_major(
-                solve, requirements, others, major, [*_constraints(solve, Asked(str(major))), *barred]
-            )
+            agreed = _of_one_major(solve, requirements, others, Asked(str(major)))
         except ResolveError:
             continue
         if len(_majors(agreed)) == 1:
-            return agreed, "the newest major version that all packages can work with"
+            newest = {wheel.project: wheel.version for wheel in wheels}
+            moved = [
+                f"{w.project} {w.version}, not {newest[w.project]}"
+                for w in agreed
+                if w.project in _names(requirements) and newest.get(w.project, w.version) != w.version
+            ]
+            notice = f"the newest releases bring different versions of CUDA; for {major}: {'; '.join(moved)}"
+            reason = f"the newest major version that all packages can work with ({'; '.join(moved)})"
+            return agreed, reason if moved else reason.partition(" (")[0], [notice] if moved else []
     _refuse_two(wheels, solve, requirements, others)
-    raise AssertionError("two major versions were found, and then not")
+    raise AssertionError("there were two major versions, and then not")
+
+
+def _of_one_major(
+    solve: Solve, requirements: Sequence[str], others: Sequence[str], asked: Asked
+) -> tuple[Wheel, ...]:
+    """Solve for a version, with older releases of what brings another major version beside it."""
+    constraints = _constraints(solve, asked)
+    wheels = _for_major(solve, requirements, others, asked.major, constraints)
+    barred = [f"{w.project}<0" for w in wheels if _majors([w]) - {asked.major} and _is_cuda(w)]
+    if not barred:
+        return wheels
+    try:
+        return _for_major(solve, requirements, others, asked.major, [*constraints, *barred])
+    except ResolveError:
+        return wheels
 
 
 def _for_major(
@@ -327,29 +369,36 @@ def _cpu_builds(
     builds: Mapping[str, str],
 ) -> tuple[Wheel, ...] | None:
     """A solution without CUDA that has all else of the plain one; None where there is none."""
-    barred = [f"{wheel.project}<0" for wheel in plain if _is_cuda(wheel)]
-    # Older releases hold CUDA in themselves, and would satisfy all else.
-    floors = [
+    constraints = [f"{wheel.project}<0" for wheel in plain if _is_cuda(wheel)]
+    # Without this, a release from before something needed torch would do, too.
+    constraints += [
+        f"{builds.get(wheel.project, wheel.project)}=={wheel.version}"
+        for wheel in plain
+        if not _is_cuda(wheel) and wheel.project not in _data()["local-build"]
+    ]
+    # Older releases hold CUDA in themselves.
+    constraints += [
         f"{project}>={row.since}"
         for project in _data()["local-build"]
         for row in _rows(project)
         if row.since is not None
     ]
     try:
-        wheels = solve([*(_renamed(text, builds) for text in requirements), *others], [*barred, *floors])
+        wheels = solve([*(_renamed(text, builds) for text in requirements), *others], constraints)
     except ResolveError:
         return None
     projects = {wheel.project for wheel in wheels}
     expected = {builds.get(wheel.project, wheel.project) for wheel in plain if not _is_cuda(wheel)}
-    local = {
-        Version(wheel.version).local is not None
-        for wheel in wheels
-        if wheel.project in _data()["local-build"]
-    }
     both = any(name in projects for name in builds)
-    if not expected <= projects or both or len(local) > 1:
+    if not expected <= projects or both or _is_mixed(wheels):
         return None
     return wheels
+
+
+def _is_mixed(wheels: Iterable[Wheel]) -> bool:
+    """Whether some of a family are a publisher's special builds (a local version, PEP 440), and others not."""
+    family = [Version(wheel.version) for wheel in wheels if wheel.project in _data()["local-build"]]
+    return len({version.local for version in family}) > 1
 
 
 # What is known
@@ -402,10 +451,16 @@ def _is_cuda(wheel: Wheel) -> bool:
 
 
 def _majors(wheels: Iterable[Wheel]) -> set[int]:
-    """The major versions of CUDA that wheels are for, by their names; by its version for the runtime."""
+    """The major versions of CUDA that wheels are for, by their names or what else of them tells."""
+    wheels = tuple(wheels)
     majors = {int(match[1]) for wheel in wheels if (match := _OF_MAJOR.search(wheel.project))}
     runtime = (wheel for wheel in wheels if wheel.project == _data()["runtime"])
-    return majors | {Version(wheel.version).major for wheel in runtime}
+    majors |= {Version(wheel.version).major for wheel in runtime}
+    return majors | {int(match[1]) for wheel in wheels if (match := _local(wheel))}
+
+
+def _local(wheel: Wheel) -> re.Match[str] | None:
+    return _LOCAL.fullmatch(Version(wheel.version).local or "")
 
 
 def _names(requirements: Iterable[str]) -> list[str]:

@@ -10,8 +10,9 @@ that models share those layers.
 from __future__ import annotations
 
 import json
+import re
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ from tungstenkit.resolve.debian_index import ReleaseIndex, fetch_index
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debs import DebSolver
 from tungstenkit.resolve.libraries import packages
-from tungstenkit.resolve.wheels import resolve_wheels
+from tungstenkit.resolve.wheels import NOTHING_FITS, resolve_wheels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from tungstenkit.mirrors import Mirrors
     from tungstenkit.resolve.debs import DebSolution
     from tungstenkit.spec import ModelSpec
+
+_SHORT = 200  # letters of an explanation, where it is not the subject
 
 _TOOLS = "the tools that builds run"
 _TOOLS_RELEASE = "trixie"
@@ -233,20 +236,21 @@ def _resolve_python(
     for python, reason in _candidates(spec, previous, override).items():
         platforms: dict[str, Platform] = {}
         choices: dict[tuple[str, str], Choice] = {}
-        notices: dict[str, None] = {}
+        notices: dict[str, list[str]] = {}
         try:
             for system in systems:
                 target = _target(system, python)
                 solver.report(f"solving for Python {python} on Debian {target.release}, {system}")
                 platforms[system], made, said = _resolve_platform(spec, target, solver, previous)
-                notices.update(dict.fromkeys(said))
+                for notice in said:
+                    notices.setdefault(notice, []).append(system)
                 for choice in made:
                     _add(choices, choice, system)
         except ResolveError as problem:
             failures[python] = problem
             continue
         failed = "".join(
-            f"; Python {version} failed: {problem.what}" for version, problem in failures.items()
+            f"; Python {version} failed: {_in_short(problem)}" for version, problem in failures.items()
         )
         choice = Choice(
             kind="python",
@@ -254,8 +258,8 @@ def _resolve_python(
             chosen=f"{python} on {_RELEASE_OF[python]}",
             reason=reason + failed,
         )
-        for notice in notices:
-            solver.notice(notice)
+        for notice, where in notices.items():
+            solver.notice(notice if len(where) == len(systems) else f"{', '.join(where)}: {notice}")
         return python, platforms, (choice, *choices.values())
     if spec.cuda_version is not None:
         _refuse_cuda(spec, solver, systems, failures)
@@ -270,28 +274,45 @@ def _refuse_cuda(
     spec: ModelSpec, solver: Solver, systems: Sequence[str], failures: Mapping[str, ResolveError]
 ) -> None:
     """ResolveError where it is the CUDA version that nothing fits, with the nearest that something does."""
+    for problem in failures.values():
+        if problem.where == "cuda_version":
+            raise problem
 
-    def works(version: str | None) -> bool:
+    def works(version: str | None) -> str | None:
         for python in failures:
             try:
-                for system in systems:
-                    _resolve_wheels(spec, _target(system, python), solver, None, version)
+                found = [
+                    _resolve_wheels(spec, _target(system, python), solver, None, version).cuda
+                    for system in systems
+                ]
             except ResolveError:
                 continue
-            return True
-        return False
+            return next((cuda.version for cuda in found if cuda), None)
+        return None
 
     solver.report(f"nothing fits CUDA {spec.cuda_version}: looking for the nearest version that works")
-    nearest = nearest_working(str(spec.cuda_version), works)
-    if not nearest and not works(None):
+    working = nearest_working(str(spec.cuda_version), works) or [free for free in [works(None)] if free]
+    if not working:
         # It is not CUDA's fault.
         return
-    tried = "\n".join(f"with Python {python}: {problem.what}" for python, problem in failures.items())
+    # uv's explanation is of our constraints; what else was said is of use.
+    said = [
+        f"\n- on Python {python}: {_in_short(problem)}"
+        for python, problem in failures.items()
+        if not problem.what.startswith(NOTHING_FITS)
+    ]
     raise ResolveError(
-        f"no releases of python_packages fit CUDA {spec.cuda_version}\n{tried}",
+        f"no releases of python_packages fit CUDA {spec.cuda_version}, on Python {', '.join(failures)}"
+        + "".join(said),
         where="cuda_version",
-        hint=f"these work: {', '.join(nearest)}" if nearest else "leave it out: then the solve chooses",
+        hint=f"these work: {', '.join(working)}",
     )
+
+
+def _in_short(problem: ResolveError) -> str:
+    """The first sentence of an explanation that may have fifty."""
+    first = re.sub(r"\s+", " ", problem.what.partition("cause: ")[2] or problem.what)
+    return first if len(first) <= _SHORT else first[:_SHORT].rpartition(" ")[0] + " …"
 
 
 def _add(choices: dict[tuple[str, str], Choice], choice: Choice, system: str) -> None:
@@ -305,7 +326,8 @@ def _add(choices: dict[tuple[str, str], Choice], choice: Choice, system: str) ->
 def _candidates(spec: ModelSpec, previous: Lock | None, override: str | None) -> dict[str, str]:
     """Python versions to try, in order, each with the reason for its place."""
     if override is not None:
-        return _fitting(override, "--python")
+        # As the spec has it: the patch version is Debian's.
+        return _fitting(".".join(override.split(".")[:2]), "--python")
     kept = {}
     if previous is not None:
         # With the reason that it was chosen for: relocking alone changes nothing.
@@ -456,12 +478,15 @@ def _resolve_tools(target: Target, solver: Solver, previous: Lock | None) -> Too
     pinned = previous.tools.get(target.system) if previous else None
     if pinned is None or pinned.byte_code.python != target.python:
         pinned = shared_pins(target).tools
+    # What makes layers is the same for every Python.
+    pythons = (replace(target, python=python) for python in _NEWEST_FIRST)
+    common = pinned or next((pins.tools for pins in map(shared_pins, pythons) if pins.tools), None)
     newest = Target(target.system, _TOOLS_RELEASE, RELEASES[_TOOLS_RELEASE].python)
-    layers = _python_root(newest, solver, pinned.layers.debs if pinned else ())
+    layers = _python_root(newest, solver, common.layers.debs if common else ())
     byte_code = _python_root(target, solver, pinned.byte_code.debs if pinned else ())
-    bash = _static_program("bash-static", newest, solver, [pinned.bash] if pinned else ())
-    busybox = _static_program("busybox-static", newest, solver, [pinned.busybox] if pinned else ())
-    known = {pinned.busybox.sha256: pinned.busybox.tree_sha256} if pinned else {}
+    bash = _static_program("bash-static", newest, solver, [common.bash] if common else ())
+    busybox = _static_program("busybox-static", newest, solver, [common.busybox] if common else ())
+    known = {common.busybox.sha256: common.busybox.tree_sha256} if common else {}
     return Tools(
         busybox=Busybox(**dict(busybox), tree_sha256=known.get(busybox.sha256)),
         bash=bash,

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 GLIBC = {"bullseye": (2, 31), "bookworm": (2, 36), "trixie": (2, 41)}
 """The C library of each Debian release; a wheel's manylinux tag (PEP 600) may ask for this one or an older."""
 
+NOTHING_FITS = "no set of Python packages fits"
+"""How an error begins whose text is uv's explanation."""
+
 _UV_NEWEST_GLIBC = (2, 40)
 _OWN_DISTRIBUTION = "tungstenkit"
 
@@ -150,7 +153,7 @@ def _explanation(stderr: str) -> str:
     # And show no password.
     text = re.sub(r"(?<=//)[^\s@]*@", "", stderr)
     lines = [re.sub(r"^[\s×╰─▶│├·]+", "", line) for line in text.strip().splitlines()]
-    return "no set of Python packages fits:\n" + "\n".join(line for line in lines if line)
+    return f"{NOTHING_FITS}:\n" + "\n".join(line for line in lines if line)
 
 
 def _hint(stderr: str) -> str:

@@ -24,6 +24,7 @@ class FakeSolver:
         self.without = without
         self.error = error
         self.asked = []
+        self.notices = []
         self.releases = dict.fromkeys(["bullseye", "bookworm", "trixie"], Release(suites=(), timestamps={}))
 
     def report(self, text):
@@ -33,7 +34,10 @@ class FakeSolver:
         self.asked.append((target, {group: list(names) for group, names in groups.items()}))
         return solution(*(name for names in groups.values() for name in names))
 
-    def wheels(self, target, requirements, where, prefer):
+    def notice(self, text):
+        self.notices.append(text)
+
+    def wheels(self, target, requirements, where, prefer, constraints=()):
         if {target.python, target.system} & set(self.without) and where == "python_packages":
             raise self.error(f"nothing fits {target.python}", where=where)
         return ()
@@ -129,18 +133,13 @@ def test_with_system_packages_come_the_essential_ones_that_they_may_use():
     assert solver.asked[0][1]["system"] == []
 
 
-def test_a_cuda_version_is_refused_until_it_can_be_chosen():
-    with pytest.raises(ResolveError, match="CUDA"):
-        resolve(spec(gpu=True, cuda_version="12.4"), FakeSolver(), None)
-
-
 def test_a_new_lock_is_not_sealed():
     assert resolve(spec(), FakeSolver(), None).sealed is False
 
 
 def test_python_on_the_command_line_overrides_and_stays_until_the_model_asks_for_something_else():
     asked = spec(python_version="3.13")
-    lock = resolve(asked, FakeSolver(), None, python="3.11")
+    lock = resolve(asked, FakeSolver(), None, python="3.11.2")
     assert python_of(lock)[0] == "3.11"
     assert lock.choices[0].reason == "--python='3.11'"
     assert python_of(resolve(asked, FakeSolver(), lock))[0] == "3.11"
@@ -155,7 +154,7 @@ def test_every_platform_has_the_first_python_that_fits_them_all(monkeypatch):
     monkeypatch.setattr(sys, "version_info", SimpleNamespace(major=3, minor=13))
 
     class NoArmWheels(FakeSolver):
-        def wheels(self, target, requirements, where, prefer):
+        def wheels(self, target, requirements, where, prefer, constraints=()):
             if (target.system, target.python) == ("aarch64-linux", "3.13") and where == "python_packages":
                 raise ResolveError("nothing fits")
             return ()
@@ -184,6 +183,19 @@ def test_there_are_tools_for_every_platform_that_locked_or_is_locked(monkeypatch
     assert sorted(lock.tools) == BOTH
     monkeypatch.setattr(model, "this_system", lambda: "aarch64-linux")
     assert sorted(resolve(spec(), FakeSolver(), lock).tools) == BOTH
+
+
+def test_what_makes_layers_is_the_same_for_a_python_that_has_no_shared_pins():
+    preferred = []
+
+    class Asked(FakeSolver):
+        def debs(self, target, groups, where, prefer):
+            preferred.append((target.python, list(groups.values()), [deb.name for deb in prefer]))
+            return super().debs(target, groups, where, prefer)
+
+    resolve(spec(python_version="3.9"), Asked(), None, systems=["x86_64-linux"])
+    kept = {python: names for python, groups, names in preferred if "python3.13-minimal" in groups[0]}
+    assert "python3.13-minimal" in kept["3.13"]
 
 
 def test_an_unknown_platform_is_refused_with_what_there_is():

@@ -115,6 +115,10 @@ class Image:
         """Whether the loader finds a library by its name alone."""
         return self._in_folders(library) is not None
 
+    def is_in_a_wheel(self, library: str) -> bool:
+        """Whether any wheel has a library, wherever it lies."""
+        return any(library in self._by_name[project] for project in self.wheels)
+
     def missing(self) -> tuple[list[Need], dict[str, dict[str, str]]]:
         """What is needed and not there, by what can be started or imported; and what plugins alone need.
 
@@ -150,7 +154,8 @@ class Image:
 
     def _find(self, library: str, file: _File) -> _File | None:
         if "/" in library:
-            return self._at(library.lstrip("/"))
+            (path,) = _placed([library], file)
+            return self._at(posixpath.normpath(path).lstrip("/"))
         for folder in _placed(file.scanned.elf.runpath, file) or _rpath(file):
             if found := self._at(posixpath.normpath(f"{folder}/{library}").lstrip("/")):
                 return found
@@ -208,9 +213,16 @@ def additions(
     needs, plugins = image.missing()
     choices: list[Choice] = []
     release = f"Debian {image.target.release}"
+
+    def is_left_to_a_wheel(library: str) -> bool:
+        # Torch's companions import it first, and not all say that they require it.
+        return image.is_in_a_wheel(library) and provider(library, libraries()) is None
+
     for need in [*needs, *_opened(image, libraries)]:
         subject = f"{need.by} needs {need.library}"
         setting = settings.get(need.library)
+        if setting is None and is_left_to_a_wheel(need.library):
+            continue
         if setting is not None:
             choices.append(_choice(subject, setting or NOTHING, _SETTING))
         elif found := provider(need.library, libraries()):
@@ -220,7 +232,12 @@ def additions(
     for owner, lacking in plugins.items():
         asked = {library: package for library in lacking if (package := settings.get(library))}
         choices += (_choice(f"{owner} needs {name}", package, _SETTING) for name, package in asked.items())
-        if left := {library: path for library, path in lacking.items() if library not in settings}:
+        left = {
+            library: path
+            for library, path in lacking.items()
+            if library not in settings and not is_left_to_a_wheel(library)
+        }
+        if left:
             choices.append(
                 _choice(f"what only plugins of {owner} need", NOTHING, _plugins(left, libraries()))
             )
@@ -238,8 +255,10 @@ def _choice(subject: str, chosen: str | bool, reason: str) -> Choice:
 
 
 def _plugins(lacking: Mapping[str, str], libraries: Mapping[str, tuple[str, ...]]) -> str:
-    known = [f"{name} ({package})" for name in sorted(lacking) if (package := provider(name, libraries))]
-    shown = ", ".join([*known[:_LISTED], *(["…"] if len(known) > _LISTED else [])]) or "no package has them"
+    # What Debian has comes first: that can be added.
+    known = sorted((provider(name, libraries) is None, name) for name in lacking)
+    names = [f"{name} ({provider(name, libraries) or 'in no package'})" for _, name in known]
+    shown = ", ".join([*names[:_LISTED], *(["…"] if len(names) > _LISTED else [])])
     return (
         f"{shown}; nothing that Python imports or that can be started needs them, only files such as "
         f"{next(iter(lacking.values()))}; [tool.tungsten.libraries] adds what you name there"

@@ -117,9 +117,9 @@ class TestTheLoadersSearch:
             "a": {f"m{SUFFIX}": module("libmkl.so.2", runpath="$ORIGIN/../../..")},
             "mkl": {"w-1.data/data/lib/libmkl.so.2": elf()},
         }
-        assert chosen(image(wheels)) == {"a needs libmkl.so.2": "nothing"}
+        assert [need.by for need in image(wheels).missing()[0]] == ["a"]
         wheels["a"] = {f"m{SUFFIX}": module("libmkl.so.2", runpath="$ORIGIN/../..")}
-        assert chosen(image(wheels)) == {}
+        assert image(wheels).missing()[0] == []
 
     def test_what_the_wheel_itself_may_have_loaded_before(self, image):
         assert (
@@ -143,6 +143,13 @@ class TestTheLoadersSearch:
         wheels = {"a": {f"m{SUFFIX}": module("liba.so.1")}, "b": {"b.libs/liba.so.1": elf()}}
         assert chosen(image(wheels)) == {"a needs liba.so.1": "liba1"}
 
+    def test_what_debian_has_not_is_left_to_a_wheel_that_has_it(self, image):
+        wheels = {
+            "audio": {f"m{SUFFIX}": module("libtorch.so"), "plugin.so": elf("libtorch.so")},
+            "torch": {"torch/lib/libtorch.so": elf()},
+        }
+        assert chosen(image(wheels)) == {}
+
     def test_cuda_comes_from_its_wheels(self, image):
         wheels = {
             "onnx": {f"m{SUFFIX}": module("libcublas.so.12")},
@@ -151,6 +158,8 @@ class TestTheLoadersSearch:
         assert chosen(image(wheels)) == {}
 
     def test_a_needed_path_is_taken_as_it_is(self, image):
+        files = {f"m{SUFFIX}": module("$ORIGIN/x/libx.so"), "x/libx.so": elf()}
+        assert chosen(image({"a": files})) == {}
         assert chosen(image({"a": {f"m{SUFFIX}": module("/opt/x/libx.so")}})) == {
             "a needs /opt/x/libx.so": "nothing"
         }

@@ -24,7 +24,7 @@ from tungstenkit import store
 from tungstenkit.data import OWN_WHEELS, SEVEN_ZIP
 from tungstenkit.errors import FetchError, GoneError, TungstenError
 from tungstenkit.export import bootstrap_urls, export, git_notice, public
-from tungstenkit.fetch import Input, absent, download, fetch, inputs, locate, stored
+from tungstenkit.fetch import Input, absent, disk_error, download, fetch, inputs, locate, stored
 from tungstenkit.files import likely_secrets, select_files
 from tungstenkit.libraries import add_libraries
 from tungstenkit.lock import LOCK_NAME, Lock, check_lock, choose_platform, part_of, read_lock, write_lock
@@ -363,7 +363,6 @@ def _seal(project: Project, lock: Lock, previous: Lock | None, solver: Solver) -
     """The sealed lock. What is downloaded for it is where `tungsten fetch` looks for it."""
     downloads = project.state / "downloads"
     with project.alone(), FetchBar() as bar:
-        downloads.mkdir(exist_ok=True)
 
         def get(entry: Input) -> Path:
             if path := stored(entry):
@@ -373,7 +372,11 @@ def _seal(project: Project, lock: Lock, previous: Lock | None, solver: Solver) -
         def libraries(lock: Lock) -> Lock:
             return add_libraries(lock, project.spec, solver, previous, get, bar)
 
-        return seal(lock, project.spec, get, libraries)
+        try:
+            downloads.mkdir(exist_ok=True)
+            return seal(lock, project.spec, get, libraries)
+        except OSError as problem:
+            raise disk_error(problem, project.state) from None
 
 
 def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:

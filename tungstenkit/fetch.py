@@ -180,7 +180,7 @@ def fetch(
         gone = store.missing(held)
         store.keep([path for path in held if path not in gone], state / "roots")
     except OSError as problem:
-        raise _disk_error(problem, state) from None
+        raise disk_error(problem, state) from None
 
 
 def download(entry: Input, urls: Sequence[str], folder: Path, progress: Progress) -> Path:
@@ -316,7 +316,8 @@ def unpack_busybox(deb: Path, folder: Path) -> None:
     target.chmod(0o755)
 
 
-def _disk_error(problem: OSError, state: Path) -> FetchError:
+def disk_error(problem: OSError, state: Path) -> FetchError:
+    """What to tell a user about a file below `state` that can't be written."""
     if problem.errno in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(state if state.exists() else state.parent).free
         return FetchError(

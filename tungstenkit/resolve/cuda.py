@@ -177,13 +177,18 @@ def _with_cuda(
     """The wheels, why it is this CUDA, and what a person should know."""
     if asked is not None:
         wheels = _of_one_major(solve, requirements, others, asked)
-        if describe(wheels) is None:
+        cuda = describe(wheels)
+        if cuda is None:
             raise ResolveError(
                 f"cuda_version is {asked.text!r}, but no package of python_packages brings CUDA",
                 where="cuda_version",
                 hint="leave it out, or name the package's build for CUDA",
             )
-        _refuse_two(wheels, solve, requirements, others)
+        if len(_majors(wheels)) > 1:
+            raise _two_versions(wheels, solve, requirements, others)
+        if any(a != b for a, b in zip(asked.parts[:2], Version(cuda.version).release, strict=False)):
+            # A publisher's own build may hold its CUDA in itself, where no constraint reaches it.
+            raise ResolveError(f"python_packages bring CUDA {cuda.version}", where="python_packages")
         return wheels, f"cuda_version={asked.text!r}", []
     wheels = _for_major(solve, requirements, others, None, ())
     if len(_majors(wheels)) < 2:
@@ -204,8 +209,7 @@ def _with_cuda(
             notice = f"the newest releases bring different versions of CUDA; for {major}: {'; '.join(moved)}"
             reason = f"the newest major version that all packages can work with ({'; '.join(moved)})"
             return agreed, reason if moved else reason.partition(" (")[0], [notice] if moved else []
-    _refuse_two(wheels, solve, requirements, others)
-    raise AssertionError("there were two major versions, and then not")
+    raise _two_versions(wheels, solve, requirements, others)
 
 
 def _of_one_major(
@@ -300,12 +304,10 @@ def _runtime_version(solve: Solve, asked: Asked, runtime: str) -> str:
     return next(wheel.version for wheel in wheels if wheel.project == runtime)
 
 
-def _refuse_two(
+def _two_versions(
     wheels: tuple[Wheel, ...], solve: Solve, requirements: Sequence[str], others: Sequence[str]
-) -> None:
-    """ResolveError where there are two major versions of CUDA, with who brings which."""
-    if len(_majors(wheels)) < 2:
-        return
+) -> ResolveError:
+    """What is wrong with two major versions of CUDA: who brings which."""
     lines = []
     for requirement in requirements:
         try:
@@ -314,7 +316,7 @@ def _refuse_two(
             continue
         if brought := describe(alone):
             lines.append(f"\n- {requirement} brings CUDA {brought.version}")
-    raise ResolveError(
+    return ResolveError(
         f"two versions of CUDA in one image: {' and '.join(map(str, sorted(_majors(wheels))))}"
         + "".join(lines),
         where="python_packages",
@@ -330,24 +332,24 @@ def _without_cuda(solve: Solve, requirements: Sequence[str], others: Sequence[st
     plain = solve([*requirements, *others], ())
     builds = {name: build for name, build in _data()["cpu-build"].items() if name in _names(requirements)}
     burden = [wheel for wheel in plain if _is_cuda(wheel)]
-    if not burden and not builds:
-        return Solution(plain)
-    light = _cpu_builds(solve, requirements, others, plain, builds) or (
-        _cpu_builds(solve, requirements, others, plain, {}) if builds and burden else None
-    )
-    if light is not None:
-        before = {(wheel.project, wheel.version) for wheel in plain}
-        chosen = [f"{w.project} {w.version}" for w in light if (w.project, w.version) not in before]
-        left = len(burden) - sum(_is_cuda(wheel) for wheel in light)
-        reason = "builds for the CPU" + (f", without {left} wheels of CUDA" if left else "")
-        choice = Choice(
-            kind="cuda", subject="gpu=False", chosen=", ".join(chosen) or "nothing", reason=reason
+    light = plain
+    if burden or builds:
+        light = (
+            _cpu_builds(solve, requirements, others, plain, builds)
+            or (_cpu_builds(solve, requirements, others, plain, {}) if burden else None)
+            or plain
         )
-        return Solution(light, choices=[choice])
-    if not burden:
-        return Solution(plain)
+    if light is not plain or not burden:
+        taken = [w for w in light if w.project in builds.values() or _is_special(w)]
+        if not taken:
+            return Solution(light)
+        chosen = ", ".join(f"{wheel.project} {wheel.version}" for wheel in taken)
+        return Solution(
+            light,
+            choices=[Choice(kind="cuda", subject="gpu=False", chosen=chosen, reason="builds for the CPU")],
+        )
     size = sum(wheel.size for wheel in burden) / 1e9
-    price = f"{len(burden)} wheels of CUDA, {size:.1f} GB"
+    price = f"{size:.1f} GB of CUDA, in {len(burden)} wheel{'s' if len(burden) > 1 else ''}"
     choice = Choice(
         kind="cuda",
         subject="gpu=False",
@@ -397,8 +399,12 @@ def _cpu_builds(
 
 def _is_mixed(wheels: Iterable[Wheel]) -> bool:
     """Whether some of a family are a publisher's special builds (a local version, PEP 440), and others not."""
-    family = [Version(wheel.version) for wheel in wheels if wheel.project in _data()["local-build"]]
-    return len({version.local for version in family}) > 1
+    family = [wheel for wheel in wheels if wheel.project in _data()["local-build"]]
+    return len({Version(wheel.version).local for wheel in family}) > 1
+
+
+def _is_special(wheel: Wheel) -> bool:
+    return wheel.project in _data()["local-build"] and Version(wheel.version).local is not None
 
 
 # What is known

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from importlib import resources
 from pathlib import Path
@@ -39,15 +39,16 @@ class Release:
     """As in os-release(5)."""
     python: str
     """The one CPython that Debian has in it."""
+    supported_until: date
+    """The end of Debian's long-term support: after it nobody mends what is found."""
 
 
 RELEASES = {
     r.codename: r
     for r in (
-        Release("bookworm", "12", "3.11"),
-        Release("trixie", "13", "3.13"),
-        # Out of Debian's long-term support since August 2026: the last resort.
-        Release("bullseye", "11", "3.9"),
+        Release("bookworm", "12", "3.11", date(2028, 6, 30)),
+        Release("trixie", "13", "3.13", date(2030, 6, 30)),
+        Release("bullseye", "11", "3.9", date(2026, 8, 31)),
     )
 }
 

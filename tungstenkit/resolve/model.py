@@ -13,6 +13,7 @@ import json
 import re
 import sys
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ from tungstenkit.resolve.libraries import packages
 from tungstenkit.resolve.wheels import NOTHING_FITS, resolve_wheels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from tungstenkit.mirrors import Mirrors
     from tungstenkit.resolve.debs import DebSolution
@@ -55,6 +56,7 @@ _SHORT = 200  # letters of an explanation, where it is not the subject
 
 _TOOLS = "the tools that builds run"
 _TOOLS_RELEASE = "trixie"
+_BASH, _BUSYBOX = "bash-static", "busybox-static"
 _RELEASE_OF = {release.python: name for name, release in RELEASES.items()}
 _NEWEST_FIRST = sorted(_RELEASE_OF, key=Version, reverse=True)
 
@@ -258,9 +260,15 @@ def _resolve_python(
             chosen=f"{python} on {_RELEASE_OF[python]}",
             reason=reason + failed,
         )
+        release = RELEASES[_RELEASE_OF[python]]
+        if datetime.now(UTC).date() > release.supported_until:
+            solver.notice(
+                f"Python {python} is that of Debian {release.codename}, which has had no security updates since "
+                f"{release.supported_until}"
+            )
         for notice, where in notices.items():
             solver.notice(notice if len(where) == len(systems) else f"{', '.join(where)}: {notice}")
-        return python, platforms, (choice, *choices.values())
+        return python, platforms, tuple(_keep_reasons([choice, *choices.values()], spec, previous))
     if spec.cuda_version is not None:
         _refuse_cuda(spec, solver, systems, failures)
     first, *others = failures.values()
@@ -268,6 +276,15 @@ def _resolve_python(
         what = "\n".join(f"with Python {python}: {problem.what}" for python, problem in failures.items())
         raise ResolveError(what, where=first.where, hint=first.hint)
     raise first
+
+
+def _keep_reasons(choices: Iterable[Choice], spec: ModelSpec, previous: Lock | None) -> Iterator[Choice]:
+    """What was chosen before and is chosen again keeps its reason: that there was a pin is none."""
+    known = {}
+    if previous is not None and previous.input_digest == input_digest(spec, "debian"):
+        known = {(c.kind, c.subject, c.chosen): c for c in previous.choices}
+    for choice in choices:
+        yield known.get((choice.kind, choice.subject, choice.chosen), choice)
 
 
 def _refuse_cuda(
@@ -482,29 +499,35 @@ def _resolve_tools(target: Target, solver: Solver, previous: Lock | None) -> Too
     pythons = (replace(target, python=python) for python in _NEWEST_FIRST)
     common = pinned or next((pins.tools for pins in map(shared_pins, pythons) if pins.tools), None)
     newest = Target(target.system, _TOOLS_RELEASE, RELEASES[_TOOLS_RELEASE].python)
-    layers = _python_root(newest, solver, common.layers.debs if common else ())
-    byte_code = _python_root(target, solver, pinned.byte_code.debs if pinned else ())
-    bash = _static_program("bash-static", newest, solver, [common.bash] if common else ())
-    busybox = _static_program("busybox-static", newest, solver, [common.busybox] if common else ())
+    # In one solve: each reads the whole index.
+    groups = {"python": _python_root(newest), "base": [_BASH, _BUSYBOX]}
+    old = (*common.layers.debs, common.bash, common.busybox) if common else ()
+    debs = _debs(solver.debs(newest, groups, _TOOLS, old))
+    programs = {deb.name: deb for deb in debs}
+    busybox = programs[_BUSYBOX]
+    layers = PythonRoot(
+        release=newest.release,
+        python=newest.python,
+        debs=tuple(deb for deb in debs if deb.group == "python"),
+    )
+    if target == newest:
+        byte_code = layers
+    else:
+        pins = pinned.byte_code.debs if pinned else ()
+        own = _debs(solver.debs(target, {"python": _python_root(target)}, _TOOLS, pins))
+        byte_code = PythonRoot(release=target.release, python=target.python, debs=own)
     known = {common.busybox.sha256: common.busybox.tree_sha256} if common else {}
     return Tools(
         busybox=Busybox(**dict(busybox), tree_sha256=known.get(busybox.sha256)),
-        bash=bash,
+        bash=programs[_BASH],
         layers=layers,
         byte_code=byte_code,
     )
 
 
-def _python_root(target: Target, solver: Solver, pinned: Iterable[Deb]) -> PythonRoot:
+def _python_root(target: Target) -> list[str]:
     # Enough to run a program of the standard library's; nothing of the base system.
-    groups = {"python": [f"python{target.python}-minimal", f"libpython{target.python}-stdlib"]}
-    debs = _debs(solver.debs(target, groups, _TOOLS, pinned))
-    return PythonRoot(release=target.release, python=target.python, debs=debs)
-
-
-def _static_program(name: str, target: Target, solver: Solver, pinned: Iterable[Deb]) -> Deb:
-    solution = solver.debs(target, {"base": [name]}, _TOOLS, pinned)
-    return next(deb for deb in _debs(solution) if deb.name == name)
+    return [f"python{target.python}-minimal", f"libpython{target.python}-stdlib"]
 
 
 class SharedPins(Document):

@@ -10,6 +10,7 @@ import pytest
 from tests.tungstenkit.resolve.package_index import serve, wheel
 from tests.tungstenkit.resolve.test_model import FakeSolver, python_of, spec
 from tungstenkit.errors import ResolveError
+from tungstenkit.mirrors import find_mirrors
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.cuda import describe, nearest_working, solve_wheels
 from tungstenkit.resolve.model import resolve
@@ -212,6 +213,8 @@ def test_a_publishers_own_build_says_its_cuda_in_its_version():
     """It may hold CUDA itself, without a wheel for it."""
     with serve([wheel("torch", "2.0.1+cu118")]) as url:
         solution = solve_wheels(solver_of(url), ["torch"], [], gpu=True, cuda_version=None)
+        with pytest.raises(ResolveError, match=r"bring CUDA 11\.8"):
+            solve_wheels(solver_of(url), ["torch"], [], gpu=True, cuda_version="12.4")
     assert (solution.cuda.version, solution.cuda.minimum_driver) == ("11.8", "450.80.02")
 
 
@@ -233,9 +236,9 @@ def test_without_a_gpu_a_build_for_the_cpu_is_taken():
     solution = without_gpu([CPU_TORCH], "torch")
     assert versions(solution) == {"torch": "2.14.0+cpu", "six": "1.17.0"}
     assert solution.cuda is None
-    (choice,) = solution.choices
-    assert choice.chosen == "torch 2.14.0+cpu"
-    assert "without 3 wheels of CUDA" in choice.reason
+    assert [(choice.chosen, choice.reason) for choice in solution.choices] == [
+        ("torch 2.14.0+cpu", "builds for the CPU")
+    ]
 
 
 def test_a_build_for_the_cpu_of_one_alone_of_the_family_is_not_taken():
@@ -276,9 +279,32 @@ def test_where_cuda_cannot_be_avoided_its_price_is_said(requirement):
     assert versions(solution)["torch"] == "2.15.0"
     assert solution.cuda.version == "13.2"
     (choice,) = solution.choices
-    assert choice.chosen == "3 wheels of CUDA, 0.0 GB"
+    assert choice.chosen == "0.0 GB of CUDA, in 3 wheels"
     (notice,) = solution.notices
     assert choice.chosen in notice
+
+
+# The real index
+
+
+@pytest.fixture(scope="module")
+def real():
+    solve = solver_of(find_mirrors().pypi)
+    return lambda requirement, cuda: solve_wheels(solve, [requirement], [], gpu=True, cuda_version=cuda)
+
+
+@pytest.mark.nix
+@pytest.mark.parametrize("version", ["12.1", "12.4", "12.8", "13.0"])
+def test_torch_is_found_for_each_version(real, version):
+    solution = real("torch", version)
+    assert solution.cuda.version == version
+    assert "torch" in versions(solution)
+
+
+@pytest.mark.nix
+@pytest.mark.parametrize("framework", ["tensorflow", "jax", "onnxruntime-gpu", "cupy", "paddlepaddle-gpu"])
+def test_every_framework_has_its_cuda(real, framework):
+    assert "." in real(framework, None).cuda.version
 
 
 # All of it
@@ -353,11 +379,21 @@ def test_a_notice_of_one_platform_names_it():
     assert solver.notices == ["aarch64-linux: gpu=True, but no package of python_packages brings CUDA"]
 
 
-def test_relocking_changes_nothing(index):
-    asked = spec(gpu=True, python_packages=["torch<2.15"])
-    first = resolve(asked, RealWheels(index), None)
+def test_pins_that_still_fit_are_kept(index):
+    first = resolve(spec(gpu=True, python_packages=["torch<2.15"]), RealWheels(index), None)
     again = resolve(spec(gpu=True, python_packages=["torch"]), RealWheels(index), first)
     assert again.platforms["x86_64-linux"].cuda.version == "12.6"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "requirements"),
+    [(True, ["torch", "tensorflow"]), (True, ["jax"]), (False, ["torch"]), (False, ["xgboost"])],
+)
+def test_relocking_changes_nothing(gpu, requirements):
+    asked = spec(gpu=gpu, python_packages=requirements)
+    with serve([*WHEELS, CPU_TORCH]) as url:
+        first = resolve(asked, RealWheels(url), None)
+        assert resolve(asked, RealWheels(url), first) == first
 
 
 def test_the_nearest_versions_are_looked_for_on_both_sides_and_not_for_ever():

@@ -32,7 +32,7 @@ class FakeSolver:
 
     def debs(self, target, groups, where, prefer):
         self.asked.append((target, {group: list(names) for group, names in groups.items()}))
-        return solution(*(name for names in groups.values() for name in names))
+        return solution(groups)
 
     def notice(self, text):
         self.notices.append(text)
@@ -43,9 +43,11 @@ class FakeSolver:
         return ()
 
 
-def solution(*names):
+def solution(groups):
     debs = [
-        ResolvedDeb(n, "1", "amd64", f"mirror://debian/pool/{n}_1_amd64.deb", 1, HASH, "base") for n in names
+        ResolvedDeb(n, "1", "amd64", f"mirror://debian/pool/{n}_1_amd64.deb", 1, HASH, group)
+        for group, names in groups.items()
+        for n in names
     ]
     return DebSolution(debs, [Choice("alternative", "a | b", "a", "the first")])
 
@@ -135,6 +137,14 @@ def test_with_system_packages_come_the_essential_ones_that_they_may_use():
 
 def test_a_new_lock_is_not_sealed():
     assert resolve(spec(), FakeSolver(), None).sealed is False
+
+
+def test_a_release_that_debian_no_longer_mends_is_noticed():
+    solver = FakeSolver()
+    resolve(spec(python_version="3.9"), solver, None)
+    assert solver.notices == [
+        "Python 3.9 is that of Debian bullseye, which has had no security updates since 2026-08-31"
+    ]
 
 
 def test_python_on_the_command_line_overrides_and_stays_until_the_model_asks_for_something_else():

@@ -10,7 +10,7 @@ import random
 import re
 import subprocess
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from tungstenkit.errors import ResolveError
@@ -77,13 +77,30 @@ class Apt:
         return {section: sorted(names) for section, names in sorted(found.items())}
 
 
-def ours(solver, requests):
-    """Versions by package, or our complaint."""
+def compare(apt, solver, name):
+    """How our answer differs from apt's, and whether for our choices alone: then apt agrees once it is told them.
+
+    Where one of several packages will do, apt takes the first that it comes across; we take what something else needs
+    anyway, then one of that very name, or else the first by Priority and name.
+    """
+    theirs = apt.install([name])
     try:
-        solution = solver.solve({"system": requests})
+        solution = solver.solve({"system": [name]})
     except ResolveError as problem:
-        return str(problem)
-    return {deb.name: deb.version for deb in solution.debs}
+        return ("", True) if isinstance(theirs, str) else (f"we refuse: {problem}", False)
+    mine = {deb.name: deb.version for deb in solution.debs}
+    if isinstance(theirs, str):
+        return f"apt refuses: {theirs}", False
+    chosen = {choice.chosen for choice in solution.choices} | (mine.keys() - theirs.keys())
+    told = mine == theirs or mine == apt.install(sorted({name, *chosen}))
+    parts = [f"+{name}" for name in sorted(mine.keys() - theirs.keys())]
+    parts += [f"-{name}" for name in sorted(theirs.keys() - mine.keys())]
+    parts += [
+        f"{name} {mine[name]} for {theirs[name]}"
+        for name in sorted(mine.keys() & theirs.keys())
+        if mine[name] != theirs[name]
+    ]
+    return " ".join(parts), told
 
 
 def draw(sections, count, seed):
@@ -92,22 +109,6 @@ def draw(sections, count, seed):
     shuffled = [chance.sample(names, len(names)) for names in sections.values()]
     rounds = (names[number] for number in range(count) for names in shuffled if number < len(names))
     return [name for name, _ in zip(rounds, range(count), strict=False)]
-
-
-def difference(theirs, mine):
-    """Nothing where both agree, or refuse; else what differs, in a line."""
-    if isinstance(theirs, str) or isinstance(mine, str):
-        if isinstance(theirs, str) and isinstance(mine, str):
-            return ""
-        return f"apt refuses: {theirs!r}" if isinstance(theirs, str) else f"we refuse: {mine!r}"
-    parts = [f"+{name}" for name in sorted(mine.keys() - theirs.keys())]
-    parts += [f"-{name}" for name in sorted(theirs.keys() - mine.keys())]
-    parts += [
-        f"{name} {mine[name]} for {theirs[name]}"
-        for name in sorted(mine.keys() & theirs.keys())
-        if mine[name] != theirs[name]
-    ]
-    return " ".join(parts)
 
 
 def main():
@@ -121,12 +122,14 @@ def main():
         apt = Apt(Path(root), arguments.release)
         sections = apt.sections()
         names = draw(sections, arguments.count, arguments.seed)
-        found = 0
+        counts = Counter()
         for name in names:
-            if text := difference(apt.install([name]), ours(solver, [name])):
-                found += 1
-                print(f"{name}: {text}", flush=True)
-    print(f"{arguments.release}: {len(names)} packages of {len(sections)} sections, {found} differences")
+            text, on_purpose = compare(apt, solver, name)
+            kind = "the same" if not text else "other choices" if on_purpose else "UNEXPLAINED"
+            counts[kind] += 1
+            if text:
+                print(f"{kind}: {name}: {text}", flush=True)
+    print(f"{arguments.release}: {len(names)} packages of {len(sections)} sections: {dict(counts)}")
 
 
 if __name__ == "__main__":

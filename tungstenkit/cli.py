@@ -33,8 +33,20 @@ from tungstenkit.diff import compare, old_lock
 from tungstenkit.document import to_json
 from tungstenkit.errors import FetchError, GoneError, LockError, RunError, TungstenError
 from tungstenkit.export import bootstrap_urls, export, git_notice, public
-from tungstenkit.fetch import Input, absent, check_local, download, fetch, inputs, locate, locate_own
+from tungstenkit.fetch import (
+    Input,
+    absent,
+    check_local,
+    disk_error,
+    download,
+    fetch,
+    inputs,
+    locate,
+    locate_own,
+    stored,
+)
 from tungstenkit.files import likely_secrets, select_files
+from tungstenkit.libraries import add_libraries
 from tungstenkit.lock import (
     LOCK_NAME,
     Lock,
@@ -47,10 +59,12 @@ from tungstenkit.lock import (
     write_lock,
 )
 from tungstenkit.machine import Needs
-from tungstenkit.mirrors import find_mirrors, get_bytes
+from tungstenkit.mirrors import Fetcher, find_mirrors
 from tungstenkit.platforms import runs_here, this_system
 from tungstenkit.progress import FetchBar, build_view, err, out, working
 from tungstenkit.requirements import parse
+from tungstenkit.resolve.libraries import KIND as LIBRARY
+from tungstenkit.resolve.libraries import NOTHING
 from tungstenkit.resolve.model import Solver, resolve
 from tungstenkit.run import Address, Program, container, image_needs, running
 from tungstenkit.run import local as run_local
@@ -145,9 +159,9 @@ class Project:
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def mirrors(self) -> Mirrors:
+    def mirrors(self, get: Callable[[str], bytes] | None = None) -> Mirrors:
         """Where bytes come from on this machine, by what the model says of indexes, too."""
-        return find_mirrors(self.directory, wishes=parse(self.spec.python_packages))
+        return find_mirrors(self.directory, wishes=parse(self.spec.python_packages), get=get)
 
     def lock(self) -> Lock:
         """The lock, present, fresh and sealed."""
@@ -647,30 +661,25 @@ def make_lock(
         refuse_build_steps(project.spec)
     before, pins = _pins(project.lock_path, upgrade=upgrade, upgrade_packages=upgrade_packages)
     with working("looking for mirrors") as report, tempfile.TemporaryDirectory(prefix="tungsten-") as scratch:
-        mirrors = project.mirrors()
+        get = Fetcher()
+        mirrors = project.mirrors(get)
         for notice in mirrors.notices:
             err.print(notice)
         solver = Solver(
-            mirrors, get_bytes, report, partial(err.print, markup=False), project.directory, Path(scratch)
+            mirrors, get, report, partial(err.print, markup=False), project.directory, Path(scratch)
         )
         lock = resolve(project.spec, solver, pins, package_set, systems=systems, python=python)
         if not resolve_only:
             report("sealing")
-            with tempfile.TemporaryDirectory(prefix="tungsten-") as folder, FetchBar() as bar:
-
-                def get(entry: Input) -> Path:
-                    return download(
-                        entry,
-                        locate([entry], lock, mirrors, project.directory)[entry.sha256],
-                        Path(folder),
-                        bar,
-                    )
-
-                lock = seal(lock, project.spec, get, lambda lock: build_sources(project, lock, get))
+            lock = _seal(project, lock, pins, solver)
         if write:
             write_lock(lock, project.lock_path)
         report("asking for known vulnerabilities")
         difference = compare(before, lock, advisories_for(mirrors, before, lock))
+    for choice in lock.choices:
+        if choice.kind in (LIBRARY, "renamed") and (before is None or choice not in before.choices):
+            reason = f", {choice.reason}" if choice.chosen == NOTHING else ""
+            err.print(f"{choice.subject}: {choice.chosen}{reason}", markup=False)
     for system, platform in lock.platforms.items():
         cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
         built = f", {len(platform.sources)} built from source" if platform.sources else ""
@@ -721,12 +730,31 @@ def show_comparison(difference: Difference, *, as_json: bool) -> None:
         out.print(part)
 
 
-def build_sources(project: Project, lock: Lock, get: Callable[[Input], Path]) -> Lock:
-    """The lock with the wheels of its sources, which are built now."""
-    if not unbuilt(lock):
-        return lock
-    with project.alone(), build_view() as view:
-        return build_wheels(lock, get, view, project.state)
+def _seal(project: Project, lock: Lock, previous: Lock | None, solver: Solver) -> Lock:
+    """The sealed lock. What is downloaded for it is where `tungsten fetch` looks for it."""
+    downloads = project.state / "downloads"
+    with project.alone(), FetchBar() as bar:
+
+        def get(entry: Input) -> Path:
+            if path := stored(entry):
+                return path
+            urls = locate([entry], lock, solver.mirrors, project.directory)[entry.sha256]
+            return download(entry, urls, downloads, bar)
+
+        def build(lock: Lock) -> Lock:
+            if not unbuilt(lock):
+                return lock
+            with build_view() as view:
+                return build_wheels(lock, get, view, project.state)
+
+        def libraries(lock: Lock) -> Lock:
+            return add_libraries(lock, project.spec, solver, previous, get, bar)
+
+        try:
+            downloads.mkdir(exist_ok=True)
+            return seal(lock, project.spec, get, build, libraries)
+        except OSError as problem:
+            raise disk_error(problem, project.state) from None
 
 
 def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:

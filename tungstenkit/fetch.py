@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
-import lzma
 import shutil
-import tarfile
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import requests
 
 from tungstenkit import store
+from tungstenkit.deb import open_files
 from tungstenkit.errors import FetchError, GoneError, LockError
 from tungstenkit.lock import LOCK_NAME
 from tungstenkit.mirrors import MissingError, redact
@@ -107,14 +105,15 @@ def inputs(lock: Lock) -> tuple[Input, ...]:
             debs += [(root.release, deb) for deb in root.debs]
         debs += [(tools.layers.release, deb) for deb in (tools.busybox, tools.bash)]
     files = [Input(deb.file, deb.size, deb.sha256, release=release) for release, deb in debs]
-    files += [_wheel_input(wheel) for wheel in wheels]
+    files += [wheel_input(wheel) for wheel in wheels]
     files += archives
     return tuple(
         {(file.name, file.sha256): file for file in sorted(files, key=lambda file: file.name)}.values()
     )
 
 
-def _wheel_input(wheel: Wheel) -> Input:
+def wheel_input(wheel: Wheel) -> Input:
+    """A wheel's file."""
     return Input(wheel.file, wheel.size, wheel.sha256, project=wheel.project, origin=wheel.url or wheel.path)
 
 
@@ -123,9 +122,17 @@ def source_inputs(source: Source, release: str) -> list[Input]:
     origin = f"git+{source.git.url}@{source.git.commit}" if source.git else source.url or source.path
     return [
         Input(source.file, source.size, source.sha256, project=source.project, origin=origin),
-        *(_wheel_input(wheel) for wheel in source.build.wheels),
+        *(wheel_input(wheel) for wheel in source.build.wheels),
         *(Input(deb.file, deb.size, deb.sha256, release=release) for deb in source.build.debs),
     ]
+
+
+def built_input(source: Source) -> Input:
+    """The wheel that a sealed lock's source became; it is in the store, and nowhere else."""
+    assert source.wheel is not None
+    assert source.wheel_size is not None
+    assert source.wheel_sha256 is not None
+    return Input(source.wheel, source.wheel_size, source.wheel_sha256, project=source.project)
 
 
 def tool_inputs(tools: Tools) -> list[Input]:
@@ -200,10 +207,10 @@ def _needed(lock: Lock) -> tuple[Input, ...]:
 def _built(lock: Lock) -> list[tuple[Source, Input]]:
     """The wheels that are built of the lock's sources."""
     return [
-        (source, Input(source.wheel, source.wheel_size or 0, source.wheel_sha256, project=source.project))
+        (source, built_input(source))
         for platform in lock.platforms.values()
         for source in platform.sources
-        if source.wheel is not None and source.wheel_sha256 is not None
+        if source.wheel is not None
     ]
 
 
@@ -212,6 +219,15 @@ def absent(lock: Lock) -> tuple[Input, ...]:
     wanted = _needed(lock)
     gone = store.missing([entry.path for entry in wanted])
     return tuple(entry for entry in wanted if entry.path in gone)
+
+
+def stored(entry: Input) -> Path | None:
+    """Where a file lies in the Nix store; None where it is not there, whole. Nix itself need not be there."""
+    path = Path(entry.path)
+    try:
+        return path if (path.stat().st_size, _sha256(path)) == (entry.size, entry.sha256) else None
+    except OSError:
+        return None
 
 
 def fetch(
@@ -256,7 +272,7 @@ def fetch(
         gone = store.missing(held)
         store.keep([path for path in held if path not in gone], state / "roots")
     except OSError as problem:
-        raise _disk_error(problem, state) from None
+        raise disk_error(problem, state) from None
 
 
 def download(entry: Input, urls: Sequence[str], folder: Path, progress: Progress) -> Path:
@@ -431,32 +447,20 @@ def _add_busybox(busybox: Busybox, state: Path) -> None:
 
 def unpack_busybox(deb: Path, folder: Path) -> None:
     """Unpack a busybox-static .deb's `bin/busybox`, and nothing else, into `folder`."""
-    with deb.open("rb") as file:
-        data = _ar_member(file, "data.tar.xz")
-    with tarfile.open(fileobj=io.BytesIO(lzma.decompress(data))) as tar:
-        member = next(member for member in tar if member.name == "./usr/bin/busybox")
-        content = tar.extractfile(member)
-        assert content is not None
-        if folder.exists():
-            shutil.rmtree(folder)
-        program = folder / "bin" / "busybox"
-        program.parent.mkdir(parents=True)
-        program.write_bytes(content.read())
-        program.chmod(0o755)
+    with deb.open("rb") as file, open_files(file, deb.name) as tar:
+        content = next(tar.extractfile(member) for member in tar if member.name == "./usr/bin/busybox")
+        assert content is not None  # it is a file
+        program = content.read()
+    if folder.exists():
+        shutil.rmtree(folder)
+    target = folder / "bin" / "busybox"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(program)
+    target.chmod(0o755)
 
 
-def _ar_member(file: BinaryIO, name: str) -> bytes:
-    """One member of a .deb, which is an `ar` archive (deb(5))."""
-    file.read(8)
-    while header := file.read(60):
-        size = int(header[48:58])
-        if header[:16].decode("ascii").strip().rstrip("/") == name:
-            return file.read(size)
-        file.seek(size + size % 2, io.SEEK_CUR)
-    raise FetchError(f"the package has no {name}", where=file.name)
-
-
-def _disk_error(problem: OSError, state: Path) -> FetchError:
+def disk_error(problem: OSError, state: Path) -> FetchError:
+    """What to tell a user about a file below `state` that can't be written."""
     if problem.errno in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(state if state.exists() else state.parent).free
         return FetchError(

@@ -433,7 +433,7 @@ def inputs(spec: ModelSpec, package_set: str) -> dict[str, Any]:
 
     Schemas, descriptions, sizes and file patterns are left out, so that editing them makes no lock stale.
     """
-    return {
+    made_from: dict[str, Any] = {
         "package-set": package_set,
         "python-packages": list(spec.python_packages),
         "system-packages": list(spec.system_packages),
@@ -444,6 +444,8 @@ def inputs(spec: ModelSpec, package_set: str) -> dict[str, Any]:
         "dockerfile-commands": list(spec.dockerfile_commands),
         "has-post-build": spec.has_post_build,
     }
+    # Absent where it is empty, so that older locks stay fresh.
+    return made_from | ({"libraries": spec.libraries} if spec.libraries else {})
 
 
 def input_digest(spec: ModelSpec, package_set: str) -> str:

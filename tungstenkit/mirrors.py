@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import io
 import json
 import os
 import re
@@ -20,7 +21,6 @@ import shutil
 import subprocess
 import sys
 import time
-import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -31,11 +31,13 @@ from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 from urllib.request import url2pathname
 
 import requests
+import urllib3
 
 from tungstenkit.errors import FetchError, TungstenError
 from tungstenkit.resolve.debian_control import stanzas
 from tungstenkit.resolve.debian_index import ARCHIVES, fetch_inrelease, suites, trusted_certificates
 from tungstenkit.resolve.debian_release import RELEASES
+from tungstenkit.settings import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -46,8 +48,13 @@ SNAPSHOT = "https://snapshot.debian.org/archive"
 APT = Path("/etc/apt")
 OS_RELEASE = Path("/etc/os-release")
 
-_TIMEOUT = (10, 60)  # seconds, to connect and between bytes
+_TIMEOUT = (10, 15)  # seconds, to connect and between bytes
+_PATIENCE = 15  # seconds, before an answer may be called slow
+_SLOWEST = 2000  # bytes in a second; less, on average, is as good as no answer
+_TIMEOUTS = 2  # so often a server may let us wait in vain
 _ATTEMPTS = 4
+_NO_ANSWER = "no answer in time"
+_PIECE = 1 << 18
 _FIRST_PAUSE = 0.5  # seconds; each is twice the one before
 _JSON_INDEX = "application/vnd.pypi.simple.v1+json"
 _INDEX_FORMATS = f"{_JSON_INDEX}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
@@ -55,6 +62,28 @@ _INDEX_FORMATS = f"{_JSON_INDEX}, application/vnd.pypi.simple.v1+html;q=0.2, tex
 
 class MissingError(FetchError):
     """The server answered, and has no such file."""
+
+
+class SilentError(FetchError):
+    """The server was there, and did not answer in time."""
+
+
+class Fetcher:
+    """Fetches URLs as `get_bytes` does, and waits for a server that does not answer but once."""
+
+    def __init__(self) -> None:
+        self._silent: dict[str, SilentError] = {}
+
+    def __call__(self, url: str) -> bytes:
+        """The bytes behind a URL. Raises FetchError."""
+        server = urlsplit(url).netloc
+        if server in self._silent:
+            raise self._silent[server]
+        try:
+            return get_bytes(url)
+        except SilentError as problem:
+            self._silent[server] = problem
+            raise
 
 
 _VARIABLES = {
@@ -311,23 +340,26 @@ def _request(
 ) -> requests.Response:
     reason = ""
     headers = {"Accept": accept} | ({"If-None-Match": etag} if etag else {})
+    timeouts = 0
     for attempt in range(attempts):
         if attempt:
             pause(_FIRST_PAUSE * 2 ** (attempt - 1))
         try:
-            answer = requests.get(url, headers=headers, timeout=_TIMEOUT, stream=stream)
-        except (
-            requests.ConnectionError,
-            requests.Timeout,
-            requests.exceptions.ChunkedEncodingError,
-        ) as problem:
+            answer = requests.get(url, headers=headers, timeout=_TIMEOUT, stream=True)
+            if answer.ok and not stream:
+                _read(answer)
+        except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as problem:
             reason = _connection_problem(problem)
+            timeouts += reason == _NO_ANSWER
+            if timeouts == _TIMEOUTS:
+                break
         except (requests.RequestException, ValueError) as problem:
             # Its text may hold the URL, and with it a password.
             raise FetchError(f"can't be fetched: {type(problem).__name__}", where=redact(url)) from None
         else:
             if answer.ok:
                 return answer
+            answer.close()
             reason = f"HTTP {answer.status_code} {answer.reason}"
             if answer.status_code in (404, 410):
                 raise MissingError(
@@ -340,7 +372,24 @@ def _request(
         if reason.startswith(("HTTP 401", "HTTP 403"))
         else "check the network and the proxy settings"
     )
-    raise FetchError(f"can't be fetched: {reason}", where=redact(url), hint=hint)
+    kind = SilentError if reason == _NO_ANSWER else FetchError
+    raise kind(f"can't be fetched: {reason}", where=redact(url), hint=hint)
+
+
+def _read(answer: requests.Response, clock: Callable[[], float] = time.monotonic) -> None:
+    """Read an answer whole. Raises requests.Timeout where it comes so slowly that it might never end."""
+    began = clock()
+    content = io.BytesIO()
+    # Piece by piece as they come: a time limit between bytes alone would let a server hand out one at a time.
+    while piece := answer.raw.read1(_PIECE, decode_content=True):
+        content.write(piece)
+        taken = clock() - began
+        if taken > _PATIENCE and content.tell() < taken * _SLOWEST:
+            answer.close()
+            raise requests.Timeout
+    answer.close()
+    content.seek(0)
+    answer.raw = content
 
 
 def _connection_problem(problem: Exception) -> str:
@@ -349,8 +398,8 @@ def _connection_problem(problem: Exception) -> str:
         return "its TLS certificate is not trusted"
     if isinstance(problem, requests.exceptions.ProxyError):
         return "the proxy can't be reached"
-    if isinstance(problem, requests.Timeout):
-        return "no answer in time"
+    if isinstance(problem, (requests.Timeout, urllib3.exceptions.TimeoutError)):
+        return _NO_ANSWER
     return "no connection"
 
 
@@ -372,20 +421,18 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
 
 
 def _from_project(project: Path | None) -> dict[str, tuple[str, ...]]:
-    path = project / "pyproject.toml" if project else None
-    if path is None or not path.exists():
+    if project is None:
         return {}
+    where = str(project / "pyproject.toml")
     hint = (
         "[tool.tungsten.mirrors] has `debian`, `debian-security`, `pypi`, `npm`, `security-tracker`: each a URL "
         "or a list of them"
     )
+    table = read_table(project, "mirrors", hint=hint)
     try:
-        table: Any = tomllib.loads(path.read_text(encoding="utf-8"))
-        for key in ("tool", "tungsten", "mirrors"):
-            table = table.get(key, {})
         named = {key: [value] if isinstance(value, str) else list(value) for key, value in table.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as problem:
-        raise TungstenError(f"the mirrors can't be read: {problem}", where=str(path), hint=hint) from None
+    except TypeError as problem:
+        raise TungstenError(f"the mirrors can't be read: {problem}", where=where, hint=hint) from None
     problems = [f"no such mirror: {key}" for key in named if key not in _VARIABLES]
     problems += [
         f"{key} holds what is no http or https URL"
@@ -393,7 +440,7 @@ def _from_project(project: Path | None) -> dict[str, tuple[str, ...]]:
         if not urls or not all(map(_is_url, urls))
     ]
     if problems:
-        raise TungstenError("\n".join(problems), where=str(path), hint=hint)
+        raise TungstenError("\n".join(problems), where=where, hint=hint)
     return {key: _bases(urls) for key, urls in named.items()}
 
 

@@ -58,11 +58,11 @@ class FetchBar:
 
     def start(self, files: int, size: int) -> None:
         """As `fetch.Progress`."""
-        self._files = files
+        self._files, self._done = files, 0
         if not files:
             return
         self._bar.start()
-        self._bar.update(self._task, total=size, files=f"0/{files} files")
+        self._bar.update(self._task, total=size, completed=0, files=f"0/{files} files")
         if not err.is_terminal:
             err.print(f"fetching {files} files, {size / 1e6:.1f} MB")
 

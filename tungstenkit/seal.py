@@ -1,9 +1,9 @@
 """The second step of locking: what only running or downloading something can tell.
 
 `seal` takes a resolved lock and gives one that can be built. It is the only place that writes the results of
-running things, and it writes them only into the lock. Of the things that need it, this version knows two: the
-hash of busybox's tree, where the shared pin no longer stands in the archive, and the wheels of what is built from
-source. A model that declares a build step is refused by name.
+running things, and it writes them only into the lock. Of the things that need it, this version knows three: the
+hash of busybox's tree, where the shared pin no longer stands in the archive, the wheels of what is built from
+source, and the shared libraries that packages need. A model that declares a build step is refused by name.
 """
 
 from __future__ import annotations
@@ -46,13 +46,20 @@ def refuse_build_steps(spec: ModelSpec) -> None:
         )
 
 
-def seal(lock: Lock, spec: ModelSpec, get: Callable[[Input], Path], build: Callable[[Lock], Lock]) -> Lock:
+def seal(
+    lock: Lock,
+    spec: ModelSpec,
+    get: Callable[[Input], Path],
+    build: Callable[[Lock], Lock],
+    libraries: Callable[[Lock], Lock],
+) -> Lock:
     """The sealed lock.
 
     get: downloads a file that the lock names, verified. build: builds the wheels of the lock's sources, whose
-    tools are sealed.
+    tools are sealed (`build_wheels`). libraries: adds the Debian packages whose shared libraries the lock's packages
+    lack (`add_libraries`).
 
-    Raises LockError where the model asks for a step that can't be sealed yet.
+    Raises LockError where the model asks for a step that can't be sealed yet, and what `get` and `libraries` raise.
     """
     refuse_build_steps(spec)
     tools = {}
@@ -63,7 +70,7 @@ def seal(lock: Lock, spec: ModelSpec, get: Callable[[Input], Path], build: Calla
             busybox = busybox.model_copy(update={"tree_sha256": busybox_tree_hash(deb)})
         tools[system] = entry.model_copy(update={"busybox": busybox})
     lock = build(lock.model_copy(update={"tools": tools}))
-    return lock.model_copy(update={"sealed": True})
+    return libraries(lock).model_copy(update={"sealed": True})
 
 
 def busybox_tree_hash(deb: Path) -> str:

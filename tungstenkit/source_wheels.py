@@ -23,11 +23,13 @@ from packaging.version import Version
 
 from tungstenkit import store
 from tungstenkit.build import run_build
+from tungstenkit.cache import cache_folder
 from tungstenkit.data import NIX
 from tungstenkit.document import write_atomically
 from tungstenkit.errors import BuildError, LockError
-from tungstenkit.fetch import PARALLEL, Input, source_inputs, tool_inputs, unpack_busybox
+from tungstenkit.fetch import PARALLEL, Input, built_input, source_inputs, stored, tool_inputs, unpack_busybox
 from tungstenkit.platforms import Target, this_system
+from tungstenkit.scan import kept_scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,12 +40,16 @@ if TYPE_CHECKING:
 
 
 def unbuilt(lock: Lock) -> list[tuple[str, Source]]:
-    """The sources of a lock without a wheel, each with its platform's Nix system."""
+    """The sources of a lock whose wheels nobody has here, each with its platform's Nix system.
+
+    A wheel that was built elsewhere is not needed where it is known already what is in it.
+    """
     return [
         (system, source)
         for system, platform in lock.platforms.items()
         for source in platform.sources
-        if source.wheel is None
+        if source.wheel_sha256 is None
+        or not (stored(built_input(source)) or kept_scan(source.wheel_sha256, cache_folder()))
     ]
 
 

@@ -26,6 +26,7 @@ from tungstenkit import requirements
 from tungstenkit.define import requirement_problem, without_password
 from tungstenkit.document import Document, check_version
 from tungstenkit.errors import DefinitionError, SpecError
+from tungstenkit.settings import library_settings
 
 __all__ = ["ModelSpec", "read_spec"]
 
@@ -64,6 +65,8 @@ class ModelSpec(Document):
     python_version: str | None
     python_packages: list[str]
     system_packages: list[str]
+    libraries: dict[str, str | Literal[False]] = Field(default_factory=dict)
+    """`[tool.tungsten.libraries]`."""
     dockerfile_commands: list[str]
     base_image: str | None
     include_files: list[str]
@@ -110,7 +113,7 @@ def read_spec(
     model = _chosen(models, class_name, where=str(file.relative_to(directory)), module=module)
     # Not of the folder's name: an image must not depend on where it is built.
     name = repository_name(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", model["class_name"]))
-    spec = ModelSpec(name=name, module=module, **model)
+    spec = ModelSpec(name=name, module=module, libraries=library_settings(directory), **model)
     packages, problems = _written_out(spec.python_packages, directory)
     spec = spec.model_copy(update={"python_packages": packages})
     try:

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from packaging.version import Version
 from pydantic import AwareDatetime  # noqa: TC002 - pydantic reads it
 
+from tungstenkit.cache import cache_folder
 from tungstenkit.document import Document, write_atomically
 from tungstenkit.errors import FetchError
 from tungstenkit.lock import Deb, Source
 from tungstenkit.mirrors import MissingError, get_if_newer
-from tungstenkit.resolve.debian_index import cache_folder
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debian_version import order
 

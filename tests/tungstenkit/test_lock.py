@@ -77,6 +77,9 @@ def test_no_lock_names_a_host():
         ({"name": "other"}, False),
         ({"include_files": ["*.py"]}, False),
         ({"input_schema": {}}, False),
+        ({"libraries": {"libGL.so.1": "libgl1"}}, True),
+        ({"libraries": {"libGL.so.1": False}}, True),
+        ({"libraries": {}}, False),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -1,18 +1,24 @@
 """Where bytes come from: the order of what says so, what counts as Debian, and that no password is ever shown."""
 
+import gzip
 import http.server
 import json
 import os
+import socket
 import threading
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
+import requests
 
 from tungstenkit import mirrors
 from tungstenkit.errors import FetchError, TungstenError
 from tungstenkit.mirrors import (
+    Fetcher,
     Mirrors,
     MissingError,
+    SilentError,
     apt_bases,
     find_mirrors,
     get_bytes,
@@ -286,7 +292,9 @@ def server():
             status, kind, body = answers.pop(0) if len(answers) > 1 else answers[0]
             self.send_response(status)
             self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(body) + (kind == "cut")))
+            if kind == "gzip":
+                self.send_header("Content-Encoding", kind)
             self.end_headers()
             self.wfile.write(body)
 
@@ -302,6 +310,13 @@ def server():
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def silent():
+    """The URL of a server that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
 @pytest.fixture(autouse=True)
@@ -357,6 +372,43 @@ class TestFetching:
         server.answers["/x"] = [(200, "text/plain", b"")]
         get_bytes(f"{server.url}/x")
         assert server.seen[0][1]["Authorization"].startswith("Basic ")
+
+    def test_an_answer_that_is_cut_short_is_tried_again(self, server, pauses):
+        server.answers["/x"] = [(200, "cut", b"bytes"), (200, "text/plain", b"bytes")]
+        assert get_bytes(f"{server.url}/x") == b"bytes"
+        assert len(server.seen) == 2
+
+    def test_a_compressed_answer_is_unpacked(self, server):
+        server.answers["/x"] = [(200, "gzip", gzip.compress(b"bytes" * 1000))]
+        assert get_bytes(f"{server.url}/x") == b"bytes" * 1000
+
+    def test_a_server_that_never_answers_is_asked_twice_and_not_for_long(self, silent, monkeypatch, pauses):
+        monkeypatch.setattr(mirrors, "_TIMEOUT", (5, 0.05))
+        with pytest.raises(SilentError, match="no answer in time"):
+            get_bytes(silent)
+        assert len(pauses) == 1
+
+    def test_a_silent_server_is_waited_for_once(self, silent, server, monkeypatch, pauses):
+        monkeypatch.setattr(mirrors, "_TIMEOUT", (5, 0.05))
+        server.answers["/x"] = [(200, "text/plain", b"bytes")]
+        fetch = Fetcher()
+        for path in ("a", "b", "c"):
+            with pytest.raises(SilentError):
+                fetch(f"{silent}/{path}")
+        assert len(pauses) == 1
+        assert fetch(f"{server.url}/x") == b"bytes"
+
+    @pytest.mark.parametrize(("seconds", "is_slow"), [(1, False), (20, True)])
+    def test_an_answer_that_trickles_is_as_good_as_none(self, seconds, is_slow):
+        pieces = iter([b"a", b"b", b""])
+        answer = SimpleNamespace(raw=SimpleNamespace(read1=lambda *_, **__: next(pieces)), close=lambda: None)
+        times = iter([0, seconds, 2 * seconds])
+        if is_slow:
+            with pytest.raises(requests.Timeout):
+                mirrors._read(answer, clock=lambda: next(times))
+        else:
+            mirrors._read(answer, clock=lambda: next(times))
+            assert answer.raw.read() == b"ab"
 
     @pytest.mark.parametrize("url", ["http://user:secret@[bad/x", "nothing://user:secret@host/x"])
     def test_a_bad_url_shows_no_password(self, url):

@@ -69,6 +69,7 @@ class Model:
         "python-version": None,
         "python-packages": ["torch"],
         "system-packages": [],
+        "libraries": {},
         "dockerfile-commands": [],
         "base-image": None,
         "include-files": ["*"],

@@ -11,17 +11,15 @@ from __future__ import annotations
 import hashlib
 import io
 import lzma
-import os
-import tarfile
-import tempfile
-from contextlib import contextmanager
+import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import solv
 
+from tungstenkit.cache import cache_folder, keep, kept, replacing
+from tungstenkit.deb import open_files
 from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.resolve.debian_control import Alternatives, Relation, alternatives, relations
 from tungstenkit.resolve.debian_release import (
@@ -36,6 +34,7 @@ from tungstenkit.resolve.debian_version import rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import pysequoia
 
@@ -73,6 +72,18 @@ _READ_FIELDS = frozenset(
 
 
 @dataclass(frozen=True)
+class RemoteFile:
+    """A compressed file of a suite, and what the suite's signed Release says of it."""
+
+    url: str
+    compressed: Listed
+    listed: Listed
+    """Once it is decompressed."""
+    where: str
+    """Its path in the archive, for messages."""
+
+
+@dataclass(frozen=True)
 class SuiteIndex:
     """One suite's packages, as they stood on a date."""
 
@@ -84,6 +95,8 @@ class SuiteIndex:
     """Of the uncompressed `Packages`."""
     solv: Path
     """The parsed form."""
+    contents: RemoteFile | None = None
+    """Which package has which file (`Contents-ARCH`); None where the suite doesn't say."""
 
 
 @dataclass(frozen=True)
@@ -136,26 +149,63 @@ def fetch_index(
     """
     now = now or datetime.now(UTC)
     cache = cache or cache_folder()
+    bases = {archive: list(those) for archive, those in bases.items()}
     found = []
     for archive, suite in suites(release):
         trusted = certs[archive] if certs else trusted_certificates(release, archive, bases, get)
         base, inrelease = fetch_inrelease(bases.get(archive, ()), suite, trusted, get, now=now)
-        name = f"{_COMPONENT}/binary-{architecture}/Packages"
-        where = f"dists/{suite}/{name}"
-        if name not in inrelease.files or f"{name}.xz" not in inrelease.files:
+        # One that did not answer is not waited for again.
+        bases[archive] = sorted(bases[archive], key=base.__ne__)
+        remote = _Remote(f"{base}/dists/{suite}", inrelease)
+        packages = remote.file(f"{_COMPONENT}/binary-{architecture}/Packages", ".xz")
+        contents = remote.file(f"{_COMPONENT}/Contents-{architecture}", ".gz")
+        if packages is None:
             raise ResolveError(
                 f"Debian {release} has no packages for {architecture}", where=f"{suite}'s InRelease"
             )
-        listed = inrelease.files[name]
-        path = cache / "debian" / f"{listed.sha256}.{_FORMAT}.solv"
-        if not path.exists():
-            xz = inrelease.files[f"{name}.xz"]
-            folder = f"{base}/dists/{suite}/{_COMPONENT}/binary-{architecture}"
-            url = f"{folder}/by-hash/SHA256/{xz.sha256}" if inrelease.by_hash else f"{folder}/Packages.xz"
-            packages = _decompress(_checked(get(url), xz, where), listed, where)
-            write_solv(packages.decode("utf-8"), path)
-        found.append(SuiteIndex(archive, suite, inrelease.date, listed.sha256, path))
+        path = _parsed(packages, get, cache)
+        found.append(SuiteIndex(archive, suite, inrelease.date, packages.listed.sha256, path, contents))
     return ReleaseIndex(release, architecture, tuple(found))
+
+
+@dataclass(frozen=True)
+class _Remote:
+    """A suite on a mirror."""
+
+    url: str
+    inrelease: ReleaseFile
+
+    def file(self, name: str, suffix: str) -> RemoteFile | None:
+        """One of the suite's files, which is compressed as `suffix` says; None where the suite has none."""
+        files = self.inrelease.files
+        if name not in files or f"{name}{suffix}" not in files:
+            return None
+        compressed = files[f"{name}{suffix}"]
+        folder = f"{self.url}/{name.rpartition('/')[0]}"
+        url = f"{folder}/by-hash/SHA256/{compressed.sha256}" if self.inrelease.by_hash else ""
+        where = f"dists/{self.inrelease.codename}/{name}"
+        return RemoteFile(url or f"{self.url}/{name}{suffix}", compressed, files[name], where)
+
+
+def _parsed(packages: RemoteFile, get: Callable[[str], bytes], cache: Path) -> Path:
+    """The libsolv file of a suite's packages."""
+    folder, key = cache / "debian", f"{packages.listed.sha256}.{_FORMAT}.solv"
+    if path := kept(folder, key):
+        return path
+    text = fetch_file(packages, get, lzma.decompress).decode("utf-8")
+    return keep(folder, key, lambda temporary: write_solv(text, temporary))
+
+
+def fetch_file(file: RemoteFile, get: Callable[[str], bytes], decompress: Callable[[bytes], bytes]) -> bytes:
+    """The content of a suite's file, checked against the signed Release.
+
+    Raises ResolveError where it is not what the Release says, FetchError where it can't be had.
+    """
+    data = _checked(get(file.url), file.compressed, file.where)
+    try:
+        return _checked(decompress(data), file.listed, file.where)
+    except (lzma.LZMAError, zlib.error, EOFError, OSError) as problem:
+        raise ResolveError(f"the index can't be decompressed: {problem}", where=file.where) from None
 
 
 def fetch_inrelease(
@@ -213,13 +263,6 @@ def trusted_certificates(
     )
 
 
-def cache_folder() -> Path:
-    """Where this user's caches lie (XDG Base Directory specification)."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification says that a relative path is to be ignored.
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "tungsten"
-
-
 def write_solv(packages: str, path: Path) -> None:
     """Parse a `Packages` file into a libsolv file, whole or not at all.
 
@@ -241,7 +284,7 @@ def write_solv(packages: str, path: Path) -> None:
                 where=f"{fields.get('Package', '?')} in the package index",
             ) from None
     data.internalize()
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         file = solv.xfopen(str(temporary), "w")
         # The file may be written only when it is closed: both results count.
         if not repo.write(file) or not file.close():
@@ -353,57 +396,21 @@ def _flat(field: str) -> Iterator[Relation]:
 def _checked(data: bytes, listed: Listed, where: str) -> bytes:
     if len(data) != listed.size:
         raise ResolveError(
-            f"the package index has {len(data)} bytes where its signed Release says {listed.size}",
+            f"the index has {len(data)} bytes where its signed Release says {listed.size}",
             where=where,
             hint="the download was cut short or the mirror is being updated: try again",
         )
     if hashlib.sha256(data).hexdigest() != listed.sha256:
         raise ResolveError(
-            "the package index is not the one that its signed Release names",
+            "the index is not the one that its signed Release names",
             where=where,
             hint="it was altered, or the mirror is being updated: try again",
         )
     return data
 
 
-def _decompress(data: bytes, listed: Listed, where: str) -> bytes:
-    try:
-        return _checked(lzma.decompress(data), listed, where)
-    except lzma.LZMAError as problem:
-        raise ResolveError(f"the package index can't be decompressed: {problem}", where=where) from None
-
-
 def _keyrings_of(deb: bytes) -> list[bytes]:
-    """The keyring files in a .deb: an `ar` archive (deb(5)) whose `data.tar.xz` holds them."""
-    offset = len("!<arch>\n")
-    while offset < len(deb):
-        header = deb[offset : offset + 60]
-        name, size = header[:16].decode("ascii").strip().rstrip("/"), int(header[48:58])
-        offset += 60
-        if name == "data.tar.xz":
-            with tarfile.open(fileobj=io.BytesIO(deb[offset : offset + size])) as tar:
-                files = [tar.extractfile(m) for m in tar if m.isfile() and m.name.endswith((".gpg", ".pgp"))]
-                return [file.read() for file in files if file]
-        offset += size + size % 2
-    return []
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary file that takes `path`'s place at the end. Raises FetchError where it can't be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-        os.close(descriptor)
-        temporary = Path(name)
-        try:
-            yield temporary
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as problem:
-        raise FetchError(
-            f"the package index can't be kept: {problem.strerror or problem}",
-            where=str(path.parent),
-            hint="make room there, or set XDG_CACHE_HOME to a folder on another disk",
-        ) from None
+    """The keyring files in a .deb."""
+    with open_files(io.BytesIO(deb), _KEYRING_FILE) as tar:
+        names = (".gpg", ".pgp")
+        return [tar.extractfile(m).read() for m in tar if m.isfile() and m.name.endswith(names)]  # type: ignore[union-attr] # a file has content

@@ -24,6 +24,7 @@ from tungstenkit.resolve import debian_index
 from tungstenkit.resolve.debian_control import Alternatives, Relation, relations
 from tungstenkit.resolve.debian_index import dependency_id
 from tungstenkit.resolve.debian_version import order
+from tungstenkit.resolve.former_names import successor, why_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -83,7 +84,9 @@ class Choice:
     """Something that could have been otherwise, and why it is as it is."""
 
     kind: str
-    """`alternative` (`a | b`), `virtual` (several provide a name) or `dropped` (a dependency left out)."""
+    """`alternative` (`a | b`), `virtual` (several provide a name), `dropped` (a dependency left out) or `renamed` (a
+    request that the release knows by another name).
+    """
     subject: str
     chosen: str
     reason: str
@@ -97,6 +100,55 @@ class DebSolution:
     choices: list[Choice]
 
 
+class DebSolver:
+    """Solves with the packages of one index, which are loaded once; not for several threads."""
+
+    def __init__(
+        self, index: ReleaseIndex, not_followed: Mapping[str, Mapping[str, str]] = NOT_FOLLOWED
+    ) -> None:
+        """Load the index.
+
+        not_followed: dependencies to leave out, as `NOT_FOLLOWED`.
+
+        Raises ResolveError where its cached form is damaged.
+        """
+        self._archive = _Archive(index, not_followed)
+
+    def solve(
+        self,
+        groups: Mapping[str, Sequence[str]],
+        prefer: Mapping[str, str] = MappingProxyType({}),
+        *,
+        where: str = "system_packages",
+    ) -> DebSolution:
+        """Choose packages that satisfy every request.
+
+        groups: requests by group, in the groups' order: `NAME`, `NAME=VERSION`, `NAME:ARCHITECTURE`; a virtual
+            name too, if one package provides it or one that does is needed anyway; and a name that the release
+            has given up, if `former_names` knows what took its place.
+        prefer: versions of an earlier lock by name; each is kept while the archive has it and it fits.
+        where: whose requests these are, for messages.
+
+        Of a package's versions, the highest in all suites is the only candidate beside a preferred one.
+
+        Raises ResolveError for unknown or malformed requests, all at once, and for those that can't be met
+        together.
+        """
+        archive = self._archive
+        archive.restrict(_pins(groups), prefer)
+        requests, problems = archive.read_requests(groups)
+        if problems:
+            raise ResolveError("\n".join(problems), where=where, hint=_search_hint(archive.index))
+        walk = _Walk(archive)
+        walk.run(requests)
+        if unmet := [r for r in requests if r.virtual and not any(p in walk.why for p in r.options)]:
+            raise ResolveError(
+                "\n".join(_ask_for_provider(archive, r) for r in unmet), where=where, hint="name one of them"
+            )
+        solution = _solve(archive, requests, walk.why, where)
+        return _describe(archive, requests, solution, walk)
+
+
 def resolve(
     index: ReleaseIndex,
     groups: Mapping[str, Sequence[str]],
@@ -105,31 +157,8 @@ def resolve(
     not_followed: Mapping[str, Mapping[str, str]] = NOT_FOLLOWED,
     where: str = "system_packages",
 ) -> DebSolution:
-    """Choose packages that satisfy every request.
-
-    groups: requests by group, in the groups' order: `NAME`, `NAME=VERSION`, `NAME:ARCHITECTURE`; a virtual
-        name too, if one package provides it or one that does is needed anyway.
-    prefer: versions of an earlier lock by name; each is kept while the archive has it and it fits.
-    not_followed: dependencies to leave out, as `NOT_FOLLOWED`.
-    where: whose requests these are, for messages.
-
-    Of a package's versions, the highest in all suites is the only candidate beside a preferred one.
-
-    Raises ResolveError for unknown or malformed requests, all at once, and for those that can't be met
-    together.
-    """
-    archive = _Archive(index, _pins(groups), prefer, not_followed)
-    requests, problems = archive.read_requests(groups)
-    if problems:
-        raise ResolveError("\n".join(problems), where=where, hint=_search_hint(index))
-    walk = _Walk(archive)
-    walk.run(requests)
-    if unmet := [r for r in requests if r.virtual and not any(p in walk.why for p in r.options)]:
-        raise ResolveError(
-            "\n".join(_ask_for_provider(archive, r) for r in unmet), where=where, hint="name one of them"
-        )
-    solution = _solve(archive, requests, walk.why, where)
-    return _describe(archive, requests, solution, walk)
+    """Solve once: `DebSolver`."""
+    return DebSolver(index, not_followed).solve(groups, prefer, where=where)
 
 
 @dataclass(frozen=True)
@@ -143,13 +172,7 @@ class _Request:
 class _Archive:
     """The packages of an index that may be chosen, as libsolv's numbers."""
 
-    def __init__(
-        self,
-        index: ReleaseIndex,
-        pins: Mapping[str, str],
-        prefer: Mapping[str, str],
-        not_followed: Mapping[str, Mapping[str, str]],
-    ) -> None:
+    def __init__(self, index: ReleaseIndex, not_followed: Mapping[str, Mapping[str, str]]) -> None:
         self.index = index
         self.pool = solv.Pool()
         self._keys = {
@@ -172,11 +195,9 @@ class _Archive:
         """Every version of a package, the highest first."""
         self._candidates: dict[str, list[int]] = {}
         self._load()
-        self._restrict(pins, prefer)
         for name in not_followed:
             for number in self.by_name.get(name, ()):
                 self._drop_requirements(number)
-        self.pool.createwhatprovides()
 
     def _load(self) -> None:
         by_name: defaultdict[str, list[int]] = defaultdict(list)
@@ -195,8 +216,12 @@ class _Archive:
                 numbers.sort(key=lambda n: order(self.version(n)), reverse=True)
         self.by_name = dict(by_name)
 
-    def _restrict(self, pins: Mapping[str, str], prefer: Mapping[str, str]) -> None:
-        """Leave each name its candidates: the pinned version, or the preferred one and the highest."""
+    def restrict(self, pins: Mapping[str, str], prefer: Mapping[str, str]) -> None:
+        """Leave each name its candidates: the pinned version, or the preferred one and the highest.
+
+        What an earlier solve left is forgotten.
+        """
+        self._candidates, self._options = {}, {}
         disabled: list[int] = []
         for name, numbers in self.by_name.items():
             if len(numbers) == 1 and name not in pins:
@@ -209,6 +234,7 @@ class _Archive:
             disabled += (n for n in numbers if n not in kept)
             self._candidates[name] = kept
         self.pool.set_disabled_list(disabled)
+        self.pool.createwhatprovides()
 
     def candidates(self, name: str) -> list[int]:
         """The packages that really have this name, the most wanted first."""
@@ -317,7 +343,9 @@ class _Archive:
                 if not match:
                     problems.append(f"{text!r} is not NAME, NAME=VERSION or NAME:ARCHITECTURE")
                 elif match["architecture"] not in (None, "all", self.index.architecture):
-                    problems.append(f"{text!r}: only {self.index.architecture} is supported")
+                    problems.append(
+                        f"{text!r}: an image for {self.index.architecture} has no packages for another processor"
+                    )
                 elif match["name"] in self.by_name:
                     options = self.candidates(match["name"])
                     if not options:
@@ -332,11 +360,23 @@ class _Archive:
                             f"{text!r}: {match['name']} is a virtual package, which has no version"
                         )
                     requests.append(_Request(group, text, tuple(providers), virtual=True))
+                elif name := successor(match["name"], self.by_name):
+                    if match["version"]:
+                        problems.append(
+                            f"{text!r}: {self._release} has {name} in its place, without that version"
+                        )
+                    requests.append(_Request(group, text, tuple(self.candidates(name)), virtual=False))
                 else:
-                    near = difflib.get_close_matches(match["name"], self.by_name, n=4, cutoff=0.75)
-                    suggestion = f"; near: {', '.join(near)}" if near else ""
-                    problems.append(f"{self._release} has no package {match['name']!r}{suggestion}")
+                    problems.append(
+                        f"{self._release} has no package {match['name']!r}{self._advice(match['name'])}"
+                    )
         return requests, problems
+
+    def _advice(self, name: str) -> str:
+        if why := why_gone(name):
+            return f": {why}"
+        near = difflib.get_close_matches(name, self.by_name, n=4, cutoff=0.75)
+        return f"; near: {', '.join(near)}" if near else ""
 
     @property
     def _release(self) -> str:
@@ -497,6 +537,14 @@ def _describe(
             key = choice.kind, choice.subject.partition(" depends on ")[2]
             choices.setdefault(key if choice.kind != "dropped" else (choice.kind, choice.subject), choice)
     for request in requests:
+        name, asked = archive.name(request.options[0]), _name(request.text)
+        if not request.virtual and name != asked:
+            choices["renamed", request.text] = Choice(
+                "renamed",
+                f"{request.text} was requested",
+                name,
+                f"Debian {archive.index.release} has no {asked}; this one took its place",
+            )
         if request.virtual and len(request.options) > 1:
             choices[("virtual", request.text)] = Choice(
                 "virtual",
@@ -559,6 +607,10 @@ def _ask_for_provider(archive: _Archive, request: _Request) -> str:
 def _pins(groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
     matches = (_REQUEST.fullmatch(text) for texts in groups.values() for text in texts)
     return {m["name"]: m["version"] for m in matches if m and m["version"]}
+
+
+def _name(request: str) -> str:
+    return re.split("[:=]", request, maxsplit=1)[0]
 
 
 def _search_hint(index: ReleaseIndex) -> str:

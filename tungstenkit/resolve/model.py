@@ -46,7 +46,8 @@ from tungstenkit.resolve.cuda import Solution as WheelSolution
 from tungstenkit.resolve.cuda import nearest_working, solve_wheels
 from tungstenkit.resolve.debian_index import ReleaseIndex, fetch_index
 from tungstenkit.resolve.debian_release import RELEASES
-from tungstenkit.resolve.debs import resolve as resolve_debs
+from tungstenkit.resolve.debs import DebSolver
+from tungstenkit.resolve.libraries import packages as packages_of
 from tungstenkit.resolve.sources import PythonPackages, Sources
 from tungstenkit.resolve.wheels import NOTHING_FITS, Places, project_of, resolve_wheels
 
@@ -99,6 +100,10 @@ ESSENTIAL = (
 """What Debian's packages use without naming it (Debian policy, 3.8), but for what only installs packages."""
 
 
+_DEB_CHOICES = ("alternative", "virtual", "dropped", "renamed", "essential")
+"""The kinds of choices that a solve of Debian packages makes."""
+
+
 @dataclass
 class Solver:
     """What a solve reads: mirrors, indexes (each loaded once), and the pins to keep."""
@@ -115,6 +120,7 @@ class Solver:
     """A folder for what is downloaded to be looked at; the caller's to remove."""
     _sources: Sources | None = None
     _indexes: dict[tuple[str, str], ReleaseIndex] = field(default_factory=dict)
+    _deb_solvers: dict[tuple[str, str], DebSolver] = field(default_factory=dict)
     _inreleases: dict[str, bytes] = field(default_factory=dict)
 
     def index(self, target: Target) -> ReleaseIndex:
@@ -137,8 +143,11 @@ class Solver:
         self, target: Target, groups: Mapping[str, Sequence[str]], where: str, prefer: Iterable[Deb]
     ) -> DebSolution:
         """Debian packages of a target's release."""
+        key = target.release, target.architecture.debian
+        if key not in self._deb_solvers:
+            self._deb_solvers[key] = DebSolver(self.index(target))
         versions = {deb.name: deb.version for deb in prefer}
-        return resolve_debs(self.index(target), groups, versions, where=where)
+        return self._deb_solvers[key].solve(groups, versions, where=where)
 
     def wheels(
         self,
@@ -424,31 +433,46 @@ def _resolve_platform(
     packages = solver.packages(target, spec.python_packages, "python_packages", pinned)
     python = _resolve_wheels(spec, packages, spec.cuda_version)
     wheels, sources, reasons = packages.split(_whose(wheel, packages.written) for wheel in python.wheels)
-    essential = ESSENTIAL if spec.system_packages else ()
-    groups = {
-        "base": BASE,
-        "python": [f"python{target.python}"],
-        "system": [*spec.system_packages, *essential],
-    }
     old = pinned.debs if pinned and pinned.release == target.release else ()
-    debs = solver.debs(target, groups, "system_packages", old)
-    wishes = {name: f"essential: {name}" for name in essential}
-    wishes |= {text: f"system_packages: {text}" for text in spec.system_packages}
+    debs, choices = _resolve_debs(spec, target, solver, old)
     platform = Platform(
         release=target.release,
         python=target.python,
         cuda=python.cuda,
-        debs=_debs(debs, wishes),
+        debs=debs,
         wheels=wheels,
         sources=sources,
     )
+    return platform, [*python.choices, *reasons, *choices], python.notices
+
+
+def _resolve_wheels(spec: ModelSpec, packages: PythonPackages, cuda_version: str | None) -> WheelSolution:
+    own = OWN_WHEELS["sdk"]["requires"]
+    return solve_wheels(packages.solve, packages.lines, own, gpu=spec.gpu, cuda_version=cuda_version)
+
+
+def _resolve_debs(
+    spec: ModelSpec, target: Target, solver: Solver, pinned: Iterable[Deb], libraries: Sequence[Choice] = ()
+) -> tuple[tuple[Deb, ...], list[Choice]]:
+    """An image's Debian packages.
+
+    libraries: choices of packages that nobody asked for by name, but for what is in them.
+    """
+    essential = ESSENTIAL if spec.system_packages else ()
+    groups = {
+        "base": BASE,
+        "python": [f"python{target.python}"],
+        "system": [*spec.system_packages, *essential, *packages_of(libraries)],
+    }
+    solution = solver.debs(target, groups, "system_packages", pinned)
+    wishes = {
+        choice.chosen: "library: {1} of {0}".format(*choice.subject.split(" needs ")) for choice in libraries
+    }
+    wishes |= {name: f"essential: {name}" for name in essential}
+    wishes |= {text: f"system_packages: {text}" for text in spec.system_packages}
     choices = [
-        *python.choices,
-        *reasons,
-        *(
-            Choice(kind=choice.kind, subject=choice.subject, chosen=choice.chosen, reason=choice.reason)
-            for choice in debs.choices
-        ),
+        Choice(kind=choice.kind, subject=choice.subject, chosen=choice.chosen, reason=choice.reason)
+        for choice in solution.choices
     ]
     if essential:
         choices.append(
@@ -459,12 +483,34 @@ def _resolve_platform(
                 reason="packages use essential ones without naming them (Debian policy, 3.8)",
             )
         )
-    return platform, choices, python.notices
+    return _debs(solution, wishes), choices
 
 
-def _resolve_wheels(spec: ModelSpec, packages: PythonPackages, cuda_version: str | None) -> WheelSolution:
-    own = OWN_WHEELS["sdk"]["requires"]
-    return solve_wheels(packages.solve, packages.lines, own, gpu=spec.gpu, cuda_version=cuda_version)
+def add_debs(
+    lock: Lock,
+    spec: ModelSpec,
+    solver: Solver,
+    previous: Lock | None,
+    libraries: Mapping[str, Sequence[Choice]],
+) -> Lock:
+    """The lock with more Debian packages; its pins are kept where they fit.
+
+    libraries: for each platform what `resolve.libraries` chose.
+
+    Raises ResolveError where they don't fit the rest.
+    """
+    platforms = dict(lock.platforms)
+    choices: dict[tuple[str, str], Choice] = {}
+    for system, made in libraries.items():
+        platform = lock.platforms[system]
+        old = previous.platforms.get(system) if previous else None
+        pinned = (*(old.debs if old and old.release == platform.release else ()), *platform.debs)
+        debs, found = _resolve_debs(spec, _target(system, platform.python), solver, pinned, made)
+        platforms[system] = platform.model_copy(update={"debs": debs})
+        for choice in (*found, *made):
+            _add(choices, choice, system)
+    others = [choice for choice in lock.choices if choice.kind not in _DEB_CHOICES]
+    return lock.model_copy(update={"platforms": platforms, "choices": (*others, *choices.values())})
 
 
 def _debs(solution: DebSolution, wishes: Mapping[str, str] = MappingProxyType({})) -> tuple[Deb, ...]:

@@ -1,22 +1,19 @@
 """From a mirror to a parsed index: every byte is chained to a signature, and the cache never lies."""
 
 import hashlib
-import io
 import lzma
-import os
 import resource
-import tarfile
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
 import pytest
 from pysequoia import SignatureMode, Tsk, sign
 
+from tests.binaries import deb
 from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.mirrors import find_mirrors, get_bytes
 from tungstenkit.resolve import debian_index
 from tungstenkit.resolve.debian_index import (
-    cache_folder,
     fetch_index,
     suites,
     trusted_certificates,
@@ -115,6 +112,21 @@ def test_a_parsed_index_is_not_fetched_again(mirror, tmp_path):
     assert [url.rpartition("/")[2] for url in mirror.requests] == ["InRelease"] * 3
 
 
+@pytest.mark.parametrize("damage", [b"", b"SOLV damaged"])
+def test_a_damaged_cache_heals(mirror, tmp_path, damage):
+    first = mirror.index(tmp_path)
+    first.suites[0].solv.write_bytes(damage)
+    assert mirror.index(tmp_path) == first
+    assert resolve(first, {"system": ["bookworm"]}).debs
+
+
+def test_a_mirror_that_failed_once_is_asked_last(mirror, tmp_path):
+    for url in [url for url in mirror.files if url.startswith("http://one/debian/")]:
+        mirror.files[url.replace("//one/", "//two/")] = mirror.files.pop(url)
+    mirror.index(tmp_path)
+    assert sum(url.startswith("http://one/debian/") for url in mirror.requests) == 1
+
+
 def test_a_new_index_is_fetched(mirror, tmp_path):
     mirror.index(tmp_path)
     mirror.publish(BASES["debian"][0], "bookworm", packages("bookworm", version="2"))
@@ -157,7 +169,9 @@ def test_damaged_packages_are_refused_and_leave_nothing(mirror, tmp_path, damage
     with pytest.raises(ResolveError, match=message) as caught:
         mirror.index(tmp_path)
     assert caught.value.where == "dists/bookworm/main/binary-amd64/Packages"
-    assert not list(tmp_path.rglob("*.solv"))
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(kept) < len(suites("bookworm"))
+    assert all(b"bookworm.deb" not in path.read_bytes() for path in kept)
 
 
 def test_an_unknown_architecture_or_release_is_refused(mirror, tmp_path):
@@ -202,36 +216,13 @@ class TestParsing:
             write_solv(packages("a"), tmp_path / "file" / "x.solv")
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"), [("/caches", "/caches/tungsten"), ("", None), ("relative", None)]
-)
-def test_the_cache_lies_where_the_xdg_specification_says(monkeypatch, tmp_path, value, expected):
-    monkeypatch.setenv("XDG_CACHE_HOME", value)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert os.fspath(cache_folder()) == (expected or os.fspath(tmp_path / ".cache" / "tungsten"))
-
-
 class TestKeyPackage:
     """Where a machine has no Debian keys, they come from the archive's own package, by its hash."""
 
-    @staticmethod
-    def deb(key):
-        content = io.BytesIO()
-        with tarfile.open(fileobj=content, mode="w:xz") as tar:
-            data = bytes(key.extract_certificate())
-            member = tarfile.TarInfo("./usr/share/keyrings/archive.gpg")
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-        members = [
-            (b"debian-binary", b"2.0\n"),
-            (b"control.tar.xz", b"odd"),
-            (b"data.tar.xz", content.getvalue()),
-        ]
-        archive = b"!<arch>\n"
-        for name, data in members:
-            archive += b"%-16s%-12d%-6d%-6d%-8s%-10d`\n" % (name, 0, 0, 0, b"100644", len(data))
-            archive += data + b"\n" * (len(data) % 2)
-        return archive
+    @pytest.fixture
+    def package(self, key, tmp_path):
+        keyring = {"usr/share/keyrings/archive.gpg": bytes(key.extract_certificate())}
+        return deb(tmp_path / "keys.deb", keyring).read_bytes()
 
     @pytest.fixture
     def key(self, monkeypatch):
@@ -241,15 +232,14 @@ class TestKeyPackage:
         monkeypatch.setattr(debian_index, "pinned_fingerprints", lambda *_: frozenset({fingerprint}))
         return key
 
-    def test_its_keys_are_used(self, key, monkeypatch):
-        deb = self.deb(key)
-        monkeypatch.setattr(debian_index, "_KEYRING_SHA256", hashlib.sha256(deb).hexdigest())
-        (certificate,) = trusted_certificates("bookworm", "debian", BASES, lambda _url: deb)
+    def test_its_keys_are_used(self, key, package, monkeypatch):
+        monkeypatch.setattr(debian_index, "_KEYRING_SHA256", hashlib.sha256(package).hexdigest())
+        (certificate,) = trusted_certificates("bookworm", "debian", BASES, lambda _url: package)
         assert certificate.fingerprint == key.extract_certificate().fingerprint
 
-    def test_another_package_in_its_place_is_refused(self, key):
+    def test_another_package_in_its_place_is_refused(self, package):
         with pytest.raises(FetchError, match="neither on this machine nor to be had"):
-            trusted_certificates("bookworm", "debian", BASES, lambda _url: self.deb(key))
+            trusted_certificates("bookworm", "debian", BASES, lambda _url: package)
 
 
 @pytest.mark.nix

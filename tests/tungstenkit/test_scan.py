@@ -1,0 +1,178 @@
+"""What is read from ELF files, wheels and Debian packages, and that it is read once."""
+
+import io
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.binaries import AARCH64, deb, elf, wheel
+from tungstenkit.elf import read_elf
+from tungstenkit.errors import FetchError
+from tungstenkit.scan import keep_scan, kept_scan, scan_deb, scan_wheel
+
+SUFFIX = ".cpython-311-x86_64-linux-gnu.so"
+
+
+class TestElf:
+    def test_what_the_loader_reads_is_read(self):
+        found = read_elf(
+            io.BytesIO(
+                elf("libc.so.6", "libz.so.1", soname="liba.so.2", rpath="$ORIGIN:/opt/x", machine=AARCH64)
+            )
+        )
+        assert found.needed == ("libc.so.6", "libz.so.1")
+        assert (found.soname, found.rpath, found.runpath) == ("liba.so.2", ("$ORIGIN", "/opt/x"), ())
+        assert (found.machine, found.is_program, found.modules) == (AARCH64, False, ())
+
+    def test_a_program_and_a_module_are_known(self):
+        assert read_elf(io.BytesIO(elf(program=True))).is_program
+        assert read_elf(io.BytesIO(elf(module="_speed"))).modules == ("_speed",)
+
+    def test_this_machines_own_python_can_be_read(self):
+        with Path(sys.executable).resolve().open("rb") as file:
+            found = read_elf(file)
+        assert found.is_program
+        assert "libc.so.6" in found.needed
+
+    @pytest.mark.parametrize("cut", [10, 64, 70, 120, 180])
+    def test_a_damaged_file_is_none(self, cut):
+        assert read_elf(io.BytesIO(elf("libc.so.6")[:cut])) is None
+
+    def test_garbage_in_the_headers_is_none_or_harmless(self):
+        whole = elf("libc.so.6", soname="a.so", module="a")
+        for place in range(16, len(whole)):
+            read_elf(io.BytesIO(whole[:place] + b"\xff" + whole[place + 1 :]))
+
+
+class TestWheels:
+    def test_every_elf_file_has_its_installed_place(self, tmp_path):
+        scan = scan_wheel(
+            wheel(
+                tmp_path / "a-1-py3-none-any.whl",
+                {
+                    "a/x.so": elf(),
+                    "a-1.data/platlib/y.so": elf(),
+                    "a-1.data/data/lib/z.so": elf(),
+                    "a-1.data/scripts/run": elf(program=True),
+                    "a/text.so": b"INPUT(libx.so)",
+                    "a/empty.so": b"",
+                },
+            )
+        )
+        assert [f.path for f in scan.files] == [
+            "{prefix}/lib/z.so",
+            "{site}/y.so",
+            "{prefix}/bin/run",
+            "{site}/a/x.so",
+        ]
+
+    @pytest.mark.parametrize(
+        ("name", "content", "is_root"),
+        [
+            (f"a/speed{SUFFIX}", elf(module="speed"), True),
+            ("a/speed.abi3.so", elf(module="speed"), True),
+            ("speed.so", elf(module="speed"), True),
+            (f"a/speed{SUFFIX}", elf(module="other"), False),
+            ("a/speed.so", elf(), False),
+            ("a/libspeed.so.1", elf(module="libspeed"), False),
+            ("a/bin/tool", elf(program=True), True),
+            ("a-1.data/scripts/tool", elf(program=True), True),
+            ("a/libexec/tool", elf(program=True), False),
+            ("a/bin/libx.so", elf(), False),
+        ],
+    )
+    def test_what_can_be_imported_or_started_is_a_root(self, tmp_path, name, content, is_root):
+        (file,) = scan_wheel(wheel(tmp_path / "a-1-py3-none-any.whl", {name: content})).files
+        assert file.is_root is is_root
+
+    @pytest.mark.parametrize(
+        ("code", "is_loaded"),
+        [
+            ("ctypes.CDLL(path / 'lib_engine.so')", True),
+            ('find("_engine")', True),
+            ("load(f'{here}/lib_engine.so.1')", True),
+            ("import _engine_else", False),
+            ("load('lib_engine_else.so')", False),
+            ("# lib_engine.so is not loaded", False),
+        ],
+    )
+    def test_a_library_that_the_code_names_is_loaded(self, tmp_path, code, is_loaded):
+        path = wheel(tmp_path / "a-1-py3-none-any.whl", {"a/lib/lib_engine.so": elf(), "a/__init__.py": code})
+        (file,) = scan_wheel(path).files
+        assert (file.is_root, file.is_loaded) == (False, is_loaded)
+
+    def test_the_projects_that_it_requires_are_read(self, tmp_path):
+        requires = ["Torch_Vision>=1", "numpy; extra == 'x'", "no requirement at all!"]
+        scan = scan_wheel(wheel(tmp_path / "a-1-py3-none-any.whl", {}, requires))
+        assert scan.requires == ("numpy", "torch-vision")
+
+    def test_what_is_no_wheel_is_a_clear_error(self, tmp_path):
+        (tmp_path / "a.whl").write_bytes(b"PK nothing")
+        with pytest.raises(FetchError, match="not a wheel") as caught:
+            scan_wheel(tmp_path / "a.whl")
+        assert caught.value.where == "a.whl"
+
+    def test_a_full_disk_is_a_clear_error(self, tmp_path, monkeypatch):
+        def full(*_arguments, **_options):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(tempfile, "SpooledTemporaryFile", full)
+        with pytest.raises(FetchError, match="No space left on device") as caught:
+            scan_wheel(wheel(tmp_path / "a-1-py3-none-any.whl", {"x.so": elf()}))
+        assert "TMPDIR" in caught.value.hint
+
+
+class TestDebs:
+    def test_places_are_those_of_a_merged_usr(self, tmp_path):
+        path = deb(
+            tmp_path / "a.deb",
+            {
+                "lib/x86_64-linux-gnu/liba.so.1.2": elf(),
+                "usr/bin/a": elf(program=True),
+                "usr/share/doc": b"text",
+            },
+            {
+                "lib/x86_64-linux-gnu/liba.so.1": "liba.so.1.2",
+                "lib64/ld.so.2": "/lib/x86_64-linux-gnu/liba.so.1",
+            },
+        )
+        scan = scan_deb(path)
+        assert [(f.path, f.is_root) for f in scan.files] == [
+            ("usr/bin/a", True),
+            ("usr/lib/x86_64-linux-gnu/liba.so.1.2", False),
+        ]
+        assert scan.links == {
+            "usr/lib/x86_64-linux-gnu/liba.so.1": "usr/lib/x86_64-linux-gnu/liba.so.1.2",
+            "usr/lib64/ld.so.2": "usr/lib/x86_64-linux-gnu/liba.so.1",
+        }
+
+    def test_what_is_no_package_is_a_clear_error(self, tmp_path):
+        for content in (b"", b"!<arch>\n", b"something else"):
+            (tmp_path / "a.deb").write_bytes(content)
+            with pytest.raises(FetchError, match="not a Debian package"):
+                scan_deb(tmp_path / "a.deb")
+
+    def test_a_package_that_is_cut_short_is_a_clear_error(self, tmp_path):
+        path = deb(tmp_path / "a.deb", {"usr/bin/a": elf()})
+        path.write_bytes(path.read_bytes()[:-20])
+        with pytest.raises(FetchError, match="not a Debian package"):
+            scan_deb(path)
+
+
+class TestKeeping:
+    def test_a_scan_is_kept_under_the_hash_of_what_was_read(self, tmp_path):
+        scan = scan_wheel(wheel(tmp_path / "a-1-py3-none-any.whl", {"x.so": elf("libc.so.6")}))
+        assert kept_scan("ab" * 32, tmp_path) is None
+        keep_scan(scan, "ab" * 32, tmp_path)
+        assert kept_scan("ab" * 32, tmp_path) == scan
+        assert kept_scan("cd" * 32, tmp_path) is None
+
+    def test_a_damaged_one_counts_as_none(self, tmp_path):
+        scan = scan_wheel(wheel(tmp_path / "a-1-py3-none-any.whl", {"x.so": elf()}))
+        keep_scan(scan, "ab" * 32, tmp_path)
+        (file,) = (path for path in (tmp_path / "elf").rglob("*") if path.is_file())
+        file.write_bytes(file.read_bytes()[:-5])
+        assert kept_scan("ab" * 32, tmp_path) is None
+        assert not file.exists()

@@ -1,0 +1,39 @@
+"""`[tool.tungsten.…]` beside a model: read, and refused as a whole with each problem named."""
+
+import pytest
+
+from tungstenkit.errors import TungstenError
+from tungstenkit.settings import library_settings
+
+
+def test_without_a_file_or_a_table_there_is_nothing(tmp_path):
+    assert library_settings(tmp_path) == {}
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    assert library_settings(tmp_path) == {}
+
+
+def test_a_library_has_a_package_or_none(tmp_path):
+    text = '[tool.tungsten.libraries]\n"libGL.so.1" = "libgl1"\n"libxcb-icccm.so.4" = false\n'
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert library_settings(tmp_path) == {"libGL.so.1": "libgl1", "libxcb-icccm.so.4": False}
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path):
+    text = '[tool.tungsten.libraries]\nGL = "libgl1"\n"liba.so" = true\n"libb.so" = ""\n"libc.so" = ["x"]\n'
+    (tmp_path / "pyproject.toml").write_text(text)
+    with pytest.raises(TungstenError) as caught:
+        library_settings(tmp_path)
+    assert caught.value.what.splitlines() == [
+        "'GL' is not the name of a shared library, such as libGL.so.1",
+        "liba.so: True is neither a Debian package nor false",
+        "libb.so: '' is neither a Debian package nor false",
+        "libc.so: ['x'] is neither a Debian package nor false",
+    ]
+    assert "pyproject.toml" in caught.value.where
+
+
+@pytest.mark.parametrize("text", ["[tool.tungsten]\nlibraries = 1\n", "[tool\n", "tool = 1\n"])
+def test_another_form_is_refused(tmp_path, text):
+    (tmp_path / "pyproject.toml").write_text(text)
+    with pytest.raises(TungstenError, match=r"\[tool.tungsten.libraries\] can't be read"):
+        library_settings(tmp_path)

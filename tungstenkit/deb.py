@@ -1,0 +1,46 @@
+"""Opening a Debian binary package: the tar of its files, out of an `ar` archive (deb(5))."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import tarfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tungstenkit.errors import FetchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+_MAGIC = b"!<arch>\n"
+
+
+@contextmanager
+def open_files(deb: BinaryIO, name: str) -> Iterator[tarfile.TarFile]:
+    """The package's files, to be read in order, once.
+
+    name: what it is called in messages.
+
+    Raises FetchError where it is no sound package.
+    """
+    try:
+        with tarfile.open(fileobj=_member(deb), mode="r|*") as tar:
+            yield tar
+    except (ValueError, EOFError, tarfile.TarError, lzma.LZMAError) as problem:
+        raise FetchError(f"not a Debian package: {problem}", where=name) from None
+
+
+def _member(deb: BinaryIO) -> BinaryIO:
+    if deb.read(len(_MAGIC)) != _MAGIC:
+        raise ValueError("no `ar` archive")
+    while header := deb.read(60):
+        size = int(header[48:58])
+        if header.startswith(b"data.tar"):
+            content = deb.read(size)
+            if len(content) < size:
+                raise ValueError("it is cut short")
+            return io.BytesIO(content)
+        deb.seek(size + size % 2, io.SEEK_CUR)
+    raise ValueError("it holds no files")

@@ -1,0 +1,126 @@
+"""Shared libraries: every wheel and Debian package of a lock is read, and what an image lacks is added to the lock.
+
+Reading needs the files themselves, so it is a part of sealing. What was read is kept by each file's sha256: a
+relock downloads only what it has not seen. `resolve.libraries` says what is missing; here is the work around it.
+"""
+
+from __future__ import annotations
+
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from tungstenkit.cache import cache_folder
+from tungstenkit.fetch import PARALLEL, Input, built_input, wheel_input
+from tungstenkit.platforms import Target
+from tungstenkit.resolve.debian_contents import fetch_libraries
+from tungstenkit.resolve.libraries import Image, additions
+from tungstenkit.resolve.model import add_debs
+from tungstenkit.scan import keep_scan, kept_scan, scan_deb, scan_wheel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from tungstenkit.fetch import Progress
+    from tungstenkit.lock import Choice, Lock, Platform
+    from tungstenkit.resolve.model import Solver
+    from tungstenkit.scan import Scan
+    from tungstenkit.spec import ModelSpec
+
+
+def add_libraries(
+    lock: Lock,
+    spec: ModelSpec,
+    solver: Solver,
+    previous: Lock | None,
+    get: Callable[[Input], Path],
+    progress: Progress,
+    *,
+    cache: Path | None = None,
+) -> Lock:
+    """The lock with the Debian packages whose libraries its packages need.
+
+    previous: the lock before, whose versions are kept where they fit.
+    get: downloads a file that the lock names, verified; thread-safe.
+    cache: a folder (default: the user's cache).
+
+    Raises ResolveError where what is needed doesn't fit the rest, FetchError where a file can't be had or read.
+    """
+    cache = cache or cache_folder()
+    resolved = lock
+    known: dict[str, dict[str, Choice]] = {system: {} for system in lock.platforms}
+    same: dict[tuple[str, str], Choice] = {}
+    notices: dict[str, None] = {}
+    scans: dict[str, Scan] = {}
+    while True:
+        _read(lock, scans, get, progress, cache)
+        for system, platform in lock.platforms.items():
+            target = Target(system, platform.release, platform.python)
+            found = additions(
+                _image(target, platform, scans), spec.libraries, _contents(target, solver, cache)
+            )
+            # What was added may lack something, too; what was missing at first stays recorded. Where platforms differ
+            # only in the name of the file that needs a library, one says it for all.
+            known[system] |= {
+                choice.subject: same.setdefault((choice.subject, choice.chosen), choice)
+                for choice in found.choices
+            }
+            notices |= dict.fromkeys(found.notices)
+        if not any(known.values()):
+            break
+        wanted = {system: list(choices.values()) for system, choices in known.items()}
+        grown = add_debs(resolved, spec, solver, previous, wanted)
+        if grown == lock:
+            break
+        lock = grown
+    for notice in notices:
+        solver.notice(notice)
+    return lock
+
+
+def _contents(target: Target, solver: Solver, cache: Path) -> Callable[[], dict[str, tuple[str, ...]]]:
+    # Read at most once, and only where something is missing.
+    return functools.cache(lambda: fetch_libraries(solver.index(target), solver.get, cache=cache))
+
+
+def _image(target: Target, platform: Platform, scans: dict[str, Scan]) -> Image:
+    return Image(
+        target,
+        wheels={wheel.project: scans[wheel.sha256] for wheel in platform.wheels}
+        | {source.project: scans[built_input(source).sha256] for source in platform.sources},
+        debs={deb.name: scans[deb.sha256] for deb in platform.debs},
+    )
+
+
+def _read(
+    lock: Lock, scans: dict[str, Scan], get: Callable[[Input], Path], progress: Progress, cache: Path
+) -> None:
+    """Complete `scans`, by sha256: what is in each of the images' files."""
+    entries = {entry.sha256: entry for platform in lock.platforms.values() for entry in _inputs(platform)}
+    scans |= {s: scan for s in entries if s not in scans and (scan := kept_scan(s, cache))}
+    unread = [entry for sha256, entry in entries.items() if sha256 not in scans]
+    progress.start(len(unread), sum(entry.size for entry in unread))
+
+    def read(entry: Input) -> Scan:
+        path = get(entry)
+        scan = scan_deb(path) if entry.project is None else scan_wheel(path)
+        keep_scan(scan, entry.sha256, cache)
+        return scan
+
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        jobs = {entry.sha256: pool.submit(read, entry) for entry in unread}
+        try:
+            scans |= {sha256: job.result() for sha256, job in jobs.items()}
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _inputs(platform: Platform) -> Iterable[Input]:
+    for deb in platform.debs:
+        yield Input(deb.file, deb.size, deb.sha256, release=platform.release)
+    for wheel in platform.wheels:
+        yield wheel_input(wheel)
+    for source in platform.sources:
+        yield built_input(source)

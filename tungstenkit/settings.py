@@ -1,0 +1,62 @@
+"""`[tool.tungsten.…]` of the `pyproject.toml` beside a model: what a user says about locking that is no argument of
+`define_model`.
+
+Only the reading is here, and the tables' forms; what a setting does is the business of who asks for it.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import TYPE_CHECKING, Any, Literal
+
+from tungstenkit.errors import TungstenError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SHARED_OBJECT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\.so(\.[A-Za-z0-9_.+-]+)?")
+
+
+def read_table(directory: Path, name: str, *, hint: str) -> dict[str, Any]:
+    """The table `[tool.tungsten.NAME]`; empty where there is none.
+
+    directory: the model's folder. hint: what the table holds, for messages.
+
+    Raises TungstenError where the file can't be read or is not of that form.
+    """
+    path = directory / "pyproject.toml"
+    try:
+        table: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+        for key in ("tool", "tungsten", name):
+            table = table.get(key, {})
+        return dict(table)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError, TypeError) as problem:
+        raise TungstenError(
+            f"[tool.tungsten.{name}] can't be read: {problem}", where=str(path), hint=hint
+        ) from None
+
+
+def library_settings(directory: Path) -> dict[str, str | Literal[False]]:
+    """`[tool.tungsten.libraries]`: by a shared library's name the Debian package to take for it, or False for none.
+
+    Raises TungstenError for what is of another form, all at once.
+    """
+    hint = 'a line of it is `"libGL.so.1" = "libgl1"`, or `= false` to leave a library out'
+    table = read_table(directory, "libraries", hint=hint)
+    problems = [
+        f"{name!r} is not the name of a shared library, such as libGL.so.1"
+        for name in table
+        if not _SHARED_OBJECT.fullmatch(name)
+    ]
+    problems += [
+        f"{name}: {value!r} is neither a Debian package nor false"
+        for name, value in table.items()
+        if value is not False and not (isinstance(value, str) and value)
+    ]
+    if problems:
+        where = f"[tool.tungsten.libraries] in {directory / 'pyproject.toml'}"
+        raise TungstenError("\n".join(problems), where=where, hint=hint)
+    return table

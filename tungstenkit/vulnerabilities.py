@@ -271,7 +271,7 @@ def _ask_python(
         problem = next((p for p in problems if not isinstance(p, MissingError)), problems[0])
         notices.append(
             f"{unknown} of {len(wheels)} wheels were not checked for known vulnerabilities: "
-            f"the Python index' JSON API {problem.what}"
+            f"the Python index's JSON API {problem.what}"
         )
     return known
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 ARCHIVES = ("debian", "debian-security")
 
-_FORMAT = "3"  # of the cached files: raise it whenever what `write_solv` writes changes
+_FORMAT = "4"  # of the cached files: raise it whenever what `write_solv` writes changes
 _COMPONENT = "main"
 _SNAPSHOT_DELAY = timedelta(hours=12)
 

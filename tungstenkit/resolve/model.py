@@ -592,7 +592,7 @@ def _resolve_tools(target: Target, solver: Solver, previous: Lock | None) -> Too
     layers = PythonRoot(
         release=newest.release,
         python=newest.python,
-        debs=tuple(deb for deb in debs if deb.group == "python"),
+        debs=_apart(deb for deb in debs if deb.group == "python"),
     )
     if target == newest:
         byte_code = layers
@@ -606,6 +606,18 @@ def _resolve_tools(target: Target, solver: Solver, previous: Lock | None) -> Too
         bash=programs[_BASH],
         layers=layers,
         byte_code=byte_code,
+    )
+
+
+def _apart(debs: Iterable[Deb]) -> tuple[Deb, ...]:
+    """A part of a solution, whose packages name none of the others as who needs them."""
+    part = tuple(debs)
+    names = {deb.name for deb in part}
+    return tuple(
+        deb.model_copy(
+            update={"needed_by": tuple(entry for entry in deb.needed_by if WISH in entry or entry in names)}
+        )
+        for deb in part
     )
 
 

@@ -678,8 +678,8 @@ def make_lock(
         difference = compare(before, lock, advisories_for(mirrors, before, lock))
     for choice in lock.choices:
         if choice.kind in (LIBRARY, "renamed") and (before is None or choice not in before.choices):
-            reason = f", {choice.reason}" if choice.chosen == NOTHING else ""
-            err.print(f"{choice.subject}: {choice.chosen}{reason}", markup=False)
+            chosen = f"not added: {choice.reason}" if choice.chosen == NOTHING else choice.chosen
+            err.print(f"{choice.subject}: {chosen}", markup=False)
     for system, platform in lock.platforms.items():
         cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
         built = f", {len(platform.sources)} built from source" if platform.sources else ""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 KIND = "library"
 """Of the choices that are made here."""
+_NEEDS = " needs "
 NOTHING = "nothing"
 """What is chosen where no package is added."""
 
@@ -219,7 +220,7 @@ def additions(
         return image.is_in_a_wheel(library) and provider(library, libraries()) is None
 
     for need in [*needs, *_opened(image, libraries)]:
-        subject = f"{need.by} needs {need.library}"
+        subject = f"{need.by}{_NEEDS}{need.library}"
         setting = settings.get(need.library)
         if setting is None and is_left_to_a_wheel(need.library):
             continue
@@ -229,13 +230,16 @@ def additions(
             choices.append(_choice(subject, found, need.reason))
         else:
             choices.append(_choice(subject, NOTHING, f"no package of {release} has it; {need.reason}"))
+    added = packages(choices)
     for owner, lacking in plugins.items():
         asked = {library: package for library in lacking if (package := settings.get(library))}
-        choices += (_choice(f"{owner} needs {name}", package, _SETTING) for name, package in asked.items())
+        choices += (_choice(f"{owner}{_NEEDS}{name}", package, _SETTING) for name, package in asked.items())
         left = {
             library: path
             for library, path in lacking.items()
-            if library not in settings and not is_left_to_a_wheel(library)
+            if library not in settings
+            and not is_left_to_a_wheel(library)
+            and provider(library, libraries()) not in added
         }
         if left:
             choices.append(
@@ -245,9 +249,14 @@ def additions(
     return Additions(tuple(choices), tuple(_programs(image)))
 
 
-def packages(choices: Iterable[Choice]) -> list[str]:
-    """The Debian packages that choices of libraries add, sorted."""
-    return sorted({choice.chosen for choice in choices} - {NOTHING})
+def packages(choices: Iterable[Choice]) -> dict[str, str]:
+    """The Debian packages that choices of libraries add, sorted, each with the wish that it fulfils (`needed-by`)."""
+    wishes: dict[str, str] = {}
+    for choice in sorted(choices, key=lambda choice: (choice.chosen, choice.subject)):
+        if choice.chosen != NOTHING:
+            owner, library = choice.subject.split(_NEEDS)
+            wishes.setdefault(choice.chosen, f"library: {library} of {owner}")
+    return wishes
 
 
 def _choice(subject: str, chosen: str | bool, reason: str) -> Choice:

@@ -465,9 +465,7 @@ def _resolve_debs(
         "system": [*spec.system_packages, *essential, *packages_of(libraries)],
     }
     solution = solver.debs(target, groups, "system_packages", pinned)
-    wishes = {
-        choice.chosen: "library: {1} of {0}".format(*choice.subject.split(" needs ")) for choice in libraries
-    }
+    wishes = packages_of(libraries)
     wishes |= {name: f"essential: {name}" for name in essential}
     wishes |= {text: f"system_packages: {text}" for text in spec.system_packages}
     choices = [

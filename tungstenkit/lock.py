@@ -403,7 +403,9 @@ def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
         if spellings & image:
             continue
         if spellings & building:
-            problems.append(f"{name!r} is what a source is built with: it moves with the project of that source")
+            problems.append(
+                f"{name!r} is what a source is built with: it moves with the project of that source"
+            )
         elif spellings & others:
             problems.append(f"{name!r} is the server's or a tool of builds: its pin comes with tungsten")
         else:

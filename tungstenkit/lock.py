@@ -392,13 +392,21 @@ def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
     Raises LockError for names that the image's pins do not have, all at once.
     """
     wanted = {name: {name, canonicalize_name(name)} for name in names}
-    others = {located.name for located in packages(lock) if located.place != "image"}
-    image = {located.name for located in packages(lock) if located.place == "image"}
+    names_of: dict[Place, set[str]] = {}
+    for located in packages(lock):
+        names_of.setdefault(located.place, set()).add(located.name)
+    image = names_of.pop("image", set())
+    building = names_of.pop("sources", set())
+    others = set().union(*names_of.values())
     problems = []
     for name, spellings in wanted.items():
         if spellings & image:
             continue
-        if spellings & others:
+        if spellings & building:
+            problems.append(
+                f"{name!r} is what a source is built with: it moves with the project of that source"
+            )
+        elif spellings & others:
             problems.append(f"{name!r} is the server's or a tool of builds: its pin comes with tungsten")
         else:
             problems.append(f"the lock has no package {name!r}{near(name, image)}")

@@ -98,7 +98,7 @@ class Advisories:
         release: Debian's, by code name.
         """
         if not isinstance(package, Deb):
-            return self.python.get(_key(package))
+            return self.python.get(_key(package)) if _is_of_the_index(package) else None
         if package.source is None or release not in self.debian:
             return None
         source, version = package.source.rstrip(")").split(" (")
@@ -122,14 +122,10 @@ def look_up(
     now = now or datetime.now(UTC)
     packages = [located.package for located in wanted]
     debs = [package for package in packages if isinstance(package, Deb)]
-    # What does not come from the index is not asked for there: its name may be private.
     wheels = {
         _key(package): package
         for package in packages
-        if not isinstance(package, Deb)
-        and package.url is None
-        and package.path is None
-        and not (isinstance(package, Source) and package.git)
+        if not isinstance(package, Deb) and _is_of_the_index(package)
     }
     notices: list[str] = []
     if wheels and mirrors.extra_indexes:
@@ -290,6 +286,12 @@ def _of_project(data: Any) -> Iterator[Vulnerability]:  # noqa: ANN401 - foreign
 
 def _told(projects: Mapping[str, _Project]) -> dict[str, tuple[Vulnerability, ...]]:
     return {key: project.vulnerabilities for key, project in projects.items()}
+
+
+def _is_of_the_index(wheel: Wheel | Source) -> bool:
+    """Whether the Python index has it; what else the model brings may be private, and only have a name there."""
+    origins = (wheel.url, wheel.path, wheel.git if isinstance(wheel, Source) else None)
+    return not any(origins)
 
 
 def _key(wheel: Wheel | Source) -> str:

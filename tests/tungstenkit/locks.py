@@ -1,7 +1,7 @@
 """Small locks for tests: an example's, with its image's packages replaced."""
 
 from tests import generate
-from tungstenkit.lock import LOCK_NAME, Deb, Wheel, read_lock
+from tungstenkit.lock import LOCK_NAME, Deb, Source, SourceBuild, Wheel, read_lock
 
 SYSTEM = "x86_64-linux"
 
@@ -27,6 +27,20 @@ def wheel(project, version="1", needed_by=(), **fields):
     return Wheel(project=project, version=version, needed_by=needed_by, **{**values, **fields})
 
 
+def source(project, version="1", needed_by=(), **fields):
+    values = {
+        "file": f"{project.replace('-', '_')}-{version}.tar.gz",
+        "size": 1000,
+        "sha256": "2" * 64,
+        "build": SourceBuild(
+            backend="setuptools.build_meta",
+            wheels=(wheel("setuptools", needed_by=(f"the build of {project} {version}: setuptools",)),),
+            debs=(),
+        ),
+    }
+    return Source(project=project, version=version, needed_by=needed_by, **{**values, **fields})
+
+
 def lock(*entries, choices=(), **platform):
     """A lock of one platform whose image has nothing but these; the server and the tools are the example's."""
     example = read_lock(generate.ROOT / "examples" / "caption" / LOCK_NAME)
@@ -34,6 +48,7 @@ def lock(*entries, choices=(), **platform):
         update={
             "debs": tuple(one for one in entries if isinstance(one, Deb)),
             "wheels": tuple(one for one in entries if isinstance(one, Wheel)),
+            "sources": tuple(one for one in entries if isinstance(one, Source)),
             **platform,
         }
     )

@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,7 +60,7 @@ def model(tmp_path, monkeypatch):
 
     known = (Vulnerability(id="CVE-1", urgency=None, fixed=(NEW,)),)
     advisories = Advisories(python={"numpy==1.0": known, f"numpy=={NEW}": ()}, notices=("not all was asked",))
-    monkeypatch.setattr(cli, "find_mirrors", lambda folder: type("Mirrors", (), {"notices": ()}))
+    monkeypatch.setattr(cli, "find_mirrors", lambda folder, wishes: SimpleNamespace(notices=()))
     monkeypatch.setattr(cli, "read_spec", lambda *arguments: spec)
     monkeypatch.setattr(cli, "resolve", resolve)
     monkeypatch.setattr(cli, "look_up", lambda wanted, mirrors: advisories)

@@ -226,11 +226,12 @@ def test_a_digest_that_is_not_the_inputs_is_refused(lock):
 
 
 class TestUnpinned:
-    LOCK = locks.lock(locks.deb("tzdata"), locks.deb("libdb5.3"), locks.wheel("tzdata"), locks.wheel("a-b"))
+    LOCK = locks.lock(locks.deb("tzdata"), locks.deb("libdb5.3"), locks.wheel("tzdata"), locks.source("a-b"))
 
     def names(self, *names):
         (platform,) = unpinned(self.LOCK, names).platforms.values()
-        return [deb.name for deb in platform.debs] + [wheel.project for wheel in platform.wheels]
+        wheels = [*platform.wheels, *platform.sources]
+        return [deb.name for deb in platform.debs] + [wheel.project for wheel in wheels]
 
     @pytest.mark.parametrize(
         ("asked", "left"),
@@ -246,10 +247,11 @@ class TestUnpinned:
 
     def test_unknown_names_are_refused_all_at_once(self):
         with pytest.raises(LockError) as caught:
-            self.names("tzdat", "flask", "a-b")
-        first, second = caught.value.what.splitlines()
+            self.names("tzdat", "flask", "setuptools", "a-b")
+        first, second, third = caught.value.what.splitlines()
         assert first == "the lock has no package 'tzdat'; near: tzdata"
         assert "'flask' is the server's" in second
+        assert "'setuptools' is what a source is built with" in third
 
 
 BOTH = ROOT / "examples" / "blur"

@@ -486,7 +486,7 @@ class TestWheelUrls:
 
     def test_a_further_index_comes_first_and_the_public_one_is_asked_only_for_what_it_lacks(self, server):
         """So that names of private projects are not told to the public index."""
-        public = Mirrors((), (), f"{server.url}/simple", None, NOW, (), (f"{server.url}/own",))
+        public = Mirrors((), (), f"{server.url}/simple", None, NOW, extra_indexes=(f"{server.url}/own",))
         page = "".join(f'<a href="/own/{name}">x</a>' for name in self.NAMES)
         server.answers["/own/a-b/"] = [(200, "text/html", page.encode())]
         assert set(public.wheel_urls("a-b", self.NAMES).values()) == {
@@ -496,7 +496,7 @@ class TestWheelUrls:
         assert [file.name for file in public.project_files("a-b")] == list(self.NAMES)
 
     def test_a_file_of_the_same_name_with_another_hash_is_another_file(self, server):
-        both = Mirrors((), (), f"{server.url}/simple", None, NOW, (), (f"{server.url}/own",))
+        both = Mirrors((), (), f"{server.url}/simple", None, NOW, extra_indexes=(f"{server.url}/own",))
         for place, digit in (("own", "1"), ("simple", "2")):
             link = f'<a href="/{place}/{self.NAMES[0]}#sha256={digit * 64}">x</a>'
             server.answers[f"/{place}/a-b/"] = [(200, "text/html", link.encode())]
@@ -506,7 +506,7 @@ class TestWheelUrls:
     def test_links_add_to_the_indexes(self, server, tmp_path):
         (tmp_path / self.NAMES[1]).write_bytes(b"")
         (tmp_path / "other-1-py3-none-any.whl").write_bytes(b"")
-        mirrors = Mirrors((), (), f"{server.url}/simple", None, NOW, (), (), (str(tmp_path),))
+        mirrors = Mirrors((), (), f"{server.url}/simple", None, NOW, find_links=(str(tmp_path),))
         server.answers["/simple/a-b/"] = [(200, "text/html", f'<a href="{self.NAMES[0]}">x</a>'.encode())]
         found = mirrors.wheel_urls("a-b", self.NAMES)
         assert found[self.NAMES[1]] == (tmp_path / self.NAMES[1]).as_uri()

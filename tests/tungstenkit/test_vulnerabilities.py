@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.tungstenkit.locks import deb, lock, wheel
+from tests.tungstenkit.locks import deb, lock, source, wheel
 from tungstenkit.errors import FetchError
-from tungstenkit.lock import packages
+from tungstenkit.lock import GitCommit, packages
 from tungstenkit.mirrors import Mirrors, MissingError
 from tungstenkit.vulnerabilities import known_here, look_up
 
@@ -38,9 +38,9 @@ class Net:
 
 @pytest.fixture
 def ask(tmp_path):
-    def ask(net, *entries, now=NOW, tracker=TRACKER, index=INDEX):
+    def ask(net, *entries, now=NOW, tracker=TRACKER, index=INDEX, **places):
         wanted = [located for located in packages(lock(*entries)) if located.place == "image"]
-        mirrors = Mirrors((), (), index, None, NOW, security_tracker=tracker)
+        mirrors = Mirrors((), (), index, None, NOW, security_tracker=tracker, **places)
         return look_up(wanted, mirrors, cache=tmp_path, now=now, get=net)
 
     return ask
@@ -151,6 +151,47 @@ def test_an_index_without_the_api_is_not_asked_for_every_wheel(ask):
     found = ask(net, *(wheel(f"w{number}") for number in range(20)))
     assert len(net.asked) == 3
     assert "20 of 20 wheels" in found.notices[0]
+
+
+GIT = GitCommit(url="https://git.example/b", commit="0" * 40)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        wheel("b", url="https://host.example/b-1-py3-none-any.whl"),
+        wheel("b", path="dist/b-1-py3-none-any.whl"),
+        source("b", url="https://host.example/b-1.tar.gz"),
+        source("b", path="../b"),
+        source("b", git=GIT),
+    ],
+    ids=lambda own: own.to_json(),
+)
+def test_nobody_is_asked_about_what_the_model_itself_brings(ask, own):
+    """Its name may be private; and a project of the same name in the index is another one."""
+    answer = {"vulnerabilities": [{"id": "CVE-1", "aliases": [], "fixed_in": []}]}
+    net = Net({"http://user:secret@index.example/pypi/b/1/json": answer})
+    found = ask(net, own)
+    assert (net.asked, found.notices) == ([], ())
+    of_the_index = wheel("b")
+    found = ask(net, own, of_the_index)
+    assert ids(found.of(of_the_index, RELEASE)) == ["CVE-1"]
+    assert found.of(own, RELEASE) is None
+
+
+def test_a_source_of_the_index_is_asked_for_as_a_wheel_is(ask):
+    answer = {"vulnerabilities": [{"id": "CVE-1", "aliases": [], "fixed_in": []}]}
+    found = ask(Net({"http://user:secret@index.example/pypi/b/1/json": answer}), source("b"))
+    assert ids(found.of(source("b"), RELEASE)) == ["CVE-1"]
+
+
+def test_with_further_indexes_nobody_is_asked_about_wheels(ask):
+    net = Net({TRACKER: {}})
+    found = ask(net, deb("a"), wheel("b"), source("c"), extra_indexes=("https://own.example/simple",))
+    assert [url for url, _ in net.asked] == [TRACKER]
+    assert found.of(wheel("b"), RELEASE) is None
+    (notice,) = found.notices
+    assert "further indexes may hold private names" in notice
 
 
 def test_one_project_that_is_unknown_does_not_stop_the_others(ask):

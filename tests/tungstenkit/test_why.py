@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.tungstenkit.locks import deb, lock, wheel
+from tests.tungstenkit.locks import deb, lock, source, wheel
 from tungstenkit.errors import LockError
 from tungstenkit.lock import Choice
 from tungstenkit.vulnerabilities import Advisories
@@ -80,6 +80,15 @@ def test_the_servers_packages_and_the_tools_are_found_too():
     assert places == {"server"}
     places = {reason.place for reason in why(lock(), "busybox-static", Advisories())}
     assert places == {"layers"}
+
+
+def test_what_is_built_from_source_is_found_and_so_is_what_builds_it():
+    entries = [wheel("app", needed_by=["python_packages: app"]), source("a-b", needed_by=["app"])]
+    (reason,) = image(*entries, name="A_b")
+    assert (reason.kind, reason.chains) == ("wheel", (("python_packages: app", "app", "a-b"),))
+    (reason,) = why(lock(*entries), "setuptools", Advisories())
+    assert reason.place == "sources"
+    assert reason.chains == (("the build of a-b 1: setuptools", "setuptools"),)
 
 
 def test_the_choices_that_chose_it_are_told():

@@ -295,12 +295,14 @@ class PythonPackages:
         if not wanted.is_direct:
             return _line(wanted)
         obtained = self._sources.direct(wanted)
-        place = (
-            obtained.place if obtained.facts is None else self._stub(obtained, self._sources.fresh_folder())
-        )
         if obtained.facts is None:
+            place = obtained.place
             self._stands_for[obtained.sha256] = obtained
         else:
+            # One for all requirements that lead there: uv takes a project from one URL alone.
+            folder = obtained.place.parent / "stand-in"
+            folder.mkdir(exist_ok=True)
+            place = self._stub(obtained, folder)
             self._reasons[obtained.project] = "the model says where its source is"
         extras = f"[{','.join(wanted.extras)}]" if wanted.extras else ""
         marker = f" ; {wanted.marker}" if wanted.marker else ""

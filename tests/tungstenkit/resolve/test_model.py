@@ -46,7 +46,10 @@ class FakeSolver:
         def solve(requirements, constraints):
             return self.wheels(target, requirements, where, pins, constraints)
 
-        return SimpleNamespace(lines=entries, solve=solve, split=lambda wheels: (wheels, (), []))
+        written = {text: text for text in entries}
+        return SimpleNamespace(
+            lines=entries, written=written, solve=solve, split=lambda wheels: (tuple(wheels), (), [])
+        )
 
     def wheels(self, target, requirements, where, prefer, constraints=()):
         if {target.python, target.system} & set(self.without) and where == "python_packages":

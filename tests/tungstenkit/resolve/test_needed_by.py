@@ -5,7 +5,7 @@ import pytest
 from tests.tungstenkit import locks
 from tests.tungstenkit.resolve.package_index import serve, wheel
 from tungstenkit.platforms import Target
-from tungstenkit.resolve.wheels import resolve_wheels
+from tungstenkit.resolve.wheels import Places, resolve_wheels
 
 WHEELS = [
     wheel("app", "1", "lib[fast]>=1", "old ; python_version < '3.11'", "new ; python_version >= '3.11'"),
@@ -25,7 +25,7 @@ def solve(tmp_path, monkeypatch):
     def solve(*requirements, prefer=(), **answers):
         with serve(WHEELS, **answers) as url:
             target = Target("x86_64-linux", "bookworm", "3.11")
-            options = {"index_url": url, "where": "python_packages", "prefer": prefer}
+            options = {"places": Places(url), "where": "python_packages", "prefer": prefer}
             wheels = resolve_wheels(requirements, target, **options)
         return {wheel.project: wheel.needed_by for wheel in wheels}
 

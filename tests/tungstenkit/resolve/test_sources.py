@@ -213,6 +213,15 @@ class TestSourceDistributions:
         assert solve(["foo"], index, previous=previous)["foo"] == source
         assert solve(["foo>1"], index, previous=previous)["foo"].wheel is None
 
+    def test_where_only_its_needers_changed_nothing_is_built_again(self, solve, serve):
+        index = serve(sdist("foo", "1.0"), wheel("bar", "1.0", "foo"), SETUPTOOLS)
+        built = {"wheel": "foo-1.0-py3-none-any.whl", "wheel_size": 1, "wheel_sha256": "0" * 64}
+        source = solve(["foo"], index)["foo"].model_copy(update=built)
+        previous = Platform(**RELEASE, debs=(), wheels=(), sources=(source,))
+        found = solve(["bar"], index, previous=previous)["foo"]
+        assert (source.needed_by, found.needed_by) == (("python_packages: foo",), ("bar",))
+        assert found == source.model_copy(update={"needed_by": ("bar",)})
+
     def test_no_binary_asks_for_a_source(self, solve, serve):
         index = serve(wheel("foo", "2.0"), sdist("foo", "1.0"), wheel("bar", "1.0", "foo"), SETUPTOOLS)
         found = solve(["bar", "foo<2", "--no-binary foo"], index)

@@ -60,7 +60,8 @@ def model(tmp_path, monkeypatch):
 
     known = (Vulnerability(id="CVE-1", urgency=None, fixed=(NEW,)),)
     advisories = Advisories(python={"numpy==1.0": known, f"numpy=={NEW}": ()}, notices=("not all was asked",))
-    monkeypatch.setattr(cli, "find_mirrors", lambda folder, wishes: SimpleNamespace(notices=()))
+    monkeypatch.setattr(cli, "find_mirrors", lambda folder, wishes, get=None: SimpleNamespace(notices=()))
+    monkeypatch.setattr(cli, "add_libraries", lambda lock, *arguments: lock)
     monkeypatch.setattr(cli, "read_spec", lambda *arguments: spec)
     monkeypatch.setattr(cli, "resolve", resolve)
     monkeypatch.setattr(cli, "look_up", lambda wanted, mirrors: advisories)

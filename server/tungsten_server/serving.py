@@ -456,7 +456,7 @@ def _channel_class(
                 surplus = self.requests[_MOST_REQUESTS:]
                 if surplus:
                     del self.requests[_MOST_REQUESTS:]
-                    self.requests[-1].connection_close = True
+                    self.requests[-1].headers["CONNECTION"] = "close"
                     if self.request is not None:
                         surplus.append(self.request)
                         self.request = None

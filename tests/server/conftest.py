@@ -54,7 +54,7 @@ class Model:
 """
 
 BATCHER = """
-import os, subprocess, sys
+import os, subprocess, sys, threading
 
 def block(path):
     with open(path) as fifo:  # opens when the test opens its other end, and ends when it closes it
@@ -82,10 +82,46 @@ run = {
     "wrong": lambda _: ["a string"],
     "incomplete": lambda _: [{"did": "x"}],
     "fork": lambda path: fork(path),
+    "forked": lambda how: forked(how),
+    "close-files": lambda _: os.closerange(3, 200),
+    "no-stderr": lambda _: no_stderr(),
+    "silent": lambda _: raises_silent(),
+    "liar": lambda _: [Liar()],
 }
 
 def raises_interrupt():
     raise KeyboardInterrupt
+
+class Silent(Exception):
+    def __str__(self):
+        raise SystemExit
+
+def raises_silent():
+    raise Silent
+
+class Liar:
+    @property
+    def __class__(self):
+        raise RuntimeError("no class")
+
+def no_stderr():
+    stderr, sys.stderr = sys.stderr, open(os.devnull, "w")
+    sys.stderr.close()
+    try:
+        raise ValueError("unheard")
+    finally:
+        threading.Timer(0.5, setattr, [sys, "stderr", stderr]).start()
+
+def forked(how):
+    pid = os.fork()
+    if pid == 0:
+        if how == "exits":
+            sys.exit(3)
+        if how == "raises":
+            raise ValueError(how)
+        return [{"did": how, "batch": [], "scales": []}]
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return [{"did": str(status), "batch": [], "scales": []}]
 
 def fork(path):
     # The child holds the model's end of the socket open when the model dies.

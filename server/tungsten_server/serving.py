@@ -395,6 +395,9 @@ def _channel_class(
         remember = False
         """Whether the request that was just read may come again."""
         known: _Known | None = None
+        requests: list[HTTPRequestParser]
+        request: HTTPRequestParser | None
+        will_close: bool
         later: list[HTTPRequestParser]
         """Requests that have arrived whole, and are begun when the client has read the answers before."""
         waits_since: float

@@ -224,7 +224,7 @@ class HttpServer:
         for channel in channels:
             if channel.will_close:
                 channel.handle_close()
-        if self._server.in_connection_overflow:
+        if self._server.in_connection_overflow and self._server.accepting:
             # Bytes that trickle in do not help: it takes a whole request.
             waiting = sorted((one for one in channels if one.waits), key=lambda one: one.waits_since)
             for channel in waiting[: len(channels) // 10 + 1]:

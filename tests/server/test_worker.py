@@ -31,7 +31,6 @@ def failure(server, *todo):
         ("wrong", "InvalidOutput: predict returned an object of type str, not Output"),
         ("silent", "Silent"),
         ("liar", "RuntimeError: no class"),
-        ("no-stderr", "ValueError: unheard"),
         ("incomplete", "ValidationError: batch: Field required; scales: Field required"),
     ],
 )
@@ -51,9 +50,13 @@ def test_the_traceback_is_in_the_log(server):
     server.wait_for_log(r"batch failed inputs=1: ValueError: for the log\nTraceback (.*\n)*.*in raises")
 
 
-def test_the_traceback_is_in_the_log_whatever_became_of_stderr(server):
-    failure(server, "no-stderr")
-    server.wait_for_log(r"batch failed inputs=1: ValueError: unheard\nTraceback (.*\n)*.*in no_stderr")
+def test_the_traceback_is_in_the_log_whatever_became_of_stderr(start_server):
+    closing = "def predict(self, inputs):\n        sys.stderr.close()\n        raise ValueError('unheard')"
+    with start_server(model=MODEL.replace("def predict(self, inputs):", closing)) as server:
+        pid = server.model_pid()
+        assert failure(server, "x") == failure(server, "y") == "ValueError: unheard"
+        assert server.model_pid() == pid
+        server.wait_for_log(r"batch failed inputs=1: ValueError: unheard\nTraceback (.*\n)*.*in predict")
 
 
 @pytest.mark.parametrize(("how", "status"), [("exits", "3"), ("raises", "1"), ("returns", "0")])

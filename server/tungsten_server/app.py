@@ -56,6 +56,7 @@ def create_app(
 ) -> Flask:
     """Make the WSGI application that serves one model. downloads: where files may be given by their address."""
     app = _App(__name__, static_folder=None)
+    app.url_map.merge_slashes = False  # or `//` were redirected, to the host that the client names
     app.config["MAX_FORM_MEMORY_SIZE"] = None  # the body's limit is the one that counts
     app.register_blueprint(demo_page())
     metadata = json_body(

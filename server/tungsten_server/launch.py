@@ -104,17 +104,25 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
         metrics.count(None, "", status, 0.0)
         return error_body(reason)
 
-    server = HttpServer(
-        create_app(spec, settings, schema, dispatcher, results, budget, metrics, downloads),
-        listener,
-        threads=settings.max_pending + _SPARE_THREADS + (downloads.at_once if downloads else 0),
-        max_body=settings.max_body,
-        predict=direct_predict(schema, dispatcher, budget, metrics, settings.max_inputs),
-        release=dispatcher.wake,
-        each_second=dispatcher.expire,
-        arriving=ByteBudget(settings.max_waiting_bytes),
-        error_body=refused,
-    )
+    threads = settings.max_pending + _SPARE_THREADS + (downloads.at_once if downloads else 0)
+    try:
+        server = HttpServer(
+            create_app(spec, settings, schema, dispatcher, results, budget, metrics, downloads),
+            listener,
+            threads=threads,
+            max_body=settings.max_body,
+            predict=direct_predict(schema, dispatcher, budget, metrics, settings.max_inputs),
+            release=dispatcher.wake,
+            each_second=dispatcher.expire,
+            arriving=ByteBudget(settings.max_waiting_bytes),
+            error_body=refused,
+        )
+    except RuntimeError as error:
+        return _refuse(
+            f"{threads} threads can't be started: {error}",
+            "the server's settings",
+            "lower --max-pending (TUNGSTEN_MAX_PENDING)",
+        )
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: server.stop())
     dispatcher.on_fatal(server.stop)

@@ -21,7 +21,7 @@ from waitress import create_server, wasyncore  # type: ignore[import-untyped]
 from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
 from waitress.parser import HTTPRequestParser  # type: ignore[import-untyped]
 from waitress.task import ErrorTask, WSGITask  # type: ignore[import-untyped]
-from waitress.utilities import Error, build_http_date  # type: ignore[import-untyped]
+from waitress.utilities import BadRequest, Error, build_http_date  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     import socket
@@ -33,7 +33,7 @@ _MAX_CONNECTIONS = 1000
 """Ten times waitress' default: a kept-alive connection costs a file descriptor and no thread."""
 
 _SPARE_FILES = 64
-"""File descriptors left to everything but connections."""
+"""File descriptors left to everything but connections, and the temporary file that each may need."""
 
 _IO_BYTES = 65536
 """Bytes read at once, and written before a task thread sends by itself: so the loop sends all common answers,
@@ -44,6 +44,13 @@ _LARGEST_DIRECT_BODY = 65536
 
 _LARGEST_DIRECT_ANSWER = 1024 * 1024
 """Bytes of a body that the loop itself writes; more would go through a temporary file of waitress'."""
+
+_LONGEST_HEAD = 65536
+"""Bytes of a request's head, and of what a chunked body has beside its chunks."""
+
+_MOST_REQUESTS = 64
+"""Requests that a client may send ahead on one connection: one that is parsed takes a hundred times its bytes. Behind
+them the connection is closed, as HTTP allows (RFC 9112, 9.3.2)."""
 
 _DIRECT_TYPES = frozenset({"application/json", "application/json; charset=utf-8"})
 
@@ -84,7 +91,7 @@ class _Known(NamedTuple):
         if not length.isdigit() or not data.startswith(self.after, end):
             return None
         body = data[end + len(self.after) :]
-        return body if len(body) == int(length) <= _LARGEST_DIRECT_BODY else None
+        return body if len(body) == int(length) else None
 
 
 def _known(data: bytes, request: HTTPRequestParser) -> _Known | None:
@@ -139,16 +146,19 @@ class HttpServer:
             map=self._map,
             sockets=[listener],
             threads=threads,
-            connection_limit=min(_MAX_CONNECTIONS, max(files - _SPARE_FILES, 1)),
+            # Waitress counts the listening socket and its own pipe, too.
+            connection_limit=2 + min(_MAX_CONNECTIONS, max((files - _SPARE_FILES) // 2, files // 8)),
             asyncore_use_poll=True,  # select(2) knows no file descriptor above 1023
             recv_bytes=_IO_BYTES,
             send_bytes=_IO_BYTES,
+            max_request_header_size=_LONGEST_HEAD,
             max_request_body_size=max_body + 1,  # waitress refuses bodies of this size and above
             clear_untrusted_proxy_headers=False,  # nothing here reads them; True costs a middleware
             ident=None,
         )
         self._server.channel_class = _channel_class(self, arriving, error_body)
-        self._server.add_task = self._add_task
+        self._server.add_task = self.add_task
+        self.largest_direct_body = min(max_body, _LARGEST_DIRECT_BODY)
         self._predict = predict
         self._release = release
         self._each_second = each_second
@@ -202,10 +212,29 @@ class HttpServer:
             self._release()
         if time.monotonic() >= self._next_second:
             self._next_second = time.monotonic() + 1.0
+            self._close_connections()
             self._each_second()
 
-    def _add_task(self, channel: HTTPChannel) -> None:
+    def _close_connections(self) -> None:
+        """Close what waitress has given up, and make room where there is none.
+
+        Waitress itself closes a connection only when its client reads, or goes.
+        """
+        channels = list(self._server.active_channels.values())
+        for channel in channels:
+            if channel.will_close:
+                channel.handle_close()
+        if self._server.in_connection_overflow and self._server.accepting:
+            # Bytes that trickle in do not help: it takes a whole request.
+            waiting = sorted((one for one in channels if one.waits), key=lambda one: one.waits_since)
+            for channel in waiting[: len(channels) // 10 + 1]:
+                channel.handle_close()
+
+    def add_task(self, channel: HTTPChannel) -> None:
         """Answer a request that has arrived whole: in waitress' place, on the loop or on a task thread."""
+        if channel.total_outbufs_len:
+            channel.postpone()
+            return
         request = channel.requests[0]
         if (
             not request.error
@@ -213,7 +242,7 @@ class HttpServer:
             and request.path == "/predict"
             and not request.query
             and request.headers.get("CONTENT_TYPE") in _DIRECT_TYPES
-            and len(request.body_rcv or "") <= _LARGEST_DIRECT_BODY
+            and len(request.body_rcv or "") <= self.largest_direct_body
             and threading.get_ident() == self._loop
         ):
             file = request.get_body_stream()
@@ -250,7 +279,7 @@ class HttpServer:
         """How many connections have a request half read, running, or with a part of its answer unsent."""
         # In this order: a task thread writes its answer before it takes its request off the list.
         return sum(
-            bool(channel.requests or channel.request or channel.total_outbufs_len)
+            bool(channel.requests or channel.later or channel.request or channel.total_outbufs_len)
             for channel in list(self._server.active_channels.values())
         )
 
@@ -326,7 +355,13 @@ def _channel_class(
         """Bytes taken from `arriving`; small bodies are bounded by the number of connections."""
 
         def received(self, data: bytes) -> int:
-            consumed: int = super().received(data)
+            try:
+                consumed: int = super().received(data)
+            except ValueError:  # a Content-Length of thousands of digits
+                consumed = len(data)
+                self._refuse(BadRequest("Content-Length is invalid"))
+            if self.chunked and len(self.body_rcv.control_line) + len(self.body_rcv.trailer) > _LONGEST_HEAD:
+                self._refuse(BadRequest("what is between the chunks is too long"))
             if self.body_rcv is not None and self.error is None:
                 # Without a Content-Length it is what has come so far.
                 size = max(self.content_length, len(self.body_rcv))
@@ -334,13 +369,15 @@ def _channel_class(
                     if arriving.take(size - self.held):
                         self.held = size
                     else:
-                        self.error = _TooMuchArrivesError("too many bytes are arriving")
-                        self.completed = True
-            if self.error is not None:
-                self.expect_continue = (
-                    False  # or waitress would ask for the body, and forget that it is complete
-                )
+                        self._refuse(_TooMuchArrivesError("too many bytes are arriving"))
+            if self.completed:
+                # Or waitress would ask for the rest, and forget that there is none.
+                self.expect_continue = False
             return consumed
+
+        def _refuse(self, error: Error) -> None:
+            self.error = error
+            self.completed = True
 
         def close(self) -> None:
             super().close()
@@ -358,27 +395,83 @@ def _channel_class(
         remember = False
         """Whether the request that was just read may come again."""
         known: _Known | None = None
+        requests: list[HTTPRequestParser]
+        request: HTTPRequestParser | None
+        will_close: bool
+        later: list[HTTPRequestParser]
+        """Requests that have arrived whole, and are begun when the client has read the answers before."""
+        waits_since: float
+        """When its last request was answered: as `time.time` has it."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (waitress')
+            super().__init__(*args, **kwargs)
+            self.later = []
+            self.waits_since = self.creation_time
+
+        @property
+        def waits(self) -> bool:
+            """Whether it is the client's turn: to send a request or the rest of one, or to read an answer."""
+            return not self.requests
+
+        def readable(self) -> bool:
+            return not self.later and bool(super().readable())
+
+        def writable(self) -> bool:
+            return bool(self.later or super().writable())
+
+        def postpone(self) -> None:
+            """Begin the next request when the client has read what there is. For the thread that has answered."""
+            self.later += self.requests
+            self.requests = []  # or waitress would not send
+
+        def handle_write(self) -> None:
+            super().handle_write()
+            if self.later and self.connected and not self.total_outbufs_len:
+                self.requests, self.later = self.later, []
+                server.add_task(self)
+
+        def _flush_outbufs_below_high_watermark(self) -> None:
+            """Do not wait: a client that does not read would hold a task thread for ever."""
+
+        def service(self) -> None:
+            super().service()
+            self.waits_since = time.time()
 
         def received(self, data: bytes) -> bool:
             if self.requests or self.request is not None:
-                return bool(super().received(data))
+                return self._parse(data)
             if self.known is not None and not self.will_close and not self.close_when_flushed:
                 body = self.known.body(data)
-                if body is not None:
+                if body is not None and len(body) <= server.largest_direct_body:
                     self.requests.append(self.known.request)
                     if server.offer(self, body):
                         return True
                     self.requests.pop()
             self.remember = False
-            accepted = bool(super().received(data))
+            accepted = self._parse(data)
             if self.remember:
                 self.known = _known(data, self.requests[0])
             return accepted
 
+        def _parse(self, data: bytes) -> bool:
+            accepted = bool(super().received(data))
+            with self.requests_lock:
+                surplus = self.requests[_MOST_REQUESTS:]
+                if surplus:
+                    del self.requests[_MOST_REQUESTS:]
+                    self.requests[-1].headers["CONNECTION"] = "close"
+                    if self.request is not None:
+                        surplus.append(self.request)
+                        self.request = None
+            for request in surplus:
+                request.close()
+            return accepted
+
         def handle_close(self) -> None:
-            # What has arrived whole is closed by whoever answers it.
-            if self.request is not None:
-                self.request.close()
+            # What is being answered is closed by whoever answers it.
+            for request in (*self.later, *filter(None, [self.request])):
+                request.close()
+            self.later = []
             super().handle_close()
 
         def answer(self) -> bool:
@@ -404,7 +497,7 @@ def _channel_class(
                     self.outbufs[-1].append(response[sent:])
                     self.total_outbufs_len += len(response) - sent
             self.requests.pop().close()
-            self.last_activity = time.time()
+            self.last_activity = self.waits_since = time.time()
             return True
 
     return Channel

@@ -48,4 +48,5 @@ def error_body(reason: str | None) -> bytes:
 
 def json_body(value: object) -> bytes:
     """Write JSON, as short as it can be. Raises ValueError for NaN and infinities, which JSON has not."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode(errors="replace")  # half a surrogate pair may be in a client's field name

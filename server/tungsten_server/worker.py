@@ -27,7 +27,7 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import copy_context
 from pathlib import Path
 from queue import SimpleQueue
@@ -90,9 +90,12 @@ def main() -> None:
         os.set_inheritable(fd, False)
     with socket.socket(fileno=arguments["socket"]) as sock:
         sock.set_inheritable(False)
+        pid = os.getpid()
         try:
             model = _Model(arguments)
+            _end_fork(pid)
         except BaseException as error:  # sys.exit and KeyboardInterrupt too
+            _end_fork(pid, error)
             _log("setup failed", error)
             sock.sendall(frames.encode(frames.SETUP_FAILED, [_failed(error).content]))
             sys.exit(1)
@@ -134,6 +137,7 @@ class _Pipeline:
         self._socket = sock
         self._frames = frames
         self._model = model
+        self._pid = os.getpid()
         self._memory = mmap.mmap(running, frames.RUNNING.size)
         os.close(running)
         self._context = copy_context()  # with what `setup` has set, such as decimal's precision
@@ -245,6 +249,10 @@ class _Pipeline:
         self._frames.RUNNING.pack_into(self._memory, 0, batch.number)
         try:
             outputs = iter(batch.context.run(predict, valid, self._interruption(batch)))
+            _end_fork(self._pid)
+        except BaseException as error:
+            _end_fork(self._pid, error)
+            raise
         finally:
             self._frames.RUNNING.pack_into(self._memory, 0, 0)
         return [one if isinstance(one, _Answer) else next(outputs) for one in inputs]
@@ -281,12 +289,13 @@ class _Pipeline:
                 batch.context.run(batch.files.close)
             try:
                 self._socket.sendall(self._frames.encode(self._frames.ANSWERS, parts))
-            except OSError:  # the server is gone, and the reader notices it, too
-                return
+            except OSError:  # the server is gone, or the user's code has closed what was not its own
+                os._exit(1)
 
     def _dump(self, batch: _Batch, outputs: list[object]) -> list[_Answer]:
         dump = self._model.dump_demo if batch.demo else self._model.dump
-        return [one if isinstance(one, _Answer) else dump(one) for one in outputs]
+        # Not isinstance, which may run the user's code: an object may lie about its class.
+        return [one if type(one) is _Answer else dump(one) for one in outputs]
 
 
 def _runs(values: Sequence[int]) -> list[tuple[int, int]]:
@@ -450,7 +459,7 @@ def _reason(error: BaseException) -> str:
             message = "; ".join(": ".join([*filter(None, [_dotted(d["loc"])]), d["msg"]]) for d in details)
         else:
             message = str(error)
-    except Exception:  # a __str__ of the user's
+    except BaseException:  # a __str__ of the user's
         message = ""
     if len(message) > _MAX_MESSAGE:
         message = message[:_MAX_MESSAGE] + "…"
@@ -464,7 +473,20 @@ def _dotted(location: Sequence[object]) -> str:
 def _log(event: str, error: BaseException) -> None:
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    print(f"{now} ERROR tungsten.worker: {event}: {_reason(error)}\n{text}", end="", file=sys.stderr)
+    line = f"{now} ERROR tungsten.worker: {event}: {_reason(error)}\n{text}"
+    with suppress(OSError):  # not by sys.stderr, which the user's code may have closed or replaced
+        os.write(2, line.encode(errors="backslashreplace"))
+
+
+def _end_fork(pid: int, error: BaseException | None = None) -> None:
+    """End this process if it is a child that the user's code has forked: it has no threads, and must not answer."""
+    if os.getpid() == pid:
+        return
+    status = error.code if isinstance(error, SystemExit) else error and 1
+    if error is not None and not isinstance(error, SystemExit):
+        _log("a forked process failed", error)
+    _flush()
+    os._exit(status if isinstance(status, int) else int(status is not None))
 
 
 def _die_with(server: int) -> None:

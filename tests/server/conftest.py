@@ -82,10 +82,37 @@ run = {
     "wrong": lambda _: ["a string"],
     "incomplete": lambda _: [{"did": "x"}],
     "fork": lambda path: fork(path),
+    "forked": lambda how: forked(how),
+    "close-files": lambda _: os.closerange(3, 200),
+    "silent": lambda _: raises_silent(),
+    "liar": lambda _: [Liar()],
 }
 
 def raises_interrupt():
     raise KeyboardInterrupt
+
+class Silent(Exception):
+    def __str__(self):
+        raise SystemExit
+
+def raises_silent():
+    raise Silent
+
+class Liar:
+    @property
+    def __class__(self):
+        raise RuntimeError("no class")
+
+def forked(how):
+    pid = os.fork()
+    if pid == 0:
+        if how == "exits":
+            sys.exit(3)
+        if how == "raises":
+            raise ValueError(how)
+        return [{"did": how, "batch": [], "scales": []}]
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return [{"did": str(status), "batch": [], "scales": []}]
 
 def fork(path):
     # The child holds the model's end of the socket open when the model dies.

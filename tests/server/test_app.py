@@ -311,6 +311,17 @@ def test_an_integer_that_no_float_holds_is_422_at_its_field(server):
     assert (response.status_code, detail["loc"]) == (422, ["body", 0, "scale"])
 
 
+def test_half_a_surrogate_pair_in_a_name_is_told_as_something_else(server):
+    response = server.post(b'[{"do": "x", "\\ud800": 1e999}]')
+    (detail,) = response.json()["detail"]
+    assert (response.status_code, detail["loc"]) == (422, ["body", 0, "?"])
+
+
+def test_nobody_is_sent_to_a_host_that_the_client_names(server):
+    response = requests.get(server.url + "//predictions//x", headers={"Host": "elsewhere"}, timeout=DEADLINE)
+    assert (response.status_code, response.history) == (404, [])
+
+
 def test_nan_and_infinities_never_leave(start_server):
     model = MODEL.replace("scales=scales", "scales=[float('nan'), float('inf'), -float('inf')]")
     with start_server(model=model) as server:

@@ -29,6 +29,8 @@ def failure(server, *todo):
         ("interrupt", "KeyboardInterrupt"),
         ("none", "InvalidOutput: predict returned 0 outputs for 1 inputs"),
         ("wrong", "InvalidOutput: predict returned an object of type str, not Output"),
+        ("silent", "Silent"),
+        ("liar", "RuntimeError: no class"),
         ("incomplete", "ValidationError: batch: Field required; scales: Field required"),
     ],
 )
@@ -46,6 +48,34 @@ def test_a_long_message_is_cut(server):
 def test_the_traceback_is_in_the_log(server):
     failure(server, "raise for the log")
     server.wait_for_log(r"batch failed inputs=1: ValueError: for the log\nTraceback (.*\n)*.*in raises")
+
+
+def test_the_traceback_is_in_the_log_whatever_became_of_stderr(start_server):
+    closing = "def predict(self, inputs):\n        sys.stderr.close()\n        raise ValueError('unheard')"
+    with start_server(model=MODEL.replace("def predict(self, inputs):", closing)) as server:
+        pid = server.model_pid()
+        assert failure(server, "x") == failure(server, "y") == "ValueError: unheard"
+        assert server.model_pid() == pid
+        server.wait_for_log(r"batch failed inputs=1: ValueError: unheard\nTraceback (.*\n)*.*in predict")
+
+
+@pytest.mark.parametrize(("how", "status"), [("exits", "3"), ("raises", "1"), ("returns", "0")])
+def test_a_forked_child_that_leaves_predict_ends_and_answers_nothing(server, how, status):
+    pid = server.wait_ready().model_pid()
+    assert server.predict(f"forked {how}")["outputs"][0]["did"] == status
+    assert server.predict("x")["outputs"][0]["did"] == "x"
+    assert server.model_pid() == pid
+
+
+def test_a_forked_child_that_leaves_setup_ends(start_server):
+    model = MODEL.replace('print("printed by setup")', "os.fork() or sys.exit(3)")
+    with start_server(model=model) as server:
+        assert server.predict("x")["status"] == "success"
+
+
+def test_a_model_process_that_closes_files_not_its_own_is_replaced(server):
+    assert failure(server, "close-files") == "The model process died (exit status 1) during predict"
+    assert server.predict("x")["status"] == "success"
 
 
 def test_what_the_model_prints_is_in_the_log(server):

@@ -17,6 +17,7 @@ import abc
 import importlib
 import importlib.abc
 import importlib.metadata
+import inspect
 import json
 import os
 import sys
@@ -327,6 +328,7 @@ def _stubs_in(value: object, where: str) -> Iterator[str]:
 
 def _error(error: BaseException, folder: Path, module: str) -> dict[str, Any]:
     """What went wrong, in the terms of the model's own code."""
+    from tungstenkit.define import define_model
     from tungstenkit.errors import DefinitionError
 
     where = module
@@ -340,8 +342,11 @@ def _error(error: BaseException, folder: Path, module: str) -> dict[str, Any]:
     elif isinstance(error, SystemExit):
         result = {"what": f"the module exits when it is imported, with {error.code!r}", "where": where}
     else:
-        message = " ".join(str(error).split())
+        # A SyntaxError's text ends with its place, which is told anyway.
+        message = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
         result = {"what": f"{type(error).__name__}: {message[:500]}", "where": where}
+        if isinstance(error, TypeError) and message.startswith("define_model() got an unexpected keyword"):
+            result["hint"] = f"its arguments are {', '.join(inspect.signature(define_model).parameters)}"
     if MARK in json.dumps(result):
         result["hint"] = HINT
     return result

@@ -492,3 +492,20 @@ def test_the_models_code_does_not_see_our_arguments(tmp_path):
         "output=Output", 'output=Output, include_files=ARGUMENTS or ["*"]'
     )
     assert read(tmp_path, text).include_files == ["tungsten_model"]
+
+
+def test_a_misspelt_argument_is_told_with_those_that_there_are(tmp_path):
+    with pytest.raises(SpecError) as caught:
+        read(
+            tmp_path, "from tungstenkit import define_model\n\n@define_model(batchsize=4)\nclass Model: ...\n"
+        )
+    assert "'batchsize'" in caught.value.what
+    assert "batch_size" in caught.value.hint
+    assert caught.value.where == "tungsten_model.py, line 3"
+
+
+def test_the_place_of_a_syntax_error_is_told_once(tmp_path):
+    with pytest.raises(SpecError) as caught:
+        read(tmp_path, "\nclass Model(:\n")
+    assert "line" not in caught.value.what
+    assert caught.value.where == "tungsten_model.py, line 2"

@@ -331,22 +331,24 @@ def _error(error: BaseException, folder: Path, module: str) -> dict[str, Any]:
     from tungstenkit.define import define_model
     from tungstenkit.errors import DefinitionError
 
-    where = module
+    where, text = module, str(error)
     for frame in traceback.extract_tb(error.__traceback__):
         if Path(frame.filename).is_relative_to(folder):
             where = f"{Path(frame.filename).relative_to(folder)}, line {frame.lineno}"
     if isinstance(error, SyntaxError) and error.filename and Path(error.filename).is_relative_to(folder):
         where = f"{Path(error.filename).relative_to(folder)}, line {error.lineno}"
+        text = error.msg  # without the place
     if isinstance(error, DefinitionError):
         result = {"problems": error.problems, "where": f"{where} ({error.where})", "hint": error.hint}
     elif isinstance(error, SystemExit):
         result = {"what": f"the module exits when it is imported, with {error.code!r}", "where": where}
     else:
-        # A SyntaxError's text ends with its place, which is told anyway.
-        message = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+        message = " ".join(text.split())
         result = {"what": f"{type(error).__name__}: {message[:500]}", "where": where}
         if isinstance(error, TypeError) and message.startswith("define_model() got an unexpected keyword"):
-            result["hint"] = f"its arguments are {', '.join(inspect.signature(define_model).parameters)}"
+            arguments = inspect.signature(define_model).parameters.values()
+            names = [argument.name for argument in arguments if argument.kind is argument.KEYWORD_ONLY]
+            result["hint"] = f"its arguments are {', '.join(names)}"
     if MARK in json.dumps(result):
         result["hint"] = HINT
     return result

@@ -269,7 +269,9 @@ class Running:
                 line.partition(_SERVERS_ERROR)[2] for line in printed.splitlines() if _SERVERS_ERROR in line
             ]
             # Whole lines only.
-            end = printed if len(printed) <= _SAID else printed[-_SAID:].partition("\n")[2]
+            end = (
+                printed if len(printed) <= _SAID else printed[-_SAID:].partition("\n")[2] or printed[-_SAID:]
+            )
             raise RunError(
                 ": ".join(["the model's server ended before it was ready", *why[-1:]]),
                 where=shlex.join(self._program.command),

@@ -112,7 +112,8 @@ class TestLock:
         lock = read_lock(model / LOCK_NAME)
         both = [SYSTEM, OTHER_SYSTEM]
         parts = {
-            part: dict.fromkeys(both, getattr(lock, part)[SYSTEM]) for part in ("platforms", "server", "tools")
+            part: dict.fromkeys(both, getattr(lock, part)[SYSTEM])
+            for part in ("platforms", "server", "tools")
         }
         write_lock(lock.model_copy(update=parts), model / LOCK_NAME)
         solved = []

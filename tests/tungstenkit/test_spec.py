@@ -500,7 +500,7 @@ def test_a_misspelt_argument_is_told_with_those_that_there_are(tmp_path):
             tmp_path, "from tungstenkit import define_model\n\n@define_model(batchsize=4)\nclass Model: ...\n"
         )
     assert "'batchsize'" in caught.value.what
-    assert "batch_size" in caught.value.hint
+    assert caught.value.hint.startswith("its arguments are input, output, demo_output, batch_size, ")
     assert caught.value.where == "tungsten_model.py, line 3"
 
 

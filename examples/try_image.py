@@ -95,7 +95,7 @@ def main() -> None:
     print(f"prediction  {len(json.dumps(prediction['outputs']))} bytes of JSON in {seconds:.2f} s")
     print(f"image       {int(image['size']) / 1e6:.1f} MB, packed")
     print(f"digest      {image['digest']}")
-    print(f"result      podman load < result; then run {image['reference']}")
+    print(f"image       {image['reference']} here; elsewhere `podman load < result`, which names it")
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 from packaging.utils import canonicalize_name
 from rich.markup import escape
 
@@ -85,7 +86,20 @@ if TYPE_CHECKING:
 STATE = ".tungsten"
 """The folder beside the model where we keep what can be made again."""
 
+
+class _Commands(typer.core.TyperGroup):
+    """The commands; typer ends one that is interrupted with 130, and would say nothing."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 (click's own)
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print("interrupted; nothing is half-written", file=sys.stderr)
+            raise
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -239,7 +253,10 @@ def lock_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print what changes as a JSON object.")] = False,
     resolve_only: Annotated[
         bool,
-        typer.Option("--resolve-only", help="Read indexes only, run nothing; the lock can't be built yet."),
+        typer.Option(
+            "--resolve-only",
+            help="Read indexes only, run nothing; `build` refuses that lock until `lock` has sealed it.",
+        ),
     ] = False,
     package_set: Annotated[
         str, typer.Option("--package-set", help="What images are made of; `debian` for now.")
@@ -260,7 +277,7 @@ def lock_command(
     """Choose exact versions of everything, and write tungsten.lock."""
     solving = diff or upgrade or resolve_only or bool(upgrade_packages or platforms or python)
     if sum((check, against is not None, solving)) > 1 or (check and as_json):
-        raise typer.BadParameter("--check and --against solve nothing: leave the other options out")
+        raise typer.BadParameter("--check and --against only read locks: leave the other options out")
     if upgrade and upgrade_packages:
         raise typer.BadParameter("--upgrade takes the newest of everything: leave --upgrade-package out")
     if against is not None:
@@ -353,7 +370,8 @@ def nix_export_command(
         export(project.spec, lock, project.directory, files, sources, out, made)
     wanted = [entry.sha256 for entry in inputs(lock) if not entry.is_own] + [SEVEN_ZIP["sha256"]]
     if unknown := sum(sha256 not in sources for sha256 in wanted):
-        err.print(f"{unknown} files have no public URL: where it is built, run `tungsten fetch` first")
+        files_have = "1 file has" if unknown == 1 else f"{unknown} files have"
+        err.print(f"{files_have} no public URL: where it is built, run `tungsten fetch` first")
     if in_git := git_notice(out):
         err.print(in_git)
     err.print("build it with:")
@@ -445,8 +463,10 @@ EngineArgs = Annotated[
 ]
 
 
-@app.command("serve", help="Run a model's server until Ctrl-C; what it accepted is answered first.")
-@app.command("demo", help="The same, and say where the demo page is once the model is ready.")
+@app.command(
+    "serve", help="Run a model's server until Ctrl-C, and print its address once the model is ready."
+)
+@app.command("demo", help="Do what `serve` does, and print the address of the demo page.")
 def serve_command(
     context: typer.Context,
     target: Target = ".",
@@ -518,7 +538,12 @@ def predict_command(
     *,
     inputs: Annotated[
         list[str] | None,
-        typer.Option("-i", "--input", metavar="NAME=VALUE", help="One field of the input; files by path."),
+        typer.Option(
+            "-i",
+            "--input",
+            metavar="NAME=VALUE",
+            help="One field of the input, a file by its path; once for each field.",
+        ),
     ] = None,
     output_dir: Annotated[
         Path, typer.Option("-o", "--output-file-dir", metavar="DIR", help="Where output files are written.")
@@ -543,7 +568,7 @@ def predict_command(
             program = model.program(Address.choose("127.0.0.1", 0), [], scratch)
             server = stack.enter_context(running(program, scratch / "log"))
             client = server.client
-        with working("starting the model"):
+        with working("starting the model" if server is not None else "asking the server"):
             if server is not None:
                 server.expect("/healthz")
             metadata = client.metadata()
@@ -660,6 +685,8 @@ def make_lock(
     if not resolve_only:
         refuse_build_steps(project.spec)
     before, pins = _pins(project.lock_path, upgrade=upgrade, upgrade_packages=upgrade_packages)
+    # What is upgraded is versions: the platforms are those of the lock all the same.
+    systems = systems or (tuple(before.platforms) if before is not None else ())
     with working("looking for mirrors") as report, tempfile.TemporaryDirectory(prefix="tungsten-") as scratch:
         get = Fetcher()
         mirrors = project.mirrors(get)
@@ -796,9 +823,6 @@ def main() -> None:
     except TungstenError as problem:
         print(problem, file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted; nothing is half-written", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -168,7 +168,7 @@ class Client:
             raise RunError("the answer is no JSON, so that is no server of a model", where=url) from None
         except requests.RequestException as problem:
             raise RunError(
-                f"the server can't be asked: {problem}",
+                f"the server can't be asked: {_reason(problem)}",
                 where=url,
                 hint="is it running, and is the URL right?",
             ) from None
@@ -183,6 +183,16 @@ class Client:
             where=url,
             hint=again and f"try again in {again} s",
         )
+
+
+def _reason(problem: requests.RequestException) -> str:
+    """What the system says of a connection, without the libraries' words around it; else all that they say."""
+    found: BaseException | None = problem
+    while found is not None:
+        if isinstance(found, OSError) and found.strerror:
+            return found.strerror
+        found = found.__context__
+    return str(problem)
 
 
 def _problem(problem: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ import abc
 import importlib
 import importlib.abc
 import importlib.metadata
+import inspect
 import json
 import os
 import sys
@@ -327,21 +328,27 @@ def _stubs_in(value: object, where: str) -> Iterator[str]:
 
 def _error(error: BaseException, folder: Path, module: str) -> dict[str, Any]:
     """What went wrong, in the terms of the model's own code."""
+    from tungstenkit.define import define_model
     from tungstenkit.errors import DefinitionError
 
-    where = module
+    where, text = module, str(error)
     for frame in traceback.extract_tb(error.__traceback__):
         if Path(frame.filename).is_relative_to(folder):
             where = f"{Path(frame.filename).relative_to(folder)}, line {frame.lineno}"
     if isinstance(error, SyntaxError) and error.filename and Path(error.filename).is_relative_to(folder):
         where = f"{Path(error.filename).relative_to(folder)}, line {error.lineno}"
+        text = error.msg  # without the place
     if isinstance(error, DefinitionError):
         result = {"problems": error.problems, "where": f"{where} ({error.where})", "hint": error.hint}
     elif isinstance(error, SystemExit):
         result = {"what": f"the module exits when it is imported, with {error.code!r}", "where": where}
     else:
-        message = " ".join(str(error).split())
+        message = " ".join(text.split())
         result = {"what": f"{type(error).__name__}: {message[:500]}", "where": where}
+        if isinstance(error, TypeError) and message.startswith("define_model() got an unexpected keyword"):
+            arguments = inspect.signature(define_model).parameters.values()
+            names = [argument.name for argument in arguments if argument.kind is argument.KEYWORD_ONLY]
+            result["hint"] = f"its arguments are {', '.join(names)}"
     if MARK in json.dumps(result):
         result["hint"] = HINT
     return result

@@ -64,7 +64,7 @@ class FetchBar:
         self._bar.start()
         self._bar.update(self._task, total=size, completed=0, files=f"0/{files} files")
         if not err.is_terminal:
-            err.print(f"fetching {files} files, {size / 1e6:.1f} MB")
+            err.print(f"fetching {files} {'file' if files == 1 else 'files'}, {size / 1e6:.1f} MB")
 
     def advance(self, size: int) -> None:
         """As `fetch.Progress`."""

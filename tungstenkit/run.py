@@ -45,6 +45,9 @@ _LISTEN_SECONDS = 120.0
 _SAID = 3000
 """Characters of a server's last words."""
 
+_SERVERS_ERROR = " ERROR tungsten.server: "
+"""What stands before the reason in the line by which a server that gives up says why."""
+
 _ENGINE_FAILED = {125, 126, 127}
 """Exit statuses by which `podman run` and `docker run` say that the container itself did not start."""
 
@@ -262,10 +265,17 @@ class Running:
         """Wait likewise. Raises RunError with the end of what the server printed, if it ends instead."""
         if not self.wait_until(path):
             printed = self._log.read_text(errors="replace").strip() if self._log is not None else ""
+            why = [
+                line.partition(_SERVERS_ERROR)[2] for line in printed.splitlines() if _SERVERS_ERROR in line
+            ]
+            # Whole lines only.
+            end = (
+                printed if len(printed) <= _SAID else printed[-_SAID:].partition("\n")[2] or printed[-_SAID:]
+            )
             raise RunError(
-                "the model's server ended before it was ready",
+                ": ".join(["the model's server ended before it was ready", *why[-1:]]),
                 where=shlex.join(self._program.command),
-                hint=f"it said:\n{printed[-_SAID:]}",
+                hint=f"it said:\n{end}",
             )
 
     def wait(self) -> int:
@@ -275,7 +285,8 @@ class Running:
             raise RunError(
                 f"{self._program.command[0]} could not start the container; it says why above",
                 where=shlex.join(self._program.command),
-                hint="--engine-arg gives it more arguments, such as `--engine-arg=--network=host`",
+                hint="TUNGSTEN_ENGINE_ARGS has the arguments that this machine always needs, such as `--network=host`;"
+                " --engine-arg gives one more",
             )
         return status if status >= 0 else 128 - status
 

@@ -149,7 +149,7 @@ def known_here(*, cache: Path | None = None) -> Advisories:
     notices = [
         f"vulnerabilities of {what} are as known on {cached.checked:%Y-%m-%d}"
         if cached
-        else f"vulnerabilities of {what} are not known here: `tungsten lock` asks for them"
+        else f"vulnerabilities of {what} are not known here: no `tungsten lock` has been told them yet"
         for what, cached in (("Debian packages", debian), ("wheels", python))
     ]
     return Advisories(

@@ -19,6 +19,7 @@ from tungstenkit.spec import ModelSpec
 from tungstenkit.vulnerabilities import Advisories, Vulnerability
 
 NEW = "99.0"
+OTHER_SYSTEM = "aarch64-linux"
 
 
 def with_numpy(lock, version):
@@ -107,6 +108,35 @@ class TestLock:
     def test_what_can_not_move_is_named(self, tungsten, model):
         _, _, err, _ = tungsten("lock", "--resolve-only", model, "-P", "pillow")
         assert "pillow stays" in err
+
+    @pytest.mark.parametrize("asked", [[], [OTHER_SYSTEM]])
+    def test_an_upgrade_keeps_the_locks_platforms(self, tungsten, model, monkeypatch, asked):
+        lock = read_lock(model / LOCK_NAME)
+        both = [SYSTEM, OTHER_SYSTEM]
+        parts = {
+            part: dict.fromkeys(both, getattr(lock, part)[SYSTEM])
+            for part in ("platforms", "server", "tools")
+        }
+        write_lock(lock.model_copy(update=parts), model / LOCK_NAME)
+        solved = []
+
+        def resolve(*arguments, systems, **options):
+            solved.extend(systems)
+            return lock
+
+        monkeypatch.setattr(cli, "resolve", resolve)
+        options = [f"--platform={system}" for system in asked]
+        assert tungsten("lock", "--resolve-only", model, "--upgrade", *options)[0] == 0
+        assert sorted(solved) == sorted(asked or both)
+
+    def test_an_interrupt_is_told(self, tungsten, model, monkeypatch):
+        def resolve(*arguments, **options):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(cli, "resolve", resolve)
+        status, out, err, same = tungsten("lock", "--resolve-only", model)
+        assert (status, out, same) == (130, "", True)
+        assert "interrupted; nothing is half-written" in err
 
     def test_an_upgrade_needs_no_readable_lock(self, tungsten, model):
         (model / LOCK_NAME).write_text("{}")

@@ -1,11 +1,12 @@
 """`name=value` texts into a form, and files out of an output."""
 
 import base64
+import socket
 from contextlib import ExitStack
 
 import pytest
 
-from tungstenkit.client import parse_input, save_files
+from tungstenkit.client import Client, parse_input, save_files
 from tungstenkit.errors import RunError
 
 FILE = {"type": "string", "format": "uri", "x-file-type": "image"}
@@ -113,3 +114,11 @@ def test_a_folder_that_cant_be_written_is_named(tmp_path):
     with pytest.raises(RunError, match="can't be saved") as caught:
         save_files({"photo": URI}, {"properties": {"photo": FILE}}, tmp_path / "taken")
     assert "taken" in caught.value.where
+
+
+def test_a_server_that_is_not_there_is_told_in_the_systems_words():
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        with pytest.raises(RunError) as caught:
+            Client(f"http://127.0.0.1:{nobody.getsockname()[1]}", here=True).metadata()
+    assert caught.value.what == "the server can't be asked: Connection refused"

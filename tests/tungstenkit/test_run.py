@@ -179,6 +179,21 @@ class TestRunning:
             server.expect("/readyz")
         assert "no weights" in caught.value.hint
 
+    def test_the_reason_comes_before_the_rest_of_what_it_said(self, tmp_path):
+        lines = [
+            "first of all" + "." * run._SAID,
+            "T ERROR tungsten.server: no weights",
+            "T INFO tungsten.server: stopped",
+        ]
+        with (
+            running(self.program(f"raise SystemExit({chr(10).join(lines)!r})"), tmp_path / "log") as server,
+            pytest.raises(RunError) as caught,
+        ):
+            server.expect("/readyz")
+        assert caught.value.what.endswith(": no weights")
+        assert "first of all" not in caught.value.hint
+        assert caught.value.hint.splitlines()[1:] == lines[1:]
+
     def test_a_block_left_early_ends_it(self):
         with (
             pytest.raises(KeyboardInterrupt),

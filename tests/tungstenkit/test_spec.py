@@ -522,3 +522,20 @@ def test_all_that_is_wrong_in_files_of_requirements_is_said_with_its_place(tmp_p
     (tmp_path / "requirements.txt").unlink()
     with pytest.raises(DefinitionError, match=r"requirements\.txt can't be read"):
         read_spec(tmp_path)
+
+
+def test_a_misspelt_argument_is_told_with_those_that_there_are(tmp_path):
+    with pytest.raises(SpecError) as caught:
+        read(
+            tmp_path, "from tungstenkit import define_model\n\n@define_model(batchsize=4)\nclass Model: ...\n"
+        )
+    assert "'batchsize'" in caught.value.what
+    assert caught.value.hint.startswith("its arguments are input, output, demo_output, batch_size, ")
+    assert caught.value.where == "tungsten_model.py, line 3"
+
+
+def test_the_place_of_a_syntax_error_is_told_once(tmp_path):
+    with pytest.raises(SpecError) as caught:
+        read(tmp_path, "\nclass Model(:\n")
+    assert "line" not in caught.value.what
+    assert caught.value.where == "tungsten_model.py, line 2"

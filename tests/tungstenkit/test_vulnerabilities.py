@@ -228,7 +228,7 @@ class TestKnownHere:
         assert known.of(wheel("b"), RELEASE) is None
         assert known.notices == (
             "vulnerabilities of Debian packages are as known on 2026-03-01",
-            "vulnerabilities of wheels are not known here: `tungsten lock` asks for them",
+            "vulnerabilities of wheels are not known here: no `tungsten lock` has been told them yet",
         )
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 1, "source": ""}'])

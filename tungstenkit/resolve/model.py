@@ -421,7 +421,7 @@ def _fitting(asked: str, where: str) -> dict[str, str]:
         raise ResolveError(
             f"Python {asked} is in no Debian release that images are made of",
             where=where,
-            hint=f"there are {available}; the package set `nixpkgs` has others",
+            hint=f"there are {available}",
         )
     return dict.fromkeys(fitting, f"{where}={asked!r}")
 

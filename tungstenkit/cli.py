@@ -564,6 +564,10 @@ def predict_command(
         if re.match("https?://", target):
             client = Client(target)
         else:
+            if Path(target).is_dir():
+                # What is wrong with the input is told before anything is built.
+                spec = Project.read(Path(target), module, class_name).spec
+                parse_input(inputs or [], spec.input_schema, stack)
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tungsten-")))
             program = model.program(Address.choose("127.0.0.1", 0), [], scratch)
             server = stack.enter_context(running(program, scratch / "log"))

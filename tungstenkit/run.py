@@ -117,7 +117,8 @@ def image_needs(engine: str, image: str) -> Needs:
         raise RunError(
             f"{engine} has no image {image!r}, and there is no such folder",
             where=run.stderr.strip(),
-            hint=f"`{engine} images` lists them; `tungsten build DIR` makes one of a model's folder",
+            hint=f"`{engine} images` lists them; `tungsten build DIR` makes one of a model's folder; "
+            "a server that runs already is http://…",
         )
     labels = json.loads(run.stdout) or {}
     try:

@@ -44,6 +44,10 @@ def summary(difference: Difference) -> Iterator[str]:
             yield f"  {escape(change.name)} {escape(_arrow(change.before, change.after))}"
         if len(moved) > _SHOWN:
             yield f"  … and {len(moved) - _SHOWN} more; `tungsten lock --against HEAD` compares with a commit"
+    for fact in difference.facts:
+        if fact.after is None and fact.subject.endswith(": Python"):
+            system = fact.subject.removesuffix(": Python")
+            yield f"[yellow]{system} is no longer locked[/]: name each platform with --platform"
     yield from vulnerability_lines(difference)
 
 
@@ -66,8 +70,7 @@ def vulnerability_lines(difference: Difference) -> Iterator[str]:
         if fixable:
             options = " ".join(f"-P {name}" for name in sorted(fixable))
             yield f"  newer versions fix some: tungsten lock {escape(options)}"
-    if difference.notices:
-        yield escape("; ".join(difference.notices))
+    yield from map(escape, difference.notices)
 
 
 def comparison(difference: Difference) -> Iterator[str | Table]:

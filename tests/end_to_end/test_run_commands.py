@@ -175,6 +175,15 @@ def test_a_folder_is_built_and_run(tmp_path):
         subprocess.run(["podman", "rmi", "--force", image], capture_output=True)
 
 
+def test_an_input_that_is_none_is_told_before_a_folder_is_built(tmp_path):
+    folder = copy_model(tmp_path / "model")
+    done = tungsten("predict", folder, "-i", "do", "-o", tmp_path)
+    assert done.returncode == 1
+    assert "NAME=VALUE" in done.stderr
+    assert "building" not in done.stderr
+    assert not (folder / ".tungsten").exists()
+
+
 def test_an_unknown_image_says_how_to_make_one():
     done = tungsten("serve", "no-such-image")
     assert done.returncode == 1

@@ -110,6 +110,16 @@ def test_the_summary_says_what_moved_and_how_to_close_what_can_be_closed():
     assert printed(tables.summary(compare(lock(), lock(), Advisories()))) == "nothing moved\n"
 
 
+def test_a_platform_that_is_no_longer_locked_is_told():
+    both = lock()
+    other = {"aarch64-linux": both.platforms["x86_64-linux"]}
+    before = both.model_copy(update={"platforms": {**both.platforms, **other}})
+    before = before.model_copy(
+        update={"server": {**both.server, "aarch64-linux": both.server["x86_64-linux"]}}
+    )
+    assert "aarch64-linux is no longer locked" in printed(tables.summary(compare(before, both, Advisories())))
+
+
 def test_brackets_are_no_markup():
     before, after = (
         lock().model_copy(update={"inputs": {"python-packages": p}}) for p in ([], ["torch[cuda]"])

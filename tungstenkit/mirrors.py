@@ -159,7 +159,7 @@ class Mirrors:
         """The URL of each of a project's files; what no index has any more is left out.
 
         project: in any spelling. sha256: of the files, by name, where it is known: an index's file of the same name
-        and another hash is another file. Thread-safe.
+        and another hash is another file, and is named only where no index has the right one. Thread-safe.
 
         An index is asked only for what those before it lack.
 
@@ -168,18 +168,21 @@ class Mirrors:
         wanted = set(files)
         hashes = sha256 or {}
         found: dict[str, str] = {}
+        others: dict[str, str] = {}
         known = False
         for listed in self._listings(project):
             known = known or listed is not None
             for file in listed or ():
+                if file.name not in wanted:
+                    continue
                 stated = file.sha256 or hashes.get(file.name)
-                if file.name in wanted - found.keys() and stated == hashes.get(file.name, stated):
-                    found[file.name] = file.url
+                right = stated == hashes.get(file.name, stated)
+                (found if right else others).setdefault(file.name, file.url)
             if found.keys() == wanted:
                 return found
         if not known:
             raise MissingError("no index has such a project", where=project, hint="name another mirror")
-        return found
+        return others | found
 
     def save(self, url: str, path: Path) -> None:
         """Fetch a URL, http, https or file, into a file, as `get_bytes` does. Raises FetchError."""

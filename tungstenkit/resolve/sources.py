@@ -108,7 +108,8 @@ class Sources:
             git = GitCommit(url=wanted.git.url, commit=commit)
             return self._source(place / "source.tar", None, wanted, git=git)
         if wanted.url is not None:
-            name = unquote(PurePosixPath(urlsplit(wanted.url).path).name)
+            # Of the name alone: an escaped slash must not lead out of the folder.
+            name = PurePosixPath(unquote(urlsplit(wanted.url).path)).name
             self.save(wanted.url, place / name)
             return self._file(place / name, wanted, url=wanted.url)
         assert wanted.path is not None

@@ -159,6 +159,12 @@ def _compile(
             where=where,
             hint="check the network and pip's configuration; TUNGSTEN_MIRROR_PYPI names another index",
         )
+    if "os error" in run.stderr:
+        raise FetchError(
+            f"uv could not work:\n{_plain(run.stderr)}",
+            where=where,
+            hint="make room on the disk, or set UV_CACHE_DIR or XDG_CACHE_HOME to a folder that can be written",
+        )
     if run.returncode != 0:
         problem = ResolveError(_explanation(run.stderr), where=where, hint=_hint(run.stderr))
         without = re.findall(r"Wheels are required for `([^`]+)`", run.stderr)
@@ -257,11 +263,15 @@ def _pylock(wheels: Iterable[Wheel]) -> str:
 
 
 def _explanation(stderr: str) -> str:
+    return f"{NOTHING_FITS}:\n{_plain(stderr)}"
+
+
+def _plain(stderr: str) -> str:
     # Drop uv's box drawing: the text is quoted inside our own shape.
     # And show no password.
     text = re.sub(r"(?<=//)[^\s@]*@", "", stderr)
     lines = [re.sub(r"^[\s×╰─▶│├·]+", "", line) for line in text.strip().splitlines()]
-    return f"{NOTHING_FITS}:\n" + "\n".join(line for line in lines if line)
+    return "\n".join(line for line in lines if line)
 
 
 def _hint(stderr: str) -> str:

@@ -46,7 +46,6 @@ class TestElf:
         for place in range(16, len(whole)):
             read_elf(io.BytesIO(whole[:place] + b"\xff" + whole[place + 1 :]))
 
-
     def test_a_size_that_the_file_has_not_asks_for_no_memory(self, tmp_path):
         whole = elf("libc.so.6", module="a")
         size = whole.index((10).to_bytes(8, "little"), 64) + 8  # of DT_STRSZ

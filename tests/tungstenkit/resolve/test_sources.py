@@ -296,6 +296,20 @@ class TestDirect:
         with pytest.raises(FetchError, match="HTTP 404"):
             solve([f"foo @ {index.url}/files/foo-1.0.tar.gz"], index)
 
+    def test_an_escaped_slash_leads_out_of_no_folder(self, tmp_path):
+        saved = []
+
+        def save(url, place):
+            saved.append(place)
+            place.write_bytes(b"")
+
+        (tmp_path / "scratch").mkdir()
+        sources = Sources(tmp_path, tmp_path / "scratch", lambda project: [], save, lambda line: None)
+        (wanted,) = parse(["foo @ https://host.example/..%2F..%2Ffoo-1.0.tar.gz"]).requirements
+        with pytest.raises(ResolveError, match="is no archive"):
+            sources.direct(wanted)
+        assert [place.resolve().parent.parent for place in saved] == [tmp_path / "scratch"]
+
     def test_a_url_of_a_source(self, solve, serve):
         name, data = sdist("foo", "1.0")
         index = serve((name, data), SETUPTOOLS)

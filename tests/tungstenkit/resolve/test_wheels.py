@@ -2,7 +2,7 @@
 
 import pytest
 
-from tungstenkit.errors import ResolveError
+from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.mirrors import find_mirrors
 from tungstenkit.platforms import Target
 from tungstenkit.resolve import wheels as solving
@@ -96,6 +96,15 @@ def test_pydantic_1_is_refused_by_name(solve, requirement):
 )
 def test_pydantic_2_is_fine(solve, requirement):
     assert solve(requirements=[requirement]) == ()
+
+
+def test_a_cache_that_cant_be_written_is_no_conflict(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    target = Target("x86_64-linux", "bookworm", "3.11")
+    with pytest.raises(FetchError, match="Not a directory") as caught:
+        resolve_wheels(["six"], target, places=Places("http://127.0.0.1:9"), where="python_packages")
+    assert "UV_CACHE_DIR" in caught.value.hint
 
 
 @pytest.fixture(scope="module")

@@ -477,7 +477,8 @@ def _resolve_debs(
         "python": [f"python{target.python}"],
         "system": [*spec.system_packages, *essential, *packages_of(libraries)],
     }
-    solution = solver.debs(target, groups, "system_packages", pinned)
+    where = "system_packages and [tool.tungsten.libraries]" if libraries else "system_packages"
+    solution = solver.debs(target, groups, where, pinned)
     wishes = packages_of(libraries)
     wishes |= {name: f"essential: {name}" for name in essential}
     wishes |= {text: f"system_packages: {text}" for text in spec.system_packages}

@@ -270,11 +270,27 @@ def _plain(stderr: str) -> str:
     # Drop uv's box drawing: the text is quoted inside our own shape.
     # And show no password.
     text = re.sub(r"(?<=//)[^\s@]*@", "", stderr)
+    for pattern, replacement in _NOT_OURS:
+        text = re.sub(pattern, replacement, text)
     lines = [re.sub(r"^[\s×╰─▶│├·]+", "", line) for line in text.strip().splitlines()]
     return "\n".join(line for line in lines if line)
 
 
+# Advice to use options of uv, which nobody here can give it.
+_NOT_OURS = (
+    (r"(?m)^.*because building from source is disabled for all packages.*\n?", ""),
+    (r" Consider using an? \S+ `--python-version` value\.", ""),
+    (r"The `--python-version` value \((.*?)\)", r"Python \1"),
+    (
+        r" A compatible version may be available on a subsequent index.*",
+        " A project is taken from the first index alone that knows it.",
+    ),
+)
+
+
 def _hint(stderr: str) -> str:
+    if "401 Unauthorized" in stderr or "403 Forbidden" in stderr:
+        return "give the user name and password of that index in ~/.netrc, or check the spelling of the package's name"
     if "no usable wheels" in stderr or "no wheels" in stderr or "building is disabled" in stderr.lower():
         return "ask for another version, or name another index: neither a wheel nor a source that can be built fits"
     if "not found in the package registry" in stderr:

@@ -128,8 +128,8 @@ class _Uv:
         ),
         (
             (
-                "hint: `x` was found on http://host.example, but not at the requested version (x==3). A compatible version "
-                "may be available on a subsequent index (e.g., y). Use `--index-strategy unsafe-best-match`."
+                "hint: `x` was found on http://host.example, but not at the requested version (x==3). A compatible "
+                "version may be available on a subsequent index (e.g., y). Use `--index-strategy unsafe-best-match`."
             ),
             "the first index alone",
         ),
@@ -137,8 +137,8 @@ class _Uv:
             (
                 "hint: The `--python-version` value (>=3.9) includes Python versions that are not supported by your "
                 "dependencies. Consider using a higher `--python-version` value.\n"
-                "hint: Wheels are required for `x` because building from source is disabled for all packages (i.e., with "
-                "`--no-build`)"
+                "hint: Wheels are required for `x` because building from source is disabled for all packages (i.e., "
+                "with `--no-build`)"
             ),
             "Python >=3.9 includes",
         ),

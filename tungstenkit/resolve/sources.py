@@ -100,6 +100,18 @@ class Sources:
             )
         return found
 
+    def check_paths(self, wishes: Iterable[Wanted]) -> None:
+        """ResolveError that names every file and folder of the model's that is not there."""
+        gone = [
+            one.text for one in wishes if one.path is not None and not (self.directory / one.path).exists()
+        ]
+        if gone:
+            raise ResolveError(
+                f"there is no such file or folder: {', '.join(gone)}",
+                where="python_packages",
+                hint=f"paths are relative to {self.directory}",
+            )
+
     def _direct(self, wanted: Wanted) -> Obtained:
         self.report(f"getting {wanted.text}")
         place = self.fresh_folder()
@@ -117,8 +129,6 @@ class Sources:
         if local.is_dir():
             pack(local, place / "source.tar")
             return self._source(place / "source.tar", None, wanted, path=wanted.path)
-        if not local.is_file():
-            raise ResolveError("there is no such file or folder", where=f"python_packages: {wanted.text}")
         shutil.copyfile(local, place / local.name)
         return self._file(place / local.name, wanted, path=wanted.path)
 
@@ -153,7 +163,12 @@ class Sources:
 
     def _source(self, place: Path, name: str | None, wanted: Wanted, **origin: Any) -> Obtained:  # noqa: ANN401
         """name: the archive's own; None for one of ours, which is named after what is in it."""
-        facts = read_facts(place, name or "source.tar", wanted.subdirectory)
+        try:
+            facts = read_facts(place, name or "source.tar", wanted.subdirectory)
+        except ResolveError as problem:
+            # The archive is ours, or was just downloaded: the user knows it as what is written.
+            problem.where = wanted.text
+            raise
         project = facts.name or wanted.name
         if project is None:
             raise ResolveError("does not state its name", where=wanted.text, hint="write '<name> @ <path>'")
@@ -221,6 +236,7 @@ class PythonPackages:
         # What a marker leaves out need not be there.
         markers = target.markers
         counting = [one for one in wishes.requirements if one.marker is None or one.marker.evaluate(markers)]
+        sources.check_paths(counting)
         self.written = {self._line(wanted): wanted.text for wanted in counting}
         """For each requirement as PEP 508 has it what was written; one that says where it comes from names a file on
         this machine."""

@@ -102,9 +102,8 @@ class Sources:
 
     def check_paths(self, wishes: Iterable[Wanted]) -> None:
         """ResolveError that names every file and folder of the model's that is not there."""
-        gone = [
-            one.text for one in wishes if one.path is not None and not (self.directory / one.path).exists()
-        ]
+        paths = {one.text: self.directory / one.path for one in wishes if one.path is not None}
+        gone = [text for text, path in paths.items() if not (path.is_dir() or path.is_file())]
         if gone:
             raise ResolveError(
                 f"there is no such file or folder: {', '.join(gone)}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import lzma
 import tarfile
+import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ def open_files(deb: BinaryIO, name: str) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(fileobj=_member(deb), mode="r|*") as tar:
             yield tar
-    except (ValueError, EOFError, tarfile.TarError, lzma.LZMAError) as problem:
+    except (ValueError, EOFError, tarfile.TarError, lzma.LZMAError, zlib.error) as problem:
         raise FetchError(f"not a Debian package: {problem}", where=name) from None
 
 
@@ -37,6 +38,8 @@ def _member(deb: BinaryIO) -> BinaryIO:
         raise ValueError("no `ar` archive")
     while header := deb.read(60):
         size = int(header[48:58])
+        if size < 0:
+            raise ValueError("a member's size is negative")
         if header.startswith(b"data.tar"):
             content = deb.read(size)
             if len(content) < size:

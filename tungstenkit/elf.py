@@ -5,6 +5,7 @@ Only a file's own words are read here; who provides what to whom is `resolve.lib
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 from elftools.common.exceptions import ELFError
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 MAGIC = b"\x7fELF"
 MACHINES = {"amd64": 62, "arm64": 183}
 """`e_machine` of each Debian architecture (the ELF specification's EM_X86_64 and EM_AARCH64)."""
+
+# Letters of all names in DT_NEEDED: no real file comes near, and one that was made to could fill the memory.
+_LONGEST = 1 << 20
 
 # What damaged headers lead to in the parser, beside its own errors.
 _DAMAGED = (
@@ -68,11 +72,14 @@ def read_elf(file: IO[bytes]) -> Elf | None:
 def _facts(file: IO[bytes], parsed: ELFFile, dynamic: DynamicSegment) -> Elf:
     needed: list[str] = []
     single = {"DT_SONAME": "", "DT_RPATH": "", "DT_RUNPATH": ""}
-    size = 0
+    size = length = 0
     for tag in dynamic.iter_tags():
         kind = tag.entry.d_tag
         if kind == "DT_NEEDED":
             needed.append(tag.needed)  # type: ignore[attr-defined] # there for this kind of tag
+            length += len(needed[-1])
+            if length > _LONGEST:
+                raise ELFError("names more libraries than any file needs")
         elif kind in single:
             single[kind] = getattr(tag, kind.removeprefix("DT_").lower())
         elif kind == "DT_STRSZ":
@@ -103,7 +110,9 @@ def _modules(file: IO[bytes], offset: int | None, size: int) -> Iterator[str]:
     # The names of dynamic symbols stand in this table: no need to walk the symbols.
     if offset is None:
         return
+    end = file.seek(0, io.SEEK_END)
     file.seek(offset)
-    for name in file.read(size).split(b"\0"):
+    # A damaged size must not ask for more memory than there is.
+    for name in file.read(min(size, max(end - offset, 0))).split(b"\0"):
         if name.startswith(b"PyInit_"):
             yield name.removeprefix(b"PyInit_").decode("ascii", "replace")

@@ -6,11 +6,13 @@ read once, whatever locks name it. A big member is unpacked into a temporary fil
 
 from __future__ import annotations
 
+import lzma
 import posixpath
 import re
 import shutil
 import tempfile
 import zipfile
+import zlib
 from email.parser import HeaderParser
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 _FORMAT = "1"  # of the cached files: raise it whenever a scan would find something else
 _IN_MEMORY = 8 << 20  # several are read at a time
 _PIECE = 1 << 20
+_MOST_TEXT = 32 << 20  # of a file that is read whole; more is no code that a person wrote
+# What a damaged, encrypted or oddly packed archive leads to.
+_DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, RuntimeError, lzma.LZMAError, zlib.error)
 _ALIASES = re.compile(r"^(bin|sbin|lib|lib32|lib64|libx32)/")
 _PROGRAM_FOLDERS = {"bin", "sbin", "scripts", "binaries"}
 _MODULE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)((?:\.cpython-\d+[^.]*|\.abi3)?)\.so")
@@ -73,7 +78,7 @@ def scan_wheel(path: Path) -> Scan:
                         found[info.filename] = elf
             loaded = _named_in_code(archive, infos, found)
             requires = _requires(archive, infos)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError) as problem:
+    except _DAMAGED as problem:
         raise FetchError(f"not a wheel: {problem}", where=path.name) from None
     return Scan(
         files=tuple(
@@ -180,7 +185,7 @@ def _named_in_code(
     named: set[bytes] = set()
     for info in infos:
         if info.filename.endswith(".py"):
-            named.update(pattern.findall(archive.read(info)))
+            named.update(pattern.findall(_text(archive, info)))
     return {name for stem, name in stems.items() if stem in named}
 
 
@@ -188,8 +193,13 @@ def _requires(archive: zipfile.ZipFile, infos: Iterable[zipfile.ZipInfo]) -> tup
     metadata = next((i for i in infos if re.fullmatch(r"[^/]+\.dist-info/METADATA", i.filename)), None)
     if metadata is None:
         return ()
-    text = archive.read(metadata).decode("utf-8", "replace")
+    text = _text(archive, metadata).decode("utf-8", "replace")
     return tuple(sorted(set(_projects(HeaderParser().parsestr(text).get_all("Requires-Dist", [])))))
+
+
+def _text(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    with archive.open(info) as member:
+        return member.read(_MOST_TEXT)
 
 
 def _projects(requirements: Iterable[str]) -> Iterator[str]:

@@ -170,7 +170,7 @@ def test_the_image_is_solved_again_with_what_was_chosen():
     asked = []
 
     def debs(target, groups, where, prefer):
-        asked.append((groups, [deb.version for deb in prefer if deb.name == "libc6"]))
+        asked.append((groups, where, [deb.version for deb in prefer if deb.name == "libc6"]))
         return DebSolution([], [debs_module.Choice("virtual", "a depends on b", "c", "r")])
 
     lock = read_lock(EXAMPLE)
@@ -179,7 +179,8 @@ def test_the_image_is_solved_again_with_what_was_chosen():
     told = Choice(kind="library", subject="b", chosen="nothing", reason="r")
     spec = SimpleNamespace(system_packages=[])
     grown = add_debs(lock, spec, SimpleNamespace(debs=debs), None, {SYSTEM: [made, told]})
-    ((groups, versions),) = asked
+    ((groups, where, versions),) = asked
+    assert "[tool.tungsten.libraries]" in where
     assert (groups["system"], versions) == (["libgl1"], [libc.version])
     assert [choice.kind for choice in grown.choices] == ["python", "virtual", "library", "library"]
     assert grown.platforms[SYSTEM].wheels == lock.platforms[SYSTEM].wheels

@@ -3,6 +3,7 @@
 import io
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -45,8 +46,45 @@ class TestElf:
         for place in range(16, len(whole)):
             read_elf(io.BytesIO(whole[:place] + b"\xff" + whole[place + 1 :]))
 
+    def test_a_size_that_the_file_has_not_asks_for_no_memory(self, tmp_path):
+        whole = elf("libc.so.6", module="a")
+        size = whole.index((10).to_bytes(8, "little"), 64) + 8  # of DT_STRSZ
+        path = tmp_path / "a.so"
+        path.write_bytes(whole[:size] + (1 << 62).to_bytes(8, "little") + whole[size + 8 :])
+        with path.open("rb") as file:
+            assert read_elf(file).modules == ("a",)
+
+    def test_more_needed_names_than_memory_holds_is_damage(self):
+        assert read_elf(io.BytesIO(elf(*["a" * 100_000] * 11))) is None
+
 
 class TestWheels:
+    @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+    def test_damaged_members_are_told(self, tmp_path, method):
+        path = tmp_path / "a-1-py3-none-any.whl"
+        with zipfile.ZipFile(path, "w", method) as archive:
+            archive.writestr("a.so", elf("libz.so.1") * 100)
+        content = bytearray(path.read_bytes())
+        content[45:65] = b"\xff" * 20
+        path.write_bytes(content)
+        with pytest.raises(FetchError, match="not a wheel"):
+            scan_wheel(path)
+
+    def test_an_encrypted_member_is_told(self, tmp_path):
+        path = wheel(tmp_path / "a-1-py3-none-any.whl", {"a.so": elf()})
+        content = bytearray(path.read_bytes())
+        content[6] |= 1
+        content[content.rindex(b"PK\1\2") + 8] |= 1
+        path.write_bytes(content)
+        with pytest.raises(FetchError, match=r"not a wheel: .* is encrypted"):
+            scan_wheel(path)
+
+    def test_of_endless_code_only_the_beginning_is_read(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("tungstenkit.scan._MOST_TEXT", 100)
+        files = {"liba.so": elf(), "libb.so": elf(), "x.py": b"'liba.so'" + b" " * 100 + b"'libb.so'"}
+        scan = scan_wheel(wheel(tmp_path / "a-1-py3-none-any.whl", files))
+        assert [f.is_loaded for f in scan.files] == [True, False]
+
     def test_every_elf_file_has_its_installed_place(self, tmp_path):
         scan = scan_wheel(
             wheel(
@@ -158,6 +196,12 @@ class TestDebs:
         path = deb(tmp_path / "a.deb", {"usr/bin/a": elf()})
         path.write_bytes(path.read_bytes()[:-20])
         with pytest.raises(FetchError, match="not a Debian package"):
+            scan_deb(path)
+
+    def test_a_negative_size_is_no_way_back(self, tmp_path):
+        path = tmp_path / "a.deb"
+        path.write_bytes(b"!<arch>\n" + b"x".ljust(48) + b"-60".ljust(10) + b"`\n")
+        with pytest.raises(FetchError, match="size is negative"):
             scan_deb(path)
 
 

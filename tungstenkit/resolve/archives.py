@@ -7,6 +7,7 @@ Nothing of a source is run here: its name, version and requirements come from PK
 from __future__ import annotations
 
 import configparser
+import lzma
 import os
 import re
 import stat
@@ -15,14 +16,17 @@ import tarfile
 import tempfile
 import tomllib
 import zipfile
+import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
+from pydantic import BaseModel, Field, ValidationError
 
 from tungstenkit.errors import FetchError, ResolveError
 
@@ -53,6 +57,9 @@ _LEFT_OUT = frozenset(
 )
 _DEFAULT_BACKEND = "setuptools.build_meta:__legacy__"
 _DEFAULT_REQUIRES = ("setuptools>=40.8.0",)  # as PEP 518 and pip have it
+# What a damaged archive leads to.
+_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, lzma.LZMAError, zlib.error)
+_MOST_TEXT = 8 << 20  # of a file that is read whole
 _COMPILED = {".c", ".cc", ".cpp", ".cxx", ".pyx", ".f", ".f90", ".f95", ".s"}
 
 
@@ -191,7 +198,7 @@ class _Members:
     """The files of an archive below its one top folder and `subdirectory`, by their relative names."""
 
     def __init__(self, path: Path, name: str, subdirectory: str | None) -> None:
-        self._path = path
+        self._path, self._name = path, name
         self._zip = name.endswith(".zip")
         try:
             if self._zip:
@@ -200,7 +207,7 @@ class _Members:
             else:
                 with tarfile.open(path) as tar:
                     names = [member.name for member in tar if not member.isdir()]
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as problem:
+        except _DAMAGED as problem:
             raise ResolveError(f"is no archive that can be read: {problem}", where=name) from None
         tops = {PurePosixPath(member).parts[0] for member in names if PurePosixPath(member).parts}
         prefix = f"{tops.pop()}/" if len(tops) == 1 else ""
@@ -218,14 +225,24 @@ class _Members:
         member = self.names.get(name)
         if member is None:
             return None
+        try:
+            with self._open(member) as file:
+                content = file.read(_MOST_TEXT + 1) if file else b""
+        # A link that leads nowhere or in a circle is one of these, too.
+        except (*_DAMAGED, KeyError, RuntimeError) as problem:
+            raise ResolveError(f"its {name} can't be read: {problem}", where=self._name) from None
+        if len(content) > _MOST_TEXT:
+            raise ResolveError(f"its {name} is larger than any real one", where=self._name)
+        return content.decode("utf-8", errors="replace")
+
+    @contextmanager
+    def _open(self, member: str) -> Iterator[IO[bytes] | None]:
         if self._zip:
-            with zipfile.ZipFile(self._path) as archive:
-                content = archive.read(member)
+            with zipfile.ZipFile(self._path) as archive, archive.open(member) as file:
+                yield file
         else:
             with tarfile.open(self._path) as tar:
-                file = tar.extractfile(member)
-                content = file.read() if file else b""
-        return content.decode("utf-8", errors="replace")
+                yield tar.extractfile(member)
 
 
 def read_facts(path: Path, name: str, subdirectory: str | None = None) -> Facts:
@@ -236,10 +253,7 @@ def read_facts(path: Path, name: str, subdirectory: str | None = None) -> Facts:
     Raises ResolveError where it is no archive, or no Python project.
     """
     members = _Members(path, name, subdirectory)
-    try:
-        pyproject = tomllib.loads(members.text("pyproject.toml") or "")
-    except tomllib.TOMLDecodeError as problem:
-        raise ResolveError(f"its pyproject.toml can't be read: {problem}", where=name) from None
+    pyproject = _pyproject(members, name)
     if not {"pyproject.toml", "setup.py", "setup.cfg"} & members.names.keys():
         raise ResolveError(
             "is no Python project: it has neither pyproject.toml nor setup.py",
@@ -271,6 +285,44 @@ def read_facts(path: Path, name: str, subdirectory: str | None = None) -> Facts:
         needs_cargo="Cargo.toml" in members.names
         or any(re.match(r"(maturin|setuptools[-_.]rust)\b", requirement) for requirement in requires),
     )
+
+
+class _BuildSystem(BaseModel):
+    """`[build-system]` (PEP 518)."""
+
+    requires: list[str] = []
+    build_backend: str = Field("", alias="build-backend")
+    backend_path: list[str] = Field([], alias="backend-path")
+
+
+class _Project(BaseModel):
+    """What is read of `[project]` (PEP 621)."""
+
+    name: str = ""
+    version: str = ""
+    requires_python: str = Field("", alias="requires-python")
+    dependencies: list[str] = []
+    optional_dependencies: dict[str, list[str]] = Field({}, alias="optional-dependencies")
+    dynamic: list[str] = []
+
+
+class _PyProject(BaseModel):
+    build_system: _BuildSystem | None = Field(None, alias="build-system")
+    project: _Project | None = None
+
+
+def _pyproject(members: _Members, name: str) -> dict[str, Any]:
+    """The tables of a source's `pyproject.toml` that are read here; each value is what it must be."""
+    try:
+        table = tomllib.loads(members.text("pyproject.toml") or "")
+        return _PyProject.model_validate(table).model_dump(by_alias=True, exclude_unset=True)
+    except ValidationError as problem:
+        said = "; ".join(
+            f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problem.errors(include_url=False)
+        )
+    except (tomllib.TOMLDecodeError, RecursionError) as problem:
+        said = str(problem)
+    raise ResolveError(f"its pyproject.toml can't be read: {said}", where=name)
 
 
 def _project_table(table: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 from tungstenkit.errors import ResolveError
 
@@ -60,6 +61,8 @@ def read_build_rules(directory: Path) -> dict[str, BuildRule]:
                 problems.append(f"{project}: no such key: {key}")
             elif key == "version" and not isinstance(value, str):
                 problems.append(f"{project}.version: is not a string")
+            elif key == "version" and not is_version(value):
+                problems.append(f"{project}.version: {value!r} is not a version (PEP 440)")
             elif key != "version" and not (
                 isinstance(value, list) and all(isinstance(entry, str) for entry in value)
             ):
@@ -76,6 +79,15 @@ def read_build_rules(directory: Path) -> dict[str, BuildRule]:
         )
         for project, values in entries.items()
     }
+
+
+def is_version(text: str) -> bool:
+    """Whether a text is a version (PEP 440)."""
+    try:
+        Version(text)
+    except InvalidVersion:
+        return False
+    return True
 
 
 def bad_requirements(texts: Iterable[object]) -> list[str]:

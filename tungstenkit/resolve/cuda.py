@@ -102,19 +102,45 @@ def _for_gpu(
     solve: Solve, requirements: Sequence[str], others: Sequence[str], cuda_version: str | None
 ) -> Solution:
     asked = None if cuda_version is None else Asked(cuda_version)
-    wheels, reason, notices = _with_cuda(solve, requirements, others, asked)
+    wheels, reason, notices = _with_cuda(_past_cpu_builds(solve, asked), requirements, others, asked)
     solution = Solution(wheels, describe(wheels), notices=notices)
     known = _data()
     for name in _names(requirements):
         if name in known["cpu-only"]:
             solution.notices.append(f"gpu=True, but {name} has no CUDA: {known['cpu-only'][name]} does")
     if solution.cuda is None:
-        solution.notices.append("gpu=True, but no package of python_packages brings CUDA")
+        plain = "".join(f"; {w.project} {w.version} is a build for the CPU" for w in wheels if _is_for_cpu(w))
+        solution.notices.append(f"gpu=True, but no package of python_packages brings CUDA{plain}")
     else:
         solution.choices.append(
             Choice(kind="cuda", subject="the CUDA version", chosen=solution.cuda.version, reason=reason)
         )
     return solution
+
+
+def _past_cpu_builds(solve: Solve, asked: Asked | None) -> Solve:
+    """The same solve without publishers' builds for the CPU, which no constraint on CUDA's wheels reaches.
+
+    Where nothing else fits they are taken, unless a version of CUDA is asked for.
+    """
+
+    def past(requirements: Sequence[str], constraints: Sequence[str]) -> tuple[Wheel, ...]:
+        wheels = solve(requirements, constraints)
+        barred: list[str] = []
+        for _ in range(_ROUNDS):
+            found = [f"{wheel.project}!={wheel.version}" for wheel in wheels if _is_for_cpu(wheel)]
+            if not found:
+                break
+            barred += found
+            try:
+                wheels = solve(requirements, [*constraints, *barred])
+            except ResolveError:
+                if asked is not None:
+                    raise
+                break
+        return wheels
+
+    return past
 
 
 def describe(wheels: Iterable[Wheel]) -> Cuda | None:
@@ -162,6 +188,11 @@ def nearest_working(asked: str, works: Callable[[str], str | None]) -> list[str]
     )
     found = (next(filter(None, map(works, map(str, versions[:_PROBES]))), None) for versions in directions)
     return [version for version in found if version is not None]
+
+
+def have_own_builds(requirements: Iterable[str]) -> list[str]:
+    """Those of the requirements' projects whose publisher has indexes of builds for single versions of CUDA."""
+    return [name for name in _names(requirements) if name in _data()["local-build"]]
 
 
 def _is_part(version: Version, of: Version) -> bool:
@@ -401,6 +432,10 @@ def _is_mixed(wheels: Iterable[Wheel]) -> bool:
     """Whether some of a family are a publisher's special builds (a local version, PEP 440), and others not."""
     family = [wheel for wheel in wheels if wheel.project in _data()["local-build"]]
     return len({Version(wheel.version).local for wheel in family}) > 1
+
+
+def _is_for_cpu(wheel: Wheel) -> bool:
+    return wheel.project in _data()["local-build"] and Version(wheel.version).local == "cpu"
 
 
 def _is_special(wheel: Wheel) -> bool:

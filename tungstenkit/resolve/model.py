@@ -43,7 +43,7 @@ from tungstenkit.platforms import ARCHITECTURES, Target, this_system
 from tungstenkit.requirements import parse
 from tungstenkit.resolve.build_rules import read_build_rules
 from tungstenkit.resolve.cuda import Solution as WheelSolution
-from tungstenkit.resolve.cuda import nearest_working, solve_wheels
+from tungstenkit.resolve.cuda import have_own_builds, nearest_working, solve_wheels
 from tungstenkit.resolve.debian_index import ReleaseIndex, fetch_index
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debs import DebSolver
@@ -369,8 +369,14 @@ def _refuse_cuda(
         f"no releases of python_packages fit CUDA {spec.cuda_version}, on Python {', '.join(failures)}"
         + "".join(said),
         where="cuda_version",
-        hint=f"these work: {', '.join(working)}",
+        hint=f"these work: {', '.join(working)}" + _own_builds(spec),
     )
+
+
+def _own_builds(spec: ModelSpec) -> str:
+    names = ", ".join(have_own_builds(spec.python_packages))
+    index = f"an index of {names} built for CUDA {spec.cuda_version}"
+    return f"; or name {index}, by --extra-index-url in python_packages" if names else ""
 
 
 def _in_short(problem: ResolveError) -> str:
@@ -448,7 +454,14 @@ def _resolve_platform(
 
 def _resolve_wheels(spec: ModelSpec, packages: PythonPackages, cuda_version: str | None) -> WheelSolution:
     own = OWN_WHEELS["sdk"]["requires"]
-    return solve_wheels(packages.solve, packages.lines, own, gpu=spec.gpu, cuda_version=cuda_version)
+    try:
+        return solve_wheels(packages.solve, packages.lines, own, gpu=spec.gpu, cuda_version=cuda_version)
+    except ResolveError as problem:
+        named = [text for text in own if project_of(text) in problem.what]
+        if NOTHING_FITS in problem.what and named:
+            # uv says of these, too, that it is the user who requires them.
+            problem.what += f"\nThe SDK, which is in every image, requires {' and '.join(named)}."
+        raise
 
 
 def _resolve_debs(
@@ -464,7 +477,8 @@ def _resolve_debs(
         "python": [f"python{target.python}"],
         "system": [*spec.system_packages, *essential, *packages_of(libraries)],
     }
-    solution = solver.debs(target, groups, "system_packages", pinned)
+    where = "system_packages and [tool.tungsten.libraries]" if libraries else "system_packages"
+    solution = solver.debs(target, groups, where, pinned)
     wishes = packages_of(libraries)
     wishes |= {name: f"essential: {name}" for name in essential}
     wishes |= {text: f"system_packages: {text}" for text in spec.system_packages}

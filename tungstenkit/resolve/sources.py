@@ -100,6 +100,17 @@ class Sources:
             )
         return found
 
+    def check_paths(self, wishes: Iterable[Wanted]) -> None:
+        """ResolveError that names every file and folder of the model's that is not there."""
+        paths = {one.text: self.directory / one.path for one in wishes if one.path is not None}
+        gone = [text for text, path in paths.items() if not (path.is_dir() or path.is_file())]
+        if gone:
+            raise ResolveError(
+                f"there is no such file or folder: {', '.join(gone)}",
+                where="python_packages",
+                hint=f"paths are relative to {self.directory}",
+            )
+
     def _direct(self, wanted: Wanted) -> Obtained:
         self.report(f"getting {wanted.text}")
         place = self.fresh_folder()
@@ -108,7 +119,8 @@ class Sources:
             git = GitCommit(url=wanted.git.url, commit=commit)
             return self._source(place / "source.tar", None, wanted, git=git)
         if wanted.url is not None:
-            name = unquote(PurePosixPath(urlsplit(wanted.url).path).name)
+            # Of the name alone: an escaped slash must not lead out of the folder.
+            name = PurePosixPath(unquote(urlsplit(wanted.url).path)).name
             self.save(wanted.url, place / name)
             return self._file(place / name, wanted, url=wanted.url)
         assert wanted.path is not None
@@ -116,8 +128,6 @@ class Sources:
         if local.is_dir():
             pack(local, place / "source.tar")
             return self._source(place / "source.tar", None, wanted, path=wanted.path)
-        if not local.is_file():
-            raise ResolveError("there is no such file or folder", where=f"python_packages: {wanted.text}")
         shutil.copyfile(local, place / local.name)
         return self._file(place / local.name, wanted, path=wanted.path)
 
@@ -152,7 +162,12 @@ class Sources:
 
     def _source(self, place: Path, name: str | None, wanted: Wanted, **origin: Any) -> Obtained:  # noqa: ANN401
         """name: the archive's own; None for one of ours, which is named after what is in it."""
-        facts = read_facts(place, name or "source.tar", wanted.subdirectory)
+        try:
+            facts = read_facts(place, name or "source.tar", wanted.subdirectory)
+        except ResolveError as problem:
+            # The archive is ours, or was just downloaded: the user knows it as what is written.
+            problem.where = wanted.text
+            raise
         project = facts.name or wanted.name
         if project is None:
             raise ResolveError("does not state its name", where=wanted.text, hint="write '<name> @ <path>'")
@@ -220,6 +235,7 @@ class PythonPackages:
         # What a marker leaves out need not be there.
         markers = target.markers
         counting = [one for one in wishes.requirements if one.marker is None or one.marker.evaluate(markers)]
+        sources.check_paths(counting)
         self.written = {self._line(wanted): wanted.text for wanted in counting}
         """For each requirement as PEP 508 has it what was written; one that says where it comes from names a file on
         this machine."""

@@ -159,6 +159,12 @@ def _compile(
             where=where,
             hint="check the network and pip's configuration; TUNGSTEN_MIRROR_PYPI names another index",
         )
+    if "os error" in run.stderr:
+        raise FetchError(
+            f"uv could not work:\n{_plain(run.stderr)}",
+            where=where,
+            hint="make room on the disk, or set UV_CACHE_DIR or XDG_CACHE_HOME to a folder that can be written",
+        )
     if run.returncode != 0:
         problem = ResolveError(_explanation(run.stderr), where=where, hint=_hint(run.stderr))
         without = re.findall(r"Wheels are required for `([^`]+)`", run.stderr)
@@ -257,14 +263,34 @@ def _pylock(wheels: Iterable[Wheel]) -> str:
 
 
 def _explanation(stderr: str) -> str:
+    return f"{NOTHING_FITS}:\n{_plain(stderr)}"
+
+
+def _plain(stderr: str) -> str:
     # Drop uv's box drawing: the text is quoted inside our own shape.
     # And show no password.
     text = re.sub(r"(?<=//)[^\s@]*@", "", stderr)
+    for pattern, replacement in _NOT_OURS:
+        text = re.sub(pattern, replacement, text)
     lines = [re.sub(r"^[\s×╰─▶│├·]+", "", line) for line in text.strip().splitlines()]
-    return f"{NOTHING_FITS}:\n" + "\n".join(line for line in lines if line)
+    return "\n".join(line for line in lines if line)
+
+
+# Advice to use options of uv, which nobody here can give it.
+_NOT_OURS = (
+    (r"(?m)^.*because building from source is disabled for all packages.*\n?", ""),
+    (r" Consider using an? \S+ `--python-version` value\.", ""),
+    (r"The `--python-version` value \((.*?)\)", r"Python \1"),
+    (
+        r" A compatible version may be available on a subsequent index.*",
+        " A project is taken from the first index alone that knows it.",
+    ),
+)
 
 
 def _hint(stderr: str) -> str:
+    if "401 Unauthorized" in stderr or "403 Forbidden" in stderr:
+        return "give the user name and password of that index in ~/.netrc, or check the spelling of the package's name"
     if "no usable wheels" in stderr or "no wheels" in stderr or "building is disabled" in stderr.lower():
         return "ask for another version, or name another index: neither a wheel nor a source that can be built fits"
     if "not found in the package registry" in stderr:

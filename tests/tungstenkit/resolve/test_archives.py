@@ -217,3 +217,49 @@ class TestFacts:
             read_facts(tmp_path / "bad.zip", "bad.zip")
         with pytest.raises(ResolveError, match=r"pyproject\.toml can't be read"):
             facts(tmp_path, {"pyproject.toml": "["})
+
+
+class TestHostileSources:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            'build-system = "x"',
+            "[build-system]\nrequires = 3",
+            '[build-system]\nrequires = "setuptools"',
+            "[build-system]\nrequires = []\nbuild-backend = 3",
+            "[build-system]\nrequires = []\nbackend-path = 3",
+            "[project]\nname = 3",
+            '[project]\nname = "a"\nrequires-python = 3',
+            '[project]\nname = "a"\ndependencies = 3',
+            '[project]\nname = "a"\noptional-dependencies = ["x"]',
+            "a = " + "[" * 50_000,
+        ],
+    )
+    def test_values_of_another_kind_are_told(self, tmp_path, text):
+        with pytest.raises(ResolveError, match=r"its pyproject\.toml can't be read"):
+            facts(tmp_path, {"pyproject.toml": text})
+
+    @pytest.mark.parametrize("target", ["pyproject.toml", "/etc/passwd", "../../outside"])
+    def test_a_link_that_leads_nowhere_is_told(self, tmp_path, target):
+        path = tmp_path / "foo-1.0.tar.gz"
+        with tarfile.open(path, "w:gz") as archive:
+            info = tarfile.TarInfo("foo-1.0/pyproject.toml")
+            info.type, info.linkname = tarfile.SYMTYPE, target
+            archive.addfile(info)
+        with pytest.raises(ResolveError, match=r"its pyproject\.toml can't be read"):
+            read_facts(path, path.name)
+
+    def test_a_file_that_unpacks_without_end_is_not_read_whole(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("tungstenkit.resolve.archives._MOST_TEXT", 100)
+        with pytest.raises(ResolveError, match="larger than any real one"):
+            facts(tmp_path, {"pyproject.toml": "#" * 101})
+
+    def test_a_damaged_member_is_told(self, tmp_path):
+        path = tmp_path / "foo-1.0.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("foo-1.0/pyproject.toml", "[project]\nname = 'foo'\n" * 50)
+        content = bytearray(path.read_bytes())
+        content[55:65] = b"\xff" * 10
+        path.write_bytes(content)
+        with pytest.raises(ResolveError, match="can't be read"):
+            read_facts(path, path.name)

@@ -14,6 +14,7 @@ class TestBuildRules:
             ("foo.deps = []", "foo: no such key: deps"),
             ("foo.debs = 'x'", r"foo\.debs: is not a list of strings"),
             ("foo.version = 1", r"foo\.version: is not a string"),
+            ("foo.version = 'next'", r"foo\.version: 'next' is not a version \(PEP 440\)"),
             ("foo.requires = ['a b']", r"foo\.requires: 'a b'"),
         ],
     )

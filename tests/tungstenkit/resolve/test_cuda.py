@@ -218,6 +218,28 @@ def test_a_publishers_own_build_says_its_cuda_in_its_version():
     assert (solution.cuda.version, solution.cuda.minimum_driver) == ("11.8", "450.80.02")
 
 
+def with_cpu_builds(*requirements, cuda=None, wheels=WHEELS):
+    """Where pip's links have builds for the CPU, too, which PEP 440 holds for newer ones."""
+    with serve([*wheels, wheel("torch", "2.7.0+cpu")]) as url:
+        return solve_wheels(solver_of(url), list(requirements), [], gpu=True, cuda_version=cuda)
+
+
+def test_a_gpu_gets_no_build_for_the_cpu_where_there_is_another():
+    assert with_cpu_builds("torch==2.7.0").cuda.version == "12.6"
+
+
+def test_a_build_for_the_cpu_does_not_hide_that_no_release_fits():
+    with pytest.raises(ResolveError, match="no set of Python packages fits"):
+        with_cpu_builds("torch", cuda="12.5")
+
+
+def test_a_gpu_that_only_builds_for_the_cpu_could_use_is_noticed():
+    solution = with_cpu_builds("torch", wheels=[])
+    assert solution.notices == [
+        "gpu=True, but no package of python_packages brings CUDA; torch 2.7.0+cpu is a build for the CPU"
+    ]
+
+
 def test_wheels_without_cuda_are_none(lock_wheels):
     assert describe(lock_wheels("six", gpu=False).wheels) is None
 
@@ -346,14 +368,17 @@ def test_an_impossible_cuda_version_names_the_nearest_that_work(index):
     with pytest.raises(ResolveError, match=r"no releases of python_packages fit CUDA 12\.5") as caught:
         resolve(asked, RealWheels(index), None)
     assert caught.value.where == "cuda_version"
-    assert caught.value.hint == "these work: 12.4, 12.6"
+    assert caught.value.hint == (
+        "these work: 12.4, 12.6; or name an index of torch built for CUDA 12.5, by --extra-index-url in "
+        "python_packages"
+    )
 
 
 def test_where_none_near_works_the_solves_own_choice_is_named(index):
     asked = spec(gpu=True, cuda_version="11.8", python_packages=["torch>=2.15"])
     with pytest.raises(ResolveError) as caught:
         resolve(asked, RealWheels(index), None)
-    assert caught.value.hint == "these work: 13.2"
+    assert caught.value.hint.startswith("these work: 13.2;")
 
 
 def test_an_impossible_requirement_is_not_blamed_on_cuda(index):

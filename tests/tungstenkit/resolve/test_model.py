@@ -14,6 +14,7 @@ from tungstenkit.lock import Release, read_lock
 from tungstenkit.resolve import model
 from tungstenkit.resolve.debs import Choice, DebSolution, ResolvedDeb
 from tungstenkit.resolve.model import resolve
+from tungstenkit.resolve.wheels import NOTHING_FITS
 from tungstenkit.spec import ModelSpec
 
 EXAMPLES = Path(__file__).resolve().parent.parent.parent.parent / "examples"
@@ -293,3 +294,12 @@ def test_what_the_choice_of_cuda_made_of_a_requirement_is_still_the_users(writte
 
     (platform,) = resolve(spec(python_packages=[written]), Solving(), None).platforms.values()
     assert platform.wheels[0].needed_by == (said,)
+
+
+def test_what_the_sdk_requires_is_not_blamed_on_the_user(monkeypatch):
+    def conflict(*arguments, **options):
+        raise ResolveError(f"{NOTHING_FITS}:\nyou require old and pydantic>=2.7", where="python_packages")
+
+    monkeypatch.setattr("tungstenkit.resolve.model.solve_wheels", conflict)
+    with pytest.raises(ResolveError, match=r"The SDK, which is in every image, requires pydantic>=\S+\."):
+        resolve(spec(), FakeSolver(), None)

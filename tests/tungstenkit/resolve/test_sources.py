@@ -296,6 +296,33 @@ class TestDirect:
         with pytest.raises(FetchError, match="HTTP 404"):
             solve([f"foo @ {index.url}/files/foo-1.0.tar.gz"], index)
 
+    def test_all_paths_that_lead_nowhere_are_named_at_once(self, solve, serve):
+        with pytest.raises(ResolveError, match=r"no such file or folder: \./one, \./two-1-py3-none-any\.whl"):
+            solve(["./one", "./two-1-py3-none-any.whl"], serve(SETUPTOOLS))
+
+    def test_a_folder_that_is_no_project_is_named_as_it_was_written(self, tmp_path):
+        (tmp_path / "lib").mkdir()
+        (tmp_path / "scratch").mkdir()
+        sources = Sources(tmp_path, tmp_path / "scratch", lambda project: [], print, lambda line: None)
+        (wanted,) = parse(["./lib"]).requirements
+        with pytest.raises(ResolveError, match="no Python project") as caught:
+            sources.direct(wanted)
+        assert caught.value.where == "./lib"
+
+    def test_an_escaped_slash_leads_out_of_no_folder(self, tmp_path):
+        saved = []
+
+        def save(url, place):
+            saved.append(place)
+            place.write_bytes(b"")
+
+        (tmp_path / "scratch").mkdir()
+        sources = Sources(tmp_path, tmp_path / "scratch", lambda project: [], save, lambda line: None)
+        (wanted,) = parse(["foo @ https://host.example/..%2F..%2Ffoo-1.0.tar.gz"]).requirements
+        with pytest.raises(ResolveError, match="is no archive"):
+            sources.direct(wanted)
+        assert [place.resolve().parent.parent for place in saved] == [tmp_path / "scratch"]
+
     def test_a_url_of_a_source(self, solve, serve):
         name, data = sdist("foo", "1.0")
         index = serve((name, data), SETUPTOOLS)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tungstenkit.errors import ResolveError
+from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.mirrors import find_mirrors
 from tungstenkit.platforms import Target
 from tungstenkit.resolve import wheels as solving
@@ -96,6 +96,62 @@ def test_pydantic_1_is_refused_by_name(solve, requirement):
 )
 def test_pydantic_2_is_fine(solve, requirement):
     assert solve(requirements=[requirement]) == ()
+
+
+def test_a_cache_that_cant_be_written_is_no_conflict(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    target = Target("x86_64-linux", "bookworm", "3.11")
+    with pytest.raises(FetchError, match="Not a directory") as caught:
+        resolve_wheels(["six"], target, places=Places("http://127.0.0.1:9"), where="python_packages")
+    assert "UV_CACHE_DIR" in caught.value.hint
+
+
+class _Uv:
+    """Stands for a run of uv that finds nothing, and says so."""
+
+    returncode = 1
+
+    def __init__(self, said):
+        self.stderr = said
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        (
+            (
+                "hint: An index URL (http://u:secret@host.example/simple) could not be queried due to a lack of valid "
+                "authentication credentials (401 Unauthorized)"
+            ),
+            "~/.netrc",
+        ),
+        (
+            (
+                "hint: `x` was found on http://host.example, but not at the requested version (x==3). A compatible "
+                "version may be available on a subsequent index (e.g., y). Use `--index-strategy unsafe-best-match`."
+            ),
+            "the first index alone",
+        ),
+        (
+            (
+                "hint: The `--python-version` value (>=3.9) includes Python versions that are not supported by your "
+                "dependencies. Consider using a higher `--python-version` value.\n"
+                "hint: Wheels are required for `x` because building from source is disabled for all packages (i.e., "
+                "with `--no-build`)"
+            ),
+            "Python >=3.9 includes",
+        ),
+    ],
+)
+def test_uvs_advice_becomes_ours(monkeypatch, said, advice):
+    monkeypatch.setattr(solving, "_run", lambda command, environment: _Uv(said))
+    target = Target("x86_64-linux", "bookworm", "3.11")
+    with pytest.raises(ResolveError) as caught:
+        resolve_wheels(["x"], target, places=Places(""), where="python_packages")
+    assert advice in str(caught.value)
+    assert "`--" not in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,7 @@ let
       python = root tools.byte-code;
     in
     {
+      inherit system;
       runTool = import ./run-tool.nix {
         inherit busybox system;
         python = root tools.layers;
@@ -66,24 +67,40 @@ let
 
   # The image for one platform; nothing of it is run, so any builder will do.
   image =
-    { runTool, byteCodePython, ... }:
-    system: locked:
+    {
+      runTool,
+      byteCodePython,
+      system,
+      ...
+    }:
+    target: locked:
     let
-      platform = platformOf system;
+      platform = platformOf target;
+
+      # A wheel is built on the platform that it is for; one that is for all of them, on the one that builds.
+      source =
+        entry:
+        let
+          here = theLock.platforms.${system}.sources or [ ];
+          same = builtins.filter (other: other.wheel-sha256 == entry.wheel-sha256) here;
+          on = if same == [ ] then target else system;
+        in
+        import ./source.nix {
+          inherit fetch;
+          inherit (locked) python;
+          platform = platformOf on;
+          system = on;
+          tools = theLock.tools.${on};
+        } (if same == [ ] then entry else builtins.head same);
     in
     import ./model-image.nix {
       spec = theSpec;
       packageSet = import ./debian.nix {
-        inherit platform locked ownSources ownWheels model;
-        server = theLock.server.${system};
+        inherit platform locked ownSources ownWheels model source;
+        server = theLock.server.${target};
         spec = specFile;
         deb = import ./deb.nix { inherit fetch; };
         wheel = import ./wheel.nix { inherit fetch runTool; };
-        source = import ./source.nix {
-          inherit fetch platform system;
-          inherit (locked) python;
-          tools = theLock.tools.${system};
-        };
         dockerTools = import ./image.nix {
           inherit runTool byteCodePython platform;
           planLayers = import ./layers.nix;

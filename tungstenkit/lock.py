@@ -581,9 +581,18 @@ def part_of(lock: Lock, platforms: Iterable[str], builder: str) -> Lock:
             else f"build on one of these: {', '.join(ARCHITECTURES)}",
         )
     systems = set(platforms)
+    # As `nix/outputs.nix`: a wheel that is for all platforms is built on the one that builds.
+    here = lock.platforms.get(builder)
+    own = {source.wheel_sha256: source for source in here.sources} if here else {}
     return lock.model_copy(
         update={
-            "platforms": {name: found for name, found in lock.platforms.items() if name in systems},
+            "platforms": {
+                name: found.model_copy(
+                    update={"sources": tuple(own.get(s.wheel_sha256, s) for s in found.sources)}
+                )
+                for name, found in lock.platforms.items()
+                if name in systems
+            },
             "server": {name: found for name, found in lock.server.items() if name in systems},
             "tools": {builder: lock.tools[builder]},
         }

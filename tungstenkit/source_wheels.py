@@ -61,31 +61,48 @@ def build_wheels(lock: Lock, get: Callable[[Input], Path], view: View, state: Pa
 
     Raises BuildError where a source can't be built, LockError where what it became is not what was locked.
     """
-    for system, source in unbuilt(lock):
-        if system != this_system():
-            raise LockError(
-                f"{source.project} is built from source, which {system} must do itself; this is {this_system()}",
-                where=f"platforms.{system}",
-                hint=f"lock on a machine of that kind, or ask for a version of {source.project} that has a wheel",
-            )
-    for system, source in unbuilt(lock):
-        _provide(lock, system, source, get, state)
-        built = _build(lock, system, source, view, state)
+    # What this machine builds may do for other platforms, too.
+    for system, source in sorted(unbuilt(lock), key=lambda one: one[0] != this_system()):
         platform = lock.platforms[system]
-        _check(built, source, platform, system)
-        done = source.model_copy(
-            update={
+        if system == this_system():
+            _provide(lock, system, source, get, state)
+            built = _build(lock, system, source, view, state)
+            _check(built, built.name, source, platform, system)
+            named = {
                 "wheel": built.name,
                 "wheel_size": built.stat().st_size,
                 "wheel_sha256": hashlib.sha256(built.read_bytes()).hexdigest(),
             }
-        )
-        _keep(built, source, state)
+            _keep(built, source, state)
+        else:
+            own = _for_every_platform(lock, system, source)
+            assert own.wheel is not None
+            _check(Path(built_input(own).path), own.wheel, source, platform, system)
+            named = own.model_dump(include={"wheel", "wheel_size", "wheel_sha256"}, by_alias=False)
+        done = source.model_copy(update=named)
         sources = tuple(done if one is source else one for one in platform.sources)
         lock = lock.model_copy(
             update={"platforms": {**lock.platforms, system: platform.model_copy(update={"sources": sources})}}
         )
     return lock
+
+
+def _for_every_platform(lock: Lock, system: str, source: Source) -> Source:
+    """What this machine has built of the same source, for a platform that it can't build for.
+
+    Raises LockError where that is for this machine's platform alone.
+    """
+    here = lock.platforms.get(this_system())
+    for own in here.sources if here else ():
+        same = (own.project, own.sha256) == (source.project, source.sha256)
+        if same and own.wheel and own.wheel.endswith("-none-any.whl"):
+            return own
+    raise LockError(
+        f"{source.project} is built from source, which {system} must do itself; this is {this_system()}",
+        where=f"platforms.{system}",
+        hint=f"lock that platform alone, on a machine of its kind, or ask for a version of {source.project} "
+        "that has a wheel",
+    )
 
 
 def _provide(lock: Lock, system: str, source: Source, get: Callable[[Input], Path], state: Path) -> None:
@@ -145,15 +162,15 @@ def _hint(log: str, project: str) -> str | None:
     return None
 
 
-def _check(built: Path, source: Source, platform: Platform, system: str) -> None:
-    """LockError where a wheel is not what its source said that it would be."""
+def _check(built: Path, file: str, source: Source, platform: Platform, system: str) -> None:
+    """LockError where a wheel, whose own name is `file`, is not what its source said that it would be."""
     where = f"{source.project} {source.version}, built from source"
-    name, version, _, _ = parse_wheel_filename(built.name)
+    name, version, _, _ = parse_wheel_filename(file)
     metadata = _metadata(built)
     said = canonicalize_name(metadata.get("Name", "")), Version(metadata.get("Version", "0"))
     if (name, version) != (source.project, Version(source.version)) or said != (name, version):
         raise LockError(
-            f"the source became {said[0]} {said[1]} ({built.name})",
+            f"the source became {said[0]} {said[1]} ({file})",
             where=where,
             hint=f'[tool.tungsten.build.{source.project}] in pyproject.toml may say: version = "{said[1]}"',
         )

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import shutil
 import subprocess
 import tarfile
 
@@ -110,6 +111,33 @@ def test_a_second_build_gives_the_same_bytes(model):
         arguments = {"lock": model / "tungsten.lock", "system": SYSTEM, "project": project}
         options = [part for name, value in arguments.items() for part in ("--argstr", name, value)]
         nix("nix-build", ROOT / "nix" / "seal.nix", *options, "--no-out-link", "--check")
+
+
+OTHER = {"x86_64-linux": "aarch64-linux", "aarch64-linux": "x86_64-linux"}[SYSTEM]
+
+
+def two_platforms(folder, model, package):
+    """The same model for two platforms, with one of its sources alone; not locked yet."""
+    shutil.copytree(model, folder, ignore=shutil.ignore_patterns("tungsten.lock", ".tungsten"))
+    definition = folder / "tungsten_model.py"
+    definition.write_text(MODEL.replace('"native @ ./native", "./pure"', f'"./{package}"'))
+    return [folder, "--platform", SYSTEM, "--platform", OTHER]
+
+
+def test_what_is_for_every_platform_is_built_once(model, tmp_path):
+    arguments = two_platforms(tmp_path / "adder", model, "pure")
+    succeed("lock", *arguments)
+    platforms = json.loads((tmp_path / "adder" / "tungsten.lock").read_text())["platforms"]
+    mine, others = (platforms[system]["sources"][0] for system in (SYSTEM, OTHER))
+    assert mine["wheel-sha256"] == others["wheel-sha256"]
+    # Nothing of another platform is run for the image.
+    succeed("build", tmp_path / "adder", "--platform", OTHER, "--no-load")
+
+
+def test_what_is_for_one_platform_is_not_built_on_another(model, tmp_path):
+    done = tungsten("lock", *two_platforms(tmp_path / "adder", model, "native"))
+    assert done.returncode == 1
+    assert f"native is built from source, which {OTHER} must do itself" in done.stderr
 
 
 def test_relocking_builds_nothing_again(model):

@@ -300,3 +300,21 @@ def test_a_lock_without_tools_for_this_machine_says_how_to_get_them(lock, here, 
     with pytest.raises(LockError, match=here) as caught:
         part_of(lock, [AMD64], here)
     assert hint in caught.value.hint
+
+
+def test_a_wheel_for_every_platform_counts_as_the_builders():
+    """What builds it is the builder's, so nobody needs another platform's compiler."""
+    sealed = {"wheel": "lib-1-py3-none-any.whl", "wheel_size": 1, "wheel_sha256": "3" * 64}
+    mine, others = (
+        locks.source("lib", **sealed),
+        locks.source("lib", needed_by=("python_packages: ./lib",), **sealed),
+    )
+    one = locks.lock(mine)
+    platform = one.platforms[locks.SYSTEM].model_copy(update={"sources": (others,)})
+    two = one.model_copy(
+        update={
+            "platforms": {**one.platforms, "aarch64-linux": platform},
+            "server": {**one.server, "aarch64-linux": one.server[locks.SYSTEM]},
+        }
+    )
+    assert part_of(two, ["aarch64-linux"], locks.SYSTEM).platforms["aarch64-linux"].sources == (mine,)

@@ -179,7 +179,11 @@ def create_app(
         response.headers["Content-Disposition"] = file.disposition
         response.headers["Cache-Control"] = f"private, max-age={settings.result_expiration:.0f}"
         response.set_etag(f"{files_id}-{index}-{number}")
-        response.make_conditional(request, accept_ranges=True, complete_length=len(file.content))
+        response.accept_ranges = "bytes"
+        # A unit that is not known must be ignored, and several ranges may be (RFC 9110, 14.2).
+        asked = request.range
+        is_one = asked is not None and asked.units == "bytes" and len(asked.ranges) == 1
+        response.make_conditional(request, accept_ranges=is_one, complete_length=len(file.content))
         return response
 
     @app.get("/metrics")

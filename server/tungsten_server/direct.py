@@ -10,9 +10,9 @@ import time
 from typing import TYPE_CHECKING, Callable
 
 from tungsten_server.body import parse_inputs
+from tungsten_server.connections import DirectAnswer
 from tungsten_server.dispatcher import Dispatcher, UnavailableError
 from tungsten_server.problems import InputError
-from tungsten_server.serving import DirectAnswer, Predict
 from tungsten_server.wire import prediction_body
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tungsten_server.inputs import InputSchema
     from tungsten_server.metrics import Metrics
     from tungsten_server.prediction import Prediction
+    from tungsten_server.serving import Predict
 
 
 def direct_predict(

@@ -213,19 +213,21 @@ class _Pipeline:
         So only the request at fault fails, and not those that happened to be in its batch.
         """
         count = len(batch.owners)
+        requests = [(0, count)]
         try:
             outputs = self._outputs(batch, 0, count)
         except Canceled:
             outputs = [_CANCELED] * count
         except BaseException as error:  # sys.exit too: it fails a request, not the process
             _log(f"{'demo' if batch.demo else 'batch'} failed inputs={count}", error)
-            requests = _runs(batch.owners)
-            if len(requests) > 1:
-                for begin, end in requests:
-                    self._done.put((batch, self._outputs_of_one(batch, begin, end), end == count))
-                return
             outputs = [_failed(error)] * count
-        self._done.put((batch, outputs, True))
+            requests = _runs(batch.owners)
+        if len(requests) == 1:
+            self._done.put((batch, outputs, True))
+            return
+        # No more inside the `except`, which would chain the batch's exception to those of the requests.
+        for begin, end in requests:
+            self._done.put((batch, self._outputs_of_one(batch, begin, end), end == count))
 
     def _outputs_of_one(self, batch: _Batch, begin: int, end: int) -> list[object]:
         """Run the inputs of one request of a batch."""

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -149,6 +150,16 @@ def wait_until(condition, what):
         assert time.monotonic() < end, f"{what}: did not happen"
         time.sleep(0.02)
     return value
+
+
+def request(method, path, headers="", body=b""):
+    """The bytes of a request."""
+    return f"{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode() + body
+
+
+def connect(port):
+    """A connection to a server on this machine."""
+    return socket.create_connection(("127.0.0.1", port), DEADLINE)
 
 
 class Server:

@@ -1,7 +1,6 @@
 """Predictions that the event loop answers itself: the same on the wire as what the application answers."""
 
 import re
-import socket
 
 import pytest
 import requests
@@ -12,7 +11,7 @@ from tungsten_server.dispatcher import UnavailableError
 from tungsten_server.inputs import InputSchema
 from tungsten_server.prediction import Output, Prediction
 
-from tests.server.conftest import DEADLINE, MODEL
+from tests.server.conftest import DEADLINE, MODEL, connect
 
 APPLICATION = "application/json; for=the-application"
 """A type that is JSON, too, but that the loop leaves to the application."""
@@ -22,10 +21,6 @@ BODY = b'[{"do": "%s"}]'
 
 def raw(body, head=b"POST /predict HTTP/1.1\r\nContent-Type: application/json\r\n"):
     return head + b"Host: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-
-
-def connect(server):
-    return socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +48,7 @@ def test_an_answer_is_the_application_s_but_for_its_date(server, body):
 def test_requests_sent_at_once_on_one_connection_are_answered_in_order(server):
     todo = [b"1", b"2", b"raise 3", b"4", b"5"]
     health = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-    with connect(server) as sock, sock.makefile("rb") as stream:
+    with connect(server.port) as sock, sock.makefile("rb") as stream:
         sock.sendall(b"".join(raw(BODY % one) + health for one in todo[:-1]))
         sock.sendall(raw(BODY % todo[-1], b"POST /predict HTTP/1.1\r\nConnection: close\r\n"))
         answers = stream.read().decode()
@@ -75,7 +70,7 @@ def exchange(sock, data):
 
 
 def test_a_connection_s_requests_with_equal_heads_are_told_apart_by_their_bodies(server):
-    with connect(server) as sock:
+    with connect(server.port) as sock:
         for do in (b"1", b"22", b"333", b"x" * 70_000, b"", b"raise it", b"4"):
             answer = exchange(sock, raw(BODY % do))
             assert (b'"did":"%b"' % do in answer) or b"ValueError: it" in answer
@@ -84,7 +79,7 @@ def test_a_connection_s_requests_with_equal_heads_are_told_apart_by_their_bodies
 
 def test_a_head_that_is_known_is_not_taken_for_another_one(server):
     known = raw(BODY % b"known")
-    with connect(server) as sock:
+    with connect(server.port) as sock:
         for other, expected in [
             (b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", b'{"status":"ok"}'),
             (known.replace(b"/predict", b"/predictions"), b'"prediction_id"'),
@@ -96,7 +91,7 @@ def test_a_head_that_is_known_is_not_taken_for_another_one(server):
             for _ in range(2):
                 assert b'"did":"known"' in exchange(sock, known)
             assert expected in exchange(sock, other)
-    with connect(server) as sock:
+    with connect(server.port) as sock:
         for _ in range(2):
             assert b'"did":"known"' in exchange(sock, known)
         closing = known.replace(b"Host", b"Connection: close\r\nHost")
@@ -106,7 +101,7 @@ def test_a_head_that_is_known_is_not_taken_for_another_one(server):
 
 def test_a_known_head_may_come_in_pieces_and_with_the_next_request(server):
     known = raw(BODY % b"known")
-    with connect(server) as sock:
+    with connect(server.port) as sock:
         for _ in range(2):
             assert b'"did":"known"' in exchange(sock, known)
         for cut in (1, 40, len(known) - 20, len(known) - 1):
@@ -123,7 +118,7 @@ def test_a_known_head_may_come_in_pieces_and_with_the_next_request(server):
     "head", [b"POST /predict HTTP/1.0\r\n", b"POST /predict HTTP/1.1\r\nConnection: close\r\n"]
 )
 def test_a_connection_ends_where_its_client_asks_for_it(server, head):
-    with connect(server) as sock, sock.makefile("rb") as stream:
+    with connect(server.port) as sock, sock.makefile("rb") as stream:
         sock.sendall(raw(BODY % b"x", head + b"Content-Type: application/json\r\n"))
         assert b'"success"' in stream.read()
 
@@ -132,7 +127,7 @@ def test_clients_that_leave_disturb_nobody(server, gate):
     blocked = server.begin(f"block {gate}")
     with gate.open():
         for _ in range(20):
-            with connect(server) as sock:
+            with connect(server.port) as sock:
                 sock.sendall(raw(BODY % b"x"))
         server.get("/healthz")
     assert server.ended(blocked)["status"] == "success"
@@ -152,7 +147,7 @@ def test_as_many_may_wait_as_the_limit_says(start_server, gate, pool):
     with start_server("--max-pending", "300") as server:
         blocked = server.begin(f"block {gate}")
         with gate.open():
-            waiting = [connect(server) for _ in range(299)]
+            waiting = [connect(server.port) for _ in range(299)]
             for sock in waiting:
                 sock.sendall(raw(BODY % b"x"))
             server.get("/healthz")

@@ -216,6 +216,13 @@ def test_a_part_of_a_file_can_be_asked_for(server):
     assert (known.status_code, known.content) == (304, b"")
 
 
+@pytest.mark.parametrize("asked", ["rows=0-1", "bytes=0-1,4-5", "bytes=-1,2-", "bytes"])
+def test_a_range_that_is_not_one_of_bytes_is_ignored(server, asked):
+    answer = get(server, linked(server, b"0123456789", "video/mp4"), Range=asked)
+    assert (answer.status_code, answer.content) == (200, b"0123456789")
+    assert answer.headers["Accept-Ranges"] == "bytes"
+
+
 @pytest.mark.parametrize(
     "path", ["0/0", "x/0/0", "{id}/1/0", "{id}/0/1", "{id}/0/x", "{id}/0", "{id}/-1/0", "{id}/0/-1"]
 )

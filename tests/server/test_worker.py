@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -283,6 +284,14 @@ class TestPipeline:
         self.end()
         assert self.answers() == [[None, None], ["b"], ["c", "d"]]
         assert self.calls == [["a", "bad", "b", "c", "d"], ["a", "bad"], ["b"], ["c", "d"]]
+
+    def test_each_failure_is_logged_with_its_own_traceback_alone(self, capfd):
+        self.send(self.run(1, [0, 1], b"a", b"bad"))
+        self.end()
+        self.answers()
+        log = capfd.readouterr().err
+        assert re.findall(r"(batch|request) failed inputs=(\d)", log) == [("batch", "2"), ("request", "1")]
+        assert log.count("Traceback") == 2
 
     def test_a_request_that_had_its_batch_for_itself_is_not_run_again(self):
         self.send(self.run(1, [0, 0], b"a", b"bad"), self.run(2, [0], b"b"))

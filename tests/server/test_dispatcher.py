@@ -401,7 +401,8 @@ class TestCancel:
     def test_queued_inputs_are_removed_and_nothing_is_interrupted(self, model, dispatcher):
         running = submit(dispatcher, "a")
         model.wait_busy()
-        canceled, other = submit(dispatcher, "b", "c"), submit(dispatcher, "d")
+        # Not a full batch, which would be sent ahead.
+        canceled, other = submit(dispatcher, "b"), submit(dispatcher, "d")
         dispatcher.cancel(canceled)
         assert (canceled.failure.message, canceled.outcome) == ("Canceled", "canceled")
         model.turn.release(9)

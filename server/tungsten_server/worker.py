@@ -222,7 +222,7 @@ class _Pipeline:
             _log(f"{'demo' if batch.demo else 'batch'} failed inputs={count}", error)
             outputs = [_failed(error)] * count
             requests = _runs(batch.owners)
-        if len(requests) == 1:
+        if len(requests) < 2:
             self._done.put((batch, outputs, True))
             return
         # No more inside the `except`, which would chain the batch's exception to those of the requests.

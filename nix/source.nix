@@ -48,7 +48,7 @@ let
       link g++ c++
       link "python$python" python3
       link "python$python" python
-      echo "root:x:0:0:root:/work:/bin/sh" > "$out/etc/passwd"
+      echo "root:x:0:0:root:/project:/bin/sh" > "$out/etc/passwd"
       echo "root:x:0:" > "$out/etc/group"
     '' {
       inherit python;

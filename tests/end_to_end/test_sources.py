@@ -100,7 +100,7 @@ def test_it_works_in_an_image_and_only_it_is_in_there(model):
                 if member.name.endswith("dist-packages/native.cpython-311-x86_64-linux-gnu.so"):
                     content = layer.extractfile(member).read()
     assert b"src/native.c" in content
-    assert b"/work/source" not in content
+    assert b"/project/source" not in content
     assert b"Jan  1 1980 00:00:00" in content
     assert not any(name.startswith("usr/bin/") and "gcc" in name for name in names)
     assert any(name.endswith("dist-packages/pure/__init__.py") for name in names)

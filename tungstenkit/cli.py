@@ -109,7 +109,7 @@ app = typer.Typer(
 Directory = Annotated[
     Path,
     typer.Argument(
-        metavar="[DIR]", exists=True, file_okay=False, help="The model's folder.", show_default="."
+        metavar="DIR", exists=True, file_okay=False, help="The model's folder.", show_default="."
     ),
 ]
 Module = Annotated[
@@ -442,7 +442,7 @@ def build_command(
 Target = Annotated[
     str,
     typer.Argument(
-        metavar="[NAME|DIR]", help="An image, or a model's folder, which is built first.", show_default="."
+        metavar="NAME|DIR", help="An image, or a model's folder, which is built first.", show_default="."
     ),
 ]
 Local = Annotated[
@@ -528,7 +528,7 @@ def predict_command(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="[NAME|DIR|URL]",
+            metavar="NAME|DIR|URL",
             help="An image, a model's folder, or a server that runs already.",
             show_default=".",
         ),

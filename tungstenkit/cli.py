@@ -108,9 +108,7 @@ app = typer.Typer(
 
 Directory = Annotated[
     Path,
-    typer.Argument(
-        metavar="DIR", exists=True, file_okay=False, help="The model's folder.", show_default="."
-    ),
+    typer.Argument(metavar="DIR", exists=True, file_okay=False, help="The model's folder.", show_default="."),
 ]
 Module = Annotated[
     str | None,

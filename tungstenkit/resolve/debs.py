@@ -149,18 +149,6 @@ class DebSolver:
         return _describe(archive, requests, solution, walk)
 
 
-def resolve(
-    index: ReleaseIndex,
-    groups: Mapping[str, Sequence[str]],
-    prefer: Mapping[str, str] = MappingProxyType({}),
-    *,
-    not_followed: Mapping[str, Mapping[str, str]] = NOT_FOLLOWED,
-    where: str = "system_packages",
-) -> DebSolution:
-    """Solve once: `DebSolver`."""
-    return DebSolver(index, not_followed).solve(groups, prefer, where=where)
-
-
 @dataclass(frozen=True)
 class _Request:
     group: str

@@ -10,6 +10,7 @@ import pytest
 from pysequoia import SignatureMode, Tsk, sign
 
 from tests.binaries import deb
+from tests.tungstenkit.resolve.solving import resolve
 from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.mirrors import find_mirrors, get_bytes
 from tungstenkit.resolve import debian_index
@@ -20,7 +21,6 @@ from tungstenkit.resolve.debian_index import (
     write_solv,
 )
 from tungstenkit.resolve.debian_release import RELEASES, certificates, pinned_fingerprints
-from tungstenkit.resolve.debs import resolve
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 DATE = datetime(2026, 2, 28, 10, tzinfo=UTC)

@@ -7,10 +7,11 @@ from functools import cache
 import pytest
 
 from tests.apt import Apt, compare, draw
+from tests.tungstenkit.resolve.solving import resolve
 from tungstenkit.errors import ResolveError
 from tungstenkit.mirrors import find_mirrors, get_bytes
 from tungstenkit.resolve.debian_index import ReleaseIndex, SuiteIndex, fetch_index, write_solv
-from tungstenkit.resolve.debs import NOT_FOLLOWED, DebSolver, resolve
+from tungstenkit.resolve.debs import NOT_FOLLOWED, DebSolver
 
 
 def stanza(name, version="1", architecture="amd64", **fields):

@@ -90,8 +90,12 @@ let
     ]
   );
 in
-{
+rec {
   inherit dockerTools;
+
+  # Where build steps run: the image without the server, downloads and the model.
+  buildRoot = dockerTools.unpackedRoot (systemContents ++ commandContents ++ pythonContents);
+  modelPython = "/usr/bin/python${version}";
 
   systemContents = map deb locked.debs ++ [
     (
@@ -111,6 +115,8 @@ in
     )
   ];
 
+  commandContents = [ ];
+
   pythonContents =
     map (wheel.locked modelEnvironment) locked.wheels
     ++ map (built: wheel.built modelEnvironment built (source built).wheel) (locked.sources or [ ])
@@ -128,6 +134,10 @@ in
   ]
   ++ map (wheel.locked serverEnvironment) server.wheels
   ++ [ (wheel.own serverEnvironment ownWheels.server ownSources.server) ];
+
+  fileContents = [ ];
+
+  postBuildContents = [ ];
 
   sourceContents = [
     {

@@ -12,7 +12,9 @@
   source = import ./source.nix; # a lock's source -> a wheel
   layers = import ./layers.nix; # contents -> the plan of layers
   image = import ./image.nix; # dockerTools.buildLayeredImage
+  step = import ./step.nix; # a program that runs in an image's own root
   debian = import ./debian.nix; # the debian package set
+  environment = import ./environment.nix; # the variables in an image
   modelImage = import ./model-image.nix; # the image, whatever the package set
   seal = import ./seal.nix; # a lock that is not sealed -> what sealing must build
   shell = import ./shell.nix; # the development shell

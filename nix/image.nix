@@ -3,7 +3,36 @@
 # The result is one tar that is an OCI layout and a `docker save` archive at once; its `layout` is the same as a folder
 # whose blobs are links, and its `layers` are the layers' derivations.
 { runTool, planLayers, byteCodePython, platform }:
+let
+  layersOf =
+    contents: maxLayers:
+    builtins.foldl' (
+      lower: layer:
+      lower
+      ++ [
+        (runTool {
+          name = "layer-${layer.name}";
+          tool = "layer.py";
+          config = {
+            created-by = layer.label;
+            inherit (layer) inputs;
+            python = if layer.byteCode then { inherit (byteCodePython) command version; } else null;
+            lower = if layer.needsLower then lower else [ ];
+          };
+        })
+      ]
+    ) [ ] (planLayers { inherit contents maxLayers; });
+in
 {
+  # The root that contents make, as a folder: what a container of them would show, for programs that run during builds.
+  unpackedRoot =
+    contents:
+    runTool {
+      name = "root";
+      tool = "unpack_layers.py";
+      config.layers = layersOf contents 100;
+    };
+
   buildLayeredImage =
     {
       name,
@@ -16,24 +45,7 @@
       fromImage ? null,
     }:
     let
-      plan = planLayers { inherit contents maxLayers; };
-
-      layers = builtins.foldl' (
-        lower: layer:
-        lower
-        ++ [
-          (runTool {
-            name = "layer-${layer.name}";
-            tool = "layer.py";
-            config = {
-              created-by = layer.label;
-              inherit (layer) inputs;
-              python = if layer.byteCode then { inherit (byteCodePython) command version; } else null;
-              lower = if layer.needsLower then lower else [ ];
-            };
-          })
-        ]
-      ) [ ] plan;
+      layers = layersOf contents maxLayers;
 
       layout = runTool {
         name = "${name}-layout";

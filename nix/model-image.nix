@@ -2,8 +2,11 @@
 #
 #   dockerTools.buildLayeredImage   nixpkgs' arguments
 #   systemContents                  the root: base system, Python, system packages
+#   commandContents                 what dockerfile_commands made
 #   pythonContents                  the model's Python packages and the SDK
 #   serverContents                  the server's own environment
+#   fileContents                    declared downloads
+#   postBuildContents               what post_build made
 #   sourceContents                  the model's files and its spec
 #   python, tini                    paths of programs in the image: the server's interpreter, PID 1
 #   cuda                            the lock's CUDA, or null
@@ -14,48 +17,18 @@ let
 
   # Without a GPU it is only ballast.
   cuda = if spec.gpu then packageSet.cuda else null;
-
-  home = "/home/nonroot";
-  variables = {
-    HOME = home;
-    USER = "nonroot";
-    LOGNAME = "nonroot";
-    LANG = "C.UTF-8";
-    PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    SSL_CERT_FILE = "/etc/ssl/certs/ca-certificates.crt";
-    PYTHONUNBUFFERED = "1";
-    # The root may be read-only, and byte-code is in the image already.
-    PYTHONDONTWRITEBYTECODE = "1";
-    # What a build downloads must be found at run time: below HOME.
-    HF_HOME = "${home}/.cache/huggingface";
-    TORCH_HOME = "${home}/.cache/torch";
-    NLTK_DATA = "${home}/nltk_data";
-    KERAS_HOME = "${home}/.keras";
-    # What is compiled at run time is thrown away with the container.
-    CUDA_CACHE_PATH = "/tmp/cuda";
-    MPLCONFIGDIR = "/tmp/matplotlib";
-    NUMBA_CACHE_DIR = "/tmp/numba";
-    TORCHINDUCTOR_CACHE_DIR = "/tmp/torchinductor";
-    TRITON_CACHE_DIR = "/tmp/triton";
-  }
-  // packageSet.environment
-  # What container runtimes read to put the host's driver into a container.
-  // when spec.gpu {
-    NVIDIA_VISIBLE_DEVICES = "all";
-    NVIDIA_DRIVER_CAPABILITIES = "compute,utility";
-  }
-  # Every driver for the major version will do (CUDA's minor version compatibility).
-  // when (cuda != null) {
-    NVIDIA_REQUIRE_CUDA = "cuda>=${builtins.head (builtins.split "[.]" cuda.version)}.0";
-  };
+  variables = import ./environment.nix { inherit cuda packageSet spec; };
 in
 packageSet.dockerTools.buildLayeredImage {
   inherit (spec) name;
   tag = "latest";
   contents =
     packageSet.systemContents
+    ++ packageSet.commandContents
     ++ packageSet.pythonContents
     ++ packageSet.serverContents
+    ++ packageSet.fileContents
+    ++ packageSet.postBuildContents
     ++ packageSet.sourceContents;
   config = {
     Entrypoint = [

@@ -14,8 +14,11 @@ let
         inherit cuda;
         dockerTools.buildLayeredImage = given: given;
         systemContents = [ ];
+        commandContents = [ ];
         pythonContents = [ ];
         serverContents = [ ];
+        fileContents = [ ];
+        postBuildContents = [ ];
         sourceContents = [ ];
         python = "/p";
         tini = "/t";

@@ -1,0 +1,47 @@
+# A program of tools/ that runs by an image's own Python, in the image's own root: one derivation.
+#
+# tree: the root, unpacked (`dockerTools.unpackedRoot`). python: a path in it. program: of tools/; it gets its
+# configuration as JSON, and makes a file or a folder. model: files that are copied to /app, or null.
+# fixed: null, or { sha256, variables }: a flat file of that hash, made with the network, by a program that also gets
+# these variables of whoever builds.
+{ busybox, system }:
+{ name, tree, python, program, config, model ? null, fixed ? null }:
+derivation (
+  {
+    inherit
+      name
+      system
+      tree
+      python
+      program
+      model
+      ;
+    builder = "${busybox}/bin/busybox";
+    args = [ "sh" "-euc" ". ${./tools/step.sh}" ];
+    PATH = "${busybox}/bin";
+    enter = ./tools/enter.sh;
+    config = builtins.toJSON config;
+    passAsFile = [ "config" ];
+  }
+  // (
+    if fixed == null then
+      { }
+    else
+      {
+        network = "1";
+        outputHashMode = "flat";
+        outputHashAlgo = "sha256";
+        outputHash = fixed.sha256;
+        # Nix 2.8 loses an output that mentions a store path, without a word.
+        allowedReferences = [ ];
+        impureEnvVars = [
+          "http_proxy"
+          "https_proxy"
+          "ftp_proxy"
+          "all_proxy"
+          "no_proxy"
+        ]
+        ++ fixed.variables;
+      }
+  )
+)

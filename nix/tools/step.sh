@@ -1,0 +1,23 @@
+# Runs $program, a program of ours, by the Python of an image in that image's root $tree; it gets the paths of its
+# configuration and of the file or folder that it must make. $model, where it is set, is copied to /app first.
+export new="$PWD/root" work="$PWD/work"
+busybox mkdir -p "$work/app" "$work/home" "$work/tmp/step"
+busybox cp -R "$tree/app/." "$work/app/"
+busybox cp -R "$tree/home/nonroot/." "$work/home/"
+if [ -n "${model:-}" ]; then
+  busybox cp -R "$model/." "$work/app/"
+fi
+busybox chmod -R u+w "$work"
+busybox cp "$program" "$work/tmp/step/program.py"
+busybox cp "$configPath" "$work/tmp/step/config.json"
+
+if ! busybox unshare -r -m busybox true; then
+  echo "tungsten: this machine does not allow user namespaces, which build steps need" >&2
+  exit 1
+fi
+# The seed of hashes counts from the first moment of a Python, so it is set before there is one.
+busybox unshare -r -m busybox sh -euc '
+  . "$enter"
+  PYTHONHASHSEED=0 exec busybox chroot "$new" "$python" -I -B /tmp/step/program.py /tmp/step/config.json /tmp/step/out
+'
+busybox cp -R "$work/tmp/step/out" "$out"

@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""Unpack layers into one folder, as a container would show them: `unpack_layers.py CONFIG.json OUT`.
+
+CONFIG's `layers` are the folders that `layer.py` makes, the lowest first. What a later layer says of a path counts, and
+its whiteouts (OCI image specification, "Layer Filesystem Changeset") take away what is below. Owners are not kept:
+programs that run in the folder see one user, whoever builds.
+"""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import sys
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from program import ToolError, read_json, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_WHITEOUT = ".wh."
+_OPAQUE = ".wh..wh..opq"
+
+
+def unpack(layers: Iterable[Path], root: Path) -> None:
+    """Unpack the blobs of layers, the lowest first, into an empty folder."""
+    modes: dict[Path, int] = {}
+    for layer in layers:
+        # A wheel's own streams make a blob of many gzip members, which tarfile's stream mode alone would not read.
+        with gzip.open(layer / "blob") as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+            for member in tar:
+                path = _inside(root, member.name)
+                if path.name == _OPAQUE:
+                    _empty(path.parent)
+                elif path.name.startswith(_WHITEOUT):
+                    _remove(path.with_name(path.name[len(_WHITEOUT) :]))
+                else:
+                    _extract(tar, member, path, root)
+                    if member.isdir():
+                        # Nix forbids a build to set the other bits.
+                        modes[path] = member.mode & 0o777
+    # Only now: a folder that can't be written must be filled first.
+    for path, mode in modes.items():
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(mode)
+
+
+def _inside(root: Path, name: str) -> Path:
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise ToolError(f"{name}: the path has a '..' in it")
+    return root.joinpath(*parts)
+
+
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, root: Path) -> None:
+    if path == root:
+        return
+    if member.isdir():
+        if path.is_symlink() or not path.is_dir():
+            _remove(path)
+            path.mkdir(parents=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove(path)
+    if member.issym():
+        path.symlink_to(member.linkname)
+    elif member.islnk():
+        path.hardlink_to(_inside(root, member.linkname))
+    elif member.isfile():
+        content = tar.extractfile(member)
+        assert content is not None  # it is a file
+        with path.open("xb") as file:
+            shutil.copyfileobj(content, file, 1 << 20)
+        path.chmod(member.mode & 0o777)
+    # Devices and pipes are the runtime's to make.
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _empty(folder: Path) -> None:
+    if folder.is_dir():
+        for entry in folder.iterdir():
+            _remove(entry)
+
+
+def unpack_layers(config_path: Path, out: Path) -> None:
+    """Unpack the layers that a configuration names."""
+    layers = [Path(path) for path in read_json(config_path)["layers"]]
+    out.mkdir()
+    unpack(layers, out)
+
+
+if __name__ == "__main__":
+    run(unpack_layers, "CONFIG.json OUT")

@@ -50,9 +50,14 @@ def check_layers(folders: list[Path], layers: list[Config]) -> Table:
         for value in files["packages"]:
             package = Package.from_json(value)
             table.packages[package.name] = package
-        for value in files["entries"]:
-            entry = Entry.from_json(value)
-            name = layer["created-by"]
+        name = layer["created-by"]
+        entries = [Entry.from_json(value) for value in files["entries"]]
+        if files.get("changes"):
+            table.change(entries)
+            by.update((entry.path, name) for entry in entries)
+            last.update((entry.path, entry) for entry in entries)
+            continue
+        for entry in entries:
             try:
                 table.add(entry)
             except ToolError as error:

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Make one image layer: `layer.py CONFIG.json OUT`.
 
-CONFIG says what goes in, in order: Debian packages, wheels, trees, single files, or what the layers below
-call for. OUT becomes a folder with the blob (a gzipped tar), `layer.json` (digests, as a manifest needs them)
-and `files.json` (what is in it, as later layers and the image need it). OUT depends on CONFIG's inputs alone.
+CONFIG says what goes in, in order: Debian packages, wheels, trees, single files, what the layers below call
+for, or the changes that a build step made to them, which stand alone in their layer. OUT becomes a folder with
+the blob (a gzipped tar), `layer.json` (digests, as a manifest needs them) and `files.json` (what is in it, as
+later layers and the image need it). OUT depends on CONFIG's inputs alone.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from blob import MEDIA_TYPE, Blob, SplicedBlob, check_compressor
 from bytecode import compile_sources
+from changes import read_changes
 from contents import Content, DiskFile, Region, Text, read_all, walk
 from debfile import Deb
 from elf import SharedObject, shared_object
@@ -42,6 +44,7 @@ class Layer:
         self.table = Table()
         self.alternatives: list[Alternative] = []
         self.not_compiled: list[str] = []
+        self.is_changeset = False
         self._config = config
         self._work = work
         # One file for all packages, so that their number is not limited by that of open files.
@@ -56,6 +59,7 @@ class Layer:
             "wheel-byte-code": self._wheel_byte_code,
             "tree": self._tree,
             "files": self._files,
+            "changes": self._changes,
             "system": self._system,
         }
         if item["kind"] not in kinds:
@@ -165,6 +169,13 @@ class Layer:
                 )
             )
 
+    def _changes(self, item: Config) -> None:
+        if len(self._config["inputs"]) > 1:
+            raise ToolError(f"{item['path']}: changes must be alone in their layer")
+        self.is_changeset = True
+        for entry in read_changes(Path(item["path"]), self._spool):
+            self.table.add(entry)
+
     def _system(self, item: Config) -> None:
         lower = Lower([Path(path) for path in self._config["lower"]])
         made = lower.alias_links()
@@ -252,6 +263,7 @@ def _describe(layer: Layer, entries: list[Entry]) -> dict[str, object]:
             configuration[entry.path] = read_all(entry.content).decode("utf-8", "surrogateescape")
     return {
         "alternatives": [alternative.to_json() for alternative in layer.alternatives],
+        **({"changes": True} if layer.is_changeset else {}),
         "entries": [entry.to_json() for entry in entries],
         "ld-so-conf": configuration,
         "libc-release": release,

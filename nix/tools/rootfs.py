@@ -7,13 +7,13 @@ Paths have no leading slash and never go through one of merged-/usr's aliases.
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from program import ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from contents import Content
     from debversion import Package
@@ -30,6 +30,11 @@ ALIASES = {
     "var/run": "run",
     "var/lock": "run/lock",
 }
+
+# A whiteout's name is this and the name of what is gone; the second takes away all that its folder had
+# (OCI image specification, "Layer Filesystem Changeset").
+WHITEOUT = ".wh."
+OPAQUE = ".wh..wh..opq"
 
 # A folder that a layer needs but that none of its inputs states. The values are those of Debian's base-files
 # and our run-time contract; whatever is not here is 0755 root:root.
@@ -52,11 +57,12 @@ class Entry:
     archive it comes from.
 
     `package` names the input: a Debian package, a wheel's file name, or a word. `implied`: a parent folder
-    that no input states. `override`: may replace what another input put there.
+    that no input states. `override`: may replace what another input put there. `yields`: whatever comes later
+    may replace it.
     """
 
     path: str
-    kind: str  # "file", "dir" or "link"
+    kind: str  # "file", "dir", "link", or "whiteout", whose path is its name in the archive
     mode: int
     uid: int = 0
     gid: int = 0
@@ -64,6 +70,7 @@ class Entry:
     package: str = ""
     implied: bool = False
     override: bool = False
+    yields: bool = False
     sha256: str = ""
     content: Content | None = None
 
@@ -155,6 +162,27 @@ class Table:
         old = self.entries.get(new.path)
         self.entries[new.path] = new if old is None else self._settle(old, new)
 
+    def change(self, entries: Iterable[Entry]) -> None:
+        """Put a changeset over what is there, as a container shows it: nothing is settled, the later one counts.
+
+        Its whiteouts speak of what is below it alone, wherever they stand (OCI image specification, "Layer
+        Filesystem Changeset").
+        """
+        changes = list(entries)
+        for entry in changes:
+            folder, name = posixpath.split(entry.path)
+            if entry.kind == "whiteout" and name == OPAQUE:
+                self._remove_below(folder)
+            elif entry.kind == "whiteout":
+                self._remove(posixpath.join(folder, name[len(WHITEOUT) :]))
+        for entry in changes:
+            if entry.kind == "whiteout":
+                continue
+            old = self.entries.get(entry.path)
+            if old is not None and (old.kind == "dir") != (entry.kind == "dir"):
+                self._remove(entry.path)
+            self.entries[entry.path] = replace(entry, yields=True)
+
     def add_parents(self) -> None:
         """State every folder above every entry that nobody stated."""
         for path in list(self.entries):
@@ -168,12 +196,22 @@ class Table:
         """All entries in the order of a layer: by path, so parents come first."""
         return [self.entries[path] for path in sorted(self.entries)]
 
+    def _remove(self, path: str) -> None:
+        self.entries.pop(path, None)
+        self._remove_below(path)
+
+    def _remove_below(self, folder: str) -> None:
+        for path in [path for path in self.entries if path.startswith(f"{folder}/" if folder else "")]:
+            del self.entries[path]
+
     def _settle(self, old: Entry, new: Entry) -> Entry:
         if (old.kind == "dir") != (new.kind == "dir"):
             folder, other = (old, new) if old.kind == "dir" else (new, old)
             raise ToolError(
                 f"/{new.path}: a {other.kind} of {other.package}, but a folder of {folder.package}"
             )
+        if old.yields:
+            return old if new.implied or old.is_same(new) else new
         if old.kind == "dir":
             return _settle_directories(old, new)
         if old.is_same(new):

@@ -41,14 +41,25 @@ class Lower:
             for value in files["packages"]:
                 package = Package.from_json(value)
                 self.table.packages[package.name] = package
-            for value in files["entries"]:
-                self.table.add(Entry.from_json(value))
+            self.add(map(Entry.from_json, files["entries"]), changes=files.get("changes", False))
             self.alternatives += map(Alternative.from_json, files["alternatives"])
             self.objects.update(
                 (value["path"], SharedObject.from_json(value)) for value in files["shared-objects"]
             )
             self.configuration.update(files["ld-so-conf"])
             self.release = files["libc-release"] or self.release
+
+    def add(self, entries: Iterable[Entry], *, changes: bool) -> None:
+        """Put one more layer on top; a changeset counts as it is, whatever is below it."""
+        if not changes:
+            for entry in entries:
+                self.table.add(entry)
+            return
+        stated = list(entries)
+        self.table.change(stated)
+        for entry in stated:
+            self.objects.pop(entry.path, None)
+            self.configuration.pop(entry.path, None)
 
     def alias_links(self) -> list[Entry]:
         """Make the links of the merged /usr, and of /var to /run, unless a layer has them."""

@@ -16,13 +16,19 @@ from program import ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import BinaryIO
 
     from rootfs import Entry
 
 # An int: a float would be written as a PAX record. One, because zero is taken for "unset" by some tools.
 TIMESTAMP = 1
 
-_TYPES = {"file": tarfile.REGTYPE, "dir": tarfile.DIRTYPE, "link": tarfile.SYMTYPE}
+_TYPES = {
+    "file": tarfile.REGTYPE,
+    "dir": tarfile.DIRTYPE,
+    "link": tarfile.SYMTYPE,
+    "whiteout": tarfile.REGTYPE,
+}
 
 
 def header(
@@ -45,7 +51,7 @@ def padding(size: int, unit: int = tarfile.BLOCKSIZE) -> bytes:
     return bytes(-size % unit)
 
 
-def write_tar(entries: Iterable[Entry], blob: Blob | SplicedBlob) -> None:
+def write_tar(entries: Iterable[Entry], blob: Blob | SplicedBlob | BinaryIO) -> None:
     """Write all entries and the end of the archive. Entries that share one content object are hard links to
     the first of them.
     """
@@ -57,7 +63,7 @@ def write_tar(entries: Iterable[Entry], blob: Blob | SplicedBlob) -> None:
     blob.write(end + padding(total + len(end), tarfile.RECORDSIZE))
 
 
-def _write_member(entry: Entry, first: dict[int, str], blob: Blob | SplicedBlob) -> int:
+def _write_member(entry: Entry, first: dict[int, str], blob: Blob | SplicedBlob | BinaryIO) -> int:
     content = entry.content
     if content is not None and first.setdefault(id(content), entry.path) != entry.path:
         head = header(
@@ -80,7 +86,7 @@ def _write_member(entry: Entry, first: dict[int, str], blob: Blob | SplicedBlob)
     return len(head) + size + len(padding(size))
 
 
-def _copy(content: Content, blob: Blob | SplicedBlob, path: str) -> None:
+def _copy(content: Content, blob: Blob | SplicedBlob | BinaryIO, path: str) -> None:
     size = 0
     for data in content.chunks():
         size += len(data)

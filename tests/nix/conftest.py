@@ -25,13 +25,16 @@ def tools():
     """The modules of nix/tools, imported without leaving their folder on the path."""
     names = (
         "blob",
+        "changes",
         "contents",
         "debversion",
         "elf",
+        "image",
         "ldcache",
         "maintscripts",
         "program",
         "rootfs",
+        "system",
         "tarstream",
     )
     sys.path.insert(0, str(TOOLS))

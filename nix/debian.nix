@@ -3,11 +3,20 @@
 let
   version = locked.python;
 
-  modelEnvironment = {
+  # The system below the model: Debian's, or the base image that the model names.
+  system = import (if locked ? base-image then ./base-root.nix else ./debian-root.nix) {
+    inherit
+      deb
+      locked
+      platform
+      stated
+      ;
+  };
+  stated = import ./stated.nix;
+  inherit (stated) files link text;
+
+  modelEnvironment = system.modelEnvironment // {
     layer = "wheels";
-    prefix = "usr/local";
-    sitePackages = "usr/local/lib/python${version}/dist-packages";
-    interpreter = "/usr/bin/python${version}";
   };
 
   serverPrefix = "opt/tungsten/server";
@@ -17,103 +26,15 @@ let
     sitePackages = "${serverPrefix}/lib/python${version}/site-packages";
     interpreter = "/${serverPrefix}/bin/python3";
   };
-
-  files = layer: label: entries: {
-    inherit layer label;
-    size = 0;
-    inputs = [
-      {
-        kind = "files";
-        inherit entries;
-      }
-    ];
-  };
-
-  text = path: lines: {
-    inherit path;
-    type = "file";
-    mode = "0644";
-    uid = 0;
-    gid = 0;
-    text = builtins.concatStringsSep "\n" lines + "\n";
-  };
-
-  link = path: target: {
-    inherit path target;
-    type = "link";
-    mode = "0777";
-    uid = 0;
-    gid = 0;
-  };
-
-  # Writable for the user of the image, and for any other user id in group 0.
-  folder = path: {
-    inherit path;
-    type = "dir";
-    mode = "0775";
-    uid = 65532;
-    gid = 0;
-  };
-
-  # What maintainer scripts would have made, and what no package holds.
-  settings = (
-    files "settings" "accounts, name service, time zone, home" [
-      (text "etc/passwd" [
-        "root:x:0:0:root:/root:/usr/sbin/nologin"
-        "nonroot:x:65532:0:nonroot:/home/nonroot:/usr/sbin/nologin"
-        "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin"
-      ])
-      (text "etc/group" [
-        "root:x:0:"
-        "tty:x:5:"
-        "mail:x:8:"
-        "staff:x:50:"
-        "nonroot:x:65532:"
-        "nogroup:x:65534:"
-      ])
-      (text "etc/nsswitch.conf" [
-        "passwd: files"
-        "group: files"
-        "shadow: files"
-        "hosts: files dns"
-        "networks: files"
-        "protocols: files"
-        "services: files"
-        "ethers: files"
-        "rpc: files"
-      ])
-      (link "etc/localtime" "/usr/share/zoneinfo/Etc/UTC")
-      (link "usr/bin/python3" "python${version}")
-      (link "usr/bin/python" "python3")
-      (folder "home/nonroot")
-      (folder "app")
-    ]
-  );
 in
 rec {
   inherit dockerTools;
 
   # Where build steps run: the image without the server, downloads and the model.
   buildRoot = dockerTools.unpackedRoot (systemContents ++ commandContents ++ pythonContents);
-  modelPython = "/usr/bin/python${version}";
+  modelPython = system.modelEnvironment.interpreter;
 
-  systemContents = map deb locked.debs ++ [
-    (
-      settings
-      // {
-        # The loader's cache, alternatives and directories' true modes follow from all packages together.
-        needsLower = true;
-        inputs = map (input: input // { override = true; }) settings.inputs ++ [
-          {
-            kind = "system";
-            alternatives = true;
-            ld-so-cache = true;
-            architecture = platform.debian;
-          }
-        ];
-      }
-    )
-  ];
+  inherit (system) base systemContents tini;
 
   commandContents = [ ];
 
@@ -125,11 +46,11 @@ rec {
   serverContents = [
     (files "server" "the server's environment" [
       (text "${serverPrefix}/pyvenv.cfg" [
-        "home = /usr/bin"
+        "home = ${system.pythonHome}"
         "include-system-site-packages = false"
         "version = ${version}"
       ])
-      (link "${serverPrefix}/bin/python3" "/usr/bin/python${version}")
+      (link "${serverPrefix}/bin/python3" modelPython)
     ])
   ]
   ++ map (wheel.locked serverEnvironment) server.wheels
@@ -166,12 +87,13 @@ rec {
   ];
 
   python = "/${serverPrefix}/bin/python3";
-  tini = "/usr/bin/tini";
   inherit (locked) cuda;
   environment =
-    if locked.cuda == null then
-      { }
-    else
+    system.environment
+    // (
+      if locked.cuda == null then
+        { }
+      else
       {
         # torch, TensorFlow and JAX find the libraries of wheels by themselves; onnxruntime, CuPy and others ask the
         # loader by name. /usr/local/nvidia is where hosts that mount their driver put it, as NVIDIA's images expect.
@@ -182,5 +104,6 @@ rec {
           ]
           ++ map (folder: "/${modelEnvironment.sitePackages}/${folder}") locked.cuda.libraries
         );
-      };
+      }
+    );
 }

@@ -14,6 +14,9 @@
   image = import ./image.nix; # dockerTools.buildLayeredImage
   step = import ./step.nix; # a program that runs in an image's own root
   debian = import ./debian.nix; # the debian package set
+  stated = import ./stated.nix; # files, links and folders as contents
+  debianRoot = import ./debian-root.nix; # the system below the model: Debian's packages
+  baseRoot = import ./base-root.nix; # the same: a base image
   environment = import ./environment.nix; # the variables in an image
   modelImage = import ./model-image.nix; # the image, whatever the package set
   seal = import ./seal.nix; # a lock that is not sealed -> what sealing must build

@@ -3,8 +3,23 @@
 let
   when = condition: attributes: if condition then attributes else { };
   home = "/home/nonroot";
+
+  # A base image's own count where ours say nothing; its folders come first.
+  over =
+    base: ours:
+    let
+      folders = path: builtins.filter (part: builtins.isString part && part != "") (builtins.split ":" path);
+      both =
+        name:
+        let
+          first = folders base.${name};
+          more = builtins.filter (folder: !builtins.elem folder first) (folders ours.${name});
+        in
+        when (base ? ${name} && ours ? ${name}) { ${name} = builtins.concatStringsSep ":" (first ++ more); };
+    in
+    base // ours // both "PATH" // both "LD_LIBRARY_PATH";
 in
-{
+over (if packageSet.base or null == null then { } else packageSet.base.environment) ({
   HOME = home;
   USER = "nonroot";
   LOGNAME = "nonroot";
@@ -35,4 +50,4 @@ in
 # Every driver for the major version will do (CUDA's minor version compatibility).
 // when (cuda != null) {
   NVIDIA_REQUIRE_CUDA = "cuda>=${builtins.head (builtins.split "[.]" cuda.version)}.0";
-}
+})

@@ -2,10 +2,43 @@
 #
 # The result is one tar that is an OCI layout and a `docker save` archive at once; its `layout` is the same as a folder
 # whose blobs are links, and its `layers` are the layers' derivations.
-{ runTool, planLayers, byteCodePython, platform }:
+#
+# base: a lock's base image, which every image and root here goes on, or null; fetch: gets its layers.
+# byteCodePython: compiles what is Python, or null.
+{ runTool, planLayers, byteCodePython, platform, base ? null, fetch ? null }:
 let
+  baseLayers =
+    if base == null then
+      [ ]
+    else
+      map (
+        layer:
+        let
+          sha256 = builtins.substring 7 64 layer.digest;
+        in
+        runTool {
+          name = "base-layer";
+          tool = "import_layer.py";
+          config = {
+            inherit (layer) diff-id digest media-type size;
+            blob = fetch {
+              file = "layer-${sha256}";
+              inherit sha256;
+            };
+            created-by = "base image ${base.reference}";
+          };
+        }
+      ) base.layers;
+
   layersOf =
     contents: maxLayers:
+    let
+      plan = planLayers {
+        inherit contents;
+        maxLayers = maxLayers - builtins.length baseLayers;
+      };
+      wanted = builtins.filter (layer: byteCodePython != null || !layer.onlyByteCode) plan;
+    in
     builtins.foldl' (
       lower: layer:
       lower
@@ -16,12 +49,17 @@ let
           config = {
             created-by = layer.label;
             inherit (layer) inputs;
-            python = if layer.byteCode then { inherit (byteCodePython) command version; } else null;
+            python =
+              if layer.byteCode && byteCodePython != null then
+                { inherit (byteCodePython) command version; }
+              else
+                null;
             lower = if layer.needsLower then lower else [ ];
-          };
+          }
+          // (if base == null then { } else { base = baseLayers; });
         })
       ]
-    ) [ ] (planLayers { inherit contents maxLayers; });
+    ) baseLayers wanted;
 in
 {
   # The root that contents make, as a folder: what a container of them would show, for programs that run during builds.
@@ -42,7 +80,6 @@ in
       maxLayers ? 100,
       created ? "1970-01-01T00:00:01Z",
       architecture ? platform.oci,
-      fromImage ? null,
     }:
     let
       layers = layersOf contents maxLayers;
@@ -70,8 +107,5 @@ in
         config = { inherit layout; };
       };
     in
-    if fromImage != null then
-      throw "tungsten: fromImage (base_image) can't be built yet"
-    else
-      archive // { inherit layout layers; };
+    archive // { inherit layout layers; };
 }

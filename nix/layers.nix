@@ -32,6 +32,7 @@ let
     inputs = builtins.concatMap (content: content.inputs) part;
     byteCode = builtins.any (content: content.byteCode or false) part;
     needsLower = builtins.any (content: content.needsLower or false) part;
+    onlyByteCode = false;
   };
 
   alone = name: content: [
@@ -41,6 +42,7 @@ let
       inherit (content.alone) inputs;
       byteCode = false;
       needsLower = false;
+      onlyByteCode = false;
     }
     {
       name = "${name}-byte-code";
@@ -48,6 +50,7 @@ let
       inputs = content.alone.byteCodeInputs;
       byteCode = true;
       needsLower = false;
+      onlyByteCode = true;
     }
   ];
 

@@ -11,12 +11,19 @@
 #   python, tini                    paths of programs in the image: the server's interpreter, PID 1
 #   cuda                            the lock's CUDA, or null
 #   environment                     variables that only this package set needs
+#   base                            what a base image's configuration says that is taken over: environment, labels,
+#                                   exposed-ports; or null
 { packageSet, spec }:
 let
   when = condition: attributes: if condition then attributes else { };
 
   # Without a GPU it is only ballast.
   cuda = if spec.gpu then packageSet.cuda else null;
+  nothing = {
+    labels = { };
+    exposed-ports = [ ];
+  };
+  base = if packageSet.base or null == null then nothing else packageSet.base;
   variables = import ./environment.nix { inherit cuda packageSet spec; };
 in
 packageSet.dockerTools.buildLayeredImage {
@@ -43,8 +50,13 @@ packageSet.dockerTools.buildLayeredImage {
       "/opt/tungsten/spec.json"
     ];
     Env = map (name: "${name}=${variables.${name}}") (builtins.attrNames variables);
-    ExposedPorts."3000/tcp" = { };
-    Labels = {
+    ExposedPorts = builtins.listToAttrs (
+      map (name: {
+        inherit name;
+        value = { };
+      }) ([ "3000/tcp" ] ++ base.exposed-ports)
+    );
+    Labels = base.labels // {
       "org.opencontainers.image.title" = spec.name;
       device = if spec.gpu then "gpu" else "cpu";
       mem_gb = toString spec.mem-gb;

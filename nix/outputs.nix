@@ -102,7 +102,10 @@ let
         deb = import ./deb.nix { inherit fetch; };
         wheel = import ./wheel.nix { inherit fetch runTool; };
         dockerTools = import ./image.nix {
-          inherit runTool byteCodePython platform;
+          inherit fetch runTool platform;
+          base = locked.base-image or null;
+          # A base image may have a Python that Debian has not.
+          byteCodePython = if byteCodePython.version == locked.python then byteCodePython else null;
           planLayers = import ./layers.nix;
         };
       };

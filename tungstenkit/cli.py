@@ -28,6 +28,7 @@ from rich.markup import escape
 
 from tungstenkit import build as builder
 from tungstenkit import machine, store, tables
+from tungstenkit.base_image import read_base
 from tungstenkit.client import Client, parse_input, save_files
 from tungstenkit.data import OWN_WHEELS, SEVEN_ZIP
 from tungstenkit.diff import compare, old_lock
@@ -44,6 +45,7 @@ from tungstenkit.fetch import (
     inputs,
     locate,
     locate_own,
+    pull_layers,
     stored,
 )
 from tungstenkit.files import likely_secrets, select_files
@@ -76,11 +78,12 @@ from tungstenkit.vulnerabilities import known_here, look_up
 from tungstenkit.why import why
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tungstenkit.diff import Difference
     from tungstenkit.files import ModelFile
     from tungstenkit.mirrors import Mirrors
+    from tungstenkit.resolve.base import Base
     from tungstenkit.vulnerabilities import Advisories
 
 STATE = ".tungsten"
@@ -697,10 +700,11 @@ def make_lock(
         solver = Solver(
             mirrors, get, report, partial(err.print, markup=False), project.directory, Path(scratch)
         )
-        lock = resolve(project.spec, solver, pins, package_set, systems=systems, python=python)
+        bases = Bases(project, pins, python, report) if project.spec.base_image is not None else None
+        lock = resolve(project.spec, solver, pins, package_set, systems=systems, python=python, base_of=bases)
         if not resolve_only:
             report("sealing")
-            lock = _seal(project, lock, pins, solver)
+            lock = _seal(project, lock, pins, solver, bases.libraries if bases else {})
         if write:
             write_lock(lock, project.lock_path)
         report("asking for known vulnerabilities")
@@ -712,8 +716,9 @@ def make_lock(
     for system, platform in lock.platforms.items():
         cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
         built = f", {len(platform.sources)} built from source" if platform.sources else ""
+        base = platform.base_image.reference if platform.base_image else f"Debian {platform.release}"
         err.print(
-            f"{'locked' if write else 'would lock'} {system}: Python {platform.python} on Debian {platform.release}, "
+            f"{'locked' if write else 'would lock'} {system}: Python {platform.python} on {base}, "
             f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels{built}{cuda}"
         )
     if write:
@@ -759,7 +764,54 @@ def show_comparison(difference: Difference, *, as_json: bool) -> None:
         out.print(part)
 
 
-def _seal(project: Project, lock: Lock, previous: Lock | None, solver: Solver) -> Lock:
+class Bases:
+    """Reads a model's base image, for each platform once."""
+
+    def __init__(
+        self, project: Project, previous: Lock | None, python: str | None, report: Callable[[str], None]
+    ) -> None:
+        self._project = project
+        platforms = previous.platforms if previous else {}
+        self._previous = {name: one.base_image for name, one in platforms.items() if one.base_image}
+        self._python = ".".join(python.split(".")[:2]) if python else project.spec.python_version
+        self._report = report
+        self.libraries: dict[str, frozenset[str]] = {}
+
+    def __call__(self, system: str) -> Base:
+        """The base image for a platform; what of the declaration it makes void is said."""
+        spec = self._project.spec
+        assert spec.base_image is not None
+        self._report(f"reading the base image {spec.base_image} for {system}")
+        base = read_base(spec.base_image, system, self._python, self._previous, self._get)
+        if not self.libraries:
+            if spec.system_packages:
+                err.print("system_packages is ignored: the system is that of base_image")
+            if base.left:
+                err.print(f"not taken over from {spec.base_image}: {', '.join(base.left)}", markup=False)
+        self.libraries[system] = base.libraries
+        return base
+
+    def _get(self, entries: Sequence[Input]) -> list[Path]:
+        state = self._project.state
+        with self._project.alone(), FetchBar() as bar:
+            found = {entry: stored(entry) for entry in entries}
+            absent = list(dict.fromkeys(entry for entry, path in found.items() if path is None))
+            bar.start(len(absent), sum(entry.size for entry in absent))
+            try:
+                (state / "downloads").mkdir(exist_ok=True)
+                pulled = dict(zip(absent, pull_layers(absent, state / "downloads", bar), strict=True))
+            except OSError as problem:
+                raise disk_error(problem, state) from None
+        return [found[entry] or pulled[entry] for entry in entries]
+
+
+def _seal(
+    project: Project,
+    lock: Lock,
+    previous: Lock | None,
+    solver: Solver,
+    base_libraries: Mapping[str, frozenset[str]],
+) -> Lock:
     """The sealed lock. What is downloaded for it is where `tungsten fetch` looks for it."""
     downloads = project.state / "downloads"
     with project.alone(), FetchBar() as bar:
@@ -777,7 +829,9 @@ def _seal(project: Project, lock: Lock, previous: Lock | None, solver: Solver) -
                 return build_wheels(lock, get, view, project.state)
 
         def libraries(lock: Lock) -> Lock:
-            return add_libraries(lock, project.spec, solver, previous, get, bar)
+            return add_libraries(
+                lock, project.spec, solver, previous, get, bar, base_libraries=base_libraries
+            )
 
         try:
             downloads.mkdir(exist_ok=True)

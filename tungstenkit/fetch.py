@@ -26,12 +26,13 @@ from tungstenkit.deb import open_files
 from tungstenkit.errors import FetchError, GoneError, LockError
 from tungstenkit.lock import LOCK_NAME
 from tungstenkit.mirrors import MissingError, redact
+from tungstenkit.registry import pull, with_digest
 from tungstenkit.resolve.archives import check_out, pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from tungstenkit.lock import Busybox, Deb, Lock, Source, Tools, Wheel
+    from tungstenkit.lock import BaseLayer, Busybox, Deb, Lock, Source, Tools, Wheel
     from tungstenkit.mirrors import Mirrors
 
 PARALLEL = 8
@@ -39,6 +40,8 @@ PARALLEL = 8
 _TIMEOUT = (10, 60)
 """Seconds to connect, and between two pieces of an answer."""
 _PIECE = 1 << 18
+REGISTRY = "docker://"
+"""How the origin of an image's blob begins (containers-transports(5))."""
 _PAUSES = (1, 3, 0)
 """Seconds to wait after each round of asking all mirrors."""
 
@@ -57,7 +60,8 @@ class Input:
     release: str | None = None
     """The Debian release that a package is from; None for anything else."""
     origin: str | None = None
-    """Where the model itself says that it is: a URL, a path relative to the model's folder, or `git+URL@COMMIT`."""
+    """Where the model itself says that it is: a URL, a path relative to the model's folder, `git+URL@COMMIT`, or
+    `docker://NAME@DIGEST`, an image that has it as a blob."""
 
     @property
     def name(self) -> str:
@@ -67,7 +71,7 @@ class Input:
     @property
     def is_own(self) -> bool:
         """Whether it is made of a file, a folder or a git repository that the model names, so that no mirror has it."""
-        return self.origin is not None and not self.origin.startswith(("http:", "https:"))
+        return self.origin is not None and not self.origin.startswith(("http:", "https:", REGISTRY))
 
     @property
     def path(self) -> str:
@@ -98,6 +102,9 @@ def inputs(lock: Lock) -> tuple[Input, ...]:
         wheels += platform.wheels
         for source in platform.sources:
             archives += source_inputs(source, platform.release)
+        if platform.base_image is not None:
+            base = platform.base_image
+            archives += base_inputs(with_digest(base.reference, base.digest), base.layers)
     for environment in lock.server.values():
         wheels += environment.wheels
     for tools in lock.tools.values():
@@ -125,6 +132,12 @@ def source_inputs(source: Source, release: str) -> list[Input]:
         *(wheel_input(wheel) for wheel in source.build.wheels),
         *(Input(deb.file, deb.size, deb.sha256, release=release) for deb in source.build.debs),
     ]
+
+
+def base_inputs(reference: str, layers: Iterable[BaseLayer]) -> list[Input]:
+    """The layers of a base image. reference: its name and digest."""
+    files = [(layer.digest.removeprefix("sha256:"), layer.size) for layer in layers]
+    return [Input(f"layer-{sha256}", size, sha256, origin=f"{REGISTRY}{reference}") for sha256, size in files]
 
 
 def built_input(source: Source) -> Input:
@@ -252,10 +265,21 @@ def fetch(
     downloads = state / "downloads"
     try:
         downloads.mkdir(parents=True, exist_ok=True)
+        images: dict[str, list[Input]] = {}
+        for entry in wanted:
+            if entry.origin is not None and entry.origin.startswith(REGISTRY):
+                images.setdefault(entry.origin, []).append(entry)
         with ThreadPoolExecutor(PARALLEL) as pool:
-            jobs = [pool.submit(download, entry, urls[entry.sha256], downloads, progress) for entry in wanted]
+            # An image's blobs come together, and before what waits for a thread.
+            layers = [pool.submit(pull_layers, found, downloads, progress) for found in images.values()]
+            jobs = [
+                pool.submit(download, entry, urls[entry.sha256], downloads, progress)
+                for entry in wanted
+                if entry.origin not in images
+            ]
             try:
-                arrived = [job.result() for job in jobs]
+                arrived = [path for pulled in layers for path in pulled.result()]
+                arrived += [job.result() for job in jobs]
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -328,6 +352,23 @@ def download(entry: Input, urls: Sequence[str], folder: Path, progress: Progress
         )
     hint = "check the network, then run `tungsten fetch` again: it goes on where it stopped"
     raise FetchError(f"{entry.name} could not be fetched", where=where, hint=hint)
+
+
+def pull_layers(entries: Sequence[Input], folder: Path, progress: Progress) -> list[Path]:
+    """Download layers of one base image, and verify them; their paths, named by their store names.
+
+    Raises FetchError where one can't be had.
+    """
+    paths = {entry.sha256: folder / entry.sha256 / entry.name for entry in entries}
+    # Each was renamed only when it was whole.
+    absent = {sha256: path for sha256, path in paths.items() if not path.exists()}
+    if absent:
+        origin = next(entry.origin for entry in entries)
+        assert origin is not None
+        pull(origin.removeprefix(REGISTRY), absent, folder, progress.advance)
+    for entry in entries:
+        progress.done(entry.name)
+    return list(paths.values())
 
 
 def _make(entry: Input, url: str, part: Path, complete: Path, progress: Progress) -> Path:

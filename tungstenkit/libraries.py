@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tungstenkit.cache import cache_folder
 from tungstenkit.fetch import PARALLEL, Input, built_input, wheel_input
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.debian_contents import fetch_libraries
-from tungstenkit.resolve.libraries import Image, additions
+from tungstenkit.resolve.libraries import Image, additions, only_told
 from tungstenkit.resolve.model import add_debs
 from tungstenkit.scan import keep_scan, kept_scan, scan_deb, scan_wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from tungstenkit.fetch import Progress
@@ -37,12 +38,14 @@ def add_libraries(
     get: Callable[[Input], Path],
     progress: Progress,
     *,
+    base_libraries: Mapping[str, frozenset[str]] = MappingProxyType({}),
     cache: Path | None = None,
 ) -> Lock:
     """The lock with the Debian packages whose libraries its packages need.
 
     previous: the lock before, whose versions are kept where they fit.
     get: downloads a file that the lock names, verified; thread-safe.
+    base_libraries: those that the base image has, by system. Nothing is added to a base image: what it lacks is told.
     cache: a folder (default: the user's cache).
 
     Raises ResolveError where what is needed doesn't fit the rest, FetchError where a file can't be had or read.
@@ -57,9 +60,10 @@ def add_libraries(
         _read(lock, scans, get, progress, cache)
         for system, platform in lock.platforms.items():
             target = Target(system, platform.release, platform.python)
-            found = additions(
-                _image(target, platform, scans), spec.libraries, _contents(target, solver, cache)
-            )
+            image = _image(target, platform, scans, base_libraries.get(system, frozenset()))
+            found = additions(image, spec.libraries, _contents(target, solver, cache))
+            if platform.base_image is not None:
+                found = only_told(found)
             # What was added may lack something, too; what was missing at first stays recorded. Where platforms differ
             # only in the name of the file that needs a library, one says it for all.
             known[system] |= {
@@ -84,12 +88,17 @@ def _contents(target: Target, solver: Solver, cache: Path) -> Callable[[], dict[
     return functools.cache(lambda: fetch_libraries(solver.index(target), solver.get, cache=cache))
 
 
-def _image(target: Target, platform: Platform, scans: dict[str, Scan]) -> Image:
+def _image(
+    target: Target, platform: Platform, scans: dict[str, Scan], base_libraries: frozenset[str]
+) -> Image:
+    # Beside a base image, only Python's packages are unpacked whole.
+    debs = [deb for deb in platform.debs if platform.base_image is None or deb.group == "python"]
     return Image(
         target,
         wheels={wheel.project: scans[wheel.sha256] for wheel in platform.wheels}
         | {source.project: scans[built_input(source).sha256] for source in platform.sources},
-        debs={deb.name: scans[deb.sha256] for deb in platform.debs},
+        debs={deb.name: scans[deb.sha256] for deb in debs},
+        others=base_libraries,
     )
 
 

@@ -245,6 +245,53 @@ class Cuda(Document):
     """Folders of CUDA's libraries, below the one of the Python packages."""
 
 
+class BaseLayer(Document):
+    """A layer of a base image, as its registry has it."""
+
+    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+    """Of the blob."""
+    diff_id: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+    """Of the unpacked blob."""
+    size: int = Field(ge=0)
+    """Of the blob, in bytes."""
+    media_type: str
+
+
+class BasePython(Document):
+    """A Python that a base image has, and where it looks for packages; all are absolute paths there."""
+
+    path: str
+    """The program, such as `/usr/local/bin/python3.11`."""
+    home: str
+    """The folder of the program itself, where `path` is a link or in a virtual environment."""
+    prefix: str
+    site_packages: str
+
+
+class BaseImage(Document):
+    """The image that a model's goes on."""
+
+    reference: str
+    """As the model names it."""
+    named: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+    """The digest of what the reference named when it was locked: an index, or the manifest itself."""
+    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+    """Of the manifest for this platform."""
+    layers: tuple[BaseLayer, ...]
+    """The lowest first."""
+    environment: dict[str, str]
+    """The variables of its configuration, which ours go on."""
+    labels: dict[str, str]
+    exposed_ports: tuple[str, ...]
+    """Such as `80/tcp`."""
+    libc: str | None = Field(pattern=r"^2\.\d+$")
+    """The version of its GNU C library; null where it has no C library."""
+    certificates: str | None
+    """The path of its bundle of authorities; null where it has none."""
+    python: BasePython | None
+    """Null where it has none that can be used, and gets Debian's in a prefix of its own."""
+
+
 class Platform(Document):
     """What an image for one platform is made of."""
 
@@ -257,10 +304,17 @@ class Platform(Document):
     wheels: tuple[Wheel, ...]
     sources: tuple[Source, ...] = ()
     """What is built from source; `wheels` holds none of it."""
+    base_image: BaseImage | None = None
+    """Null where the image is Debian's packages alone; else `debs` stand beside the base image's own files."""
 
     @model_serializer(mode="wrap")
     def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(write(self), "sources")
+        return _without(write(self), "sources", "base_image", "base-image")
+
+    @property
+    def has_own_python(self) -> bool:
+        """Whether its Python is among `debs`."""
+        return self.base_image is None or self.base_image.python is None
 
 
 class ServerEnvironment(Document):
@@ -305,7 +359,9 @@ class Lock(Document):
                 problems.append(f"tools.{system}: missing")
             if system not in self.server or self.server[system].python != platform.python:
                 problems.append(f"server.{system}: not there for Python {platform.python}")
-            if not any(deb.name == f"python{platform.python}" for deb in platform.debs):
+            if platform.has_own_python and not any(
+                deb.name == f"python{platform.python}" for deb in platform.debs
+            ):
                 problems.append(f"{where}.debs: no python{platform.python}")
             problems += [f"{where}.debs: {name} twice" for name in _twice(deb.name for deb in platform.debs)]
             projects = [wheel.project for wheel in platform.wheels]
@@ -321,11 +377,12 @@ class Lock(Document):
         roots = [root for tools in self.tools.values() for root in (tools.layers, tools.byte_code)]
         used = {platform.release for platform in self.platforms.values()} | {root.release for root in roots}
         problems += [f"releases.{name}: missing" for name in sorted(used - set(self.releases))]
-        pythons = {platform.python for platform in self.platforms.values()}
+        # A base image may have a Python that Debian has not: nothing of its is compiled then.
+        pythons = {platform.python for platform in self.platforms.values() if platform.has_own_python}
         problems += [
             f"tools.{system}.byte-code: not of the images' Python"
             for system, tools in self.tools.items()
-            if tools.byte_code.python not in pythons
+            if pythons and tools.byte_code.python not in pythons
         ]
         if self.sealed and any(tools.busybox.tree_sha256 is None for tools in self.tools.values()):
             problems.append("tools: sealed, but busybox has no tree-sha256")
@@ -380,6 +437,9 @@ def packages(lock: Lock) -> Iterator[Located]:
             yield Located(system, "byte-code", tools.byte_code.release, deb)
 
 
+BASE_IMAGE = "base-image"
+"""What `-P` calls the base image."""
+
 WISH = ": "
 """Stands in an entry of `needed-by` that is a wish, and in no package's name."""
 
@@ -399,8 +459,9 @@ def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
     building = names_of.pop("sources", set())
     others = set().union(*names_of.values())
     problems = []
+    has_base = any(platform.base_image for platform in lock.platforms.values())
     for name, spellings in wanted.items():
-        if spellings & image:
+        if spellings & image or (has_base and BASE_IMAGE in spellings):
             continue
         if spellings & building:
             problems.append(
@@ -419,6 +480,7 @@ def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
                 "debs": tuple(deb for deb in platform.debs if deb.name not in dropped),
                 "wheels": tuple(wheel for wheel in platform.wheels if wheel.project not in dropped),
                 "sources": tuple(source for source in platform.sources if source.project not in dropped),
+                "base_image": None if BASE_IMAGE in dropped else platform.base_image,
             }
         )
         for system, platform in lock.platforms.items()

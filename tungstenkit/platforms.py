@@ -39,6 +39,8 @@ class Target:
     """Debian's code name."""
     python: str
     """CPython's version, such as `3.11`."""
+    glibc: tuple[int, int] | None = None
+    """The C library's version, where it is not the release's: that of a base image."""
 
     @property
     def architecture(self) -> Architecture:

@@ -7,6 +7,7 @@ registry on this machine's loopback may speak plain HTTP.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
 import json
@@ -49,9 +50,7 @@ def manifest(reference: str) -> tuple[str, dict[str, Any]]:
 
 def configuration(reference: str) -> dict[str, Any]:
     """The configuration of the image that a reference names. Raises FetchError as `manifest`."""
-    data = _skopeo(
-        ["inspect", "--config", "--raw", *_tls("", reference), f"docker://{reference}"], reference
-    )
+    data = _skopeo(["inspect", "--config", "--raw", *_tls("", reference), f"docker://{reference}"], reference)
     return _json(data, reference)
 
 
@@ -84,10 +83,8 @@ def _copy(reference: str, folder: Path, advance: Callable[[int], None]) -> None:
         before = 0
         try:
             while True:
-                try:
+                with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(_LOOK_EACH)
-                except subprocess.TimeoutExpired:
-                    pass
                 size = sum(_size(path) for path in folder.iterdir())
                 advance(size - before)
                 before = size

@@ -32,10 +32,6 @@ def refuse_build_steps(spec: ModelSpec) -> None:
             "put what it makes beside the model, where it ships with the model's files",
         ),
         "dockerfile_commands": (bool(spec.dockerfile_commands), "name Debian packages in system_packages"),
-        "base_image": (
-            spec.base_image is not None,
-            "leave it out: the base is Debian, with the packages that you name",
-        ),
     }
     unknown = {name: hint for name, (present, hint) in asked.items() if present}
     if unknown:

@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from debversion import Package
+from import_layer import PACKAGE as IMPORTED
 from ldcache import Root
 from program import Config, ToolError, read_json, run, write_json
 from rootfs import Entry, Table
@@ -80,7 +81,11 @@ def _dangling(table: Table) -> list[str]:
     found = [
         f"/{entry.path} -> {entry.target} leads nowhere"
         for entry in table.sorted()
-        if entry.kind == "link" and entry.target.startswith("/") and root.resolve(entry.path) is None
+        # What a base image has is not ours to judge.
+        if entry.package != IMPORTED
+        and entry.kind == "link"
+        and entry.target.startswith("/")
+        and root.resolve(entry.path) is None
     ]
     more = len(found) - _DANGLING_SHOWN
     return found[:_DANGLING_SHOWN] + ([f"{more} more links lead nowhere"] if more > 0 else [])

@@ -4,7 +4,8 @@
 CONFIG says what goes in, in order: Debian packages, wheels, trees, single files, what the layers below call
 for, or the changes that a build step made to them, which stand alone in their layer. OUT becomes a folder with
 the blob (a gzipped tar), `layer.json` (digests, as a manifest needs them) and `files.json` (what is in it, as
-later layers and the image need it). OUT depends on CONFIG's inputs alone.
+later layers and the image need it). OUT depends on CONFIG's inputs alone; on a base image also on that, whose
+links and folders every path follows.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from accounts import with_user
+from base_root import BaseRoot
 from blob import MEDIA_TYPE, Blob, SplicedBlob, check_compressor
 from bytecode import compile_sources
 from changes import read_changes
@@ -26,8 +29,9 @@ from debfile import Deb
 from elf import SharedObject, shared_object
 from ldcache import is_configuration
 from maintscripts import Alternative, alternatives, check_diversions
+from placing import STATUS, Place
 from program import Config, ToolError, read_json, run, write_json
-from rootfs import Entry, Table, canonical
+from rootfs import Entry, Table, canonical, implied_directory
 from system import Lower
 from tarstream import write_tar
 from wheelfile import Scheme, Wheel
@@ -50,6 +54,7 @@ class Layer:
         # One file for all packages, so that their number is not limited by that of open files.
         self._spool = tempfile.TemporaryFile()  # noqa: SIM115  it closes with the layer
         self._sources: dict[str, Entry] = {}
+        self._base = BaseRoot(map(Path, config["base"])) if "base" in config else None
 
     def read(self, item: Config) -> None:
         """Add one input."""
@@ -60,6 +65,7 @@ class Layer:
             "tree": self._tree,
             "files": self._files,
             "changes": self._changes,
+            "accounts": self._accounts,
             "system": self._system,
         }
         if item["kind"] not in kinds:
@@ -69,6 +75,8 @@ class Layer:
     def finish(self) -> list[Entry]:
         """All entries, in order, once every input is read."""
         self._compile()
+        if self._base is not None and not self.is_changeset:
+            self.table = self._base.placed(self.table)
         self.table.add_parents()
         return self.table.sorted()
 
@@ -81,23 +89,33 @@ class Layer:
         certificates: list[Entry] = []
         python = self._config["python"]
         libraries = (f"usr/lib/python{python['version']}/", "usr/lib/python3/") if python else ()
+        place = Place(item)
         for entry in deb.entries(self._spool):
-            self.table.add(entry)
+            placed = place.entry(entry)
+            if placed is None:
+                continue
+            self.table.add(placed)
             if (
                 entry.content is not None
                 and entry.path.endswith(".py")
                 and entry.path.startswith(libraries or "\0")
             ):
-                self._sources[entry.path] = entry
+                self._sources[placed.path] = placed
             if package.name == "ca-certificates" and entry.path.startswith(
                 "usr/share/ca-certificates/mozilla/"
             ):
                 certificates.append(entry)
-        # Where scanners look for packages of images without dpkg's database.
-        self._add_text(f"var/lib/dpkg/status.d/{package.name}", deb.control, package.name)
-        self._add_text(f"var/lib/dpkg/status.d/{package.name}.md5sums", deb.md5sums, package.name)
+        # A file of its own where a base image may know a package of that name.
+        name = package.name if place.is_root else f"tungsten-{package.name}"
+        self._add_text(f"{STATUS}/{name}", deb.control, package.name)
+        if place.is_root:
+            self._add_text(f"{STATUS}/{name}.md5sums", deb.md5sums, package.name)
         if certificates:
-            self._add_text("etc/ssl/certs/ca-certificates.crt", _bundle(certificates), package.name)
+            bundle = Text(_bundle(certificates))
+            path = "etc/ssl/certs/ca-certificates.crt"
+            placed = place.entry(Entry(path, "file", 0o644, package=package.name, content=bundle))
+            if placed is not None:
+                self.table.add(placed)
 
     def _wheel(self, item: Config) -> None:
         if item.get("splice") and len(self._config["inputs"]) > 1:
@@ -175,6 +193,15 @@ class Layer:
         self.is_changeset = True
         for entry in read_changes(Path(item["path"]), self._spool):
             self.table.add(entry)
+
+    def _accounts(self, _item: Config) -> None:
+        assert self._base is not None  # without a base image, all accounts are files of ours
+        texts = with_user(self._base.text("etc/passwd"), self._base.text("etc/group"))
+        for path, text in zip(("etc/passwd", "etc/group"), texts):
+            if text != self._base.text(path):
+                self._add_text(path, text.encode("utf-8", "surrogateescape"), "accounts")
+        if self._base.root.resolve("tmp") is None:
+            self.table.add(implied_directory("tmp", "accounts"))
 
     def _system(self, item: Config) -> None:
         lower = Lower([Path(path) for path in self._config["lower"]])

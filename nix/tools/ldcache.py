@@ -128,7 +128,9 @@ def ld_so_cache(
     if architecture not in TRIPLETS:
         raise ToolError(f"no ld.so.cache can be made for architecture {architecture}")
     version = _version(release)
-    folders = _folders(root, _configured(root, configuration, "etc/ld.so.conf"), TRIPLETS[architecture])
+    folders = _folders(
+        root, configured_folders(root, configuration, "etc/ld.so.conf"), TRIPLETS[architecture]
+    )
     if version < _WITHOUT_LEGACY_CAPABILITIES:
         _refuse_legacy_capabilities(root, folders, architecture)
     if version < _WITH_EXTENSIONS:
@@ -148,7 +150,7 @@ def ld_so_cache(
     return _encode(libraries, capabilities, "ldconfig " + release)
 
 
-def _configured(root: Root, configuration: Mapping[str, str], path: str) -> list[str]:
+def configured_folders(root: Root, configuration: Mapping[str, str], path: str) -> list[str]:
     """The folders that a configuration file names, those of included files in their place."""
     folders: list[str] = []
     for line in configuration.get(root.resolve(path) or path, "").split("\n"):
@@ -163,7 +165,7 @@ def _configured(root: Root, configuration: Mapping[str, str], path: str) -> list
                 real = root.resolve(folder)
                 for match in fnmatch.filter(root.names(real) if real else [], name):
                     if not match.startswith("."):
-                        folders += _configured(root, configuration, f"{folder}/{match}")
+                        folders += configured_folders(root, configuration, f"{folder}/{match}")
         elif "=" in text:
             raise ToolError(
                 f"/{path}: library types ({text}) are of the past, and glibc versions differ in what they mean"

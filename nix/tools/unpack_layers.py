@@ -21,6 +21,7 @@ from program import ToolError, read_json, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import BinaryIO
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -31,7 +32,7 @@ def unpack(layers: Iterable[Path], root: Path) -> None:
     modes: dict[Path, int] = {}
     for layer in layers:
         # A wheel's own streams make a blob of many gzip members, which tarfile's stream mode alone would not read.
-        with gzip.open(layer / "blob") as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+        with _opened(layer / "blob") as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tar:
                 path = _inside(root, member.name)
                 if path.name == _OPAQUE:
@@ -49,6 +50,13 @@ def unpack(layers: Iterable[Path], root: Path) -> None:
             path.chmod(mode)
 
 
+def _opened(blob: Path) -> BinaryIO | gzip.GzipFile:
+    """The tar of a blob; a base image's may be stored as it is."""
+    with blob.open("rb") as file:
+        is_gzip = file.read(2) == b"\x1f\x8b"
+    return gzip.open(blob) if is_gzip else blob.open("rb")
+
+
 def _inside(root: Path, name: str) -> Path:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
@@ -60,11 +68,9 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, root: Pa
     if path == root:
         return
     if member.isdir():
-        if path.is_symlink() or not path.is_dir():
-            _remove(path)
-            path.mkdir(parents=True)
+        _make_folder(path, root)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent, root)
     _remove(path)
     if member.issym():
         path.symlink_to(member.linkname)
@@ -77,6 +83,15 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, root: Pa
             shutil.copyfileobj(content, file, 1 << 20)
         path.chmod(member.mode & 0o777)
     # Devices and pipes are the runtime's to make.
+
+
+def _make_folder(path: Path, root: Path) -> None:
+    """Make a folder, in the place of a link, too: a layer's own word on a path hides what is below it."""
+    if path != root:
+        _make_folder(path.parent, root)
+        if path.is_symlink() or not path.is_dir():
+            _remove(path)
+            path.mkdir()
 
 
 def _remove(path: Path) -> None:

@@ -87,6 +87,8 @@ class Image:
     """By project."""
     debs: Mapping[str, Scan]
     """By package."""
+    others: frozenset[str] = frozenset()
+    """Libraries that the base image has; what they need is its business."""
     _by_path: dict[str, _File] = field(default_factory=dict)
     _links: dict[str, str] = field(default_factory=dict)
     _by_name: dict[str, dict[str, _File]] = field(default_factory=dict)
@@ -150,7 +152,7 @@ class Image:
 
     def _needed(self, file: _File) -> Iterator[tuple[str, _File | None]]:
         for library in file.scanned.elf.needed:
-            if not _DRIVERS.fullmatch(library):
+            if not _DRIVERS.fullmatch(library) and library not in self.others:
                 yield library, self._find(library, file)
 
     def _find(self, library: str, file: _File) -> _File | None:
@@ -247,6 +249,24 @@ def additions(
             )
     choices.sort(key=lambda choice: choice.subject)
     return Additions(tuple(choices), tuple(_programs(image)))
+
+
+def only_told(found: Additions) -> Additions:
+    """The same where nothing can be added, because the system is a base image."""
+    return Additions(
+        tuple(
+            choice
+            if choice.chosen == NOTHING
+            else _choice(
+                choice.subject,
+                NOTHING,
+                f"the base image has it not, and nothing is added to that: Debian's {choice.chosen} has it; "
+                f"{choice.reason}",
+            )
+            for choice in found.choices
+        ),
+        found.notices,
+    )
 
 
 def packages(choices: Iterable[Choice]) -> dict[str, str]:

@@ -41,6 +41,7 @@ from tungstenkit.lock import (
 )
 from tungstenkit.platforms import ARCHITECTURES, Target, this_system
 from tungstenkit.requirements import parse
+from tungstenkit.resolve.base import check_sources, choices_on, groups_on, libc_version, pythons_on
 from tungstenkit.resolve.build_rules import read_build_rules
 from tungstenkit.resolve.cuda import Solution as WheelSolution
 from tungstenkit.resolve.cuda import have_own_builds, nearest_working, solve_wheels
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tungstenkit.mirrors import Mirrors
+    from tungstenkit.resolve.base import Base
     from tungstenkit.resolve.debs import DebSolution
     from tungstenkit.spec import ModelSpec
 
@@ -219,24 +221,27 @@ def resolve(
     *,
     systems: Iterable[str] = (),
     python: str | None = None,
+    base_of: Callable[[str], Base] | None = None,
 ) -> Lock:
     """A resolved lock, not sealed yet.
 
     systems: the platforms to lock (default: those of the previous lock, else this machine's).
     python: a Python version that goes before the one that the spec asks for.
+    base_of: reads the model's base image for a platform; None where it names none.
 
     Raises ResolveError where nothing fits, FetchError where an index can't be had.
     """
     if package_set != "debian":
         raise ResolveError(f"the package set {package_set!r} can't be locked yet", hint="use `debian`")
     systems = _systems(systems, previous)
-    chosen, platforms, choices = _resolve_python(spec, solver, previous, systems, python)
-    targets = {system: _target(system, chosen) for system in systems}
+    bases = {system: base_of(system) for system in systems} if base_of is not None else {}
+    chosen, platforms, choices = _resolve_python(spec, solver, previous, systems, python, bases)
+    targets = {system: _target(system, chosen, bases.get(system)) for system in systems}
     # An image may be built by any platform that locked it, or that it is for.
     builders = {*systems, *(previous.tools if previous else ()), this_system()} & set(ARCHITECTURES)
     server = {system: _resolve_server(target, solver, previous) for system, target in targets.items()}
     tools = {system: _resolve_tools(_target(system, chosen), solver, previous) for system in sorted(builders)}
-    used = {_TOOLS_RELEASE, _RELEASE_OF[chosen]}
+    used = {_TOOLS_RELEASE, _release_of(chosen)}
     return Lock(
         package_set="debian",
         inputs=inputs(spec, package_set),
@@ -251,8 +256,14 @@ def resolve(
     )
 
 
-def _target(system: str, python: str) -> Target:
-    return Target(system, _RELEASE_OF[python], python)
+def _target(system: str, python: str, base: Base | None = None) -> Target:
+    libc = base.image.libc if base and base.image.python else None
+    return Target(system, _release_of(python), python, libc_version(libc) if libc else None)
+
+
+def _release_of(python: str) -> str:
+    # A base image may have a Python that no release has; builds run the tools then, and nothing else of Debian.
+    return _RELEASE_OF.get(python, _TOOLS_RELEASE)
 
 
 def _systems(asked: Iterable[str], previous: Lock | None) -> list[str]:
@@ -267,20 +278,31 @@ def _systems(asked: Iterable[str], previous: Lock | None) -> list[str]:
 
 
 def _resolve_python(
-    spec: ModelSpec, solver: Solver, previous: Lock | None, systems: Sequence[str], override: str | None
+    spec: ModelSpec,
+    solver: Solver,
+    previous: Lock | None,
+    systems: Sequence[str],
+    override: str | None,
+    bases: Mapping[str, Base],
 ) -> tuple[str, dict[str, Platform], tuple[Choice, ...]]:
     """Try the candidates in order; the first whose whole solve succeeds is taken."""
     failures: dict[str, ResolveError] = {}
-    for python, reason in _candidates(spec, previous, override).items():
+    candidates = (
+        pythons_on(bases, lambda: _candidates(spec, previous, override))
+        if bases
+        else _candidates(spec, previous, override)
+    )
+    for python, reason in candidates.items():
         platforms: dict[str, Platform] = {}
         choices: dict[tuple[str, str], Choice] = {}
         notices: dict[str, list[str]] = {}
         try:
             for system in systems:
-                target = _target(system, python)
+                base = bases.get(system)
+                target = _target(system, python, base)
                 solver.report(f"solving for Python {python} on Debian {target.release}, {system}")
                 try:
-                    platforms[system], made, said = _resolve_platform(spec, target, solver, previous)
+                    platforms[system], made, said = _resolve_platform(spec, target, solver, previous, base)
                 except ResolveError as problem:
                     if len(systems) > 1:
                         problem.what = f"on {system}: {problem.what}"
@@ -298,10 +320,10 @@ def _resolve_python(
         choice = Choice(
             kind="python",
             subject="the Python version, and with it the Debian release",
-            chosen=f"{python} on {_RELEASE_OF[python]}",
+            chosen=f"{python} on {'the base image' if bases else _RELEASE_OF[python]}",
             reason=reason + failed,
         )
-        release = RELEASES[_RELEASE_OF[python]]
+        release = RELEASES[_release_of(python)]
         if datetime.now(UTC).date() > release.supported_until:
             solver.notice(
                 f"Python {python} is that of Debian {release.codename}, which has had no security updates since "
@@ -433,14 +455,19 @@ def _fitting(asked: str, where: str) -> dict[str, str]:
 
 
 def _resolve_platform(
-    spec: ModelSpec, target: Target, solver: Solver, previous: Lock | None
+    spec: ModelSpec, target: Target, solver: Solver, previous: Lock | None, base: Base | None
 ) -> tuple[Platform, list[Choice], list[str]]:
     pinned = previous.platforms.get(target.system) if previous else None
     packages = solver.packages(target, spec.python_packages, "python_packages", pinned)
     python = _resolve_wheels(spec, packages, spec.cuda_version)
     wheels, sources, reasons = packages.split(_whose(wheel, packages.written) for wheel in python.wheels)
     old = pinned.debs if pinned and pinned.release == target.release else ()
-    debs, choices = _resolve_debs(spec, target, solver, old)
+    if base is None:
+        debs, choices = _resolve_debs(spec, target, solver, old)
+    else:
+        check_sources(base, target, sources)
+        debs = _debs_on(base, target, solver, old)
+        choices = choices_on(base, target)
     platform = Platform(
         release=target.release,
         python=target.python,
@@ -448,6 +475,7 @@ def _resolve_platform(
         debs=debs,
         wheels=wheels,
         sources=sources,
+        base_image=base.image if base else None,
     )
     return platform, [*python.choices, *reasons, *choices], python.notices
 
@@ -498,6 +526,18 @@ def _resolve_debs(
     return _debs(solution, wishes), choices
 
 
+def _debs_on(base: Base, target: Target, solver: Solver, pinned: Iterable[Deb]) -> tuple[Deb, ...]:
+    """The Debian packages beside a base image: a few programs alone, and a whole Python where it has none."""
+    pinned = tuple(pinned)
+    groups = groups_on(base, target)
+    debs = _debs(solver.debs(target, {"base": groups["base"]}, "what a base image lacks", pinned))
+    alone = _apart(deb for deb in debs if deb.name in groups["base"])
+    if "python" not in groups:
+        return alone
+    python = _debs(solver.debs(target, {"python": groups["python"]}, "Python beside a base image", pinned))
+    return tuple(sorted((*alone, *python), key=lambda deb: deb.name))
+
+
 def add_debs(
     lock: Lock,
     spec: ModelSpec,
@@ -515,6 +555,11 @@ def add_debs(
     choices: dict[tuple[str, str], Choice] = {}
     for system, made in libraries.items():
         platform = lock.platforms[system]
+        if platform.base_image is not None:
+            # Nothing is added to a base image; what it lacks is told.
+            for choice in made:
+                _add(choices, choice, system)
+            continue
         old = previous.platforms.get(system) if previous else None
         pinned = (*(old.debs if old and old.release == platform.release else ()), *platform.debs)
         debs, found = _resolve_debs(spec, _target(system, platform.python), solver, pinned, made)

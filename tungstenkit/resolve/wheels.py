@@ -35,10 +35,14 @@ if TYPE_CHECKING:
 GLIBC = {"bullseye": (2, 31), "bookworm": (2, 36), "trixie": (2, 41)}
 """The C library of each Debian release; a wheel's manylinux tag (PEP 600) may ask for this one or an older."""
 
+OLDEST_GLIBC = (2, 17)
+"""Nearly no wheel is for an older one."""
+
 NOTHING_FITS = "no set of Python packages fits"
 """How an error begins whose text is uv's explanation."""
 
-_UV_NEWEST_GLIBC = (2, 40)
+_UV_GLIBC = (17, 28, *range(31, 41))
+"""The minor versions that uv knows; each stands for the ones up to the next."""
 _OWN_DISTRIBUTION = "tungstenkit"
 
 
@@ -60,6 +64,11 @@ class Places:
     """They come first, and a project is taken from the first index alone that knows it."""
     find_links: Sequence[str] = field(default=(), repr=False)
     """URLs of pages, and paths of folders."""
+
+
+def glibc(target: Target) -> tuple[int, int]:
+    """The C library that a target's wheels run with."""
+    return target.glibc or GLIBC[target.release]
 
 
 def resolve_wheels(
@@ -131,8 +140,8 @@ def _compile(
     # uv reads an existing output as preferences: what it pins is kept where it fits.
     if pins := tuple(prefer):
         output.write_text(_pylock(pins), encoding="utf-8")
-    glibc = min(GLIBC[target.release], _UV_NEWEST_GLIBC)
-    platform = f"{target.architecture.machine}-manylinux_{glibc[0]}_{glibc[1]}"
+    known = max(minor for minor in _UV_GLIBC if minor <= glibc(target)[1])
+    platform = f"{target.architecture.machine}-manylinux_2_{known}"
     command = [
         *(sys.executable, "-m", "uv", "pip", "compile", str(source), "--constraint", str(limits)),
         *("--format", "pylock.toml", "--output-file", str(output), "--no-header"),
@@ -301,7 +310,7 @@ def _hint(stderr: str) -> str:
 def _tags(target: Target) -> list[Tag]:
     major, minor = (int(part) for part in target.python.split("."))
     machine = target.architecture.machine
-    platforms = [f"manylinux_2_{number}" for number in range(GLIBC[target.release][1], 4, -1)]
+    platforms = [f"manylinux_2_{number}" for number in range(glibc(target)[1], 4, -1)]
     # The older spellings of manylinux_2_17, _2_12 and _2_5 (PEP 600).
     for tag, legacy in (("2_17", "manylinux2014"), ("2_12", "manylinux2010"), ("2_5", "manylinux1")):
         platforms.insert(platforms.index(f"manylinux_{tag}") + 1, legacy)

@@ -1,0 +1,120 @@
+# The system below the model, where it is a base image: its layers as they are, and beside them what it lacks.
+#
+# Gives what debian-root.nix gives. Without a Python of its own the base gets Debian's, in a prefix of its own: a
+# package's own loader starts it, so that neither C library meets the other's programs.
+{ deb, locked, platform, stated }:
+let
+  inherit (stated) files folder link overriding text;
+  base = locked.base-image;
+  version = locked.python;
+
+  tools = "opt/tungsten";
+  busybox = "${tools}/bin/busybox";
+  prefix = "${tools}/python";
+  libraries = "/${prefix}/usr/lib/${platform.multiarch}";
+  program = "${prefix}/usr/libexec/python${version}";
+
+  ours = base.python == null;
+  python =
+    if ours then
+      {
+        path = "/${prefix}/usr/bin/python${version}";
+        home = "/${prefix}/usr/bin";
+        prefix = "/${prefix}/usr/local";
+        site-packages = "/${prefix}/usr/local/lib/python${version}/dist-packages";
+      }
+    else
+      base.python;
+
+  relative = path: builtins.substring 1 (builtins.stringLength path) path;
+
+  # Of a package that is wanted for a few files alone.
+  single = name: places: content: content // {
+    layer = "base-tools";
+    inputs = map (
+      input:
+      input
+      // {
+        places = places // {
+          "usr/share/doc/${name}/copyright" = "${tools}/share/doc/${name}/copyright";
+        };
+      }
+    ) content.inputs;
+  };
+  singles = {
+    tini = single "tini" { "usr/bin/tini-static" = "${tools}/bin/tini"; };
+    busybox-static = single "busybox-static" { "usr/bin/busybox" = busybox; };
+    ca-certificates = single "ca-certificates" {
+      "etc/ssl/certs/ca-certificates.crt" = "${tools}/etc/ca-certificates.crt";
+    };
+  };
+
+  private =
+    content:
+    content
+    // {
+      inputs = map (
+        input:
+        input
+        // {
+          below = prefix;
+          places."usr/bin/python${version}" = program;
+        }
+      ) content.inputs;
+    };
+
+  placed = entry: (if entry.group == "python" then private else singles.${entry.name}) (deb entry);
+
+  # By its loader it finds its own libraries; what programs of the base start from it finds theirs.
+  started = [
+    "#!/${busybox} sh"
+    (
+      "exec ${libraries}/${platform.loader} --argv0 \"$0\""
+      + " --library-path \"${libraries}\${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}\" /${program} \"$@\""
+    )
+  ];
+
+  settings = files "settings" "accounts, home" (
+    [
+      (folder "home/nonroot")
+      (folder "app")
+    ]
+    ++ (
+      if ours then
+        [
+          (text "${prefix}/usr/bin/python${version}" started // { mode = "0755"; })
+          (link "${prefix}/usr/bin/python3" "python${version}")
+          (link "${prefix}/usr/bin/python" "python3")
+        ]
+      else
+        [ ]
+    )
+  );
+in
+{
+  inherit base;
+  tini = "/${tools}/bin/tini";
+  pythonHome = python.home;
+  modelEnvironment = {
+    prefix = relative python.prefix;
+    sitePackages = relative python.site-packages;
+    interpreter = python.path;
+  };
+  environment = {
+    SSL_CERT_FILE = if base.certificates == null then "/${tools}/etc/ca-certificates.crt" else base.certificates;
+    TUNGSTEN_MODEL_PYTHON = python.path;
+  }
+  // (
+    if ours then
+      {
+        # After the base's own, so that what the base starts by name stays what it was.
+        PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:${python.prefix}/bin:${python.home}";
+      }
+    else
+      { }
+  );
+
+  systemContents = map placed locked.debs ++ [
+    (settings // { inputs = overriding settings.inputs ++ [ { kind = "accounts"; } ]; })
+  ];
+}

@@ -1,0 +1,273 @@
+"""Base images: what a reference names now, and what that image offers to a model.
+
+An image is known by the digest of its manifest, so what was found out of its layers is kept in the user's cache: a
+relock asks no registry, and downloads nothing. Looking into layers is the work of `nix/tools`, which builds run, too;
+here is what follows from it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tungstenkit.cache import cache_folder, keep, kept
+from tungstenkit.data import NIX
+from tungstenkit.document import Document
+from tungstenkit.errors import FetchError, ResolveError
+from tungstenkit.fetch import base_inputs
+from tungstenkit.lock import BaseImage, BaseLayer, BasePython
+from tungstenkit.platforms import ARCHITECTURES
+from tungstenkit.registry import configuration, manifest, with_digest, without_tag
+from tungstenkit.resolve.base import Base, libc_version
+from tungstenkit.resolve.wheels import OLDEST_GLIBC
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from tungstenkit.fetch import Input
+
+_FORMAT = "1"  # of what is kept: raise it whenever something else would be found
+_WHERE = "base_image"
+_TAR = (
+    "application/vnd.oci.image.layer.v1.tar",
+    "application/vnd.oci.image.layer.v1.tar+gzip",
+    "application/vnd.docker.image.rootfs.diff.tar",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip",
+)
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# What a model's image has its own of, or OCI's has not (OCI image specification, "Image Configuration").
+_LEFT = ("Cmd", "Entrypoint", "Healthcheck", "OnBuild", "User", "Volumes", "WorkingDir")
+
+
+class _Python(BasePython):
+    version: str
+    problem: str
+    """Why it can't be used; empty where it can."""
+
+
+class _Facts(Document):
+    """What is known of an image, by the digest of its manifest."""
+
+    layers: tuple[BaseLayer, ...]
+    environment: dict[str, str]
+    labels: dict[str, str]
+    exposed_ports: tuple[str, ...]
+    left: tuple[str, ...]
+    libc: str | None
+    is_musl: bool
+    certificates: str | None
+    libraries: tuple[str, ...]
+    pythons: tuple[_Python, ...]
+
+
+def read_base(
+    reference: str,
+    system: str,
+    python: str | None,
+    previous: Mapping[str, BaseImage],
+    get: Callable[[Sequence[Input]], Sequence[Path]],
+    *,
+    cache: Path | None = None,
+) -> Base:
+    """The base image that a model names, for one platform.
+
+    system: the Nix system. python: the version that is asked for, `3` or `3.11`, or None for any.
+    previous: base images of the lock before, by system; while they are of the same reference, they stay.
+    get: downloads layers, verified; their paths, in order.
+    cache: a folder (default: the user's cache).
+
+    Raises ResolveError for an image that no model can go on, FetchError where it can't be read.
+    """
+    cache = cache or cache_folder()
+    known = {name: image for name, image in previous.items() if image.reference == reference}
+    if system in known:
+        named, digest = known[system].named, known[system].digest
+    else:
+        named, digest = _find(reference, system, known)
+    found = _facts(with_digest(reference, digest), system, get, cache)
+    _check_libc(reference, found)
+    usable = [one for one in found.pythons if not one.problem]
+    fitting = [one for one in usable if python is None or f"{one.version}.".startswith(f"{python}.")]
+    chosen = fitting[0] if fitting else None
+    image = BaseImage(
+        reference=reference,
+        named=named,
+        digest=digest,
+        layers=found.layers,
+        environment=found.environment,
+        labels=found.labels,
+        exposed_ports=found.exposed_ports,
+        libc=found.libc,
+        certificates=found.certificates,
+        python=BasePython.model_validate(chosen.model_dump(include=set(BasePython.model_fields)))
+        if chosen
+        else None,
+    )
+    problems = [f"{one.path}: {one.problem}" for one in found.pythons if one.problem]
+    if chosen:
+        reason = f"the base image has it: {chosen.path}"
+    elif usable:
+        reason = f"the base image has {', '.join(one.version for one in usable)}, and {python} is asked for"
+    else:
+        reason = "the base image has no Python" + (" that can be used" if problems else "")
+        reason += "".join(f"; {problem}" for problem in problems)
+    return Base(
+        image=image,
+        version=chosen.version if chosen else None,
+        reason=reason,
+        libraries=frozenset(found.libraries),
+        left=found.left,
+    )
+
+
+def _find(reference: str, system: str, known: Mapping[str, BaseImage]) -> tuple[str, str]:
+    """The digest of what a reference names, and that of its manifest for a platform."""
+    architecture = ARCHITECTURES[system].debian  # OCI has Go's names, which are the same
+    # All platforms are of one index, whatever the tag names by now.
+    pinned = next((image.named for image in known.values()), None)
+    named, content = manifest(with_digest(reference, pinned) if pinned else without_tag(reference))
+    if "manifests" not in content:
+        return named, named
+    platforms = []
+    for entry in content["manifests"]:
+        platform = entry.get("platform", {})
+        if (platform.get("os"), platform.get("architecture")) == ("linux", architecture):
+            return named, _digest(entry, reference)
+        platforms.append(f"{platform.get('os')}/{platform.get('architecture')}")
+    raise ResolveError(
+        f"{reference} has no image for linux/{architecture}",
+        where=_WHERE,
+        hint=f"it has {', '.join(sorted(set(platforms)))}",
+    )
+
+
+def _facts(
+    reference: str, system: str, get: Callable[[Sequence[Input]], Sequence[Path]], cache: Path
+) -> _Facts:
+    """What is known of the image whose digest a reference names."""
+    key = f"{reference.rpartition(':')[2]}.{_FORMAT}.json"
+    if path := kept(cache / "base-images", key):
+        return _Facts.model_validate_json(path.read_bytes())
+    _, content = manifest(reference)
+    if "layers" not in content:
+        raise ResolveError(
+            f"{reference} has a manifest of an old form",
+            where=_WHERE,
+            hint="pull and push it with a present-day podman, docker or skopeo, and name that copy",
+        )
+    config = configuration(reference)
+    if config.get("architecture") != ARCHITECTURES[system].debian or config.get("os") != "linux":
+        raise ResolveError(
+            f"{reference} is an image for {config.get('os')}/{config.get('architecture')}, "
+            f"and the platform is {system}",
+            where=_WHERE,
+        )
+    layers = _layers(content, config, reference)
+    paths = get(base_inputs(reference, layers))
+    variables = config.get("config") or {}
+    environment = dict(entry.partition("=")[::2] for entry in variables.get("Env") or ())
+    with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
+        seen = _look_into(layers, paths, environment, Path(folder))
+    facts = _Facts.model_validate(
+        {
+            **seen,
+            "layers": layers,
+            "environment": environment,
+            "labels": variables.get("Labels") or {},
+            "exposed-ports": tuple(sorted(variables.get("ExposedPorts") or ())),
+            "left": tuple(name for name in _LEFT if variables.get(name)),
+        }
+    )
+    text = facts.model_dump_json(by_alias=True)
+
+    def write(path: Path) -> None:
+        path.write_text(text, encoding="utf-8")
+
+    keep(cache / "base-images", key, write)
+    return facts
+
+
+def _layers(content: dict[str, Any], config: dict[str, Any], reference: str) -> tuple[BaseLayer, ...]:
+    diff_ids = config.get("rootfs", {}).get("diff_ids", [])
+    if len(diff_ids) != len(content["layers"]):
+        raise ResolveError(f"{reference}: its manifest and its configuration disagree", where=_WHERE)
+    refused = sorted({entry["mediaType"] for entry in content["layers"]} - set(_TAR))
+    if refused:
+        raise ResolveError(
+            f"{reference} has layers that can't be taken over as they are: {', '.join(refused)}",
+            where=_WHERE,
+            hint=_remedy(refused[0]),
+        )
+    return tuple(
+        BaseLayer(
+            digest=_digest(entry, reference),
+            diff_id=diff_id,
+            size=entry["size"],
+            media_type=entry["mediaType"],
+        )
+        for entry, diff_id in zip(content["layers"], diff_ids, strict=True)
+    )
+
+
+def _remedy(media_type: str) -> str:
+    if "zstd" in media_type:
+        return (
+            "make a copy with gzip and name that: "
+            "skopeo copy --dest-compress-format gzip --dest-force-compress-format docker://THIS docker://COPY"
+        )
+    if "encrypted" in media_type:
+        return "make a copy that is not encrypted, by `skopeo copy --decryption-key`, and name that"
+    return "their bytes are not in the registry, or of no form that images have: take another base image"
+
+
+def _digest(entry: dict[str, Any], reference: str) -> str:
+    digest = str(entry.get("digest", ""))
+    if not digest.startswith("sha256:"):
+        raise ResolveError(f"{reference}: only sha256 is known here, and it has {digest}", where=_WHERE)
+    return digest
+
+
+def _look_into(
+    layers: Sequence[BaseLayer], paths: Sequence[Path], environment: Mapping[str, str], folder: Path
+) -> dict[str, Any]:
+    """What `base_facts.py` says of layers. folder: an empty one."""
+    for number, (layer, path) in enumerate(zip(layers, paths, strict=True)):
+        blob = {"blob": str(path), "created-by": "", **layer.model_dump(mode="json", by_alias=True)}
+        _run_tool("import_layer.py", blob, folder / f"{number}")
+    question = {
+        "layers": [str(folder / f"{number}") for number in range(len(layers))],
+        "path": environment.get("PATH", _PATH),
+        "library-path": environment.get("LD_LIBRARY_PATH", ""),
+    }
+    _run_tool("base_facts.py", question, folder / "facts.json")
+    answer: dict[str, Any] = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    return answer
+
+
+def _run_tool(program: str, config: dict[str, Any], out: Path) -> None:
+    source = out.with_name(f"{out.name}.config")
+    source.write_text(json.dumps(config), encoding="utf-8")
+    command = [sys.executable, "-I", "-S", "-B", str(NIX / "tools" / program), str(source), str(out)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        raise FetchError(run.stderr.strip().removeprefix("error: "), where=_WHERE)
+
+
+def _check_libc(reference: str, found: _Facts) -> None:
+    if found.is_musl:
+        raise ResolveError(
+            f"{reference} has the C library musl, and packages for Python are built for GNU's",
+            where=_WHERE,
+            hint="take a base with the GNU C library: of most images there is one on Debian or Ubuntu beside Alpine's",
+        )
+    oldest = ".".join(map(str, OLDEST_GLIBC))
+    if found.libc is not None and libc_version(found.libc) < OLDEST_GLIBC:
+        raise ResolveError(
+            f"{reference} has the C library {found.libc}, and packages for Python need {oldest} or newer",
+            where=_WHERE,
+            hint="take a newer base image",
+        )

@@ -1,0 +1,138 @@
+"""What a base image means for a solve: which Python, which C library, which Debian packages beside it.
+
+Everything here is a function of what is known of the image; `base_image` reads it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tungstenkit.errors import ResolveError
+from tungstenkit.lock import Choice
+from tungstenkit.resolve.debian_release import RELEASES
+from tungstenkit.resolve.wheels import GLIBC
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from tungstenkit.lock import BaseImage, Source
+    from tungstenkit.platforms import Target
+
+KIND = "base-image"
+"""Of the choices that are made here."""
+_WHERE = "base_image"
+_NAMES_PROGRAMS = (2, 33)
+"""The first C library whose loader can tell a program its name (`ld.so --argv0`)."""
+_RELEASES = {release.python: name for name, release in RELEASES.items()}
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base image for one platform, as a solve and a scan need it."""
+
+    image: BaseImage
+    version: str | None
+    """Of its Python, `3.11`; None where it gets ours."""
+    reason: str
+    """Why that is so."""
+    libraries: frozenset[str]
+    """The names of the shared libraries that its loader finds."""
+    left: tuple[str, ...]
+    """What its configuration says and a model's image does not take over."""
+
+
+def libc_version(text: str) -> tuple[int, int]:
+    """`2.36` as numbers."""
+    major, _, minor = text.partition(".")
+    return int(major), int(minor)
+
+
+def pythons_on(bases: Mapping[str, Base], candidates: Callable[[], Mapping[str, str]]) -> dict[str, str]:
+    """The Python versions to try on base images, in order, each with the reason for its place.
+
+    bases: by system. candidates: gives the versions to try where they have none, with their reasons.
+
+    Raises ResolveError where there is none.
+    """
+    found = {system: base.version for system, base in bases.items()}
+    first = next(iter(bases.values()))
+    if len(set(found.values())) > 1:
+        each = ", ".join(f"{version or 'none'} on {system}" for system, version in found.items())
+        raise ResolveError(
+            f"the base image has not the same Python on each platform: {each}",
+            where=_WHERE,
+            hint="name a python_version that all have, or lock one platform",
+        )
+    if first.version is not None:
+        return {first.version: first.reason}
+    libc = max(libc_version(base.image.libc or "2.0") for base in bases.values())
+    fitting = {
+        python: f"{reason}; {first.reason}"
+        for python, reason in candidates().items()
+        if GLIBC[_RELEASES[python]] >= max(libc, _NAMES_PROGRAMS)
+    }
+    if not fitting:
+        # Its libraries, such as CUDA's, would be loaded into our Python.
+        raise ResolveError(
+            f"{first.reason}, and none of Debian's that may be used has a C library as new as its own, "
+            f"{'.'.join(map(str, libc))}",
+            where=_WHERE,
+            hint="take a base image with a Python of its own, or an older one",
+        )
+    return fitting
+
+
+def groups_on(base: Base, target: Target) -> dict[str, list[str]]:
+    """The Debian packages that stand beside a base image: `base`, of which a few files are taken, and `python`."""
+    alone = ["tini"]
+    if base.image.certificates is None:
+        alone.append("ca-certificates")
+    if base.image.python is not None:
+        return {"base": alone}
+    # What starts our Python needs a shell, and a base may have none. Wheels may take the libraries from the system.
+    return {
+        "base": [*alone, "busybox-static"],
+        "python": [f"python{target.python}", "libgomp1", "libstdc++6", "zlib1g"],
+    }
+
+
+def choices_on(base: Base, target: Target) -> list[Choice]:
+    """What to tell of a base image, beside the choice of Python."""
+    choices = [
+        Choice(
+            kind=KIND,
+            subject=base.image.reference,
+            chosen=base.image.digest,
+            reason="what it named when it was locked; `tungsten lock -P base-image` asks again",
+        )
+    ]
+    if base.image.python is not None and target.python not in _RELEASES:
+        choices.append(
+            Choice(
+                kind=KIND,
+                subject="byte-code",
+                chosen="none",
+                reason=f"no Debian release has Python {target.python}: Python compiles packages as it starts",
+            )
+        )
+    return choices
+
+
+def check_sources(base: Base, target: Target, sources: Sequence[Source]) -> None:
+    """ResolveError where something must be built from source, and the result would not run on the base image."""
+    if not sources or base.image.python is None:
+        return
+    names = ", ".join(source.project for source in sources)
+    if target.python not in _RELEASES:
+        problem = f"no Debian release has Python {target.python} to build them with"
+    elif GLIBC[target.release] > libc_version(base.image.libc or "2.0"):
+        newer = ".".join(map(str, GLIBC[target.release]))
+        problem = f"they would be built for the C library {newer}, and the base image has {base.image.libc}"
+    else:
+        return
+    raise ResolveError(
+        f"{names}: there are no wheels, and {problem}",
+        where="python_packages",
+        hint="ask for versions that have wheels, or take another base image",
+    )

@@ -102,7 +102,6 @@ in
   };
   environment = {
     SSL_CERT_FILE = if base.certificates == null then "/${tools}/etc/ca-certificates.crt" else base.certificates;
-    TUNGSTEN_MODEL_PYTHON = python.path;
   }
   // (
     if ours then

@@ -9,6 +9,7 @@
 #   postBuildContents               what post_build made
 #   sourceContents                  the model's files and its spec
 #   python, tini                    paths of programs in the image: the server's interpreter, PID 1
+#   modelPython                     the model's interpreter
 #   cuda                            the lock's CUDA, or null
 #   environment                     variables that only this package set needs
 #   base                            what a base image's configuration says that is taken over: environment, labels,
@@ -48,7 +49,9 @@ packageSet.dockerTools.buildLayeredImage {
       "tungsten_server"
       "--spec"
       "/opt/tungsten/spec.json"
-    ];
+    ]
+    # The server knows Debian's by itself.
+    ++ (if packageSet.base or null == null then [ ] else [ "--model-python" packageSet.modelPython ]);
     Env = map (name: "${name}=${variables.${name}}") (builtins.attrNames variables);
     ExposedPorts = builtins.listToAttrs (
       map (name: {

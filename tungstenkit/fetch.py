@@ -362,6 +362,7 @@ def pull_layers(entries: Sequence[Input], folder: Path, progress: Progress) -> l
     paths = {entry.sha256: folder / entry.sha256 / entry.name for entry in entries}
     # Each was renamed only when it was whole.
     absent = {sha256: path for sha256, path in paths.items() if not path.exists()}
+    progress.advance(sum(entry.size for entry in entries if entry.sha256 not in absent))
     if absent:
         origin = next(entry.origin for entry in entries)
         assert origin is not None

@@ -91,6 +91,10 @@ class Layer:
         libraries = (f"usr/lib/python{python['version']}/", "usr/lib/python3/") if python else ()
         place = Place(item)
         for entry in deb.entries(self._spool):
+            if package.name == "ca-certificates" and entry.path.startswith(
+                "usr/share/ca-certificates/mozilla/"
+            ):
+                certificates.append(entry)
             placed = place.entry(entry)
             if placed is None:
                 continue
@@ -101,10 +105,6 @@ class Layer:
                 and entry.path.startswith(libraries or "\0")
             ):
                 self._sources[placed.path] = placed
-            if package.name == "ca-certificates" and entry.path.startswith(
-                "usr/share/ca-certificates/mozilla/"
-            ):
-                certificates.append(entry)
         # A file of its own where a base image may know a package of that name.
         name = package.name if place.is_root else f"tungsten-{package.name}"
         self._add_text(f"{STATUS}/{name}", deb.control, package.name)

@@ -1,0 +1,141 @@
+"""A registry on loopback, and base images to serve from it, made on the spot of Debian's packages."""
+
+import contextlib
+import gzip
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from tests.end_to_end.harness import ROOT, free_port
+from tungstenkit.fetch import Input
+from tungstenkit.lock import read_lock
+
+TAR = "application/vnd.oci.image.layer.v1.tar"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+
+
+@contextlib.contextmanager
+def registry(folder):
+    """Debian's docker-registry, with its files in a folder; its host and port."""
+    host = f"127.0.0.1:{free_port()}"
+    config = folder / "registry.yml"
+    config.write_text("version: 0.1\n")
+    environment = {
+        **os.environ,
+        "REGISTRY_HTTP_ADDR": host,
+        "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(folder / "blobs"),
+    }
+    with (folder / "registry.log").open("wb") as log:
+        process = subprocess.Popen(
+            ["docker-registry", "serve", config], env=environment, stdout=log, stderr=log
+        )
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                urllib.request.urlopen(f"http://{host}/v2/", timeout=5).close()
+                break
+            except urllib.error.URLError:
+                assert time.monotonic() < deadline, (folder / "registry.log").read_text()
+                time.sleep(0.05)
+        yield host
+    finally:
+        process.kill()
+        process.wait()
+
+
+def debian_root(example, names, folder, extra=()):
+    """A layer of some of the packages that an example's lock has, as `nix/tools` lay them out; its tar."""
+    platform = read_lock(ROOT / "examples" / example / "tungsten.lock").platforms["x86_64-linux"]
+    debs = [deb for deb in platform.debs if deb.name in names]
+    assert {deb.name for deb in debs} == set(names)
+    inputs = [{"kind": "deb", "path": Input(deb.file, deb.size, deb.sha256).path} for deb in debs]
+    layer = _tool(
+        "layer.py", {"created-by": "packages", "python": None, "lower": [], "inputs": inputs}, folder / "debs"
+    )
+    system = {"kind": "system", "alternatives": True, "ld-so-cache": True, "architecture": "amd64"}
+    config = {"created-by": "system", "python": None, "lower": [layer], "inputs": [system]}
+    top = _tool("layer.py", config, folder / "system")
+    return [gzip.decompress((one / "blob").read_bytes()) for one in (layer, top)]
+
+
+def _tool(program, config, out):
+    source = out.with_name(f"{out.name}.json")
+    source.write_text(json.dumps(config, default=str))
+    command = [sys.executable, "-I", "-S", "-B", ROOT / "nix" / "tools" / program, source, out]
+    subprocess.run(command, check=True)
+    return out
+
+
+def tar(*entries, **options):
+    """A layer's tar: (path, bytes, mode) is a file, (path, None, mode) a folder, (path, "target") a link."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for path, content, *mode in entries:
+            info = tarfile.TarInfo(path)
+            info.mode = mode[0] if mode else 0o644
+            if isinstance(content, str):
+                info.type, info.linkname = tarfile.SYMTYPE, content
+                archive.addfile(info)
+            elif content is None:
+                info.type = tarfile.DIRTYPE
+                archive.addfile(info)
+            else:
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    return data.getvalue()
+
+
+def image(folder, layers, architecture="amd64", media_type=f"{TAR}+gzip", **config):
+    """An image layout of tars, in a fresh folder; the digests of its layers."""
+    blobs = folder / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+
+    def add(data):
+        digest = hashlib.sha256(data).hexdigest()
+        (blobs / digest).write_bytes(data)
+        return {"digest": f"sha256:{digest}", "size": len(data)}
+
+    packed = [
+        add(gzip.compress(layer, 9, mtime=0) if media_type.endswith("gzip") else layer) for layer in layers
+    ]
+    value = {
+        "architecture": architecture,
+        "os": "linux",
+        "config": config,
+        "rootfs": {
+            "type": "layers",
+            "diff_ids": [f"sha256:{hashlib.sha256(one).hexdigest()}" for one in layers],
+        },
+    }
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            **add(json.dumps(value).encode()),
+        },
+        "layers": [{"mediaType": media_type, **one} for one in packed],
+    }
+    described = {"mediaType": MANIFEST, **add(json.dumps(manifest).encode())}
+    described["annotations"] = {"org.opencontainers.image.ref.name": "latest"}
+    described["platform"] = {"os": "linux", "architecture": architecture}
+    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (folder / "index.json").write_text(
+        json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [described]})
+    )
+    return [one["digest"] for one in packed]
+
+
+def push(layout: Path, reference):
+    command = ["skopeo", "copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false"]
+    subprocess.run([*command, f"oci:{layout}:latest", f"docker://{reference}"], check=True)

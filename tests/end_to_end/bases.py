@@ -33,6 +33,7 @@ def registry(folder):
         **os.environ,
         "REGISTRY_HTTP_ADDR": host,
         "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(folder / "blobs"),
+        "REGISTRY_STORAGE_DELETE_ENABLED": "true",
     }
     with (folder / "registry.log").open("wb") as log:
         process = subprocess.Popen(
@@ -139,3 +140,56 @@ def image(folder, layers, architecture="amd64", media_type=f"{TAR}+gzip", **conf
 def push(layout: Path, reference):
     command = ["skopeo", "copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false"]
     subprocess.run([*command, f"oci:{layout}:latest", f"docker://{reference}"], check=True)
+
+
+def push_index(layouts, reference):
+    """An index of images that are in the registry already, by architecture."""
+    entries = [
+        {"mediaType": MANIFEST, "platform": {"os": "linux", "architecture": name}, **_manifest(layout)}
+        for name, layout in layouts.items()
+    ]
+    host, _, rest = reference.partition("/")
+    name, _, tag = rest.partition(":")
+    request = urllib.request.Request(
+        f"http://{host}/v2/{name}/manifests/{tag}",
+        json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).encode(),
+        {"Content-Type": INDEX},
+        method="PUT",
+    )
+    urllib.request.urlopen(request, timeout=10).close()
+
+
+def digest(layout):
+    return _manifest(layout)["digest"]
+
+
+def _manifest(layout):
+    (entry,) = json.loads((layout / "index.json").read_text())["manifests"]
+    return {"digest": entry["digest"], "size": entry["size"]}
+
+
+def remove(reference):
+    """Take an image away from the registry."""
+    command = ["skopeo", "delete", "--tls-verify=false", f"docker://{reference}"]
+    subprocess.run(command, check=True)
+
+
+def member(layer, path):
+    with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
+        return archive.extractfile(path).read()
+
+
+def relocate(layer, moves):
+    """A layer's tar with some of its files and folders at other paths."""
+    data = io.BytesIO()
+    with (
+        tarfile.open(fileobj=io.BytesIO(layer)) as source,
+        tarfile.open(fileobj=data, mode="w", format=tarfile.PAX_FORMAT) as target,
+    ):
+        for info in source:
+            content = source.extractfile(info) if info.isreg() else None
+            for old, new in moves.items():
+                if info.name == old or info.name.startswith(f"{old}/"):
+                    info.name = info.path = new + info.name[len(old) :]
+            target.addfile(info, content)
+    return data.getvalue()

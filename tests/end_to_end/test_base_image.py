@@ -1,0 +1,319 @@
+"""Models on base images, from a registry on loopback: with a Python of their own, without, and with nothing at all."""
+
+import json
+import secrets
+import shutil
+import subprocess
+
+import pytest
+
+from tests.end_to_end import bases
+from tests.end_to_end.harness import build, container, post, run_in, succeed, tungsten
+from tungstenkit.lock import read_lock
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("docker-registry") is None, reason="docker-registry is not installed"
+)
+
+MODEL = """\
+from tungstenkit import BaseIO, define_model
+import ctypes, json, multiprocessing, os, ssl, subprocess, sys
+import six
+
+
+class Input(BaseIO):
+    text: str
+
+
+class Output(BaseIO):
+    text: str
+
+
+@define_model(input=Input, output=Output, batch_size=1, python_packages=["six"], {arguments})
+class Probe:
+    def predict(self, inputs):
+        import spawned
+
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            squared = pool.map(spawned.square, [3])
+        again = subprocess.run([sys.executable, "-c", "import six, sys; print(sys.executable)"], capture_output=True)
+        facts = {{
+            "python": sys.version.split()[0].rsplit(".", 1)[0],
+            "executable": sys.executable,
+            "again": again.stdout.decode().strip(),
+            "squared": squared,
+            "six": six.__file__,
+            "compiled": six.__cached__ is not None and os.path.exists(six.__cached__),
+            "authorities": len(ssl.create_default_context().get_ca_certs()) > 50,
+            "library": {library},
+        }}
+        return [Output(text=json.dumps(facts)) for _ in inputs]
+"""
+LIBRARY = "(ctypes.CDLL('libprobe.so.1').BZ2_bzlibVersion, 'called')[1]"
+
+
+def model(folder, reference, library="None", **arguments):
+    folder.mkdir()
+    text = ", ".join(f"{name}={value!r}" for name, value in {"base_image": reference, **arguments}.items())
+    (folder / "tungsten_model.py").write_text(MODEL.format(arguments=text, library=library))
+    (folder / "spawned.py").write_text("def square(x):\n    return x * x\n")
+    return folder
+
+
+def answer(image):
+    with container(image.reference) as (url, _):
+        status, found = post(f"{url}/predict", [{"text": ""}])
+    assert (status, found["status"]) == (200, "success"), found
+    return json.loads(found["outputs"][0]["text"])
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    with bases.registry(tmp_path_factory.mktemp("registry")) as host:
+        yield host
+
+
+@pytest.fixture(scope="module")
+def built():
+    """Builds models under names that nobody else has; the images are removed in the end."""
+    made = []
+
+    def make(folder):
+        made.append(build(folder, "--name", f"probe-{secrets.token_hex(4)}"))
+        return made[-1]
+
+    yield make
+    references = [image.reference for image in made]
+    subprocess.run(["podman", "rmi", "--force", *references], capture_output=True, check=True)
+
+
+@pytest.fixture(scope="module")
+def packages(copy_of):
+    """The packages of examples/blur are in the store."""
+    folder = copy_of("blur")
+    succeed("fetch", folder)
+    return [deb.name for deb in read_lock(folder / "tungsten.lock").platforms["x86_64-linux"].debs]
+
+
+@pytest.fixture(scope="module")
+def without_python(registry, packages, tmp_path_factory):
+    """Shaped like CUDA's images: Debian 12's libraries, its own folders for more, and no Python."""
+    folder = tmp_path_factory.mktemp("base")
+    wanted = {"base-files", "dash", "libc6", "libc-bin", "libgcc-s1", "gcc-12-base", "libbz2-1.0"}
+    debian = bases.debian_root("blur", wanted, folder)
+    library = bases.member(debian[0], "usr/lib/x86_64-linux-gnu/libbz2.so.1.0.4")
+    digests = bases.image(
+        folder / "image",
+        [
+            *debian,
+            bases.tar(
+                ("usr/local/probe/lib64/libprobe.so.1", library, 0o755),
+                ("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nada:x:7:7::/:/bin/sh"),
+                ("srv/gone/old", b"old"),
+                ("srv/emptied/old", b"old"),
+            ),
+            bases.tar(
+                ("srv/.wh.gone", b""),
+                ("srv/emptied/.wh..wh..opq", b""),
+                ("srv/emptied/new", b"new"),
+                ("opt", "srv"),
+                ("usr/local/bin/tool", b"#!/bin/sh\necho base tool\n", 0o4755),
+            ),
+        ],
+        Env=[
+            "PATH=/usr/local/probe/bin:/usr/local/bin:/usr/bin",
+            "LD_LIBRARY_PATH=/usr/local/probe/lib64",
+            "EDITION=5",
+        ],
+        Labels={"maintainer": "Ada", "device": "tape"},
+        ExposedPorts={"9000/tcp": {}},
+        Cmd=["/bin/sh"],
+    )
+    bases.push(folder / "image", f"{registry}/cuda-like:1")
+    return f"{registry}/cuda-like:1", digests
+
+
+@pytest.fixture(scope="module")
+def on_it(built, without_python, tmp_path_factory):
+    reference, _ = without_python
+    folder = model(
+        tmp_path_factory.mktemp("model") / "probe",
+        reference,
+        LIBRARY,
+        python_version="3.13",
+        system_packages=["curl"],
+    )
+    return built(folder)
+
+
+def test_a_base_without_python_gets_one_that_works_in_all_its_ways(on_it):
+    """Python 3.13 of Debian 13, on Debian 12's C library: by its own loader, in programs that it starts, too."""
+    python = "/opt/tungsten/python/usr/bin/python3.13"
+    assert answer(on_it) == {
+        "python": "3.13",
+        "executable": python,
+        "again": python,
+        "squared": [9],
+        "six": "/opt/tungsten/python/usr/local/lib/python3.13/dist-packages/six.py",
+        "compiled": True,
+        "authorities": True,
+        "library": "called",
+    }
+
+
+def test_a_bases_layers_are_the_first_of_the_images_unchanged(on_it, without_python):
+    _, digests = without_python
+    assert on_it.layers[: len(digests)] == digests
+    types = {layer["mediaType"] for layer in on_it.manifest["layers"]}
+    assert types == {"application/vnd.oci.image.layer.v1.tar+gzip"}
+
+
+def test_a_bases_configuration_is_taken_over_where_it_says_nothing_else_than_ours(on_it):
+    config = on_it.config["config"]
+    environment = dict(entry.split("=", 1) for entry in config["Env"])
+    assert environment["EDITION"] == "5"
+    assert environment["PATH"].startswith("/usr/local/probe/bin:/usr/local/bin:/usr/bin:")
+    assert environment["LD_LIBRARY_PATH"].split(":")[0] == "/usr/local/probe/lib64"
+    assert config["Labels"]["maintainer"] == "Ada"
+    assert config["Labels"]["device"] == "cpu"
+    assert set(config["ExposedPorts"]) == {"3000/tcp", "9000/tcp"}
+    assert config["Entrypoint"][0] == "/opt/tungsten/bin/tini"
+    assert config["User"] == "65532:0"
+    assert "Cmd" not in config
+
+
+def test_what_a_base_has_stays_what_it_is(on_it):
+    """Its whiteouts count, its accounts are kept, its links lead ours, and nothing of ours changes its programs."""
+    script = """
+    alias cat="/opt/tungsten/bin/busybox cat"
+    cat /etc/passwd; echo; echo /srv/*; cat /srv/emptied/*; echo; tool
+    test -h /opt && echo linked; test -u /usr/local/bin/tool && echo setuid
+    """
+    lines = run_in(on_it.reference, "/bin/sh", "-c", script).split()
+    text = " ".join(lines)
+    assert "ada:x:7:7::/:/bin/sh nonroot:x:65532:0:nonroot:/home/nonroot:/sbin/nologin" in text
+    assert "/srv/emptied /srv/tungsten new base tool linked setuid" in text
+
+
+def test_the_lock_names_digests_and_no_host_but_the_declared(on_it, without_python):
+    reference, digests = without_python
+    base = read_lock(on_it.directory / "tungsten.lock").platforms["x86_64-linux"].base_image
+    assert base.reference == reference
+    assert [layer.digest for layer in base.layers] == digests
+    assert (base.libc, base.python) == ("2.36", None)
+
+
+def test_nix_alone_says_how_to_get_a_bases_layers(on_it, tmp_path):
+    said = tungsten("nix-export", on_it.directory, "-o", tmp_path / "export")
+    assert said.returncode == 0
+    assert "have no public URL" in said.stderr
+    assert "layer-" not in (tmp_path / "export" / "sources.json").read_text()
+    assert not (tmp_path / "export" / "files").exists()
+
+
+def test_a_base_with_python_uses_its_own(built, registry, packages, tmp_path):
+    """Shaped like python:slim: Debian's Python, moved to /usr/local as that image has it, and no other."""
+    debian = bases.debian_root("blur", set(packages) - {"tini"}, tmp_path)
+    moved = bases.relocate(
+        debian[0],
+        {"usr/bin/python3.11": "usr/local/bin/python3.11", "usr/lib/python3.11": "usr/local/lib/python3.11"},
+    )
+    top = bases.tar(("app/theirs.txt", b"theirs"), ("usr/local/bin/python3", "python3.11"))
+    digests = bases.image(
+        tmp_path / "image",
+        [moved, debian[1], top],
+        Env=["PATH=/usr/local/bin:/usr/bin:/bin"],
+        Entrypoint=["python3"],
+    )
+    reference = f"{registry}/slim-like:3"
+    bases.push(tmp_path / "image", reference)
+    folder = model(tmp_path / "slim", reference)
+    locked = tungsten("lock", folder)
+    assert locked.returncode == 0, locked.stderr
+    assert f"not taken over from {reference}: Entrypoint" in locked.stderr
+    image = built(folder)
+    assert image.layers[:3] == digests
+    python = "/usr/local/bin/python3.11"
+    found = answer(image)
+    assert (found["executable"], found["again"], found["compiled"]) == (python, python, True)
+    assert found["six"].startswith("/usr/local/lib/python3.11/")
+    assert found["authorities"]
+    assert run_in(image.reference, python, "-c", "print(open('/app/theirs.txt').read())") == "theirs\n"
+    assert not any(
+        "python3" in deb.name for deb in read_lock(folder / "tungsten.lock").platforms["x86_64-linux"].debs
+    )
+
+
+def test_a_base_of_one_file_will_do_and_no_registry_is_asked_after_a_fetch(built, registry, tmp_path):
+    bases.image(tmp_path / "image", [bases.tar(("etc/edition", b"5"))])
+    reference = f"{registry}/scratch:latest"
+    bases.push(tmp_path / "image", reference)
+    folder = model(tmp_path / "scratch", reference)
+    succeed("lock", folder)
+    succeed("fetch", folder)
+    bases.remove(reference)
+    assert answer(built(folder))["squared"] == [9]
+
+
+def test_a_tag_that_moved_moves_a_lock_only_when_asked(registry, tmp_path):
+    reference = f"{registry}/moving:1"
+
+    def publish(edition):
+        bases.image(tmp_path / edition, [bases.tar(("etc/edition", edition.encode()))])
+        bases.push(tmp_path / edition, reference)
+
+    def locked(*options):
+        succeed("lock", folder, *options)
+        return read_lock(folder / "tungsten.lock").platforms["x86_64-linux"].base_image.digest
+
+    folder = model(tmp_path / "model", reference)
+    publish("first")
+    first = locked()
+    publish("second")
+    assert locked() == first
+    second = locked("-P", "base-image")
+    assert second != first
+    publish("third")
+    assert locked("--upgrade") not in (first, second)
+
+
+def test_an_index_leads_each_platform_to_its_own_image(registry, tmp_path):
+    layouts = {}
+    for architecture in ("amd64", "arm64"):
+        bases.image(
+            tmp_path / architecture, [bases.tar(("etc/edition", architecture.encode()))], architecture
+        )
+        bases.push(tmp_path / architecture, f"{registry}/both:{architecture}")
+        layouts[architecture] = tmp_path / architecture
+    bases.push_index(layouts, f"{registry}/both:1")
+    folder = model(tmp_path / "model", f"{registry}/both:1")
+    succeed("lock", folder, "--platform", "x86_64-linux", "--platform", "aarch64-linux")
+    platforms = read_lock(folder / "tungsten.lock").platforms
+    images = {name: platform.base_image for name, platform in platforms.items()}
+    assert images["x86_64-linux"].named == images["aarch64-linux"].named
+    assert images["x86_64-linux"].digest == bases.digest(layouts["amd64"])
+    assert images["aarch64-linux"].digest == bases.digest(layouts["arm64"])
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "message"),
+    [
+        ([("lib/ld-musl-x86_64.so.1", b"")], {}, "has the C library musl"),
+        ([("a", b"")], {"media_type": f"{bases.TAR}+zstd"}, "skopeo copy --dest-compress-format gzip"),
+        ([("a", b"")], {"architecture": "arm64"}, "is an image for linux/arm64"),
+    ],
+)
+def test_what_no_model_can_go_on_is_refused_with_the_remedy(registry, tmp_path, files, options, message):
+    bases.image(tmp_path / "image", [bases.tar(*files)], **options)
+    bases.push(tmp_path / "image", f"{registry}/refused:1")
+    said = tungsten("lock", model(tmp_path / "model", f"{registry}/refused:1"))
+    assert said.returncode == 1
+    assert message in said.stderr
+    assert not (tmp_path / "model" / "tungsten.lock").exists()
+
+
+def test_an_image_that_is_not_there_is_named(registry, tmp_path):
+    said = tungsten("lock", model(tmp_path / "model", f"{registry}/nothing:1"))
+    assert said.returncode == 1
+    assert f"{registry}/nothing:1" in said.stderr
+    assert "look at the name and the tag" in said.stderr

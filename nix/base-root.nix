@@ -113,6 +113,26 @@ in
       { }
   );
 
+  # What the model asks for takes the place of what the base has, as if pip had installed it there.
+  replacedContents =
+    if ours || base.python.replaces or [ ] == [ ] then
+      [ ]
+    else
+      [
+        {
+          layer = "replaced";
+          label = "without ${builtins.concatStringsSep ", " base.python.replaces} of the base image";
+          size = 0;
+          inputs = [
+            {
+              kind = "replaced";
+              projects = base.python.replaces;
+              inherit (base.python) site-packages;
+            }
+          ];
+        }
+      ];
+
   systemContents = map placed locked.debs ++ [
     (settings // { inputs = overriding settings.inputs ++ [ { kind = "accounts"; } ]; })
   ];

@@ -1,6 +1,6 @@
 # The system below the model, where it is Debian's own: the root of packages, and Python among them.
 #
-# Gives systemContents, modelEnvironment (where the model's packages go), pythonHome, tini, environment, and base,
+# Gives systemContents, replacedContents (what the model's packages take the place of), modelEnvironment (where the model's packages go), pythonHome, tini, environment, and base,
 # which is null here: what base-root.nix takes over from a base image's configuration.
 { deb, locked, platform, stated }:
 let
@@ -44,6 +44,7 @@ let
 in
 {
   base = null;
+  replacedContents = [ ];
   environment = { };
   tini = "/usr/bin/tini";
   pythonHome = "/usr/bin";

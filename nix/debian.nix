@@ -39,7 +39,8 @@ rec {
   commandContents = [ ];
 
   pythonContents =
-    map (wheel.locked modelEnvironment) locked.wheels
+    system.replacedContents
+    ++ map (wheel.locked modelEnvironment) locked.wheels
     ++ map (built: wheel.built modelEnvironment built (source built).wheel) (locked.sources or [ ])
     ++ [ (wheel.own (modelEnvironment // { layer = "sdk"; }) ownWheels.sdk ownSources.sdk) ];
 

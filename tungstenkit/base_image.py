@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from tungstenkit.fetch import Input
 
-_FORMAT = "1"  # of what is kept: raise it whenever something else would be found
+_FORMAT = "2"  # of what is kept: raise it whenever something else would be found
 _WHERE = "base_image"
 _TAR = (
     "application/vnd.oci.image.layer.v1.tar",
@@ -45,6 +45,8 @@ _LEFT = ("Cmd", "Entrypoint", "Healthcheck", "OnBuild", "User", "Volumes", "Work
 
 class _Python(BasePython):
     version: str
+    distributions: dict[str, str]
+    """The versions of the packages that it has, by project."""
     problem: str
     """Why it can't be used; empty where it can."""
 
@@ -119,6 +121,7 @@ def read_base(
         image=image,
         version=chosen.version if chosen else None,
         reason=reason,
+        distributions=chosen.distributions if chosen else {},
         libraries=frozenset(found.libraries),
         left=found.left,
     )

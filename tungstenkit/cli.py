@@ -300,6 +300,10 @@ def lock_command(
         python=python,
     )
     moved = {canonicalize_name(change.name) for change in difference.changes}
+    # A base image is a fact of a platform: `x86_64-linux: base image`.
+    moved |= {
+        canonicalize_name(fact.subject.rpartition(": ")[2].replace(" ", "-")) for fact in difference.facts
+    }
     for name in upgrade_packages or ():
         if canonicalize_name(name) not in moved:
             err.print(f"{name} stays: there is no newer one that fits what else is locked", markup=False)

@@ -159,7 +159,9 @@ def _by_place(lock: Lock | None) -> dict[tuple[str, str, str, str], Located]:
 
 
 def _size(lock: Lock) -> int:
-    return sum(p.package.size for p in packages(lock) if p.place == "image")
+    images = [platform.base_image for platform in lock.platforms.values() if platform.base_image]
+    layers = sum(layer.size for image in images for layer in image.layers)
+    return layers + sum(p.package.size for p in packages(lock) if p.place == "image")
 
 
 def _facts(before: Lock | None, after: Lock) -> Iterator[Fact]:
@@ -176,6 +178,8 @@ def _stated(lock: Lock | None) -> dict[str, str]:
     for system, platform in lock.platforms.items():
         stated[f"{system}: Debian release"] = platform.release
         stated[f"{system}: Python"] = platform.python
+        if platform.base_image is not None:
+            stated[f"{system}: base image"] = platform.base_image.digest
         if platform.cuda is not None:
             stated[f"{system}: CUDA"] = platform.cuda.version
     return stated

@@ -266,6 +266,8 @@ class BasePython(Document):
     """The folder of the program itself, where `path` is a link or in a virtual environment."""
     prefix: str
     site_packages: str
+    replaces: tuple[str, ...] = ()
+    """The projects there whose place the model's own packages take."""
 
 
 class BaseImage(Document):

@@ -115,6 +115,9 @@ def _python(base: BaseRoot, folder: str, name: str, real: str, version: str, min
         "home": f"/{posixpath.dirname(real)}",
         "prefix": f"/{prefix}",
         "site-packages": f"/{prefix}/{site}",
+        "distributions": {
+            name: version for name, (version, _) in base.distributions(f"{prefix}/{site}").items()
+        },
         "problem": _problem(base, real, stdlib, version, minor),
     }
 

@@ -5,13 +5,15 @@ Paths of ours follow its links, and every folder that it has keeps its mode and 
 
 from __future__ import annotations
 
+import csv
 import posixpath
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ldcache import Root
 from program import read_json
-from rootfs import Entry, Table, implied_directory, parents
+from rootfs import WHITEOUT, Entry, Table, implied_directory, parents
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,6 +42,39 @@ class BaseRoot:
     def text(self, path: str) -> str:
         """The text of a file that imports keep; empty where it is not there."""
         return str(self.found.get(self.root.resolve(path) or "", {}).get("text", ""))
+
+    def distributions(self, site: str) -> dict[str, tuple[str, str]]:
+        """The Python packages in a folder: by normalised name (PEP 503) the version and the folder of its metadata."""
+        real = self.root.resolve(site)
+        found = {}
+        for name in self.root.names(real) if real else ():
+            match = re.fullmatch(r"([^-]+)-([^-]+)\.dist-info", name)
+            if match:
+                project = re.sub(r"[-_.]+", "-", match.group(1)).lower()
+                found[project] = match.group(2), f"{real}/{name}"
+        return found
+
+    def without(self, site: str, projects: Iterable[str]) -> Table:
+        """The changes that take Python packages away from a folder, by their RECORD (PEP 376), as pip would."""
+        table = Table()
+        present = self.distributions(site)
+        for metadata in sorted(present[project][1] for project in projects if project in present):
+            gone = {metadata}
+            for row in csv.reader(self.text(f"{metadata}/RECORD").splitlines()):
+                path = posixpath.normpath(
+                    posixpath.join("/", posixpath.dirname(metadata), row[0] if row else ".")
+                ).lstrip("/")
+                real = posixpath.join(self._real(posixpath.dirname(path)), posixpath.basename(path))
+                if self.root.kind(real) in ("file", "link") and not real.startswith(f"{metadata}/"):
+                    gone.add(real)
+            for path in sorted(gone):
+                folder, name = posixpath.split(path)
+                table.entries[f"{folder}/{WHITEOUT}{name}"] = Entry(
+                    f"{folder}/{WHITEOUT}{name}", "whiteout", 0o644
+                )
+                for parent in parents(path):
+                    table.entries[parent] = replace(self.table.entries[parent], implied=True, yields=False)
+        return table
 
     def placed(self, table: Table) -> Table:
         """The same entries where this root has their places, with the folders above them as it has them."""

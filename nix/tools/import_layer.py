@@ -39,6 +39,7 @@ _MEDIA_TYPES = {
     "application/vnd.docker.image.rootfs.diff.tar.gzip": f"{_TAR}+gzip",
 }
 _TEXTS = re.compile(r"etc/(passwd|group|ld\.so\.conf|ld\.so\.conf\.d/[^/]+\.conf)")
+_RECORD = re.compile(r"(.*/)?(site|dist)-packages/[^/]+\.dist-info/RECORD")
 _C_LIBRARY = re.compile(r"(.*/)?libc(\.so\.6|-2\.\d+\.so)")
 _PYTHON = re.compile(r"(.*/)?(bin/python3\.\d+|libpython3\.\d+m?\.so[.0-9]*)")
 _SITE = re.compile(r"(.*/)?python3\.\d+/site\.py")
@@ -123,7 +124,7 @@ def _members(archive: tarfile.TarFile) -> Iterator[tuple[Entry, IO[bytes] | None
 
 
 def _look_into(path: str, content: IO[bytes]) -> dict[str, object]:
-    if _TEXTS.fullmatch(path):
+    if _TEXTS.fullmatch(path) or _RECORD.fullmatch(path):
         return {"text": content.read().decode("utf-8", "surrogateescape")}
     if _C_LIBRARY.fullmatch(path):
         banner = content.read().partition(b"GNU C Library ")[2].partition(b".\n")[0]

@@ -66,6 +66,7 @@ class Layer:
             "files": self._files,
             "changes": self._changes,
             "accounts": self._accounts,
+            "replaced": self._replaced,
             "system": self._system,
         }
         if item["kind"] not in kinds:
@@ -202,6 +203,13 @@ class Layer:
                 self._add_text(path, text.encode("utf-8", "surrogateescape"), "accounts")
         if self._base.root.resolve("tmp") is None:
             self.table.add(implied_directory("tmp", "accounts"))
+
+    def _replaced(self, item: Config) -> None:
+        assert self._base is not None
+        if len(self._config["inputs"]) > 1:
+            raise ToolError("what is taken away must be alone in its layer")
+        self.is_changeset = True
+        self.table = self._base.without(item["site-packages"], item["projects"])
 
     def _system(self, item: Config) -> None:
         lower = Lower([Path(path) for path in self._config["lower"]])

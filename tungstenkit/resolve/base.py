@@ -36,6 +36,8 @@ class Base:
     """Of its Python, `3.11`; None where it gets ours."""
     reason: str
     """Why that is so."""
+    distributions: Mapping[str, str]
+    """The versions of the packages that its Python has, by project."""
     libraries: frozenset[str]
     """The names of the shared libraries that its loader finds."""
     left: tuple[str, ...]
@@ -97,8 +99,17 @@ def groups_on(base: Base, target: Target) -> dict[str, list[str]]:
     }
 
 
-def choices_on(base: Base, target: Target) -> list[Choice]:
-    """What to tell of a base image, beside the choice of Python."""
+def with_packages(base: Base, versions: Mapping[str, str]) -> BaseImage:
+    """The base image under a model's own packages. versions: theirs, by project."""
+    python = base.image.python
+    if python is None:
+        return base.image
+    replaces = tuple(sorted(base.distributions.keys() & versions.keys()))
+    return base.image.model_copy(update={"python": python.model_copy(update={"replaces": replaces})})
+
+
+def choices_on(base: Base, target: Target, versions: Mapping[str, str]) -> list[Choice]:
+    """What to tell of a base image, beside the choice of Python. versions: of the model's packages, by project."""
     choices = [
         Choice(
             kind=KIND,
@@ -106,6 +117,16 @@ def choices_on(base: Base, target: Target) -> list[Choice]:
             chosen=base.image.digest,
             reason="what it named when it was locked; `tungsten lock -P base-image` asks again",
         )
+    ]
+    choices += [
+        Choice(
+            kind=KIND,
+            subject=project,
+            chosen=versions[project],
+            reason=f"it takes the place of {version}, which the base image has",
+        )
+        for project, version in sorted(base.distributions.items())
+        if versions.get(project, version) != version
     ]
     if base.image.python is not None and target.python not in _RELEASES:
         choices.append(

@@ -41,7 +41,14 @@ from tungstenkit.lock import (
 )
 from tungstenkit.platforms import ARCHITECTURES, Target, this_system
 from tungstenkit.requirements import parse
-from tungstenkit.resolve.base import check_sources, choices_on, groups_on, libc_version, pythons_on
+from tungstenkit.resolve.base import (
+    check_sources,
+    choices_on,
+    groups_on,
+    libc_version,
+    pythons_on,
+    with_packages,
+)
 from tungstenkit.resolve.build_rules import read_build_rules
 from tungstenkit.resolve.cuda import Solution as WheelSolution
 from tungstenkit.resolve.cuda import have_own_builds, nearest_working, solve_wheels
@@ -240,7 +247,11 @@ def resolve(
     # An image may be built by any platform that locked it, or that it is for.
     builders = {*systems, *(previous.tools if previous else ()), this_system()} & set(ARCHITECTURES)
     server = {system: _resolve_server(target, solver, previous) for system, target in targets.items()}
-    tools = {system: _resolve_tools(_target(system, chosen), solver, previous) for system in sorted(builders)}
+    # Of a Python that Debian has not, nothing can be compiled; what makes layers is there all the same.
+    compiled = chosen if chosen in _RELEASE_OF else RELEASES[_TOOLS_RELEASE].python
+    tools = {
+        system: _resolve_tools(_target(system, compiled), solver, previous) for system in sorted(builders)
+    }
     used = {_TOOLS_RELEASE, _release_of(chosen)}
     return Lock(
         package_set="debian",
@@ -462,12 +473,17 @@ def _resolve_platform(
     python = _resolve_wheels(spec, packages, spec.cuda_version)
     wheels, sources, reasons = packages.split(_whose(wheel, packages.written) for wheel in python.wheels)
     old = pinned.debs if pinned and pinned.release == target.release else ()
+    image = None
     if base is None:
         debs, choices = _resolve_debs(spec, target, solver, old)
     else:
         check_sources(base, target, sources)
         debs = _debs_on(base, target, solver, old)
-        choices = choices_on(base, target)
+        versions = {wheel.project: wheel.version for wheel in wheels}
+        versions |= {source.project: source.version for source in sources}
+        # The SDK is in every image; it has no version that a lock knows.
+        image = with_packages(base, versions | {OWN_WHEELS["sdk"]["name"]: ""})
+        choices = choices_on(base, target, versions)
     platform = Platform(
         release=target.release,
         python=target.python,
@@ -475,7 +491,7 @@ def _resolve_platform(
         debs=debs,
         wheels=wheels,
         sources=sources,
-        base_image=base.image if base else None,
+        base_image=image,
     )
     return platform, [*python.choices, *reasons, *choices], python.notices
 

@@ -21,14 +21,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from blob import MEDIA_TYPE, Blob, SplicedBlob, check_compressor
 from bytecode import compile_sources
 from changes import read_changes
-from contents import Content, DiskFile, Region, Text, read_all, walk
+from contents import Content, DiskFile, Text, read_all, walk
 from debfile import Deb
-from elf import SharedObject, shared_object
-from ldcache import is_configuration
 from maintscripts import Alternative, alternatives, check_diversions
 from program import Config, ToolError, read_json, run, write_json
 from rootfs import Entry, Table, canonical
-from system import Lower
+from system import Lower, libraries
 from tarstream import write_tar
 from wheelfile import Scheme, Wheel
 
@@ -249,34 +247,17 @@ def make_layer(config_path: Path, out: Path) -> None:
 
 def _describe(layer: Layer, entries: list[Entry]) -> dict[str, object]:
     """files.json: what later layers and the image must know, so that nobody reads a package twice."""
-    objects: list[SharedObject] = []
-    configuration: dict[str, str] = {}
-    release = ""
-    for entry in entries:
-        if isinstance(entry.content, (Region, DiskFile)):
-            found = shared_object(entry.path, entry.content.read_at)
-            if found is not None:
-                objects.append(found)
-                if found.soname == "libc.so.6":
-                    release = _libc_release(entry.content)
-        if entry.content is not None and is_configuration(entry):
-            configuration[entry.path] = read_all(entry.content).decode("utf-8", "surrogateescape")
+    found = libraries(entries)
     return {
         "alternatives": [alternative.to_json() for alternative in layer.alternatives],
         **({"changes": True} if layer.is_changeset else {}),
         "entries": [entry.to_json() for entry in entries],
-        "ld-so-conf": configuration,
-        "libc-release": release,
+        "ld-so-conf": found.configuration,
+        "libc-release": found.release,
         "not-compiled": layer.not_compiled,
         "packages": [layer.table.packages[name].to_json() for name in sorted(layer.table.packages)],
-        "shared-objects": [found.to_json() for found in objects],
+        "shared-objects": [one.to_json() for one in found.objects.values()],
     }
-
-
-def _libc_release(content: Content) -> str:
-    """What a GNU C library says of itself, from its banner: `(Debian GLIBC 2.36-9) stable release version 2.36`."""
-    text = read_all(content).partition(b"GNU C Library ")[2].partition(b".\n")[0]
-    return text.decode("ascii", "replace")
 
 
 def _bundle(certificates: list[Entry]) -> bytes:

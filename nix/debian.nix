@@ -1,5 +1,5 @@
 # The debian package set: the interface of model-image.nix, from a lock alone.
-{ platform, locked, server, spec, model, ownSources, ownWheels, deb, wheel, source, dockerTools }:
+{ platform, locked, server, spec, model, ownSources, ownWheels, deb, wheel, source, postBuild, dockerTools }:
 let
   version = locked.python;
 
@@ -137,7 +137,7 @@ rec {
 
   fileContents = [ ];
 
-  postBuildContents = [ ];
+  postBuildContents = postBuild.contents;
 
   sourceContents = [
     {

@@ -39,6 +39,7 @@ ORDER = [
         "settings",
         "cache",
         "deb",
+        "differences",
     ],
     ["spec", "files", "elf"],
     ["lock"],
@@ -51,7 +52,7 @@ ORDER = [
     ["mirrors", "resolve.model"],
     ["fetch", "export", "vulnerabilities", "client", "machine"],
     ["seal", "build", "run", "libraries", "diff", "why"],
-    ["source_wheels", "tables"],
+    ["source_wheels", "tables", "twice", "fake_time"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

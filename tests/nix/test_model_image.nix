@@ -37,6 +37,7 @@ let
     cuda:
     (nix.debian {
       platform = null;
+      postBuild = null;
       source = null;
       locked = {
         python = "3.11";

@@ -139,6 +139,8 @@ rec {
 
   postBuildContents = postBuild.contents;
 
+  inherit (postBuild) requires;
+
   sourceContents = [
     {
       layer = "model";
@@ -152,6 +154,7 @@ rec {
           uid = 65532;
           gid = 0;
           directory-mode = "0775";
+          except = postBuild.replaces;
         }
         {
           kind = "tree";

@@ -43,6 +43,8 @@ in
       created ? "1970-01-01T00:00:01Z",
       architecture ? platform.oci,
       fromImage ? null,
+      # Not nixpkgs': derivations without which there is no image.
+      requires ? [ ],
     }:
     let
       layers = layersOf contents maxLayers;
@@ -53,6 +55,7 @@ in
         config = {
           inherit
             layers
+            requires
             architecture
             created
             name

@@ -8,6 +8,7 @@
 #   fileContents                    declared downloads
 #   postBuildContents               what post_build made
 #   sourceContents                  the model's files and its spec
+#   requires                        what must be built with the image, though no byte of it is in there
 #   python, tini                    paths of programs in the image: the server's interpreter, PID 1
 #   cuda                            the lock's CUDA, or null
 #   environment                     variables that only this package set needs
@@ -30,6 +31,7 @@ packageSet.dockerTools.buildLayeredImage {
     ++ packageSet.fileContents
     ++ packageSet.postBuildContents
     ++ packageSet.sourceContents;
+  inherit (packageSet) requires;
   config = {
     Entrypoint = [
       packageSet.tini

@@ -40,13 +40,12 @@ let
       model = view;
       config = {
         inherit (spec) module class;
-        inherit (locked) files;
         inherit (run) secrets;
         variables = locked.environment or [ ];
         environment = import ./environment.nix { inherit cuda packageSet spec; };
         variation = {
           inherit (run) again;
-          baseline = (locked.cpu or "any") == "baseline";
+          baseline = locked.baseline-cpu or false;
           fake-time = if run.fakeTime == null then null else "/tmp/step/libfaketime.so.1";
         };
       };
@@ -58,6 +57,9 @@ let
 in
 {
   inherit make;
+
+  # Those of the model's files that it has written anew.
+  replaces = locked.replaces or [ ];
 
   # What must hold for an image, and is not in it.
   requires = if locked == null then [ ] else [ view ];

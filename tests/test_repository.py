@@ -53,6 +53,7 @@ ORDER = [
     ["fetch", "export", "vulnerabilities", "client", "machine"],
     ["seal", "build", "run", "libraries", "diff", "why"],
     ["source_wheels", "tables", "twice", "fake_time"],
+    ["post_build"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -37,8 +37,6 @@ class Step:
     """The platform that it is for, which is this machine's."""
     name: str
     """In the export's `lib.steps`."""
-    file: str
-    """The store name of its result."""
     state: Path
     """The model's `.tungsten` folder."""
     view: View
@@ -46,6 +44,7 @@ class Step:
 
 def make(
     step: Step,
+    file: str,
     *,
     again: bool = False,
     fake_time: Path | None = None,
@@ -54,7 +53,7 @@ def make(
 ) -> Path:
     """Run a step; its result, in the store, held there until the next run.
 
-    again: with everything changed. fake_time: libfaketime's library. sha256: of the result, where it is known.
+    file: the store name of the result. again: with everything changed. fake_time: libfaketime's library. sha256: of the result, where it is known.
     secrets: where the step asks for the values of its variables.
 
     Raises BuildError with the end of its log; MismatchError where it makes something else than `sha256`.
@@ -70,7 +69,7 @@ def make(
     }
     arguments = ["--file", str(NIX / "seal-step.nix")]
     arguments += [part for name, value in given.items() for part in ("--argstr", name, value)]
-    link = step.state / ("sealing-again" if again else "sealing")
+    link = step.state / ("made-again" if again else "made")
     try:
         run_build([*arguments, "--out-link", str(link.absolute())], step.view, step.state)
     except BuildError as problem:
@@ -78,12 +77,12 @@ def make(
         if found is None:
             raise
         made = base64.b64decode(found[1]).hex()
-        path = store.file_path(made, step.file)
+        path = store.file_path(made, file)
         if sha256 is not None:
             raise MismatchError(sha256, made) from None
         if store.missing([path]):
             # Nix has kept it up to now, though it is not what was asked for; where it does not, it is made once more.
-            return make(step, again=again, fake_time=fake_time, sha256=made, secrets=secrets)
+            return make(step, file, again=again, fake_time=fake_time, sha256=made, secrets=secrets)
         store.hold(path, link)
         return Path(path)
     return link.resolve()

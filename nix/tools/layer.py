@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +56,7 @@ class Layer:
             "wheel": self._wheel,
             "wheel-byte-code": self._wheel_byte_code,
             "tree": self._tree,
+            "tar": self._tar,
             "files": self._files,
             "system": self._system,
         }
@@ -127,7 +129,10 @@ class Layer:
                 Entry(name, kind, mode, *owner, target, package, override=override, content=content)
             )
 
+        replaced = {source / name for name in item.get("except", ())}
         for path in walk(source):
+            if path in replaced:
+                continue
             if path.is_symlink():
                 target = path.readlink().as_posix()
                 inside = posixpath.normpath(
@@ -143,6 +148,36 @@ class Layer:
                 add(path, "file", mode | group_write, content=DiskFile(path))
             else:
                 raise ToolError(f"{path}: neither a file, a folder nor a link")
+
+    def _tar(self, item: Config) -> None:
+        """A plain tar of a build step's, with modes that are meant; the owner is the configuration's."""
+        kinds = {
+            tarfile.REGTYPE: "file",
+            tarfile.DIRTYPE: "dir",
+            tarfile.SYMTYPE: "link",
+            tarfile.LNKTYPE: "file",
+        }
+        # Open until the layer is written, since its members are read then.
+        file = Path(item["path"]).open("rb")  # noqa: SIM115
+        contents: dict[str, Content] = {}
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                if member.isreg():
+                    contents[member.name] = Region(file, member.offset_data, member.size)
+                elif member.islnk():
+                    contents[member.name] = contents[member.linkname]
+                self.table.add(
+                    Entry(
+                        canonical(member.name),
+                        kinds[member.type],
+                        member.mode,
+                        item["uid"],
+                        item["gid"],
+                        member.linkname if member.issym() else "",
+                        self._config["created-by"],
+                        content=contents.get(member.name),
+                    )
+                )
 
     def _files(self, item: Config) -> None:
         for value in item["entries"]:

@@ -8,39 +8,13 @@ now is an error: what post_build made of the old one must not be shipped beside 
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from model_source import without_serving
+from model_view import describe, module_file, without_serving
 from program import ToolError, read_json, run
-
-_PIECE = 1 << 20
-
-
-def module_file(folder: Path, module: str) -> str | None:
-    """The file of a module in a folder, relative to it; a package's before a file's, as Python finds them."""
-    stem = module.replace(".", "/")
-    return next((name for name in (f"{stem}/__init__.py", f"{stem}.py") if (folder / name).is_file()), None)
-
-
-def describe(path: Path, source: bytes | None = None) -> str:
-    """What a file is, in one word or two: `-> TARGET` for a link, else its sha256, and ` x` where it may be run.
-
-    source: its content, where that is not what the disk has.
-    """
-    if path.is_symlink():
-        return f"-> {path.readlink().as_posix()}"
-    digest = hashlib.sha256()
-    if source is not None:
-        digest.update(source)
-    else:
-        with path.open("rb") as file:
-            while data := file.read(_PIECE):
-                digest.update(data)
-    return digest.hexdigest() + (" x" if path.stat().st_mode & 0o100 else "")
 
 
 def make_view(config_path: Path, out: Path) -> None:

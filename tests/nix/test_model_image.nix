@@ -20,6 +20,7 @@ let
         fileContents = [ ];
         postBuildContents = [ ];
         sourceContents = [ ];
+        requires = [ ];
         python = "/p";
         tini = "/t";
         environment = { };

@@ -1,16 +1,19 @@
-"""The source of a model's module without the bodies of the methods that only a server calls.
+"""What a build step sees of a model's files: all of each, but of the model's module the source without the bodies of
+the methods that only a server calls.
 
-What a build step sees of a model is this, so that editing `predict` makes nobody train the model again. Positions are
-those of Python's own parser; what is kept is kept to the byte. It runs under any Python since 3.9 and gives the same
-bytes under each that can read the source.
+So editing `predict` makes nobody train the model again. Positions are those of Python's own parser; what is kept is kept
+to the byte. It runs under any Python since 3.9 and gives the same bytes under each that can read the source. The
+compiler and builds use the same functions, so it imports none of the programs beside it.
 """
 
 from __future__ import annotations
 
 import ast
+import hashlib
 import io
 import re
 import tokenize
+from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
 if TYPE_CHECKING:
@@ -18,7 +21,32 @@ if TYPE_CHECKING:
 
 SERVING_METHODS = ("setup", "predict", "predict_demo")
 
+_PIECE = 1 << 20
+
 _Function = Union[ast.FunctionDef, ast.AsyncFunctionDef]
+
+
+def module_file(folder: Path, module: str) -> str | None:
+    """The file of a module in a folder, relative to it; a package's before a file's, as Python finds them."""
+    stem = module.replace(".", "/")
+    return next((name for name in (f"{stem}/__init__.py", f"{stem}.py") if (folder / name).is_file()), None)
+
+
+def describe(path: Path, source: bytes | None = None) -> str:
+    """What a file is, in one word or two: `-> TARGET` for a link, else its sha256, and ` x` where it may be run.
+
+    source: its content, where that is not what the disk has.
+    """
+    if path.is_symlink():
+        return f"-> {path.readlink().as_posix()}"
+    digest = hashlib.sha256()
+    if source is not None:
+        digest.update(source)
+    else:
+        with path.open("rb") as file:
+            while data := file.read(_PIECE):
+                digest.update(data)
+    return digest.hexdigest() + (" x" if path.stat().st_mode & 0o100 else "")
 
 
 def without_serving(source: bytes, class_name: str) -> bytes:
@@ -91,13 +119,13 @@ def _body(lines: _Lines, method: _Function) -> tuple[int, int]:
     """From after the colon to the end of the last line that belongs to a function; comments below count by their
     indentation, and blank lines always.
     """
-    header: list[ast.AST] = [method.args]
-    header += [*([method.returns] if method.returns else []), *getattr(method, "type_params", [])]
+    header: list[ast.AST] = [method.args, *getattr(method, "type_params", [])]
+    header += [method.returns] if method.returns else []
     ends = [
         lines.offset(node.end_lineno, node.end_col_offset)
         for part in header
         for node in ast.walk(part)
-        if getattr(node, "end_lineno", None) is not None
+        if isinstance(node, (ast.expr, ast.arg)) and node.end_lineno and node.end_col_offset
     ]
     place = max(ends, default=lines.offset(method.lineno, method.col_offset))
     match = re.compile(r"(?:[^:#]|#[^\r\n]*)*:").match(lines.text, place)

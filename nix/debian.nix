@@ -1,5 +1,5 @@
 # The debian package set: the interface of model-image.nix, from a lock alone.
-{ platform, locked, server, spec, model, ownSources, ownWheels, deb, wheel, source, dockerTools }:
+{ platform, locked, server, spec, model, ownSources, ownWheels, deb, wheel, source, commands, postBuild, dockerTools }:
 let
   version = locked.python;
 
@@ -115,7 +115,7 @@ rec {
     )
   ];
 
-  commandContents = [ ];
+  commandContents = commands.contents;
 
   pythonContents =
     map (wheel.locked modelEnvironment) locked.wheels
@@ -137,7 +137,9 @@ rec {
 
   fileContents = [ ];
 
-  postBuildContents = [ ];
+  postBuildContents = postBuild.contents;
+
+  inherit (postBuild) requires;
 
   sourceContents = [
     {
@@ -152,6 +154,7 @@ rec {
           uid = 65532;
           gid = 0;
           directory-mode = "0775";
+          except = postBuild.replaces;
         }
         {
           kind = "tree";

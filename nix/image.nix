@@ -24,6 +24,9 @@ let
     ) [ ] (planLayers { inherit contents maxLayers; });
 in
 {
+  # The layers that contents make, the lowest first.
+  layers = contents: layersOf contents 100;
+
   # The root that contents make, as a folder: what a container of them would show, for programs that run during builds.
   unpackedRoot =
     contents:
@@ -43,6 +46,8 @@ in
       created ? "1970-01-01T00:00:01Z",
       architecture ? platform.oci,
       fromImage ? null,
+      # Not nixpkgs': derivations without which there is no image.
+      requires ? [ ],
     }:
     let
       layers = layersOf contents maxLayers;
@@ -53,6 +58,7 @@ in
         config = {
           inherit
             layers
+            requires
             architecture
             created
             name

@@ -8,6 +8,7 @@
 #   fileContents                    declared downloads
 #   postBuildContents               what post_build made
 #   sourceContents                  the model's files and its spec
+#   requires                        what must be built with the image, though no byte of it is in there
 #   python, tini                    paths of programs in the image: the server's interpreter, PID 1
 #   cuda                            the lock's CUDA, or null
 #   environment                     variables that only this package set needs
@@ -17,6 +18,7 @@ let
 
   # Without a GPU it is only ballast.
   cuda = if spec.gpu then packageSet.cuda else null;
+  commands = spec.commands or { };
   variables = import ./environment.nix { inherit cuda packageSet spec; };
 in
 packageSet.dockerTools.buildLayeredImage {
@@ -30,6 +32,7 @@ packageSet.dockerTools.buildLayeredImage {
     ++ packageSet.fileContents
     ++ packageSet.postBuildContents
     ++ packageSet.sourceContents;
+  inherit (packageSet) requires;
   config = {
     Entrypoint = [
       packageSet.tini
@@ -43,8 +46,16 @@ packageSet.dockerTools.buildLayeredImage {
       "/opt/tungsten/spec.json"
     ];
     Env = map (name: "${name}=${variables.${name}}") (builtins.attrNames variables);
-    ExposedPorts."3000/tcp" = { };
-    Labels = {
+    ExposedPorts = {
+      "3000/tcp" = { };
+    }
+    // builtins.listToAttrs (
+      map (port: {
+        name = port;
+        value = { };
+      }) (commands.ports or [ ])
+    );
+    Labels = commands.labels or { } // {
       "org.opencontainers.image.title" = spec.name;
       device = if spec.gpu then "gpu" else "cpu";
       mem_gb = toString spec.mem-gb;
@@ -52,7 +63,7 @@ packageSet.dockerTools.buildLayeredImage {
     // when spec.gpu { gpu_mem_gb = toString spec.gpu-mem-gb; }
     // when (cuda != null) { cuda_version = cuda.version; }
     // when (cuda.minimum-driver or null != null) { nvidia_driver_minimum = cuda.minimum-driver; };
-    User = "65532:0";
+    User = if commands.user or null == null then "65532:0" else commands.user;
     WorkingDir = "/app";
   };
 }

@@ -39,6 +39,7 @@ ORDER = [
         "settings",
         "cache",
         "deb",
+        "differences",
         "shell_lines",
     ],
     ["dockerfile_words"],
@@ -54,7 +55,8 @@ ORDER = [
     ["mirrors", "resolve.model"],
     ["fetch", "export", "vulnerabilities", "client", "machine"],
     ["seal", "build", "run", "libraries", "diff", "why"],
-    ["source_wheels", "tables"],
+    ["source_wheels", "tables", "twice", "fake_time"],
+    ["post_build", "commands"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -129,6 +129,11 @@ class Commands(Document):
     """`<uid>:<gid>`; null where no USER names one."""
 
     @property
+    def networks(self) -> list[int]:
+        """The numbers of the segments that have the network."""
+        return [number for number, segment in enumerate(self.segments) if segment.network]
+
+    @property
     def runs_programs(self) -> bool:
         """Whether there is a RUN that is more than a wish for packages."""
         return any(isinstance(step, Run) for segment in self.segments for step in segment.steps)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from blob import MEDIA_TYPE, Blob, SplicedBlob, check_compressor
 from bytecode import compile_sources
 from changes import read_changes
-from contents import Content, DiskFile, Text, read_all, walk
+from contents import Content, DiskFile, Region, Text, read_all, walk
 from debfile import Deb
 from maintscripts import Alternative, alternatives, check_diversions
 from program import Config, ToolError, read_json, run, write_json
@@ -56,6 +57,7 @@ class Layer:
             "wheel": self._wheel,
             "wheel-byte-code": self._wheel_byte_code,
             "tree": self._tree,
+            "tar": self._tar,
             "files": self._files,
             "changes": self._changes,
             "system": self._system,
@@ -129,7 +131,10 @@ class Layer:
                 Entry(name, kind, mode, *owner, target, package, override=override, content=content)
             )
 
+        replaced = {source / name for name in item.get("except", ())}
         for path in walk(source):
+            if path in replaced:
+                continue
             if path.is_symlink():
                 target = path.readlink().as_posix()
                 inside = posixpath.normpath(
@@ -145,6 +150,36 @@ class Layer:
                 add(path, "file", mode | group_write, content=DiskFile(path))
             else:
                 raise ToolError(f"{path}: neither a file, a folder nor a link")
+
+    def _tar(self, item: Config) -> None:
+        """A plain tar of a build step's, with modes that are meant; the owner is the configuration's."""
+        kinds = {
+            tarfile.REGTYPE: "file",
+            tarfile.DIRTYPE: "dir",
+            tarfile.SYMTYPE: "link",
+            tarfile.LNKTYPE: "file",
+        }
+        # Open until the layer is written, since its members are read then.
+        file = Path(item["path"]).open("rb")  # noqa: SIM115
+        contents: dict[str, Content] = {}
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                if member.isreg():
+                    contents[member.name] = Region(file, member.offset_data, member.size)
+                elif member.islnk():
+                    contents[member.name] = contents[member.linkname]
+                self.table.add(
+                    Entry(
+                        canonical(member.name),
+                        kinds[member.type],
+                        member.mode,
+                        item["uid"],
+                        item["gid"],
+                        member.linkname if member.issym() else "",
+                        self._config["created-by"],
+                        content=contents.get(member.name),
+                    )
+                )
 
     def _files(self, item: Config) -> None:
         for value in item["entries"]:

@@ -31,6 +31,7 @@ from difference import Difference
 from program import Config, ToolError, read_json, run
 from system import Lower
 from unpack_layers import unpack
+from variation import Variation
 
 if TYPE_CHECKING:
     from typing import IO
@@ -68,16 +69,20 @@ _HINTS = (
 )
 """What a failed command's last words call for; the third says for which `network` it does, None for both."""
 _LAST_WORDS = 30  # lines
+_PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
+_FIRST_DAY = "315532800"  # 1980, the first that a zip archive knows
+_FAKE_TIME = "tmp/libfaketime.so.1"
 
 
 class Build:
     """A root, and what steps do to it."""
 
-    def __init__(self, root: Path, config: Config) -> None:
-        """Take a root that is unpacked already."""
+    def __init__(self, root: Path, config: Config, fake_time: str | None) -> None:
+        """Take a root that is unpacked already; `fake_time` is where in it the library for another clock is."""
         self.root = root
         self.network: bool = config["network"]
         self.context = Context(Path(config["context"])) if config["context"] else None
+        self.variation = Variation({**config["variation"], "fake-time": fake_time})
         self.owners: dict[str, tuple[int, int]] = {}
 
     def take(self, step: Config) -> None:
@@ -95,10 +100,14 @@ class Build:
 
     def _run(self, step: Config) -> None:
         def enter() -> None:
+            self.variation.enter()
             os.chroot(self.root)
             os.chdir(step["cwd"])
 
-        environment = {str(name): str(value) for name, value in step["environment"].items()}
+        environment = {"SOURCE_DATE_EPOCH": _FIRST_DAY, **step["environment"], **self.variation.environment}
+        if self.network:
+            # Empty where whoever builds has none, which some programs take for a proxy.
+            environment |= {name: os.environ[name] for name in _PROXIES if os.environ.get(name)}
         try:
             process = subprocess.Popen(
                 step["argv"],
@@ -126,7 +135,7 @@ class Build:
         said = "\n".join(words)
         for pattern, hint, network in _HINTS:
             if pattern.search(said) and network in (None, self.network):
-                return f" ({hint})"
+                return f" — {hint}"
         return ""
 
     def _copy(self, step: Config) -> None:
@@ -239,11 +248,12 @@ def run_commands(config_path: Path, out: Path) -> None:
     print("unpacking the layers below", file=sys.stderr, flush=True)
     unpack(layers, root)
     difference = Difference(root, layers)
-    mounted = _prepare(root, config)
-    build = Build(root, config)
+    put_there = _prepare(root, config)
+    build = Build(root, config, f"/{_FAKE_TIME}" if config["variation"]["fake-time"] else None)
     for step in config["steps"]:
         build.take(step)
-    left_out = {"var/cache/ldconfig/aux-cache", *mounted}
+    # ldconfig's notes for its next run.
+    left_out = {"var/cache/ldconfig/aux-cache", *put_there}
     lower = Lower(layers)
     entries = difference.entries(lower.table, build.owners, (config["uid"], config["gid"]), left_out)
     if config["architecture"]:
@@ -252,17 +262,20 @@ def run_commands(config_path: Path, out: Path) -> None:
 
 
 def _prepare(root: Path, config: Config) -> list[str]:
-    """Bind what programs expect of a running system; what of it must not be taken for a change."""
+    """Put there what programs expect of a running system; what of it must not be taken for a change."""
     busybox = config["busybox"]
     for name in ("proc", "dev"):
         (root / name).mkdir(exist_ok=True)
         subprocess.run([busybox, "mount", "-o", "rbind", f"/{name}", root / name], check=True)
-    if not config["network"]:
-        return []
-    files = [f"etc/{name}" for name in ("resolv.conf", "hosts") if Path(f"/etc/{name}").exists()]
-    for name in files:
-        shutil.copyfile(f"/{name}", root / name)
-    return files
+    files = {}
+    if config["network"]:
+        files = {f"etc/{name}": f"/etc/{name}" for name in ("resolv.conf", "hosts")}
+    if config["variation"]["fake-time"]:
+        files[_FAKE_TIME] = config["variation"]["fake-time"]
+    for name, source in files.items():
+        if Path(source).exists():
+            shutil.copyfile(source, root / name)
+    return list(files)
 
 
 if __name__ == "__main__":

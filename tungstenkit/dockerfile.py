@@ -315,7 +315,7 @@ class _Reader:
         self._add(
             Run(
                 where=self._where,
-                text=f"RUN {value}",
+                text=f"RUN {' '.join(value.split())}",
                 argv=tuple(argv),
                 cwd=self._cwd,
                 environment=self._scope,

@@ -11,6 +11,7 @@ make (devices, sockets, /proc, /dev, /sys). What was there keeps its owner; what
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -71,6 +72,8 @@ _HINTS = (
 _LAST_WORDS = 30  # lines
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
 _FIRST_DAY = "315532800"  # 1980, the first that a zip archive knows
+# What base-files' postinst makes, and every Debian has; only what something is put into becomes a part of the image.
+_LOCAL = ("bin", "etc", "games", "include", "lib", "sbin", "share", "src")
 _FAKE_TIME = "tmp/libfaketime.so.1"
 
 
@@ -92,7 +95,7 @@ class Build:
             if step["kind"] == "run":
                 self._run(step)
             elif step["kind"] == "folder":
-                self._folder(step["path"], (step["uid"], step["gid"]))
+                self.folder(step["path"], (step["uid"], step["gid"]))
             else:
                 self._copy(step)
         except (ToolError, OSError, tarfile.TarError) as error:
@@ -126,7 +129,8 @@ class Build:
         status = process.wait()
         # What a step leaves running ends with it, as in a Dockerfile; it may hold the pipe.
         if os.getpid() == 1:
-            os.kill(-1, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
         reader.join()
         if status != 0:
             raise ToolError(f"the command ended with status {status}{self._hint(words)}")
@@ -168,7 +172,7 @@ class Build:
                 self._copy_file(path, destination, owner, mode)
 
     def _copy_folder(self, source: Path, destination: str, owner: tuple[int, int], mode: int | None) -> None:
-        self._folder(destination, owner)
+        self.folder(destination, owner)
         for path in sorted(source.iterdir()):
             place = f"{destination}/{path.name}"
             if path.is_symlink():
@@ -185,7 +189,7 @@ class Build:
 
     def _unpack(self, archive: Path, destination: str) -> None:
         """Unpack an archive as ADD does: its own modes and owners count."""
-        self._folder(destination, (0, 0))
+        self.folder(destination, (0, 0))
         with tarfile.open(archive) as tar:
             for member in tar:
                 if ".." in member.name.split("/"):
@@ -193,7 +197,7 @@ class Build:
                 name = f"{destination}/{member.name}"
                 owner = (member.uid, member.gid)
                 if member.isdir():
-                    self._folder(name, owner)
+                    self.folder(name, owner)
                     inside(self.root, name).chmod(member.mode & 0o1777)
                 elif member.issym():
                     self._place(name, owner).symlink_to(member.linkname)
@@ -207,12 +211,12 @@ class Build:
                         shutil.copyfileobj(content, file)
                     place.chmod(member.mode & 0o1777)
 
-    def _folder(self, path: str, owner: tuple[int, int]) -> None:
+    def folder(self, path: str, owner: tuple[int, int]) -> None:
         """Make a folder, and those above it, where there is none."""
         place = inside(self.root, path)
         if place.is_dir():
             return
-        self._folder(str(Path(path).parent), owner)
+        self.folder(str(Path(path).parent), owner)
         place.mkdir(mode=0o755)
         place.chmod(0o755)
         self._owns(place, owner)
@@ -220,7 +224,7 @@ class Build:
     def _place(self, path: str, owner: tuple[int, int]) -> Path:
         """Where something new goes; what is there is removed, unless it is a folder."""
         folder, name = os.path.split(path.rstrip("/"))
-        self._folder(folder, owner)
+        self.folder(folder, owner)
         place = inside(self.root, folder) / name
         if place.is_dir() and not place.is_symlink():
             raise ToolError(f"{path} is a folder in the image")
@@ -247,9 +251,12 @@ def run_commands(config_path: Path, out: Path) -> None:
     root.mkdir()
     print("unpacking the layers below", file=sys.stderr, flush=True)
     unpack(layers, root)
+    fake_time = f"/{_FAKE_TIME}" if config["variation"]["fake-time"] else None
+    build = Build(root, config, fake_time)
+    for name in _LOCAL:
+        build.folder(f"/usr/local/{name}", (0, 0))
     difference = Difference(root, layers)
     put_there = _prepare(root, config)
-    build = Build(root, config, f"/{_FAKE_TIME}" if config["variation"]["fake-time"] else None)
     for step in config["steps"]:
         build.take(step)
     # ldconfig's notes for its next run.

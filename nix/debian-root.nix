@@ -1,7 +1,8 @@
 # The system below the model, where it is Debian's own: the root of packages, and Python among them.
 #
-# Gives systemContents, replacedContents (what the model's packages take the place of), modelEnvironment (where the model's packages go), pythonHome, tini, environment, and base,
-# which is null here: what base-root.nix takes over from a base image's configuration.
+# Gives systemContents, replacedContents (what the model's packages take the place of), modelEnvironment (where these
+# go), pythonHome, tini, environment, and base, which is null here: what base-root.nix takes over from a base image's
+# configuration.
 { deb, locked, platform, stated }:
 let
   inherit (stated) files folder link overriding text;

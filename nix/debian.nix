@@ -1,5 +1,5 @@
 # The debian package set: the interface of model-image.nix, from a lock alone.
-{ platform, locked, server, spec, model, ownSources, ownWheels, deb, wheel, source, dockerTools }:
+{ platform, locked, server, spec, model, ownSources, ownWheels, deb, wheel, source, commands, postBuild, dockerTools }:
 let
   version = locked.python;
 
@@ -36,7 +36,7 @@ rec {
 
   inherit (system) base systemContents tini;
 
-  commandContents = [ ];
+  commandContents = commands.contents;
 
   pythonContents =
     system.replacedContents
@@ -59,7 +59,9 @@ rec {
 
   fileContents = [ ];
 
-  postBuildContents = [ ];
+  postBuildContents = postBuild.contents;
+
+  inherit (postBuild) requires;
 
   sourceContents = [
     {
@@ -74,6 +76,7 @@ rec {
           uid = 65532;
           gid = 0;
           directory-mode = "0775";
+          except = postBuild.replaces;
         }
         {
           kind = "tree";

@@ -13,6 +13,8 @@
   layers = import ./layers.nix; # contents -> the plan of layers
   image = import ./image.nix; # dockerTools.buildLayeredImage
   step = import ./step.nix; # a program that runs in an image's own root
+  commands = import ./commands.nix; # what dockerfile_commands change
+  postBuild = import ./post-build.nix; # what post_build makes
   debian = import ./debian.nix; # the debian package set
   stated = import ./stated.nix; # files, links and folders as contents
   debianRoot = import ./debian-root.nix; # the system below the model: Debian's packages
@@ -20,6 +22,7 @@
   environment = import ./environment.nix; # the variables in an image
   modelImage = import ./model-image.nix; # the image, whatever the package set
   seal = import ./seal.nix; # a lock that is not sealed -> what sealing must build
+  sealStep = import ./seal-step.nix; # one step of an export, run before the lock has its result
   shell = import ./shell.nix; # the development shell
   outputs = import ./outputs.nix; # documents -> outputs of a flake
   exported = import ./exported.nix; # the outputs of an exported flake

@@ -62,6 +62,9 @@ let
     ) baseLayers wanted;
 in
 {
+  # The layers that contents make, the lowest first.
+  layers = contents: layersOf contents 100;
+
   # The root that contents make, as a folder: what a container of them would show, for programs that run during builds.
   unpackedRoot =
     contents:
@@ -80,6 +83,8 @@ in
       maxLayers ? 100,
       created ? "1970-01-01T00:00:01Z",
       architecture ? platform.oci,
+      # Not nixpkgs': derivations without which there is no image.
+      requires ? [ ],
     }:
     let
       layers = layersOf contents maxLayers;
@@ -90,6 +95,7 @@ in
         config = {
           inherit
             layers
+            requires
             architecture
             created
             name

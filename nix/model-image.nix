@@ -8,6 +8,7 @@
 #   fileContents                    declared downloads
 #   postBuildContents               what post_build made
 #   sourceContents                  the model's files and its spec
+#   requires                        what must be built with the image, though no byte of it is in there
 #   python, tini                    paths of programs in the image: the server's interpreter, PID 1
 #   modelPython                     the model's interpreter
 #   cuda                            the lock's CUDA, or null
@@ -25,6 +26,7 @@ let
     exposed-ports = [ ];
   };
   base = if packageSet.base or null == null then nothing else packageSet.base;
+  commands = spec.commands or { };
   variables = import ./environment.nix { inherit cuda packageSet spec; };
 in
 packageSet.dockerTools.buildLayeredImage {
@@ -38,6 +40,7 @@ packageSet.dockerTools.buildLayeredImage {
     ++ packageSet.fileContents
     ++ packageSet.postBuildContents
     ++ packageSet.sourceContents;
+  inherit (packageSet) requires;
   config = {
     Entrypoint = [
       packageSet.tini
@@ -54,12 +57,12 @@ packageSet.dockerTools.buildLayeredImage {
     ++ (if packageSet.base or null == null then [ ] else [ "--model-python" packageSet.modelPython ]);
     Env = map (name: "${name}=${variables.${name}}") (builtins.attrNames variables);
     ExposedPorts = builtins.listToAttrs (
-      map (name: {
-        inherit name;
+      map (port: {
+        name = port;
         value = { };
-      }) ([ "3000/tcp" ] ++ base.exposed-ports)
+      }) ([ "3000/tcp" ] ++ base.exposed-ports ++ commands.ports or [ ])
     );
-    Labels = base.labels // {
+    Labels = base.labels // commands.labels or { } // {
       "org.opencontainers.image.title" = spec.name;
       device = if spec.gpu then "gpu" else "cpu";
       mem_gb = toString spec.mem-gb;
@@ -67,7 +70,7 @@ packageSet.dockerTools.buildLayeredImage {
     // when spec.gpu { gpu_mem_gb = toString spec.gpu-mem-gb; }
     // when (cuda != null) { cuda_version = cuda.version; }
     // when (cuda.minimum-driver or null != null) { nvidia_driver_minimum = cuda.minimum-driver; };
-    User = "65532:0";
+    User = if commands.user or null == null then "65532:0" else commands.user;
     WorkingDir = "/app";
   };
 }

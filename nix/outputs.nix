@@ -4,6 +4,8 @@
 #   packages.<system>.model-image, -dir               the image for that platform
 #   packages.<system>.model-image-<platform>, -dir    the image for any platform of the lock; the bytes are the same,
 #                                                     whichever system assembles it
+#   lib.steps.<platform>.<name>                       what of an image runs the user's code, as functions of how it is
+#                                                     run: for `seal-step.nix` alone
 #
 # spec, lock, sources: paths of the documents. model: the model's files.
 # own: a folder of files that the lock names and no mirror has, or null.
@@ -48,7 +50,7 @@ let
       python = root tools.byte-code;
     in
     {
-      inherit system;
+      inherit busybox system;
       runTool = import ./run-tool.nix {
         inherit busybox system;
         python = root tools.layers;
@@ -65,8 +67,20 @@ let
       };
     };
 
-  # The image for one platform; nothing of it is run, so any builder will do.
-  image =
+  # A program that runs in an image's own root runs on the platform that it is for.
+  stepFor =
+    target:
+    import ./step.nix {
+      system = target;
+      busybox = import ./bootstrap.nix {
+        inherit fetch;
+        system = target;
+        inherit (theLock.tools.${target}) busybox;
+      };
+    };
+
+  # What an image for one platform is made of; but for the steps nothing of it is run, so any builder will do.
+  setFor =
     {
       runTool,
       byteCodePython,
@@ -93,10 +107,9 @@ let
           tools = theLock.tools.${on};
         } (if same == [ ] then entry else builtins.head same);
     in
-    import ./model-image.nix {
-      spec = theSpec;
+    rec {
       packageSet = import ./debian.nix {
-        inherit platform locked ownSources ownWheels model source;
+        inherit platform locked ownSources ownWheels model source commands postBuild;
         server = theLock.server.${target};
         spec = specFile;
         deb = import ./deb.nix { inherit fetch; };
@@ -109,6 +122,33 @@ let
           planLayers = import ./layers.nix;
         };
       };
+
+      commands = import ./commands.nix {
+        inherit model packageSet platform;
+        inherit (builders.${target}) busybox runTool;
+        spec = theSpec;
+        results = locked.commands or [ ];
+      };
+
+      postBuild = import ./post-build.nix {
+        inherit model packageSet;
+        spec = theSpec;
+        locked = locked.post-build or null;
+        step = stepFor target;
+        runTool = import ./run-tool.nix {
+          inherit system;
+          inherit (builders.${system}) busybox;
+          # The model's own Python, which its source is written for.
+          python = byteCodePython;
+        };
+      };
+    };
+
+  image =
+    tools: target: locked:
+    import ./model-image.nix {
+      spec = theSpec;
+      inherit (setFor tools target locked) packageSet;
     };
 
   # Both forms of an image: one file, and a folder whose blobs are links.
@@ -129,6 +169,17 @@ in
     in
     builtins.foldl' (all: more: all // more) (if images ? ${system} then own else { }) each
   ) builders;
+
+  lib.steps = builtins.mapAttrs (
+    target: locked:
+    let
+      set = setFor builders.${target} target locked;
+    in
+    {
+      post-build = set.postBuild.make;
+    }
+    // set.commands.steps
+  ) theLock.platforms;
 
   devShells = builtins.mapAttrs (_system: tools: { default = tools.shell; }) builders;
 }

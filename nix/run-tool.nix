@@ -1,6 +1,8 @@
 # One derivation that runs one of `nix/tools/`: JSON in, a file or a folder out.
 #
 # It depends on its own inputs and on the tool root alone, so that models share layers.
+#
+# before: what runs the program, such as `unshare`. more: further attributes of the derivation.
 { busybox, python, system }:
 let
   tools = builtins.path {
@@ -9,8 +11,8 @@ let
     filter = path: _type: builtins.match ".*\\.py" path != null;
   };
 in
-{ name, tool, config }:
-derivation {
+{ name, tool, config, before ? [ ], more ? { } }:
+derivation ({
   inherit name system;
   builder = "${busybox}/bin/busybox";
   # Arguments can't name the file that `config` is passed in, so a shell adds it.
@@ -20,6 +22,7 @@ derivation {
     "exec \"$@\" \"$configPath\" \"$out\""
     tool
   ]
+  ++ before
   ++ python.command
   ++ [
     "-I"
@@ -29,4 +32,4 @@ derivation {
   ];
   config = builtins.toJSON config;
   passAsFile = [ "config" ];
-}
+} // more)

@@ -1,11 +1,12 @@
 # A program of tools/ that runs by an image's own Python, in the image's own root: one derivation.
 #
 # tree: the root, unpacked (`dockerTools.unpackedRoot`). python: a path in it. program: of tools/; it gets its
-# configuration as JSON, and makes a file or a folder. model: files that are copied to /app, or null.
+# configuration as JSON, and makes a file or a folder. beside: further files that it finds in its own folder, by name.
+# model: files that are copied to /app, or null.
 # fixed: null, or { sha256, variables }: a flat file of that hash, made with the network, by a program that also gets
 # these variables of whoever builds.
 { busybox, system }:
-{ name, tree, python, program, config, model ? null, fixed ? null }:
+{ name, tree, python, program, config, beside ? { }, model ? null, fixed ? null }:
 derivation (
   {
     inherit
@@ -22,6 +23,7 @@ derivation (
     enter = ./tools/enter.sh;
     config = builtins.toJSON config;
     passAsFile = [ "config" ];
+    beside = builtins.concatMap (file: [ file beside.${file} ]) (builtins.attrNames beside);
   }
   // (
     if fixed == null then

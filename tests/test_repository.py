@@ -39,7 +39,11 @@ ORDER = [
         "settings",
         "cache",
         "deb",
+        "differences",
+        "shell_lines",
     ],
+    ["dockerfile_words"],
+    ["dockerfile"],
     ["spec", "files", "elf"],
     ["lock", "registry"],
     ["resolve.debian_version", "resolve.debian_control", "resolve.former_names"],
@@ -51,7 +55,8 @@ ORDER = [
     ["mirrors", "resolve.model"],
     ["fetch", "export", "vulnerabilities", "client", "machine"],
     ["seal", "build", "run", "libraries", "diff", "why", "base_image"],
-    ["source_wheels", "tables"],
+    ["source_wheels", "tables", "twice", "fake_time"],
+    ["post_build", "commands"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

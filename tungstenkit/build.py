@@ -39,6 +39,9 @@ class View(Protocol):
     def begin(self, step: str) -> None:
         """A step, such as `layer-wheels`, has begun."""
 
+    def say(self, step: str, line: str) -> None:
+        """A step has printed a line."""
+
     def end(self, step: str) -> None:
         """A step has ended, well or not."""
 
@@ -176,6 +179,7 @@ class _Log:
                 kind == _RESULT_LOG_LINE and number in self.steps
             ):
                 self.tails[self.steps[number]].append(_plain(text))
+                self.view.say(self.steps[number], _plain(text))
             case {"action": "msg", "level": level, "msg": str(text)} if level == _LEVEL_ERROR:
                 self.errors.append(_plain(text))
 

@@ -27,7 +27,7 @@ from packaging.utils import canonicalize_name
 from rich.markup import escape
 
 from tungstenkit import build as builder
-from tungstenkit import machine, store, tables
+from tungstenkit import commands, dockerfile, machine, post_build, store, tables
 from tungstenkit.base_image import read_base
 from tungstenkit.client import Client, parse_input, save_files
 from tungstenkit.data import OWN_WHEELS, SEVEN_ZIP
@@ -35,6 +35,7 @@ from tungstenkit.diff import compare, old_lock
 from tungstenkit.document import to_json
 from tungstenkit.errors import FetchError, GoneError, LockError, RunError, TungstenError
 from tungstenkit.export import bootstrap_urls, export, git_notice, public
+from tungstenkit.fake_time import fake_time
 from tungstenkit.fetch import (
     Input,
     absent,
@@ -64,6 +65,7 @@ from tungstenkit.lock import (
 from tungstenkit.machine import Needs
 from tungstenkit.mirrors import Fetcher, find_mirrors
 from tungstenkit.platforms import runs_here, this_system
+from tungstenkit.post_build import Runner, add_post_build
 from tungstenkit.progress import FetchBar, build_view, err, out, working
 from tungstenkit.requirements import parse
 from tungstenkit.resolve.libraries import KIND as LIBRARY
@@ -71,9 +73,10 @@ from tungstenkit.resolve.libraries import NOTHING
 from tungstenkit.resolve.model import Solver, resolve
 from tungstenkit.run import Address, Program, container, image_needs, running
 from tungstenkit.run import local as run_local
-from tungstenkit.seal import refuse_build_steps, seal
+from tungstenkit.seal import seal
 from tungstenkit.source_wheels import build_wheels, unbuilt
 from tungstenkit.spec import ModelSpec, read_spec, repository_name
+from tungstenkit.twice import Step
 from tungstenkit.vulnerabilities import known_here, look_up
 from tungstenkit.why import why
 
@@ -183,17 +186,19 @@ class Project:
         lock = read_lock(self.lock_path)
         check_lock(lock, self.spec, self.lock_path)
         check_local(lock, self.directory)
+        if self.spec.commands:
+            commands.check(lock, self.spec, self.directory, self._selected(), str(self.lock_path))
+        if self.spec.has_post_build:
+            post_build.check(lock, self.spec, self.directory, self._selected(), str(self.lock_path))
         return lock
+
+    def _selected(self, ignore: Sequence[Path] = ()) -> list[ModelFile]:
+        patterns = self.spec.include_files, self.spec.exclude_files
+        return select_files(self.directory, *patterns, self.spec.module, ignore)
 
     def files(self, out: Path | None = None) -> list[ModelFile]:
         """The files that ship; secrets among them are named on standard error."""
-        files = select_files(
-            self.directory,
-            self.spec.include_files,
-            self.spec.exclude_files,
-            self.spec.module,
-            ignore=() if out is None else (out,),
-        )
+        files = self._selected(() if out is None else (out,))
         for warning in likely_secrets(self.directory, files):
             err.print(
                 f"[yellow]warning:[/] will be in the image: {escape(warning)}; keep it out by exclude_files"
@@ -351,6 +356,8 @@ def fetch_command(
     systems = list(lock.platforms) if platform is None else [choose_platform(lock, platform, this_system())]
     with project.alone():
         count = fetch_inputs(project, lock, systems)
+        for system in systems:
+            provide_result(project, lock, system, project.files())
     print(f"all {count} files for {', '.join(systems)} are in the Nix store")
 
 
@@ -664,6 +671,7 @@ def make_image(
         flake = project.state / "export"
         # Every input is in the store by now, so this export needs no URLs, and no network to find them.
         export(project.spec, lock, project.directory, files, {}, flake)
+        provide_result(project, lock, system, files)
         with build_view() as view:
             image = builder.build(flake, system, project.state / f"image-{system}", view)
             if out_link is not None:
@@ -691,8 +699,8 @@ def make_lock(
     python: str | None = None,
 ) -> tuple[Lock, Difference]:
     """Resolve and seal, and write the lock; the result says also how it differs from the one before."""
-    if not resolve_only:
-        refuse_build_steps(project.spec)
+    for notice in dockerfile.parse(project.spec.dockerfile_commands).notices:
+        err.print(notice, markup=False)
     before, pins = _pins(project.lock_path, upgrade=upgrade, upgrade_packages=upgrade_packages)
     # What is upgraded is versions: the platforms are those of the lock all the same.
     systems = systems or (tuple(before.platforms) if before is not None else ())
@@ -837,11 +845,55 @@ def _seal(
                 lock, project.spec, solver, previous, get, bar, base_libraries=base_libraries
             )
 
+        def made(lock: Lock) -> Lock:
+            if not project.spec.has_post_build and not project.spec.commands:
+                return lock
+            files = project.files()
+            with build_view() as view:
+
+                def step(lock: Lock, system: str, name: str = "post-build") -> Step:
+                    fetch_inputs(project, lock, [system])
+                    return export_step(project, lock, system, files, view, name)
+
+                library = partial(fake_time, solver=solver, get=get, folder=downloads)
+                how = (project.spec, project.directory, files, step, library, solver.report)
+                lock = commands.add_commands(lock, previous, commands.Runner(*how))
+                return add_post_build(lock, previous, Runner(*how))
+
         try:
             downloads.mkdir(exist_ok=True)
-            return seal(lock, project.spec, get, build, libraries)
+            return seal(lock, get, build, libraries, made)
         except OSError as problem:
             raise disk_error(problem, project.state) from None
+
+
+def export_step(
+    project: Project,
+    lock: Lock,
+    system: str,
+    files: Sequence[ModelFile],
+    view: builder.View,
+    name: str = "post-build",
+) -> Step:
+    """A platform's step, in an export of its own; all inputs are in the store."""
+    folder = project.state / "step"
+    export(project.spec, part_of(lock, [system], this_system()), project.directory, files, {}, folder)
+    return Step(folder, system, name, project.state, view)
+
+
+def provide_result(project: Project, lock: Lock, system: str, files: Sequence[ModelFile]) -> None:
+    """Run what has the network where its recorded result is not in the store; all other inputs are."""
+    platform = lock.platforms[system]
+    for number in commands.missing(project.spec, platform) if system == this_system() else ():
+        err.print("running a RUN --network=default: its result is not in the Nix store")
+        with build_view() as view:
+            step = export_step(project, lock, system, files, view, f"command-{number}")
+            commands.provide(number, platform, step, project.spec)
+    entry = lock.platforms[system].post_build
+    if entry is not None and system == this_system() and post_build.is_missing(entry):
+        err.print("running post_build: its result is not in the Nix store")
+        with build_view() as view:
+            post_build.provide(entry, export_step(project, lock, system, files, view), project.spec)
 
 
 def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:

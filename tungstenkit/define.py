@@ -178,7 +178,7 @@ def define_model(
         gpu_mem_gb=checked.gigabytes("gpu_mem_gb", gpu_mem_gb),
         python_packages=checked.strings("python_packages", python_packages, requirement_problem),
         python_version=checked.python_version(python_version),
-        system_packages=checked.strings("system_packages", system_packages, _system_package_problem),
+        system_packages=checked.strings("system_packages", system_packages, system_package_problem),
         mem_gb=checked.gigabytes("mem_gb", mem_gb),
         include_files=checked.strings("include_files", include_files, default=DEFAULT_INCLUDE_FILES),
         exclude_files=checked.strings("exclude_files", exclude_files, default=DEFAULT_EXCLUDE_FILES),
@@ -411,7 +411,7 @@ def requirement_problem(entry: str) -> str | None:
     return "is not a requirement (PEP 508)"
 
 
-def _system_package_problem(entry: str) -> str | None:
+def system_package_problem(entry: str) -> str | None:
     """What is wrong with the name of a Debian package (Debian policy 5.6.1 and 5.6.12), as apt takes it."""
     name = r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?"
     if re.fullmatch(rf"{name}(=[A-Za-z0-9.+:~-]+)?", entry):

@@ -32,7 +32,17 @@ from tungstenkit.resolve.archives import check_out, pack
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from tungstenkit.lock import BaseLayer, Busybox, Deb, Lock, Source, Tools, Wheel
+    from tungstenkit.lock import (
+        BaseLayer,
+        Busybox,
+        CommandResult,
+        Deb,
+        Lock,
+        PostBuild,
+        Source,
+        Tools,
+        Wheel,
+    )
     from tungstenkit.mirrors import Mirrors
 
 PARALLEL = 8
@@ -227,6 +237,14 @@ def _built(lock: Lock) -> list[tuple[Source, Input]]:
     ]
 
 
+def _results(lock: Lock) -> list[Input]:
+    """What the lock's build steps have made."""
+    made: list[PostBuild | CommandResult | None] = []
+    for platform in lock.platforms.values():
+        made += [platform.post_build, *platform.commands]
+    return [Input(entry.file, entry.size, entry.sha256) for entry in made if entry is not None]
+
+
 def absent(lock: Lock) -> tuple[Input, ...]:
     """Those of the lock's files that are not in the store yet; what builds a wheel that is there is not needed."""
     wanted = _needed(lock)
@@ -292,6 +310,7 @@ def fetch(
         held = [entry.path for entry in inputs(whole or lock)]
         # What is built is held as soon as it is there; sealing has put it there.
         held += [entry.path for _, entry in _built(whole or lock)]
+        held += [entry.path for entry in _results(whole or lock)]
         held += [_busybox_path(tools.busybox) for tools in (whole or lock).tools.values()]
         gone = store.missing(held)
         store.keep([path for path in held if path not in gone], state / "roots")

@@ -245,6 +245,48 @@ class Cuda(Document):
     """Folders of CUDA's libraries, below the one of the Python packages."""
 
 
+class PostBuild(Document):
+    """What `post_build` made, and of what."""
+
+    sees: str = Sha256
+    """Of everything that it can see; while that is the same, so is the result."""
+    files: dict[str, str]
+    """What it sees of the model's files: by path the sha256, followed by ` x` where it may be run, or `-> TARGET`."""
+    baseline_cpu: bool = False
+    """Whether every run uses one thread and the CPU's oldest instructions."""
+    environment: tuple[str, ...] = ()
+    """Names of variables that it gets from whoever builds."""
+    replaces: tuple[str, ...] = ()
+    """Those of the model's files that it has written anew."""
+    size: int = Field(ge=0)
+    """Of the result, a tar, in bytes."""
+    sha256: str = Sha256
+
+    @property
+    def file(self) -> str:
+        """The result's name, as in `nix/post-build.nix`: an older one must not be taken for a new one."""
+        return f"post-build-{self.sees[:16]}.tar"
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(write(self), "baseline-cpu", "environment", "replaces")
+
+
+class CommandResult(Document):
+    """What a RUN with the network made, and of what."""
+
+    sees: str = Sha256
+    """Of everything that it can see; while that is the same, so is the result."""
+    size: int = Field(ge=0)
+    """Of the result, a tar, in bytes."""
+    sha256: str = Sha256
+
+    @property
+    def file(self) -> str:
+        """The result's name, as in `nix/commands.nix`."""
+        return f"command-{self.sees[:16]}.tar"
+
+
 class BaseLayer(Document):
     """A layer of a base image, as its registry has it."""
 
@@ -306,12 +348,17 @@ class Platform(Document):
     wheels: tuple[Wheel, ...]
     sources: tuple[Source, ...] = ()
     """What is built from source; `wheels` holds none of it."""
+    post_build: PostBuild | None = None
+    """Null until it is sealed, and where the model has none."""
+    commands: tuple[CommandResult, ...] = ()
+    """Of each RUN with the network, in order."""
+
     base_image: BaseImage | None = None
     """Null where the image is Debian's packages alone; else `debs` stand beside the base image's own files."""
 
     @model_serializer(mode="wrap")
     def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(write(self), "sources", "base_image", "base-image")
+        return _without(write(self), "sources", "post-build", "commands", "base-image")
 
     @property
     def has_own_python(self) -> bool:
@@ -371,6 +418,8 @@ class Lock(Document):
             problems += [f"{where}.wheels: {name} twice" for name in _twice(projects)]
             cuda = platform.cuda.wheels if platform.cuda else ()
             problems += [f"{where}.cuda: no wheel of {name}" for name in cuda if name not in projects]
+            if self.sealed and self.inputs.get("has-post-build") and platform.post_build is None:
+                problems.append(f"{where}: sealed, but without a result of post_build")
             problems += [
                 f"{where}.sources: sealed, but {source.project} has no wheel"
                 for source in platform.sources

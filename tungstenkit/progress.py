@@ -76,6 +76,9 @@ class FetchBar:
         self._bar.update(self._task, files=f"{self._done}/{self._files} files  {name[:40]}")
 
 
+_USERS_STEPS = ("post-build-", "command")
+
+
 class BuildBar:
     """The steps of a build that run now, and how many are done."""
 
@@ -91,6 +94,11 @@ class BuildBar:
         self._show()
         if not err.is_terminal:
             err.print(f"building {step}")
+
+    def say(self, step: str, line: str) -> None:
+        """As `build.View`. What the user's own code prints is shown at once: it may run for an hour."""
+        if step.startswith(_USERS_STEPS):
+            err.print(f"  {line}", style="dim", markup=False)
 
     def end(self, step: str) -> None:
         """As `build.View`."""

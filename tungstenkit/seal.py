@@ -1,9 +1,9 @@
 """The second step of locking: what only running or downloading something can tell.
 
 `seal` takes a resolved lock and gives one that can be built. It is the only place that writes the results of
-running things, and it writes them only into the lock. Of the things that need it, this version knows three: the
-hash of busybox's tree, where the shared pin no longer stands in the archive, the wheels of what is built from
-source, and the shared libraries that packages need. A model that declares a build step is refused by name.
+running things, and it writes them only into the lock: the hash of busybox's tree, where the shared pin no longer
+stands in the archive, the wheels of what is built from source, the shared libraries that packages need, and what
+`dockerfile_commands` and `post_build` make.
 """
 
 from __future__ import annotations
@@ -14,50 +14,30 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tungstenkit.errors import LockError
 from tungstenkit.fetch import Input, unpack_busybox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tungstenkit.lock import Lock
-    from tungstenkit.spec import ModelSpec
-
-
-def refuse_build_steps(spec: ModelSpec) -> None:
-    """LockError where the model asks for a step that can't be sealed yet."""
-    asked = {
-        "post_build": (
-            spec.has_post_build,
-            "put what it makes beside the model, where it ships with the model's files",
-        ),
-        "dockerfile_commands": (bool(spec.dockerfile_commands), "name Debian packages in system_packages"),
-    }
-    unknown = {name: hint for name, (present, hint) in asked.items() if present}
-    if unknown:
-        raise LockError(
-            f"{', '.join(unknown)}: this version of tungsten can't run build steps yet",
-            where=f"{spec.module}.{spec.class_name}",
-            hint="\n".join(unknown.values()),
-        )
 
 
 def seal(
     lock: Lock,
-    spec: ModelSpec,
     get: Callable[[Input], Path],
     build: Callable[[Lock], Lock],
     libraries: Callable[[Lock], Lock],
+    steps: Callable[[Lock], Lock],
 ) -> Lock:
     """The sealed lock.
 
     get: downloads a file that the lock names, verified. build: builds the wheels of the lock's sources, whose
     tools are sealed (`build_wheels`). libraries: adds the Debian packages whose shared libraries the lock's packages
-    lack (`add_libraries`).
+    lack (`add_libraries`). steps: adds what the model's own steps make in the root that is complete by then
+    (`add_commands`, `add_post_build`).
 
-    Raises LockError where the model asks for a step that can't be sealed yet, and what `get` and `libraries` raise.
+    Raises what they raise.
     """
-    refuse_build_steps(spec)
     tools = {}
     for system, entry in lock.tools.items():
         busybox = entry.busybox
@@ -65,8 +45,8 @@ def seal(
             deb = get(Input(busybox.file, busybox.size, busybox.sha256, release=entry.layers.release))
             busybox = busybox.model_copy(update={"tree_sha256": busybox_tree_hash(deb)})
         tools[system] = entry.model_copy(update={"busybox": busybox})
-    lock = build(lock.model_copy(update={"tools": tools}))
-    return libraries(lock).model_copy(update={"sealed": True})
+    lock = libraries(build(lock.model_copy(update={"tools": tools})))
+    return steps(lock.model_copy(update={"sealed": True}))
 
 
 def busybox_tree_hash(deb: Path) -> str:

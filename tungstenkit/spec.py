@@ -20,10 +20,11 @@ import unicodedata
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from tungstenkit import requirements
+from tungstenkit import dockerfile, requirements
 from tungstenkit.define import requirement_problem, without_password
+from tungstenkit.dockerfile import Commands  # noqa: TC001 - pydantic reads it
 from tungstenkit.document import Document, check_version
 from tungstenkit.errors import DefinitionError, SpecError
 from tungstenkit.settings import library_settings
@@ -78,6 +79,13 @@ class ModelSpec(Document):
     output_schema: dict[str, Any]
     demo_output_schema: dict[str, Any] | None
     examples: list[dict[str, Any]] = Field(default_factory=list)
+    commands: Commands | None = None
+    """What `dockerfile_commands` come to; absent where there are none."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        return {key: value for key, value in written.items() if value is not None or key != "commands"}
 
     @classmethod
     def from_json(cls, text: str, *, where: str = "spec.json") -> ModelSpec:
@@ -115,7 +123,14 @@ def read_spec(
     name = repository_name(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", model["class_name"]))
     spec = ModelSpec(name=name, module=module, libraries=library_settings(directory), **model)
     packages, problems = _written_out(spec.python_packages, directory)
-    spec = spec.model_copy(update={"python_packages": packages})
+    commands = dockerfile.parse(spec.dockerfile_commands, base_image=spec.base_image is not None)
+    problems += commands.problems
+    spec = spec.model_copy(
+        update={
+            "python_packages": packages,
+            "commands": commands.commands if spec.dockerfile_commands else None,
+        }
+    )
     try:
         spec.to_json().encode()
     except UnicodeEncodeError as error:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tungstenkit.lock import Located, Lock
     from tungstenkit.vulnerabilities import Advisories
 
-_OF_THE_USER = ("python_packages", "system_packages", "python_version", "gpu")
+_OF_THE_USER = ("python_packages", "system_packages", "dockerfile_commands", "python_version", "gpu")
 _LIBRARY = re.compile(r"library: \S+ of (?P<package>\S+)")
 """The wish that a package's shared library makes; it is no end of a chain, since the package has one itself."""
 

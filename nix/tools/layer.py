@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,13 +27,11 @@ from bytecode import compile_sources
 from changes import read_changes
 from contents import Content, DiskFile, Region, Text, read_all, walk
 from debfile import Deb
-from elf import SharedObject, shared_object
-from ldcache import is_configuration
 from maintscripts import Alternative, alternatives, check_diversions
 from placing import STATUS, Place
 from program import Config, ToolError, read_json, run, write_json
 from rootfs import Entry, Table, canonical, implied_directory
-from system import Lower
+from system import Lower, libraries
 from tarstream import write_tar
 from wheelfile import Scheme, Wheel
 
@@ -63,6 +62,7 @@ class Layer:
             "wheel": self._wheel,
             "wheel-byte-code": self._wheel_byte_code,
             "tree": self._tree,
+            "tar": self._tar,
             "files": self._files,
             "changes": self._changes,
             "accounts": self._accounts,
@@ -150,7 +150,10 @@ class Layer:
                 Entry(name, kind, mode, *owner, target, package, override=override, content=content)
             )
 
+        replaced = {source / name for name in item.get("except", ())}
         for path in walk(source):
+            if path in replaced:
+                continue
             if path.is_symlink():
                 target = path.readlink().as_posix()
                 inside = posixpath.normpath(
@@ -166,6 +169,36 @@ class Layer:
                 add(path, "file", mode | group_write, content=DiskFile(path))
             else:
                 raise ToolError(f"{path}: neither a file, a folder nor a link")
+
+    def _tar(self, item: Config) -> None:
+        """A plain tar of a build step's, with modes that are meant; the owner is the configuration's."""
+        kinds = {
+            tarfile.REGTYPE: "file",
+            tarfile.DIRTYPE: "dir",
+            tarfile.SYMTYPE: "link",
+            tarfile.LNKTYPE: "file",
+        }
+        # Open until the layer is written, since its members are read then.
+        file = Path(item["path"]).open("rb")  # noqa: SIM115
+        contents: dict[str, Content] = {}
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                if member.isreg():
+                    contents[member.name] = Region(file, member.offset_data, member.size)
+                elif member.islnk():
+                    contents[member.name] = contents[member.linkname]
+                self.table.add(
+                    Entry(
+                        canonical(member.name),
+                        kinds[member.type],
+                        member.mode,
+                        item["uid"],
+                        item["gid"],
+                        member.linkname if member.issym() else "",
+                        self._config["created-by"],
+                        content=contents.get(member.name),
+                    )
+                )
 
     def _files(self, item: Config) -> None:
         for value in item["entries"]:
@@ -284,34 +317,17 @@ def make_layer(config_path: Path, out: Path) -> None:
 
 def _describe(layer: Layer, entries: list[Entry]) -> dict[str, object]:
     """files.json: what later layers and the image must know, so that nobody reads a package twice."""
-    objects: list[SharedObject] = []
-    configuration: dict[str, str] = {}
-    release = ""
-    for entry in entries:
-        if isinstance(entry.content, (Region, DiskFile)):
-            found = shared_object(entry.path, entry.content.read_at)
-            if found is not None:
-                objects.append(found)
-                if found.soname == "libc.so.6":
-                    release = _libc_release(entry.content)
-        if entry.content is not None and is_configuration(entry):
-            configuration[entry.path] = read_all(entry.content).decode("utf-8", "surrogateescape")
+    found = libraries(entries)
     return {
         "alternatives": [alternative.to_json() for alternative in layer.alternatives],
         **({"changes": True} if layer.is_changeset else {}),
         "entries": [entry.to_json() for entry in entries],
-        "ld-so-conf": configuration,
-        "libc-release": release,
+        "ld-so-conf": found.configuration,
+        "libc-release": found.release,
         "not-compiled": layer.not_compiled,
         "packages": [layer.table.packages[name].to_json() for name in sorted(layer.table.packages)],
-        "shared-objects": [found.to_json() for found in objects],
+        "shared-objects": [one.to_json() for one in found.objects.values()],
     }
-
-
-def _libc_release(content: Content) -> str:
-    """What a GNU C library says of itself, from its banner: `(Debian GLIBC 2.36-9) stable release version 2.36`."""
-    text = read_all(content).partition(b"GNU C Library ")[2].partition(b".\n")[0]
-    return text.decode("ascii", "replace")
 
 
 def _bundle(certificates: list[Entry]) -> bytes:

@@ -1,5 +1,6 @@
 # Runs $program, a program of ours, by the Python of an image in that image's root $tree; it gets the paths of its
-# configuration and of the file or folder that it must make. $model, where it is set, is copied to /app first.
+# configuration and of the file or folder that it must make. $beside: names and files that lie beside it. $model, where
+# it is set, is copied to /app first.
 export new="$PWD/root" work="$PWD/work"
 busybox mkdir -p "$work/app" "$work/home" "$work/tmp/step"
 busybox cp -R "$tree/app/." "$work/app/"
@@ -8,8 +9,15 @@ if [ -n "${model:-}" ]; then
   busybox cp -R "$model/." "$work/app/"
 fi
 busybox chmod -R u+w "$work"
+# A time that a program may look at must not be that of this very build.
+busybox find "$work/app" "$work/home" -exec busybox touch -h -d @1 {} +
 busybox cp "$program" "$work/tmp/step/program.py"
 busybox cp "$configPath" "$work/tmp/step/config.json"
+set -- $beside
+while [ $# -gt 0 ]; do
+  busybox cp "$2" "$work/tmp/step/$1"
+  shift 2
+done
 
 if ! busybox unshare -r -m busybox true; then
   echo "tungsten: this machine does not allow user namespaces, which build steps need" >&2

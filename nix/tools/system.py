@@ -8,13 +8,13 @@ root is run.
 from __future__ import annotations
 
 import posixpath
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from contents import Text
+from contents import DiskFile, Region, Text, read_all
 from debversion import Package
-from elf import SharedObject
-from ldcache import Root, ld_so_cache
+from elf import SharedObject, shared_object
+from ldcache import Root, is_configuration, ld_so_cache
 from maintscripts import Alternative, Link
 from program import ToolError, read_json
 from rootfs import ALIASES, DEFAULT_DIRECTORY, Entry, Table, implied_directory
@@ -23,7 +23,40 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from contents import Content
+
 PACKAGE = "system"
+
+
+@dataclass
+class Libraries:
+    """What the loader's cache is made of, among some entries."""
+
+    objects: dict[str, SharedObject]
+    configuration: dict[str, str]
+    release: str
+    """What the C library says of itself; empty where it is not among them."""
+
+
+def libraries(entries: Iterable[Entry]) -> Libraries:
+    """Read the shared objects and the loader's configuration among entries that have contents."""
+    found = Libraries({}, {}, "")
+    for entry in entries:
+        if isinstance(entry.content, (Region, DiskFile)):
+            known = shared_object(entry.path, entry.content.read_at)
+            if known is not None:
+                found.objects[known.path] = known
+                if known.soname == "libc.so.6":
+                    found.release = _libc_release(entry.content)
+        if entry.content is not None and is_configuration(entry):
+            found.configuration[entry.path] = read_all(entry.content).decode("utf-8", "surrogateescape")
+    return found
+
+
+def _libc_release(content: Content) -> str:
+    """What a GNU C library says of itself, from its banner: `(Debian GLIBC 2.36-9) stable release version 2.36`."""
+    text = read_all(content).partition(b"GNU C Library ")[2].partition(b".\n")[0]
+    return text.decode("ascii", "replace")
 
 
 class Lower:

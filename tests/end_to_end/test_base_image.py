@@ -218,7 +218,17 @@ def test_a_base_with_python_uses_its_own(built, registry, packages, tmp_path):
         debian[0],
         {"usr/bin/python3.11": "usr/local/bin/python3.11", "usr/lib/python3.11": "usr/local/lib/python3.11"},
     )
-    top = bases.tar(("app/theirs.txt", b"theirs"), ("usr/local/bin/python3", "python3.11"))
+    site = "usr/local/lib/python3.11/dist-packages"
+    record = b"six.py,,\nsix_old.py,,\nsix-1.0.dist-info/METADATA,,\nsix-1.0.dist-info/RECORD,,\n"
+    top = bases.tar(
+        ("app/theirs.txt", b"theirs"),
+        ("usr/local/bin/python3", "python3.11"),
+        (f"{site}/six.py", b"__version__ = '1.0'"),
+        (f"{site}/six_old.py", b""),
+        (f"{site}/other.py", b""),
+        (f"{site}/six-1.0.dist-info/METADATA", b"Metadata-Version: 2.1\nName: six\nVersion: 1.0\n"),
+        (f"{site}/six-1.0.dist-info/RECORD", record),
+    )
     digests = bases.image(
         tmp_path / "image",
         [moved, debian[1], top],

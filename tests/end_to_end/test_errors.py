@@ -172,14 +172,6 @@ def test_a_name_that_no_engine_takes(model):
     assert not (model / LOCK).exists()
 
 
-def test_a_build_step_is_refused_before_anything_is_solved(model):
-    (model / LOCK).unlink()
-    declare(model, 'base_image="debian:12"')
-    message = fails("lock", model)
-    assert "base_image" in message
-    assert "solving" not in message
-
-
 def test_without_a_network_the_index_is_named_not_the_model(model):
     (model / LOCK).unlink()
     message = fails("lock", model, before=["unshare", "--net"])

@@ -20,6 +20,7 @@ let
         fileContents = [ ];
         postBuildContents = [ ];
         sourceContents = [ ];
+        requires = [ ];
         python = "/p";
         tini = "/t";
         environment = { };
@@ -45,6 +46,8 @@ let
       server = null;
       spec = null;
       model = null;
+      commands = null;
+      postBuild = null;
       ownSources = null;
       ownWheels = null;
       deb = null;

@@ -21,6 +21,9 @@ class View:
     def begin(self, step):
         self.seen.append(f"+{step}")
 
+    def say(self, step, line):
+        self.seen.append(f"{step}: {line}")
+
     def end(self, step):
         self.seen.append(f"-{step}")
 

@@ -1,23 +1,16 @@
-"""Sealing: what can't be sealed is refused by name; busybox's hash is Nix's own."""
+"""Sealing: what is run, in which order; busybox's hash is Nix's own."""
 
 import shutil
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from tests.binaries import deb
-from tungstenkit.errors import LockError
 from tungstenkit.lock import read_lock
 from tungstenkit.seal import busybox_tree_hash, seal
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "caption"
-
-
-def declared(**steps):
-    nothing = {"has_post_build": False, "dockerfile_commands": [], "base_image": None}
-    return SimpleNamespace(**nothing | steps, module="tungsten_model", class_name="Caption")
 
 
 @pytest.fixture
@@ -36,6 +29,10 @@ def built(lock):
     return lock
 
 
+def same(lock):
+    return lock
+
+
 def unsealed():
     lock = read_lock(EXAMPLE / "tungsten.lock")
     (system, tools), *_ = lock.tools.items()
@@ -45,16 +42,6 @@ def unsealed():
     )
 
 
-@pytest.mark.parametrize(
-    ("step", "value"),
-    [("post_build", True), ("dockerfile_commands", ["RUN true"]), ("base_image", "debian:12")],
-)
-def test_a_build_step_is_refused_by_name(step, value):
-    key = "has_post_build" if step == "post_build" else step
-    with pytest.raises(LockError, match=step):
-        seal(unsealed(), declared(**{key: value}), never, never, never)
-
-
 def test_an_unknown_busybox_is_downloaded_and_hashed(package):
     wanted = []
 
@@ -62,7 +49,7 @@ def test_an_unknown_busybox_is_downloaded_and_hashed(package):
         wanted.append(entry.file)
         return package
 
-    lock = seal(unsealed(), declared(), get, built, lambda lock: lock)
+    lock = seal(unsealed(), get, built, same, same)
     (tools,) = lock.tools.values()
     assert lock.sealed
     assert wanted == [tools.busybox.file]
@@ -71,7 +58,7 @@ def test_an_unknown_busybox_is_downloaded_and_hashed(package):
 
 def test_a_known_busybox_is_not_downloaded():
     lock = read_lock(EXAMPLE / "tungsten.lock").model_copy(update={"sealed": False})
-    assert seal(lock, declared(), never, built, lambda lock: lock).sealed
+    assert seal(lock, never, built, same, same).sealed
 
 
 def test_the_libraries_that_packages_lack_are_added_when_all_is_built():
@@ -83,9 +70,7 @@ def test_the_libraries_that_packages_lack_are_added_when_all_is_built():
         assert lock == done
         return grown
 
-    assert seal(lock, declared(), never, lambda _lock: done, libraries) == grown.model_copy(
-        update={"sealed": True}
-    )
+    assert seal(lock, never, lambda _lock: done, libraries, same) == grown.model_copy(update={"sealed": True})
 
 
 @pytest.mark.skipif(shutil.which("nix") is None, reason="nix is not installed")

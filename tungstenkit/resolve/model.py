@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from packaging.version import Version
 
 from tungstenkit.data import OWN_WHEELS
+from tungstenkit.dockerfile import Commands
 from tungstenkit.document import Document
 from tungstenkit.errors import ResolveError
 from tungstenkit.lock import (
@@ -515,16 +516,20 @@ def _resolve_debs(
 
     libraries: choices of packages that nobody asked for by name, but for what is in them.
     """
-    essential = ESSENTIAL if spec.system_packages else ()
+    commands = spec.commands or Commands()
+    # A RUN, too, uses what every Debian has.
+    essential = ESSENTIAL if spec.system_packages or commands.packages or commands.runs_programs else ()
     groups = {
         "base": BASE,
         "python": [f"python{target.python}"],
-        "system": [*spec.system_packages, *essential, *packages_of(libraries)],
+        "system": [*spec.system_packages, *commands.packages, *essential, *packages_of(libraries)],
     }
-    where = "system_packages and [tool.tungsten.libraries]" if libraries else "system_packages"
+    asked = ["system_packages", *(["dockerfile_commands"] if commands.packages else [])]
+    where = " and ".join([*asked, *(["[tool.tungsten.libraries]"] if libraries else [])])
     solution = solver.debs(target, groups, where, pinned)
     wishes = packages_of(libraries)
     wishes |= {name: f"essential: {name}" for name in essential}
+    wishes |= {text: f"dockerfile_commands: {text}" for text in commands.packages}
     wishes |= {text: f"system_packages: {text}" for text in spec.system_packages}
     choices = [
         Choice(kind=choice.kind, subject=choice.subject, chosen=choice.chosen, reason=choice.reason)
@@ -534,7 +539,7 @@ def _resolve_debs(
         choices.append(
             Choice(
                 kind="essential",
-                subject="system_packages",
+                subject="system_packages" if spec.system_packages else "dockerfile_commands",
                 chosen=", ".join(essential),
                 reason="packages use essential ones without naming them (Debian policy, 3.8)",
             )

@@ -1,0 +1,244 @@
+"""`dockerfile_commands`: what a RUN with the network sees, when its result is stale, and how commands are sealed.
+
+Nix runs them, as `nix/commands.nix` says. Every segment runs twice before a lock is sealed, the second time under other
+conditions: an image is the same wherever it is built only if its commands make the same thing each time. What has the
+network is recorded by hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tungstenkit import store
+from tungstenkit.dockerfile import Commands, Copy
+from tungstenkit.document import to_json
+from tungstenkit.errors import BuildError, LockError
+from tungstenkit.lock import CommandResult
+from tungstenkit.platforms import Target, this_system
+from tungstenkit.twice import MismatchError, Step, make, settled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tungstenkit.dockerfile import Segment
+    from tungstenkit.files import ModelFile
+    from tungstenkit.lock import Lock, Platform
+    from tungstenkit.spec import ModelSpec
+
+_UNKNOWN = "0" * 64
+_WHERE = "dockerfile_commands"
+
+
+@dataclass(frozen=True)
+class Runner:
+    """How commands are run on this machine."""
+
+    spec: ModelSpec
+    directory: Path
+    files: Sequence[ModelFile]
+    """What of the model's folder ships."""
+    step: Callable[[Lock, str, str], Step]
+    """Of a lock, a platform and a step's name the step, with all that it needs in the store."""
+    fake_time: Callable[[Target], Path | None]
+    """libfaketime's library for a root."""
+    report: Callable[[str], None]
+    """Is told what is being done."""
+
+
+def planned(
+    spec: ModelSpec, platform: Platform, directory: Path, files: Sequence[ModelFile]
+) -> tuple[CommandResult, ...]:
+    """What each RUN with the network would be recorded with, but for its result.
+
+    files: what of the model's folder ships.
+    """
+    commands = spec.commands or Commands()
+    below = {
+        "base-image": spec.base_image,
+        "cuda": platform.cuda.version if platform.cuda and spec.gpu else None,
+        "debs": sorted(deb.sha256 for deb in platform.debs),
+        "python": platform.python,
+    }
+    planned = []
+    for number in commands.networks:
+        segments = commands.segments[: number + 1]
+        parts = {
+            **below,
+            "segments": [segment.model_dump(mode="json", by_alias=True) for segment in segments],
+            "files": _seen(segments, directory, files),
+        }
+        sees = hashlib.sha256(to_json(parts).encode()).hexdigest()
+        planned.append(CommandResult(sees=sees, size=0, sha256=_UNKNOWN))
+    return tuple(planned)
+
+
+def _seen(segments: Sequence[Segment], directory: Path, files: Sequence[ModelFile]) -> dict[str, str]:
+    """What segments copy, each file with what it is."""
+    patterns = [
+        source.pattern
+        for segment in segments
+        for step in segment.steps
+        if isinstance(step, Copy)
+        for source in step.sources
+    ]
+    return {
+        file.path: _described(directory / file.path, file)
+        for file in files
+        if any(_matches(file.path.split("/"), pattern) for pattern in patterns)
+    }
+
+
+def _matches(names: Sequence[str], pattern: Sequence[str]) -> bool:
+    # What lies below a folder that is copied is copied, too.
+    return len(names) >= len(pattern) and all(map(re.fullmatch, pattern, names))
+
+
+def _described(path: Path, file: ModelFile) -> str:
+    if file.target is not None:
+        return f"-> {file.target}"
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest() + (" x" if file.executable else "")
+
+
+def check(lock: Lock, spec: ModelSpec, directory: Path, files: Sequence[ModelFile], where: str) -> None:
+    """LockError where the lock's results are not those of what the commands would see now.
+
+    where: the lock's path, for messages.
+    """
+    for platform in lock.platforms.values():
+        now = [one.sees for one in planned(spec, platform, directory, files)]
+        if now != [one.sees for one in platform.commands]:
+            raise LockError(
+                f"the lock is stale: a RUN --network=default of {_WHERE} sees something else than when it ran",
+                where=where,
+                hint="run `tungsten lock`, which runs it again",
+            )
+
+
+def add_commands(lock: Lock, previous: Lock | None, runner: Runner) -> Lock:
+    """The lock with the results of the commands that have the network; every segment is run twice.
+
+    previous: the lock before; a result stands while its RUN sees the same.
+
+    Raises LockError where a segment makes something else each time, or must run on another platform; BuildError where
+    one fails.
+    """
+    commands = runner.spec.commands or Commands()
+    for system, platform in lock.platforms.items():
+        old = previous.platforms.get(system) if previous else None
+        known = {one.sees: one for one in old.commands} if old else {}
+        plan = [
+            known.get(one.sees, one) for one in planned(runner.spec, platform, runner.directory, runner.files)
+        ]
+        lock = _with(lock, system, plan)
+        if system != this_system():
+            if any(one.sha256 == _UNKNOWN for one in plan):
+                raise LockError(
+                    f"a RUN --network=default must run on {system}; this machine is {this_system()}",
+                    where=f"platforms.{system}",
+                    hint=f"run `tungsten lock --platform {system}` on such a machine, and commit its lock; or lock "
+                    f"{this_system()} alone",
+                )
+            # What it makes without the network is made, or refused, where the image is built.
+            continue
+        for number, segment in enumerate(commands.segments):
+            place = commands.networks.index(number) if segment.network else None
+            entry = None if place is None else plan[place]
+            result = _settled(lock, system, number, segment, entry, runner)
+            if place is not None:
+                plan[place] = _recorded(plan[place], result)
+                lock = _with(lock, system, plan)
+    return lock
+
+
+def _with(lock: Lock, system: str, results: Sequence[CommandResult]) -> Lock:
+    platform = lock.platforms[system].model_copy(update={"commands": tuple(results)})
+    return lock.model_copy(update={"platforms": {**lock.platforms, system: platform}})
+
+
+def _settled(
+    lock: Lock, system: str, number: int, segment: Segment, entry: CommandResult | None, runner: Runner
+) -> Path:
+    """What a segment makes, whatever the conditions.
+
+    entry: of one with the network, what it is or will be recorded with.
+    """
+    platform = lock.platforms[system]
+    target = Target(system, platform.release, platform.python)
+    name = f"command-{number}"
+    step = runner.step(lock, system, name)
+    first = segment.steps[0]
+    shown = first.text + (" …" if len(segment.steps) > 1 else "")
+
+    def run(again: bool) -> Path:
+        how = "again, with another clock, CPU and order of sets" if again else "as builds do"
+        runner.report(f"running {how}: {shown}")
+        library = runner.fake_time(target) if again else None
+        try:
+            return make(step, entry.file if entry else f"{name}.tar", again=again, fake_time=library)
+        except BuildError as problem:
+            raise _explained(problem, again=again) from None
+
+    recorded = result_path(entry) if entry and entry.sha256 != _UNKNOWN else None
+    result = settled(run, recorded, first.where)
+    # Held until the next fetch, which knows of what the lock names.
+    store.hold(str(result), step.state / "roots" / f"{name}-{system}")
+    return result
+
+
+def _recorded(entry: CommandResult, result: Path) -> CommandResult:
+    with result.open("rb") as content:
+        sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+    return entry.model_copy(update={"size": result.stat().st_size, "sha256": sha256})
+
+
+def result_path(entry: CommandResult) -> Path:
+    """Where a result is in the store, or would be."""
+    return Path(store.file_path(entry.sha256, entry.file))
+
+
+def missing(spec: ModelSpec, platform: Platform) -> list[int]:
+    """The numbers of the segments whose recorded results are not in the store."""
+    commands = spec.commands or Commands()
+    paths = {
+        number: str(result_path(one))
+        for number, one in zip(commands.networks, platform.commands, strict=True)
+    }
+    gone = store.missing(list(paths.values()))
+    return [number for number, path in paths.items() if path in gone]
+
+
+def provide(number: int, platform: Platform, step: Step, spec: ModelSpec) -> None:
+    """Make a recorded result that is not in the store. Raises BuildError where it fails, or makes something else."""
+    assert spec.commands is not None  # it has that segment
+    entry = platform.commands[spec.commands.networks.index(number)]
+    first = spec.commands.segments[number].steps[0]
+    try:
+        make(step, entry.file, sha256=entry.sha256)
+    except MismatchError:
+        raise BuildError(
+            f"{first.text}: it made something else than when the model was locked: what it downloads has changed",
+            where=first.where,
+            hint="`tungsten lock` runs it again and records the new result; a URL whose file never changes, or a "
+            "checksum in the RUN, keeps it from happening",
+        ) from None
+    except BuildError as problem:
+        raise _explained(problem, again=False) from None
+
+
+def _explained(problem: BuildError, *, again: bool) -> BuildError:
+    """A failure with the line at fault, and with what its log calls for."""
+    found = re.search(r"^error: (dockerfile_commands\[\d+\], line \d+): (.*)", problem.what, re.MULTILINE)
+    if found is None:
+        return problem
+    said = [line for line in problem.what.split("\n") if line != found[0]]
+    message, _, hint = found[2].partition(" — ")
+    if again:
+        hint = "it ran well at first, and failed with another clock, order of sets, and CPU" + (
+            f"; {hint}" if hint else ""
+        )
+    return BuildError("\n".join([message, *said]), where=found[1], hint=hint or None)

@@ -1,0 +1,49 @@
+"""libfaketime's library, for a run of the user's code under another clock.
+
+It is Debian's, of the release of the root that it is loaded in. No lock names it: nothing that is built for good sees
+it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from tungstenkit.deb import open_files
+from tungstenkit.errors import FetchError, ResolveError
+from tungstenkit.fetch import Input
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tungstenkit.platforms import Target
+    from tungstenkit.resolve.model import Solver
+
+_LIBRARY = "libfaketimeMT.so.1"
+"""The one for programs with threads."""
+
+
+def fake_time(target: Target, solver: Solver, get: Callable[[Input], Path], folder: Path) -> Path | None:
+    """The library for a target's root, put into a folder; None where it can't be had, which is said.
+
+    get: downloads a file, verified.
+    """
+    try:
+        solution = solver.debs(target, {"build": ["libfaketime"]}, "libfaketime", ())
+        (deb,) = (deb for deb in solution.debs if deb.name == "libfaketime")
+        package = get(Input(deb.file, deb.size, deb.sha256, release=target.release))
+        with package.open("rb") as file, open_files(file, package.name) as members:
+            for member in members:
+                if member.isfile() and member.name.endswith(f"/{_LIBRARY}"):
+                    content = members.extractfile(member)
+                    assert content is not None  # it is a file
+                    library = folder / _LIBRARY
+                    with library.open("wb") as copy:
+                        shutil.copyfileobj(content, copy)
+                    return library
+    except (FetchError, ResolveError) as problem:
+        solver.notice(f"the second run has the same clock as the first: no libfaketime ({problem.what})")
+        return None
+    solver.notice("the second run has the same clock as the first: this libfaketime is not known")
+    return None

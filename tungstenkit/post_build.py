@@ -1,0 +1,424 @@
+"""`post_build`: what it sees of a model, when its result is stale, and how it is run and recorded.
+
+Its result is a pure function of what it sees only as far as it keeps to the rules: so it runs twice before a result is
+recorded, and the record holds the digest of everything that it saw. Nix runs it, as `nix/post-build.nix` says; here is
+what happens around that.
+"""
+
+from __future__ import annotations
+
+import grp
+import hashlib
+import importlib.util
+import json
+import os
+import pwd
+import re
+import secrets
+import socket
+import struct
+import tarfile
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pathspec import GitIgnoreSpec
+
+from tungstenkit import store
+from tungstenkit.data import NIX, OWN_WHEELS
+from tungstenkit.document import to_json
+from tungstenkit.errors import BuildError, LockError, TungstenError
+from tungstenkit.lock import PostBuild
+from tungstenkit.platforms import Target, this_system
+from tungstenkit.settings import read_table
+from tungstenkit.twice import MismatchError, Step, make, settled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from types import ModuleType
+
+    from tungstenkit.files import ModelFile
+    from tungstenkit.lock import Lock, Platform
+    from tungstenkit.spec import ModelSpec
+
+_TABLE = "post-build"
+_UNKNOWN = "0" * 64
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`[tool.tungsten.post-build]`."""
+
+    baseline_cpu: bool = False
+    """`cpu = "baseline"`."""
+    environment: tuple[str, ...] = ()
+    """Names of variables that it gets from whoever builds."""
+    files: tuple[str, ...] | None = None
+    """Patterns as in `.gitignore` of the files that it sees; None for all that ship."""
+
+
+def read_settings(directory: Path) -> Settings:
+    """The settings of the model in a folder. Raises TungstenError for what is of another form, all at once."""
+    hint = 'it may hold `environment = ["HF_TOKEN"]`, `files = ["*.csv"]` and `cpu = "baseline"`'
+    table = read_table(directory, _TABLE, hint=hint)
+    problems = [f"{key!r} is no setting" for key in table.keys() - {"cpu", "environment", "files"}]
+    cpu, environment, files = table.get("cpu", "any"), table.get("environment", []), table.get("files")
+    if cpu not in ("any", "baseline"):
+        problems.append(f'cpu: {cpu!r} is neither "any" nor "baseline"')
+    if not _are_texts(environment) or not all(_NAME.fullmatch(name) for name in environment):
+        problems.append(f"environment: {environment!r} is not a list of names of variables")
+    if files is not None and not _are_texts(files):
+        problems.append(f"files: {files!r} is not a list of patterns")
+    if not problems and files is not None:
+        try:
+            GitIgnoreSpec.from_lines(files)
+        except ValueError as problem:
+            problems.append(f"files: {problem}")
+    if problems:
+        where = f"[tool.tungsten.{_TABLE}] in {directory / 'pyproject.toml'}"
+        raise TungstenError("\n".join(problems), where=where, hint=hint)
+    return Settings(
+        cpu == "baseline", tuple(sorted(set(environment))), None if files is None else tuple(files)
+    )
+
+
+def _are_texts(value: Any) -> bool:  # noqa: ANN401 - whatever TOML holds
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def planned(
+    spec: ModelSpec, platform: Platform, directory: Path, files: Sequence[ModelFile], settings: Settings
+) -> PostBuild:
+    """What post_build would be recorded with, but for its result.
+
+    files: what of the model's folder ships. Raises LockError where the module can't be read.
+    """
+    seen = _files(spec, directory, files, settings)
+    parts = {
+        "base-image": spec.base_image,
+        "class": spec.class_name,
+        "cpu": settings.baseline_cpu,
+        "cuda": platform.cuda.version if platform.cuda and spec.gpu else None,
+        "debs": sorted(deb.sha256 for deb in platform.debs),
+        "dockerfile-commands": spec.dockerfile_commands,
+        "environment": settings.environment,
+        "files": seen,
+        "gpu": spec.gpu,
+        "module": spec.module,
+        "python": platform.python,
+        "sdk": OWN_WHEELS["sdk"]["version"],
+        "wheels": sorted(
+            [wheel.sha256 for wheel in platform.wheels]
+            + [source.wheel_sha256 or source.sha256 for source in platform.sources]
+        ),
+    }
+    return PostBuild(
+        sees=hashlib.sha256(to_json(parts).encode()).hexdigest(),
+        files=seen,
+        baseline_cpu=settings.baseline_cpu,
+        environment=settings.environment,
+        size=0,
+        sha256=_UNKNOWN,
+    )
+
+
+def _files(
+    spec: ModelSpec, directory: Path, files: Sequence[ModelFile], settings: Settings
+) -> dict[str, str]:
+    view = _model_view()
+    module = view.module_file(directory, spec.module)
+    patterns = None if settings.files is None else GitIgnoreSpec.from_lines(settings.files)
+    seen = {}
+    for file in files:
+        if file.path != module and patterns is not None and not patterns.match_file(file.path):
+            continue
+        if file.target is not None:
+            # As it ships; on disk it may be absolute.
+            seen[file.path] = f"-> {file.target}"
+            continue
+        path = directory / file.path
+        try:
+            source = view.without_serving(path.read_bytes(), spec.class_name) if file.path == module else None
+        except ValueError as problem:
+            raise LockError(str(problem), where=str(path)) from None
+        seen[file.path] = view.describe(path, source)
+    return seen
+
+
+def _model_view() -> ModuleType:
+    """The part of `nix/tools` that builds use, too: what is staleness here must be staleness there."""
+    found = importlib.util.spec_from_file_location("tungstenkit_model_view", NIX / "tools" / "model_view.py")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def check(lock: Lock, spec: ModelSpec, directory: Path, files: Sequence[ModelFile], where: str) -> None:
+    """LockError where the lock's result of post_build is not that of what it would see now.
+
+    where: the lock's path, for messages.
+    """
+    settings = read_settings(directory)
+    for platform in lock.platforms.values():
+        if platform.post_build is None:
+            continue
+        now = planned(spec, platform, directory, files, settings)
+        if now.sees != platform.post_build.sees:
+            changed = "; ".join(_changes(platform.post_build, now))
+            raise LockError(
+                f"the lock is stale: post_build sees something else than when it ran: {changed}",
+                where=where,
+                hint="run `tungsten lock`, which runs it again; `files` in [tool.tungsten.post-build] narrows what "
+                "it sees",
+            )
+
+
+_SHOWN = 8
+
+
+def _changes(before: PostBuild, after: PostBuild) -> list[str]:
+    old, new = before.files, after.files
+    files = [f"+{name}" for name in sorted(new.keys() - old.keys())]
+    files += [f"-{name}" for name in sorted(old.keys() - new.keys())]
+    files += [name for name in sorted(old.keys() & new.keys()) if old[name] != new[name]]
+    more = [f"and {len(files) - _SHOWN} more"] if len(files) > _SHOWN else []
+    changes = [f"files {', '.join(files[:_SHOWN] + more)}"] if files else []
+    if before.environment != after.environment:
+        changes.append(f"environment {', '.join(after.environment) or 'none'}")
+    if before.baseline_cpu != after.baseline_cpu:
+        changes.append("cpu")
+    return changes or ["packages, the model's class, or the version of tungsten"]
+
+
+@dataclass(frozen=True)
+class Runner:
+    """How post_build is run on this machine."""
+
+    spec: ModelSpec
+    directory: Path
+    files: Sequence[ModelFile]
+    """What of the model's folder ships."""
+    step: Callable[[Lock, str], Step]
+    """Of a lock and a platform the step, with all that it needs in the store."""
+    fake_time: Callable[[Target], Path | None]
+    """libfaketime's library for a root."""
+    report: Callable[[str], None]
+    """Is told what is being done."""
+
+
+def add_post_build(lock: Lock, previous: Lock | None, runner: Runner) -> Lock:
+    """The lock with the results of post_build, run where it must be.
+
+    previous: the lock before; what post_build made then stands while it sees the same and the result is here.
+
+    Raises LockError where it makes something else each time, or is for another platform than this machine's; BuildError
+    where it fails.
+    """
+    if not runner.spec.has_post_build:
+        return lock
+    settings = read_settings(runner.directory)
+    for system, platform in lock.platforms.items():
+        plan = planned(runner.spec, platform, runner.directory, runner.files, settings)
+        old = previous.platforms[system].post_build if previous and system in previous.platforms else None
+        if old is not None and old.sees != plan.sees:
+            runner.report(f"post_build sees something else: {'; '.join(_changes(old, plan))}")
+            old = None
+        if old is None or (system == this_system() and is_missing(old)):
+            if system != this_system():
+                raise LockError(
+                    f"post_build must run on {system}; this machine is {this_system()}",
+                    where=f"platforms.{system}",
+                    hint=f"run `tungsten lock --platform {system}` on such a machine, and commit its lock; or lock "
+                    f"{this_system()} alone",
+                )
+            old = _run(_with(lock, system, plan), system, old, runner)
+        lock = _with(lock, system, old)
+    return lock
+
+
+def _with(lock: Lock, system: str, entry: PostBuild) -> Lock:
+    platform = lock.platforms[system].model_copy(update={"post_build": entry})
+    return lock.model_copy(update={"platforms": {**lock.platforms, system: platform}})
+
+
+def _run(lock: Lock, system: str, recorded: PostBuild | None, runner: Runner) -> PostBuild:
+    """Run it, twice but where the recorded result comes out again; the entry."""
+    platform = lock.platforms[system]
+    plan = platform.post_build
+    assert plan is not None  # it was put there to be run
+    values = _values(plan.environment)
+    step = runner.step(lock, system)
+    target = Target(system, platform.release, platform.python)
+    where = f"post_build of {runner.spec.module}.{runner.spec.class_name}"
+
+    def run(again: bool) -> Path:
+        how = " again, with another clock, CPU and order of sets" if again else ""
+        runner.report(f"running post_build{how}")
+        library = runner.fake_time(target) if again else None
+        try:
+            with served(values) as place:
+                return make(step, plan.file, again=again, fake_time=library, secrets=place)
+        except BuildError as problem:
+            raise _explained(problem, where, again) from None
+
+    result = settled(run, None if recorded is None else result_path(recorded), where)
+    with tarfile.open(result) as tar:
+        made = {
+            member.name[len("app/") :]
+            for member in tar
+            if member.name.startswith("app/") and not member.isdir()
+        }
+    replaced = made & {file.path for file in runner.files}
+    if unseen := sorted(replaced - plan.files.keys()):
+        raise LockError(
+            f"post_build makes what the model's folder has already: {', '.join(unseen)}",
+            where=where,
+            hint="let it see them (`files` in [tool.tungsten.post-build]), or leave them out with exclude_files",
+        )
+    with result.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    size = result.stat().st_size
+    # Held until the next fetch, which knows of it by the lock.
+    store.hold(str(result), step.state / "roots" / f"post-build-{system}")
+    return plan.model_copy(update={"size": size, "sha256": sha256, "replaces": tuple(sorted(replaced))})
+
+
+def result_path(entry: PostBuild) -> Path:
+    """Where a result is in the store, or would be."""
+    return Path(store.file_path(entry.sha256, entry.file))
+
+
+def is_missing(entry: PostBuild) -> bool:
+    """Whether a result is not in the store."""
+    return bool(store.missing([str(result_path(entry))]))
+
+
+def provide(entry: PostBuild, step: Step, spec: ModelSpec) -> None:
+    """Make a recorded result that is not in the store, with the variables that it needs of whoever builds.
+
+    Raises BuildError where it fails, or makes something else than what is recorded.
+    """
+    where = f"post_build of {spec.module}.{spec.class_name}"
+    try:
+        with served(_values(entry.environment)) as place:
+            make(step, entry.file, sha256=entry.sha256, secrets=place)
+    except MismatchError:
+        raise BuildError(
+            "post_build made something else than when the model was locked: what it downloads has changed, or it "
+            "depends on this machine",
+            where=where,
+            hint="`tungsten lock` runs it again and records the new result; `tungsten fetch --from DIR` brings the "
+            "recorded one from where it still is",
+        ) from None
+    except BuildError as problem:
+        raise _explained(problem, where, again=False) from None
+
+
+def _explained(problem: BuildError, where: str, again: bool) -> BuildError:
+    """A failure with what its log calls for."""
+    if problem.where is None or not problem.where.startswith("the build step post-build-"):
+        return problem
+    hint = next((hint for pattern, hint in _HINTS if re.search(pattern, problem.what)), problem.hint)
+    if again:
+        hint = "it ran well at first, and failed with another clock, order of sets, and CPU" + (
+            f"; {hint}" if hint else ""
+        )
+    return BuildError(problem.what, where=where, hint=hint)
+
+
+_HINTS = (
+    (
+        r"Read-only file system",
+        "it may write below the model's folder, below HOME and below /tmp; only what is in the first two is kept",
+    ),
+    (r"No module named", "name the package in python_packages"),
+    (
+        r"No such file or directory",
+        "it sees the files that ship; `files` in [tool.tungsten.post-build] narrows them",
+    ),
+    (
+        r"name resolution|Connection refused|timed out|Network is unreachable",
+        "check the network; a proxy is taken from http_proxy and https_proxy",
+    ),
+)
+
+
+def _values(names: Sequence[str]) -> dict[str, str]:
+    """The variables that the model names, from our environment; LockError where one is not set."""
+    missing = [name for name in names if not os.environ.get(name)]
+    if missing:
+        raise LockError(
+            f"post_build needs {', '.join(missing)} in the environment",
+            where=f"[tool.tungsten.{_TABLE}]",
+            hint=f"set it: export {missing[0]}=…; it lands neither in the lock nor in the image",
+        )
+    return {name: os.environ[name] for name in names}
+
+
+@contextmanager
+def served(values: Mapping[str, str]) -> Iterator[str]:
+    """Answer a step that asks for some values, once: `ADDRESS NONCE` for it; empty where there are none.
+
+    A daemon builds with its own environment, and what a derivation names can be read by everyone. The step shares this
+    machine's network, so an abstract socket reaches it (unix(7)); who asks is known by the kernel.
+    """
+    if not values:
+        yield ""
+        return
+    address, nonce = f"tungsten-{secrets.token_hex(16)}", secrets.token_hex(16)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(f"\0{address}")
+        sock.listen()
+        thread = threading.Thread(target=_serve, args=(sock, nonce, values), daemon=True)
+        thread.start()
+        try:
+            yield f"{address} {nonce}"
+        finally:
+            sock.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def _serve(sock: socket.socket, nonce: str, values: Mapping[str, str]) -> None:
+    """Answer until the right one has asked, or the socket is shut."""
+    while True:
+        try:
+            peer, _ = sock.accept()
+        except OSError:
+            return
+        with peer:
+            peer.settimeout(_PATIENCE)
+            try:
+                asked = peer.recv(len(nonce))
+                if _may_ask(peer) and secrets.compare_digest(asked, nonce.encode()):
+                    peer.sendall(json.dumps(dict(values)).encode())
+                    return
+            except OSError:
+                continue
+
+
+_PATIENCE = 10.0  # seconds
+
+
+def _may_ask(peer: socket.socket) -> bool:
+    """Whether the process at the other end is ours, root's, or one of Nix's build users'."""
+    credentials = struct.calcsize("3i")
+    _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials))
+    if uid in (0, os.geteuid()):
+        return True
+    try:
+        builders = grp.getgrnam("nixbld").gr_mem
+    except KeyError:
+        return False
+    return any(_uid(name) == uid for name in builders)
+
+
+def _uid(name: str) -> int | None:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return None

@@ -1,0 +1,302 @@
+"""Base images: layers taken over as they are, what they offer, and how layers of ours follow them."""
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+
+import pytest
+
+TAR = "application/vnd.oci.image.layer.v1.tar"
+MODULES = b"\0".join(f"PyInit_{name}".encode() for name in ("_ctypes", "_socket", "_ssl", "zlib")) + b"\0"
+STDLIB = ("os.py", "asyncio/base_events.py", "http/client.py", "multiprocessing/context.py")
+
+
+def tar(*members):
+    """(path, content) is a file where content is bytes, a link where it is a str; more are fields of its TarInfo."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for path, content, *fields in members:
+            info = tarfile.TarInfo(path)
+            if isinstance(content, str):
+                info.type, info.linkname = tarfile.SYMTYPE, content
+            elif content is None:
+                info.type = tarfile.DIRTYPE
+                info.mode = 0o755
+            else:
+                info.size = len(content)
+            for name, value in dict(*fields).items():
+                setattr(info, name, value)
+            archive.addfile(info, io.BytesIO(content or b"") if info.isreg() else None)
+    return data.getvalue()
+
+
+@pytest.fixture
+def import_layer(run_tool, tmp_path):
+    """Take over a layer; its folder, or the message where that fails."""
+    count = iter(range(1000))
+
+    def run(data, media_type=f"{TAR}+gzip", diff_id=None):
+        number = next(count)
+        blob = tmp_path / f"blob-{number}"
+        blob.write_bytes(gzip.compress(data, mtime=0) if media_type.endswith("gzip") else data)
+        config = {
+            "blob": blob,
+            "created-by": "base image b",
+            "diff-id": diff_id or f"sha256:{hashlib.sha256(data).hexdigest()}",
+            "digest": f"sha256:{hashlib.sha256(blob.read_bytes()).hexdigest()}",
+            "media-type": media_type,
+            "size": blob.stat().st_size,
+        }
+        out = tmp_path / f"base-{number}"
+        done = run_tool("import_layer.py", config, out)
+        return out if done.returncode == 0 else done.stderr
+
+    return run
+
+
+@pytest.fixture
+def facts(run_tool, import_layer, tmp_path):
+    def ask(*layers, path="", library_path=""):
+        folders = [import_layer(layer) for layer in layers]
+        config = {"layers": folders, "path": path, "library-path": library_path}
+        done = run_tool("base_facts.py", config, tmp_path / "facts.json")
+        assert done.returncode == 0, done.stderr
+        return json.loads((tmp_path / "facts.json").read_text())
+
+    return ask
+
+
+@pytest.fixture
+def on_base(run_tool, import_layer, tmp_path):
+    """A layer of inputs on base layers: by path its members and their content."""
+
+    def make(base, *inputs):
+        folders = [import_layer(layer) for layer in base]
+        config = {"created-by": "x", "python": None, "lower": [], "base": folders, "inputs": list(inputs)}
+        done = run_tool("layer.py", config, tmp_path / "layer")
+        assert done.returncode == 0, done.stderr
+        with tarfile.open(tmp_path / "layer" / "blob") as archive:
+            return {
+                info.name: (info, archive.extractfile(info).read() if info.isreg() else None)
+                for info in archive.getmembers()
+            }
+
+    return make
+
+
+def files(*entries):
+    return {"kind": "files", "override": True, "entries": list(entries)}
+
+
+def text(path, content=""):
+    return {"path": path, "type": "file", "text": content}
+
+
+def test_a_layers_blob_is_the_given_one_and_its_entries_are_what_a_container_shows(import_layer):
+    data = tar(
+        ("./etc", None, {"mode": 0o1777, "uid": 5, "gid": 6}),
+        ("etc/file", b"x", {"mode": 0o4755, "pax_headers": {"SCHILY.xattr.user.a": "b"}}),
+        ("etc/same", b"", {"type": tarfile.LNKTYPE, "linkname": "etc/file"}),
+        ("dev/null", b"", {"type": tarfile.CHRTYPE}),
+        ("gone/.wh.x", b""),
+        ("gone/.wh..wh..opq", b""),
+        (".wh..wh.plnk", b""),
+    )
+    out = import_layer(data, "application/vnd.docker.image.rootfs.diff.tar.gzip")
+    entries = {one["path"]: one for one in json.loads((out / "files.json").read_text())["entries"]}
+    assert gzip.decompress((out / "blob").read_bytes()) == data
+    assert json.loads((out / "layer.json").read_text())["media-type"] == f"{TAR}+gzip"
+    assert {path: one["type"] for path, one in entries.items()} == {
+        "etc": "dir",
+        "etc/file": "file",
+        "etc/same": "file",
+        "dev/null": "file",
+        "gone/.wh.x": "whiteout",
+        "gone/.wh..wh..opq": "whiteout",
+    }
+    assert (entries["etc"]["mode"], entries["etc"]["uid"], entries["etc/file"]["mode"]) == ("1777", 5, "4755")
+
+
+def test_a_layer_that_is_not_compressed_is_taken_over_so(import_layer):
+    out = import_layer(tar(("a", b"x")), TAR)
+    assert json.loads((out / "layer.json").read_text())["media-type"] == TAR
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        (tar(("a", b"")), {"diff_id": f"sha256:{'0' * 64}"}, "and the image says sha256:000"),
+        (b"no archive at all" * 40, {}, "the layer can't be read"),
+        (tar(("a/../../b", b"")), {}, "'..'"),
+        (tar(("a", b"")), {"media_type": f"{TAR}+zstd"}, "of type"),
+    ],
+)
+def test_what_is_no_layer_is_refused_by_its_digest(import_layer, data, options, message):
+    said = import_layer(data, **options)
+    assert "error: sha256:" in said
+    assert message in said
+
+
+def python(prefix="usr/local", version="3.11", program=MODULES, stdlib=STDLIB, site=b""):
+    library = f"{prefix}/lib/python{version}"
+    members = [(f"{prefix}/bin/python{version}", program, {"mode": 0o755})]
+    return [*members, *((f"{library}/{name}", b"") for name in stdlib), (f"{library}/site.py", site)]
+
+
+def test_a_python_is_found_with_the_folder_for_its_packages(facts):
+    """As python:slim has it: in /usr/local, with the interpreter in a library and modules beside it."""
+    library = "usr/local/lib/python3.12"
+    (one,) = facts(
+        tar(
+            *python(version="3.12", program=b"PyInit__ctypes\0PyInit__socket\0"),
+            ("usr/local/lib/libpython3.12.so.1.0", b"PyInit_zlib\0"),
+            (f"{library}/lib-dynload/_ssl.cpython-312-x86_64-linux-gnu.so", b""),
+            (f"{library}/site-packages/Six_Pack-1.0.dist-info/RECORD", b""),
+        )
+    )["pythons"]
+    assert one == {
+        "path": "/usr/local/bin/python3.12",
+        "version": "3.12",
+        "home": "/usr/local/bin",
+        "prefix": "/usr/local",
+        "site-packages": "/usr/local/lib/python3.12/site-packages",
+        "distributions": {"six-pack": "1.0"},
+        "problem": "",
+    }
+
+
+def test_debians_python_has_its_packages_in_usr_local(facts):
+    (one,) = facts(tar(*python("usr", site=b"dist-packages")))["pythons"]
+    assert one["site-packages"] == "/usr/local/lib/python3.11/dist-packages"
+
+
+def test_a_virtual_environment_that_comes_first_on_path_is_the_one(facts):
+    layer = tar(*python("usr"), ("venv/bin/python3.11", "/usr/bin/python3.11"), ("venv/pyvenv.cfg", b""))
+    first, second = facts(layer, path="/venv/bin:/usr/bin")["pythons"]
+    assert (first["path"], first["home"]) == ("/venv/bin/python3.11", "/usr/bin")
+    assert first["site-packages"] == "/venv/lib/python3.11/site-packages"
+    assert second["path"] == "/usr/bin/python3.11"
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"version": "3.8"}, "not one of"),
+        ({"program": b"PyInit_zlib\0"}, "it lacks _ctypes, _socket, _ssl"),
+        ({"stdlib": ["os.py"]}, "no whole standard library"),
+        ({"stdlib": []}, "no whole standard library"),
+    ],
+)
+def test_a_python_that_lacks_what_packages_import_is_named_with_what_it_lacks(facts, options, problem):
+    (one,) = facts(tar(*python(**options)))["pythons"]
+    assert problem in one["problem"]
+
+
+def test_what_a_later_layer_took_away_is_not_there(facts):
+    below = tar(*python(), ("lib/ld-musl-x86_64.so.1", b""))
+    found = facts(below, tar(("usr/local/bin/.wh.python3.11", b""), ("lib/.wh..wh..opq", b"")))
+    assert (found["pythons"], found["is-musl"]) == ([], False)
+
+
+def test_the_c_library_and_the_libraries_that_its_loader_finds(facts):
+    found = facts(
+        tar(
+            ("lib", "usr/lib"),
+            (
+                "usr/lib/x86_64-linux-gnu/libc.so.6",
+                b"..GNU C Library (Ubuntu GLIBC 2.35-0) stable release version 2.35.\n",
+            ),
+            ("etc/ld.so.conf", b"include /etc/ld.so.conf.d/*.conf\n"),
+            ("etc/ld.so.conf.d/a.conf", b"/opt/a\n"),
+            ("opt/a/liba.so.1", b""),
+            ("opt/b/libb.so", b""),
+            ("opt/c/libc.so", b""),
+        ),
+        library_path="/nowhere:/opt/b",
+    )
+    assert found["libc"] == "2.35"
+    assert found["libraries"] == ["liba.so.1", "libb.so", "libc.so.6"]
+
+
+def test_paths_follow_a_bases_links_and_its_folders_stay_as_they_are(on_base):
+    base = tar(
+        ("opt", "srv/opt"),
+        ("srv/opt", None, {"mode": 0o2750, "uid": 3}),
+        ("usr", None, {"mode": 0o711}),
+        ("app", None, {"mode": 0o700}),
+    )
+    found = on_base([base], files(text("opt/tungsten/a"), text("usr/local/b"), text("app/c")))
+    assert [path for path in found if not path.startswith("usr")] == [
+        "app",
+        "app/c",
+        "srv",
+        "srv/opt",
+        "srv/opt/tungsten",
+        "srv/opt/tungsten/a",
+    ]
+    modes = {path: (info.mode, info.uid) for path, (info, _) in found.items()}
+    assert modes["srv/opt"] == (0o2750, 3)
+    assert modes["usr"] == (0o711, 0)
+    assert modes["usr/local"] == (0o755, 0)
+    # /app is ours, whatever the base says.
+    assert modes["app"] == (0o775, 65532)
+
+
+@pytest.mark.parametrize(
+    ("passwd", "expected"),
+    [
+        (
+            None,
+            "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:0:nonroot:/home/nonroot:/sbin/nologin\n",
+        ),
+        (b"a:x:1:1::/:/a", "a:x:1:1::/:/a\nnonroot:x:65532:0:nonroot:/home/nonroot:/sbin/nologin\n"),
+        (
+            b"nonroot:x:1:1::/:/a\n",
+            "nonroot:x:1:1::/:/a\ntungsten:x:65532:0:tungsten:/home/nonroot:/sbin/nologin\n",
+        ),
+        (b"anyone:x:65532:5::/:/a\n", None),
+    ],
+)
+def test_a_bases_accounts_get_one_more_unless_they_have_its_number(on_base, passwd, expected):
+    base = tar(("etc/group", b"root:x:0:\n"), *([("etc/passwd", passwd)] if passwd else []))
+    found = on_base([base], {"kind": "accounts"})
+    assert "etc/group" not in found
+    assert (found["etc/passwd"][1].decode() if "etc/passwd" in found else None) == expected
+
+
+def test_a_package_of_the_base_is_taken_away_by_its_record(on_base):
+    site = "usr/lib/python3.11/site-packages"
+    record = "six.py,,\n../../../bin/six,,\nsix-1.dist-info/RECORD,,\nmissing.py,,\n../../../../etc/../x,,\n"
+    base = tar(
+        (f"{site}/six.py", b""),
+        (f"{site}/other.py", b""),
+        ("usr/bin/six", b""),
+        (f"{site}/six-1.dist-info/RECORD", record.encode()),
+    )
+    found = on_base([base], {"kind": "replaced", "site-packages": f"/{site}", "projects": ["six", "never"]})
+    assert [path for path, (info, _) in found.items() if info.isreg()] == [
+        "usr/bin/.wh.six",
+        f"{site}/.wh.six-1.dist-info",
+        f"{site}/.wh.six.py",
+    ]
+
+
+def test_an_images_layers_agree_with_a_base_that_has_other_modes(tools, on_base, import_layer, tmp_path):
+    base = tar(("usr", None, {"mode": 0o700}), ("etc/passwd", b"a:x:1:1::/:/a\n"))
+    on_base([base], files(text("usr/bin/x")), {"kind": "accounts"})
+    folders = [import_layer(base), tmp_path / "layer"]
+    facts = [json.loads((folder / "layer.json").read_text()) for folder in folders]
+    table = tools.image.check_layers(folders, facts)
+    assert table.entries["usr"].mode == 0o700
+
+
+def test_an_unpacked_root_shows_links_as_the_later_layer_has_them(run_tool, import_layer, tmp_path):
+    """A path through a link of a layer below hides the link, and leads nowhere outside."""
+    below = tar(("var/run", str(tmp_path)), ("bin", "usr/bin"))
+    folders = [import_layer(below), import_layer(tar(("var/run/pid", b"1")), TAR)]
+    done = run_tool("unpack_layers.py", {"layers": folders}, tmp_path / "root")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "root" / "var" / "run" / "pid").read_text() == "1"
+    assert not (tmp_path / "pid").exists()

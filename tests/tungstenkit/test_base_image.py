@@ -1,0 +1,176 @@
+"""What a reference names, and when a registry is asked at all."""
+
+import gzip
+import hashlib
+import io
+import tarfile
+
+import pytest
+
+from tungstenkit import base_image
+from tungstenkit.base_image import read_base
+from tungstenkit.errors import ResolveError
+
+SYSTEM = "x86_64-linux"
+
+
+def layer(path):
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo(path))
+    return data.getvalue()
+
+
+def digest(data):
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+class Registry:
+    """Answers as `registry` does, and counts what it is asked."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.manifests = {}
+        self.configurations = {}
+        self.asked = []
+
+    def put(
+        self,
+        reference,
+        path="etc/edition",
+        media_type="application/vnd.oci.image.layer.v1.tar+gzip",
+        **config,
+    ):
+        data = layer(path)
+        blob = gzip.compress(data, mtime=0)
+        name = digest(reference.encode())
+        (self.folder / f"layer-{digest(blob).removeprefix('sha256:')}").write_bytes(blob)
+        content = {"layers": [{"mediaType": media_type, "digest": digest(blob), "size": len(blob)}]}
+        bare = f"{reference.partition(':')[0]}@{name}"
+        self.manifests[reference] = self.manifests[bare] = (name, content)
+        self.configurations[bare] = {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": config,
+            "rootfs": {"diff_ids": [digest(data)]},
+        }
+        return name
+
+    def index(self, reference, **platforms):
+        name = digest(f"index of {reference}".encode())
+        entries = [
+            {"digest": one, "platform": {"os": "linux", "architecture": architecture}}
+            for architecture, one in platforms.items()
+        ]
+        bare = f"{reference.partition(':')[0]}@{name}"
+        self.manifests[reference] = self.manifests[bare] = (name, {"manifests": entries})
+        return name
+
+    def manifest(self, reference):
+        self.asked.append(reference)
+        return self.manifests[reference]
+
+    def configuration(self, reference):
+        self.asked.append(reference)
+        return self.configurations[reference]
+
+    def get(self, entries):
+        self.asked += [entry.name for entry in entries]
+        return [self.folder / entry.name for entry in entries]
+
+
+@pytest.fixture
+def registry(monkeypatch, tmp_path):
+    made = Registry(tmp_path)
+    monkeypatch.setattr(base_image, "manifest", made.manifest)
+    monkeypatch.setattr(base_image, "configuration", made.configuration)
+    return made
+
+
+@pytest.fixture
+def read(registry, tmp_path):
+    def run(reference, system=SYSTEM, python=None, previous=None):
+        return read_base(reference, system, python, previous or {}, registry.get, cache=tmp_path / "cache")
+
+    return run
+
+
+def test_what_counts_of_its_configuration_is_locked_and_the_rest_is_named(registry, read):
+    config = {
+        "Env": ["PATH=/a", "A=b=c"],
+        "Labels": {"l": "m"},
+        "ExposedPorts": {"80/tcp": {}},
+        "Cmd": ["/bin/sh"],
+        "User": "",
+    }
+    name = registry.put("b:1", **config)
+    base = read("b:1")
+    assert (base.image.named, base.image.digest) == (name, name)
+    assert base.image.environment == {"PATH": "/a", "A": "b=c"}
+    assert base.image.labels == {"l": "m"}
+    assert base.image.exposed_ports == ("80/tcp",)
+    assert base.left == ("Cmd",)
+
+
+def test_while_the_reference_is_the_same_nobody_is_asked_again(registry, read):
+    registry.put("b:1")
+    first = read("b:1").image
+    registry.put("b:1", path="etc/other")
+    registry.asked.clear()
+    assert read("b:1", previous={SYSTEM: first}).image == first
+    assert registry.asked == []
+
+
+def test_another_reference_is_another_image(registry, read):
+    first = registry.put("b:1")
+    registry.put("b:2")
+    assert read("b:2", previous={SYSTEM: read("b:1").image}).image.digest != first
+
+
+def test_a_platform_that_is_added_is_of_the_same_index(registry, read):
+    amd64, arm64 = registry.put("b:amd"), registry.put("b:arm")
+    registry.configurations[f"b@{arm64}"]["architecture"] = "arm64"
+    registry.index("b:1", amd64=amd64, arm64=arm64)
+    first = read("b:1").image
+    registry.manifests["b:1"] = ("moved", {"manifests": []})
+    assert read("b:1", "aarch64-linux", previous={SYSTEM: first}).image.digest == arm64
+
+
+def test_an_index_without_the_platform_says_which_it_has(registry, read):
+    registry.index("b:1", s390x=digest(b""))
+    with pytest.raises(ResolveError, match="linux/s390x"):
+        read("b:1")
+
+
+@pytest.mark.parametrize(
+    ("media_type", "remedy"),
+    [
+        ("application/vnd.oci.image.layer.v1.tar+zstd", "--dest-compress-format gzip"),
+        ("application/vnd.oci.image.layer.v1.tar+gzip+encrypted", "--decryption-key"),
+        ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "another base image"),
+    ],
+)
+def test_a_layer_that_must_be_changed_is_refused_before_it_is_downloaded(registry, read, media_type, remedy):
+    registry.put("b:1", media_type=media_type)
+    with pytest.raises(ResolveError, match=remedy):
+        read("b:1")
+    assert not any(name.startswith("layer-") for name in registry.asked)
+
+
+def test_a_manifest_of_another_platform_is_refused(registry, read):
+    registry.put("b:1")
+    with pytest.raises(ResolveError, match="linux/amd64"):
+        read("b:1", "aarch64-linux")
+
+
+def test_musl_is_refused_by_name(registry, read):
+    registry.put("b:1", path="lib/ld-musl-x86_64.so.1")
+    with pytest.raises(ResolveError, match="musl"):
+        read("b:1")
+
+
+def test_that_there_is_no_python_is_the_reason_for_ours(registry, read):
+    registry.put("b:1", path="usr/bin/python3.8")
+    base = read("b:1")
+    assert (base.version, base.image.python) == (None, None)
+    assert "/usr/bin/python3.8: Python 3.8 is not one of" in base.reason

@@ -1,5 +1,5 @@
 # The debian package set: the interface of model-image.nix, from a lock alone.
-{ platform, locked, server, spec, model, ownSources, ownWheels, deb, wheel, source, dockerTools }:
+{ platform, locked, server, spec, model, ownSources, ownWheels, deb, wheel, source, dockerTools, importCheck ? null, choices ? [ ] }:
 let
   version = locked.python;
 
@@ -114,6 +114,21 @@ rec {
       }
     )
   ];
+
+  # What must succeed before there is an image; `variables` are its own. Nothing of another platform is run.
+  requires =
+    variables:
+    if importCheck == null then
+      [ ]
+    else
+      [
+        (importCheck {
+          inherit choices model spec variables;
+          tree = buildRoot;
+          over = if postBuildContents == [ ] then [ ] else [ (dockerTools.unpackedRoot postBuildContents) ];
+          python = modelPython;
+        })
+      ];
 
   commandContents = [ ];
 

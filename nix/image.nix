@@ -43,6 +43,8 @@ in
       created ? "1970-01-01T00:00:01Z",
       architecture ? platform.oci,
       fromImage ? null,
+      # Derivations that must succeed although nothing of them is in the image.
+      requires ? [ ],
     }:
     let
       layers = layersOf contents maxLayers;
@@ -61,7 +63,8 @@ in
             ;
           os = "linux";
           max-layers = maxLayers;
-        };
+        }
+        // (if requires == [ ] then { } else { inherit requires; });
       };
 
       archive = runTool {

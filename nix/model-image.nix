@@ -10,6 +10,7 @@
 #   sourceContents                  the model's files and its spec
 #   python, tini                    paths of programs in the image: the server's interpreter, PID 1
 #   cuda                            the lock's CUDA, or null
+#   requires                        variables -> derivations that must succeed before there is an image; optional
 #   environment                     variables that only this package set needs
 { packageSet, spec }:
 let
@@ -19,7 +20,7 @@ let
   cuda = if spec.gpu then packageSet.cuda else null;
   variables = import ./environment.nix { inherit cuda packageSet spec; };
 in
-packageSet.dockerTools.buildLayeredImage {
+packageSet.dockerTools.buildLayeredImage ({
   inherit (spec) name;
   tag = "latest";
   contents =
@@ -56,3 +57,5 @@ packageSet.dockerTools.buildLayeredImage {
     WorkingDir = "/app";
   };
 }
+# nixpkgs has no such argument.
+// when (packageSet ? requires) { requires = packageSet.requires variables; })

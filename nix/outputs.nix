@@ -48,7 +48,7 @@ let
       python = root tools.byte-code;
     in
     {
-      inherit system;
+      inherit busybox system;
       runTool = import ./run-tool.nix {
         inherit busybox system;
         python = root tools.layers;
@@ -68,6 +68,7 @@ let
   # The image for one platform; nothing of it is run, so any builder will do.
   image =
     {
+      busybox,
       runTool,
       byteCodePython,
       system,
@@ -99,6 +100,12 @@ let
         inherit platform locked ownSources ownWheels model source;
         server = theLock.server.${target};
         spec = specFile;
+        inherit (theLock) choices;
+        importCheck =
+          if system == target then
+            import ./import-check.nix { step = import ./step.nix { inherit busybox system; }; }
+          else
+            null;
         deb = import ./deb.nix { inherit fetch; };
         wheel = import ./wheel.nix { inherit fetch runTool; };
         dockerTools = import ./image.nix {

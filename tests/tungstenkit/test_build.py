@@ -24,6 +24,9 @@ class View:
     def end(self, step):
         self.seen.append(f"-{step}")
 
+    def note(self, text):
+        self.seen.append(text)
+
 
 def log_of(*events):
     view = View()

@@ -1,5 +1,5 @@
 # The debian package set: the interface of model-image.nix, from a lock alone.
-{ platform, locked, server, spec, model, ownSources, ownWheels, deb, wheel, source, dockerTools, importCheck ? null, choices ? [ ] }:
+{ platform, locked, server, spec, model, ownSources, ownWheels, deb, wheel, source, dockerTools, importCheck ? null, rootParts ? null, choices ? [ ] }:
 let
   version = locked.python;
 
@@ -114,6 +114,19 @@ rec {
       }
     )
   ];
+
+  # The whole image's root, for `tungsten check`.
+  root = rootParts (
+    [ buildRoot ]
+    ++ map dockerTools.unpackedRoot (
+      builtins.filter (contents: contents != [ ]) [
+        serverContents
+        fileContents
+        postBuildContents
+        sourceContents
+      ]
+    )
+  );
 
   # What must succeed before there is an image; `variables` are its own. Nothing of another platform is run.
   requires =

@@ -14,6 +14,7 @@
   image = import ./image.nix; # dockerTools.buildLayeredImage
   step = import ./step.nix; # a program that runs in an image's own root
   importCheck = import ./import-check.nix; # a model's module, imported in its root
+  rootParts = import ./root-parts.nix; # an image's root, for running it without a container engine
   debian = import ./debian.nix; # the debian package set
   environment = import ./environment.nix; # the variables in an image
   modelImage = import ./model-image.nix; # the image, whatever the package set

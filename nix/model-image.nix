@@ -11,6 +11,7 @@
 #   python, tini                    paths of programs in the image: the server's interpreter, PID 1
 #   cuda                            the lock's CUDA, or null
 #   requires                        variables -> derivations that must succeed before there is an image; optional
+#   root                            rootParts of the whole image; optional
 #   environment                     variables that only this package set needs
 { packageSet, spec }:
 let
@@ -59,3 +60,4 @@ packageSet.dockerTools.buildLayeredImage ({
 }
 # nixpkgs has no such argument.
 // when (packageSet ? requires) { requires = packageSet.requires variables; })
+// when (packageSet ? root) { inherit (packageSet) root; }

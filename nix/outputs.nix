@@ -101,6 +101,7 @@ let
         server = theLock.server.${target};
         spec = specFile;
         inherit (theLock) choices;
+        rootParts = import ./root-parts.nix { inherit busybox system; };
         importCheck =
           if system == target then
             import ./import-check.nix { step = import ./step.nix { inherit busybox system; }; }

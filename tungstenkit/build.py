@@ -229,7 +229,10 @@ class _Log:
         if failed:
             for said in reversed(list(_SAID.finditer("\n".join(lines)))):
                 if said["kind"] == "error" and said["where"]:
-                    parts = {name: re.sub(r"\n {7,8}", "\n", said[name] or "") for name in ("what", "where", "hint")}
+                    parts = {
+                        name: re.sub(r"\n {7,8}", "\n", said[name] or "")
+                        for name in ("what", "where", "hint")
+                    }
                     return BuildError(parts["what"], where=parts["where"], hint=parts["hint"] or None)
             return BuildError(tail or text, where=f"the build step {failed[1]}")
         return BuildError(text, hint="the message is Nix's own")
@@ -265,7 +268,9 @@ def namespaces_refused(said: str, settings: Path = Path("/proc/sys")) -> BuildEr
             commands.append(f"`sysctl -w {name}={allows}` as root")
     hint = " and ".join(commands) or (
         "in a container: start it with --privileged, or with --security-opt seccomp=unconfined; elsewhere one of the"
-        " settings " + ", ".join(f"{name}={allows}" for name, (_, allows) in remedies.items()) + " (sysctl, as root)"
+        " settings "
+        + ", ".join(f"{name}={allows}" for name, (_, allows) in remedies.items())
+        + " (sysctl, as root)"
     )
     return BuildError(
         "this machine does not allow user namespaces, without which nothing is built: the sandbox, and programs that"

@@ -12,6 +12,7 @@ libraries that were left out; `names`, import-names.json.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -24,7 +25,10 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 APP = Path("/app")
 TIMEOUT = 120.0
@@ -33,7 +37,9 @@ TIMEOUT = 120.0
 _LAST_LINES = 15
 _MISSING_LIBRARY = re.compile(r"(?:^|\s)([\w.+-]+\.so[\w.+-]*): cannot open shared object file")
 # What the machine's driver brings (NVIDIA Container Toolkit, "libraries"), and how frameworks say that it isn't there.
-_DRIVER = re.compile(r"lib(cuda|cudadebugger|nvcuvid|nvoptix|nvidia-[\w-]+|(GLX|EGL|vdpau)_nvidia)\.so(\..*)?")
+_DRIVER = re.compile(
+    r"lib(cuda|cudadebugger|nvcuvid|nvoptix|nvidia-[\w-]+|(GLX|EGL|vdpau)_nvidia)\.so(\..*)?"
+)
 _NO_GPU = re.compile(
     r"no nvidia driver|no cuda gpus|no cuda-capable|cuda driver version is insufficient|cudaErrorNoDevice"
     r"|CUDA_ERROR_NO_DEVICE|CUDA is not available|is_available\(\) is False|libcuda\.so|NVML",
@@ -79,7 +85,11 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         """The lines that users see."""
-        parts = {"note: " if self.is_note else "error: ": self.what, "  in:   ": self.where, "  hint: ": self.hint}
+        parts = {
+            "note: " if self.is_note else "error: ": self.what,
+            "  in:   ": self.where,
+            "  hint: ": self.hint,
+        }
         return "\n".join(
             label + text.replace("\n", "\n" + " " * len(label)) for label, text in parts.items() if text
         )
@@ -120,10 +130,8 @@ def run_child(
             result = {"seconds": timeout}
         finally:
             # With it goes whatever the module started, which may hold the pipe open, too.
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             process.wait()
         with os.fdopen(read, "rb") as pipe:
             text = pipe.read()
@@ -137,9 +145,7 @@ def run_child(
     return result, said
 
 
-def judge(
-    result: dict[str, Any], said: str, spec: dict[str, Any], config: dict[str, Any]
-) -> Problem | None:
+def judge(result: dict[str, Any], said: str, spec: dict[str, Any], config: dict[str, Any]) -> Problem | None:
     """What a child's result means; None where all is well."""
     module, class_name = spec["module"], spec["class"]
     if "seconds" in result:
@@ -263,7 +269,8 @@ def _module_hint(missing: dict[str, Any], names: dict[str, dict[str, str]]) -> s
             return f"add {names['projects'][known]!r} to python_packages, and run `tungsten lock`"
     if missing["is-local"]:
         return "the folder of the same name in the model's folder has no such module"
-    return f"add the package that has it, perhaps {top.replace('_', '-')!r}, to python_packages, and run `tungsten lock`"
+    project = top.replace("_", "-")
+    return f"add the package that has it, perhaps {project!r}, to python_packages, and run `tungsten lock`"
 
 
 def _library_hint(library: str, choices: list[dict[str, str]]) -> str:
@@ -327,10 +334,8 @@ def child(config_path: Path, write: int, folder: Path = APP) -> None:
     with os.fdopen(write, "w", encoding="utf-8") as file:
         json.dump(result, file)
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with contextlib.suppress(Exception):  # what the model's code has put there
             stream.flush()
-        except Exception:  # noqa: S112 (what the model's code has put there)
-            continue
     # Threads and exit handlers of the model's code must not hold up or change the result.
     os._exit(0)
 
@@ -378,7 +383,9 @@ def _described(error: BaseException, folder: Path) -> dict[str, Any]:
         "missing-module": missing,
         "distribution": _distribution((getattr(error, "name", None) or "").partition(".")[0]),
         "traceback": "".join(
-            ["Traceback (most recent call last):\n", *traceback.format_list(frames), *lines] if frames else lines
+            ["Traceback (most recent call last):\n", *traceback.format_list(frames), *lines]
+            if frames
+            else lines
         ),
     }
 

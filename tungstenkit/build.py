@@ -90,6 +90,12 @@ def build_archive(export: Path, system: str, link: Path, view: View) -> None:
     _nix_build(export, f"model-image-{system}", link, view)
 
 
+def build_root(export: Path, system: str, link: Path, view: View) -> Path:
+    """The same image's root as folders that lie over each other (`nix/root-parts.nix`)."""
+    _nix_build(export, f"model-image-{system}.root", link, view)
+    return link.resolve()
+
+
 def _nix_build(export: Path, attribute: str, link: Path, view: View) -> None:
     arguments = [
         # From inside the folder: as part of a URL, Nix takes few letters of a path, and decodes none (2.8).

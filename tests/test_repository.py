@@ -39,6 +39,7 @@ ORDER = [
         "settings",
         "cache",
         "deb",
+        "samples",
     ],
     ["spec", "files", "elf"],
     ["lock"],
@@ -50,8 +51,9 @@ ORDER = [
     ["resolve.sources"],
     ["mirrors", "resolve.model"],
     ["fetch", "export", "vulnerabilities", "client", "machine"],
-    ["seal", "build", "run", "libraries", "diff", "why"],
-    ["source_wheels", "tables"],
+    ["seal", "build", "run", "libraries", "diff", "why", "left_out"],
+    ["source_wheels", "check", "image_root"],
+    ["tables"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -42,9 +42,8 @@ _SAID = re.compile(
 # What says that the kernel refuses namespaces: Nix, where it makes its sandbox (Nix, local-derivation-goal.cc and its
 # successors), and a step of ours.
 _NAMESPACES_REFUSED = re.compile(
-    r"does not allow user namespaces|cloning builder process: Operation not permitted"
-    r"|does not support the kernel namespaces|setting up a private mount namespace|unable to unshare|mounting /proc"
-    r"|unshare: .*(?:Operation not permitted|No space left on device|Invalid argument)"
+    r"does not allow user namespaces|user namespaces are not enabled|does not support the kernel namespaces"
+    r"|cloning builder process|setting up a private mount namespace|unable to unshare|mounting /proc"
 )
 
 

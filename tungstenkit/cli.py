@@ -627,8 +627,8 @@ def check_command(
             if machine.gpu_memory("all") is None:
                 make_image(project, None, "", this_system())
                 err.print(
-                    "[yellow]NOT TRIED:[/] the image is built and its import checked; but the model needs a GPU, and "
-                    "this machine has none; --no-gpu tries it without"
+                    "[yellow]NOT TRIED:[/] the image is built and its import is checked. The model needs a GPU, which "
+                    "this machine has not; --no-gpu tries it without"
                 )
                 raise typer.Exit(4)
             # The machine's driver is put into a container by the engine.

@@ -110,12 +110,16 @@ class Samples:
     """Fields that no value is known for, each with the reason."""
 
 
-def make_samples(schema: Schema, seed: int = 0) -> Samples:
-    """Inputs for an object schema. seed: of the mixed ones, and of pictures' contents."""
+def make_samples(schema: Schema, seed: int = 0, known: dict[str, Any] | None = None) -> Samples:
+    """Inputs for an object schema.
+
+    seed: of the mixed ones, and of pictures' contents. known: an input that the model takes, for the fields that are
+    not varied.
+    """
     maker = _Maker(seed)
     fields: dict[str, list[Value]] = {}
     for name, field in schema.get("properties", {}).items():
-        fields[name] = maker.values(field, name)
+        fields[name] = maker.values(field, name, *([known[name]] if known and name in known else []))
     required = [name for name in schema.get("required", ()) if name in fields]
     if any(not fields[name] for name in required):
         return Samples([], [], [], maker.gaps)
@@ -178,9 +182,9 @@ class _Maker:
         self.seed = seed
         self.gaps: list[str] = []
 
-    def values(self, schema: Schema, where: str) -> list[Value]:
-        """Valid values; none where none is known, which is noted."""
-        found = list(self._values(schema, where))
+    def values(self, schema: Schema, where: str, *known: Any) -> list[Value]:  # noqa: ANN401 (JSON)
+        """Valid values, the known ones first; none where none is known, which is noted."""
+        found = [*(("as in an input that works", value) for value in known), *self._values(schema, where)]
         if not found and not any(gap.startswith(where) for gap in self.gaps):
             self.gaps.append(f"{where}: no value is known that fits {json.dumps(schema)[:200]}")
         return found

@@ -18,7 +18,7 @@ from tungstenkit.check import latencies, shortened
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from tungstenkit.check import Report
+    from tungstenkit.check import Report, Trial
     from tungstenkit.diff import Change, Difference
     from tungstenkit.why import Reason
 
@@ -141,7 +141,6 @@ _KINDS = {
     "broken": "broken files",
     "batch": "batches",
 }
-_SHOWN_FAILURES = 10
 
 
 def check_lines(report: Report) -> Iterator[str | Table]:
@@ -177,17 +176,30 @@ def check_lines(report: Report) -> Iterator[str | Table]:
         yield f"memory at its peak: {decimal(report.peak_memory)}; {declared}{over}"
     for gap in report.gaps:
         yield f"[yellow]not tried:[/] {escape(gap)}"
-    for trial in report.trials:
-        if trial.note:
-            yield f"[yellow]note:[/] {_KINDS[trial.kind]}, {escape(trial.what)}: {escape(trial.note)}"
-    failures = [trial for trial in report.trials if not trial.ok]
-    for trial in failures[:_SHOWN_FAILURES]:
-        yield f"[red]failed:[/] {_KINDS[trial.kind]}, {escape(trial.what)}: {escape(trial.problem or '')}"
+    for alike in _alike([trial for trial in report.trials if trial.note]):
+        yield f"[yellow]note:[/] {_named(alike)}: {escape(alike[0].note or '')}"
+    failures = _alike([trial for trial in report.trials if not trial.ok])
+    for alike in failures[:_SHOWN]:
+        trial = alike[0]
+        yield f"[red]failed:[/] {_named(alike)}: {escape(trial.problem or '')}"
         yield f"  input: {escape(_few_letters(json.dumps(shortened(trial.inputs), ensure_ascii=False)))}"
         if trial.log:
             yield "  " + escape(trial.log).replace("\n", "\n  ")
-    if len(failures) > _SHOWN_FAILURES:
-        yield f"and {len(failures) - _SHOWN_FAILURES} more failures: --json has all, -o DIR keeps their inputs"
+    if len(failures) > _SHOWN:
+        yield f"and {len(failures) - _SHOWN} more kinds of failure: --json has all, -o DIR keeps their inputs"
+
+
+def _alike(trials: list[Trial]) -> list[list[Trial]]:
+    """Those for which the same is said, together."""
+    groups: dict[tuple[str, str | None], list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault((trial.kind, trial.problem or trial.note), []).append(trial)
+    return list(groups.values())
+
+
+def _named(alike: list[Trial]) -> str:
+    more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
+    return f"{_KINDS[alike[0].kind]}, {escape(alike[0].what)}{more}"
 
 
 def _few_letters(text: str) -> str:

@@ -320,8 +320,9 @@ def _last_lines(text: str) -> str:
 # The child.
 
 
-def child(config_path: Path, write: int, folder: Path = APP) -> None:
-    """Import the model and write down what was found."""
+def child(config_path: Path, write: int) -> None:
+    """Import the model of the working directory, and write down what was found."""
+    folder = Path.cwd()
     os.set_inheritable(write, False)
     spec = json.loads(json.loads(config_path.read_text("utf-8"))["spec"])
     # As in the server's model process.
@@ -361,7 +362,8 @@ def _described(error: BaseException, folder: Path) -> dict[str, Any]:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename != __file__ and not frame.filename.startswith("<frozen importlib")
+        if frame.filename not in (__file__, importlib.__file__)
+        and not frame.filename.startswith("<frozen importlib")
     ]
     own = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
     where = f"{Path(own[-1].filename).relative_to(folder)}, line {own[-1].lineno}" if own else ""

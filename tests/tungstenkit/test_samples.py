@@ -164,13 +164,17 @@ def annotations(draw, depth=2):
     if kind in ("int", "float"):
         low = draw(numbers)
         high = low + draw(st.integers(2, 1000))
-        limits = draw(st.sampled_from([{}, {"ge": low}, {"le": high}, {"ge": low, "lt": high}, {"gt": low, "le": high}]))
+        limits = draw(
+            st.sampled_from([{}, {"ge": low}, {"le": high}, {"ge": low, "lt": high}, {"gt": low, "le": high}])
+        )
         if kind == "int" and draw(st.booleans()):
             limits["multiple_of"] = draw(st.integers(1, 2))
         return Annotated[int if kind == "int" else float, pydantic.Field(**limits)]
     if kind == "list":
         low = draw(st.integers(0, 3))
-        return Annotated[list[draw(inner)], pydantic.Field(min_length=low, max_length=low + draw(st.integers(0, 30)))]
+        return Annotated[
+            list[draw(inner)], pydantic.Field(min_length=low, max_length=low + draw(st.integers(0, 30)))
+        ]
     if kind == "tuple":
         return tuple[draw(inner), draw(inner)]
     if kind == "dict":
@@ -178,13 +182,17 @@ def annotations(draw, depth=2):
     if kind == "union":
         return Union[draw(inner), draw(inner)]
     if kind == "class":
-        return pydantic.create_model("Inner", __base__=BaseIO, a=(draw(inner), ...), b=(Optional[draw(inner)], None))
+        return pydantic.create_model(
+            "Inner", __base__=BaseIO, a=(draw(inner), ...), b=(Optional[draw(inner)], None)
+        )
     return {"bool": bool, "literal": Literal["x", 3], "image": Image, "none": None}[kind]
 
 
 @hypothesis.settings(deadline=None, max_examples=60, suppress_health_check=list(hypothesis.HealthCheck))
 @hypothesis.given(annotations(), annotations())
 def test_of_any_class(first, second):
-    io_class = pydantic.create_model("Input", __base__=BaseIO, first=(first, ...), second=(Optional[second], None))
+    io_class = pydantic.create_model(
+        "Input", __base__=BaseIO, first=(first, ...), second=(Optional[second], None)
+    )
     samples = check_all(io_class)
     assert samples.valid

@@ -8,7 +8,10 @@ busybox cp -R "$tree/home/nonroot/." "$work/home/"
 lay_over() {
   [ -d "$1" ] || return 0
   cd "$1"
-  busybox find . '(' ! -type f -o ! -size +2048 ')' -print0 | busybox cpio -0 -p -d -u "$work/$2" 2> /dev/null
+  busybox find . -type d | while IFS= read -r folder; do busybox mkdir -p "$work/$2/$folder"; done
+  # What cpio says is how many blocks there were.
+  busybox find . ! -type d '(' ! -type f -o ! -size +2048 ')' -print0 |
+    busybox cpio -o -H newc -0 2> /dev/null | ( cd "$work/$2" && busybox cpio -i -d -u 2> /dev/null )
   busybox find . -type f -size +2048 | while IFS= read -r file; do
     # The model comes last, as in the image.
     if [ ! -e "${model:-}/$file" ] || [ "$2" != app ]; then

@@ -1,5 +1,6 @@
 # The debian package set: the interface of model-image.nix, from a lock alone.
-{ platform, locked, server, spec, model, ownSources, ownWheels, deb, wheel, source, dockerTools, importCheck ? null, rootParts ? null, choices ? [ ] }:
+{ platform, locked, server, spec, model, ownSources, ownWheels, deb, wheel, source, dockerTools
+, importCheck ? null, rootParts ? null }:
 let
   version = locked.python;
 
@@ -136,7 +137,7 @@ rec {
     else
       [
         (importCheck {
-          inherit choices model spec variables;
+          inherit model spec variables;
           tree = buildRoot;
           over = if postBuildContents == [ ] then [ ] else [ (dockerTools.unpackedRoot postBuildContents) ];
           python = modelPython;

@@ -3,9 +3,8 @@
 #
 # tree: the root. over: folders as `dockerTools.unpackedRoot` makes them, whose /app and HOME lie over the root's.
 # python: a path in it. model: the model's files. spec: the path of spec.json. variables: the image's own.
-# choices: the lock's.
 { step }:
-{ tree, over, python, model, spec, variables, choices }:
+{ tree, over, python, model, spec, variables }:
 step {
   name = "import-check";
   inherit model over python tree;
@@ -14,8 +13,6 @@ step {
     inherit variables;
     # As text: what Nix writes of a number has fewer digits than it read.
     spec = builtins.readFile spec;
-    # What locking has left out.
-    libraries = builtins.filter (choice: choice.kind == "library" && choice.chosen == "nothing") choices;
     names = builtins.fromJSON (builtins.readFile ./import-names.json);
   };
 }

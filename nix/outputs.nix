@@ -100,7 +100,6 @@ let
         inherit platform locked ownSources ownWheels model source;
         server = theLock.server.${target};
         spec = specFile;
-        inherit (theLock) choices;
         rootParts = import ./root-parts.nix { inherit busybox system; };
         importCheck =
           if system == target then

@@ -732,7 +732,7 @@ def make_image(
             try:
                 image = builder.build(flake, system, project.state / f"image-{system}", view)
             except BuildError as problem:
-                raise explained(problem, project.directory, files) from None
+                raise explained(problem, project.directory, files, lock.choices) from None
             if out_link is not None:
                 builder.build_archive(flake, system, out_link, view)
     if system != this_system():

@@ -6,8 +6,7 @@ files and downloads. The module is imported by a child with the image's own vari
 exit; the parent says what went wrong, and what is likely to help. OUT gets what should be known but is no failure.
 A program by itself: nothing of ours lies beside it in that root.
 
-CONFIG: `spec`, the text of spec.json; `variables`, the child's environment; `libraries`, the lock's choices of shared
-libraries that were left out; `names`, import-names.json.
+CONFIG: `spec`, the text of spec.json; `variables`, the child's environment; `names`, import-names.json.
 """
 
 from __future__ import annotations
@@ -234,7 +233,7 @@ def _judge_error(error: dict[str, Any], spec: dict[str, Any], config: dict[str, 
         return Problem(
             f"the shared library {library[1]} is missing",
             _with_importer(where, error),
-            _library_hint(library[1], config["libraries"]),
+            _library_hint(library[1]),
         )
     missing = error["missing-module"]
     if missing is not None:
@@ -273,10 +272,7 @@ def _module_hint(missing: dict[str, Any], names: dict[str, dict[str, str]]) -> s
     return f"add the package that has it, perhaps {project!r}, to python_packages, and run `tungsten lock`"
 
 
-def _library_hint(library: str, choices: list[dict[str, str]]) -> str:
-    for choice in choices:
-        if choice["subject"].endswith(f" needs {library}"):
-            return f"locking left it out ({choice['reason']}); [tool.tungsten.libraries] can name a package for it"
+def _library_hint(library: str) -> str:
     if _DRIVER.fullmatch(library):
         return "a GPU's driver brings it: the model needs gpu=True"
     return (

@@ -128,16 +128,15 @@ def test_a_model_for_a_gpu_is_not_called_good_without_one(copy_of):
 
 
 def processes_of(folder):
-    """Those that run in a root that is laid for a check of ours."""
+    """Those that know a folder of ours: by their environment, or because something of it is mounted for them."""
     found = []
-    for path in Path("/proc").glob("[0-9]*"):
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            if os.fsencode(str(folder)) in (path / "environ").read_bytes():
-                found.append(int(path.name))
-            elif os.fsencode(str(folder)) in (path / "mountinfo").read_bytes():
-                found.append(int(path.name))
+            known = (process / "environ").read_bytes() + (process / "mountinfo").read_bytes()
         except OSError:
             continue
+        if os.fsencode(str(folder)) in known:
+            found.append(int(process.name))
     return found
 
 

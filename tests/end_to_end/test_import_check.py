@@ -1,9 +1,9 @@
 """A model that would not start in its image is not built, and the error names what is wrong."""
 
-import ctypes
-import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -172,47 +172,15 @@ open(sys.argv[2], "w").close()
 """
 
 
-def forbidding(*command):
-    """Run a command as root of a user namespace that allows no further ones, as a machine may."""
-    go_read, go_write = os.pipe()
-    made_read, made_write = os.pipe()
-
-    def enter():
-        clone_newns, clone_newuser = 0x20000, 0x10000000
-        if ctypes.CDLL(None).unshare(clone_newns | clone_newuser) != 0:
-            os._exit(99)
-        os.write(made_write, b"x")
-        os.read(go_read, 1)
-        os.setgid(0)
-        os.setuid(0)
-        with open("/proc/sys/user/max_user_namespaces", "w") as file:
-            file.write("0")
-
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.dup2(write, 1)
-            os.dup2(write, 2)
-            enter()
-            os.execvp(command[0], command)
-        finally:
-            os._exit(98)
-    os.close(write)
-    os.close(made_write)
-    if os.read(made_read, 1):
-        for name in ("uid_map", "gid_map"):
-            with open(f"/proc/{pid}/{name}", "w") as file:
-                file.write("0 0 4294967295")
-        os.write(go_write, b"x")
-    with os.fdopen(read, errors="replace") as output:
-        said = output.read()
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    for fd in (go_read, go_write, made_read):
-        os.close(fd)
-    if status == 99:
-        pytest.skip("no user namespaces here to forbid more in")
-    return status, said
+def forbidding(*command, **options):
+    """Run a command where namespaces are forbidden; its exit status and what it said."""
+    program = [sys.executable, Path(__file__).with_name("forbidding.py")]
+    done = subprocess.run(
+        [*program, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
+    if done.returncode == 99:
+        pytest.skip("no user namespace can be made here, to forbid others in")
+    return done.returncode, done.stdout
 
 
 def test_where_namespaces_are_forbidden_a_build_says_what_to_do(changed):
@@ -227,47 +195,27 @@ def test_where_namespaces_are_forbidden_a_build_says_what_to_do(changed):
 def test_where_namespaces_are_forbidden_a_step_says_so_itself(blur, tmp_path):
     """As in a sandbox that was made by another way: no root's program runs, and nothing is made."""
     succeed("build", blur.directory, "--no-load")
-    busybox = next(
-        path
-        for path in store_paths(blur.directory)
-        if path.endswith("-busybox") and os.path.exists(f"{path}/bin/busybox")
-    )
+    busybox = busybox_of(blur.directory)
     for name in ("tree/app", "tree/home/nonroot", "work"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "program.py").write_text("")
     variables = {
-        "PATH": f"{busybox}/bin",
+        "PATH": str(busybox.parent),
         "tree": str(tmp_path / "tree"),
         "program": str(tmp_path / "program.py"),
         "configPath": str(tmp_path / "program.py"),
         "out": str(tmp_path / "out"),
     }
     script = f". {ROOT}/nix/tools/step.sh"
-    command = ["env", "-i", *(f"{name}={value}" for name, value in variables.items())]
-    status, said = forbidding(
-        "sh",
-        "-c",
-        f'cd {tmp_path}/work && exec "$@"',
-        "sh",
-        *command,
-        f"{busybox}/bin/busybox",
-        "sh",
-        "-euc",
-        script,
-    )
+    status, said = forbidding(busybox, "sh", "-euc", script, cwd=tmp_path / "work", env=variables)
     assert status == 1, said
     assert "tungsten: this machine does not allow user namespaces" in said
     assert not (tmp_path / "out").exists()
 
 
-def store_paths(directory):
-    command = [
-        "nix",
-        *store.options(),
-        "eval",
-        "--raw",
-        "path:.#packages.x86_64-linux.model-image.root.builder",
-    ]
+def busybox_of(directory):
+    """The program that builds a model, as its export's derivations name it."""
+    attribute = "path:.#packages.x86_64-linux.model-image.root.builder"
+    command = ["nix", *store.options(), "eval", "--raw", attribute]
     folder = directory / ".tungsten" / "export"
-    builder = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
-    return [os.path.dirname(os.path.dirname(builder))]
+    return Path(subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout)

@@ -40,7 +40,7 @@ def program():
 def check(program, tmp_path):
     """Imports a model whose code is `text` in the image; its spec is that of `declared`."""
 
-    def check(text, declared=MODEL, *, libraries=(), timeout=60, files=None, **changes):
+    def check(text, declared=MODEL, *, timeout=60, files=None, **changes):
         for name, code in (("declared", declared), ("app", text)):
             (tmp_path / name).mkdir(exist_ok=True)
             (tmp_path / name / "tungsten_model.py").write_text(code)
@@ -48,7 +48,7 @@ def check(program, tmp_path):
             (tmp_path / "app" / name).parent.mkdir(exist_ok=True)
             (tmp_path / "app" / name).write_text(content)
         spec = json.loads(read_spec(tmp_path / "declared").to_json()) | changes
-        config = {"spec": json.dumps(spec), "libraries": list(libraries), "names": NAMES, "variables": {}}
+        config = {"spec": json.dumps(spec), "names": NAMES, "variables": {}}
         (tmp_path / "config.json").write_text(json.dumps(config))
         variables = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PATH": os.environ["PATH"]}
         result, said = program.run_child(tmp_path / "config.json", variables, timeout, tmp_path / "app")
@@ -82,17 +82,6 @@ def test_a_missing_library_is_named_with_debians_package(check):
     assert problem.what == "the shared library libzz9.so.3 is missing"
     assert "'libzz9-3'" in problem.hint
     assert "[tool.tungsten.libraries]" in problem.hint
-
-
-def test_a_library_that_was_left_out_on_purpose_is_told_so(check):
-    left_out = {
-        "kind": "library",
-        "subject": "zz needs libzz.so.3",
-        "chosen": "nothing",
-        "reason": "somebody says so",
-    }
-    problem = check("import ctypes\nctypes.CDLL('libzz.so.3')\n" + MODEL, libraries=[left_out])
-    assert "locking left it out (somebody says so)" in problem.hint
 
 
 @pytest.mark.parametrize("library", ["libcuda.so.1", "libnvidia-ml.so.1"])

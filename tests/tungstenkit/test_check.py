@@ -74,7 +74,7 @@ def is_valid(one):
 
 @pytest.fixture
 def trials(tmp_path):
-    """Tries a model that answers inputs as `answer(inputs, log)` says, where they are valid; trials by kind and what."""
+    """Tries a model that answers valid inputs as `answer(inputs, log)` says; the trials by kind and what."""
     log = tmp_path / "log"
     log.touch()
     servers = []

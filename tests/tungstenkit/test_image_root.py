@@ -40,7 +40,7 @@ def test_what_one_part_has_alone_is_bound_whole(part, lay):
 def test_folders_that_several_have_are_joined_and_the_upper_one_wins(part, lay):
     base = part("base", {"opt/a/x": 1, "opt/both": 1})
     top = part("top", {"opt/b/x": 1, "opt/both": 1})
-    new, binds = lay(base, top)
+    _, binds = lay(base, top)
     assert binds == {"opt/a": base / "opt/a", "opt/b": top / "opt/b", "opt/both": top / "opt/both"}
 
 
@@ -57,5 +57,5 @@ def test_what_can_be_written_is_copied_but_for_big_files(part, lay):
 
 
 def test_what_the_kernel_shows_is_not_taken_from_an_image(part, lay):
-    new, binds = lay(part("base", {"proc/x": 1, "dev/x": 1, "tmp/x": 1, "usr/x": 1}))
+    _, binds = lay(part("base", {"proc/x": 1, "dev/x": 1, "tmp/x": 1, "usr/x": 1}))
     assert set(binds) == {"usr"}

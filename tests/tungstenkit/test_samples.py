@@ -2,15 +2,15 @@
 
 import enum
 import json
-from typing import Annotated, Any, Literal, Optional, Union
+from typing import Annotated, Any, Literal
 
 import hypothesis
 import hypothesis.strategies as st
 import pydantic
 import pytest
-
 from tungsten_server.inputs import InputSchema
 from tungsten_server.problems import InputError
+
 from tungstenkit import Audio, BaseIO, Binary, Field, Image, MaskedImage, Option, Video
 from tungstenkit.io import json_schema
 from tungstenkit.samples import make_samples
@@ -26,7 +26,7 @@ class Colour(enum.Enum):
 class Box(BaseIO):
     left: int = Field(ge=0)
     label: str = Option("thing", min_length=2)
-    inner: Optional[tuple[int, float]] = None
+    inner: tuple[int, float] | None = None
 
 
 class Everything(BaseIO):
@@ -47,11 +47,11 @@ class Everything(BaseIO):
     size: Literal[1, 2, 3] = 2
     choice: str = Option("a", choices=["a", "b"])
     boxes: list[Box] = Field(min_length=1, max_length=4)
-    pictures: list[Image] = []
+    pictures: list[Image] = Option([])
     pair: tuple[int, str]
     table: dict[str, float]
-    numbers: dict[int, Box] = {}
-    either: Union[int, list[str], None] = None
+    numbers: dict[int, Box] = Option({})
+    either: int | list[str] | None = None
     anything: Any = None
 
 
@@ -180,19 +180,19 @@ def annotations(draw, depth=2):
     if kind == "dict":
         return dict[str, draw(inner)]
     if kind == "union":
-        return Union[draw(inner), draw(inner)]
+        return draw(inner) | draw(inner)
     if kind == "class":
         return pydantic.create_model(
-            "Inner", __base__=BaseIO, a=(draw(inner), ...), b=(Optional[draw(inner)], None)
+            "Inner", __base__=BaseIO, a=(draw(inner), ...), b=(draw(inner) | None, None)
         )
-    return {"bool": bool, "literal": Literal["x", 3], "image": Image, "none": None}[kind]
+    return {"bool": bool, "literal": Literal["x", 3], "image": Image, "none": type(None)}[kind]
 
 
 @hypothesis.settings(deadline=None, max_examples=60, suppress_health_check=list(hypothesis.HealthCheck))
 @hypothesis.given(annotations(), annotations())
 def test_of_any_class(first, second):
     io_class = pydantic.create_model(
-        "Input", __base__=BaseIO, first=(first, ...), second=(Optional[second], None)
+        "Input", __base__=BaseIO, first=(first, ...), second=(second | None, None)
     )
     samples = check_all(io_class)
     assert samples.valid

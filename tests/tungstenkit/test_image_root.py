@@ -2,7 +2,9 @@
 
 import pytest
 
-from tungstenkit.image_root import _lay
+from tungstenkit.errors import BuildError
+from tungstenkit.image_root import _lay, root_program
+from tungstenkit.run import Address
 
 
 @pytest.fixture
@@ -59,3 +61,15 @@ def test_what_can_be_written_is_copied_but_for_big_files(part, lay):
 def test_what_the_kernel_shows_is_not_taken_from_an_image(part, lay):
     _, binds = lay(part("base", {"proc/x": 1, "dev/x": 1, "tmp/x": 1, "usr/x": 1}))
     assert set(binds) == {"usr"}
+
+
+def test_where_namespaces_are_forbidden_nothing_is_laid(tmp_path):
+    busybox = tmp_path / "busybox"
+    busybox.write_text("#!/bin/sh\necho 'unshare: Operation not permitted' >&2\nexit 1\n")
+    busybox.chmod(0o755)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with pytest.raises(BuildError, match="does not allow user namespaces") as caught:
+        root_program(tmp_path / "layout", tmp_path, scratch, Address("127.0.0.1", 1), [])
+    assert "unshare: Operation not permitted" in caught.value.where
+    assert list(scratch.iterdir()) == []

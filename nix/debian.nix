@@ -1,5 +1,6 @@
 # The debian package set: the interface of model-image.nix, from a lock alone.
-{ platform, locked, server, spec, model, ownSources, ownWheels, deb, wheel, source, commands, postBuild, dockerTools }:
+{ platform, locked, server, spec, model, ownSources, ownWheels, deb, wheel, source, commands, postBuild, dockerTools
+, importCheck ? null, rootParts ? null }:
 let
   version = locked.python;
 
@@ -38,6 +39,37 @@ rec {
 
   commandContents = commands.contents;
 
+  # The whole image's root, for `tungsten check`.
+  root = rootParts (
+    [ buildRoot ]
+    ++ map dockerTools.unpackedRoot (
+      builtins.filter (contents: contents != [ ]) [
+        serverContents
+        fileContents
+        postBuildContents
+        sourceContents
+      ]
+    )
+  );
+
+  # What must succeed before there is an image; `variables` are its own. Nothing of another platform is run.
+  requires =
+    variables:
+    postBuild.requires
+    ++ (
+      if importCheck == null then
+        [ ]
+      else
+        [
+          (importCheck {
+            inherit model spec variables;
+            tree = buildRoot;
+            over = if postBuildContents == [ ] then [ ] else [ (dockerTools.unpackedRoot postBuildContents) ];
+            python = modelPython;
+          })
+        ]
+    );
+
   pythonContents =
     system.replacedContents
     ++ map (wheel.locked modelEnvironment) locked.wheels
@@ -60,8 +92,6 @@ rec {
   fileContents = [ ];
 
   postBuildContents = postBuild.contents;
-
-  inherit (postBuild) requires;
 
   sourceContents = [
     {

@@ -15,6 +15,8 @@
   step = import ./step.nix; # a program that runs in an image's own root
   commands = import ./commands.nix; # what dockerfile_commands change
   postBuild = import ./post-build.nix; # what post_build makes
+  importCheck = import ./import-check.nix; # a model's module, imported in its root
+  rootParts = import ./root-parts.nix; # an image's root, for running it without a container engine
   debian = import ./debian.nix; # the debian package set
   stated = import ./stated.nix; # files, links and folders as contents
   debianRoot = import ./debian-root.nix; # the system below the model: Debian's packages

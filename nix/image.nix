@@ -83,7 +83,7 @@ in
       maxLayers ? 100,
       created ? "1970-01-01T00:00:01Z",
       architecture ? platform.oci,
-      # Not nixpkgs': derivations without which there is no image.
+      # Derivations that must succeed although nothing of them is in the image.
       requires ? [ ],
     }:
     let
@@ -95,7 +95,6 @@ in
         config = {
           inherit
             layers
-            requires
             architecture
             created
             name
@@ -104,7 +103,8 @@ in
             ;
           os = "linux";
           max-layers = maxLayers;
-        };
+        }
+        // (if requires == [ ] then { } else { inherit requires; });
       };
 
       archive = runTool {

@@ -8,10 +8,11 @@
 #   fileContents                    declared downloads
 #   postBuildContents               what post_build made
 #   sourceContents                  the model's files and its spec
-#   requires                        what must be built with the image, though no byte of it is in there
 #   python, tini                    paths of programs in the image: the server's interpreter, PID 1
 #   modelPython                     the model's interpreter
 #   cuda                            the lock's CUDA, or null
+#   requires                        variables -> derivations that must succeed before there is an image; optional
+#   root                            rootParts of the whole image; optional
 #   environment                     variables that only this package set needs
 #   base                            what a base image's configuration says that is taken over: environment, labels,
 #                                   exposed-ports; or null
@@ -29,7 +30,7 @@ let
   commands = spec.commands or { };
   variables = import ./environment.nix { inherit cuda packageSet spec; };
 in
-packageSet.dockerTools.buildLayeredImage {
+packageSet.dockerTools.buildLayeredImage ({
   inherit (spec) name;
   tag = "latest";
   contents =
@@ -40,7 +41,6 @@ packageSet.dockerTools.buildLayeredImage {
     ++ packageSet.fileContents
     ++ packageSet.postBuildContents
     ++ packageSet.sourceContents;
-  inherit (packageSet) requires;
   config = {
     Entrypoint = [
       packageSet.tini
@@ -74,3 +74,6 @@ packageSet.dockerTools.buildLayeredImage {
     WorkingDir = "/app";
   };
 }
+# nixpkgs has no such argument.
+// when (packageSet ? requires) { requires = packageSet.requires variables; })
+// when (packageSet ? root) { inherit (packageSet) root; }

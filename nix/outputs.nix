@@ -82,6 +82,7 @@ let
   # What an image for one platform is made of; but for the steps nothing of it is run, so any builder will do.
   setFor =
     {
+      busybox,
       runTool,
       byteCodePython,
       system,
@@ -112,6 +113,12 @@ let
         inherit platform locked ownSources ownWheels model source commands postBuild;
         server = theLock.server.${target};
         spec = specFile;
+        rootParts = import ./root-parts.nix { inherit busybox system; };
+        importCheck =
+          if system == target then
+            import ./import-check.nix { step = import ./step.nix { inherit busybox system; }; }
+          else
+            null;
         deb = import ./deb.nix { inherit fetch; };
         wheel = import ./wheel.nix { inherit fetch runTool; };
         dockerTools = import ./image.nix {

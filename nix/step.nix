@@ -3,10 +3,11 @@
 # tree: the root, unpacked (`dockerTools.unpackedRoot`). python: a path in it. program: of tools/; it gets its
 # configuration as JSON, and makes a file or a folder. beside: further files that it finds in its own folder, by name.
 # model: files that are copied to /app, or null.
+# over: folders whose /app and HOME lie over the root's; their big files are not copied.
 # fixed: null, or { sha256, variables }: a flat file of that hash, made with the network, by a program that also gets
 # these variables of whoever builds.
 { busybox, system }:
-{ name, tree, python, program, config, beside ? { }, model ? null, fixed ? null }:
+{ name, tree, python, program, config, beside ? { }, model ? null, over ? [ ], fixed ? null }:
 derivation (
   {
     inherit
@@ -16,6 +17,7 @@ derivation (
       python
       program
       model
+      over
       ;
     builder = "${busybox}/bin/busybox";
     args = [ "sh" "-euc" ". ${./tools/step.sh}" ];

@@ -41,6 +41,7 @@ ORDER = [
         "deb",
         "differences",
         "shell_lines",
+        "samples",
     ],
     ["dockerfile_words"],
     ["dockerfile"],
@@ -54,8 +55,8 @@ ORDER = [
     ["resolve.sources"],
     ["mirrors", "resolve.model"],
     ["fetch", "export", "vulnerabilities", "client", "machine"],
-    ["seal", "build", "run", "libraries", "diff", "why", "base_image"],
-    ["source_wheels", "tables", "twice", "fake_time"],
+    ["seal", "build", "run", "libraries", "diff", "why", "base_image", "left_out"],
+    ["source_wheels", "tables", "twice", "fake_time", "check", "image_root"],
     ["post_build", "commands"],
     ["cli"],
 ]

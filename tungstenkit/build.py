@@ -15,6 +15,7 @@ import shutil
 import subprocess
 from collections import deque
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tungstenkit import store
@@ -23,14 +24,27 @@ from tungstenkit.platforms import this_system
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 # Nix's internal log: activity and result types (Nix, src/libutil/logging.hh).
 _ACTIVITY_BUILD = 105
 _RESULT_LOG_LINE = 101
 _LEVEL_ERROR = 0
 
-_LOG_TAIL = 25
+_LOG_KEPT, _LOG_TAIL = 200, 25
+"""Lines of a step's log that are kept, and that are shown where the step does not say itself what is wrong."""
+
+# An error of ours, as a program of a build prints it: the lines of `TungstenError`, or of a note.
+_SAID = re.compile(
+    r"(?:^|\n)(?P<kind>error|note): (?P<what>.+(?:\n {7}.*)*)"
+    r"(?:\n  in:   (?P<where>.+(?:\n {8}.*)*))?(?:\n  hint: (?P<hint>.+(?:\n {8}.*)*))?"
+)
+
+# What says that the kernel refuses namespaces: Nix, where it makes its sandbox (Nix, local-derivation-goal.cc and its
+# successors), and a step of ours.
+_NAMESPACES_REFUSED = re.compile(
+    r"does not allow user namespaces|user namespaces are not enabled|does not support the kernel namespaces"
+    r"|cloning builder process|setting up a private mount namespace|unable to unshare|mounting /proc"
+)
 
 
 class View(Protocol):
@@ -44,6 +58,9 @@ class View(Protocol):
 
     def end(self, step: str) -> None:
         """A step has ended, well or not."""
+
+    def note(self, text: str) -> None:
+        """A step says what is no failure, and should be known; some lines."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +90,12 @@ def build(export: Path, system: str, link: Path, view: View) -> Image:
 def build_archive(export: Path, system: str, link: Path, view: View) -> None:
     """The same image as one file for `podman load` and `docker load`."""
     _nix_build(export, f"model-image-{system}", link, view)
+
+
+def build_root(export: Path, system: str, link: Path, view: View) -> Path:
+    """The same image's root as folders that lie over each other (`nix/root-parts.nix`)."""
+    _nix_build(export, f"model-image-{system}.root", link, view)
+    return link.resolve()
 
 
 def _nix_build(export: Path, attribute: str, link: Path, view: View) -> None:
@@ -171,15 +194,20 @@ class _Log:
             ):
                 step = re.sub(r"^.*/[a-z0-9]{32}-|\.drv$", "", derivation)
                 self.steps[number] = step
-                self.tails[step] = deque(maxlen=_LOG_TAIL)
+                self.tails[step] = deque(maxlen=_LOG_KEPT)
                 self.view.begin(step)
             case {"action": "stop", "id": number} if number in self.steps:
-                self.view.end(self.steps.pop(number))
+                step = self.steps.pop(number)
+                for said in _SAID.finditer("\n".join(self.tails[step])):
+                    if said["kind"] == "note" and said["where"]:
+                        self.view.note(said[0].strip("\n"))
+                self.view.end(step)
             case {"action": "result", "type": kind, "id": number, "fields": [str(text), *_]} if (
                 kind == _RESULT_LOG_LINE and number in self.steps
             ):
-                self.tails[self.steps[number]].append(_plain(text))
-                self.view.say(self.steps[number], _plain(text))
+                plain = _without_colours(text)
+                self.tails[self.steps[number]].append(plain)
+                self.view.say(self.steps[number], plain)
             case {"action": "msg", "level": level, "msg": str(text)} if level == _LEVEL_ERROR:
                 self.errors.append(_plain(text))
 
@@ -198,7 +226,10 @@ class _Log:
                 hint=f"build the image on {needed[1]}, or let Nix emulate it (qemu, and `extra-platforms` in nix.conf)",
             )
         failed = re.search(r"builder for '/nix/store/[a-z0-9]{32}-(.+?)\.drv' failed", text)
-        tail = "\n".join(self.tails.get(failed[1], ())) if failed else ""
+        lines = self.tails.get(failed[1], ()) if failed else ()
+        tail = "\n".join(map(_plain, list(lines)[-_LOG_TAIL:]))
+        if _NAMESPACES_REFUSED.search(text + "\n" + tail):
+            return namespaces_refused(tail or text)
         if "No space left on device" in text + tail:
             return BuildError(
                 "the disk is full",
@@ -206,13 +237,57 @@ class _Log:
                 hint="make room (`nix-collect-garbage` frees what no root holds) and build again",
             )
         if failed:
+            for said in reversed(list(_SAID.finditer("\n".join(lines)))):
+                if said["kind"] == "error" and said["where"]:
+                    parts = {
+                        name: re.sub(r"\n {7,8}", "\n", said[name] or "")
+                        for name in ("what", "where", "hint")
+                    }
+                    return BuildError(parts["what"], where=parts["where"], hint=parts["hint"] or None)
             return BuildError(tail or text, where=f"the build step {failed[1]}")
         return BuildError(text, hint="the message is Nix's own")
 
 
 def _plain(text: str) -> str:
     """Without the terminal's colours, and without Nix's own `error:`."""
-    return re.sub(r"^error:\s*", "", re.sub(r"\x1b\[[0-9;]*m", "", text))
+    return re.sub(r"^error:\s*", "", _without_colours(text))
+
+
+def _without_colours(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def namespaces_refused(said: str, settings: Path = Path("/proc/sys")) -> BuildError:
+    """The error for a kernel that refuses namespaces, with the remedy for this machine.
+
+    said: what the system says. settings: where the kernel shows its own (proc(5), "/proc/sys").
+    """
+    remedies = {
+        # Debian's kernels have the first; Ubuntu's since 23.10 the second; all the third (namespaces(7)).
+        "kernel.unprivileged_userns_clone": ("0", "1"),
+        "kernel.apparmor_restrict_unprivileged_userns": ("1", "0"),
+        "user.max_user_namespaces": ("0", "100000"),
+    }
+    commands = []
+    for name, (forbids, allows) in remedies.items():
+        try:
+            value = settings.joinpath(*name.split(".")).read_text(encoding="utf-8").strip()
+        except OSError:
+            continue
+        if value == forbids:
+            commands.append(f"`sysctl -w {name}={allows}` as root")
+    hint = " and ".join(commands) or (
+        "in a container: start it with --privileged, or with --security-opt seccomp=unconfined; elsewhere one of the"
+        " settings "
+        + ", ".join(f"{name}={allows}" for name, (_, allows) in remedies.items())
+        + " (sysctl, as root)"
+    )
+    return BuildError(
+        "this machine does not allow user namespaces, without which nothing is built: the sandbox, and programs that"
+        " run in the image's own root, need them",
+        where=said,
+        hint=hint,
+    )
 
 
 def find_engine() -> str | None:

@@ -2,7 +2,8 @@
 prints.
 
 What a command makes goes to standard output; notices, progress and errors go to standard error. Exit status: 0
-done, 1 an error, 2 wrong usage, 3 a file that the lock names is on no mirror any more, 130 interrupted; `serve` and
+done, 1 an error, 2 wrong usage, 3 a file that the lock names is on no mirror any more, 4 a model that `check` could not
+try, for want of a GPU, 130 interrupted; `serve` and
 `demo` pass on the server's own.
 """
 
@@ -15,6 +16,7 @@ import shlex
 import signal
 import sys
 import tempfile
+import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -29,11 +31,12 @@ from rich.markup import escape
 from tungstenkit import build as builder
 from tungstenkit import commands, dockerfile, machine, post_build, store, tables
 from tungstenkit.base_image import read_base
+from tungstenkit.check import PeakMemory, Report, save_trials, try_model
 from tungstenkit.client import Client, parse_input, save_files
 from tungstenkit.data import OWN_WHEELS, SEVEN_ZIP
 from tungstenkit.diff import compare, old_lock
 from tungstenkit.document import to_json
-from tungstenkit.errors import FetchError, GoneError, LockError, RunError, TungstenError
+from tungstenkit.errors import BuildError, FetchError, GoneError, LockError, RunError, TungstenError
 from tungstenkit.export import bootstrap_urls, export, git_notice, public
 from tungstenkit.fake_time import fake_time
 from tungstenkit.fetch import (
@@ -50,6 +53,8 @@ from tungstenkit.fetch import (
     stored,
 )
 from tungstenkit.files import likely_secrets, select_files
+from tungstenkit.image_root import root_program
+from tungstenkit.left_out import explained
 from tungstenkit.libraries import add_libraries
 from tungstenkit.lock import (
     LOCK_NAME,
@@ -605,6 +610,72 @@ def predict_command(
     print(json.dumps(answer, indent=2, ensure_ascii=False))
 
 
+@app.command("check")
+def check_command(
+    directory: Directory = Path(),
+    module: Module = None,
+    class_name: Class = None,
+    *,
+    seed: Annotated[int, typer.Option("--seed", help="Of the inputs that are made up.")] = 0,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=1, help="What one prediction may take.")
+    ] = 300.0,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output-dir", metavar="DIR", help="Keep each input, its output and its log there."
+        ),
+    ] = None,
+    no_gpu: NoGpu = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+) -> None:
+    """Build a model, send it its own examples and made-up inputs, valid and not, and report what fails."""
+    project = Project.read(directory, module, class_name)
+    spec = project.spec
+    _signals_interrupt()
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tungsten-")))
+        flags = ["--prediction-timeout", str(timeout)]
+        address = Address.choose("127.0.0.1", 0)
+        if spec.gpu and not no_gpu:
+            if machine.gpu_memory("all") is None:
+                make_image(project, None, "", this_system())
+                err.print(
+                    "[yellow]NOT TRIED:[/] the image is built and its import is checked. The model needs a GPU, which "
+                    "this machine has not; --no-gpu tries it without"
+                )
+                raise typer.Exit(4)
+            # The machine's driver is put into a container by the engine.
+            program = Model(str(project.directory), module, class_name, False, "all", []).program(
+                address, flags, scratch
+            )
+        else:
+            layout, parts = make_root(project)
+            program = root_program(layout, parts, scratch, address, flags)
+        with working("starting the model") as report:
+            began = time.monotonic()
+            server = stack.enter_context(running(program, scratch / "log"))
+            memory = PeakMemory(server.pid)
+            if program.kill is None:
+                stack.enter_context(memory.watch())
+            server.expect("/healthz")
+            server.expect("/readyz")
+            ready = time.monotonic() - began
+            trials, gaps = try_model(
+                spec, server.url, scratch / "log", seed=seed, timeout=timeout, said=report
+            )
+        result = Report(spec.name, seed, ready, memory.bytes, spec.mem_gb, trials, gaps)
+        if output_dir is not None:
+            save_trials(trials, spec, output_dir.resolve())
+    if as_json:
+        print(json.dumps(result.to_json(), indent=2, sort_keys=True, ensure_ascii=False))
+    else:
+        for part in tables.check_lines(result):
+            out.print(part)
+    if not result.ok:
+        raise typer.Exit(1)
+
+
 @dataclass(frozen=True)
 class Model:
     """What `serve`, `demo` and `predict` run, and how."""
@@ -673,9 +744,14 @@ def make_image(
         export(project.spec, lock, project.directory, files, {}, flake)
         provide_result(project, lock, system, files)
         with build_view() as view:
-            image = builder.build(flake, system, project.state / f"image-{system}", view)
+            try:
+                image = builder.build(flake, system, project.state / f"image-{system}", view)
+            except BuildError as problem:
+                raise explained(problem, project.directory, files, lock.choices) from None
             if out_link is not None:
                 builder.build_archive(flake, system, out_link, view)
+    if system != this_system():
+        err.print(f"the image is for {system}, so nothing of it was run: the model's import is not checked")
     if engine is not None:
         with working(f"loading into {engine}"):
             builder.load(image, engine, reference)
@@ -685,6 +761,14 @@ def make_image(
                 "`exec format error`: on Debian, qemu-user-static and binfmt-support emulate it"
             )
     return system, image
+
+
+def make_root(project: Project) -> tuple[Path, Path]:
+    """Build the image for this machine, and its root; where the two are."""
+    system, image = make_image(project, None, "", this_system())
+    with project.alone(), build_view() as view:
+        parts = builder.build_root(project.state / "export", system, project.state / "root", view)
+    return image.layout, parts
 
 
 def make_lock(

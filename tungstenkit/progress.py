@@ -106,6 +106,10 @@ class BuildBar:
         self._done += 1
         self._show()
 
+    def note(self, text: str) -> None:
+        """As `build.View`."""
+        self._bar.console.print(text, markup=False)
+
     def _show(self) -> None:
         self._bar.update(self._task, description=f"building ({self._done} done): {', '.join(self._running)}")
 

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -242,6 +243,11 @@ class Running:
         self.url = program.address.url
         self.client = Client(self.url, here=True)
 
+    @property
+    def pid(self) -> int:
+        """Of its first process, or of the engine's client."""
+        return self._process.pid
+
     def wait_until(self, path: str) -> bool:
         """Wait until a path is answered with 200; False if the server ends instead.
 
@@ -298,7 +304,9 @@ class Running:
 
     def kill(self) -> None:
         """End it now, and the container with it."""
-        self._process.kill()
+        with suppress(ProcessLookupError):
+            # A session of its own: what a wrapper has started goes with it.
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         if self._program.kill is not None:
             # Of the container that was killed is only the engine's client.

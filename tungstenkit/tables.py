@@ -1,19 +1,24 @@
-"""How a person reads what two locks differ in, and why a package is there: lines and tables, for `tungsten` to print.
+"""How a person reads what two locks differ in, why a package is there, and what trying a model showed: lines and
+tables, for `tungsten` to print.
 
 Texts from outside stand in them escaped, so that no version or requirement is taken for rich's markup.
 """
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
+from tungstenkit.check import latencies, shortened
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
+    from tungstenkit.check import Report, Trial
     from tungstenkit.diff import Change, Difference
     from tungstenkit.why import Reason
 
@@ -127,6 +132,78 @@ def reason_lines(reason: Reason) -> Iterator[str]:
             yield f"  [yellow]{escape(vulnerability.id)}[/]: {escape(fixed)}"
     elif reason.vulnerabilities is not None:
         yield "  no known vulnerabilities"
+
+
+_KINDS = {
+    "example": "the model's own examples",
+    "valid": "valid inputs",
+    "invalid": "inputs that must be refused",
+    "broken": "broken files",
+    "batch": "batches",
+}
+
+
+def check_lines(report: Report) -> Iterator[str | Table]:
+    """What trying a model showed: a table, then each failure with its input and the model's own words."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading, side in (
+        ("what", "left"),
+        ("ok", "right"),
+        ("failed", "right"),
+        ("median", "right"),
+        ("max", "right"),
+    ):
+        table.add_column(heading, justify="right" if side == "right" else "left")
+    for kind, words in _KINDS.items():
+        of_kind = [trial for trial in report.trials if trial.kind == kind]
+        if of_kind:
+            failed = sum(not trial.ok for trial in of_kind)
+            middle, longest = latencies(of_kind)
+            table.add_row(
+                words,
+                str(len(of_kind) - failed),
+                f"[red]{failed}[/]" if failed else "0",
+                f"{middle * 1000:.1f} ms",
+                f"{longest * 1000:.1f} ms",
+            )
+    yield table
+    yield f"ready after {report.setup_seconds:.1f} s"
+    if report.peak_memory is None:
+        yield "memory: could not be measured"
+    else:
+        declared = f"mem_gb={report.mem_gb:g} is declared"
+        over = " [red]too much[/]" if report.too_much_memory else ""
+        yield f"memory at its peak: {decimal(report.peak_memory)}; {declared}{over}"
+    for gap in report.gaps:
+        yield f"[yellow]not tried:[/] {escape(gap)}"
+    for alike in _alike([trial for trial in report.trials if trial.note]):
+        yield f"[yellow]note:[/] {_named(alike)}: {escape(alike[0].note or '')}"
+    failures = _alike([trial for trial in report.trials if not trial.ok])
+    for alike in failures[:_SHOWN]:
+        trial = alike[0]
+        yield f"[red]failed:[/] {_named(alike)}: {escape(trial.problem or '')}"
+        yield f"  input: {escape(_few_letters(json.dumps(shortened(trial.inputs), ensure_ascii=False)))}"
+        if trial.log:
+            yield "  " + escape(trial.log).replace("\n", "\n  ")
+    if len(failures) > _SHOWN:
+        yield f"and {len(failures) - _SHOWN} more kinds of failure: --json has all, -o DIR keeps their inputs"
+
+
+def _alike(trials: list[Trial]) -> list[list[Trial]]:
+    """Those for which the same is said, together."""
+    groups: dict[tuple[str, str | None], list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault((trial.kind, trial.problem or trial.note), []).append(trial)
+    return list(groups.values())
+
+
+def _named(alike: list[Trial]) -> str:
+    more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
+    return f"{_KINDS[alike[0].kind]}, {escape(alike[0].what)}{more}"
+
+
+def _few_letters(text: str) -> str:
+    return text if len(text) <= 500 else f"{text[:497]}..."
 
 
 def _arrow(before: str | None, after: str | None) -> str:

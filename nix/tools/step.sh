@@ -5,6 +5,28 @@ export new="$PWD/root" work="$PWD/work"
 busybox mkdir -p "$work/app" "$work/home" "$work/tmp/step"
 busybox cp -R "$tree/app/." "$work/app/"
 busybox cp -R "$tree/home/nonroot/." "$work/home/"
+# Files of more than a megabyte are bound to their places, once there is a namespace: copies of weights cost minutes.
+lay_over() {
+  [ -d "$1" ] || return 0
+  cd "$1"
+  busybox find . -type d | while IFS= read -r folder; do busybox mkdir -p "$work/$2/$folder"; done
+  # What cpio says is how many blocks there were.
+  busybox find . ! -type d '(' ! -type f -o ! -size +2048 ')' -print0 |
+    busybox cpio -o -H newc -0 2> /dev/null | ( cd "$work/$2" && busybox cpio -i -d -u 2> /dev/null )
+  busybox find . -type f -size +2048 | while IFS= read -r file; do
+    # The model comes last, as in the image.
+    if [ ! -e "${model:-}/$file" ] || [ "$2" != app ]; then
+      : > "$work/$2/$file"
+      printf '%s\n%s\n' "$1/$file" "$new/$3/$file" >> "$work.binds"
+    fi
+  done
+  cd - > /dev/null
+}
+: > "$work.binds"
+for part in ${over:-}; do
+  lay_over "$part/app" app app
+  lay_over "$part/home/nonroot" home home/nonroot
+done
 if [ -n "${model:-}" ]; then
   busybox cp -R "$model/." "$work/app/"
 fi
@@ -26,6 +48,10 @@ fi
 # The seed of hashes counts from the first moment of a Python, so it is set before there is one.
 busybox unshare -r -m busybox sh -euc '
   . "$enter"
+  while IFS= read -r from && IFS= read -r to; do
+    busybox mount -o bind "$from" "$to"
+    read_only "$to"
+  done < "$work.binds"
   PYTHONHASHSEED=0 exec busybox chroot "$new" "$python" -I -B /tmp/step/program.py /tmp/step/config.json /tmp/step/out
 '
 busybox cp -R "$work/tmp/step/out" "$out"

@@ -20,7 +20,6 @@ let
         fileContents = [ ];
         postBuildContents = [ ];
         sourceContents = [ ];
-        requires = [ ];
         python = "/p";
         tini = "/t";
         environment = { };

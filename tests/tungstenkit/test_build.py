@@ -27,6 +27,9 @@ class View:
     def end(self, step):
         self.seen.append(f"-{step}")
 
+    def note(self, text):
+        self.seen.append(text)
+
 
 def log_of(*events):
     view = View()
@@ -188,3 +191,81 @@ class TestEngine:
         with pytest.raises(BuildError, match=engine) as caught:
             building.find_engine()
         assert caught.value.where == "TUNGSTEN_ENGINE"
+
+
+SAID = [
+    "Traceback",
+    "error: the import fails:",
+    "       KeyError: 1",
+    "  in:   model.py, line 3",
+    "  hint: do not",
+]
+
+
+def test_what_a_step_says_itself_is_the_error():
+    log, _ = log_of(START, *(line(f"line {number}") for number in range(100)), *map(line, SAID), FAILED)
+    error = log.error(1)
+    assert (error.what, error.where, error.hint) == (
+        "the import fails:\nKeyError: 1",
+        "model.py, line 3",
+        "do not",
+    )
+
+
+def test_a_steps_notes_are_told_though_it_succeeds():
+    _, view = log_of(
+        START, *map(line, ["note: no GPU", "  in:   m.py", "  hint: try"]), {"action": "stop", "id": 7}
+    )
+    assert view.seen[1] == "note: no GPU\n  in:   m.py\n  hint: try"
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [
+            START,
+            line("tungsten: this machine does not allow user namespaces, which build steps need"),
+            FAILED,
+        ],
+        [{"action": "msg", "level": 0, "msg": "error: cloning builder process: Operation not permitted"}],
+        [{"action": "msg", "level": 0, "msg": "error: cloning builder process: No space left on device"}],
+        [{"action": "msg", "level": 0, "msg": "error: mounting /proc: Operation not permitted"}],
+        [
+            {
+                "action": "msg",
+                "level": 0,
+                "msg": "error: this system does not support the kernel namespaces that are required for sandboxing",
+            }
+        ],
+        [
+            "error: cannot perform a sandboxed build because user namespaces are not enabled; check /proc/sys/…"
+        ],
+    ],
+)
+def test_forbidden_namespaces_are_told_with_the_remedy(events):
+    log, _ = log_of(*events)
+    error = log.error(1)
+    assert "does not allow user namespaces" in error.what
+    assert "sysctl" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("values", "hint"),
+    [
+        ({"kernel/unprivileged_userns_clone": "0"}, "`sysctl -w kernel.unprivileged_userns_clone=1` as root"),
+        (
+            {"kernel/apparmor_restrict_unprivileged_userns": "1", "user/max_user_namespaces": "10"},
+            "`sysctl -w kernel.apparmor_restrict_unprivileged_userns=0` as root",
+        ),
+        ({"user/max_user_namespaces": "0"}, "`sysctl -w user.max_user_namespaces=100000` as root"),
+    ],
+)
+def test_the_remedy_is_the_one_for_this_machine(tmp_path, values, hint):
+    for name, value in values.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"{value}\n")
+    assert building.namespaces_refused("said", tmp_path).hint == hint
+
+
+def test_where_no_setting_forbids_it_a_container_may(tmp_path):
+    assert "seccomp=unconfined" in building.namespaces_refused("said", tmp_path).hint

@@ -1,0 +1,18 @@
+# Imports a model's module by the image's own Python in the image's own root, and compares what it declares with the
+# spec: a derivation that fails where the image would not start.
+#
+# tree: the root. over: folders as `dockerTools.unpackedRoot` makes them, whose /app and HOME lie over the root's.
+# python: a path in it. model: the model's files. spec: the path of spec.json. variables: the image's own.
+{ step }:
+{ tree, over, python, model, spec, variables }:
+step {
+  name = "import-check";
+  inherit model over python tree;
+  program = ./tools/import_check.py;
+  config = {
+    inherit variables;
+    # As text: what Nix writes of a number has fewer digits than it read.
+    spec = builtins.readFile spec;
+    names = builtins.fromJSON (builtins.readFile ./import-names.json);
+  };
+}

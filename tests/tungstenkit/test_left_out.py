@@ -1,0 +1,56 @@
+"""What a build misses and the model's folder has."""
+
+import pytest
+
+from tungstenkit.errors import BuildError
+from tungstenkit.files import ModelFile
+from tungstenkit.left_out import explained
+from tungstenkit.lock import Choice
+
+SHIPPED = [ModelFile("tungsten_model.py", "file"), ModelFile("there/__init__.py", "file")]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("helpers.py", "package/__init__.py", "package/inner.py", "weights.bin", "there/__init__.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [
+        ("there is no module helpers", "helpers.py"),
+        ("there is no module package", "package/__init__.py"),
+        ("there is no module package.inner", "package/inner.py"),
+        (
+            "the import fails:\nFileNotFoundError: [Errno 2] No such file or directory: '/app/weights.bin'",
+            "weights.bin",
+        ),
+        (
+            "the import fails:\nFileNotFoundError: [Errno 2] No such file or directory: 'weights.bin'",
+            "weights.bin",
+        ),
+    ],
+)
+def test_a_file_that_does_not_ship_is_named(folder, what, name):
+    error = explained(BuildError(what, where="line 1", hint="another"), folder, SHIPPED, [])
+    assert (error.what, error.where) == (what, "line 1")
+    assert error.hint.startswith(f"{name} lies in the model's folder")
+
+
+@pytest.mark.parametrize("what", ["there is no module numpy", "there is no module there", "anything else"])
+def test_other_problems_stay_as_they_are(folder, what):
+    error = BuildError(what, hint="another")
+    assert explained(error, folder, SHIPPED, []) is error
+
+
+def test_a_library_that_was_left_out_on_purpose_is_told_so(folder):
+    chosen = Choice(
+        kind="library", subject="zz needs libzz.so.3", chosen="nothing", reason="somebody says so"
+    )
+    error = BuildError("the shared library libzz.so.3 is missing", hint="another")
+    assert "locking left it out: somebody says so" in explained(error, folder, SHIPPED, [chosen]).hint
+    added = chosen.model_copy(update={"chosen": "libzz3"})
+    assert explained(error, folder, SHIPPED, [added]) is error

@@ -1,0 +1,63 @@
+"""What the import check can't know, because it sees only what ships: that a file which is missing lies in the model's
+folder, and that locking left out a shared library on purpose.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from tungstenkit.errors import BuildError
+from tungstenkit.resolve.libraries import KIND, NOTHING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from tungstenkit.files import ModelFile
+    from tungstenkit.lock import Choice
+
+# As `nix/tools/import_check.py` words it.
+_NO_LIBRARY = re.compile(r"the shared library (\S+) is missing$")
+_NO_MODULE = re.compile(r"there is no module ([\w.]+)$")
+_NO_FILE = re.compile(r"FileNotFoundError: .*No such file or directory: '(?:/app/)?([^/'][^']*)'\s*$")
+
+
+def explained(
+    problem: BuildError, directory: Path, files: Iterable[ModelFile], choices: Iterable[Choice]
+) -> BuildError:
+    """The error of a build, with the right hint where what it misses was left out.
+
+    directory: the model's folder. files: what of it ships. choices: the lock's.
+    """
+    if library := _NO_LIBRARY.search(problem.what):
+        for choice in choices:
+            if (
+                choice.kind == KIND
+                and choice.chosen == NOTHING
+                and choice.subject.endswith(f" needs {library[1]}")
+            ):
+                hint = f"locking left it out: {choice.reason}; [tool.tungsten.libraries] can name a package for it"
+                return BuildError(problem.what, where=problem.where, hint=hint)
+    if module := _NO_MODULE.search(problem.what):
+        stem = module[1].replace(".", "/")
+        candidates = [f"{stem}.py", f"{stem}/__init__.py", stem]
+    elif file := _NO_FILE.search(problem.what):
+        candidates = [file[1]]
+    else:
+        return problem
+    shipped = {str(file.path) for file in files}
+    shipped |= {str(parent) for path in list(shipped) for parent in _parents(path)}
+    for name in candidates:
+        if (directory / name).exists() and name not in shipped:
+            return BuildError(
+                problem.what,
+                where=problem.where,
+                hint=f"{name} lies in the model's folder, and include_files or exclude_files leaves it out",
+            )
+    return problem
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]

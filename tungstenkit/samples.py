@@ -1,0 +1,591 @@
+"""Inputs to try a model with, made from its input schema in normal form (`io.json_schema`): valid ones at the edges of
+what it allows, and ones that break each of its rules.
+
+A function of the schema and a seed: the same inputs on every machine. Files are small and real.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import json
+import math
+import random
+import re
+import struct
+import wave
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image, ImageDraw
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Schema = dict[str, Any]
+Value = tuple[str, Any]
+"""What is particular about a value, in a few words, and the value."""
+
+_LONG_TEXT = 2000
+_LONG_LIST = 20
+_CHOICES = 20
+_MIXED = 6
+
+_TEXTS = (
+    ("text", "A small brown dog runs over the grass."),
+    ("empty", ""),
+    ("a letter", "a"),
+    ("letters of many scripts", "Größe, città, 日本語, العربية, 🙂"),
+    ("two lines and a tab", "one\ttwo\nthree"),
+)
+# Where a pattern is declared, the first of these that fits is the usual value: what patterns are mostly about.
+_PATTERN_TEXTS = (
+    *(
+        "a",
+        "A",
+        "0",
+        "1",
+        "ab",
+        "AB",
+        "abc",
+        "en",
+        "en-US",
+        "de_DE",
+        "text",
+        "Text",
+        "a-b",
+        "a_b",
+        "12",
+        "123",
+        "1234",
+    ),
+    *(
+        "12:30",
+        "12:30:00",
+        "2024-01-31",
+        "2024-01-31T12:30:00Z",
+        "#ffcc00",
+        "ffcc00",
+        "1.5",
+        "1.2.3",
+        "-1",
+        "user@host.org",
+    ),
+    *(
+        "https://host.org/path",
+        "/path/file.txt",
+        "file.png",
+        "+491234567",
+        "12345",
+        "123456",
+        "1234567890",
+        "a b",
+        "x=1",
+    ),
+    "00000000-0000-4000-8000-000000000000",
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One input to send."""
+
+    what: str
+    value: Any
+    """JSON."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs for one schema."""
+
+    valid: list[Sample]
+    invalid: list[Sample]
+    """The server refuses them (422)."""
+    broken: list[Sample]
+    """Valid by the schema, with files that are not what they are called: a prediction that fails, and nothing worse."""
+    gaps: list[str]
+    """Fields that no value is known for, each with the reason."""
+
+
+def make_samples(schema: Schema, seed: int = 0, known: dict[str, Any] | None = None) -> Samples:
+    """Inputs for an object schema.
+
+    seed: of the mixed ones, and of pictures' contents. known: an input that the model takes, for the fields that are
+    not varied.
+    """
+    maker = _Maker(seed)
+    fields: dict[str, list[Value]] = {}
+    for name, field in schema.get("properties", {}).items():
+        fields[name] = maker.values(field, name, *([known[name]] if known and name in known else []))
+    required = [name for name in schema.get("required", ()) if name in fields]
+    if any(not fields[name] for name in required):
+        return Samples([], [], [], maker.gaps)
+    usual = {name: fields[name][0][1] for name in required}
+    options = {
+        name: field["default"] if "default" in field else fields[name][0][1]
+        for name, field in schema.get("properties", {}).items()
+        if name not in required and ("default" in field or fields[name])
+    }
+    valid = [Sample("required fields alone" if options else "usual values", usual)]
+    if options:
+        valid.append(Sample("every option given", {**usual, **options}))
+    for name, values in fields.items():
+        valid += [Sample(f"{name}: {what}", {**usual, name: value}) for what, value in values]
+    chance = random.Random(seed)  # noqa: S311 (no secret)
+    for number in range(_MIXED if len(fields) > 1 else 0):
+        mixed = {
+            name: chance.choice(values)[1]
+            for name, values in fields.items()
+            if values and (name in required or chance.random() < 0.7)
+        }
+        valid.append(Sample(f"mixed {number + 1}", mixed))
+    return Samples(
+        _without_repetition(valid),
+        _without_repetition(list(_invalid(schema, usual, maker))),
+        _without_repetition(
+            [
+                Sample(f"{name}: {what}", {**usual, name: value})
+                for name, field in schema.get("properties", {}).items()
+                for what, value in maker.broken(field)
+            ]
+        ),
+        maker.gaps,
+    )
+
+
+def _invalid(schema: Schema, usual: dict[str, Any], maker: _Maker) -> Iterator[Sample]:
+    for what, value in (("a text", "text"), ("a list", []), ("null", None)):
+        yield Sample(f"the whole input: {what}", value)
+    for name in schema.get("required", ()):
+        yield Sample(f"{name}: left out", {key: value for key, value in usual.items() if key != name})
+    for name, field in schema.get("properties", {}).items():
+        for what, value in maker.wrong(field):
+            yield Sample(f"{name}: {what}", {**usual, name: value})
+    if schema.get("additionalProperties") is False:
+        yield Sample("an unknown field", {**usual, "no_such_field": 1})
+
+
+def _without_repetition(samples: list[Sample]) -> list[Sample]:
+    found: dict[str, Sample] = {}
+    for sample in samples:
+        found.setdefault(json.dumps(sample.value, sort_keys=True), sample)
+    return list(found.values())
+
+
+class _Maker:
+    """Makes values; the first of each list is the usual one."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.gaps: list[str] = []
+
+    def values(self, schema: Schema, where: str, *known: Any) -> list[Value]:  # noqa: ANN401 (JSON)
+        """Valid values, the known ones first; none where none is known, which is noted."""
+        found = [*(("as in an input that works", value) for value in known), *self._values(schema, where)]
+        if not found and not any(gap.startswith(where) for gap in self.gaps):
+            self.gaps.append(f"{where}: no value is known that fits {json.dumps(schema)[:200]}")
+        return found
+
+    def _values(self, schema: Schema, where: str) -> Iterator[Value]:
+        if "enum" in schema:
+            yield from ((f"the choice {_short(value)}", value) for value in schema["enum"][:_CHOICES])
+            return
+        if "anyOf" in schema:
+            for choice in schema["anyOf"]:
+                yield from self.values(choice, where)
+            return
+        if schema.get("x-file-type") == "masked_image":
+            yield from self._masked_images()
+            return
+        if "x-file-type" in schema:
+            yield from _FILES[schema["x-file-type"]](self.seed)
+            return
+        kind = schema.get("type")
+        if kind in ("integer", "number"):
+            yield from _numbers(schema, whole=kind == "integer")
+        elif kind == "boolean":
+            yield from (("true", True), ("false", False))
+        elif kind == "string":
+            yield from _texts(schema)
+        elif kind == "array":
+            yield from self._lists(schema, where)
+        elif kind == "object":
+            yield from self._objects(schema, where)
+        elif kind == "null":
+            yield "null", None
+        else:
+            yield from (("a text", "text"), ("a number", 1), ("null", None), ("an object", {"a": [1, None]}))
+
+    def _masked_images(self) -> Iterator[Value]:
+        for what, size in (("a picture and its mask", (64, 48)), ("one pixel", (1, 1))):
+            picture = _picture(self.seed, size)
+            mask = Image.new("L", size, 0)
+            mask.paste(255, (0, 0, max(1, size[0] // 2), size[1]))
+            yield what, {"image": _uri(picture, "PNG"), "mask": _uri(mask, "PNG")}
+
+    def _lists(self, schema: Schema, where: str) -> Iterator[Value]:
+        least, most = schema.get("minItems", 0), schema.get("maxItems", math.inf)
+        if "prefixItems" in schema:
+            each = [
+                self.values(item, f"{where}[{place}]") for place, item in enumerate(schema["prefixItems"])
+            ]
+            yield from _one_after_another({str(place): values for place, values in enumerate(each)}, list)
+            return
+        items = self.values(schema.get("items", {"type": "string"}), f"{where}[]") if most > 0 else []
+        counts = [1, 2, 0, *([most] if most <= _LONG_LIST else [_LONG_LIST]), least]
+        for count in dict.fromkeys(count for count in counts if least <= count <= most):
+            if items or not count:
+                yield (
+                    f"{count} {'item' if count == 1 else 'items'}",
+                    [items[n % len(items)][1] for n in range(int(count))],
+                )
+        first = max(1, least)
+        if items and first <= most:
+            yield from ((what, [value] * first) for what, value in items[1:])
+
+    def _objects(self, schema: Schema, where: str) -> Iterator[Value]:
+        fields = {
+            name: self.values(field, f"{where}.{name}")
+            for name, field in schema.get("properties", {}).items()
+        }
+        required = schema.get("required", ())
+        others = schema.get("additionalProperties")
+        if not fields and isinstance(others, (dict, bool, type(None))) and others is not False:
+            yield from self._dicts(schema, others if isinstance(others, dict) else {"type": "string"}, where)
+            return
+        if all(fields[name] for name in required):
+            yield from _one_after_another(
+                {name: values for name, values in fields.items() if values}, dict, required
+            )
+
+    def _dicts(self, schema: Schema, items: Schema, where: str) -> Iterator[Value]:
+        least, most = schema.get("minProperties", 0), schema.get("maxProperties", math.inf)
+        names = schema.get("propertyNames", {})
+        if "enum" in names:
+            keys = [str(name) for name in names["enum"]]
+        elif names.get("pattern") == "^-?[0-9]+$":
+            keys = [str(number) for number in range(1, 6)]
+        else:
+            keys = [text for _, text in _texts({**names, "type": "string"})]
+        values = self.values(items, f"{where}{{}}")
+        for count in dict.fromkeys((1, 2, 0, least, min(most, len(keys)))):
+            if least <= count <= min(most, len(keys)) and (values or not count):
+                made = {key: values[n % len(values)][1] for n, key in enumerate(keys[: int(count)])}
+                yield f"{count} {'key' if count == 1 else 'keys'}", made
+
+    def wrong(self, schema: Schema) -> list[Value]:
+        """Values that break one of a schema's rules each, and that no choice of a union allows."""
+        if not schema.keys() - {"description", "default"}:
+            return []
+        choices = schema.get("anyOf", [schema])
+        candidates = [value for choice in choices for value in self._wrong(choice)]
+        return [
+            (what, value) for what, value in candidates if not any(_admits(one, value) for one in choices)
+        ]
+
+    def _wrong(self, schema: Schema) -> Iterator[Value]:
+        yield from (("a list of null", [None]), ("an object of another kind", {"no such key": None}))
+        yield from (
+            ("null", None),
+            ("true", True),
+            ("half a number", 0.5),
+            ("a text in place of it", "no such value"),
+        )
+        for word, step, what in (
+            ("minimum", -1, "below the least"),
+            ("maximum", 1, "above the most"),
+            ("exclusiveMinimum", 0, "the least, which is excluded"),
+            ("exclusiveMaximum", 0, "the most, which is excluded"),
+        ):
+            if word in schema:
+                yield what, schema[word] + step
+        if "multipleOf" in schema:
+            yield "no multiple", schema["multipleOf"] / 2
+        if "x-file-type" in schema and schema.get("type") == "string":
+            yield from (
+                ("no base64", "data:image/png;base64,@@@@"),
+                ("a file of the server's", "file:///etc/passwd"),
+                ("another scheme", "ftp://host/file"),
+                ("an empty text", ""),
+            )
+        if schema.get("type") == "string":
+            if schema.get("minLength", 0) > 0:
+                yield "too short", "a" * (schema["minLength"] - 1)
+            if schema.get("maxLength", math.inf) <= 1_000_000:
+                yield "too long", "a" * (schema["maxLength"] + 1)
+            if "pattern" in schema:
+                yield "does not fit the pattern", "\u2603 \u2603"
+        if schema.get("type") == "array":
+            usual: list[Any] = next(iter(self._lists(schema, "")), ("", []))[1]
+            item = usual[:1]
+            if schema.get("minItems", 0) > 0:
+                yield "too few items", (usual * schema["minItems"])[: schema["minItems"] - 1]
+            if item and schema.get("maxItems", math.inf) <= 1000:
+                yield "too many items", (usual * (schema["maxItems"] + 1))[: schema["maxItems"] + 1]
+            for what, value in self.wrong(schema.get("items", {})):
+                yield f"an item: {what}", [value] * max(1, schema.get("minItems", 0))
+        if schema.get("type") == "object" and "properties" in schema:
+            usual_object = next(iter(self._objects(schema, "")), ("", None))[1]
+            if schema.get("x-file-type") == "masked_image":
+                usual_object = next(self._masked_images())[1]
+            if usual_object is not None:
+                for name in schema.get("required", ()):
+                    yield (
+                        f"without {name}",
+                        {key: value for key, value in usual_object.items() if key != name},
+                    )
+                for name, field in schema["properties"].items():
+                    for what, value in self.wrong(field):
+                        yield f"{name}: {what}", {**usual_object, name: value}
+
+    def broken(self, schema: Schema) -> list[Value]:
+        """Pictures that are none."""
+        if "anyOf" in schema:
+            return [value for choice in schema["anyOf"] for value in self.broken(choice)]
+        if schema.get("x-file-type") == "masked_image":
+            usual, other = (_uri(_picture(self.seed, size), "PNG") for size in ((64, 48), (32, 32)))
+            return [("a mask of another size", {"image": usual, "mask": other})]
+        if schema.get("x-file-type") == "image":
+            whole = _encoded(_picture(self.seed, (64, 48)), "PNG")
+            noise = random.Random(self.seed).randbytes(500)  # noqa: S311 (no secret)
+            return [
+                ("half a picture", _data("image/png", whole[: len(whole) // 2])),
+                ("noise called a picture", _data("image/png", noise)),
+                ("no bytes called a picture", "data:image/png;base64,"),
+            ]
+        if schema.get("type") == "array" and schema.get("maxItems", 1) > 0:
+            count = max(1, schema.get("minItems", 0))
+            return [(what, [value] * count) for what, value in self.broken(schema.get("items", {}))]
+        return []
+
+
+def _one_after_another(fields: dict[str, list[Value]], make: type, required: Any = None) -> Iterator[Value]:  # noqa: ANN401
+    """Lists or dicts whose parts are usual but for one."""
+    usual = {name: values[0][1] for name, values in fields.items() if values}
+    if make is list and len(usual) < len(fields):
+        return
+
+    def made(parts: dict[str, Any]) -> Any:  # noqa: ANN401
+        return list(parts.values()) if make is list else parts
+
+    yield "usual values", made(usual)
+    if required is not None and len(required) < len(usual):
+        yield "required fields alone", made({name: usual[name] for name in required})
+    for name, values in fields.items():
+        yield from ((f"{name}: {what}", made({**usual, name: value})) for what, value in values[1:])
+
+
+def _numbers(schema: Schema, *, whole: bool) -> Iterator[Value]:
+    multiple: float | None = schema.get("multipleOf", 1 if whole else None)
+    limits: dict[str, float] = schema
+    low = limits.get("minimum", limits.get("exclusiveMinimum", -math.inf))
+    high = limits.get("maximum", limits.get("exclusiveMaximum", math.inf))
+    # Within bounds that are excluded, too.
+    step = multiple or min(0.25, (high - low) / 4)
+
+    def even(number: float, edge: Callable[[float], int] = math.floor) -> float:
+        return number if multiple is None or math.isinf(number) else edge(number / multiple) * multiple
+
+    bottom, top = even(low, math.ceil), even(high)
+    middle = next(
+        (one for one in ((low + high) / 2, low + step, high - step) if math.isfinite(one)), multiple or 1
+    )
+    candidates = [
+        ("a usual number", even(middle)),
+        *(
+            ("the least", one)
+            for one in (bottom, bottom + step)
+            if math.isfinite(one) and _admits(schema, one)
+        ),
+        *(("the most", one) for one in (top, top - step) if math.isfinite(one) and _admits(schema, one)),
+        *(
+            ("zero", 0),
+            ("one", 1),
+            ("minus one", -1),
+            ("a hundred", 100),
+            ("a fraction", 0.1),
+            ("a small number", 1e-6),
+        ),
+    ]
+    seen = set()
+    for what, number in candidates:
+        if number not in seen and _admits(schema, number):
+            seen.add(number)
+            yield f"{what}, {number:g}", int(number) if whole else number
+
+
+def _texts(schema: Schema) -> Iterator[Value]:
+    least, most = schema.get("minLength", 0), schema.get("maxLength", math.inf)
+    if "pattern" in schema:
+        found = [text for text in _PATTERN_TEXTS if _admits(schema, text)]
+        yield from ((f"the text {text!r}", text) for text in found[:4])
+        return
+    seen = set()
+    longest = int(min(most, max(_LONG_TEXT, least)))
+    candidates = [
+        *(
+            (
+                what,
+                (text * (least // max(1, len(text)) + 1))[: max(least, min(len(text), longest))]
+                if text
+                else "",
+            )
+            for what, text in _TEXTS
+        ),
+        (f"{least} letters", "a" * least),
+        (f"{longest} letters", "long text " * (longest // 10) + "a" * (longest % 10)),
+    ]
+    for what, text in candidates:
+        if text not in seen and _admits(schema, text):
+            seen.add(text)
+            yield what, text
+
+
+def _admits(schema: Schema, value: Any) -> bool:  # noqa: ANN401 (JSON)
+    """Whether a schema in normal form allows a value; files as the server reads them."""
+    if "anyOf" in schema:
+        return any(_admits(choice, value) for choice in schema["anyOf"])
+    if "enum" in schema and not any(
+        value == one and isinstance(value, bool) == isinstance(one, bool) for one in schema["enum"]
+    ):
+        return False
+    if schema.get("x-file-type") not in (None, "masked_image"):
+        return isinstance(value, str) and value.startswith("data:") and "@" not in value
+    kind = schema.get("type")
+    if kind is None:
+        return True
+    if kind in ("integer", "number"):
+        return _admits_number(schema, value, whole=kind == "integer")
+    if kind == "string":
+        return (
+            isinstance(value, str)
+            and schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", math.inf)
+            and ("pattern" not in schema or re.search(schema["pattern"], value) is not None)
+        )
+    if kind == "array":
+        prefix = schema.get("prefixItems", [])
+        return (
+            isinstance(value, list)
+            and schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", math.inf)
+            and all(_admits(item, one) for item, one in zip(prefix, value, strict=False))
+            and all(_admits(schema.get("items", {}), one) for one in value[len(prefix) :])
+        )
+    if kind == "object":
+        return isinstance(value, dict) and _admits_object(schema, value)
+    return isinstance(value, bool) if kind == "boolean" else value is None
+
+
+def _admits_number(schema: Schema, value: Any, *, whole: bool) -> bool:  # noqa: ANN401
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or (whole and value != int(value)):
+        return False
+    multiple = schema.get("multipleOf")
+    return (
+        schema.get("minimum", -math.inf) <= value <= schema.get("maximum", math.inf)
+        and ("exclusiveMinimum" not in schema or value > schema["exclusiveMinimum"])
+        and ("exclusiveMaximum" not in schema or value < schema["exclusiveMaximum"])
+        and (multiple is None or math.isclose(value / multiple, round(value / multiple), abs_tol=1e-12))
+    )
+
+
+def _admits_object(schema: Schema, value: dict[str, Any]) -> bool:
+    fields, others = schema.get("properties", {}), schema.get("additionalProperties", {})
+    if not schema.get("minProperties", 0) <= len(value) <= schema.get("maxProperties", math.inf):
+        return False
+    if any(name not in value for name in schema.get("required", ())):
+        return False
+    names = {**schema.get("propertyNames", {}), "type": "string"}
+    return all(
+        _admits(fields[name], item) if name in fields else others is not False and _admits(others or {}, item)
+        for name, item in value.items()
+    ) and all(_admits(names, name) for name in value)
+
+
+def _short(value: Any) -> str:  # noqa: ANN401
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+# Files.
+
+
+def _data(media_type: str, content: bytes) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def _encoded(picture: Image.Image, image_format: str) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, image_format)
+    return buffer.getvalue()
+
+
+def _uri(picture: Image.Image, image_format: str) -> str:
+    content = _encoded(picture, image_format)  # first: Pillow knows a format's media type once it was used
+    return _data(Image.MIME[image_format], content)
+
+
+@functools.lru_cache(16)
+def _picture(seed: int, size: tuple[int, int]) -> Image.Image:
+    """Things of one colour each on a gradient: something to find, and something to blur."""
+    width, height = size
+    chance = random.Random(f"{seed} {size}")  # noqa: S311 (no secret)
+    rows = Image.linear_gradient("L").resize(size)
+    picture = Image.merge(
+        "RGB", (rows, rows.transpose(Image.Transpose.ROTATE_180), Image.new("L", size, 128))
+    )
+    draw = ImageDraw.Draw(picture)
+    for _ in range(4 if min(size) > 8 else 0):
+        left, top = chance.randrange(width // 2), chance.randrange(height // 2)
+        colour = (chance.randrange(256), chance.randrange(256), chance.randrange(256))
+        draw.ellipse((left, top, left + width // 3, top + height // 3), fill=colour)
+    return picture
+
+
+def _images(seed: int) -> Iterator[Value]:
+    picture = _picture(seed, (64, 48))
+    yield "a PNG of 64 x 48", _uri(picture, "PNG")
+    yield "a JPEG of 320 x 240", _uri(_picture(seed, (320, 240)), "JPEG")
+    yield "grey", _uri(picture.convert("L"), "PNG")
+    clear = picture.convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(clear.size))
+    yield "with transparency", _uri(clear, "PNG")
+    yield "with a palette", _uri(picture.convert("P"), "PNG")
+    yield "black and white", _uri(picture.convert("1"), "PNG")
+    yield "of 16 bits", _uri(picture.convert("L").convert("I;16"), "PNG")
+    yield "a CMYK JPEG", _uri(picture.convert("CMYK"), "JPEG")
+    yield "one pixel", _uri(_picture(seed, (1, 1)), "PNG")
+    yield "wide and flat", _uri(_picture(seed, (500, 2)), "PNG")
+
+
+def _sounds(_seed: int) -> Iterator[Value]:
+    yield "half a second, mono, 16 kHz", _data("audio/wav", _sound(16000, 1, 0.5))
+    yield "half a second, stereo, 44.1 kHz", _data("audio/wav", _sound(44100, 2, 0.5))
+    yield "a hundredth of a second", _data("audio/wav", _sound(16000, 1, 0.01))
+
+
+def _sound(rate: int, channels: int, seconds: float) -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        for place in range(int(rate * seconds)):
+            level = int(12000 * math.sin(2 * math.pi * 440 * place / rate))
+            file.writeframesraw(struct.pack("<h", level) * channels)
+    return buffer.getvalue()
+
+
+def _films(_seed: int) -> Iterator[Value]:
+    film = resources.files(__package__).joinpath("sample.mp4").read_bytes()
+    yield "a second, 64 x 48, H.264 and AAC", _data("video/mp4", film)
+
+
+def _binaries(seed: int) -> Iterator[Value]:
+    yield "a text file", _data("text/plain", b"one\ntwo\n")
+    yield "a kilobyte of noise", _data("application/octet-stream", random.Random(seed).randbytes(1000))  # noqa: S311
+    yield "one byte", _data("application/octet-stream", b"\0")
+
+
+_FILES = {"image": _images, "audio": _sounds, "video": _films, "binary": _binaries}

@@ -18,6 +18,7 @@
   modelImage = import ./model-image.nix; # the image, whatever the package set
   seal = import ./seal.nix; # a lock that is not sealed -> what sealing must build
   shell = import ./shell.nix; # the development shell
+  programs = import ./programs.nix; # programs that stream and push an image
   outputs = import ./outputs.nix; # documents -> outputs of a flake
   exported = import ./exported.nix; # the outputs of an exported flake
 }

@@ -51,7 +51,7 @@ ORDER = [
     ["mirrors", "resolve.model"],
     ["fetch", "export", "vulnerabilities", "client", "machine"],
     ["seal", "build", "run", "libraries", "diff", "why"],
-    ["source_wheels", "tables"],
+    ["source_wheels", "tables", "shell", "reload"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -103,23 +103,21 @@ def _separate() -> None:
         raise RefusedError(_forbidden(error)) from None
 
 
-def _forbidden(error: OSError) -> str:
+def _forbidden(error: OSError, settings: str = "/proc/sys") -> str:
     """Say which setting forbids user namespaces, and how it is changed."""
     remedies = []
     for name, (forbids, allows) in _SYSCTLS.items():
-        try:
-            with open(f"/proc/sys/{name}", encoding="ascii") as file:
-                if file.read().strip() == forbids:
-                    remedies.append(f"`sysctl -w {name.replace('/', '.')}={allows}`")
-        except OSError:
-            continue
+        setting = f"{settings}/{name}"
+        if os.path.exists(setting) and _read(setting).strip() == forbids:
+            remedies.append(f"`sysctl -w {name.replace('/', '.')}={allows}`")
     if remedies:
         hint = "as root: " + " and ".join(remedies)
     else:
-        hint = "in a container, its engine must grant them (podman, docker: `--security-opt seccomp=unconfined`)"
-    return (
-        f"error: this machine does not allow user namespaces, which the shell needs: {error.strerror}\n  hint: {hint}"
-    )
+        hint = (
+            "in a container, its engine must grant them (podman, docker: `--security-opt seccomp=unconfined`)"
+        )
+    what = "this machine does not allow user namespaces, which the shell needs"
+    return f"error: {what}: {error.strerror}\n  hint: {hint}"
 
 
 def _enter(tree: str) -> None:
@@ -152,7 +150,9 @@ def _enter(tree: str) -> None:
         os.mkdir("/.driver")
         for library in driver:
             _put(_OLD + os.path.realpath(library), f"/.driver/{os.path.basename(library)}")
-        os.environ["LD_LIBRARY_PATH"] = ":".join(filter(None, ["/.driver", os.environ.get("LD_LIBRARY_PATH")]))
+        os.environ["LD_LIBRARY_PATH"] = ":".join(
+            filter(None, ["/.driver", os.environ.get("LD_LIBRARY_PATH")])
+        )
     _checked(_libc.umount2(os.fsencode(_OLD), _MNT_DETACH), _OLD)
     os.rmdir(_OLD)
     # Nor does anything new appear beside these.

@@ -142,7 +142,11 @@ def programs(root: Path, path: str) -> list[str]:
 def _of_every_system(root: Path) -> set[str]:
     """The files of packages that every Debian system has, as paths without the first `/`."""
     status = root / "var/lib/dpkg"
-    texts = [path.read_text("utf-8") for path in sorted((status / "status.d").glob("*")) if path.suffix != ".md5sums"]
+    texts = [
+        path.read_text("utf-8")
+        for path in sorted((status / "status.d").glob("*"))
+        if path.suffix != ".md5sums"
+    ]
     if (status / "status").is_file():
         texts += (status / "status").read_text("utf-8").split("\n\n")
     files = set()
@@ -177,7 +181,7 @@ def _inside(root: Path, path: str) -> Path | None:
         links += 1
         if links > 40:
             return None
-        target = os.readlink(entry)
+        target = entry.readlink().as_posix()
         if target.startswith("/"):
             done = root
         todo[:0] = target.split("/")

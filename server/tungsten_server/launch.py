@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Callable, NoReturn
 
 from tungsten_server.dispatcher import Dispatcher
@@ -47,11 +48,10 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     except (SpecError, OSError) as error:
         return _refuse(str(error), str(settings.spec), "build the image again")
     try:
-        listener = _listen(settings.host, settings.port)
+        listener = _listen(settings)
     except OSError as error:
-        return _refuse(
-            f"can't listen: {error}", f"{settings.host} port {settings.port}", "choose with --host and --port"
-        )
+        where = f"{settings.host} port {settings.port}" if settings.listen_fd is None else "--listen-fd"
+        return _refuse(f"can't listen: {error}", where, "choose with --host and --port")
     _log_to_stderr()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, _exit)
@@ -123,6 +123,8 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
             "the server's settings",
             "lower --max-pending (TUNGSTEN_MAX_PENDING)",
         )
+    if settings.listen_fd is not None or settings.ready_fd is not None:
+        _wait_ready(dispatcher, settings.ready_fd)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: server.stop())
     dispatcher.on_fatal(server.stop)
@@ -139,6 +141,16 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
         _log.error("%s", dispatcher.fatal)
         return 1
     return 0
+
+
+def _wait_ready(dispatcher: Dispatcher, ready_fd: int | None) -> None:
+    """Wait until the model is ready or there is no hope, and tell who has started us of the former."""
+    dispatcher.wait_settled()
+    if ready_fd is not None:
+        with os.fdopen(ready_fd, "wb") as pipe, suppress(BrokenPipeError):
+            if not dispatcher.fatal:
+                pipe.write(b"ready\n")
+                pipe.flush()
 
 
 def _downloads(settings: Settings) -> Downloads:
@@ -164,8 +176,11 @@ def _process_starter(settings: Settings, spec: Spec) -> Callable[[int], ModelPro
     return lambda wake_fd: ModelProcess(program, wake_fd)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(settings: Settings) -> socket.socket:
     """Listen at once: clients that come before the HTTP parts are imported wait in the kernel's queue."""
+    if settings.listen_fd is not None:
+        return socket.socket(fileno=settings.listen_fd)
+    host, port = settings.host, settings.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=1024)
 

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from tungstenkit.client import Client
 from tungstenkit.data import SERVER
@@ -236,8 +235,15 @@ def local(
 
 _DESCRIBE = """
 import importlib.metadata, json, os, platform, sys
+
+def version(name):
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
 print(json.dumps({
-    "packages": [[one.metadata["Name"], one.version] for one in importlib.metadata.distributions()],
+    "versions": {name: version(name) for name in sys.argv[1:]},
     "environment": {
         "implementation_name": sys.implementation.name,
         "os_name": os.name,
@@ -250,22 +256,25 @@ print(json.dumps({
     },
 }))
 """
-"""Run by a Python, says what is installed in it, and what markers mean there (PEP 508)."""
+"""Run by a Python, says which versions of some packages it has, and what markers mean there (PEP 508)."""
 
 
 def _require(packages: Sequence[str], python: str) -> None:
     """Raises RunError where requirements (PEP 508) are not met. What they in turn require is pip's business."""
-    run = subprocess.run([python, "-c", _DESCRIBE], capture_output=True, text=True, check=False)
+    requirements = [Requirement(text) for text in packages]
+    command = [python, "-c", _DESCRIBE, *(one.name for one in requirements)]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as problem:
+        raise RunError(f"the model's Python can't be run: {problem.strerror}", where=python) from None
     if run.returncode != 0:
         raise RunError(
             "the model's Python can't be run", where=python, hint=f"it said:\n{run.stderr.strip()}"
         )
     found = json.loads(run.stdout)
-    installed = {canonicalize_name(name): version for name, version in found["packages"] if name}
     problems, unmet = [], []
-    for text in packages:
-        requirement = Requirement(text)
-        version = installed.get(canonicalize_name(requirement.name))
+    for text, requirement in zip(packages, requirements, strict=True):
+        version = found["versions"][requirement.name]
         if requirement.marker is not None and not requirement.marker.evaluate(found["environment"]):
             continue
         if version is None:

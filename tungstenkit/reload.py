@@ -7,10 +7,10 @@ told, and nothing else happens. This module owns the servers, and the thread tha
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from socket import socketpair
 from typing import TYPE_CHECKING, NamedTuple
 
 from tungstenkit.errors import TungstenError
@@ -33,18 +33,50 @@ State = dict[str, tuple[int, int, int]]
 """Of each file when it was written, its size and its number: what is replaced by a rename is another file."""
 
 
+class Server:
+    """A server that is being set up, serves, or has ended."""
+
+    def __init__(self, running: Running, control: socket.socket) -> None:
+        self.running = running
+        self._control = control
+        self._takes_none = threading.Event()
+
+    def follow(self, events: SimpleQueue[Event]) -> None:
+        """Report when it is ready and when it has ended: in a thread of its own."""
+        with self._control as control:
+            # One that is killed resets it.
+            with suppress(ConnectionResetError):
+                if control.recv(100):
+                    events.put(Event("ready", self))
+                    control.recv(100)
+            self._takes_none.set()
+        with suppress(TungstenError):
+            self.running.wait()
+        events.put(Event("ended", self))
+
+    def begin(self) -> None:
+        """Let it take clients."""
+        with suppress(OSError):  # it has ended, and an event says so
+            self._control.sendall(b"!")
+
+    def leave(self) -> None:
+        """Let it answer what it has accepted, and end; wait until it takes no more clients."""
+        self.running.terminate()
+        self._takes_none.wait()
+
+
 class Event(NamedTuple):
     """Something that has happened: `changed`, or a server that is `ready` or has `ended`."""
 
     what: str
-    server: Running | None = None
+    server: Server | None = None
 
 
 class Reloading:
     """Servers of a model, one at a time.
 
     start: makes a program for a handover. Raises TungstenError where the code is wrong.
-    listener: the socket.
+    listener: the socket that clients come to.
     say: tells the user.
     on_ready: called once the first server is ready.
     alone: whether no two may be set up at a time, because of what they need of a GPU: then the old one ends first.
@@ -64,8 +96,8 @@ class Reloading:
         self._say = say
         self._on_ready = on_ready
         self._alone = alone
-        self._serving: Running | None = None
-        self._coming: Running | None = None
+        self._serving: Server | None = None
+        self._coming: Server | None = None
         self._was_ready = False
 
     def run(self, events: SimpleQueue[Event]) -> None:
@@ -78,20 +110,22 @@ class Reloading:
             except KeyboardInterrupt:
                 self._say("stopping: what was accepted is answered first; Ctrl-C again ends it now")
                 if self._coming is not None:
-                    self._coming.kill()
+                    self._coming.running.kill()
                 if self._serving is not None:
-                    self._serving.stop()
+                    self._serving.running.stop()
 
     def _handle(self, event: Event, stack: ExitStack, events: SimpleQueue[Event]) -> None:
         match event:
             case Event("changed"):
                 if self._coming is not None:
-                    self._coming.kill()
+                    self._coming.running.kill()
                 self._replace(stack, events)
-            case Event("ready", server) if server is self._coming:
-                old, self._serving, self._coming = self._serving, server, None
-                if old is not None:
-                    old.terminate()
+            case Event("ready", server) if server is not None and server is self._coming:
+                # No client is taken by the old code once one was by the new.
+                if self._serving is not None:
+                    self._serving.leave()
+                self._serving, self._coming = server, None
+                server.begin()
                 if self._was_ready:
                     self._say("the new code answers")
                 else:
@@ -106,36 +140,24 @@ class Reloading:
 
     def _replace(self, stack: ExitStack, events: SimpleQueue[Event]) -> None:
         self._coming = None
-        ready, theirs = os.pipe()
-        try:
-            program = self._start(Handover(self._listener.fileno(), theirs))
-            if self._alone and self._serving is not None:
-                old, self._serving = self._serving, None
-                old.stop()
-            self._coming = stack.enter_context(running(program))
-        except TungstenError as problem:
-            os.close(ready)
-            self._say(str(problem))
-            self._say_who_serves("the new code can't be read")
-            return
-        except BaseException:
-            os.close(ready)
-            raise
-        finally:
-            os.close(theirs)
-        threading.Thread(target=_follow, args=(self._coming, ready, events), daemon=True).start()
+        ours, theirs = socketpair()
+        with ExitStack() as control, theirs:
+            control.enter_context(ours)
+            try:
+                program = self._start(Handover(self._listener.fileno(), theirs.fileno()))
+                if self._alone and self._serving is not None:
+                    old, self._serving = self._serving, None
+                    old.running.stop()
+                self._coming = Server(stack.enter_context(running(program)), ours)
+            except TungstenError as problem:
+                self._say(str(problem))
+                self._say_who_serves("the new code can't be read")
+                return
+            control.pop_all()
+        threading.Thread(target=self._coming.follow, args=[events], daemon=True).start()
 
     def _say_who_serves(self, why: str) -> None:
         self._say(f"{why}; {'the code before it goes on' if self._serving else 'waiting for a change'}")
-
-
-def _follow(server: Running, ready: int, events: SimpleQueue[Event]) -> None:
-    with os.fdopen(ready, "rb") as pipe:
-        if pipe.readline():
-            events.put(Event("ready", server))
-    with suppress(TungstenError):
-        server.wait()
-    events.put(Event("ended", server))
 
 
 def state(directory: Path, files: Iterable[str]) -> State:

@@ -119,8 +119,8 @@ class Handover(NamedTuple):
 
     listener: int
     """A socket that listens."""
-    ready: int
-    """The end of a pipe to write a line to, once the model is ready."""
+    control: int
+    """The end of a socket to say that it is ready, to be told that it is its turn, and to close when it is no more."""
 
 
 def image_needs(engine: str, image: str) -> Needs:
@@ -227,7 +227,7 @@ def local(
     if handover is None:
         where = ["--host", address.host, "--port", str(address.port)]
     else:
-        where = ["--listen-fd", str(handover.listener), "--ready-fd", str(handover.ready)]
+        where = ["--listen-fd", str(handover.listener), "--handover-fd", str(handover.control)]
     # -P: the working directory may be the model's folder, and a `flask.py` there is not for the server.
     command = [sys.executable, "-P", "-c", _START_SERVER, str(SERVER.parent), *arguments, *where, *flags]
     return Program(command, address, environment, inherited=() if handover is None else handover)

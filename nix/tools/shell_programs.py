@@ -44,8 +44,9 @@ unset PYTHONPATH PYTHONHOME
 case "$PATH" in {out}/bin:*) ;; *) export PATH={out}/bin:"$PATH" ;; esac
 """
 
+# By the machine's shell: busybox would take its own `ls` for the user's.
 _START = """\
-#!{busybox} sh
+#!/bin/sh
 (unset LD_PRELOAD LD_LIBRARY_PATH LD_AUDIT; exec {run} --check) || exit
 . {out}/env
 if [ $# -gt 0 ]; then exec "$@"; fi

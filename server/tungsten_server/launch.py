@@ -123,13 +123,15 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
             "the server's settings",
             "lower --max-pending (TUNGSTEN_MAX_PENDING)",
         )
-    if settings.listen_fd is not None or settings.ready_fd is not None:
-        _wait_ready(dispatcher, settings.ready_fd)
+    handover = _take_over(dispatcher, settings.handover_fd)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: server.stop())
     dispatcher.on_fatal(server.stop)
     server.run()
 
+    server.stop_listening()
+    if handover is not None:
+        handover.close()
     _log.info("stop: no new connections, answering what was accepted")
     began = time.monotonic()
     unanswered = server.drain(settings.stop_timeout)
@@ -143,14 +145,20 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
     return 0
 
 
-def _wait_ready(dispatcher: Dispatcher, ready_fd: int | None) -> None:
-    """Wait until the model is ready or there is no hope, and tell who has started us of the former."""
+def _take_over(dispatcher: Dispatcher, handover_fd: int | None) -> socket.socket | None:
+    """Wait until the model is ready, say so to who has started us, and wait until it is our turn.
+
+    Returns the socket that is to be closed when it is no more. Without hope there is nothing to wait for.
+    """
+    if handover_fd is None:
+        return None
+    handover = socket.socket(fileno=handover_fd)
     dispatcher.wait_settled()
-    if ready_fd is not None:
-        with os.fdopen(ready_fd, "wb") as pipe, suppress(BrokenPipeError):
-            if not dispatcher.fatal:
-                pipe.write(b"ready\n")
-                pipe.flush()
+    if not dispatcher.fatal:
+        with suppress(OSError):  # who has started us is gone, and its signal is about to come
+            handover.sendall(b"ready\n")
+            handover.recv(1)
+    return handover
 
 
 def _downloads(settings: Settings) -> Downloads:

@@ -135,23 +135,23 @@ class Settings:
     listen_fd: int | None = field(
         default=None,
         metadata=_how(
-            "file descriptor of a socket that listens already, in place of --host and --port; its clients are answered"
-            " once the model is ready",
+            "file descriptor of a socket that listens already, in place of --host and --port",
             _count_from_zero,
             "a number, at least 0",
         ),
     )
     """None; given where one server takes another one's place and no client is to notice."""
 
-    ready_fd: int | None = field(
+    handover_fd: int | None = field(
         default=None,
         metadata=_how(
-            "file descriptor of a pipe that gets a line once the model is ready",
+            "file descriptor of a socket to who has started the server: it gets a line once the model is ready, clients"
+            " are taken once it gives one, and it is closed when no more are",
             _count_from_zero,
             "a number, at least 0",
         ),
     )
-    """None; given by who waits for that without asking again and again."""
+    """None; given with --listen-fd, so that one server stops taking clients before the next one begins."""
 
     max_batch_size: int | None = field(
         default=None,

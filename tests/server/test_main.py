@@ -70,32 +70,34 @@ class TestStart:
                 server.wait_ready()
             assert server.predict("x")["status"] == "success"
 
-    def test_who_hands_it_a_socket_is_told_when_the_model_is_ready_and_no_client_is_answered_before(
-        self, tmp_path, pool
-    ):
+    def test_one_server_takes_anothers_place_when_it_is_told_to(self, tmp_path, pool):
         spec = write_model(tmp_path / "model", SLOW_SETUP)
         go = Gate(tmp_path / "model" / "go")
         with socket.create_server(("127.0.0.1", 0)) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            ready, theirs = os.pipe()
+            ours, theirs = socket.socketpair()
             flags = ["--spec", spec, "--model-dir", tmp_path / "model", "--model-python", sys.executable]
             process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "tungsten_server", *flags),
-                    *("--listen-fd", str(listener.fileno()), "--ready-fd", str(theirs)),
+                    *("--listen-fd", str(listener.fileno()), "--handover-fd", str(theirs.fileno())),
                 ],
-                pass_fds=[listener.fileno(), theirs],
+                pass_fds=[listener.fileno(), theirs.fileno()],
                 env={**os.environ, "PYTHONPATH": SERVER},
             )
-            os.close(theirs)
+            theirs.close()
         try:
-            with os.fdopen(ready, "rb") as pipe:
+            with ours:
+                ours.settimeout(DEADLINE)
                 early = pool.submit(requests.post, f"{url}/predict", json=[{"do": "x"}], timeout=DEADLINE)
                 with go.open():
                     pass
-                assert pipe.read() == b"ready\n"
-            assert early.result().json()["status"] == "success"
-            process.terminate()
+                assert ours.recv(100) == b"ready\n"
+                assert not early.done()
+                ours.sendall(b"!")
+                assert early.result().json()["status"] == "success"
+                process.terminate()
+                assert ours.recv(100) == b""
             assert process.wait(DEADLINE) == 0
         finally:
             process.kill()

@@ -193,9 +193,9 @@ class TestLocal:
             HERE,
             [],
             gpus="all",
-            handover=Handover(listener=8, ready=9),
+            handover=Handover(listener=8, control=9),
         )
-        assert program.command[-4:] == ["--listen-fd", "8", "--ready-fd", "9"]
+        assert program.command[-4:] == ["--listen-fd", "8", "--handover-fd", "9"]
         assert "--port" not in program.command
         assert program.inherited == (8, 9)
 

@@ -31,7 +31,7 @@
     in
     {
       inherit lib;
-      inherit (blur) packages devShells;
+      inherit (blur) packages apps devShells;
 
       # The image, and the rules of nix/ that need no build.
       checks = builtins.mapAttrs (

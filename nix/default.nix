@@ -26,6 +26,7 @@
   seal = import ./seal.nix; # a lock that is not sealed -> what sealing must build
   sealStep = import ./seal-step.nix; # one step of an export, run before the lock has its result
   shell = import ./shell.nix; # the development shell
+  programs = import ./programs.nix; # programs that stream and push an image
   outputs = import ./outputs.nix; # documents -> outputs of a flake
   exported = import ./exported.nix; # the outputs of an exported flake
 }

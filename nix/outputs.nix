@@ -6,6 +6,10 @@
 #                                                     whichever system assembles it
 #   lib.steps.<platform>.<name>                       what of an image runs the user's code, as functions of how it is
 #                                                     run: for `seal-step.nix` alone
+#   packages.<system>.shell                           the development shell's folder; `bin/python` is the image's
+#   apps.<system>.shell                               starts it
+#   apps.<system>.stream-image, stream-image-<platform>   writes `model-image` to standard output, and nothing to the store
+#   apps.<system>.push-image, push-image-<platform>       pushes the image to a registry, by skopeo
 #
 # spec, lock, sources: paths of the documents. model: the model's files.
 # own: a folder of files that the lock names and no mirror has, or null.
@@ -47,24 +51,23 @@ let
         inherit busybox fetch system;
         platform = platformOf system;
       };
-      python = root tools.byte-code;
+      python = root tools.layers;
+      runTool = import ./run-tool.nix { inherit busybox python system; };
     in
     {
-      inherit busybox system;
-      runTool = import ./run-tool.nix {
-        inherit busybox system;
-        python = root tools.layers;
-      };
-      byteCodePython = python;
+      inherit busybox runTool system;
+      byteCodePython = root tools.byte-code;
       shell = import ./shell.nix {
         inherit
           busybox
           fetch
           python
+          runTool
           system
           ;
         inherit (tools) bash;
       };
+      programs = import ./programs.nix { inherit busybox python system; };
     };
 
   # A program that runs in an image's own root runs on the platform that it is for.
@@ -158,23 +161,71 @@ let
       inherit (setFor tools target locked) packageSet;
     };
 
+  # It runs the image's programs here, so it is for the builder's own platform.
+  shell =
+    tools:
+    let
+      locked = theLock.platforms.${tools.system};
+      set = (setFor tools tools.system locked).packageSet;
+    in
+    tools.shell {
+      inherit (theSpec) name;
+      root = set.buildRoot;
+      variables = import ./environment.nix {
+        packageSet = set;
+        spec = theSpec;
+        cuda = if theSpec.gpu then set.cuda else null;
+      };
+      title = "Python ${locked.python} on Debian ${locked.release}, as in the image";
+    };
+
   # Both forms of an image: one file, and a folder whose blobs are links.
   forms = name: made: {
-    ${name} = made;
-    "${name}-dir" = made.layout;
+    "model-image${name}" = made;
+    "model-image${name}-dir" = made.layout;
   };
+
+  # For each system that builds: `for` of every platform's image, by the platform's name and by none for its own.
+  everyImage =
+    tools: for:
+    let
+      images = builtins.mapAttrs (image tools) theLock.platforms;
+      each = map (name: for "-${name}" images.${name}) (builtins.attrNames images);
+      own = if images ? ${tools.system} then for "" images.${tools.system} else { };
+    in
+    builtins.foldl' (all: more: all // more) own each;
+
+  whereItRuns = system: value: if theLock.platforms ? ${system} then value else { };
 
   builders = builtins.mapAttrs builder theLock.tools;
 in
 {
   packages = builtins.mapAttrs (
     system: tools:
+    everyImage tools forms
+    // whereItRuns system {
+      default = image tools system theLock.platforms.${system};
+      shell = (shell tools).programs;
+    }
+  ) builders;
+
+  apps = builtins.mapAttrs (
+    system: tools:
     let
-      images = builtins.mapAttrs (image tools) theLock.platforms;
-      each = map (name: forms "model-image-${name}" images.${name}) (builtins.attrNames images);
-      own = forms "model-image" images.${system} // { default = images.${system}; };
+      app = program: {
+        type = "app";
+        program = toString program;
+      };
     in
-    builtins.foldl' (all: more: all // more) (if images ? ${system} then own else { }) each
+    everyImage tools (name: made: {
+      "stream-image${name}" = app (tools.programs.stream made.layout);
+      "push-image${name}" = app (tools.programs.push made.layout);
+    })
+    // whereItRuns system { shell = app "${(shell tools).programs}/start"; }
+  ) builders;
+
+  devShells = builtins.mapAttrs (
+    system: tools: whereItRuns system { default = (shell tools).develop; }
   ) builders;
 
   lib.steps = builtins.mapAttrs (
@@ -187,6 +238,4 @@ in
     }
     // set.commands.steps
   ) theLock.platforms;
-
-  devShells = builtins.mapAttrs (_system: tools: { default = tools.shell; }) builders;
 }

@@ -1,54 +1,70 @@
-# A thin development shell: the model's Python version, as Debian builds it, and busybox's tools; no nixpkgs.
+# The development shell: the user's own, with the image's programs first on PATH.
 #
-# `nix develop` asks for a derivation whose builder is called bash; Debian's static one is that.
-{ busybox, fetch, system, bash, python }:
+# programs: a folder whose `bin` runs the image's programs in the image's root, and whose `start` is the shell.
+# develop: what `nix develop` asks for, a derivation whose builder is called bash; Debian's static one is that.
+{ busybox, fetch, system, bash, python, runTool }:
+{ name, root, variables, title }:
 let
-  run =
-    name: script: variables:
-    derivation (
-      variables
-      // {
-        inherit name system;
-        builder = "${busybox}/bin/busybox";
-        args = [ "sh" "-euc" script ];
-        PATH = "${busybox}/bin";
-      }
-    );
+  # The user's own home is the home, so caches are where the user's other programs have theirs.
+  homes = [
+    "HOME"
+    "USER"
+    "LOGNAME"
+    "HF_HOME"
+    "TORCH_HOME"
+    "NLTK_DATA"
+    "KERAS_HOME"
+    "CUDA_CACHE_PATH"
+    "MPLCONFIGDIR"
+    "NUMBA_CACHE_DIR"
+    "TORCHINDUCTOR_CACHE_DIR"
+    "TRITON_CACHE_DIR"
+  ];
 
-  shell = run "bash" ''
-    busybox dpkg-deb -x "$deb" part
-    busybox mkdir -p "$out/bin"
-    busybox cp part/usr/bin/bash-static "$out/bin/bash"
-  '' { deb = fetch bash; };
+  programs = runTool {
+    name = "tungsten-shell";
+    tool = "shell_programs.py";
+    config = {
+      inherit name root title;
+      variables = builtins.removeAttrs variables homes;
+      busybox = "${busybox}/bin/busybox";
+      python = python.command;
+      program = ./tools/enter_shell.py;
+    };
+  };
 
-  programs =
-    run "shell-programs"
+  static = derivation {
+    name = "bash";
+    inherit system;
+    builder = "${busybox}/bin/busybox";
+    args = [
+      "sh"
+      "-euc"
       ''
+        busybox dpkg-deb -x "$deb" part
         busybox mkdir -p "$out/bin"
-        for name in $(busybox --list); do
-          busybox ln -s "$(busybox which busybox)" "$out/bin/$name"
-        done
-        busybox rm -f "$out/bin/sh"
-        busybox ln -s "$shell/bin/bash" "$out/bin/sh"
-        busybox ln -s "$shell/bin/bash" "$out/bin/bash"
-        printf '#!%s\nexec %s "$@"\n' "$shell/bin/bash" "$command" > "$out/bin/python$version"
-        busybox chmod +x "$out/bin/python$version"
-        busybox ln -s "python$version" "$out/bin/python3"
+        busybox cp part/usr/bin/bash-static "$out/bin/bash"
       ''
-      {
-        inherit shell;
-        inherit (python) version;
-        command = builtins.concatStringsSep " " python.command;
-      };
+    ];
+    PATH = "${busybox}/bin";
+    deb = fetch bash;
+  };
 in
-derivation {
-  name = "tungsten-shell";
-  inherit system;
-  builder = "${shell}/bin/bash";
-  args = [ "-c" "echo > \"$out\"" ];
-  # `nix develop` writes the environment to each output that this names.
-  outputs = [ "out" ];
-  PATH = "${programs}/bin";
-  # Nix sets it to a program that does not exist.
-  shellHook = "export SHELL=${shell}/bin/bash";
+{
+  inherit programs;
+
+  develop = derivation {
+    name = "tungsten-shell";
+    inherit system;
+    builder = "${static}/bin/bash";
+    args = [ "-c" "echo > \"$out\"" ];
+    # `nix develop` writes the environment to each output that this names.
+    outputs = [ "out" ];
+    PATH = "${programs}/bin";
+    # Nix sets SHELL to a program that does not exist.
+    shellHook = ''
+      . ${programs}/env
+      export SHELL=${static}/bin/bash
+    '';
+  };
 }

@@ -56,7 +56,7 @@ ORDER = [
     ["mirrors", "resolve.model"],
     ["fetch", "export", "vulnerabilities", "client", "machine"],
     ["seal", "build", "run", "libraries", "diff", "why", "base_image", "left_out"],
-    ["source_wheels", "tables", "twice", "fake_time", "check", "image_root"],
+    ["source_wheels", "tables", "twice", "fake_time", "check", "image_root", "shell", "reload"],
     ["post_build", "commands"],
     ["cli"],
 ]

@@ -11,6 +11,7 @@ import json
 import os
 import pwd
 import re
+import shlex
 import shutil
 import subprocess
 from collections import deque
@@ -96,6 +97,11 @@ def build_root(export: Path, system: str, link: Path, view: View) -> Path:
     """The same image's root as folders that lie over each other (`nix/root-parts.nix`)."""
     _nix_build(export, f"model-image-{system}.root", link, view)
     return link.resolve()
+
+
+def build_shell(export: Path, link: Path, view: View) -> None:
+    """The development shell's folder; link: becomes a link to it, and keeps it."""
+    _nix_build(export, "shell", link, view)
 
 
 def _nix_build(export: Path, attribute: str, link: Path, view: View) -> None:
@@ -359,6 +365,34 @@ def load(image: Image, engine: str, reference: str) -> None:
     if loaded.returncode != 0:
         raise BuildError(f"docker could not load the image: {loaded.stderr.strip()}")
     _engine([engine, "tag", image.image_id, reference])
+
+
+def check_skopeo() -> None:
+    """Raises BuildError where there is no skopeo."""
+    if shutil.which("skopeo") is None:
+        raise BuildError(
+            "there is no skopeo on PATH, which pushes images", hint="on Debian: apt-get install skopeo"
+        )
+
+
+def push(image: Image, reference: str, skopeo_args: Sequence[str]) -> None:
+    """Push an image to a registry as it is, so that its digest stays. Raises BuildError."""
+    command = [
+        "skopeo",
+        "copy",
+        "--preserve-digests",
+        *skopeo_args,
+        f"oci:{image.layout}",
+        f"docker://{reference}",
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        raise BuildError(
+            f"the image could not be pushed: {run.stderr.strip()}",
+            where=shlex.join(command),
+            hint="`skopeo login` gives it a user and a password; --skopeo-arg=--dest-tls-verify=false is for a"
+            " registry without TLS",
+        )
 
 
 def _engine(command: list[str]) -> str:

@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
 import shlex
 import signal
 import sys
 import tempfile
+import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,7 +32,7 @@ from packaging.utils import canonicalize_name
 from rich.markup import escape
 
 from tungstenkit import build as builder
-from tungstenkit import commands, dockerfile, machine, post_build, store, tables
+from tungstenkit import commands, dockerfile, machine, post_build, reload, shell, store, tables
 from tungstenkit.base_image import read_base
 from tungstenkit.check import PeakMemory, Report, save_trials, try_model
 from tungstenkit.client import Client, parse_input, save_files
@@ -76,7 +79,7 @@ from tungstenkit.requirements import parse
 from tungstenkit.resolve.libraries import KIND as LIBRARY
 from tungstenkit.resolve.libraries import NOTHING
 from tungstenkit.resolve.model import Solver, resolve
-from tungstenkit.run import Address, Program, container, image_needs, running
+from tungstenkit.run import Address, Handover, Program, container, image_needs, running
 from tungstenkit.run import local as run_local
 from tungstenkit.seal import seal
 from tungstenkit.source_wheels import build_wheels, unbuilt
@@ -96,6 +99,15 @@ if TYPE_CHECKING:
 
 STATE = ".tungsten"
 """The folder beside the model where we keep what can be made again."""
+
+
+class _BeforeAnother(typer.core.TyperCommand):
+    """A command whose line may end with `--` and another program's line, which is then the context's `obj`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 (click's own)
+        end = args.index("--") if "--" in args else len(args)
+        ctx.obj = args[end + 1 :]
+        return super().parse_args(ctx, args[:end])
 
 
 class _Commands(typer.core.TyperGroup):
@@ -456,6 +468,54 @@ def build_command(
     print(f"{reference} {image.digest}")
 
 
+@app.command("shell", cls=_BeforeAnother, epilog="After `--`, a command to run in place of your shell.")
+def shell_command(
+    context: typer.Context,
+    directory: Directory = Path(),
+    module: Module = None,
+    class_name: Class = None,
+    *,
+    print_env: Annotated[
+        bool, typer.Option("--print-env", help="Print what a shell must read to be one, as for direnv.")
+    ] = False,
+) -> None:
+    """Start your shell with the image's own Python and programs first on PATH."""
+    shell.check_machine()
+    folder = make_shell(Project.read(directory, module, class_name))
+    if print_env:
+        print((folder / "env").read_text(encoding="utf-8"), end="")
+        return
+    start = str(folder / "start")
+    os.execv(start, [start, *context.obj])  # noqa: S606
+
+
+@app.command("push")
+def push_command(
+    reference: Annotated[
+        str, typer.Argument(metavar="REF", help="Where to, such as `registry.example/team/blur:1`.")
+    ],
+    directory: Directory = Path(),
+    module: Module = None,
+    class_name: Class = None,
+    *,
+    platform: Annotated[
+        str | None, typer.Option("--platform", metavar="SYSTEM", help="The platform of the image.")
+    ] = None,
+    skopeo_args: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--skopeo-arg", metavar="ARG", help="One more argument for `skopeo copy`; may be repeated."
+        ),
+    ] = None,
+) -> None:
+    """Build the model's image and push it to a registry, by skopeo, under the digest that it has here."""
+    builder.check_skopeo()
+    _, image = make_image(Project.read(directory, module, class_name), None, reference, platform)
+    with working(f"pushing to {reference}"):
+        builder.push(image, reference, skopeo_args or ())
+    print(f"{reference}@{image.digest}")
+
+
 Target = Annotated[
     str,
     typer.Argument(
@@ -464,6 +524,16 @@ Target = Annotated[
 ]
 Local = Annotated[
     bool, typer.Option("--local", help="Run DIR in this Python: no container, no build, no lock.")
+]
+ModelPython = Annotated[
+    str | None,
+    typer.Option(
+        "--model-python",
+        metavar="PYTHON",
+        envvar="TUNGSTEN_MODEL_PYTHON",
+        help="With --local: the Python that runs the model; `tungsten shell` sets it.",
+        show_default="this one",
+    ),
 ]
 NoGpu = Annotated[bool, typer.Option("--no-gpu", help="Run a model that wants a GPU without one.")]
 GpuDevices = Annotated[
@@ -497,6 +567,11 @@ def serve_command(
         str, typer.Option("--host", help="The address; 0.0.0.0 lets other machines reach it.")
     ] = "127.0.0.1",
     local: Local = False,
+    model_python: ModelPython = None,
+    reload_: Annotated[
+        bool,
+        typer.Option("--reload", help="With --local: serve the new code once a file of the model's changes."),
+    ] = False,
     batch_size: Annotated[
         int | None,
         typer.Option(
@@ -525,14 +600,23 @@ def serve_command(
         "--prediction-timeout": prediction_timeout,
     }
     flags = [text for flag, value in given.items() if value is not None for text in (flag, str(value))]
-    model = Model(target, module, class_name, local, None if no_gpu else gpu_devices, engine_args or [])
+    if reload_ and not local:
+        raise typer.BadParameter("--reload needs --local: an image does not change")
+    model = Model(
+        target, module, class_name, local, None if no_gpu else gpu_devices, engine_args or [], model_python
+    )
+    address = Address.choose(host, port)
+    page = address.url + ("/demo" if context.command.name == "demo" else "")
     _signals_interrupt()
     with tempfile.TemporaryDirectory(prefix="tungsten-") as scratch:
-        program = model.program(Address.choose(host, port), flags, Path(scratch))
+        if reload_:
+            model.serve_reloading(address, flags, Path(scratch), lambda: print(page, flush=True))
+            return
+        program = model.program(address, flags, Path(scratch))
         with running(program) as server:
             try:
                 if server.wait_until("/healthz") and server.wait_until("/readyz"):
-                    print(server.url + ("/demo" if context.command.name == "demo" else ""), flush=True)
+                    print(page, flush=True)
                 status = server.wait()
             except KeyboardInterrupt:
                 err.print("stopping: what was accepted is answered first; Ctrl-C again ends it now")
@@ -569,12 +653,15 @@ def predict_command(
         bool, typer.Option("--demo", help="Run `predict_demo`, and show what it prints.")
     ] = False,
     local: Local = False,
+    model_python: ModelPython = None,
     no_gpu: NoGpu = False,
     gpu_devices: GpuDevices = "all",
     engine_args: EngineArgs = None,
 ) -> None:
     """Predict one input, and print the output as JSON, with the paths of its files."""
-    model = Model(target, module, class_name, local, None if no_gpu else gpu_devices, engine_args or [])
+    model = Model(
+        target, module, class_name, local, None if no_gpu else gpu_devices, engine_args or [], model_python
+    )
     _signals_interrupt()
     with ExitStack() as stack:
         server = None
@@ -686,15 +773,14 @@ class Model:
     local: bool
     gpus: str | None
     engine_args: list[str]
+    model_python: str | None
 
     def program(self, address: Address, flags: list[str], scratch: Path) -> Program:
         """Build the image if need be, and warn where the machine lacks what the model needs."""
         directory = Path(self.target)
         if self.local:
             project = Project.read(directory, self.module, self.class_name)
-            spec = project.spec
-            self._check(Needs(spec.mem_gb, spec.gpu, spec.gpu_mem_gb))
-            return run_local(spec, scratch / "spec.json", project.directory, address, flags, gpus=self.gpus)
+            return self._local(project, address, flags, scratch / "spec.json")
         engine = builder.find_engine()
         if engine is None:
             raise RunError(
@@ -710,6 +796,64 @@ class Model:
         self._check(needs)
         gpus = self.gpus if needs.gpu else None
         return container(engine, image, address, flags, gpus=gpus, engine_args=self.engine_args)
+
+    def serve_reloading(
+        self, address: Address, flags: list[str], scratch: Path, on_ready: Callable[[], None]
+    ) -> None:
+        """Serve a folder here until KeyboardInterrupt, its new code whenever it changes."""
+        projects = [Project.read(Path(self.target), self.module, self.class_name)]
+        directory, gpu = projects[0].directory, projects[0].spec.gpu
+        programs = 0
+
+        def start(handover: Handover) -> Program:
+            nonlocal programs
+            programs += 1
+            if programs > 1:
+                projects.append(Project.read(directory, self.module, self.class_name))
+            return self._local(projects[-1], address, flags, scratch / f"spec-{programs}.json", handover)
+
+        def look() -> reload.State:
+            spec = projects[-1].spec
+            try:
+                files = select_files(directory, spec.include_files, spec.exclude_files, spec.module)
+            except TungstenError:
+                return {}  # half of a change; the other half is about to come
+            return reload.state(directory, (file.path for file in files))
+
+        events: SimpleQueue[reload.Event] = SimpleQueue()
+        stop = threading.Event()
+        watcher = threading.Thread(target=reload.watch, args=(directory, look, events, stop), daemon=True)
+        with address.listen() as listener:
+            watcher.start()
+            reload.Reloading(
+                start,
+                listener,
+                say=partial(err.print, markup=False),
+                on_ready=on_ready,
+                alone=gpu and self.gpus is not None,
+            ).run(events)
+        stop.set()
+
+    def _local(
+        self,
+        project: Project,
+        address: Address,
+        flags: list[str],
+        spec_file: Path,
+        handover: Handover | None = None,
+    ) -> Program:
+        spec = project.spec
+        self._check(Needs(spec.mem_gb, spec.gpu, spec.gpu_mem_gb))
+        return run_local(
+            spec,
+            spec_file,
+            project.directory,
+            address,
+            flags,
+            gpus=self.gpus,
+            python=self.model_python,
+            handover=handover,
+        )
 
     def _check(self, needs: Needs) -> None:
         gpu_room = machine.gpu_memory(self.gpus) if needs.gpu and self.gpus is not None else None
@@ -769,6 +913,24 @@ def make_root(project: Project) -> tuple[Path, Path]:
     with project.alone(), build_view() as view:
         parts = builder.build_root(project.state / "export", system, project.state / "root", view)
     return image.layout, parts
+
+
+def make_shell(project: Project) -> Path:
+    """The folder of the model's development shell, built where what there is does not fit any more."""
+    lock = project.lock() if project.lock_path.exists() else make_lock(project)[0]
+    link = project.state / "shell"
+    stamp = shell.stamp(project.spec, lock)
+    if not shell.is_current(link, stamp):
+        system = choose_platform(lock, this_system(), this_system())
+        files = project.files()
+        with project.alone():
+            fetch_inputs(project, lock, [system])
+            flake = project.state / "export"
+            export(project.spec, lock, project.directory, files, {}, flake)
+            with build_view() as view:
+                builder.build_shell(flake, link, view)
+            shell.note_stamp(link, stamp)
+    return link.resolve()
 
 
 def make_lock(

@@ -6,7 +6,6 @@ block at the latest.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import re
@@ -20,10 +19,9 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from tungstenkit.client import Client
 from tungstenkit.data import SERVER
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
     from tungstenkit.spec import ModelSpec
 
 _SETTINGS = re.compile(
-    r"TUNGSTEN_(?!MIRROR_|ENGINE|PORT$).+|SETUP_TIMEOUT|PREDICTION_TIMEOUT|RESULT_EXPIRATION"
+    r"TUNGSTEN_(?!MIRROR_|ENGINE|SHELL|MODEL_PYTHON|PORT$).+|SETUP_TIMEOUT|PREDICTION_TIMEOUT|RESULT_EXPIRATION"
 )
 """The environment variables that the server reads: a container gets those that are set here."""
 
@@ -87,6 +85,11 @@ class Address:
                 hint="-p chooses another port, and -p 0 a free one; --host an address of this machine",
             ) from None
 
+    def listen(self) -> socket.socket:
+        """Listen there."""
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        return socket.create_server((self.host, self.port), family=family, backlog=1024)
+
     @property
     def url(self) -> str:
         """The base URL for clients on this machine."""
@@ -108,6 +111,17 @@ class Program:
     environment: dict[str, str]
     kill: list[str] | None = None
     """The command that ends what killing the process leaves: the container."""
+    inherited: tuple[int, ...] = ()
+    """File descriptors that the command names."""
+
+
+class Handover(NamedTuple):
+    """What a server is given that takes another one's place: file descriptors."""
+
+    listener: int
+    """A socket that listens."""
+    control: int
+    """The end of a socket to say that it is ready, to be told that it is its turn, and to close when it is no more."""
 
 
 def image_needs(engine: str, image: str) -> Needs:
@@ -190,32 +204,79 @@ def local(
     flags: Sequence[str],
     *,
     gpus: str | None,
+    python: str | None = None,
+    handover: Handover | None = None,
 ) -> Program:
-    """The server and the model in this Python, with the packages that are installed in it.
+    """The server in this Python, and the model in it or another one, with the packages that are installed there.
 
-    spec_file: where the spec is written for the server. gpus: as for `container`.
-    Raises RunError naming every package that the model declares and that isn't here.
+    spec_file: where the spec is written for the server. gpus: as for `container`. python: the model's.
+    handover: of a socket, in place of the address.
+    Raises RunError naming every package that the model declares and that isn't there.
     """
-    _require(spec.python_packages)
+    _require(spec.python_packages, python or sys.executable)
     spec_file.write_text(spec.to_json(), encoding="utf-8")
     environment = dict(os.environ)
     if gpus != "all":
         environment["CUDA_VISIBLE_DEVICES"] = gpus or ""
-    arguments = ["--spec", str(spec_file), "--model-dir", str(folder), "--model-python", sys.executable]
-    where = ["--host", address.host, "--port", str(address.port)]
+    # Where the model's Python is a development shell's, it must see the server's part in its process.
+    shown = [environment.get("TUNGSTEN_SHELL_PATHS", ""), str(SERVER.parent), str(folder)]
+    environment["TUNGSTEN_SHELL_PATHS"] = ":".join(filter(None, shown))
+    arguments = [
+        *("--spec", str(spec_file), "--model-dir", str(folder)),
+        *("--model-python", python or sys.executable),
+    ]
+    if handover is None:
+        where = ["--host", address.host, "--port", str(address.port)]
+    else:
+        where = ["--listen-fd", str(handover.listener), "--handover-fd", str(handover.control)]
     # -P: the working directory may be the model's folder, and a `flask.py` there is not for the server.
     command = [sys.executable, "-P", "-c", _START_SERVER, str(SERVER.parent), *arguments, *where, *flags]
-    return Program(command, address, environment)
+    return Program(command, address, environment, inherited=() if handover is None else handover)
 
 
-def _require(packages: Sequence[str]) -> None:
-    """Raises RunError where requirements (PEP 508) are not met here. What they in turn require is pip's business."""
-    installed = {canonicalize_name(one.name): one.version for one in importlib.metadata.distributions()}
+_DESCRIBE = """
+import importlib.metadata, json, os, platform, sys
+
+def version(name):
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+print(json.dumps({
+    "versions": {name: version(name) for name in sys.argv[1:]},
+    "environment": {
+        "implementation_name": sys.implementation.name,
+        "os_name": os.name,
+        "platform_machine": platform.machine(),
+        "platform_python_implementation": platform.python_implementation(),
+        "platform_system": platform.system(),
+        "python_full_version": platform.python_version(),
+        "python_version": "%d.%d" % sys.version_info[:2],
+        "sys_platform": sys.platform,
+    },
+}))
+"""
+"""Run by a Python, says which versions of some packages it has, and what markers mean there (PEP 508)."""
+
+
+def _require(packages: Sequence[str], python: str) -> None:
+    """Raises RunError where requirements (PEP 508) are not met. What they in turn require is pip's business."""
+    requirements = [Requirement(text) for text in packages]
+    command = [python, "-c", _DESCRIBE, *(one.name for one in requirements)]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as problem:
+        raise RunError(f"the model's Python can't be run: {problem.strerror}", where=python) from None
+    if run.returncode != 0:
+        raise RunError(
+            "the model's Python can't be run", where=python, hint=f"it said:\n{run.stderr.strip()}"
+        )
+    found = json.loads(run.stdout)
     problems, unmet = [], []
-    for text in packages:
-        requirement = Requirement(text)
-        version = installed.get(canonicalize_name(requirement.name))
-        if requirement.marker is not None and not requirement.marker.evaluate():
+    for text, requirement in zip(packages, requirements, strict=True):
+        version = found["versions"][requirement.name]
+        if requirement.marker is not None and not requirement.marker.evaluate(found["environment"]):
             continue
         if version is None:
             problems.append(f"{text} is not installed")
@@ -225,10 +286,13 @@ def _require(packages: Sequence[str]) -> None:
             continue
         unmet.append(text)
     if unmet:
+        in_shell = os.environ.get("TUNGSTEN_MODEL_PYTHON") == python
         raise RunError(
             "the model's packages are not all in this Python:\n" + "\n".join(f"- {one}" for one in problems),
-            where=sys.executable,
-            hint=shlex.join([sys.executable, "-m", "pip", "install", *unmet]),
+            where=python,
+            hint="leave the shell, run `tungsten lock`, and enter it again"
+            if in_shell
+            else shlex.join([python, "-m", "pip", "install", *unmet]),
         )
 
 
@@ -297,9 +361,13 @@ class Running:
             )
         return status if status >= 0 else 128 - status
 
-    def stop(self) -> int:
-        """Let it answer what it has accepted, and end; its exit status. How long that may take is its own setting."""
+    def terminate(self) -> None:
+        """Let it answer what it has accepted, and end. How long that may take is its own setting."""
         self._process.terminate()
+
+    def stop(self) -> int:
+        """Do likewise, and wait for it; its exit status."""
+        self.terminate()
         return self.wait()
 
     def kill(self) -> None:
@@ -322,6 +390,7 @@ def running(program: Program, log: Path | None = None) -> Iterator[Running]:
             subprocess.Popen(
                 program.command,
                 env=program.environment,
+                pass_fds=program.inherited,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -155,6 +155,8 @@ class Dispatcher:
         self._ready: dict[Driver, _Flight] = {}
         self._why_unready = _BEING_SET_UP
         self._was_ready = False
+        self._settled = threading.Event()
+        """Set once a process has been ready, or there is no hope."""
         self._counts = Counts()
         self._stopping = threading.Event()
         self._fatal: str | None = None
@@ -179,6 +181,10 @@ class Dispatcher:
     def fatal(self) -> str | None:
         """Why the server can't go on; None while it can."""
         return self._fatal
+
+    def wait_settled(self) -> None:
+        """Wait until a model process is ready for the first time, or `fatal` says why none will be."""
+        self._settled.wait()
 
     def counts(self) -> Counts:
         """Return a copy of the counts."""
@@ -347,6 +353,7 @@ class Dispatcher:
         with self._lock:
             self._was_ready = True
             self._ready[driver] = _Flight()
+        self._settled.set()
 
     def set_unready(self, driver: Driver, reason: str) -> None:
         """Note that it is not, and why."""
@@ -369,6 +376,7 @@ class Dispatcher:
             self._ready.clear()
             callback = self._on_fatal
         self.fail_pending(reason)
+        self._settled.set()
         if callback:
             callback()
 

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Callable, NoReturn
 
 from tungsten_server.dispatcher import Dispatcher
@@ -47,11 +48,10 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     except (SpecError, OSError) as error:
         return _refuse(str(error), str(settings.spec), "build the image again")
     try:
-        listener = _listen(settings.host, settings.port)
+        listener = _listen(settings)
     except OSError as error:
-        return _refuse(
-            f"can't listen: {error}", f"{settings.host} port {settings.port}", "choose with --host and --port"
-        )
+        where = f"{settings.host} port {settings.port}" if settings.listen_fd is None else "--listen-fd"
+        return _refuse(f"can't listen: {error}", where, "choose with --host and --port")
     _log_to_stderr()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, _exit)
@@ -123,11 +123,15 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
             "the server's settings",
             "lower --max-pending (TUNGSTEN_MAX_PENDING)",
         )
+    handover = _take_over(dispatcher, settings.handover_fd)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: server.stop())
     dispatcher.on_fatal(server.stop)
     server.run()
 
+    server.stop_listening()
+    if handover is not None:
+        handover.close()
     _log.info("stop: no new connections, answering what was accepted")
     began = time.monotonic()
     unanswered = server.drain(settings.stop_timeout)
@@ -139,6 +143,22 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
         _log.error("%s", dispatcher.fatal)
         return 1
     return 0
+
+
+def _take_over(dispatcher: Dispatcher, handover_fd: int | None) -> socket.socket | None:
+    """Wait until the model is ready, say so to who has started us, and wait until it is our turn.
+
+    Returns the socket that is to be closed when it is no more. Without hope there is nothing to wait for.
+    """
+    if handover_fd is None:
+        return None
+    handover = socket.socket(fileno=handover_fd)
+    dispatcher.wait_settled()
+    if not dispatcher.fatal:
+        with suppress(OSError):  # who has started us is gone, and its signal is about to come
+            handover.sendall(b"ready\n")
+            handover.recv(1)
+    return handover
 
 
 def _downloads(settings: Settings) -> Downloads:
@@ -164,8 +184,11 @@ def _process_starter(settings: Settings, spec: Spec) -> Callable[[int], ModelPro
     return lambda wake_fd: ModelProcess(program, wake_fd)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(settings: Settings) -> socket.socket:
     """Listen at once: clients that come before the HTTP parts are imported wait in the kernel's queue."""
+    if settings.listen_fd is not None:
+        return socket.socket(fileno=settings.listen_fd)
+    host, port = settings.host, settings.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=1024)
 

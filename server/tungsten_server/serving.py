@@ -127,7 +127,7 @@ class HttpServer:
         Returns the number of requests that are then left without an answer. May be called again to go on.
         """
         deadline = time.monotonic() + seconds
-        self._stop_listening()
+        self.stop_listening()
         quiet_at = time.monotonic() + _QUIET_SECONDS
         while (now := time.monotonic()) < deadline:
             if self._busy():
@@ -222,7 +222,8 @@ class HttpServer:
             for channel in list(self._server.active_channels.values())
         )
 
-    def _stop_listening(self) -> None:
+    def stop_listening(self) -> None:
+        """Accept what the kernel has accepted on our behalf, and no more. `drain` does it, too."""
         if not self._server.accepting:
             return
         # What the kernel has accepted on our behalf would be reset.

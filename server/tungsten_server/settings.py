@@ -41,6 +41,13 @@ def _port(text: str) -> int:
     return value
 
 
+def _count_from_zero(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError
+    return value
+
+
 def _seconds(text: str) -> float:
     value = float(text)
     if not 0 < value <= _MAX_SECONDS:  # false for nan too
@@ -124,6 +131,27 @@ class Settings:
         metadata=_how("port to listen on; 0 takes a free one", _port, "a port, 0 to 65535", "TUNGSTEN_PORT"),
     )
     """The port that existing clients know."""
+
+    listen_fd: int | None = field(
+        default=None,
+        metadata=_how(
+            "file descriptor of a socket that listens already, in place of --host and --port",
+            _count_from_zero,
+            "a number, at least 0",
+        ),
+    )
+    """None; given where one server takes another one's place and no client is to notice."""
+
+    handover_fd: int | None = field(
+        default=None,
+        metadata=_how(
+            "file descriptor of a socket to who has started the server: it gets a line once the model is ready, clients"
+            " are taken once it gives one, and it is closed when no more are",
+            _count_from_zero,
+            "a number, at least 0",
+        ),
+    )
+    """None; given with --listen-fd, so that one server stops taking clients before the next one begins."""
 
     max_batch_size: int | None = field(
         default=None,

@@ -50,7 +50,8 @@ def _run_tool(program, source, out, python=sys.executable, **options):
         config.write_text(json.dumps(source, default=str))
         source = config
     command = [python, "-I", "-S", "-B", TOOLS / program, source, out]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+    return subprocess.run(command, check=False, **options)
 
 
 @pytest.fixture(scope="session")

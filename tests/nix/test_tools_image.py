@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -135,6 +137,23 @@ def test_archive_holds_the_layout_without_links(make_image, file_layer, run_tool
         for info in members:
             if info.isfile():
                 assert archive.extractfile(info).read() == (layout / info.name).read_bytes()
+
+
+def test_archive_streams_the_same_bytes(make_image, file_layer, run_tool, tmp_path):
+    layout, _ = make_image(file_layer("one", a="1"))
+    run_tool("archive.py", layout, tmp_path / "image.tar")
+    streamed = run_tool("archive.py", layout, Path("-"), text=False)
+    assert (streamed.returncode, streamed.stdout) == (0, (tmp_path / "image.tar").read_bytes())
+
+
+def test_a_stream_that_is_cut_is_an_error(make_image, file_layer, run_tool):
+    layout, _ = make_image(file_layer("one", a="x" * 1_000_000))
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as closed:
+        result = run_tool("archive.py", layout, Path("-"), stdout=closed)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: the image is not written whole: ")
 
 
 def test_archive_of_something_else_is_an_error(run_tool, tmp_path):

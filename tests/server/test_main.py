@@ -70,6 +70,47 @@ class TestStart:
                 server.wait_ready()
             assert server.predict("x")["status"] == "success"
 
+    def test_one_server_takes_anothers_place_when_it_is_told_to(self, tmp_path, pool):
+        spec = write_model(tmp_path / "model", SLOW_SETUP)
+        go = Gate(tmp_path / "model" / "go")
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            ours, theirs = socket.socketpair()
+            flags = ["--spec", spec, "--model-dir", tmp_path / "model", "--model-python", sys.executable]
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "tungsten_server", *flags),
+                    *("--listen-fd", str(listener.fileno()), "--handover-fd", str(theirs.fileno())),
+                ],
+                pass_fds=[listener.fileno(), theirs.fileno()],
+                env={**os.environ, "PYTHONPATH": SERVER},
+            )
+            theirs.close()
+        try:
+            with ours:
+                ours.settimeout(DEADLINE)
+                early = pool.submit(requests.post, f"{url}/predict", json=[{"do": "x"}], timeout=DEADLINE)
+                with go.open():
+                    pass
+                assert ours.recv(100) == b"ready\n"
+                assert not early.done()
+                ours.sendall(b"!")
+                assert early.result().json()["status"] == "success"
+                process.terminate()
+                assert ours.recv(100) == b""
+            assert process.wait(DEADLINE) == 0
+        finally:
+            process.kill()
+            process.wait()
+
+    def test_what_is_no_socket_is_refused(self, tmp_path):
+        spec = write_model(tmp_path / "model")
+        flags = ["--spec", spec, "--model-dir", tmp_path / "model", "--model-python", sys.executable]
+        done = started([*flags, "--listen-fd", "0"], stdin=subprocess.DEVNULL)
+        assert done.returncode == 2
+        assert "error: can't listen: " in done.stderr
+        assert "--listen-fd" in done.stderr
+
     def test_the_http_process_imports_neither_model_nor_sdk_nor_pydantic(self):
         program = """
 import sys

@@ -10,7 +10,7 @@ import pytest
 from tungstenkit import run
 from tungstenkit.errors import RunError
 from tungstenkit.machine import Needs
-from tungstenkit.run import Address, Program, container, image_needs, local, running
+from tungstenkit.run import Address, Handover, Program, container, image_needs, local, running
 
 HERE = Address("127.0.0.1", 4000)
 
@@ -76,7 +76,14 @@ class TestContainer:
     def test_the_servers_settings_are_passed_by_name(self, monkeypatch):
         for name in ("TUNGSTEN_MAX_PENDING", "SETUP_TIMEOUT"):
             monkeypatch.setenv(name, "1")
-        for name in ("TUNGSTEN_MIRROR_PYPI", "TUNGSTEN_ENGINE_ARGS", "TUNGSTEN_PORT", "SECRET"):
+        for name in (
+            "TUNGSTEN_MIRROR_PYPI",
+            "TUNGSTEN_SHELL",
+            "TUNGSTEN_MODEL_PYTHON",
+            "TUNGSTEN_ENGINE_ARGS",
+            "TUNGSTEN_PORT",
+            "SECRET",
+        ):
             monkeypatch.setenv(name, "1")
         passed = [argument for argument in self.told() if argument.startswith("--env")]
         assert passed == ["--env=SETUP_TIMEOUT", "--env=TUNGSTEN_MAX_PENDING"]
@@ -158,6 +165,39 @@ class TestLocal:
         assert "pydantic<1 is asked for, and " in caught.value.what
         assert "pillow" not in caught.value.what
         assert caught.value.hint == f"{sys.executable} -m pip install 'no-such-thing[x]==1' 'pydantic<1'"
+
+    def test_another_python_runs_the_model_and_is_asked_what_it_has(self, tmp_path, monkeypatch):
+        """Its versions count, and what markers mean there; what the shell's Python lacks is not pip's to install."""
+        python = tmp_path / "python"
+        python.write_text(
+            '#!/bin/sh\necho \'{"versions": {"pillow": "1", "six": null}, "environment": {"python_version": "2.0"}}\'\n'
+        )
+        python.chmod(0o755)
+        address, spec = HERE, self.Spec("pillow==1", "six; python_version > '3'")
+        program = local(spec, tmp_path / "spec.json", tmp_path, address, [], gpus="all", python=str(python))
+        assert program.command[program.command.index("--model-python") + 1] == str(python)
+        monkeypatch.setenv("TUNGSTEN_MODEL_PYTHON", str(python))
+        with pytest.raises(RunError, match="pillow==2 is asked for, and 1 is installed") as caught:
+            local(self.Spec("pillow==2"), tmp_path / "s", tmp_path, HERE, [], gpus="all", python=str(python))
+        assert "tungsten lock" in caught.value.hint
+
+    def test_a_python_that_is_none_is_told(self, tmp_path):
+        with pytest.raises(RunError, match="can't be run"):
+            local(self.Spec(), tmp_path / "s", tmp_path, HERE, [], gpus="all", python=str(tmp_path / "none"))
+
+    def test_a_socket_is_handed_over_in_place_of_the_address(self, tmp_path):
+        program = local(
+            self.Spec(),
+            tmp_path / "s",
+            tmp_path,
+            HERE,
+            [],
+            gpus="all",
+            handover=Handover(listener=8, control=9),
+        )
+        assert program.command[-4:] == ["--listen-fd", "8", "--handover-fd", "9"]
+        assert "--port" not in program.command
+        assert program.inherited == (8, 9)
 
     @pytest.mark.parametrize(("gpus", "visible"), [(None, ""), ("1", "1")])
     def test_gpus_are_chosen_by_cudas_own_variable(self, tmp_path, gpus, visible):

@@ -1,5 +1,24 @@
 # The debian package set: the interface of model-image.nix, from a lock alone.
-{ platform, locked, server, spec, model, ownSources, ownWheels, deb, wheel, source, dockerTools }:
+#
+# declared, bigFiles: of files.nix.
+{
+  platform,
+  locked,
+  server,
+  spec,
+  model,
+  ownSources,
+  ownWheels,
+  deb,
+  wheel,
+  source,
+  dockerTools,
+  declared ? {
+    contents = [ ];
+    variables = { };
+  },
+  bigFiles ? [ ],
+}:
 let
   version = locked.python;
 
@@ -135,11 +154,12 @@ rec {
   ++ map (wheel.locked serverEnvironment) server.wheels
   ++ [ (wheel.own serverEnvironment ownWheels.server ownSources.server) ];
 
-  fileContents = [ ];
+  fileContents = declared.contents;
+  fileVariables = declared.variables;
 
   postBuildContents = [ ];
 
-  sourceContents = [
+  sourceContents = bigFiles ++ [
     {
       layer = "model";
       label = "the model's files";

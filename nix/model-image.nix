@@ -6,6 +6,7 @@
 #   pythonContents                  the model's Python packages and the SDK
 #   serverContents                  the server's own environment
 #   fileContents                    declared downloads
+#   fileVariables                   what programs that read those need to know; may be missing
 #   postBuildContents               what post_build made
 #   sourceContents                  the model's files and its spec
 #   python, tini                    paths of programs in the image: the server's interpreter, PID 1
@@ -17,7 +18,7 @@ let
 
   # Without a GPU it is only ballast.
   cuda = if spec.gpu then packageSet.cuda else null;
-  variables = import ./environment.nix { inherit cuda packageSet spec; };
+  variables = import ./environment.nix { inherit cuda packageSet spec; } // packageSet.fileVariables or { };
 in
 packageSet.dockerTools.buildLayeredImage {
   inherit (spec) name;

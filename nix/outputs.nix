@@ -6,9 +6,10 @@
 #                                                     whichever system assembles it
 #
 # spec, lock, sources: paths of the documents. model: the model's files.
+# bigFiles: path of files.json, which names those of the model's files that are in the store by themselves; may be null.
 # own: a folder of files that the lock names and no mirror has, or null.
 # ownSources: { sdk, server }, folders of our modules.
-{ spec, lock, sources, model, ownSources, own ? null }:
+{ spec, lock, sources, model, ownSources, own ? null, bigFiles ? null }:
 let
   documents = import ./documents.nix;
   ownWheels = builtins.fromJSON (builtins.readFile ./wheels.json);
@@ -20,6 +21,8 @@ let
     storeName = import ./store-name.nix;
     sources = documents.sources sources;
   };
+
+  files = import ./files.nix { inherit fetch; };
 
   specFile = builtins.path {
     name = "spec.json";
@@ -99,6 +102,8 @@ let
         inherit platform locked ownSources ownWheels model source;
         server = theLock.server.${target};
         spec = specFile;
+        declared = files.declared (theLock.files or { });
+        bigFiles = files.big (documents.files bigFiles);
         deb = import ./deb.nix { inherit fetch; };
         wheel = import ./wheel.nix { inherit fetch runTool; };
         dockerTools = import ./image.nix {

@@ -27,9 +27,11 @@ from packaging.utils import canonicalize_name
 from rich.markup import escape
 
 from tungstenkit import build as builder
-from tungstenkit import machine, store, tables
+from tungstenkit import carry, machine, store, tables
+from tungstenkit.big_files import big_files
 from tungstenkit.client import Client, parse_input, save_files
 from tungstenkit.data import OWN_WHEELS, SEVEN_ZIP
+from tungstenkit.declared import leave_out_declared, lock_files
 from tungstenkit.diff import compare, old_lock
 from tungstenkit.document import to_json
 from tungstenkit.errors import FetchError, GoneError, LockError, RunError, TungstenError
@@ -44,12 +46,15 @@ from tungstenkit.fetch import (
     inputs,
     locate,
     locate_own,
+    restricted,
     stored,
+    takes,
 )
 from tungstenkit.files import likely_secrets, select_files
 from tungstenkit.libraries import add_libraries
 from tungstenkit.lock import (
     LOCK_NAME,
+    Files,
     Lock,
     check_lock,
     choose_platform,
@@ -70,6 +75,7 @@ from tungstenkit.resolve.model import Solver, resolve
 from tungstenkit.run import Address, Program, container, image_needs, running
 from tungstenkit.run import local as run_local
 from tungstenkit.seal import refuse_build_steps, seal
+from tungstenkit.settings import big_file_size
 from tungstenkit.source_wheels import build_wheels, unbuilt
 from tungstenkit.spec import ModelSpec, read_spec, repository_name
 from tungstenkit.vulnerabilities import known_here, look_up
@@ -78,6 +84,7 @@ from tungstenkit.why import why
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from tungstenkit.big_files import BigFile
     from tungstenkit.diff import Difference
     from tungstenkit.files import ModelFile
     from tungstenkit.mirrors import Mirrors
@@ -196,6 +203,12 @@ class Project:
                 f"[yellow]warning:[/] will be in the image: {escape(warning)}; keep it out by exclude_files"
             )
         return files
+
+    def shipped(self, lock: Lock, out: Path | None = None) -> tuple[list[ModelFile], tuple[BigFile, ...]]:
+        """The files that ship and that the lock does not bring, and which of them are big."""
+        with FetchBar("reading") as bar:
+            files = leave_out_declared(self.directory, self.files(out), lock.files, bar)
+            return files, big_files(self.directory, files, big_file_size(self.directory), bar)
 
 
 def _print_version(wanted: bool) -> None:
@@ -337,13 +350,49 @@ def fetch_command(
     platform: Annotated[
         str | None, typer.Option("--platform", metavar="SYSTEM", help="One platform's alone.")
     ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to", metavar="FOLDER", file_okay=False, help="Also copy all of it there, for another machine."
+        ),
+    ] = None,
+    origin: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER",
+            exists=True,
+            file_okay=False,
+            help="Take it from there, not from a network.",
+        ),
+    ] = None,
 ) -> None:
     """Download what the lock names into the Nix store; afterwards builds on this machine need no network."""
     project = Project.read(directory, module, class_name)
     lock = project.lock()
     systems = list(lock.platforms) if platform is None else [choose_platform(lock, platform, this_system())]
+    _, big = project.shipped(lock)
     with project.alone():
-        count = fetch_inputs(project, lock, systems)
+        part = part_of(lock, systems, this_system())
+        if origin is not None:
+            with working(f"copying from {origin}"):
+                carry.unpack(takes(part, big), origin)
+            if lacking := absent(part):
+                raise FetchError(
+                    f"{len(lacking)} of the files that the lock names are not there, such as {lacking[0].name}",
+                    where=str(origin),
+                    hint="make the copy again, with `tungsten fetch --to` beside this lock",
+                )
+        count = fetch_inputs(project, lock, systems, big)
+        if to is not None:
+            with working(f"copying to {to}"):
+                paths = takes(part, big)
+                gone = store.missing(paths)
+                carry.pack([path for path in paths if path not in gone], to)
+            err.print(
+                f"on the other machine: tungsten fetch --from {to}, with this lock and the model's files"
+            )
+            err.print(f"without tungsten there: nix copy --all --from file://{to.resolve()}", markup=False)
     print(f"all {count} files for {', '.join(systems)} are in the Nix store")
 
 
@@ -359,17 +408,24 @@ def nix_export_command(
     """Write a self-contained flake: `nix build .#model-image` there needs nothing of ours."""
     project = Project.read(directory, module, class_name)
     lock = project.lock()
-    files = project.files(out)
-    sources = public(find_sources(project, lock))
+    files, big = project.shipped(lock, out)
+    guarded = restricted(lock)
+    sources = public({key: urls for key, urls in find_sources(project, lock).items() if key not in guarded})
     local = [entry for entry in inputs(lock) if entry.is_own]
     with tempfile.TemporaryDirectory(prefix="tungsten-") as folder, FetchBar() as bar:
         urls = locate_own(local, project.directory)
         made = [download(entry, urls[entry.sha256], Path(folder), bar) for entry in local]
-        export(project.spec, lock, project.directory, files, sources, out, made)
+        export(project.spec, lock, project.directory, files, sources, out, made, big)
     wanted = [entry.sha256 for entry in inputs(lock) if not entry.is_own] + [SEVEN_ZIP["sha256"]]
     if unknown := sum(sha256 not in sources for sha256 in wanted):
         files_have = "1 file has" if unknown == 1 else f"{unknown} files have"
         err.print(f"{files_have} no public URL: where it is built, run `tungsten fetch` first")
+    if big:
+        size = sum(file.size for file in big) / 1e6
+        err.print(
+            f"{len(big)} of the model's files ({size:.0f} MB) are only named in it: `tungsten fetch` puts them into "
+            "the Nix store here, and `tungsten fetch --to FOLDER` makes a copy to carry to another machine"
+        )
     if in_git := git_notice(out):
         err.print(in_git)
     err.print("build it with:")
@@ -651,12 +707,12 @@ def make_image(
     wanted = () if platform is None else (platform,)
     lock = project.lock() if project.lock_path.exists() else make_lock(project, systems=wanted)[0]
     system = choose_platform(lock, platform, this_system())
-    files = project.files()
+    files, big = project.shipped(lock)
     with project.alone():
-        fetch_inputs(project, lock, [system])
+        fetch_inputs(project, lock, [system], big)
         flake = project.state / "export"
         # Every input is in the store by now, so this export needs no URLs, and no network to find them.
-        export(project.spec, lock, project.directory, files, {}, flake)
+        export(project.spec, lock, project.directory, files, {}, flake, big=big)
         with build_view() as view:
             image = builder.build(flake, system, project.state / f"image-{system}", view)
             if out_link is not None:
@@ -700,6 +756,7 @@ def make_lock(
         lock = resolve(project.spec, solver, pins, package_set, systems=systems, python=python)
         if not resolve_only:
             report("sealing")
+            lock = lock.model_copy(update={"files": _lock_files(project, pins.files if pins else Files())})
             lock = _seal(project, lock, pins, solver)
         if write:
             write_lock(lock, project.lock_path)
@@ -759,6 +816,19 @@ def show_comparison(difference: Difference, *, as_json: bool) -> None:
         out.print(part)
 
 
+def _lock_files(project: Project, previous: Files) -> Files:
+    """What the model declares in `files`; what is downloaded for it is where `tungsten fetch` looks for it."""
+    if not project.spec.files:
+        return Files()
+    downloads = project.state / "downloads"
+    with project.alone(), FetchBar() as bar:
+        try:
+            downloads.mkdir(exist_ok=True)
+            return lock_files(project.spec.files, previous, downloads, bar, partial(err.print, markup=False))
+        except OSError as problem:
+            raise disk_error(problem, project.state) from None
+
+
 def _seal(project: Project, lock: Lock, previous: Lock | None, solver: Solver) -> Lock:
     """The sealed lock. What is downloaded for it is where `tungsten fetch` looks for it."""
     downloads = project.state / "downloads"
@@ -802,7 +872,7 @@ def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
     return found
 
 
-def fetch_inputs(project: Project, lock: Lock, systems: Sequence[str]) -> int:
+def fetch_inputs(project: Project, lock: Lock, systems: Sequence[str], big: Sequence[BigFile]) -> int:
     """Bring into the store what images for some platforms need and it has not got; of how many files in all."""
     part = part_of(lock, systems, this_system())
     wanted = absent(part)
@@ -811,8 +881,8 @@ def fetch_inputs(project: Project, lock: Lock, systems: Sequence[str]) -> int:
         with working("asking the mirrors where each file is"):
             urls = locate(wanted, lock, project.mirrors(), project.directory)
     with FetchBar() as bar:
-        fetch(part, urls, project.state, bar, whole=lock)
-    return len(inputs(part))
+        fetch(part, urls, project.state, bar, whole=lock, big=big, directory=project.directory)
+    return len(inputs(part)) + len(big)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from tungstenkit import requirements
 from tungstenkit.define import requirement_problem, without_password
@@ -44,6 +44,28 @@ _REAL_MODULES = (
     "typing_extensions",
     "typing_inspection",
 )
+
+
+class DownloadWish(Document):
+    """A `Download`."""
+
+    url: str
+    sha256: str | None
+    to: str
+    """Relative to the model's folder."""
+    executable: bool
+
+
+class RepositoryWish(Document):
+    """A `HuggingFace`."""
+
+    repository: str
+    type: Literal["model", "dataset"]
+    revision: str
+    to: str | None
+    """A folder, relative to the model's; null is the hub's cache."""
+    include: list[str]
+    exclude: list[str]
 
 
 class ModelSpec(Document):
@@ -78,6 +100,12 @@ class ModelSpec(Document):
     output_schema: dict[str, Any]
     demo_output_schema: dict[str, Any] | None
     examples: list[dict[str, Any]] = Field(default_factory=list)
+    files: list[DownloadWish | RepositoryWish] = Field(default_factory=list)
+    """`files`; absent where it is empty."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in write(self).items() if value or key != "files"}
 
     @classmethod
     def from_json(cls, text: str, *, where: str = "spec.json") -> ModelSpec:

@@ -25,7 +25,7 @@ from elf import SharedObject, shared_object
 from ldcache import is_configuration
 from maintscripts import Alternative, alternatives, check_diversions
 from program import Config, ToolError, read_json, run, write_json
-from rootfs import Entry, Table, canonical
+from rootfs import Entry, Table, canonical, parents
 from system import Lower
 from tarstream import write_tar
 from wheelfile import Scheme, Wheel
@@ -56,6 +56,7 @@ class Layer:
             "wheel-byte-code": self._wheel_byte_code,
             "tree": self._tree,
             "files": self._files,
+            "placed": self._placed,
             "system": self._system,
         }
         if item["kind"] not in kinds:
@@ -165,6 +166,20 @@ class Layer:
                 )
             )
 
+    def _placed(self, item: Config) -> None:
+        base, path = canonical(item["base"]), canonical(posixpath.join(item["base"], item["to"]))
+        directory_mode = int(item["directory-mode"], 8)
+        owner = (item["uid"], item["gid"])
+        mode = (0o755 if item.get("executable") else 0o644) | directory_mode & 0o020
+        content = DiskFile(Path(item["path"])) if "path" in item else Text(item["text"].encode())
+        self.table.add(
+            Entry(path, "file", mode, *owner, package="files", sha256=item.get("sha256", ""), content=content)
+        )
+        for folder in parents(path):
+            if folder == base:
+                break
+            self.table.add(Entry(folder, "dir", directory_mode, *owner, package="files"))
+
     def _system(self, item: Config) -> None:
         lower = Lower([Path(path) for path in self._config["lower"]])
         made = lower.alias_links()
@@ -218,7 +233,7 @@ def make_layer(config_path: Path, out: Path) -> None:
             layer.read(item)
         entries = layer.finish()
         out.mkdir()
-        splice = any(item.get("splice") for item in config["inputs"])
+        splice = any(item.get("splice") or item.get("stored") for item in config["inputs"])
         blob: Blob | SplicedBlob = (SplicedBlob if splice else Blob)(out / "blob")
         write_tar(entries, blob)
         facts = blob.close()

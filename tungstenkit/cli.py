@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 from packaging.utils import canonicalize_name
+from rich.filesize import decimal
 from rich.markup import escape
 
 from tungstenkit import build as builder
@@ -58,6 +59,7 @@ from tungstenkit.lock import (
     Lock,
     check_lock,
     choose_platform,
+    declared,
     packages,
     part_of,
     read_lock,
@@ -773,6 +775,8 @@ def make_lock(
             f"{'locked' if write else 'would lock'} {system}: Python {platform.python} on Debian {platform.release}, "
             f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels{built}{cuda}"
         )
+    for name, file in declared(lock).items():
+        err.print(f"{'locked' if write else 'would lock'} {name}: {file.version}, {decimal(file.size)}", markup=False)
     if write:
         for line in tables.summary(difference):
             err.print(line)

@@ -303,8 +303,9 @@ def fetch(
                 raise
         # One process adds them all; a name is a store name only in a folder of its own.
         store.add_files(arrived)
-        for file in arrived:
-            shutil.rmtree(file.parent)
+        # Sealing may have left what the store had already.
+        for entry in inputs(lock):
+            shutil.rmtree(downloads / entry.sha256, ignore_errors=True)
         for tools in lock.tools.values():
             _add_busybox(tools.busybox, state)
         _add_big(big, directory, state)

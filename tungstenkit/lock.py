@@ -597,7 +597,7 @@ def changed_inputs(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
 
 
 def _shown(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def read_lock(path: Path) -> Lock:

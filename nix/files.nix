@@ -11,16 +11,20 @@ let
     directory-mode = "0775";
   } // attributes;
 
+  stored =
+    file:
+    fetch {
+      file = baseNameOf file.path;
+      inherit (file) sha256;
+      missing = file.missing or null;
+    };
+
   # What is big stands alone, and is stored as it is: weights do not compress.
   content =
     layer: label: base: to: file:
     let
       input = placed base to {
-        path = fetch {
-          file = baseNameOf to;
-          inherit (file) sha256;
-          missing = file.missing or null;
-        };
+        path = stored (file // { path = to; });
         inherit (file) sha256;
         executable = file.executable or false;
       };
@@ -70,6 +74,22 @@ let
       size = 0;
       inputs = [ (placed "home/nonroot" to { text = commits.${to}; }) ];
     }) (builtins.attrNames commits);
+
+  named = file: file // { missing = "a-big-file-of-the-model-is-not-in-the-nix-store"; };
+
+  # `builtins.toJSON`'s quotes are no shell's.
+  quote = text: "'${builtins.replaceStrings [ "'" ] [ "'\\''" ] text}'";
+
+  putIn =
+    file:
+    let
+      target = "$out/${quote file.path}";
+    in
+    ''
+      mkdir -p "$(dirname ${target})"
+      cp ${stored (named file)} ${target}
+      chmod ${if file.executable then "755" else "644"} ${target}
+    '';
 in
 {
   # The lock's `files`.
@@ -84,10 +104,27 @@ in
     };
 
   # An export's files.json.
-  big = map (
-    file:
-    content "model-files" file.path "app" file.path (
-      file // { missing = "a-big-file-of-the-model-is-not-in-the-nix-store"; }
-    )
-  );
+  big = map (file: content "model-files" file.path "app" file.path (named file));
+
+  # The model's files with the big ones among them, for what is run on them while the image is built.
+  tree =
+    { busybox, system, model, files }:
+    if files == [ ] then
+      model
+    else
+      derivation {
+        name = "model";
+        inherit system model;
+        builder = "${busybox}/bin/busybox";
+        args = [
+          "sh"
+          "-euc"
+          ''
+            cp -R $model $out
+            chmod -R u+w $out
+            ${builtins.concatStringsSep "" (map putIn files)}
+          ''
+        ];
+        PATH = "${busybox}/bin";
+      };
 }

@@ -776,7 +776,10 @@ def make_lock(
             f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels{built}{cuda}"
         )
     for name, file in declared(lock).items():
-        err.print(f"{'locked' if write else 'would lock'} {name}: {file.version}, {decimal(file.size)}", markup=False)
+        err.print(
+            f"{'locked' if write else 'would lock'} {name}: {file.version}, {decimal(file.size)}",
+            markup=False,
+        )
     if write:
         for line in tables.summary(difference):
             err.print(line)

@@ -61,6 +61,7 @@ def test_the_arguments_are_the_contract_s():
         "dockerfile_commands": None,
         "base_image": None,
         "examples": None,
+        "files": None,
     }
 
 

@@ -32,7 +32,7 @@ from tungstenkit import carry, machine, store, tables
 from tungstenkit.big_files import big_files
 from tungstenkit.client import Client, parse_input, save_files
 from tungstenkit.data import OWN_WHEELS, SEVEN_ZIP
-from tungstenkit.declared import leave_out_declared, lock_files
+from tungstenkit.declared import leave_out_declared, lock_files, not_here
 from tungstenkit.diff import compare, old_lock
 from tungstenkit.document import to_json
 from tungstenkit.errors import FetchError, GoneError, LockError, RunError, TungstenError
@@ -40,6 +40,7 @@ from tungstenkit.export import bootstrap_urls, export, git_notice, public
 from tungstenkit.fetch import (
     Input,
     absent,
+    add_big,
     check_local,
     disk_error,
     download,
@@ -394,7 +395,8 @@ def fetch_command(
             err.print(
                 f"on the other machine: tungsten fetch --from {to}, with this lock and the model's files"
             )
-            err.print(f"without tungsten there: nix copy --all --from file://{to.resolve()}", markup=False)
+            command = ["nix", *store.options(), "copy", "--all", "--from", f"file://{to.resolve()}"]
+            err.print(f"without tungsten there: {shlex.join(command)}", markup=False)
     print(f"all {count} files for {', '.join(systems)} are in the Nix store")
 
 
@@ -423,10 +425,14 @@ def nix_export_command(
         files_have = "1 file has" if unknown == 1 else f"{unknown} files have"
         err.print(f"{files_have} no public URL: where it is built, run `tungsten fetch` first")
     if big:
+        with project.alone(), working("copying big files into the Nix store"):
+            add_big(big, project.directory, project.state)
+            for number, file in enumerate(big):
+                store.hold(file.store_path, project.state / "roots" / f"big-{number}")
         size = sum(file.size for file in big) / 1e6
         err.print(
-            f"{len(big)} of the model's files ({size:.0f} MB) are only named in it: `tungsten fetch` puts them into "
-            "the Nix store here, and `tungsten fetch --to FOLDER` makes a copy to carry to another machine"
+            f"{len(big)} of the model's files ({size:.0f} MB) are only named in it, and are in this machine's Nix "
+            "store; `tungsten fetch --to FOLDER` makes a copy to carry to another machine"
         )
     if in_git := git_notice(out):
         err.print(in_git)
@@ -667,6 +673,8 @@ class Model:
             project = Project.read(directory, self.module, self.class_name)
             spec = project.spec
             self._check(Needs(spec.mem_gb, spec.gpu, spec.gpu_mem_gb))
+            for name in not_here(spec.files, project.directory):
+                err.print(f"[yellow]warning:[/] --local downloads nothing: {escape(name)} is not here")
             return run_local(spec, scratch / "spec.json", project.directory, address, flags, gpus=self.gpus)
         engine = builder.find_engine()
         if engine is None:
@@ -756,9 +764,13 @@ def make_lock(
             mirrors, get, report, partial(err.print, markup=False), project.directory, Path(scratch)
         )
         lock = resolve(project.spec, solver, pins, package_set, systems=systems, python=python)
+        # What is not sealed yet keeps its pins for when it will be.
+        files = pins.files if pins else Files()
         if not resolve_only:
             report("sealing")
-            lock = lock.model_copy(update={"files": _lock_files(project, pins.files if pins else Files())})
+            files = _lock_files(project, files)
+        lock = lock.model_copy(update={"files": files})
+        if not resolve_only:
             lock = _seal(project, lock, pins, solver)
         if write:
             write_lock(lock, project.lock_path)

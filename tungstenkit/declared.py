@@ -61,6 +61,15 @@ def lock_files(
     return found
 
 
+def not_here(wishes: Sequence[DownloadWish | RepositoryWish], directory: Path) -> list[str]:
+    """What of a model's `files` is not in its folder, where a server without an image looks for it.
+
+    Of what goes into the hub's cache, this machine's own cache is in charge.
+    """
+    wanted = [wish.to for wish in wishes if wish.to is not None]
+    return [to for to in wanted if not (directory / to).exists()]
+
+
 def clashes(places: Iterable[tuple[str, str]]) -> list[str]:
     """What is wrong with files at places, a line each: pairs of a path and the sha256 of what shall be there."""
     by_path: dict[str, str] = {}

@@ -308,7 +308,7 @@ def fetch(
             shutil.rmtree(downloads / entry.sha256, ignore_errors=True)
         for tools in lock.tools.values():
             _add_busybox(tools.busybox, state)
-        _add_big(big, directory, state)
+        add_big(big, directory, state)
         held = takes(whole or lock, big)
         gone = store.missing(held)
         store.keep([path for path in held if path not in gone], state / "roots")
@@ -524,8 +524,11 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _add_big(big: Sequence[BigFile], directory: Path, state: Path) -> None:
-    """Put the model's big files into the store; one copy each, and none where they are there already."""
+def add_big(big: Sequence[BigFile], directory: Path, state: Path) -> None:
+    """Put the model's big files into the store; one copy each, and none where they are there already.
+
+    directory: the model's folder. state: its `.tungsten`. Raises FetchError for one that has changed meanwhile.
+    """
     gone = store.missing([file.store_path for file in big])
     for file in big:
         if file.store_path not in gone:

@@ -5,14 +5,16 @@ import gzip
 import json
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 import tarfile
+from pathlib import Path
 
 import pytest
 
 from tests import hub as hubs
-from tests.end_to_end.harness import build, container_arguments, succeed, tungsten
+from tests.end_to_end.harness import SYSTEM, build, container_arguments, nix, succeed, tungsten
 from tests.end_to_end.test_reproducible import empty_store, remade
 from tests.hub import Repository, sha256
 from tungstenkit import store
@@ -143,6 +145,30 @@ def test_no_token_and_no_use_of_one_is_written_down(hub, model, image, tmp_path)
             assert not path.is_file() or hubs.TOKEN.encode() not in path.read_bytes()
 
 
+def test_a_branch_stays_where_it_was_until_it_may_move(hub, model, tmp_path):
+    """Over a lock that is not sealed, too."""
+    moving = tmp_path / "moving"
+    shutil.copytree(model, moving, ignore=shutil.ignore_patterns(".tungsten"))
+    repository = hub.repositories["org/name"]
+    repository.commits["d" * 40] = {**repository.commits[COMMIT], "new.json": b"[]"}
+    repository.refs["main"] = "d" * 40
+
+    def commits():
+        files = json.loads((moving / "tungsten.lock").read_text())["files"]
+        return {
+            one["revision"]: one["commit"] for one in files["repositories"] if "name" in one["repository"]
+        }
+
+    succeed("lock", moving, "--resolve-only", env=with_token(hub))
+    succeed("lock", moving, env=with_token(hub))
+    assert commits() == {"main": COMMIT, "v1": COMMIT}
+    shown = json.loads(succeed("lock", moving, "--diff", "--json", "-P", "org/name", env=with_token(hub)))
+    (change,) = shown["changes"]
+    assert (change["name"], change["before"], change["after"]) == ("org/name", COMMIT[:12], "d" * 12)
+    assert commits() == {"main": COMMIT, "v1": COMMIT}
+    repository.refs["main"] = COMMIT
+
+
 def test_a_changed_byte_on_the_server_is_told(hub, model, tmp_path):
     """And the place in the model where the user says otherwise."""
     changed = tmp_path / "changed"
@@ -221,13 +247,63 @@ def test_without_the_big_file_nix_alone_says_what_to_do(heavy, heavy_image, empt
 
 def test_what_is_carried_builds_the_same_without_a_network(heavy, heavy_image, empty_store, tmp_path):
     carried = tmp_path / "carried"
-    succeed("fetch", heavy, "--platform", "x86_64-linux", "--to", carried)
+    succeed("fetch", heavy, "--platform", SYSTEM, "--to", carried)
     here = build(heavy, "--no-load")
     there = tmp_path / "there"
     shutil.copytree(heavy, there, symlinks=True, ignore=shutil.ignore_patterns(".tungsten"))
     alone = ["unshare", "--net", *empty_store]
-    succeed("fetch", there, "--platform", "x86_64-linux", "--from", carried, before=alone)
+    succeed("fetch", there, "--platform", SYSTEM, "--from", carried, before=alone)
     assert build(there, "--no-load", before=alone).digest == here.digest
+
+
+def test_what_is_carried_builds_without_anything_of_ours(heavy, heavy_image, empty_store, tmp_path):
+    """By the command that `tungsten fetch --to` prints, and an export that knows no URL."""
+    carried, out, link = tmp_path / "carried", tmp_path / "out", tmp_path / "layout"
+    printed = tungsten("fetch", heavy, "--platform", SYSTEM, "--to", carried).stderr
+    take = printed.splitlines()[-1].partition(": ")[2]
+    succeed("nix-export", heavy, "-o", out)
+    (out / "sources.json").write_text("{}")
+    make = shlex.join(["nix", *store.options(), "build", "path:.#model-image-dir", "--out-link", str(link)])
+    script = f"{take} && cd {out} && {make} && cp -L {link}/index.json {tmp_path}"
+    done = subprocess.run(
+        ["unshare", "--net", *empty_store, "sh", "-euc", script], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    index = json.loads((tmp_path / "index.json").read_text())
+    assert index["manifests"][0]["digest"] == build(heavy, "--no-load").digest
+
+
+TREE = """
+{ folder }:
+let
+  nix = import (folder + "/nix");
+  lock = nix.documents.lock (folder + "/tungsten.lock");
+  fetch = nix.fetch { inherit (nix) storeName; sources = { }; };
+  system = "SYSTEM";
+in
+(nix.files { inherit fetch; }).tree {
+  inherit system;
+  busybox = nix.bootstrap { inherit fetch system; inherit (lock.tools.${system}) busybox; };
+  model = builtins.path { name = "model"; path = folder + "/model"; };
+  files = nix.documents.files (folder + "/files.json");
+}
+"""
+
+
+def test_build_steps_can_have_the_model_with_its_big_files(heavy, heavy_image, tmp_path):
+    expression = tmp_path / "tree.nix"
+    expression.write_text(TREE.replace("SYSTEM", SYSTEM))
+    (heavy / "weights" / "run it's").write_bytes(b"#!/bin/sh\n" + bytes(BIG))
+    (heavy / "weights" / "run it's").chmod(0o755)
+    succeed("nix-export", heavy, "-o", tmp_path / "out")
+    folder = nix("nix-build", expression, "--arg", "folder", tmp_path / "out", "--no-out-link").strip()
+    names = {"weights/big ~1.bin", "latest.bin", "weights/run it's", "tungsten_model.py"}
+    for name in names:
+        assert (Path(folder) / name).read_bytes() == (heavy / name).read_bytes()
+    assert (Path(folder) / "latest.bin").is_symlink()
+    assert (Path(folder) / "weights" / "run it's").stat().st_mode & 0o111
+    assert not (Path(folder) / "weights" / "big ~1.bin").stat().st_mode & 0o111
+    (heavy / "weights" / "run it's").unlink()
 
 
 def test_a_folder_that_lacks_something_says_so(heavy, heavy_image, empty_store, tmp_path):

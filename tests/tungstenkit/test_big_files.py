@@ -12,7 +12,7 @@ from tungstenkit import big_files as module
 from tungstenkit import store
 from tungstenkit.big_files import BigFile, big_files
 from tungstenkit.errors import FetchError, SpecError, TungstenError
-from tungstenkit.fetch import _add_big, takes
+from tungstenkit.fetch import add_big, takes
 from tungstenkit.files import ModelFile
 from tungstenkit.settings import big_file_size
 
@@ -114,8 +114,8 @@ def test_it_comes_into_the_store_under_the_name_that_a_build_asks_for(tmp_path, 
     content = os.urandom(300)
     (tmp_path / name).write_bytes(content)
     big = BigFile(name, 300, sha256(content), executable=False)
-    _add_big([big], tmp_path, tmp_path)
+    add_big([big], tmp_path, tmp_path)
     assert store.missing([big.store_path]) == set()
     other = BigFile(name, 300, sha256(b"something else"), executable=False)
     with pytest.raises(FetchError, match="changed while it was read"):
-        _add_big([other], tmp_path, tmp_path)
+        add_big([other], tmp_path, tmp_path)

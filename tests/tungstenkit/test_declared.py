@@ -7,7 +7,7 @@ from tests.hub import Repository, sha256
 from tests.tungstenkit.locks import deb, lock
 from tests.tungstenkit.test_fetch import Count
 from tungstenkit import store
-from tungstenkit.declared import clashes, leave_out_declared, lock_files
+from tungstenkit.declared import clashes, leave_out_declared, lock_files, not_here
 from tungstenkit.diff import compare
 from tungstenkit.errors import FetchError, LockError, ResolveError, SpecError
 from tungstenkit.fetch import declared_inputs, download, locate, restricted
@@ -232,6 +232,12 @@ def test_a_changed_file_is_refused_and_the_hint_is_the_users_own_line(hub, resol
 def test_a_file_that_is_not_there_is_named(hub, resolve):
     with pytest.raises(FetchError, match="404"):
         resolve(from_url(f"{hub.url}/files/none"))
+
+
+def test_what_a_local_server_would_miss_is_named(tmp_path):
+    (tmp_path / "here.bin").touch()
+    wishes = [from_url("http://host/x", "here.bin"), from_url("http://host/x", "not.bin"), repository()]
+    assert not_here([*wishes, repository(to="folder")], tmp_path) == ["not.bin", "folder"]
 
 
 def test_two_files_can_not_be_in_one_place():

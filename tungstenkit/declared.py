@@ -151,7 +151,7 @@ def _repository(
         snapshot = hub.look_up(wish.type, wish.repository, wish.revision)
         commit, restricted = snapshot.commit, snapshot.restricted
     everything = hub.tree(wish.type, wish.repository, commit)
-    chosen = [file for file in everything if _matches(file.path, wish)]
+    chosen = _chosen(everything, wish)
     if not chosen:
         raise ResolveError(
             "no file of the repository is left by include and exclude"
@@ -195,14 +195,18 @@ def _repository(
     )
 
 
-def _matches(path: str, wish: RepositoryWish) -> bool:
+def _chosen(files: Sequence[TreeFile], wish: RepositoryWish) -> list[TreeFile]:
     try:
         included, excluded = GitIgnoreSpec.from_lines(wish.include), GitIgnoreSpec.from_lines(wish.exclude)
     except ValueError as problem:
         raise ResolveError(
             f"files: HuggingFace({wish.repository!r}): {problem}", hint="patterns are as in .gitignore"
         ) from None
-    return (not wish.include or included.match_file(path)) and not excluded.match_file(path)
+    return [
+        file
+        for file in files
+        if (not wish.include or included.match_file(file.path)) and not excluded.match_file(file.path)
+    ]
 
 
 def _small(wish: RepositoryWish, commit: str, file: TreeFile, downloads: Path, progress: Progress) -> str:

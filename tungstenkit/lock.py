@@ -266,11 +266,11 @@ class Platform(Document):
 class LockedDownload(Document):
     """A file behind a URL that the model declares."""
 
-    url: str
+    url: str = Field(pattern=r"^https?://")
     """Without credentials."""
     size: int = Field(ge=0)
     sha256: str = Sha256
-    to: str
+    to: str = Field(pattern=r"^[^/]")
     """Relative to the model's folder in the image."""
     executable: bool = False
 
@@ -287,7 +287,7 @@ class LockedDownload(Document):
 class RepositoryFile(Document):
     """A file of a repository."""
 
-    path: str
+    path: str = Field(pattern=r"^[^/]")
     """In the repository."""
     size: int = Field(ge=0)
     sha256: str = Sha256
@@ -304,7 +304,7 @@ class LockedRepository(Document):
     """What it was."""
     restricted: bool = False
     """Whether the hub gives its files only to some."""
-    to: str | None = None
+    to: str | None = Field(default=None, pattern=r"^[^/]")
     """A folder, relative to the model's; null is the hub's cache."""
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()

@@ -168,6 +168,8 @@ class Layer:
 
     def _placed(self, item: Config) -> None:
         base, path = canonical(item["base"]), canonical(posixpath.join(item["base"], item["to"]))
+        if not path.startswith(f"{base}/"):
+            raise ToolError(f"/{path}: is not below /{base}")
         directory_mode = int(item["directory-mode"], 8)
         owner = (item["uid"], item["gid"])
         mode = (0o755 if item.get("executable") else 0o644) | directory_mode & 0o020

@@ -168,6 +168,8 @@ def test_a_stored_layer_has_the_same_tar_and_is_not_compressed(make_layer, tmp_p
 @pytest.mark.parametrize(
     ("inputs", "what"),
     [
+        ([placed(None, "/etc/passwd", text="")], "/etc/passwd: is not below /app"),
+        ([placed(None, "../etc/passwd", text="")], "'..'"),
         ([{"kind": "odd"}], "'odd'"),
         ([{"kind": "files"}], "no key 'entries'"),
         ([{"kind": "files", "entries": [{"path": "x", "type": "fifo"}]}], "'fifo'"),

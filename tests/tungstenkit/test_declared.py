@@ -294,3 +294,17 @@ def test_a_file_is_called_in_the_store_as_nix_calls_it(hub, resolve):
     found = lock(deb("python3.13")).model_copy(update={"files": resolve(repository())})
     names = {entry.name for entry in declared_inputs(found)}
     assert names == {store.store_name(path.rpartition("/")[2]) for path in CONTENTS}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("url", "file:///etc/passwd"), ("to", "/etc/passwd"), ("sha256", "abc")]
+)
+def test_a_lock_that_was_tampered_with_is_refused(hub, resolve, key, value):
+    hub.files["w.bin"] = b"weights"
+    files = resolve(from_url(f"{hub.url}/files/w.bin"))
+    document = lock(deb("python3.13")).model_copy(update={"files": files}).to_json()
+    (one,) = files.downloads
+    with pytest.raises(LockError, match=f"files.downloads.0.{key}"):
+        Lock.parse(
+            document.replace(f'"{getattr(one, key)}"', f'"{value}"'), where="", error=LockError, hint=""
+        )

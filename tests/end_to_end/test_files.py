@@ -122,6 +122,11 @@ def test_files_are_where_they_shall_be_and_are_the_users(hub, image):
     assert found["app/weights/w.bin"].size == 1000
 
 
+def test_nothing_that_was_downloaded_lies_about(model, image):
+    """What locking had to read is in the store, as what the fetch brought is."""
+    assert list((model / ".tungsten" / "downloads").iterdir()) == []
+
+
 def test_the_hubs_own_library_finds_them_without_a_network(image):
     arguments = [argument for argument in container_arguments() if "network" not in argument]
     command = ["podman", "run", "--rm", *arguments, "--network=none", "--entrypoint=python3"]

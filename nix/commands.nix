@@ -2,7 +2,19 @@
 #
 # spec: the document's value. results: the lock's, of the segments that have the network, in order. packageSet: whose
 # root they run in. busybox, runTool: of the platform that the image is for, because programs of the image run.
-{ spec, results, model, packageSet, platform, busybox, runTool }:
+# files: files.nix. bigFiles: those of the model's files that are not in its folder.
+{
+  spec,
+  results,
+  model,
+  bigFiles,
+  files,
+  packageSet,
+  platform,
+  system,
+  busybox,
+  runTool,
+}:
 let
   commands = spec.commands or { segments = [ ]; };
   cuda = if spec.gpu then packageSet.cuda else null;
@@ -16,18 +28,20 @@ let
     if patterns == [ ] then
       null
     else
-      builtins.path {
-        name = "context";
-        path = model;
-        filter = path: _type: builtins.any (matches (names path)) patterns;
+      files.tree {
+        inherit busybox system;
+        model = builtins.path {
+          name = "context";
+          path = model;
+          filter = path: _type: builtins.any (matches (names path)) patterns;
+        };
+        files = builtins.filter (file: builtins.any (matches (parts file.path)) patterns) bigFiles;
       };
 
+  parts = path: builtins.filter builtins.isString (builtins.split "/" path);
+
   # The names of a path below the model's files.
-  names =
-    path:
-    builtins.filter builtins.isString (
-      builtins.split "/" (builtins.substring (builtins.stringLength (toString model) + 1) (-1) path)
-    );
+  names = path: parts (builtins.substring (builtins.stringLength (toString model) + 1) (-1) path);
 
   # Whether a path is what a pattern means, or lies below it or on the way to it.
   matches =

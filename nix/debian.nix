@@ -1,6 +1,28 @@
 # The debian package set: the interface of model-image.nix, from a lock alone.
-{ platform, locked, server, spec, model, ownSources, ownWheels, deb, wheel, source, commands, postBuild, dockerTools
-, importCheck ? null, rootParts ? null }:
+#
+# declared, bigFiles: of files.nix. importCheck, rootParts: of the files of those names, or null.
+{
+  platform,
+  locked,
+  server,
+  spec,
+  model,
+  ownSources,
+  ownWheels,
+  deb,
+  wheel,
+  source,
+  commands,
+  postBuild,
+  dockerTools,
+  importCheck ? null,
+  rootParts ? null,
+  declared ? {
+    contents = [ ];
+    variables = { };
+  },
+  bigFiles ? [ ],
+}:
 let
   version = locked.python;
 
@@ -89,11 +111,12 @@ rec {
   ++ map (wheel.locked serverEnvironment) server.wheels
   ++ [ (wheel.own serverEnvironment ownWheels.server ownSources.server) ];
 
-  fileContents = [ ];
+  fileContents = declared.contents;
+  fileVariables = declared.variables;
 
   postBuildContents = postBuild.contents;
 
-  sourceContents = [
+  sourceContents = bigFiles ++ [
     {
       layer = "model";
       label = "the model's files";

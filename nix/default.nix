@@ -7,6 +7,7 @@
   bootstrap = import ./bootstrap.nix; # the first program
   root = import ./root.nix; # debs -> a Python that runs during builds
   runTool = import ./run-tool.nix; # a program of tools/ -> a derivation
+  files = import ./files.nix; # declared downloads and big files -> contents
   deb = import ./deb.nix; # a lock's deb -> a content
   wheel = import ./wheel.nix; # a lock's wheel, or our own sources -> a content
   source = import ./source.nix; # a lock's source -> a wheel

@@ -36,6 +36,9 @@ rec {
     else
       lock;
 
+  # A model without big files, such as this repository's examples, needs none.
+  files = path: if path != null && builtins.pathExists path then read path "files.json" else [ ];
+
   # Where bytes come from is no part of a lock, and may be unknown.
   sources = path: if builtins.pathExists path then read path "sources.json" else { };
 }

@@ -5,6 +5,7 @@ import ./outputs.nix {
   lock = folder + "/tungsten.lock";
   sources = folder + "/sources.json";
   own = folder + "/files";
+  bigFiles = folder + "/files.json";
   model = builtins.path {
     name = "model";
     path = folder + "/model";

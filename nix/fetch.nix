@@ -3,12 +3,14 @@
 # Its store path depends on the file's name and hash alone, so neither the mirror nor who put it there matters:
 # `tungsten fetch` adds the same path, and then nothing is downloaded here.
 #
+# missing: what to call a file, in an error's words, for which no URL is known; words are parted by `-`.
 # own: a folder, or null, with those files that no mirror has, because they are the model's own.
 { storeName, sources, own ? null }:
-{ file, sha256, ... }:
+{ file, sha256, missing ? null, ... }:
 let
   name = storeName (baseNameOf file);
   urls = sources.${sha256} or [ ];
+  why = if missing == null then "no-mirror-is-known-for" else missing;
 in
 if own != null && builtins.pathExists (own + "/${name}") then
   builtins.path {
@@ -25,7 +27,7 @@ derivation {
   # this one in its error, so the message says what to do.
   url =
     if urls == [ ] then
-      "run-tungsten-fetch://no-mirror-is-known-for/${name}?run=tungsten-fetch-first"
+      "run-tungsten-fetch://${why}/${name}?run=tungsten-fetch-first"
     else
       builtins.head urls;
   outputHashMode = "flat";

@@ -13,22 +13,42 @@ let
   ) [ ] contents;
 
   # Puts contents into bundles of at most `most` bytes, in order.
-  bundles = builtins.foldl' (
-    done: content:
+  bundles =
+    members:
     let
-      last = builtins.elemAt done (builtins.length done - 1);
-      size = builtins.foldl' (sum: one: sum + one.size) content.size last;
+      end = builtins.foldl' (
+        { done, last, size }:
+        content:
+        if last != [ ] && size + content.size > most then
+          {
+            done = done ++ [ last ];
+            last = [ content ];
+            inherit (content) size;
+          }
+        else
+          {
+            inherit done;
+            last = last ++ [ content ];
+            size = size + content.size;
+          }
+      ) { done = [ ]; last = [ ]; size = 0; } members;
     in
-    if done == [ ] || size > most then
-      done ++ [ [ content ] ]
-    else
-      # Replace the last bundle by itself and this content.
-      builtins.genList (i: builtins.elemAt done i) (builtins.length done - 1) ++ [ (last ++ [ content ]) ]
-  ) [ ];
+    if members == [ ] then [ ] else end.done ++ [ end.last ];
+
+  # Contents of one origin, such as the files of a repository, stand together and have one label.
+  labels =
+    part:
+    builtins.foldl' (
+      seen: content:
+      if seen != [ ] && builtins.elemAt seen (builtins.length seen - 1) == content.label then
+        seen
+      else
+        seen ++ [ content.label ]
+    ) [ ] part;
 
   together = name: part: {
     inherit name;
-    label = builtins.concatStringsSep ", " (map (content: content.label) part);
+    label = builtins.concatStringsSep ", " (labels part);
     inputs = builtins.concatMap (content: content.inputs) part;
     byteCode = builtins.any (content: content.byteCode or false) part;
     needsLower = builtins.any (content: content.needsLower or false) part;
@@ -44,15 +64,15 @@ let
       needsLower = false;
       onlyByteCode = false;
     }
-    {
-      name = "${name}-byte-code";
-      label = "byte-code of ${content.label}";
-      inputs = content.alone.byteCodeInputs;
-      byteCode = true;
-      needsLower = false;
-      onlyByteCode = true;
-    }
-  ];
+  ]
+  ++ map (byteCodeInputs: {
+    name = "${name}-byte-code";
+    label = "byte-code of ${content.label}";
+    inputs = byteCodeInputs;
+    byteCode = true;
+    needsLower = false;
+    onlyByteCode = true;
+  }) (if content.alone ? byteCodeInputs then [ content.alone.byteCodeInputs ] else [ ]);
 
   plan =
     big:

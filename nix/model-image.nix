@@ -6,6 +6,7 @@
 #   pythonContents                  the model's Python packages and the SDK
 #   serverContents                  the server's own environment
 #   fileContents                    declared downloads
+#   fileVariables                   what programs that read those need to know; may be missing
 #   postBuildContents               what post_build made
 #   sourceContents                  the model's files and its spec
 #   python, tini                    paths of programs in the image: the server's interpreter, PID 1
@@ -28,7 +29,7 @@ let
   };
   base = if packageSet.base or null == null then nothing else packageSet.base;
   commands = spec.commands or { };
-  variables = import ./environment.nix { inherit cuda packageSet spec; };
+  variables = import ./environment.nix { inherit cuda packageSet spec; } // packageSet.fileVariables or { };
 in
 packageSet.dockerTools.buildLayeredImage ({
   inherit (spec) name;

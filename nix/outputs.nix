@@ -12,9 +12,10 @@
 #   apps.<system>.push-image, push-image-<platform>       pushes the image to a registry, by skopeo
 #
 # spec, lock, sources: paths of the documents. model: the model's files.
+# bigFiles: path of files.json, which names those of the model's files that are in the store by themselves; may be null.
 # own: a folder of files that the lock names and no mirror has, or null.
 # ownSources: { sdk, server }, folders of our modules.
-{ spec, lock, sources, model, ownSources, own ? null }:
+{ spec, lock, sources, model, ownSources, own ? null, bigFiles ? null }:
 let
   documents = import ./documents.nix;
   ownWheels = builtins.fromJSON (builtins.readFile ./wheels.json);
@@ -26,6 +27,9 @@ let
     storeName = import ./store-name.nix;
     sources = documents.sources sources;
   };
+
+  files = import ./files.nix { inherit fetch; };
+  big = map (file: file // { stored = files.one file; }) (documents.files bigFiles);
 
   specFile = builtins.path {
     name = "spec.json";
@@ -122,6 +126,8 @@ let
             import ./import-check.nix { step = import ./step.nix { inherit busybox system; }; }
           else
             null;
+        declared = files.declared (theLock.files or { });
+        bigFiles = files.big big;
         deb = import ./deb.nix { inherit fetch; };
         wheel = import ./wheel.nix { inherit fetch runTool; };
         dockerTools = import ./image.nix {
@@ -134,14 +140,17 @@ let
       };
 
       commands = import ./commands.nix {
-        inherit model packageSet platform;
+        inherit files model packageSet platform;
         inherit (builders.${target}) busybox runTool;
+        system = target;
+        bigFiles = big;
         spec = theSpec;
         results = locked.commands or [ ];
       };
 
       postBuild = import ./post-build.nix {
         inherit model packageSet;
+        bigFiles = big;
         spec = theSpec;
         locked = locked.post-build or null;
         step = stepFor target;

@@ -1,9 +1,12 @@
 # What a model's post_build makes: one fixed-output tar, made in the image's own root with the network.
 #
 # spec: the document's value. locked: the lock's entry, or null where there is none. packageSet: whose root and Python
-# it runs in. runTool: runs the tools by the model's own Python version.
-{ spec, locked, model, packageSet, step, runTool }:
+# it runs in. runTool: runs the tools by the model's own Python version. bigFiles: those of the model's files that are
+# not in its folder, as files.nix has them.
+{ spec, locked, model, bigFiles, packageSet, step, runTool }:
 let
+  seen = builtins.filter (file: locked.files ? ${file.path}) bigFiles;
+
   # What it sees of the model; made from the model's files at each build, and checked: a result must not outlive them.
   view = runTool {
     name = "view-of-post-build";
@@ -12,6 +15,12 @@ let
       inherit model;
       inherit (spec) module class;
       inherit (locked) files;
+      big = builtins.listToAttrs (
+        map (file: {
+          name = file.path;
+          value = file.sha256 + (if file.executable then " x" else "");
+        }) seen
+      );
     };
   };
 
@@ -38,6 +47,7 @@ let
       }
       // (if run.fakeTime == null then { } else { "libfaketime.so.1" = run.fakeTime; });
       model = view;
+      bound = map (file: { inherit (file) path executable stored; }) seen;
       config = {
         inherit (spec) module class;
         inherit (run) secrets;

@@ -3,11 +3,12 @@
 # tree: the root, unpacked (`dockerTools.unpackedRoot`). python: a path in it. program: of tools/; it gets its
 # configuration as JSON, and makes a file or a folder. beside: further files that it finds in its own folder, by name.
 # model: files that are copied to /app, or null.
+# bound: { path, stored, executable }, files of the store that are in /app, too.
 # over: folders whose /app and HOME lie over the root's; their big files are not copied.
 # fixed: null, or { sha256, variables }: a flat file of that hash, made with the network, by a program that also gets
 # these variables of whoever builds.
 { busybox, system }:
-{ name, tree, python, program, config, beside ? { }, model ? null, over ? [ ], fixed ? null }:
+{ name, tree, python, program, config, beside ? { }, model ? null, bound ? [ ], over ? [ ], fixed ? null }:
 derivation (
   {
     inherit
@@ -24,6 +25,13 @@ derivation (
     PATH = "${busybox}/bin";
     enter = ./tools/enter.sh;
     config = builtins.toJSON config;
+    bound = builtins.concatStringsSep "\n" (
+      builtins.concatMap (file: [
+        file.path
+        (toString file.stored)
+        (if file.executable then "755" else "644")
+      ]) bound
+    );
     passAsFile = [ "config" ];
     beside = builtins.concatMap (file: [ file beside.${file} ]) (builtins.attrNames beside);
   }

@@ -5,6 +5,7 @@ compiler, `tungstenkit.spec` and everything after it, is never imported from her
 """
 
 from tungstenkit.define import define_model
+from tungstenkit.downloads import Download, HuggingFace
 from tungstenkit.io import BaseIO, Field, Option
 from tungstenkit.media import Audio, Binary, Image, MaskedImage, Video
 
@@ -12,7 +13,9 @@ __all__ = [
     "Audio",
     "BaseIO",
     "Binary",
+    "Download",
     "Field",
+    "HuggingFace",
     "Image",
     "MaskedImage",
     "Option",

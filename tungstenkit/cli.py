@@ -29,14 +29,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 from packaging.utils import canonicalize_name
+from rich.filesize import decimal
 from rich.markup import escape
 
 from tungstenkit import build as builder
-from tungstenkit import commands, dockerfile, machine, post_build, reload, shell, store, tables
+from tungstenkit import carry, commands, dockerfile, machine, post_build, reload, shell, store, tables
 from tungstenkit.base_image import read_base
+from tungstenkit.big_files import big_files
 from tungstenkit.check import PeakMemory, Report, save_trials, try_model
 from tungstenkit.client import Client, parse_input, save_files
 from tungstenkit.data import OWN_WHEELS, SEVEN_ZIP
+from tungstenkit.declared import leave_out_declared, lock_files, not_here
 from tungstenkit.diff import compare, old_lock
 from tungstenkit.document import to_json
 from tungstenkit.errors import BuildError, FetchError, GoneError, LockError, RunError, TungstenError
@@ -45,6 +48,7 @@ from tungstenkit.fake_time import fake_time
 from tungstenkit.fetch import (
     Input,
     absent,
+    add_big,
     check_local,
     disk_error,
     download,
@@ -53,7 +57,9 @@ from tungstenkit.fetch import (
     locate,
     locate_own,
     pull_layers,
+    restricted,
     stored,
+    takes,
 )
 from tungstenkit.files import likely_secrets, select_files
 from tungstenkit.image_root import root_program
@@ -61,9 +67,11 @@ from tungstenkit.left_out import explained
 from tungstenkit.libraries import add_libraries
 from tungstenkit.lock import (
     LOCK_NAME,
+    Files,
     Lock,
     check_lock,
     choose_platform,
+    declared,
     packages,
     part_of,
     read_lock,
@@ -82,6 +90,7 @@ from tungstenkit.resolve.model import Solver, resolve
 from tungstenkit.run import Address, Handover, Program, container, image_needs, running
 from tungstenkit.run import local as run_local
 from tungstenkit.seal import seal
+from tungstenkit.settings import big_file_size
 from tungstenkit.source_wheels import build_wheels, unbuilt
 from tungstenkit.spec import ModelSpec, read_spec, repository_name
 from tungstenkit.twice import Step
@@ -91,6 +100,7 @@ from tungstenkit.why import why
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from tungstenkit.big_files import BigFile
     from tungstenkit.diff import Difference
     from tungstenkit.files import ModelFile
     from tungstenkit.mirrors import Mirrors
@@ -221,6 +231,12 @@ class Project:
                 f"[yellow]warning:[/] will be in the image: {escape(warning)}; keep it out by exclude_files"
             )
         return files
+
+    def shipped(self, lock: Lock, out: Path | None = None) -> tuple[list[ModelFile], tuple[BigFile, ...]]:
+        """The files that ship and that the lock does not bring, and which of them are big."""
+        with FetchBar("reading") as bar:
+            files = leave_out_declared(self.directory, self.files(out), lock.files, bar)
+            return files, big_files(self.directory, files, big_file_size(self.directory), bar)
 
 
 def _print_version(wanted: bool) -> None:
@@ -366,15 +382,52 @@ def fetch_command(
     platform: Annotated[
         str | None, typer.Option("--platform", metavar="SYSTEM", help="One platform's alone.")
     ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to", metavar="FOLDER", file_okay=False, help="Also copy all of it there, for another machine."
+        ),
+    ] = None,
+    origin: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER",
+            exists=True,
+            file_okay=False,
+            help="Take it from there, not from a network.",
+        ),
+    ] = None,
 ) -> None:
     """Download what the lock names into the Nix store; afterwards builds on this machine need no network."""
     project = Project.read(directory, module, class_name)
     lock = project.lock()
     systems = list(lock.platforms) if platform is None else [choose_platform(lock, platform, this_system())]
+    files, big = project.shipped(lock)
     with project.alone():
-        count = fetch_inputs(project, lock, systems)
+        part = part_of(lock, systems, this_system())
+        if origin is not None:
+            with working(f"copying from {origin}"):
+                carry.unpack(takes(part, big), origin)
+            if lacking := absent(part):
+                raise FetchError(
+                    f"{len(lacking)} of the files that the lock names are not there, such as {lacking[0].name}",
+                    where=str(origin),
+                    hint="make the copy again, with `tungsten fetch --to` beside this lock",
+                )
+        count = fetch_inputs(project, lock, systems, big)
         for system in systems:
-            provide_result(project, lock, system, project.files())
+            provide_result(project, lock, system, (files, big))
+        if to is not None:
+            with working(f"copying to {to}"):
+                paths = takes(part, big)
+                gone = store.missing(paths)
+                carry.pack([path for path in paths if path not in gone], to)
+            err.print(
+                f"on the other machine: tungsten fetch --from {to}, with this lock and the model's files"
+            )
+            command = ["nix", *store.options(), "copy", "--all", "--from", f"file://{to.resolve()}"]
+            err.print(f"without tungsten there: {shlex.join(command)}", markup=False)
     print(f"all {count} files for {', '.join(systems)} are in the Nix store")
 
 
@@ -390,17 +443,28 @@ def nix_export_command(
     """Write a self-contained flake: `nix build .#model-image` there needs nothing of ours."""
     project = Project.read(directory, module, class_name)
     lock = project.lock()
-    files = project.files(out)
-    sources = public(find_sources(project, lock))
+    files, big = project.shipped(lock, out)
+    guarded = restricted(lock)
+    sources = public({key: urls for key, urls in find_sources(project, lock).items() if key not in guarded})
     local = [entry for entry in inputs(lock) if entry.is_own]
     with tempfile.TemporaryDirectory(prefix="tungsten-") as folder, FetchBar() as bar:
         urls = locate_own(local, project.directory)
         made = [download(entry, urls[entry.sha256], Path(folder), bar) for entry in local]
-        export(project.spec, lock, project.directory, files, sources, out, made)
+        export(project.spec, lock, project.directory, files, sources, out, made, big)
     wanted = [entry.sha256 for entry in inputs(lock) if not entry.is_own] + [SEVEN_ZIP["sha256"]]
     if unknown := sum(sha256 not in sources for sha256 in wanted):
         files_have = "1 file has" if unknown == 1 else f"{unknown} files have"
         err.print(f"{files_have} no public URL: where it is built, run `tungsten fetch` first")
+    if big:
+        with project.alone(), working("copying big files into the Nix store"):
+            add_big(big, project.directory, project.state)
+            for number, file in enumerate(big):
+                store.hold(file.store_path, project.state / "roots" / f"big-{number}")
+        size = sum(file.size for file in big) / 1e6
+        err.print(
+            f"{len(big)} of the model's files ({size:.0f} MB) are only named in it, and are in this machine's Nix "
+            "store; `tungsten fetch --to FOLDER` makes a copy to carry to another machine"
+        )
     if in_git := git_notice(out):
         err.print(in_git)
     err.print("build it with:")
@@ -733,7 +797,7 @@ def check_command(
                 )
                 raise typer.Exit(4)
             # The machine's driver is put into a container by the engine.
-            program = Model(str(project.directory), module, class_name, False, "all", []).program(
+            program = Model(str(project.directory), module, class_name, False, "all", [], None).program(
                 address, flags, scratch
             )
         else:
@@ -780,6 +844,8 @@ class Model:
         directory = Path(self.target)
         if self.local:
             project = Project.read(directory, self.module, self.class_name)
+            for name in not_here(project.spec.files, project.directory):
+                err.print(f"[yellow]warning:[/] --local downloads nothing: {escape(name)} is not here")
             return self._local(project, address, flags, scratch / "spec.json")
         engine = builder.find_engine()
         if engine is None:
@@ -880,13 +946,13 @@ def make_image(
     wanted = () if platform is None else (platform,)
     lock = project.lock() if project.lock_path.exists() else make_lock(project, systems=wanted)[0]
     system = choose_platform(lock, platform, this_system())
-    files = project.files()
+    files, big = project.shipped(lock)
     with project.alone():
-        fetch_inputs(project, lock, [system])
+        fetch_inputs(project, lock, [system], big)
         flake = project.state / "export"
         # Every input is in the store by now, so this export needs no URLs, and no network to find them.
-        export(project.spec, lock, project.directory, files, {}, flake)
-        provide_result(project, lock, system, files)
+        export(project.spec, lock, project.directory, files, {}, flake, big=big)
+        provide_result(project, lock, system, (files, big))
         with build_view() as view:
             try:
                 image = builder.build(flake, system, project.state / f"image-{system}", view)
@@ -922,11 +988,11 @@ def make_shell(project: Project) -> Path:
     stamp = shell.stamp(project.spec, lock)
     if not shell.is_current(link, stamp):
         system = choose_platform(lock, this_system(), this_system())
-        files = project.files()
+        files, big = project.shipped(lock)
         with project.alone():
-            fetch_inputs(project, lock, [system])
+            fetch_inputs(project, lock, [system], big)
             flake = project.state / "export"
-            export(project.spec, lock, project.directory, files, {}, flake)
+            export(project.spec, lock, project.directory, files, {}, flake, big=big)
             with build_view() as view:
                 builder.build_shell(flake, link, view)
             shell.note_stamp(link, stamp)
@@ -960,8 +1026,13 @@ def make_lock(
         )
         bases = Bases(project, pins, python, report) if project.spec.base_image is not None else None
         lock = resolve(project.spec, solver, pins, package_set, systems=systems, python=python, base_of=bases)
+        # What is not sealed yet keeps its pins for when it will be.
+        files = pins.files if pins else Files()
         if not resolve_only:
             report("sealing")
+            files = _lock_files(project, files)
+        lock = lock.model_copy(update={"files": files})
+        if not resolve_only:
             lock = _seal(project, lock, pins, solver, bases.libraries if bases else {})
         if write:
             write_lock(lock, project.lock_path)
@@ -978,6 +1049,11 @@ def make_lock(
         err.print(
             f"{'locked' if write else 'would lock'} {system}: Python {platform.python} on {base}, "
             f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels{built}{cuda}"
+        )
+    for name, file in declared(lock).items():
+        err.print(
+            f"{'locked' if write else 'would lock'} {name}: {file.version}, {decimal(file.size)}",
+            markup=False,
         )
     if write:
         for line in tables.summary(difference):
@@ -1020,6 +1096,19 @@ def show_comparison(difference: Difference, *, as_json: bool) -> None:
         return
     for part in tables.comparison(difference):
         out.print(part)
+
+
+def _lock_files(project: Project, previous: Files) -> Files:
+    """What the model declares in `files`; what is downloaded for it is where `tungsten fetch` looks for it."""
+    if not project.spec.files:
+        return Files()
+    downloads = project.state / "downloads"
+    with project.alone(), FetchBar() as bar:
+        try:
+            downloads.mkdir(exist_ok=True)
+            return lock_files(project.spec.files, previous, downloads, bar, partial(err.print, markup=False))
+        except OSError as problem:
+            raise disk_error(problem, project.state) from None
 
 
 class Bases:
@@ -1094,12 +1183,12 @@ def _seal(
         def made(lock: Lock) -> Lock:
             if not project.spec.has_post_build and not project.spec.commands:
                 return lock
-            files = project.files()
+            files, big = project.shipped(lock)
             with build_view() as view:
 
                 def step(lock: Lock, system: str, name: str = "post-build") -> Step:
-                    fetch_inputs(project, lock, [system])
-                    return export_step(project, lock, system, files, view, name)
+                    fetch_inputs(project, lock, [system], big)
+                    return export_step(project, lock, system, (files, big), view, name)
 
                 library = partial(fake_time, solver=solver, get=get, folder=downloads)
                 how = (project.spec, project.directory, files, step, library, solver.report)
@@ -1117,29 +1206,33 @@ def export_step(
     project: Project,
     lock: Lock,
     system: str,
-    files: Sequence[ModelFile],
+    shipped: tuple[Sequence[ModelFile], Sequence[BigFile]],
     view: builder.View,
     name: str = "post-build",
 ) -> Step:
     """A platform's step, in an export of its own; all inputs are in the store."""
     folder = project.state / "step"
-    export(project.spec, part_of(lock, [system], this_system()), project.directory, files, {}, folder)
+    files, big = shipped
+    part = part_of(lock, [system], this_system())
+    export(project.spec, part, project.directory, files, {}, folder, big=big)
     return Step(folder, system, name, project.state, view)
 
 
-def provide_result(project: Project, lock: Lock, system: str, files: Sequence[ModelFile]) -> None:
+def provide_result(
+    project: Project, lock: Lock, system: str, shipped: tuple[Sequence[ModelFile], Sequence[BigFile]]
+) -> None:
     """Run what has the network where its recorded result is not in the store; all other inputs are."""
     platform = lock.platforms[system]
     for number in commands.missing(project.spec, platform) if system == this_system() else ():
         err.print("running a RUN --network=default: its result is not in the Nix store")
         with build_view() as view:
-            step = export_step(project, lock, system, files, view, f"command-{number}")
+            step = export_step(project, lock, system, shipped, view, f"command-{number}")
             commands.provide(number, platform, step, project.spec)
     entry = lock.platforms[system].post_build
     if entry is not None and system == this_system() and post_build.is_missing(entry):
         err.print("running post_build: its result is not in the Nix store")
         with build_view() as view:
-            post_build.provide(entry, export_step(project, lock, system, files, view), project.spec)
+            post_build.provide(entry, export_step(project, lock, system, shipped, view), project.spec)
 
 
 def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
@@ -1158,7 +1251,7 @@ def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
     return found
 
 
-def fetch_inputs(project: Project, lock: Lock, systems: Sequence[str]) -> int:
+def fetch_inputs(project: Project, lock: Lock, systems: Sequence[str], big: Sequence[BigFile]) -> int:
     """Bring into the store what images for some platforms need and it has not got; of how many files in all."""
     part = part_of(lock, systems, this_system())
     wanted = absent(part)
@@ -1167,8 +1260,8 @@ def fetch_inputs(project: Project, lock: Lock, systems: Sequence[str]) -> int:
         with working("asking the mirrors where each file is"):
             urls = locate(wanted, lock, project.mirrors(), project.directory)
     with FetchBar() as bar:
-        fetch(part, urls, project.state, bar, whole=lock)
-    return len(inputs(part))
+        fetch(part, urls, project.state, bar, whole=lock, big=big, directory=project.directory)
+    return len(inputs(part)) + len(big)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable, TypeVar, overload
 
 import pydantic
 
+from tungstenkit.downloads import Download, HuggingFace
 from tungstenkit.errors import DefinitionError
 from tungstenkit.io import BaseIO, json_schema
 from tungstenkit.media import File
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         dockerfile_commands: Sequence[str] | None
         base_image: str | None
         examples: Sequence[dict[str, Any]] | None
+        files: Sequence[Download | HuggingFace] | None
 
 
 __all__ = [
@@ -84,6 +86,7 @@ class ModelDefinition:
     dockerfile_commands: tuple[str, ...]
     base_image: str | None
     examples: tuple[dict[str, Any], ...]
+    files: tuple[Download | HuggingFace, ...]
     has_setup: bool
     has_post_build: bool
     has_predict_demo: bool
@@ -113,6 +116,7 @@ def define_model(
     dockerfile_commands: Sequence[str] | None = None,
     base_image: str | None = None,
     examples: Sequence[dict[str, Any]] | None = None,
+    files: Sequence[Download | HuggingFace] | None = None,
 ) -> Any:
     """Declare that a class is a model. A class decorator; `define_model(cls, …)` does the same.
 
@@ -137,6 +141,8 @@ def define_model(
     base_image: the image to build on, `<repository>[:<tag>]`.
     examples: inputs to try the model with, as dicts; the demo page offers them. A file is a path, relative to the
         model's folder; it becomes a part of the image's description, and together they may have 2 MiB.
+    files: what the model needs and its folder does not have, each a `Download` or a `HuggingFace`. `tungsten lock` pins
+        it by hash. It is in the image when the model runs, and not while the image is built.
 
     The class has a method `predict(self, inputs)` that takes a list of inputs and returns a list of as many
     outputs. It may have `setup(self)`; `predict_demo(self, inputs)`, which returns outputs and demo
@@ -164,6 +170,7 @@ def define_model(
             dockerfile_commands=dockerfile_commands,
             base_image=base_image,
             examples=examples,
+            files=files,
         )
     if not isinstance(cls, type):
         raise TypeError(f"define_model decorates a class, not {type(cls).__name__}")
@@ -185,6 +192,7 @@ def define_model(
         dockerfile_commands=checked.strings("dockerfile_commands", dockerfile_commands),
         base_image=checked.base_image(base_image),
         examples=checked.examples(examples),
+        files=checked.files(files),
         has_setup=_has(cls, "setup"),
         has_post_build=_has(cls, "post_build"),
         has_predict_demo=_has(cls, "predict_demo"),
@@ -315,6 +323,21 @@ class _Checks:
             if not isinstance(entry, dict):
                 self.problems.append(f"examples[{index}]: {_shown(entry)} is not a dict")
         return tuple(entry for entry in value if isinstance(entry, dict))
+
+    def files(self, value: object) -> tuple[Download | HuggingFace, ...]:
+        if value is None:
+            return ()
+        if not isinstance(value, (list, tuple)):
+            self.problems.append(f"files: {_shown(value)} is not a list of Download and HuggingFace")
+            return ()
+        for index, entry in enumerate(value):
+            if isinstance(entry, (Download, HuggingFace)):
+                self.problems.extend(f"files[{index}].{problem}" for problem in entry.problems())
+            else:
+                self.problems.append(
+                    f"files[{index}]: {_shown(entry)} is neither a Download nor a HuggingFace"
+                )
+        return tuple(entry for entry in value if isinstance(entry, (Download, HuggingFace)))
 
     def version(self, name: str, value: object) -> tuple[int, ...] | None:
         """One to three numbers with dots between them."""

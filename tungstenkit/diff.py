@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Literal
 
 from tungstenkit.document import Document
 from tungstenkit.errors import LockError
-from tungstenkit.lock import LOCK_NAME, Place, changed_inputs, packages, parse_lock, read_lock
+from tungstenkit.lock import (
+    EVERY_PLATFORM,
+    LOCK_NAME,
+    Place,
+    changed_inputs,
+    declared,
+    packages,
+    parse_lock,
+    read_lock,
+)
 from tungstenkit.vulnerabilities import Vulnerability  # noqa: TC001 - pydantic reads it
 
 if TYPE_CHECKING:
@@ -35,7 +44,8 @@ class Change(Document):
 
     system: str
     place: Place
-    kind: Literal["deb", "wheel"]
+    kind: Literal["deb", "wheel", "file"]
+    """A `file` is one of the model's declared `files`, or a repository of them."""
     name: str
     before: str | None
     """The version; None where it is added."""
@@ -133,6 +143,7 @@ def compare(before: Lock | None, after: Lock, advisories: Advisories) -> Differe
                 opened=_without(has, had),
             )
         )
+    changes += _file_changes(before, after)
     return Difference(
         inputs=tuple(changed_inputs(before.inputs, after.inputs)) if before else (),
         facts=tuple(_facts(before, after)),
@@ -161,7 +172,28 @@ def _by_place(lock: Lock | None) -> dict[tuple[str, str, str, str], Located]:
 def _size(lock: Lock) -> int:
     images = [platform.base_image for platform in lock.platforms.values() if platform.base_image]
     layers = sum(layer.size for image in images for layer in image.layers)
-    return layers + sum(p.package.size for p in packages(lock) if p.place == "image")
+    packed = sum(p.package.size for p in packages(lock) if p.place == "image")
+    return layers + packed + sum(one.size for one in declared(lock).values())
+
+
+def _file_changes(before: Lock | None, after: Lock) -> Iterator[Change]:
+    old, new = declared(before), declared(after)
+    for name in sorted(old.keys() | new.keys()):
+        was, now = old.get(name), new.get(name)
+        if was and now and was.model_dump(exclude={"to"}) == now.model_dump(exclude={"to"}):
+            continue
+        yield Change(
+            system=EVERY_PLATFORM,
+            place="image",
+            kind="file",
+            name=name,
+            before=was.version if was else None,
+            after=now.version if now else None,
+            size_before=was.size if was else 0,
+            size_after=now.size if now else 0,
+            closed=(),
+            opened=(),
+        )
 
 
 def _facts(before: Lock | None, after: Lock) -> Iterator[Fact]:

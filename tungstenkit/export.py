@@ -1,8 +1,9 @@
 """An export: a folder that is a complete flake, from which Nix alone builds the image.
 
 It holds a constant `flake.nix`, our `nix/`, the SDK and the server, the spec, the lock, the model's files, and
-`sources.json`, which says where bytes come from on this machine. All but the last are the same bytes wherever
-and whenever the export is made. A new export appears whole or not at all; in an older one each part is replaced
+`sources.json`, which says where bytes come from on this machine; all but this are the same bytes wherever and
+whenever the export is made. The model's big files are only named, in `files.json`.
+A new export appears whole or not at all; in an older one each part is replaced
 whole, and what else lies there stays.
 """
 
@@ -23,6 +24,7 @@ from tungstenkit.files import is_export
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from tungstenkit.big_files import BigFile
     from tungstenkit.files import ModelFile
     from tungstenkit.lock import Lock
     from tungstenkit.mirrors import Mirrors
@@ -37,11 +39,13 @@ def export(
     sources: Mapping[str, Sequence[str]],
     out: Path,
     own: Iterable[Path] = (),
+    big: Sequence[BigFile] = (),
 ) -> None:
     """Write an export.
 
     directory: the model's folder. files: what of it ships. sources: URLs by sha256, without credentials.
     own: files that the lock names and no mirror has, under their store names.
+    big: those of `files` that are only named, because the store has them by themselves.
 
     Raises ExportError where `out` is something else than an export, or can't be written.
     """
@@ -56,7 +60,9 @@ def export(
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
             fresh = Path(folder) / "export"
-            _write(spec, lock, directory, files, sources, fresh)
+            named = {file.path for file in big}
+            _write(spec, lock, directory, [f for f in files if f.path not in named], sources, fresh)
+            _text(fresh / "files.json", to_json([file.to_json() for file in big]))
             for file in own:
                 _copy(file, fresh / "files" / file.name)
             if not out.exists():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import shutil
+import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -27,11 +28,13 @@ from tungstenkit.errors import FetchError, GoneError, LockError
 from tungstenkit.lock import LOCK_NAME
 from tungstenkit.mirrors import MissingError, redact
 from tungstenkit.registry import pull, with_digest
+from tungstenkit.resolve import hub
 from tungstenkit.resolve.archives import check_out, pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from tungstenkit.big_files import BigFile
     from tungstenkit.lock import (
         BaseLayer,
         Busybox,
@@ -72,6 +75,9 @@ class Input:
     origin: str | None = None
     """Where the model itself says that it is: a URL, a path relative to the model's folder, `git+URL@COMMIT`, or
     `docker://NAME@DIGEST`, an image that has it as a blob."""
+
+    place: tuple[str, str, str, str] | None = None
+    """Of a file on the Hugging Face hub: `model` or `dataset`, the repository, the commit, the path in it."""
 
     @property
     def name(self) -> str:
@@ -124,9 +130,30 @@ def inputs(lock: Lock) -> tuple[Input, ...]:
     files = [Input(deb.file, deb.size, deb.sha256, release=release) for release, deb in debs]
     files += [wheel_input(wheel) for wheel in wheels]
     files += archives
+    files += declared_inputs(lock)
     return tuple(
         {(file.name, file.sha256): file for file in sorted(files, key=lambda file: file.name)}.values()
     )
+
+
+def declared_inputs(lock: Lock) -> list[Input]:
+    """What the model declares in `files`."""
+    found = [Input(one.to, one.size, one.sha256, origin=one.url) for one in lock.files.downloads]
+    for repository in lock.files.repositories:
+        for file in repository.files:
+            place = (repository.type, repository.repository, repository.commit, file.path)
+            found.append(Input(file.path, file.size, file.sha256, place=place))
+    return found
+
+
+def restricted(lock: Lock) -> set[str]:
+    """The sha256 of the files that the hub gives only to some: no URL of theirs is of use to Nix."""
+    return {
+        file.sha256
+        for repository in lock.files.repositories
+        if repository.restricted
+        for file in repository.files
+    }
 
 
 def wheel_input(wheel: Wheel) -> Input:
@@ -181,6 +208,8 @@ def locate(
             urls |= locate_own([entry], directory)
         elif entry.origin is not None:
             urls[entry.sha256] = [entry.origin]
+        elif entry.place is not None:
+            urls[entry.sha256] = [hub.file_url(*entry.place)]
         elif entry.project is None:
             timestamps = lock.releases[entry.release].timestamps if entry.release else {}
             urls[entry.sha256] = mirrors.urls(entry.file, timestamps)
@@ -252,6 +281,17 @@ def absent(lock: Lock) -> tuple[Input, ...]:
     return tuple(entry for entry in wanted if entry.path in gone)
 
 
+def takes(lock: Lock, big: Sequence[BigFile] = ()) -> list[str]:
+    """The store paths that a build of the lock takes, if they are there: downloads, what sealing built or made, the
+    model's big files.
+    """
+    paths = [entry.path for entry in inputs(lock)]
+    paths += [entry.path for _, entry in _built(lock)]
+    paths += [entry.path for entry in _results(lock)]
+    paths += [_busybox_path(tools.busybox) for tools in lock.tools.values()]
+    return paths + [file.store_path for file in big]
+
+
 def stored(entry: Input) -> Path | None:
     """Where a file lies in the Nix store; None where it is not there, whole. Nix itself need not be there."""
     path = Path(entry.path)
@@ -268,12 +308,15 @@ def fetch(
     progress: Progress,
     *,
     whole: Lock | None = None,
+    big: Sequence[BigFile] = (),
+    directory: Path = Path(),
 ) -> None:
     """Bring what is absent into the store and hold all of the lock's files there.
 
     whole: the lock that `lock` is a part of; what the store has of its other files is held as before.
     urls: for each sha256 the places to try, in order.
     state: the model's `.tungsten` folder; parts of downloads wait there.
+    big: files of the model, whose folder is `directory`, that the build takes from the store, too.
 
     Raises FetchError for the first file that can't be had; those that arrived before it stay, and a part of a file
     waits to be resumed.
@@ -303,15 +346,13 @@ def fetch(
                 raise
         # One process adds them all; a name is a store name only in a folder of its own.
         store.add_files(arrived)
-        for file in arrived:
-            shutil.rmtree(file.parent)
+        # Sealing may have left what the store had already.
+        for entry in inputs(lock):
+            shutil.rmtree(downloads / entry.sha256, ignore_errors=True)
         for tools in lock.tools.values():
             _add_busybox(tools.busybox, state)
-        held = [entry.path for entry in inputs(whole or lock)]
-        # What is built is held as soon as it is there; sealing has put it there.
-        held += [entry.path for _, entry in _built(whole or lock)]
-        held += [entry.path for entry in _results(whole or lock)]
-        held += [_busybox_path(tools.busybox) for tools in (whole or lock).tools.values()]
+        add_big(big, directory, state)
+        held = takes(whole or lock, big)
         gone = store.missing(held)
         store.keep([path for path in held if path not in gone], state / "roots")
     except OSError as problem:
@@ -337,11 +378,12 @@ def download(entry: Input, urls: Sequence[str], folder: Path, progress: Progress
         return _make(entry, urls[0], part, complete, progress)
     problems: dict[str, str] = {}
     answers: dict[str, int | None] = {}
+    refused = {requests.codes.unauthorized, requests.codes.forbidden}
     for pause in _PAUSES:
         # What broke off or is overloaded may work a moment later; a clear answer stands.
         for url in [url for url in urls if _may_change(answers.get(url))]:
             try:
-                _get(url, part, entry, progress)
+                _get(url, part, entry.size, progress)
             except requests.RequestException as problem:
                 problems[url] = _reason(problem)
                 answers[url] = None if problem.response is None else problem.response.status_code
@@ -361,8 +403,18 @@ def download(entry: Input, urls: Sequence[str], folder: Path, progress: Progress
             break
         time.sleep(pause)
     where = "\n".join(f"{redact(url)}: {problem}" for url, problem in problems.items())
+    if entry.place is not None and refused.intersection(answers.values()):
+        raise FetchError(
+            f"the hub does not give {entry.file} of {entry.place[1]} to you",
+            where=where,
+            hint=hub.HOW_TO_BE_LET_IN,
+        )
     if requests.codes.ok in answers.values():
-        hint = "the mirror or the lock is wrong: try another mirror, or restore the lock from version control"
+        hint = (
+            "what is there has changed; if you trust it, state its sha256 in files=[Download(…)]"
+            if entry.origin is not None and entry.project is None
+            else "the mirror or the lock is wrong: try another mirror, or restore the lock from version control"
+        )
         raise FetchError(f"{entry.name} is not the locked file", where=where, hint=hint)
     # The snapshot service is the last resort: where it can't be reached, the ordinary mirrors' answer counts.
     if requests.codes.not_found in answers.values():
@@ -447,18 +499,67 @@ def _may_change(answer: int | None) -> bool:
     )
 
 
-def _get(url: str, part: Path, entry: Input, progress: Progress) -> None:
+def first_sight(url: str, name: str, folder: Path, progress: Progress) -> Input:
+    """Download a file of which neither size nor hash is known; it waits where `download` looks for it.
+
+    name: its store name. Raises FetchError.
+    """
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as temporary:
+        part = Path(temporary) / name
+        for pause in _PAUSES:
+            try:
+                _get(url, part, None, progress)
+                break
+            except requests.RequestException as problem:
+                status = None if problem.response is None else problem.response.status_code
+                if pause and _may_change(status):
+                    time.sleep(pause)
+                    continue
+                raise FetchError(
+                    f"{name} could not be fetched: {_reason(problem)}",
+                    where=redact(url),
+                    hint=hub.HOW_TO_BE_LET_IN if hub.auth_for(url) else "see the URL in files=[Download(…)]",
+                ) from None
+        entry = Input(name, part.stat().st_size, _sha256(part))
+        (folder / entry.sha256).mkdir(exist_ok=True)
+        part.replace(folder / entry.sha256 / name)
+    progress.done(name)
+    return entry
+
+
+def size_of(url: str) -> int | None:
+    """How large a server says that a file is, in bytes; None where it does not say."""
+    try:
+        answer = requests.head(
+            url,
+            headers={"Accept-Encoding": "identity"},
+            auth=hub.auth_for(url),
+            timeout=_TIMEOUT,
+            allow_redirects=True,
+        )
+        answer.raise_for_status()
+        return int(answer.headers["Content-Length"])
+    except (requests.RequestException, KeyError, ValueError):
+        return None
+
+
+def _get(url: str, part: Path, size: int | None, progress: Progress) -> None:
+    """Download into `part`, from where it ends. size: what the whole must be; None is not known, and not resumed."""
+    if size is None:
+        part.unlink(missing_ok=True)
+        size = sys.maxsize
     begun = part.stat().st_size if part.exists() else 0
-    if begun > entry.size:
+    if begun > size:
         part.unlink()
         begun = 0
     headers = {"Accept-Encoding": "identity"}
     if begun:
         headers["Range"] = f"bytes={begun}-"
-    if begun == entry.size:
+    if part.exists() and begun == size:
         progress.advance(begun)
         return
-    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
+    auth = hub.auth_for(url)
+    with requests.get(url, headers=headers, auth=auth, stream=True, timeout=_TIMEOUT) as answer:
         answer.raise_for_status()
         if begun and answer.status_code != requests.codes.partial_content:
             begun = 0
@@ -467,7 +568,7 @@ def _get(url: str, part: Path, entry: Input, progress: Progress) -> None:
             for piece in answer.iter_content(_PIECE):
                 begun += len(piece)
                 # A server that never ends must not fill the disk.
-                if begun > entry.size:
+                if begun > size:
                     break
                 file.write(piece)
                 progress.advance(len(piece))
@@ -482,6 +583,34 @@ def _reason(problem: requests.RequestException) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def add_big(big: Sequence[BigFile], directory: Path, state: Path) -> None:
+    """Put the model's big files into the store; one copy each, and none where they are there already.
+
+    directory: the model's folder. state: its `.tungsten`. Raises FetchError for one that has changed meanwhile.
+    """
+    gone = store.missing([file.store_path for file in big])
+    for file in big:
+        if file.store_path not in gone:
+            continue
+        source = directory / file.path
+        with tempfile.TemporaryDirectory(dir=state, prefix=".big-") as folder:
+            if source.name != file.store_name:
+                # A file is added under its own name.
+                link = Path(folder) / file.store_name
+                try:
+                    link.hardlink_to(source)
+                except OSError:
+                    shutil.copyfile(source, link)
+                source = link
+            (added,) = store.add_files([source])
+        if added != file.store_path:
+            raise FetchError(
+                f"{file.path} changed while it was read",
+                where=str(directory),
+                hint="wait until it is written",
+            )
 
 
 def _busybox_path(busybox: Busybox) -> str:

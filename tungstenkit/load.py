@@ -308,6 +308,7 @@ def _model(cls: type) -> dict[str, Any]:
         "output_schema": json_schema(definition.output),
         "demo_output_schema": definition.demo_output and json_schema(definition.demo_output),
         "examples": examples_as_json(definition),
+        "files": [file.as_json() for file in definition.files],
     }
     for name in ("input", "output", "demo_output"):
         del model[name]

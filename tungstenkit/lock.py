@@ -366,6 +366,84 @@ class Platform(Document):
         return self.base_image is None or self.base_image.python is None
 
 
+class LockedDownload(Document):
+    """A file behind a URL that the model declares."""
+
+    url: str = Field(pattern=r"^https?://")
+    """Without credentials."""
+    size: int = Field(ge=0)
+    sha256: str = Sha256
+    to: str = Field(pattern=r"^[^/]")
+    """Relative to the model's folder in the image."""
+    executable: bool = False
+
+    @property
+    def version(self) -> str:
+        """What tells it from another file of its name."""
+        return self.sha256[:12]
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(write(self), "executable")
+
+
+class RepositoryFile(Document):
+    """A file of a repository."""
+
+    path: str = Field(pattern=r"^[^/]")
+    """In the repository."""
+    size: int = Field(ge=0)
+    sha256: str = Sha256
+
+
+class LockedRepository(Document):
+    """Files of a repository on the Hugging Face hub that the model declares."""
+
+    repository: str
+    type: Literal["model", "dataset"]
+    revision: str
+    """The branch, tag or commit that was asked for."""
+    commit: str = Field(pattern=r"^[0-9a-f]{40}$")
+    """What it was."""
+    restricted: bool = False
+    """Whether the hub gives its files only to some."""
+    to: str | None = Field(default=None, pattern=r"^[^/]")
+    """A folder, relative to the model's; null is the hub's cache."""
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    """What was asked for, so that a later lock knows whether the files are still those."""
+    files: tuple[RepositoryFile, ...]
+
+    @property
+    def version(self) -> str:
+        """The commit, as git shortens it."""
+        return self.commit[:12]
+
+    @property
+    def size(self) -> int:
+        """In bytes, of all its files."""
+        return sum(file.size for file in self.files)
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(write(self), "restricted", "to", "include", "exclude")
+
+
+class Files(Document):
+    """What the model declares in `files`."""
+
+    downloads: tuple[LockedDownload, ...] = ()
+    repositories: tuple[LockedRepository, ...] = ()
+
+    def in_model(self) -> Iterator[tuple[str, str]]:
+        """Path, relative to the model's folder, and sha256 of each file that goes there."""
+        yield from ((one.to, one.sha256) for one in self.downloads)
+        for repository in self.repositories:
+            if repository.to is not None:
+                above = "" if repository.to == "." else f"{repository.to}/"
+                yield from ((f"{above}{file.path}", file.sha256) for file in repository.files)
+
+
 class ServerEnvironment(Document):
     """The server's own environment; the model's packages can't touch it."""
 
@@ -391,6 +469,13 @@ class Lock(Document):
     server: dict[str, ServerEnvironment]
     tools: dict[str, Tools]
     """By the platform that builds."""
+    files: Files = Files()
+    """Absent where the model declares none."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written = write(self)
+        return written if self.files != Files() else {k: v for k, v in written.items() if k != "files"}
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
@@ -491,6 +576,22 @@ def packages(lock: Lock) -> Iterator[Located]:
 BASE_IMAGE = "base-image"
 """What `-P` calls the base image."""
 
+
+EVERY_PLATFORM = "every platform"
+"""Stands in place of a platform's name for what all of them share."""
+
+
+def declared(lock: Lock | None) -> dict[str, LockedDownload | LockedRepository]:
+    """What the model declares in `files`, by the name that a user knows it by: its place, or a repository's name."""
+    if lock is None:
+        return {}
+    found: dict[str, LockedDownload | LockedRepository] = {one.to: one for one in lock.files.downloads}
+    for one in lock.files.repositories:
+        # Few take one repository at several revisions.
+        found[one.repository if one.repository not in found else f"{one.repository}@{one.revision}"] = one
+    return found
+
+
 WISH = ": "
 """Stands in an entry of `needed-by` that is a wish, and in no package's name."""
 
@@ -498,11 +599,17 @@ WISH = ": "
 def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
     """The lock without the pins of some of an image's packages: relocked, they may move, and what they need.
 
-    names: of Debian packages, or of Python projects in any spelling (PEP 503); both where a name is both.
+    names: of Debian packages, or of Python projects in any spelling (PEP 503), both where a name is both; of declared
+        repositories, or paths of declared downloads.
 
     Raises LockError for names that the image's pins do not have, all at once.
     """
-    wanted = {name: {name, canonicalize_name(name)} for name in names}
+    declared = lock.files
+    chosen = {download.to for download in declared.downloads}
+    chosen |= {repository.repository for repository in declared.repositories}
+    names = tuple(names)
+    moving = chosen.intersection(names)
+    wanted = {name: {name, canonicalize_name(name)} for name in names if name not in moving}
     names_of: dict[Place, set[str]] = {}
     for located in packages(lock):
         names_of.setdefault(located.place, set()).add(located.name)
@@ -521,7 +628,7 @@ def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
         elif spellings & others:
             problems.append(f"{name!r} is the server's or a tool of builds: its pin comes with tungsten")
         else:
-            problems.append(f"the lock has no package {name!r}{near(name, image)}")
+            problems.append(f"the lock has no package {name!r}{near(name, image | chosen)}")
     if problems:
         raise LockError("\n".join(problems), hint="`tungsten lock --upgrade` takes the newest of everything")
     dropped = set().union(*wanted.values())
@@ -536,7 +643,11 @@ def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
         )
         for system, platform in lock.platforms.items()
     }
-    return lock.model_copy(update={"platforms": platforms})
+    files = Files(
+        downloads=tuple(one for one in declared.downloads if one.to not in moving),
+        repositories=tuple(one for one in declared.repositories if one.repository not in moving),
+    )
+    return lock.model_copy(update={"platforms": platforms, "files": files})
 
 
 def near(name: str, known: Iterable[str]) -> str:
@@ -566,7 +677,10 @@ def inputs(spec: ModelSpec, package_set: str) -> dict[str, Any]:
         "has-post-build": spec.has_post_build,
     }
     # Absent where it is empty, so that older locks stay fresh.
-    return made_from | ({"libraries": spec.libraries} if spec.libraries else {})
+    made_from |= {"libraries": spec.libraries} if spec.libraries else {}
+    return made_from | (
+        {"files": [wish.model_dump(mode="json", by_alias=True) for wish in spec.files]} if spec.files else {}
+    )
 
 
 def input_digest(spec: ModelSpec, package_set: str) -> str:
@@ -587,8 +701,8 @@ def changed_inputs(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
         if old == new:
             continue
         if isinstance(old, list) and isinstance(new, list):
-            parts = [f"+{one}" for one in new if one not in old] + [
-                f"-{one}" for one in old if one not in new
+            parts = [f"+{_shown(one)}" for one in new if one not in old] + [
+                f"-{_shown(one)}" for one in old if one not in new
             ]
             lines.append(f"{argument}: {' '.join(parts) or 'in another order'}")
         else:
@@ -597,7 +711,7 @@ def changed_inputs(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
 
 
 def _shown(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def read_lock(path: Path) -> Lock:

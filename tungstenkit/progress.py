@@ -35,9 +35,10 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
 class FetchBar:
     """The bar of a fetch: bytes, files and time; plain lines where there is no terminal, nothing where all is there."""
 
-    def __init__(self) -> None:
+    def __init__(self, doing: str = "fetching") -> None:
+        self._doing = doing
         self._bar = Progress(
-            TextColumn("fetching"),
+            TextColumn(doing),
             BarColumn(),
             DownloadColumn(),
             TextColumn("{task.fields[files]}"),
@@ -64,7 +65,7 @@ class FetchBar:
         self._bar.start()
         self._bar.update(self._task, total=size, completed=0, files=f"0/{files} files")
         if not err.is_terminal:
-            err.print(f"fetching {files} {'file' if files == 1 else 'files'}, {size / 1e6:.1f} MB")
+            err.print(f"{self._doing} {files} {'file' if files == 1 else 'files'}, {size / 1e6:.1f} MB")
 
     def advance(self, size: int) -> None:
         """As `fetch.Progress`."""

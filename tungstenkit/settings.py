@@ -6,6 +6,7 @@ Only the reading is here, and the tables' forms; what a setting does is the busi
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
 _SHARED_OBJECT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\.so(\.[A-Za-z0-9_.+-]+)?")
 
 
-def read_table(directory: Path, name: str, *, hint: str) -> dict[str, Any]:
-    """The table `[tool.tungsten.NAME]`; empty where there is none.
+_BIG_FILE_MB = 8
+"""A file above this is in the Nix store once, and not in each export. Below it, a copy costs less than a second."""
+
+
+def read_table(directory: Path, *names: str, hint: str) -> dict[str, Any]:
+    """The table `[tool.tungsten.NAME]`, or `[tool.tungsten]` itself without a name; empty where there is none.
 
     directory: the model's folder. hint: what the table holds, for messages.
 
@@ -28,14 +33,14 @@ def read_table(directory: Path, name: str, *, hint: str) -> dict[str, Any]:
     path = directory / "pyproject.toml"
     try:
         table: Any = tomllib.loads(path.read_text(encoding="utf-8"))
-        for key in ("tool", "tungsten", name):
+        for key in ("tool", "tungsten", *names):
             table = table.get(key, {})
         return dict(table)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError, TypeError) as problem:
         raise TungstenError(
-            f"[tool.tungsten.{name}] can't be read: {problem}", where=str(path), hint=hint
+            f"[{'.'.join(('tool', 'tungsten', *names))}] can't be read: {problem}", where=str(path), hint=hint
         ) from None
 
 
@@ -60,3 +65,17 @@ def library_settings(directory: Path) -> dict[str, str | Literal[False]]:
         where = f"[tool.tungsten.libraries] in {directory / 'pyproject.toml'}"
         raise TungstenError("\n".join(problems), where=where, hint=hint)
     return table
+
+
+def big_file_size(directory: Path) -> int:
+    """`[tool.tungsten] big-file-mb`: the most bytes that a file of the model may have to be copied with its code.
+
+    Raises TungstenError for what is no number above 0.
+    """
+    hint = f"`big-file-mb = {_BIG_FILE_MB}` is the default"
+    table = read_table(directory, hint=hint)
+    value = table.get("big-file-mb", _BIG_FILE_MB)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        where = f"[tool.tungsten] in {directory / 'pyproject.toml'}"
+        raise TungstenError(f"big-file-mb: {value!r} is not a number above 0", where=where, hint=hint)
+    return int(value * 1_000_000)

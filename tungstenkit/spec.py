@@ -47,6 +47,28 @@ _REAL_MODULES = (
 )
 
 
+class DownloadWish(Document):
+    """A `Download`."""
+
+    url: str
+    sha256: str | None
+    to: str
+    """Relative to the model's folder."""
+    executable: bool
+
+
+class RepositoryWish(Document):
+    """A `HuggingFace`."""
+
+    repository: str
+    type: Literal["model", "dataset"]
+    revision: str
+    to: str | None
+    """A folder, relative to the model's; null is the hub's cache."""
+    include: list[str]
+    exclude: list[str]
+
+
 class ModelSpec(Document):
     """What `spec.json` holds; ARCHITECTURE.md says what each key means."""
 
@@ -81,11 +103,13 @@ class ModelSpec(Document):
     examples: list[dict[str, Any]] = Field(default_factory=list)
     commands: Commands | None = None
     """What `dockerfile_commands` come to; absent where there are none."""
+    files: list[DownloadWish | RepositoryWish] = Field(default_factory=list)
+    """`files`; absent where it is empty."""
 
     @model_serializer(mode="wrap")
     def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = write(self)
-        return {key: value for key, value in written.items() if value is not None or key != "commands"}
+        return {key: value for key, value in written.items() if value or key not in ("commands", "files")}
 
     @classmethod
     def from_json(cls, text: str, *, where: str = "spec.json") -> ModelSpec:

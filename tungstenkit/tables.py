@@ -111,7 +111,8 @@ def _table(changes: Sequence[Change]) -> Table:
 
 def reason_lines(reason: Reason) -> Iterator[str]:
     """Why one package is in a lock, and what it is known to have."""
-    kind = f"Debian package, {reason.release}" if reason.kind == "deb" else "Python wheel"
+    kinds = {"deb": f"Debian package, {reason.release}", "wheel": "Python wheel", "file": "declared in files"}
+    kind = kinds[reason.kind]
     yield (
         f"[bold]{escape(reason.name)}[/] {escape(reason.version)} "
         f"({kind}, {decimal(reason.size)}; {escape(reason.system)}, {_PLACES[reason.place]})"

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 from tungstenkit.document import Document
 from tungstenkit.errors import LockError
-from tungstenkit.lock import WISH, Choice, Place, near, packages
+from tungstenkit.lock import EVERY_PLATFORM, WISH, Choice, LockedDownload, Place, declared, near, packages
 from tungstenkit.vulnerabilities import Vulnerability  # noqa: TC001 - pydantic reads it
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Reason(Document):
     system: str
     place: Place
     release: str
-    kind: Literal["deb", "wheel"]
+    kind: Literal["deb", "wheel", "file"]
     name: str
     version: str
     size: int
@@ -76,8 +76,23 @@ def why(lock: Lock, name: str, advisories: Advisories) -> list[Reason]:
                 vulnerabilities=advisories.of(located.package, located.release),
                 choices=tuple(choice for choice in lock.choices if located.name in choice.chosen.split(", ")),
             )
+    if name in (files := declared(lock)):
+        file = files[name]
+        wish = file.url if isinstance(file, LockedDownload) else f"{file.repository} at {file.revision}"
+        reasons[EVERY_PLATFORM, "image", ("file", name)] = Reason(
+            system=EVERY_PLATFORM,
+            place="image",
+            release="",
+            kind="file",
+            name=name,
+            version=file.version,
+            size=file.size,
+            chains=((f"files: {wish}", name),),
+            choices=(),
+            vulnerabilities=None,
+        )
     if not reasons:
-        known = {located.name for located in packages(lock)}
+        known = {located.name for located in packages(lock)} | files.keys()
         left_out = [
             f"{choice.subject}: {choice.reason}"
             for choice in lock.choices

@@ -2,8 +2,8 @@
 
 `Blob` compresses with classic zlib at level 6, whose bytes have been the same from 1.2.11 to 1.3.2;
 `check_compressor` refuses any other. `SplicedBlob` compresses nothing: it takes deflate streams as they stand
-in a wheel and stores everything between them, as a series of gzip members (RFC 1952 section 2.2), so its
-bytes depend on the input alone.
+in a wheel and stores everything else, such as a model's weights, as a series of gzip members (RFC 1952
+section 2.2), so its bytes depend on the input alone.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-CHUNK = 1 << 16
+CHUNK = 1 << 18
 # What the standard library raises for a damaged zip archive; an OSError comes of an offset that is no offset.
 ZIP_ERRORS = (
     zipfile.BadZipFile,

@@ -30,7 +30,7 @@ from debfile import Deb
 from maintscripts import Alternative, alternatives, check_diversions
 from placing import STATUS, Place
 from program import Config, ToolError, read_json, run, write_json
-from rootfs import Entry, Table, canonical, implied_directory
+from rootfs import Entry, Table, canonical, implied_directory, parents
 from system import Lower, libraries
 from tarstream import write_tar
 from wheelfile import Scheme, Wheel
@@ -67,6 +67,7 @@ class Layer:
             "changes": self._changes,
             "accounts": self._accounts,
             "replaced": self._replaced,
+            "placed": self._placed,
             "system": self._system,
         }
         if item["kind"] not in kinds:
@@ -244,6 +245,22 @@ class Layer:
         self.is_changeset = True
         self.table = self._base.without(item["site-packages"], item["projects"])
 
+    def _placed(self, item: Config) -> None:
+        base, path = canonical(item["base"]), canonical(posixpath.join(item["base"], item["to"]))
+        if not path.startswith(f"{base}/"):
+            raise ToolError(f"/{path}: is not below /{base}")
+        directory_mode = int(item["directory-mode"], 8)
+        owner = (item["uid"], item["gid"])
+        mode = (0o755 if item.get("executable") else 0o644) | directory_mode & 0o020
+        content = DiskFile(Path(item["path"])) if "path" in item else Text(item["text"].encode())
+        self.table.add(
+            Entry(path, "file", mode, *owner, package="files", sha256=item.get("sha256", ""), content=content)
+        )
+        for folder in parents(path):
+            if folder == base:
+                break
+            self.table.add(Entry(folder, "dir", directory_mode, *owner, package="files"))
+
     def _system(self, item: Config) -> None:
         lower = Lower([Path(path) for path in self._config["lower"]])
         made = lower.alias_links()
@@ -297,7 +314,7 @@ def make_layer(config_path: Path, out: Path) -> None:
             layer.read(item)
         entries = layer.finish()
         out.mkdir()
-        splice = any(item.get("splice") for item in config["inputs"])
+        splice = any(item.get("splice") or item.get("stored") for item in config["inputs"])
         blob: Blob | SplicedBlob = (SplicedBlob if splice else Blob)(out / "blob")
         write_tar(entries, blob)
         facts = blob.close()

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Make what post_build sees of a model: `post_build_view.py CONFIG.json OUT`.
 
-CONFIG names the `model`'s folder, the `module` and `class`, and `files`: what each file was when the lock was made. OUT
-becomes a folder with these files, the module without the bodies of what only a server calls. A file that is another by
-now is an error: what post_build made of the old one must not be shipped beside it.
+CONFIG names the `model`'s folder, the `module` and `class`, and `files`: what each file was when the lock was made;
+`big`: by path what those are that are not in the folder. OUT becomes a folder with the others, the module without the
+bodies of what only a server calls. A file that is another by now is an error: what post_build made of the old one must
+not be shipped beside it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ def make_view(config_path: Path, out: Path) -> None:
     out.mkdir()
     for name, recorded in sorted(config["files"].items()):
         source, copy = model / name, out / name
+        if name in config["big"]:
+            if config["big"][name] != recorded:
+                stale.append(name)
+            continue
         if not (source.is_symlink() or source.is_file()):
             stale.append(f"{name} is gone")
             continue

@@ -1,6 +1,6 @@
 # Runs $program, a program of ours, by the Python of an image in that image's root $tree; it gets the paths of its
 # configuration and of the file or folder that it must make. $beside: names and files that lie beside it. $model, where
-# it is set, is copied to /app first.
+# it is set, is copied to /app first. $bound: more files of /app, in lines: name, file, mode.
 export new="$PWD/root" work="$PWD/work"
 busybox mkdir -p "$work/app" "$work/home" "$work/tmp/step"
 busybox cp -R "$tree/app/." "$work/app/"
@@ -30,6 +30,17 @@ done
 if [ -n "${model:-}" ]; then
   busybox cp -R "$model/." "$work/app/"
 fi
+printf '%s\n' "${bound:-}" | while IFS= read -r name && IFS= read -r file && IFS= read -r mode; do
+  busybox mkdir -p "$(busybox dirname "$work/app/$name")"
+  if [ "$mode" = 755 ]; then
+    # Files of the store by themselves can't be run.
+    busybox cp "$file" "$work/app/$name"
+    busybox chmod 755 "$work/app/$name"
+  else
+    : > "$work/app/$name"
+    printf '%s\n%s\n' "$file" "$new/app/$name" >> "$work.binds"
+  fi
+done
 busybox chmod -R u+w "$work"
 # A time that a program may look at must not be that of this very build.
 busybox find "$work/app" "$work/home" -exec busybox touch -h -d @1 {} +

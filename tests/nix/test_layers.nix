@@ -71,6 +71,19 @@ in
     });
     expected = [ false true ];
   };
+  "what has no byte-code is one layer where it stands alone" = {
+    expr = plan 100 [
+      (content "files" "weights" (800 * mib) // { alone.inputs = [ "weights stored" ]; })
+    ];
+    expected = [ [ "weights stored" ] ];
+  };
+  "what stands together under one label says it once" = {
+    expr = map (layer: layer.label) (nix.layers {
+      contents = map (content "files" "org/name") [ 1 2 3 ] ++ [ (content "files" "w.bin" 1) ];
+      maxLayers = 100;
+    });
+    expected = [ "org/name, w.bin" ];
+  };
   "what cannot fit is refused" = {
     expr = (builtins.tryEval (plan 1 [ (content "a" "a" 0) (content "b" "b" 0) ])).success;
     expected = false;

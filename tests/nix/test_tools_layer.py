@@ -116,9 +116,60 @@ def test_parents_that_nobody_states_are_implied(make_layer):
     assert all(entry["implied"] for entry in found.values())
 
 
+def placed(path, to, **fields):
+    values = {"base": "app", "uid": 65532, "gid": 0, "directory-mode": "0775"}
+    source = {} if path is None else {"path": str(path)}
+    return {"kind": "placed", "to": to, **source, **values, **fields}
+
+
+def test_a_placed_file_has_the_models_owner_and_its_folders_too(make_layer, tmp_path):
+    source = tmp_path / "store-name"
+    source.write_bytes(b"weights")
+    layer = make_layer(
+        placed(source, "a/b/w.bin"),
+        placed(source, "run", executable=True),
+        placed(None, "refs/main", base="home/nonroot", text="commit"),
+    )
+    found = {entry["path"]: (entry["mode"], entry["uid"], entry["gid"]) for entry in layer.files["entries"]}
+    assert found == {
+        "app": ("0775", 65532, 0),
+        "app/a": ("0775", 65532, 0),
+        "app/a/b": ("0775", 65532, 0),
+        "app/a/b/w.bin": ("0664", 65532, 0),
+        "app/run": ("0775", 65532, 0),
+        "home": ("0755", 0, 0),
+        "home/nonroot": ("0775", 65532, 0),
+        "home/nonroot/refs": ("0775", 65532, 0),
+        "home/nonroot/refs/main": ("0664", 65532, 0),
+    }
+
+
+def test_one_file_may_be_placed_twice_and_another_may_not(make_layer, layer_error, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(name)
+    same = placed(tmp_path / "one", "x", sha256="1" * 64)
+    make_layer(same, same)
+    assert "/app/x" in layer_error(same, placed(tmp_path / "two", "x", sha256="2" * 64))
+
+
+def test_a_stored_layer_has_the_same_tar_and_is_not_compressed(make_layer, tmp_path):
+    """Also where the file is no whole number of blocks, members or pieces."""
+    import gzip
+
+    source = tmp_path / "weights"
+    source.write_bytes(bytes(3_000_001))
+    stored, plain = make_layer(placed(source, "w", stored=True)), make_layer(placed(source, "w"))
+    assert stored.facts["diff-id"] == plain.facts["diff-id"]
+    assert gzip.decompress(stored.blob) == gzip.decompress(plain.blob)
+    assert len(plain.blob) < 10_000 < 3_000_000 < len(stored.blob) < 3_020_000
+    subprocess.run(["gzip", "--test"], input=stored.blob, check=True)
+
+
 @pytest.mark.parametrize(
     ("inputs", "what"),
     [
+        ([placed(None, "/etc/passwd", text="")], "/etc/passwd: is not below /app"),
+        ([placed(None, "../etc/passwd", text="")], "'..'"),
         ([{"kind": "odd"}], "'odd'"),
         ([{"kind": "files"}], "no key 'entries'"),
         ([{"kind": "files", "entries": [{"path": "x", "type": "fifo"}]}], "'fifo'"),

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tungstenkit import BaseIO, define_model
+from tungstenkit import BaseIO, HuggingFace, define_model
 from tungstenkit.define import definition_of
 from tungstenkit.errors import DefinitionError
 
@@ -61,6 +61,7 @@ def test_the_arguments_are_the_contract_s():
         "dockerfile_commands": None,
         "base_image": None,
         "examples": None,
+        "files": None,
     }
 
 
@@ -96,6 +97,7 @@ def test_everything_that_is_given_is_kept():
         "dockerfile_commands": ("RUN true",),
         "base_image": "debian:12",
         "examples": ({"x": 1},),
+        "files": (HuggingFace("owner/name"),),
     }
     definition = definition_of(define(Model, **arguments))
     methods = {"has_setup": True, "has_post_build": True, "has_predict_demo": True}
@@ -108,6 +110,7 @@ def test_defaults():
     assert definition.exclude_files == (".*/", "__pycache__/", "*.pyc", "*.pyo", "*.pyd", ".*")
     assert definition.python_packages == definition.system_packages == definition.dockerfile_commands == ()
     assert definition.examples == ()
+    assert definition.files == ()
     assert not any((definition.has_setup, definition.has_post_build, definition.has_predict_demo))
 
 
@@ -425,4 +428,6 @@ def test_the_example_of_the_documentation():
 def test_the_sdk_imports_nothing_of_the_compiler():
     program = "import sys, tungstenkit; print(*(m for m in sys.modules if m.startswith('tungstenkit.')))"
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert set(said.split()) == {f"tungstenkit.{name}" for name in ("define", "errors", "io", "media")}
+    assert set(said.split()) == {
+        f"tungstenkit.{name}" for name in ("define", "downloads", "errors", "io", "media")
+    }

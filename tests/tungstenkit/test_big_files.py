@@ -1,0 +1,121 @@
+"""A model's big files are told by size, hashed once, and put into the store once."""
+
+import os
+import shutil
+
+import pytest
+
+from tests.hub import sha256
+from tests.tungstenkit.locks import deb, lock
+from tests.tungstenkit.test_fetch import Count
+from tungstenkit import big_files as module
+from tungstenkit import store
+from tungstenkit.big_files import BigFile, big_files
+from tungstenkit.errors import FetchError, SpecError, TungstenError
+from tungstenkit.fetch import add_big, takes
+from tungstenkit.files import ModelFile
+from tungstenkit.settings import big_file_size
+
+OLD = 1_000_000_000  # seconds since 1970
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    # What was changed a moment ago is not kept; the tests' files are.
+    monkeypatch.setattr(module, "_SETTLED", 0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    model = tmp_path / "model"
+    (model / "weights").mkdir(parents=True)
+    (model / "weights" / "big.bin").write_bytes(b"x" * 101)
+    (model / "small.bin").write_bytes(b"x" * 100)
+    (model / "link.bin").symlink_to("weights/big.bin")
+    return model
+
+
+FILES = [
+    ModelFile("link.bin", "link", target="weights/big.bin"),
+    ModelFile("small.bin", "file"),
+    ModelFile("weights/big.bin", "file", executable=True),
+]
+BIG = BigFile("weights/big.bin", 101, sha256(b"x" * 101), executable=True)
+
+
+def read(folder):
+    """How many bytes were read to tell the hashes."""
+    count = Count()
+    found = big_files(folder, FILES, 100, count)
+    assert found == (BIG,)
+    return count.size
+
+
+def test_a_file_above_the_limit_is_big_and_a_link_to_one_is_a_link(folder):
+    assert big_files(folder, FILES, 100, Count()) == (BIG,)
+    assert big_files(folder, FILES, 101, Count()) == ()
+
+
+def test_it_is_read_once(folder):
+    assert read(folder) == 101
+    assert read(folder) == 0
+
+
+@pytest.mark.parametrize("keeps_times", [False, True])
+def test_it_is_read_again_when_it_was_touched(folder, keeps_times):
+    """Also where the times that a program may set, and the size, are what they were."""
+    big = folder / "weights" / "big.bin"
+    os.utime(big, (OLD, OLD))
+    assert read(folder) == 101
+    other = big.with_name("other")
+    other.write_bytes(b"y" * 101)
+    if keeps_times:
+        os.utime(other, (OLD, OLD))
+    other.replace(big)
+    (found,) = big_files(folder, FILES, 100, Count())
+    assert found.sha256 == sha256(b"y" * 101)
+
+
+def test_a_hash_is_not_kept_of_what_was_changed_a_moment_ago(folder, monkeypatch):
+    """Such a file may change once more, and look the same."""
+    monkeypatch.setattr(module, "_SETTLED", 10**12)
+    assert read(folder) == 101
+    assert read(folder) == 101
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(folder):
+    class Writer(Count):
+        def advance(self, size):
+            (folder / "weights" / "big.bin").write_bytes(b"z" * 102)
+
+    with pytest.raises(SpecError, match=r"big.bin changes while it is read"):
+        big_files(folder, FILES, 100, Writer())
+
+
+def test_the_limit_is_a_setting(tmp_path):
+    assert big_file_size(tmp_path) == 8_000_000
+    settings = tmp_path / "pyproject.toml"
+    settings.write_text("[tool.tungsten]\nbig-file-mb = 0.5\n[tool.tungsten.mirrors]\n")
+    assert big_file_size(tmp_path) == 500_000
+    for wrong in ("0", "-1", "true", '"8"', "inf"):
+        settings.write_text(f"[tool.tungsten]\nbig-file-mb = {wrong}\n")
+        with pytest.raises(TungstenError, match="is not a number above 0"):
+            big_file_size(tmp_path)
+
+
+def test_a_build_takes_them_from_the_store():
+    assert BIG.store_path in takes(lock(deb("python3.13")), [BIG])
+
+
+@pytest.mark.skipif(shutil.which("nix-store") is None, reason="nix is not installed")
+@pytest.mark.parametrize("name", ["big.bin", ".odd ~name.bin"])
+def test_it_comes_into_the_store_under_the_name_that_a_build_asks_for(tmp_path, name):
+    content = os.urandom(300)
+    (tmp_path / name).write_bytes(content)
+    big = BigFile(name, 300, sha256(content), executable=False)
+    add_big([big], tmp_path, tmp_path)
+    assert store.missing([big.store_path]) == set()
+    other = BigFile(name, 300, sha256(b"something else"), executable=False)
+    with pytest.raises(FetchError, match="changed while it was read"):
+        add_big([other], tmp_path, tmp_path)

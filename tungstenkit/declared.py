@@ -1,0 +1,225 @@
+"""What a model declares in `files`, found out: from wishes to what the lock has of them.
+
+A pin stays as long as what is asked for stays: a branch's commit, the hash of a file that was seen once. What a server
+does not state is downloaded here, and waits where `tungsten fetch` looks for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from pathspec import GitIgnoreSpec
+
+from tungstenkit import store
+from tungstenkit.big_files import hashes_of
+from tungstenkit.errors import FetchError, ResolveError, SpecError
+from tungstenkit.fetch import PARALLEL, first_sight, size_of
+from tungstenkit.lock import Files, LockedDownload, LockedRepository, RepositoryFile
+from tungstenkit.resolve import hub
+from tungstenkit.spec import DownloadWish, RepositoryWish
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from tungstenkit.fetch import Progress
+    from tungstenkit.files import ModelFile
+    from tungstenkit.resolve.hub import TreeFile
+
+
+def lock_files(
+    wishes: Sequence[DownloadWish | RepositoryWish],
+    previous: Files,
+    downloads: Path,
+    progress: Progress,
+    notice: Callable[[str], None],
+) -> Files:
+    """What a lock has of a model's `files`.
+
+    previous: the pins that are kept where they still fit. downloads: the folder that `tungsten fetch` downloads into.
+    notice: is told, a line each, what was taken as it came.
+
+    Raises ResolveError where a repository, a revision or a file is not there, or two files go to one place; FetchError
+    where a server gives no answer.
+    """
+    found = Files(
+        downloads=tuple(
+            _download(wish, previous, downloads, progress, notice)
+            for wish in wishes
+            if isinstance(wish, DownloadWish)
+        ),
+        repositories=tuple(
+            _repository(wish, previous, downloads, progress)
+            for wish in wishes
+            if isinstance(wish, RepositoryWish)
+        ),
+    )
+    if problems := clashes(found.in_model()):
+        raise ResolveError("\n".join(["these files can't be where they shall be:", *problems]), where="files")
+    return found
+
+
+def not_here(wishes: Sequence[DownloadWish | RepositoryWish], directory: Path) -> list[str]:
+    """What of a model's `files` is not in its folder, where a server without an image looks for it.
+
+    Of what goes into the hub's cache, this machine's own cache is in charge.
+    """
+    wanted = [wish.to for wish in wishes if wish.to is not None]
+    return [to for to in wanted if not (directory / to).exists()]
+
+
+def clashes(places: Iterable[tuple[str, str]]) -> list[str]:
+    """What is wrong with files at places, a line each: pairs of a path and the sha256 of what shall be there."""
+    by_path: dict[str, str] = {}
+    problems = []
+    for path, sha256 in sorted(places):
+        if by_path.setdefault(path, sha256) != sha256:
+            problems.append(f"{path}: two different files")
+    for path in by_path:
+        parts = path.split("/")
+        above = ("/".join(parts[:end]) for end in range(1, len(parts)))
+        problems += [f"{path}: {folder} is a file" for folder in above if folder in by_path]
+    return problems
+
+
+def leave_out_declared(
+    directory: Path, files: Sequence[ModelFile], declared: Files, progress: Progress
+) -> list[ModelFile]:
+    """A model's files without those that `files` declares, too, as they may lie here for `--local`.
+
+    Raises SpecError where something else lies in such a place.
+    """
+    places = dict(declared.in_model())
+    own = [file for file in files if file.path not in places]
+    twice = [file for file in files if file.path in places]
+    regular = [file for file in twice if file.kind == "file"]
+    hashes = zip(regular, hashes_of([directory / file.path for file in regular], progress), strict=True)
+    same = {file for file, sha256 in hashes if sha256 == places[file.path]}
+    problems = [f"{file.path}: another file than files=[…] says" for file in twice if file not in same]
+    problems += clashes([*places.items(), *((file.path, "") for file in own)])
+    if problems:
+        raise SpecError(
+            "\n".join(["these files are in the model's folder, and declared as well:", *problems]),
+            where=str(directory),
+            hint="remove them here, name them in exclude_files, or declare another place",
+        )
+    return own
+
+
+def _download(
+    wish: DownloadWish, previous: Files, downloads: Path, progress: Progress, notice: Callable[[str], None]
+) -> LockedDownload:
+    def locked(size: int, sha256: str) -> LockedDownload:
+        return LockedDownload(url=wish.url, size=size, sha256=sha256, to=wish.to, executable=wish.executable)
+
+    for pin in previous.downloads:
+        if pin.url == wish.url and wish.sha256 in (None, pin.sha256):
+            return locked(pin.size, pin.sha256)
+    size = size_of(wish.url)
+    if wish.sha256 is not None and size is not None:
+        return locked(size, wish.sha256)
+    progress.start(1, size or 0)
+    seen = first_sight(wish.url, store.store_name(wish.to.rpartition("/")[2]), downloads, progress)
+    if wish.sha256 not in (None, seen.sha256):
+        raise FetchError(
+            f"{wish.to} is another file than files=[Download(…)] says",
+            where=wish.url,
+            hint=f"its sha256 is {seen.sha256}",
+        )
+    if wish.sha256 is None:
+        notice(f"{wish.to}: seen for the first time, and locked as it came; sha256 {seen.sha256}")
+    return locked(seen.size, seen.sha256)
+
+
+def _repository(
+    wish: RepositoryWish, previous: Files, downloads: Path, progress: Progress
+) -> LockedRepository:
+    pins = [
+        pin
+        for pin in previous.repositories
+        if (pin.repository, pin.type, pin.revision) == (wish.repository, wish.type, wish.revision)
+    ]
+    wanted = (tuple(wish.include), tuple(wish.exclude))
+    for pin in pins:
+        if (pin.include, pin.exclude) == wanted:
+            return pin.model_copy(update={"to": wish.to})
+    if pins:
+        commit, restricted = pins[0].commit, pins[0].restricted
+    else:
+        snapshot = hub.look_up(wish.type, wish.repository, wish.revision)
+        commit, restricted = snapshot.commit, snapshot.restricted
+    everything = hub.tree(wish.type, wish.repository, commit)
+    chosen = _chosen(everything, wish)
+    if not chosen:
+        raise ResolveError(
+            "no file of the repository is left by include and exclude"
+            if everything
+            else "the repository is empty",
+            where=f"{wish.repository} at {commit}",
+            hint=f"it has {', '.join(file.path for file in everything[:8])}" if everything else None,
+        )
+    known = {(pin.commit, file.path): file for pin in pins for file in pin.files}
+    small = [file for file in chosen if file.sha256 is None and (commit, file.path) not in known]
+
+    def hashed(file: TreeFile) -> RepositoryFile:
+        return RepositoryFile(
+            path=file.path, size=file.size, sha256=_small(wish, commit, file, downloads, progress)
+        )
+
+    progress.start(len(small), sum(file.size for file in small))
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        jobs = {file.path: pool.submit(hashed, file) for file in small}
+        try:
+            seen = {path: job.result() for path, job in jobs.items()}
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    files = []
+    for file in chosen:
+        if file.sha256 is not None:
+            files.append(RepositoryFile(path=file.path, size=file.size, sha256=file.sha256))
+        else:
+            files.append(seen.get(file.path) or known[commit, file.path])
+    return LockedRepository(
+        repository=wish.repository,
+        type=wish.type,
+        revision=wish.revision,
+        commit=commit,
+        restricted=restricted,
+        to=wish.to,
+        include=wanted[0],
+        exclude=wanted[1],
+        files=tuple(files),
+    )
+
+
+def _chosen(files: Sequence[TreeFile], wish: RepositoryWish) -> list[TreeFile]:
+    try:
+        included, excluded = GitIgnoreSpec.from_lines(wish.include), GitIgnoreSpec.from_lines(wish.exclude)
+    except ValueError as problem:
+        raise ResolveError(
+            f"files: HuggingFace({wish.repository!r}): {problem}", hint="patterns are as in .gitignore"
+        ) from None
+    return [
+        file
+        for file in files
+        if (not wish.include or included.match_file(file.path)) and not excluded.match_file(file.path)
+    ]
+
+
+def _small(wish: RepositoryWish, commit: str, file: TreeFile, downloads: Path, progress: Progress) -> str:
+    """The sha256 of a file of which the hub states git's blob ID alone."""
+    name = store.store_name(file.path.rpartition("/")[2])
+    url = hub.file_url(wish.type, wish.repository, commit, file.path)
+    seen = first_sight(url, name, downloads, progress)
+    content = (downloads / seen.sha256 / name).read_bytes()
+    # As git names a blob (gitformat-loose).
+    if hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest() != file.blob:
+        raise FetchError(
+            f"{file.path} is not the file that the hub's list names",
+            where=f"{wish.repository} at {commit}",
+            hint="the hub, or something on the way to it, is wrong: try again, or on another network",
+        )
+    return seen.sha256

@@ -257,11 +257,8 @@ def _run(lock: Lock, system: str, recorded: PostBuild | None, runner: Runner) ->
     where = f"post_build of {runner.spec.module}.{runner.spec.class_name}"
 
     def run(again: bool) -> Path:
-        runner.report(
-            "running post_build again, with another clock, CPU and order of sets"
-            if again
-            else "running post_build"
-        )
+        how = " again, with another clock, CPU and order of sets" if again else ""
+        runner.report(f"running post_build{how}")
         library = runner.fake_time(target) if again else None
         try:
             with served(values) as place:

@@ -53,7 +53,8 @@ def make(
 ) -> Path:
     """Run a step; its result, in the store, held there until the next run.
 
-    file: the store name of the result. again: with everything changed. fake_time: libfaketime's library. sha256: of the result, where it is known.
+    file: the store name of the result. again: with everything changed. fake_time: libfaketime's library. sha256: of
+    the result, where it is known.
     secrets: where the step asks for the values of its variables.
 
     Raises BuildError with the end of its log; MismatchError where it makes something else than `sha256`.

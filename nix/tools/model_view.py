@@ -1,8 +1,8 @@
 """What a build step sees of a model's files: all of each, but of the model's module the source without the bodies of
 the methods that only a server calls.
 
-So editing `predict` makes nobody train the model again. Positions are those of Python's own parser; what is kept is kept
-to the byte. It runs under any Python since 3.9 and gives the same bytes under each that can read the source. The
+So editing `predict` makes nobody train the model again. Positions are those of Python's own parser; what is kept is
+kept to the byte. It runs under any Python since 3.9 and gives the same bytes under each that can read the source. The
 compiler and builds use the same functions, so it imports none of the programs beside it.
 """
 
@@ -13,11 +13,11 @@ import hashlib
 import io
 import re
 import tokenize
-from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SERVING_METHODS = ("setup", "predict", "predict_demo")
 

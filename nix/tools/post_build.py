@@ -8,6 +8,7 @@ bytes for the same files; all else must be as it was.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -81,16 +82,14 @@ def _secrets(config: dict[str, Any]) -> dict[str, str]:
     names = config["variables"]
     if not names:
         return {}
-    if config["secrets"]:
-        values = _ask(config["secrets"])
-    else:
-        values = {name: os.environ.get(name, "") for name in names}
-    missing = [name for name in names if not values.get(name)]
+    given = _ask(config["secrets"]) if config["secrets"] else os.environ
+    values = {name: given.get(name, "") for name in names}
+    missing = [name for name, value in values.items() if not value]
     if missing:
         raise StepError(
             f"post_build needs {', '.join(missing)} in the environment, and whoever builds has not set it"
         )
-    return {name: values[name] for name in names}
+    return values
 
 
 def _ask(place: str) -> dict[str, str]:
@@ -137,15 +136,14 @@ def _run(config: dict[str, Any], secrets: dict[str, str]) -> None:
         _show(child, [value.encode() for value in secrets.values()])
     finally:
         # What it has started must not write while its result is read.
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     if child.returncode:
+        signaled = child.returncode < 0
         how = (
-            f"ended with status {child.returncode}"
-            if child.returncode > 0
-            else f"was killed by signal {-child.returncode}"
+            f"was killed by signal {-child.returncode}"
+            if signaled
+            else f"ended with status {child.returncode}"
         )
         raise StepError(f"post_build {how}")
 

@@ -51,6 +51,7 @@ from tungstenkit.files import likely_secrets, select_files
 from tungstenkit.libraries import add_libraries
 from tungstenkit.lock import (
     LOCK_NAME,
+    POST_BUILD,
     Lock,
     check_lock,
     choose_platform,
@@ -301,7 +302,7 @@ def lock_command(
     )
     moved = {canonicalize_name(change.name) for change in difference.changes}
     for name in upgrade_packages or ():
-        if canonicalize_name(name) not in moved:
+        if name != POST_BUILD and canonicalize_name(name) not in moved:
             err.print(f"{name} stays: there is no newer one that fits what else is locked", markup=False)
     if diff or as_json:
         show_comparison(difference, as_json=as_json)
@@ -706,7 +707,7 @@ def make_lock(
         lock = resolve(project.spec, solver, pins, package_set, systems=systems, python=python)
         if not resolve_only:
             report("sealing")
-            lock = _seal(project, lock, pins, solver)
+            lock = _seal(project, lock, pins, solver, run=write)
         if write:
             write_lock(lock, project.lock_path)
         report("asking for known vulnerabilities")
@@ -765,8 +766,11 @@ def show_comparison(difference: Difference, *, as_json: bool) -> None:
         out.print(part)
 
 
-def _seal(project: Project, lock: Lock, previous: Lock | None, solver: Solver) -> Lock:
-    """The sealed lock. What is downloaded for it is where `tungsten fetch` looks for it."""
+def _seal(project: Project, lock: Lock, previous: Lock | None, solver: Solver, *, run: bool) -> Lock:
+    """The sealed lock. What is downloaded for it is where `tungsten fetch` looks for it.
+
+    run: whether the user's own code runs; without its results the lock is good for a look alone.
+    """
     downloads = project.state / "downloads"
     with project.alone(), FetchBar() as bar:
 
@@ -786,7 +790,7 @@ def _seal(project: Project, lock: Lock, previous: Lock | None, solver: Solver) -
             return add_libraries(lock, project.spec, solver, previous, get, bar)
 
         def made(lock: Lock) -> Lock:
-            if not project.spec.has_post_build:
+            if not (run and project.spec.has_post_build):
                 return lock
             files = project.files()
             with build_view() as view:

@@ -19,7 +19,7 @@ import socket
 import struct
 import tarfile
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -379,7 +379,8 @@ def served(values: Mapping[str, str]) -> Iterator[str]:
         try:
             yield f"{address} {nonce}"
         finally:
-            sock.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # it has answered
+                sock.shutdown(socket.SHUT_RDWR)
             thread.join()
 
 
@@ -395,6 +396,7 @@ def _serve(sock: socket.socket, nonce: str, values: Mapping[str, str]) -> None:
             try:
                 asked = peer.recv(len(nonce))
                 if _may_ask(peer) and secrets.compare_digest(asked, nonce.encode()):
+                    sock.close()  # nobody is told twice
                     peer.sendall(json.dumps(dict(values)).encode())
                     return
             except OSError:

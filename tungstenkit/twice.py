@@ -117,8 +117,7 @@ def settled(run: Callable[[bool], Path], recorded: Path | None, what: str) -> Pa
     if more := len(found) - len(shown):
         shown.append(f"and {more} more")
     raise LockError(
-        "\n".join([f"{what} does not make the same thing each time:", *shown]),
+        "\n".join(["two runs did not make the same:", *shown]),
         where=what,
-        hint="it ran twice, the second time with another clock, order of sets, and CPU; what it writes must not "
-        "depend on them",
+        hint="the second run had another clock, order of sets, and CPU, and nothing that is made may depend on them",
     )

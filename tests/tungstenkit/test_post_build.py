@@ -171,6 +171,7 @@ def runner(model, tmp_path, monkeypatch):
 
     runner_results = [{"app/made": b"1", "app/helper.py": b"2", "home/nonroot/x": b""}] * 2
     monkeypatch.setattr(post_build, "make", make)
+    monkeypatch.setattr(post_build, "discard", lambda step: None)
     monkeypatch.setattr(store, "hold", lambda path, link: None)
     monkeypatch.setattr(store, "missing", lambda paths: set())
     return SimpleNamespace(runner=runner, runs=runs, results=runner_results, model=model)
@@ -249,6 +250,7 @@ def test_another_result_than_recorded_says_what_to_do(monkeypatch, model):
         raise MismatchError(how["sha256"], "3" * 64)
 
     monkeypatch.setattr(post_build, "make", make)
+    monkeypatch.setattr(post_build, "discard", lambda step: None)
     with pytest.raises(BuildError, match="something else than when the model was locked") as caught:
         post_build.provide(ENTRY, None, model.spec)
     assert "tungsten lock" in caught.value.hint
@@ -267,6 +269,7 @@ def test_a_failure_says_what_its_log_calls_for(monkeypatch, model, log, hint):
         raise BuildError(log, where="the build step post-build-1.tar")
 
     monkeypatch.setattr(post_build, "make", make)
+    monkeypatch.setattr(post_build, "discard", lambda step: None)
     with pytest.raises(BuildError) as caught:
         post_build.provide(ENTRY, None, model.spec)
     assert caught.value.where == "post_build of tungsten_model.Model"

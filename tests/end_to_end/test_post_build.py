@@ -13,7 +13,7 @@ import pytest
 
 from tests.end_to_end.harness import ROOT, SYSTEM, build, container, nix, post, succeed, tungsten
 from tungstenkit import store
-from tungstenkit.lock import read_lock
+from tungstenkit.lock import read_lock, write_lock
 from tungstenkit.post_build import result_path
 
 MODEL = """
@@ -48,13 +48,16 @@ def write(folder, body, settings=""):
 
 @pytest.fixture
 def model(tmp_path):
-    """Makes a model with some post_build; the pins are examples/blur's, so that locking is quick."""
+    """Makes a model with some post_build; the pins are the example's, so that locking is quick."""
 
     def make(body, settings="", files=()):
         folder = tmp_path / "model"
         folder.mkdir(exist_ok=True)
-        lock = json.loads((ROOT / "examples" / "blur" / "tungsten.lock").read_text())
-        (folder / "tungsten.lock").write_text(json.dumps(lock))
+        lock = read_lock(ROOT / "examples" / "iris" / "tungsten.lock")
+        platform = lock.platforms[SYSTEM].model_copy(update={"post_build": None})
+        write_lock(
+            lock.model_copy(update={"platforms": {SYSTEM: platform}, "inputs": {}}), folder / "tungsten.lock"
+        )
         for name, text in dict(files).items():
             (folder / name).write_text(text)
         return write(folder, body, settings)

@@ -719,7 +719,7 @@ def make_lock(
     for system, platform in lock.platforms.items():
         cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
         built = f", {len(platform.sources)} built from source" if platform.sources else ""
-        made = f", {platform.post_build.size / 1e6:.1f} MB by post_build" if platform.post_build else ""
+        made = ", and what post_build made" if platform.post_build else ""
         err.print(
             f"{'locked' if write else 'would lock'} {system}: Python {platform.python} on Debian {platform.release}, "
             f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels{built}{cuda}{made}"

@@ -121,7 +121,7 @@ def _ask(place: str) -> dict[str, str]:
 def _run(config: dict[str, Any], secrets: dict[str, str]) -> None:
     variation = Variation(config["variation"])
     environment: dict[str, str] = {**config["environment"]}
-    bundle = environment["SSL_CERT_FILE"]
+    bundle = config["certificates"] or environment["SSL_CERT_FILE"]
     environment.update(dict.fromkeys(_CERTIFICATES, bundle))
     # What is not set arrives empty, which some take for a proxy.
     proxies = {name: os.environ[name] for name in _PROXIES if os.environ.get(name)}

@@ -52,7 +52,7 @@ ORDER = [
     ["mirrors", "resolve.model"],
     ["fetch", "export", "vulnerabilities", "client", "machine"],
     ["seal", "build", "run", "libraries", "diff", "why"],
-    ["source_wheels", "tables", "twice", "fake_time"],
+    ["source_wheels", "tables", "twice", "fake_time", "handover"],
     ["post_build"],
     ["cli"],
 ]

@@ -8,12 +8,14 @@ import shutil
 import ssl
 import subprocess
 import tarfile
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.harness import ROOT, SYSTEM, build, container, nix, post, succeed, tungsten
+from tests.server.conftest import wait_until
 from tungstenkit import store
 from tungstenkit.lock import read_lock, write_lock
 from tungstenkit.post_build import result_path
@@ -185,6 +187,29 @@ def test_a_token_reaches_the_server_and_nothing_else(model, server, tmp_path):
     assert server.token not in Path(result).read_text()
 
 
+@pytest.mark.skipif(shutil.which("nix-daemon") is None, reason="nix-daemon is not installed")
+def test_a_token_reaches_it_under_a_daemon_with_another_environment(model, server, tmp_path):
+    server.token = "s3cret-t0ken-of-the-test"
+    folder = model(DOWNLOAD.format(url=server.url), 'environment = ["A_TOKEN"]')
+    with tempfile.TemporaryDirectory(prefix="nix") as place:  # a socket's path is short
+        path = Path(place) / "socket"
+        own = {
+            "PATH": os.environ["PATH"],
+            "HOME": place,
+            "A_TOKEN": "the daemon's",
+            "NIX_DAEMON_SOCKET_PATH": str(path),
+        }
+        daemon = subprocess.Popen(["nix-daemon", *store.options()], env=own)
+        try:
+            wait_until(path.exists, "listening")
+            env = {"NIX_REMOTE": "daemon", "NIX_DAEMON_SOCKET_PATH": str(path), "A_TOKEN": server.token}
+            succeed("lock", folder, env=env)
+        finally:
+            daemon.terminate()
+            daemon.wait()
+    assert server.asked == 2
+
+
 def test_plain_nix_passes_the_token_by_the_environment(model, server, tmp_path):
     """Where a user without tungsten builds an export."""
     server.token = "s3cret-t0ken-of-the-test"
@@ -266,8 +291,8 @@ def test_what_it_must_not_do_is_named(model):
 
 
 def test_elsewhere_nothing_can_be_written(model):
-    said = refused(model('Path("/opt/weights").write_text("x")'))
-    assert "Read-only file system: '/opt/weights'" in said
+    said = refused(model('Path("/usr/weights").write_text("x")'))
+    assert "Read-only file system: '/usr/weights'" in said
     assert "post_build of tungsten_model.Reader" in said
     assert "below HOME" in said
 

@@ -823,10 +823,16 @@ def export_step(
 def provide_result(project: Project, lock: Lock, system: str, files: Sequence[ModelFile]) -> None:
     """Run post_build where its recorded result is not in the store; all other inputs are."""
     entry = lock.platforms[system].post_build
-    if entry is not None and system == this_system() and post_build.is_missing(entry):
-        err.print("running post_build: its result is not in the Nix store")
-        with build_view() as view:
-            post_build.provide(entry, export_step(project, lock, system, files, view), project.spec)
+    if entry is None or not post_build.is_missing(entry):
+        return
+    if system != this_system():
+        err.print(
+            f"what post_build makes for {system} is not in the Nix store, and can't be made on this machine"
+        )
+        return
+    err.print("running post_build: its result is not in the Nix store")
+    with build_view() as view:
+        post_build.provide(entry, export_step(project, lock, system, files, view), project.spec)
 
 
 def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:

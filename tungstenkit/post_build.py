@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 _TABLE = "post-build"
 _UNKNOWN = "0" * 64
+_CAPTURE = 1
+"""Counts up where `nix/tools/post_build.py` makes another tar of the same files."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -92,6 +94,7 @@ def planned(
     seen = _files(spec, directory, files, settings)
     parts = {
         "base-image": spec.base_image,
+        "capture": _CAPTURE,
         "class": spec.class_name,
         "cpu": settings.baseline_cpu,
         "cuda": platform.cuda.version if platform.cuda and spec.gpu else None,

@@ -57,9 +57,8 @@ def make(
 ) -> Path:
     """Run a step; its result, in the store, held there until the next run.
 
-    file: the store name of the result. again: with everything changed. fake_time: libfaketime's library. sha256: of
-    the result, where it is known.
-    secrets: where the step asks for the values of its variables.
+    file: the store name of the result. again: with everything changed. fake_time: libfaketime's library. sha256: of the
+    result, where it is known. secrets: where the step asks for the values of its variables.
 
     Raises BuildError with the end of its log; MismatchError where it makes something else than `sha256`.
     """
@@ -79,7 +78,10 @@ def make(
     try:
         run_build([*arguments, "--out-link", str(link.absolute())], step.view, step.state)
     except BuildError as problem:
-        found = re.search(r"hash mismatch in fixed-output.*?got:\s+sha256-(\S+)", problem.what, re.DOTALL)
+        mismatch = (
+            rf"hash mismatch in fixed-output derivation '\S+-{re.escape(file)}\.drv'.*?got:\s+sha256-(\S+)"
+        )
+        found = re.search(mismatch, problem.what, re.DOTALL)
         if found is None:
             raise
         made = base64.b64decode(found[1]).hex()

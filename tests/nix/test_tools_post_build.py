@@ -247,6 +247,13 @@ def test_a_secret_reaches_it_and_is_not_printed(step):
     assert list(done.made) == ["app/ok"]
 
 
+def test_a_secret_of_several_lines_is_masked_too(step):
+    key = "-----BEGIN KEY-----\nq8w7e6r5t4\n-----END KEY-----"
+    done = step("print(os.environ['KEY'])", variables=["KEY"], environment={"KEY": key})
+    assert done.returncode == 0, done.stderr
+    assert "q8w7e6r5t4" not in done.stdout
+
+
 @pytest.mark.parametrize(
     "body",
     [

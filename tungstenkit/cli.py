@@ -720,6 +720,14 @@ def make_lock(
         cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
         built = f", {len(platform.sources)} built from source" if platform.sources else ""
         made = ", and what post_build made" if platform.post_build else ""
+        old = before.platforms.get(system) if before is not None else None
+        if (
+            old
+            and old.post_build
+            and platform.post_build
+            and old.post_build.sha256 != platform.post_build.sha256
+        ):
+            made += ", which has changed"
         err.print(
             f"{'locked' if write else 'would lock'} {system}: Python {platform.python} on Debian {platform.release}, "
             f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels{built}{cuda}{made}"

@@ -57,7 +57,7 @@ ORDER = [
     ["mirrors", "resolve.model", "big_files"],
     ["fetch", "export", "vulnerabilities", "client", "machine"],
     ["seal", "build", "run", "libraries", "diff", "why", "base_image", "left_out", "declared"],
-    ["source_wheels", "tables", "twice", "fake_time", "check", "image_root", "shell", "reload"],
+    ["source_wheels", "tables", "twice", "fake_time", "handover", "check", "image_root", "shell", "reload"],
     ["post_build", "commands"],
     ["cli"],
 ]
@@ -191,4 +191,4 @@ def test_links_between_documents_lead_somewhere(document):
 
 
 def test_every_example_has_a_lock():
-    assert {example.name for example in generate.LOCKED_EXAMPLES} == {"blur", "caption", "detection"}
+    assert {example.name for example in generate.LOCKED_EXAMPLES} == {"blur", "caption", "detection", "iris"}

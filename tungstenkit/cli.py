@@ -68,6 +68,7 @@ from tungstenkit.libraries import add_libraries
 from tungstenkit.lock import (
     LOCK_NAME,
     Files,
+    POST_BUILD,
     Lock,
     check_lock,
     choose_platform,
@@ -343,7 +344,7 @@ def lock_command(
         canonicalize_name(fact.subject.rpartition(": ")[2].replace(" ", "-")) for fact in difference.facts
     }
     for name in upgrade_packages or ():
-        if canonicalize_name(name) not in moved:
+        if name != POST_BUILD and canonicalize_name(name) not in moved:
             err.print(f"{name} stays: there is no newer one that fits what else is locked", markup=False)
     if diff or as_json:
         show_comparison(difference, as_json=as_json)
@@ -1033,7 +1034,7 @@ def make_lock(
             files = _lock_files(project, files)
         lock = lock.model_copy(update={"files": files})
         if not resolve_only:
-            lock = _seal(project, lock, pins, solver, bases.libraries if bases else {})
+            lock = _seal(project, lock, pins, solver, bases.libraries if bases else {}, run=write)
         if write:
             write_lock(lock, project.lock_path)
         report("asking for known vulnerabilities")
@@ -1046,9 +1047,18 @@ def make_lock(
         cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
         built = f", {len(platform.sources)} built from source" if platform.sources else ""
         base = platform.base_image.reference if platform.base_image else f"Debian {platform.release}"
+        made = ", and what post_build made" if platform.post_build else ""
+        old = before.platforms.get(system) if before is not None else None
+        if (
+            old
+            and old.post_build
+            and platform.post_build
+            and old.post_build.sha256 != platform.post_build.sha256
+        ):
+            made += ", which has changed"
         err.print(
             f"{'locked' if write else 'would lock'} {system}: Python {platform.python} on {base}, "
-            f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels{built}{cuda}"
+            f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels{built}{cuda}{made}"
         )
     for name, file in declared(lock).items():
         err.print(
@@ -1158,8 +1168,13 @@ def _seal(
     previous: Lock | None,
     solver: Solver,
     base_libraries: Mapping[str, frozenset[str]],
+    *,
+    run: bool,
 ) -> Lock:
-    """The sealed lock. What is downloaded for it is where `tungsten fetch` looks for it."""
+    """The sealed lock. What is downloaded for it is where `tungsten fetch` looks for it.
+
+    run: whether the user's own code runs; without its results the lock is good for a look alone.
+    """
     downloads = project.state / "downloads"
     with project.alone(), FetchBar() as bar:
 
@@ -1181,7 +1196,7 @@ def _seal(
             )
 
         def made(lock: Lock) -> Lock:
-            if not project.spec.has_post_build and not project.spec.commands:
+            if not (run and (project.spec.has_post_build or project.spec.commands)):
                 return lock
             files, big = project.shipped(lock)
             with build_view() as view:
@@ -1229,10 +1244,16 @@ def provide_result(
             step = export_step(project, lock, system, shipped, view, f"command-{number}")
             commands.provide(number, platform, step, project.spec)
     entry = lock.platforms[system].post_build
-    if entry is not None and system == this_system() and post_build.is_missing(entry):
-        err.print("running post_build: its result is not in the Nix store")
-        with build_view() as view:
-            post_build.provide(entry, export_step(project, lock, system, shipped, view), project.spec)
+    if entry is None or not post_build.is_missing(entry):
+        return
+    if system != this_system():
+        err.print(
+            f"what post_build makes for {system} is not in the Nix store, and can't be made on this machine"
+        )
+        return
+    err.print("running post_build: its result is not in the Nix store")
+    with build_view() as view:
+        post_build.provide(entry, export_step(project, lock, system, shipped, view), project.spec)
 
 
 def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:

@@ -592,6 +592,9 @@ def declared(lock: Lock | None) -> dict[str, LockedDownload | LockedRepository]:
     return found
 
 
+POST_BUILD = "post_build"
+"""Names its result among the pins; no package is called so."""
+
 WISH = ": "
 """Stands in an entry of `needed-by` that is a wish, and in no package's name."""
 
@@ -600,7 +603,7 @@ def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
     """The lock without the pins of some of an image's packages: relocked, they may move, and what they need.
 
     names: of Debian packages, or of Python projects in any spelling (PEP 503), both where a name is both; of declared
-        repositories, or paths of declared downloads.
+        repositories, or paths of declared downloads. `POST_BUILD` is the result of that, `BASE_IMAGE` that image.
 
     Raises LockError for names that the image's pins do not have, all at once.
     """
@@ -608,7 +611,7 @@ def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
     chosen = {download.to for download in declared.downloads}
     chosen |= {repository.repository for repository in declared.repositories}
     names = tuple(names)
-    moving = chosen.intersection(names)
+    moving = {POST_BUILD, *chosen}.intersection(names)
     wanted = {name: {name, canonicalize_name(name)} for name in names if name not in moving}
     names_of: dict[Place, set[str]] = {}
     for located in packages(lock):
@@ -618,6 +621,8 @@ def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
     others = set().union(*names_of.values())
     problems = []
     has_base = any(platform.base_image for platform in lock.platforms.values())
+    if POST_BUILD in names and not any(platform.post_build for platform in lock.platforms.values()):
+        problems.append(f"the lock has no result of {POST_BUILD}")
     for name, spellings in wanted.items():
         if spellings & image or (has_base and BASE_IMAGE in spellings):
             continue
@@ -639,6 +644,7 @@ def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
                 "wheels": tuple(wheel for wheel in platform.wheels if wheel.project not in dropped),
                 "sources": tuple(source for source in platform.sources if source.project not in dropped),
                 "base_image": None if BASE_IMAGE in dropped else platform.base_image,
+                "post_build": None if POST_BUILD in names else platform.post_build,
             }
         )
         for system, platform in lock.platforms.items()

@@ -7,19 +7,11 @@ what happens around that.
 
 from __future__ import annotations
 
-import grp
 import hashlib
 import importlib.util
-import json
 import os
-import pwd
 import re
-import secrets
-import socket
-import struct
 import tarfile
-import threading
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,13 +22,14 @@ from tungstenkit import store
 from tungstenkit.data import NIX, OWN_WHEELS
 from tungstenkit.document import to_json
 from tungstenkit.errors import BuildError, LockError, TungstenError
+from tungstenkit.handover import served
 from tungstenkit.lock import PostBuild
 from tungstenkit.platforms import Target, this_system
 from tungstenkit.settings import read_table
-from tungstenkit.twice import MismatchError, Step, make, settled
+from tungstenkit.twice import MismatchError, Step, discard, make, settled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from types import ModuleType
 
     from tungstenkit.files import ModelFile
@@ -45,6 +38,8 @@ if TYPE_CHECKING:
 
 _TABLE = "post-build"
 _UNKNOWN = "0" * 64
+_CAPTURE = 1
+"""Counts up where `nix/tools/post_build.py` makes another tar of the same files."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -99,6 +94,7 @@ def planned(
     seen = _files(spec, directory, files, settings)
     parts = {
         "base-image": spec.base_image,
+        "capture": _CAPTURE,
         "class": spec.class_name,
         "cpu": settings.baseline_cpu,
         "cuda": platform.cuda.version if platform.cuda and spec.gpu else None,
@@ -254,7 +250,7 @@ def _run(lock: Lock, system: str, recorded: PostBuild | None, runner: Runner) ->
     values = _values(plan.environment)
     step = runner.step(lock, system)
     target = Target(system, platform.release, platform.python)
-    where = f"post_build of {runner.spec.module}.{runner.spec.class_name}"
+    where = _where(runner.spec)
 
     def run(again: bool) -> Path:
         how = " again, with another clock, CPU and order of sets" if again else ""
@@ -266,14 +262,21 @@ def _run(lock: Lock, system: str, recorded: PostBuild | None, runner: Runner) ->
         except BuildError as problem:
             raise _explained(problem, where, again) from None
 
-    result = settled(run, None if recorded is None else result_path(recorded), where)
+    try:
+        result = settled(run, None if recorded is None else result_path(recorded), where)
+        entry = _entry(plan, result, {file.path for file in runner.files}, where)
+        # Held until the next fetch, which knows of it by the lock.
+        store.hold(str(result), step.state / "roots" / f"post-build-{system}")
+    finally:
+        discard(step)
+    return entry
+
+
+def _entry(plan: PostBuild, result: Path, ours: set[str], where: str) -> PostBuild:
+    """What is recorded of a result. ours: the paths of what of the model's folder ships."""
     with tarfile.open(result) as tar:
-        made = {
-            member.name[len("app/") :]
-            for member in tar
-            if member.name.startswith("app/") and not member.isdir()
-        }
-    replaced = made & {file.path for file in runner.files}
+        made = {member.name for member in tar if not member.isdir()}
+    replaced = {path for path in ours if f"app/{path}" in made}
     if unseen := sorted(replaced - plan.files.keys()):
         raise LockError(
             f"post_build makes what the model's folder has already: {', '.join(unseen)}",
@@ -283,9 +286,11 @@ def _run(lock: Lock, system: str, recorded: PostBuild | None, runner: Runner) ->
     with result.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     size = result.stat().st_size
-    # Held until the next fetch, which knows of it by the lock.
-    store.hold(str(result), step.state / "roots" / f"post-build-{system}")
     return plan.model_copy(update={"size": size, "sha256": sha256, "replaces": tuple(sorted(replaced))})
+
+
+def _where(spec: ModelSpec) -> str:
+    return f"post_build of {spec.module}.{spec.class_name}"
 
 
 def result_path(entry: PostBuild) -> Path:
@@ -303,7 +308,7 @@ def provide(entry: PostBuild, step: Step, spec: ModelSpec) -> None:
 
     Raises BuildError where it fails, or makes something else than what is recorded.
     """
-    where = f"post_build of {spec.module}.{spec.class_name}"
+    where = _where(spec)
     try:
         with served(_values(entry.environment)) as place:
             make(step, entry.file, sha256=entry.sha256, secrets=place)
@@ -317,6 +322,8 @@ def provide(entry: PostBuild, step: Step, spec: ModelSpec) -> None:
         ) from None
     except BuildError as problem:
         raise _explained(problem, where, again=False) from None
+    finally:
+        discard(step)
 
 
 def _explained(problem: BuildError, where: str, again: bool) -> BuildError:
@@ -338,7 +345,7 @@ _HINTS = (
     ),
     (r"No module named", "name the package in python_packages"),
     (
-        r"No such file or directory",
+        r"No such file or directory: '(?:/app/|[^/])",
         "it sees the files that ship; `files` in [tool.tungsten.post-build] narrows them",
     ),
     (
@@ -358,67 +365,3 @@ def _values(names: Sequence[str]) -> dict[str, str]:
             hint=f"set it: export {missing[0]}=…; it lands neither in the lock nor in the image",
         )
     return {name: os.environ[name] for name in names}
-
-
-@contextmanager
-def served(values: Mapping[str, str]) -> Iterator[str]:
-    """Answer a step that asks for some values, once: `ADDRESS NONCE` for it; empty where there are none.
-
-    A daemon builds with its own environment, and what a derivation names can be read by everyone. The step shares this
-    machine's network, so an abstract socket reaches it (unix(7)); who asks is known by the kernel.
-    """
-    if not values:
-        yield ""
-        return
-    address, nonce = f"tungsten-{secrets.token_hex(16)}", secrets.token_hex(16)
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.bind(f"\0{address}")
-        sock.listen()
-        thread = threading.Thread(target=_serve, args=(sock, nonce, values), daemon=True)
-        thread.start()
-        try:
-            yield f"{address} {nonce}"
-        finally:
-            sock.shutdown(socket.SHUT_RDWR)
-            thread.join()
-
-
-def _serve(sock: socket.socket, nonce: str, values: Mapping[str, str]) -> None:
-    """Answer until the right one has asked, or the socket is shut."""
-    while True:
-        try:
-            peer, _ = sock.accept()
-        except OSError:
-            return
-        with peer:
-            peer.settimeout(_PATIENCE)
-            try:
-                asked = peer.recv(len(nonce))
-                if _may_ask(peer) and secrets.compare_digest(asked, nonce.encode()):
-                    peer.sendall(json.dumps(dict(values)).encode())
-                    return
-            except OSError:
-                continue
-
-
-_PATIENCE = 10.0  # seconds
-
-
-def _may_ask(peer: socket.socket) -> bool:
-    """Whether the process at the other end is ours, root's, or one of Nix's build users'."""
-    credentials = struct.calcsize("3i")
-    _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials))
-    if uid in (0, os.geteuid()):
-        return True
-    try:
-        builders = grp.getgrnam("nixbld").gr_mem
-    except KeyError:
-        return False
-    return any(_uid(name) == uid for name in builders)
-
-
-def _uid(name: str) -> int | None:
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except KeyError:
-        return None

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import filecmp
+import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from tungstenkit.build import View
 
 _SHOWN_FILES = 20
+_LINKS = {False: "made", True: "made-again"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Step:
     """A step of an export."""
 
     export: Path
+    """Its folder, made for this."""
     system: str
     """The platform that it is for, which is this machine's."""
     name: str
@@ -53,9 +57,8 @@ def make(
 ) -> Path:
     """Run a step; its result, in the store, held there until the next run.
 
-    file: the store name of the result. again: with everything changed. fake_time: libfaketime's library. sha256: of
-    the result, where it is known.
-    secrets: where the step asks for the values of its variables.
+    file: the store name of the result. again: with everything changed. fake_time: libfaketime's library. sha256: of the
+    result, where it is known. secrets: where the step asks for the values of its variables.
 
     Raises BuildError with the end of its log; MismatchError where it makes something else than `sha256`.
     """
@@ -67,14 +70,18 @@ def make(
         "fakeTime": str(fake_time or ""),
         "sha256": sha256 or "",
         "secrets": secrets,
+        "certificates": _certificates(),
     }
     arguments = ["--file", str(NIX / "seal-step.nix")]
     arguments += [part for name, value in given.items() for part in ("--argstr", name, value)]
-    link = step.state / ("made-again" if again else "made")
+    link = step.state / _LINKS[again]
     try:
         run_build([*arguments, "--out-link", str(link.absolute())], step.view, step.state)
     except BuildError as problem:
-        found = re.search(r"hash mismatch in fixed-output.*?got:\s+sha256-(\S+)", problem.what, re.DOTALL)
+        mismatch = (
+            rf"hash mismatch in fixed-output derivation '\S+-{re.escape(file)}\.drv'.*?got:\s+sha256-(\S+)"
+        )
+        found = re.search(mismatch, problem.what, re.DOTALL)
         if found is None:
             raise
         made = base64.b64decode(found[1]).hex()
@@ -87,6 +94,22 @@ def make(
         store.hold(path, link)
         return Path(path)
     return link.resolve()
+
+
+def _certificates() -> str:
+    """The bundle that this machine's programs are told to trust; a sandbox has none but the image's."""
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        path = Path(os.environ.get(name) or "/nonexistent")
+        if path.is_file():
+            return str(path.resolve())
+    return ""
+
+
+def discard(step: Step) -> None:
+    """Remove what was there for a step's runs alone; its result is held no more by them."""
+    shutil.rmtree(step.export)
+    for name in _LINKS.values():
+        (step.state / name).unlink(missing_ok=True)
 
 
 class MismatchError(BuildError):
@@ -117,8 +140,7 @@ def settled(run: Callable[[bool], Path], recorded: Path | None, what: str) -> Pa
     if more := len(found) - len(shown):
         shown.append(f"and {more} more")
     raise LockError(
-        "\n".join([f"{what} does not make the same thing each time:", *shown]),
+        "\n".join(["two runs did not make the same:", *shown]),
         where=what,
-        hint="it ran twice, the second time with another clock, order of sets, and CPU; what it writes must not "
-        "depend on them",
+        hint="the second run had another clock, order of sets, and CPU, and nothing that is made may depend on them",
     )

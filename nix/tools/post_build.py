@@ -38,6 +38,7 @@ _NOT_IN_THE_IMAGE = ("/dev", "/proc", "/sys", "/tmp")  # noqa: S108 (the image's
 _OWNER = (65532, 0)
 _PIECE = 1 << 20
 _PATIENCE = 30.0  # seconds
+_LINE = 8  # bytes of a secret's line that are a secret by themselves
 
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO")
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
@@ -62,12 +63,20 @@ def post_build(config_path: Path, out: Path) -> None:
     # Where secrets are asked for is the user's code's business as little as they are.
     config_path.unlink()
     secrets = _secrets(config)
+    try:
+        _run_and_capture(config, secrets, out)
+    except StepError as error:
+        raise StepError(os.fsdecode(_masked(os.fsencode(str(error)), secrets))) from None
+
+
+def _run_and_capture(config: dict[str, Any], secrets: dict[str, str], out: Path) -> None:
     os.umask(0o022)
     before = {top: dict(_walk(top)) for top in (APP, HOME)}
     _run(config, secrets)
     removed = [path for top in (APP, HOME) for path in normalise(top, before[top])]
     if removed:
-        print("post_build: left out, since it is no result:", *_shown(removed), sep="\n  ", flush=True)
+        lines = "\n  ".join(["left out, since it is no result of post_build:", *_shown(removed)])
+        _print(os.fsencode(f"{lines}\n"), secrets)
     module = f"{APP}/{config['module'].replace('.', '/')}"
     kept = {f"{module}.py", f"{module}/__init__.py"}
     made = [path for top in (APP, HOME) for path in _changed(top, before[top], kept)]
@@ -113,7 +122,7 @@ def _ask(place: str) -> dict[str, str]:
 def _run(config: dict[str, Any], secrets: dict[str, str]) -> None:
     variation = Variation(config["variation"])
     environment: dict[str, str] = {**config["environment"]}
-    bundle = environment["SSL_CERT_FILE"]
+    bundle = config["certificates"] or environment["SSL_CERT_FILE"]
     environment.update(dict.fromkeys(_CERTIFICATES, bundle))
     # What is not set arrives empty, which some take for a proxy.
     proxies = {name: os.environ[name] for name in _PROXIES if os.environ.get(name)}
@@ -133,22 +142,18 @@ def _run(config: dict[str, Any], secrets: dict[str, str]) -> None:
         start_new_session=True,
     )
     try:
-        _show(child, [value.encode() for value in secrets.values()])
+        _show(child, secrets)
     finally:
         # What it has started must not write while its result is read.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
     if child.returncode:
-        signaled = child.returncode < 0
-        how = (
-            f"was killed by signal {-child.returncode}"
-            if signaled
-            else f"ended with status {child.returncode}"
-        )
+        code = child.returncode
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
         raise StepError(f"post_build {how}")
 
 
-def _show(child: subprocess.Popen[bytes], secrets: list[bytes]) -> None:
+def _show(child: subprocess.Popen[bytes], secrets: dict[str, str]) -> None:
     """Pass on what a process prints, line by line, as long as it runs; what has a secret in it, without."""
     assert child.stdout is not None
     descriptor = child.stdout.fileno()
@@ -168,11 +173,17 @@ def _show(child: subprocess.Popen[bytes], secrets: list[bytes]) -> None:
     child.wait()
 
 
-def _print(data: bytes, secrets: list[bytes]) -> None:
-    for secret in secrets:
-        data = data.replace(secret, b"***")
-    sys.stdout.buffer.write(data)
+def _print(data: bytes, secrets: dict[str, str]) -> None:
+    sys.stdout.buffer.write(_masked(data, secrets))
     sys.stdout.buffer.flush()
+
+
+def _masked(data: bytes, secrets: dict[str, str]) -> bytes:
+    for value in map(os.fsencode, secrets.values()):
+        # What is printed is masked line by line; a key may have several.
+        for part in (value, *(line for line in value.splitlines() if len(line) >= _LINE)):
+            data = data.replace(part, b"***")
+    return data
 
 
 def _walk(top: str) -> Iterator[tuple[str, str]]:
@@ -281,7 +292,7 @@ def _check_secrets(made: list[str], secrets: dict[str, str]) -> None:
         f"{path}: holds the value of {name}"
         for path in made
         for name, value in secrets.items()
-        if _holds(path, value.encode())
+        if _holds(path, os.fsencode(value))
     ]
     if holders:
         raise StepError("\n".join(["a secret would be in the image:", *_shown(holders)]))

@@ -204,7 +204,10 @@ def result_path(entry: CommandResult) -> Path:
 def missing(spec: ModelSpec, platform: Platform) -> list[int]:
     """The numbers of the segments whose recorded results are not in the store."""
     commands = spec.commands or Commands()
-    paths = {number: str(result_path(one)) for number, one in zip(commands.networks, platform.commands, strict=True)}
+    paths = {
+        number: str(result_path(one))
+        for number, one in zip(commands.networks, platform.commands, strict=True)
+    }
     gone = store.missing(list(paths.values()))
     return [number for number, path in paths.items() if path in gone]
 
@@ -229,10 +232,10 @@ def provide(number: int, platform: Platform, step: Step, spec: ModelSpec) -> Non
 
 def _explained(problem: BuildError, *, again: bool) -> BuildError:
     """A failure with the line at fault, and with what its log calls for."""
-    found = re.search(r"^error: (dockerfile_commands\[\d+\], line \d+): (.*)", problem.what, re.MULTILINE)
+    *said, last = problem.what.split("\n")
+    found = re.fullmatch(r"(dockerfile_commands\[\d+\], line \d+): (.*)", last)
     if found is None:
         return problem
-    said = [line for line in problem.what.split("\n") if line != found[0]]
     message, _, hint = found[2].partition(" — ")
     if again:
         hint = "it ran well at first, and failed with another clock, order of sets, and CPU" + (

@@ -30,6 +30,7 @@ from changes import write_changes
 from context import Context, inside
 from difference import Difference
 from program import Config, ToolError, read_json, run
+from rootfs import implied_directory
 from system import Lower
 from unpack_layers import unpack
 from variation import Variation
@@ -73,7 +74,10 @@ _LAST_WORDS = 30  # lines
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
 _FIRST_DAY = "315532800"  # 1980, the first that a zip archive knows
 # What base-files' postinst makes, and every Debian has; only what something is put into becomes a part of the image.
-_LOCAL = ("bin", "etc", "games", "include", "lib", "sbin", "share", "src")
+_OF_EVERY_DEBIAN = (
+    *("home", "media", "mnt", "opt", "root", "srv", "var/tmp"),
+    *(f"usr/local/{name}" for name in ("bin", "etc", "games", "include", "lib", "sbin", "share", "src")),
+)
 _FAKE_TIME = "tmp/libfaketime.so.1"
 
 
@@ -128,9 +132,8 @@ class Build:
         reader.start()
         status = process.wait()
         # What a step leaves running ends with it, as in a Dockerfile; it may hold the pipe.
-        if os.getpid() == 1:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(-1, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
         reader.join()
         if status != 0:
             raise ToolError(f"the command ended with status {status}{self._hint(words)}")
@@ -245,6 +248,9 @@ def _tell(output: IO[bytes], words: deque[str]) -> None:
 
 def run_commands(config_path: Path, out: Path) -> None:
     """Run the steps of a configuration."""
+    if os.getpid() != 1:
+        # What it binds and kills would be the machine's.
+        raise ToolError("this program needs namespaces of its own: run it by apart.sh")
     config = read_json(config_path)
     layers = [Path(path) for path in config["layers"]]
     root = Path.cwd() / "root"
@@ -253,8 +259,10 @@ def run_commands(config_path: Path, out: Path) -> None:
     unpack(layers, root)
     fake_time = f"/{_FAKE_TIME}" if config["variation"]["fake-time"] else None
     build = Build(root, config, fake_time)
-    for name in _LOCAL:
-        build.folder(f"/usr/local/{name}", (0, 0))
+    for name in _OF_EVERY_DEBIAN:
+        if not (root / name).exists():
+            build.folder(f"/{name}", (0, 0))
+            (root / name).chmod(implied_directory(name).mode)
     difference = Difference(root, layers)
     put_there = _prepare(root, config)
     for step in config["steps"]:

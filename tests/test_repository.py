@@ -56,7 +56,8 @@ ORDER = [
     ["fetch", "export", "vulnerabilities", "client", "machine"],
     ["seal", "build", "run", "libraries", "diff", "why"],
     ["source_wheels", "tables", "twice", "fake_time"],
-    ["post_build", "commands"],
+    ["commands"],
+    ["post_build"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -6,7 +6,8 @@ mount namespace of its own, first in a process namespace of its own, and makes i
 it leaves it: what is bound into it must not be removed. OUT becomes a tar of what the steps changed (`changes`).
 
 What counts is what a container would show: contents, modes, kinds, and what is gone. Times do not, nor what runtimes
-make (devices, sockets, /proc, /dev, /sys). What was there keeps its owner; what is new is its step's.
+make (devices, sockets, /proc, /dev, /sys). What was there keeps its owner; what is new is its step's, or, below the
+folders of the image's user, that user's.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ _HINTS = (
         None,
     ),
     (
-        re.compile(r"not found|No such file or directory"),
+        re.compile(r"not found|\.h: No such file or directory"),
         "a program or header of Debian's comes with its package, named in system_packages or RUN apt-get install",
         None,
     ),
@@ -108,6 +109,7 @@ class Build:
     def _run(self, step: Config) -> None:
         def enter() -> None:
             self.variation.enter()
+            os.umask(0o022)
             os.chroot(self.root)
             os.chdir(step["cwd"])
 

@@ -80,6 +80,19 @@ def test_what_was_there_keeps_its_owner_and_the_bits_that_no_build_can_set(chang
     assert changed(owner=(65532, 0))["opt/tool"].statement == (0o700, 5, 6)
 
 
+def test_what_is_new_in_the_folders_of_the_images_user_is_that_users(changed, root):
+    for path in ("app/made", "home/nonroot/.cache/x", "home/other/x"):
+        (root / path).mkdir(parents=True)
+    found = changed()
+    assert {
+        path: found[path].statement[1:] for path in ("app/made", "home/nonroot/.cache", "home/other/x")
+    } == {
+        "app/made": (65532, 0),
+        "home/nonroot/.cache": (65532, 0),
+        "home/other/x": (0, 0),
+    }
+
+
 def test_a_folder_that_only_got_something_keeps_its_true_mode(changed, root):
     (root / "var/mail/letter").write_text("x")
     assert changed()["var/mail"].statement == (0o2775, 0, 8)

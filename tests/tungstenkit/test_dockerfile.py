@@ -200,6 +200,7 @@ def test_labels_and_ports():
         "RUN set -eux && DEBIAN_FRONTEND=noninteractive apt install gcc \\\n  libc6-dev \\\n && apt-get clean",
         'RUN ["apt-get", "install", "-y", "gcc", "libc6-dev"]',
         "RUN --network=default apt-get install gcc libc6-dev",
+        "RUN apt-get update >/dev/null 2>&1 && apt-get install gcc libc6-dev > /log",
     ],
 )
 def test_a_line_that_only_installs_packages_is_a_wish(line):

@@ -190,4 +190,4 @@ def test_links_between_documents_lead_somewhere(document):
 
 
 def test_every_example_has_a_lock():
-    assert {example.name for example in generate.LOCKED_EXAMPLES} == {"blur", "caption", "detection"}
+    assert {example.name for example in generate.LOCKED_EXAMPLES} == {"blur", "caption", "detection", "iris"}

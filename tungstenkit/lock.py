@@ -428,6 +428,9 @@ def packages(lock: Lock) -> Iterator[Located]:
             yield Located(system, "byte-code", tools.byte_code.release, deb)
 
 
+POST_BUILD = "post_build"
+"""Names its result among the pins; no package is called so."""
+
 WISH = ": "
 """Stands in an entry of `needed-by` that is a wish, and in no package's name."""
 
@@ -435,11 +438,13 @@ WISH = ": "
 def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
     """The lock without the pins of some of an image's packages: relocked, they may move, and what they need.
 
-    names: of Debian packages, or of Python projects in any spelling (PEP 503); both where a name is both.
+    names: of Debian packages, or of Python projects in any spelling (PEP 503); both where a name is both. `POST_BUILD`
+    is the result of that.
 
     Raises LockError for names that the image's pins do not have, all at once.
     """
-    wanted = {name: {name, canonicalize_name(name)} for name in names}
+    names = tuple(names)
+    wanted = {name: {name, canonicalize_name(name)} for name in names if name != POST_BUILD}
     names_of: dict[Place, set[str]] = {}
     for located in packages(lock):
         names_of.setdefault(located.place, set()).add(located.name)
@@ -447,6 +452,8 @@ def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
     building = names_of.pop("sources", set())
     others = set().union(*names_of.values())
     problems = []
+    if POST_BUILD in names and not any(platform.post_build for platform in lock.platforms.values()):
+        problems.append(f"the lock has no result of {POST_BUILD}")
     for name, spellings in wanted.items():
         if spellings & image:
             continue
@@ -467,6 +474,7 @@ def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
                 "debs": tuple(deb for deb in platform.debs if deb.name not in dropped),
                 "wheels": tuple(wheel for wheel in platform.wheels if wheel.project not in dropped),
                 "sources": tuple(source for source in platform.sources if source.project not in dropped),
+                "post_build": None if POST_BUILD in names else platform.post_build,
             }
         )
         for system, platform in lock.platforms.items()

@@ -43,7 +43,8 @@ let
       runTool = given: given;
     };
   given = segments: results: map (content: (builtins.head content.inputs).path) (made segments results).contents;
-  files = steps: builtins.attrNames (builtins.readDir (builtins.head (given [ (segment false steps) ] [ ])).config.context);
+  context = steps: (builtins.head (given [ (segment false steps) ] [ ])).config.context;
+  files = steps: builtins.attrNames (builtins.readDir (context steps));
 in
 {
   "without commands there is nothing" = {
@@ -110,7 +111,7 @@ in
     ];
   };
   "what copies nothing sees nothing" = {
-    expr = (builtins.head (given [ (segment false [ run ]) ] [ ])).config.context;
+    expr = context [ run ];
     expected = null;
   };
 }

@@ -16,7 +16,7 @@ EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "caption"
 
 
 def declared(**steps):
-    nothing = {"has_post_build": False, "dockerfile_commands": [], "base_image": None}
+    nothing = {"dockerfile_commands": [], "base_image": None}
     return SimpleNamespace(**nothing | steps, module="tungsten_model", class_name="Caption")
 
 
@@ -28,6 +28,10 @@ def package(tmp_path):
 
 def never(_what):
     pytest.fail("nothing is to be done")
+
+
+def same(lock):
+    return lock
 
 
 def built(lock):
@@ -47,12 +51,11 @@ def unsealed():
 
 @pytest.mark.parametrize(
     ("step", "value"),
-    [("post_build", True), ("dockerfile_commands", ["RUN true"]), ("base_image", "debian:12")],
+    [("base_image", "debian:12")],
 )
 def test_a_build_step_is_refused_by_name(step, value):
-    key = "has_post_build" if step == "post_build" else step
     with pytest.raises(LockError, match=step):
-        seal(unsealed(), declared(**{key: value}), never, never, never)
+        seal(unsealed(), declared(**{step: value}), never, never, never, never)
 
 
 def test_an_unknown_busybox_is_downloaded_and_hashed(package):
@@ -62,7 +65,7 @@ def test_an_unknown_busybox_is_downloaded_and_hashed(package):
         wanted.append(entry.file)
         return package
 
-    lock = seal(unsealed(), declared(), get, built, lambda lock: lock)
+    lock = seal(unsealed(), declared(), get, built, same, same)
     (tools,) = lock.tools.values()
     assert lock.sealed
     assert wanted == [tools.busybox.file]
@@ -71,7 +74,7 @@ def test_an_unknown_busybox_is_downloaded_and_hashed(package):
 
 def test_a_known_busybox_is_not_downloaded():
     lock = read_lock(EXAMPLE / "tungsten.lock").model_copy(update={"sealed": False})
-    assert seal(lock, declared(), never, built, lambda lock: lock).sealed
+    assert seal(lock, declared(), never, built, same, same).sealed
 
 
 def test_the_libraries_that_packages_lack_are_added_when_all_is_built():
@@ -83,9 +86,21 @@ def test_the_libraries_that_packages_lack_are_added_when_all_is_built():
         assert lock == done
         return grown
 
-    assert seal(lock, declared(), never, lambda _lock: done, libraries) == grown.model_copy(
+    assert seal(lock, declared(), never, lambda _lock: done, libraries, same) == grown.model_copy(
         update={"sealed": True}
     )
+
+
+def test_post_build_runs_when_all_else_is_there():
+    lock = read_lock(EXAMPLE / "tungsten.lock").model_copy(update={"sealed": False})
+    grown, ran = lock.model_copy(update={"choices": lock.choices[:1]}), []
+
+    def post_build(lock):
+        ran.append(lock.choices == grown.choices)
+        return lock
+
+    seal(lock, declared(), never, built, lambda _lock: grown, post_build)
+    assert ran == [True]
 
 
 @pytest.mark.skipif(shutil.which("nix") is None, reason="nix is not installed")

@@ -71,8 +71,8 @@ class Difference:
         def add(path: str) -> None:
             seen, known = after[path], lower.entries.get(path)
             mode = seen.mode
-            if known is not None and known.mode & 0o777 == mode:
-                # The bits that no build may set are those of the layers.
+            if known is not None and known.kind == seen.kind == "dir" and known.mode & 0o777 == mode & 0o777:
+                # The bits that no build may set are those of the layers; a file that is written loses them.
                 mode = known.mode
             if path in owners:
                 uid, gid = owners[path]

@@ -76,7 +76,7 @@ _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
 _FIRST_DAY = "315532800"  # 1980, the first that a zip archive knows
 # What base-files' postinst makes, and every Debian has; only what something is put into becomes a part of the image.
 _OF_EVERY_DEBIAN = (
-    *("home", "media", "mnt", "opt", "root", "srv", "var/tmp"),
+    *("home", "media", "mnt", "opt", "root", "srv", "tmp", "var/tmp"),
     *(f"usr/local/{name}" for name in ("bin", "etc", "games", "include", "lib", "sbin", "share", "src")),
 )
 _FAKE_TIME = "tmp/libfaketime.so.1"

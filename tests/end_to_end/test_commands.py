@@ -55,6 +55,7 @@ COMMANDS = [
     "COPY --chown=nonroot --chmod=640 native/data /var/data/",
     "ADD native/archive.tar.gz /opt/",
     "LABEL team='computer vision'\nEXPOSE 9000/udp",
+    "USER 1000\nRUN mkdir /var/made && touch /var/made/by-1000",
 ]
 
 
@@ -96,15 +97,14 @@ def changed(model, tmp_path):
     return change
 
 
-def members(image):
-    """What the layer of the commands holds."""
-    found = {}
+def members(image, path="opt/tool/bin/twice"):
+    """What the layer holds that has a path."""
     for digest in image.layers:
         with tarfile.open(fileobj=io.BytesIO(gzip.decompress(image.blob(digest).read_bytes()))) as layer:
             names = {member.name: member for member in layer}
-        if "opt/tool/bin/twice" in names:
-            found = names
-    return found
+        if path in names:
+            return names
+    return {}
 
 
 def test_the_model_uses_what_was_compiled(image):
@@ -169,6 +169,13 @@ def test_owners_and_modes_are_those_that_were_asked_for(image):
         "var/data/data": (65532, 0, "0o640"),
         "opt/packed/file": (12, 34, "0o600"),
     }
+
+
+def test_a_user_runs_the_image_and_has_what_its_commands_make(image):
+    assert image.config["config"]["User"] == "1000:0"
+    found = members(image, "var/made/by-1000")
+    assert (found["var/made"].uid, found["var/made/by-1000"].uid, found["var"].uid) == (1000, 1000, 0)
+    assert run_in(image.reference, "/usr/bin/id", "-u").strip() == "1000"
 
 
 def test_locking_again_runs_nothing(model):

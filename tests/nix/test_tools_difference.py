@@ -73,9 +73,9 @@ def test_what_is_new_belongs_to_its_step_and_brings_its_folders(changed, root):
     }
 
 
-def test_what_was_there_keeps_its_owner_and_the_bits_that_no_build_can_set(changed, root):
+def test_what_was_there_keeps_its_owner_but_runs_as_nobody_else_once_it_is_written(changed, root):
     (root / "opt/tool").write_text("other")
-    assert changed(owner=(65532, 0))["opt/tool"].statement == (0o4755, 5, 6)
+    assert changed(owner=(65532, 0))["opt/tool"].statement == (0o755, 5, 6)
     (root / "opt/tool").chmod(0o700)
     assert changed(owner=(65532, 0))["opt/tool"].statement == (0o700, 5, 6)
 

@@ -58,7 +58,8 @@ ORDER = [
     ["fetch", "export", "vulnerabilities", "client", "machine"],
     ["seal", "build", "run", "libraries", "diff", "why", "base_image", "left_out", "declared"],
     ["source_wheels", "tables", "twice", "fake_time", "handover", "check", "image_root", "shell", "reload"],
-    ["post_build", "commands"],
+    ["commands"],
+    ["post_build"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -21,7 +21,7 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Annotated, Any
@@ -67,8 +67,8 @@ from tungstenkit.left_out import explained
 from tungstenkit.libraries import add_libraries
 from tungstenkit.lock import (
     LOCK_NAME,
-    Files,
     POST_BUILD,
+    Files,
     Lock,
     check_lock,
     choose_platform,
@@ -1205,7 +1205,7 @@ def _seal(
                     fetch_inputs(project, lock, [system], big)
                     return export_step(project, lock, system, (files, big), view, name)
 
-                library = partial(fake_time, solver=solver, get=get, folder=downloads)
+                library = cache(partial(fake_time, solver=solver, get=get, folder=downloads))
                 how = (project.spec, project.directory, files, step, library, solver.report)
                 lock = commands.add_commands(lock, previous, commands.Runner(*how))
                 return add_post_build(lock, previous, Runner(*how))

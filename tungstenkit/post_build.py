@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pathspec import GitIgnoreSpec
 
 from tungstenkit import store
+from tungstenkit.commands import sees
 from tungstenkit.data import NIX, OWN_WHEELS
 from tungstenkit.document import to_json
 from tungstenkit.errors import BuildError, LockError, TungstenError
@@ -96,10 +97,10 @@ def planned(
         "base-image": spec.base_image,
         "capture": _CAPTURE,
         "class": spec.class_name,
+        "commands": sees(spec, platform, directory, files, spec.commands.segments if spec.commands else ()),
         "cpu": settings.baseline_cpu,
         "cuda": platform.cuda.version if platform.cuda and spec.gpu else None,
         "debs": sorted(deb.sha256 for deb in platform.debs),
-        "dockerfile-commands": spec.dockerfile_commands,
         "environment": settings.environment,
         "files": seen,
         "gpu": spec.gpu,

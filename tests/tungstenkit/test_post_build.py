@@ -38,7 +38,7 @@ class Model:
             class_name="Model",
             has_post_build=True,
             base_image=None,
-            dockerfile_commands=[],
+            commands=None,
             gpu=False,
         )
     )

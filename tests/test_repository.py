@@ -56,7 +56,8 @@ ORDER = [
     ["fetch", "export", "vulnerabilities", "client", "machine"],
     ["seal", "build", "run", "libraries", "diff", "why", "base_image"],
     ["source_wheels", "tables", "twice", "fake_time"],
-    ["post_build", "commands"],
+    ["commands"],
+    ["post_build"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
@@ -189,4 +190,4 @@ def test_links_between_documents_lead_somewhere(document):
 
 
 def test_every_example_has_a_lock():
-    assert {example.name for example in generate.LOCKED_EXAMPLES} == {"blur", "caption", "detection"}
+    assert {example.name for example in generate.LOCKED_EXAMPLES} == {"blur", "caption", "detection", "iris"}

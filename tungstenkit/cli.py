@@ -17,7 +17,7 @@ import sys
 import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,6 +53,7 @@ from tungstenkit.files import likely_secrets, select_files
 from tungstenkit.libraries import add_libraries
 from tungstenkit.lock import (
     LOCK_NAME,
+    POST_BUILD,
     Lock,
     check_lock,
     choose_platform,
@@ -310,7 +311,7 @@ def lock_command(
         canonicalize_name(fact.subject.rpartition(": ")[2].replace(" ", "-")) for fact in difference.facts
     }
     for name in upgrade_packages or ():
-        if canonicalize_name(name) not in moved:
+        if name != POST_BUILD and canonicalize_name(name) not in moved:
             err.print(f"{name} stays: there is no newer one that fits what else is locked", markup=False)
     if diff or as_json:
         show_comparison(difference, as_json=as_json)
@@ -716,7 +717,7 @@ def make_lock(
         lock = resolve(project.spec, solver, pins, package_set, systems=systems, python=python, base_of=bases)
         if not resolve_only:
             report("sealing")
-            lock = _seal(project, lock, pins, solver, bases.libraries if bases else {})
+            lock = _seal(project, lock, pins, solver, bases.libraries if bases else {}, run=write)
         if write:
             write_lock(lock, project.lock_path)
         report("asking for known vulnerabilities")
@@ -729,9 +730,10 @@ def make_lock(
         cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
         built = f", {len(platform.sources)} built from source" if platform.sources else ""
         base = platform.base_image.reference if platform.base_image else f"Debian {platform.release}"
+        made = f", {platform.post_build.size / 1e6:.1f} MB by post_build" if platform.post_build else ""
         err.print(
             f"{'locked' if write else 'would lock'} {system}: Python {platform.python} on {base}, "
-            f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels{built}{cuda}"
+            f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels{built}{cuda}{made}"
         )
     if write:
         for line in tables.summary(difference):
@@ -823,8 +825,13 @@ def _seal(
     previous: Lock | None,
     solver: Solver,
     base_libraries: Mapping[str, frozenset[str]],
+    *,
+    run: bool,
 ) -> Lock:
-    """The sealed lock. What is downloaded for it is where `tungsten fetch` looks for it."""
+    """The sealed lock. What is downloaded for it is where `tungsten fetch` looks for it.
+
+    run: whether the user's own code runs; without its results the lock is good for a look alone.
+    """
     downloads = project.state / "downloads"
     with project.alone(), FetchBar() as bar:
 
@@ -846,7 +853,7 @@ def _seal(
             )
 
         def made(lock: Lock) -> Lock:
-            if not project.spec.has_post_build and not project.spec.commands:
+            if not run or not (project.spec.has_post_build or project.spec.commands):
                 return lock
             files = project.files()
             with build_view() as view:
@@ -855,7 +862,7 @@ def _seal(
                     fetch_inputs(project, lock, [system])
                     return export_step(project, lock, system, files, view, name)
 
-                library = partial(fake_time, solver=solver, get=get, folder=downloads)
+                library = cache(partial(fake_time, solver=solver, get=get, folder=downloads))
                 how = (project.spec, project.directory, files, step, library, solver.report)
                 lock = commands.add_commands(lock, previous, commands.Runner(*how))
                 return add_post_build(lock, previous, Runner(*how))

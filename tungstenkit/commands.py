@@ -49,31 +49,38 @@ class Runner:
     """Is told what is being done."""
 
 
-def planned(
-    spec: ModelSpec, platform: Platform, directory: Path, files: Sequence[ModelFile]
-) -> tuple[CommandResult, ...]:
-    """What each RUN with the network would be recorded with, but for its result.
+def sees(
+    spec: ModelSpec,
+    platform: Platform,
+    directory: Path,
+    files: Sequence[ModelFile],
+    segments: Sequence[Segment],
+) -> str:
+    """The digest of all that some segments of a model, from the first on, can see.
 
     files: what of the model's folder ships.
     """
-    commands = spec.commands or Commands()
-    below = {
+    parts = {
         "base-image": spec.base_image,
-        "cuda": platform.cuda.version if platform.cuda and spec.gpu else None,
+        "cuda": platform.cuda.model_dump(mode="json") if platform.cuda and spec.gpu else None,
         "debs": sorted(deb.sha256 for deb in platform.debs),
+        "files": _seen(segments, directory, files),
         "python": platform.python,
+        "segments": [segment.model_dump(mode="json", by_alias=True) for segment in segments],
     }
-    planned = []
-    for number in commands.networks:
-        segments = commands.segments[: number + 1]
-        parts = {
-            **below,
-            "segments": [segment.model_dump(mode="json", by_alias=True) for segment in segments],
-            "files": _seen(segments, directory, files),
-        }
-        sees = hashlib.sha256(to_json(parts).encode()).hexdigest()
-        planned.append(CommandResult(sees=sees, size=0, sha256=_UNKNOWN))
-    return tuple(planned)
+    return hashlib.sha256(to_json(parts).encode()).hexdigest()
+
+
+def planned(
+    spec: ModelSpec, platform: Platform, directory: Path, files: Sequence[ModelFile]
+) -> tuple[CommandResult, ...]:
+    """What each RUN with the network would be recorded with, but for its result. Arguments as for `sees`."""
+    commands = spec.commands or Commands()
+    seen = (
+        sees(spec, platform, directory, files, commands.segments[: number + 1])
+        for number in commands.networks
+    )
+    return tuple(CommandResult(sees=digest, size=0, sha256=_UNKNOWN) for digest in seen)
 
 
 def _seen(segments: Sequence[Segment], directory: Path, files: Sequence[ModelFile]) -> dict[str, str]:
@@ -232,10 +239,10 @@ def provide(number: int, platform: Platform, step: Step, spec: ModelSpec) -> Non
 
 def _explained(problem: BuildError, *, again: bool) -> BuildError:
     """A failure with the line at fault, and with what its log calls for."""
-    found = re.search(r"^error: (dockerfile_commands\[\d+\], line \d+): (.*)", problem.what, re.MULTILINE)
+    *said, last = problem.what.split("\n")
+    found = re.fullmatch(r"(dockerfile_commands\[\d+\], line \d+): (.*)", last)
     if found is None:
         return problem
-    said = [line for line in problem.what.split("\n") if line != found[0]]
     message, _, hint = found[2].partition(" — ")
     if again:
         hint = "it ran well at first, and failed with another clock, order of sets, and CPU" + (

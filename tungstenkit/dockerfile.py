@@ -18,13 +18,13 @@ from dockerfile_parse import DockerfileParser
 from pydantic import Field
 
 from tungstenkit import shell_lines
-from tungstenkit.dockerfile_words import Text, WordError, expand, pairs, plain, words
+from tungstenkit.dockerfile_words import Hole, Text, WordError, expand, pairs, plain, words
 from tungstenkit.document import Document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Commands", "Copy", "Folder", "Parsed", "Run", "Segment", "parse"]
+__all__ = ["Commands", "Copy", "Folder", "Hole", "Parsed", "Run", "Segment", "parse"]
 
 _USERS = {"root": (0, 0), "nonroot": (65532, 0), "nobody": (65534, 65534)}
 _GROUPS = {"root": 0, "tty": 5, "mail": 8, "staff": 50, "nonroot": 65532, "nogroup": 65534}

@@ -488,8 +488,11 @@ def packages(lock: Lock) -> Iterator[Located]:
             yield Located(system, "byte-code", tools.byte_code.release, deb)
 
 
-BASE_IMAGE = "base-image"
-"""What `-P` calls the base image."""
+BASE_IMAGE = "base_image"
+"""Names the base image's digest among the pins; no package is called so."""
+
+POST_BUILD = "post_build"
+"""Names its result among the pins; no package is called so."""
 
 WISH = ": "
 """Stands in an entry of `needed-by` that is a wish, and in no package's name."""
@@ -498,11 +501,13 @@ WISH = ": "
 def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
     """The lock without the pins of some of an image's packages: relocked, they may move, and what they need.
 
-    names: of Debian packages, or of Python projects in any spelling (PEP 503); both where a name is both.
+    names: of Debian packages, or of Python projects in any spelling (PEP 503); both where a name is both. `POST_BUILD`
+    is the result of that.
 
     Raises LockError for names that the image's pins do not have, all at once.
     """
-    wanted = {name: {name, canonicalize_name(name)} for name in names}
+    names = tuple(names)
+    wanted = {name: {name, canonicalize_name(name)} for name in names if name not in (BASE_IMAGE, POST_BUILD)}
     names_of: dict[Place, set[str]] = {}
     for located in packages(lock):
         names_of.setdefault(located.place, set()).add(located.name)
@@ -510,9 +515,12 @@ def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
     building = names_of.pop("sources", set())
     others = set().union(*names_of.values())
     problems = []
-    has_base = any(platform.base_image for platform in lock.platforms.values())
+    if BASE_IMAGE in names and not any(platform.base_image for platform in lock.platforms.values()):
+        problems.append(f"the lock has no {BASE_IMAGE}")
+    if POST_BUILD in names and not any(platform.post_build for platform in lock.platforms.values()):
+        problems.append(f"the lock has no result of {POST_BUILD}")
     for name, spellings in wanted.items():
-        if spellings & image or (has_base and BASE_IMAGE in spellings):
+        if spellings & image:
             continue
         if spellings & building:
             problems.append(
@@ -531,7 +539,8 @@ def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
                 "debs": tuple(deb for deb in platform.debs if deb.name not in dropped),
                 "wheels": tuple(wheel for wheel in platform.wheels if wheel.project not in dropped),
                 "sources": tuple(source for source in platform.sources if source.project not in dropped),
-                "base_image": None if BASE_IMAGE in dropped else platform.base_image,
+                "base_image": None if BASE_IMAGE in names else platform.base_image,
+                "post_build": None if POST_BUILD in names else platform.post_build,
             }
         )
         for system, platform in lock.platforms.items()

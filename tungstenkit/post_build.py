@@ -19,7 +19,7 @@ import socket
 import struct
 import tarfile
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,13 +27,14 @@ from typing import TYPE_CHECKING, Any
 from pathspec import GitIgnoreSpec
 
 from tungstenkit import store
+from tungstenkit.commands import sees
 from tungstenkit.data import NIX, OWN_WHEELS
 from tungstenkit.document import to_json
 from tungstenkit.errors import BuildError, LockError, TungstenError
 from tungstenkit.lock import PostBuild
 from tungstenkit.platforms import Target, this_system
 from tungstenkit.settings import read_table
-from tungstenkit.twice import MismatchError, Step, make, settled
+from tungstenkit.twice import MismatchError, Step, discard, make, settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -100,10 +101,10 @@ def planned(
     parts = {
         "base-image": spec.base_image,
         "class": spec.class_name,
+        "commands": sees(spec, platform, directory, files, spec.commands.segments if spec.commands else ()),
         "cpu": settings.baseline_cpu,
         "cuda": platform.cuda.version if platform.cuda and spec.gpu else None,
         "debs": sorted(deb.sha256 for deb in platform.debs),
-        "dockerfile-commands": spec.dockerfile_commands,
         "environment": settings.environment,
         "files": seen,
         "gpu": spec.gpu,
@@ -254,7 +255,7 @@ def _run(lock: Lock, system: str, recorded: PostBuild | None, runner: Runner) ->
     values = _values(plan.environment)
     step = runner.step(lock, system)
     target = Target(system, platform.release, platform.python)
-    where = f"post_build of {runner.spec.module}.{runner.spec.class_name}"
+    where = _where(runner.spec)
 
     def run(again: bool) -> Path:
         how = " again, with another clock, CPU and order of sets" if again else ""
@@ -266,14 +267,21 @@ def _run(lock: Lock, system: str, recorded: PostBuild | None, runner: Runner) ->
         except BuildError as problem:
             raise _explained(problem, where, again) from None
 
-    result = settled(run, None if recorded is None else result_path(recorded), where)
+    try:
+        result = settled(run, None if recorded is None else result_path(recorded), where)
+        entry = _entry(plan, result, {file.path for file in runner.files}, where)
+        # Held until the next fetch, which knows of it by the lock.
+        store.hold(str(result), step.state / "roots" / f"post-build-{system}")
+    finally:
+        discard(step)
+    return entry
+
+
+def _entry(plan: PostBuild, result: Path, ours: set[str], where: str) -> PostBuild:
+    """What is recorded of a result. ours: the paths of what of the model's folder ships."""
     with tarfile.open(result) as tar:
-        made = {
-            member.name[len("app/") :]
-            for member in tar
-            if member.name.startswith("app/") and not member.isdir()
-        }
-    replaced = made & {file.path for file in runner.files}
+        made = {member.name for member in tar if not member.isdir()}
+    replaced = {path for path in ours if f"app/{path}" in made}
     if unseen := sorted(replaced - plan.files.keys()):
         raise LockError(
             f"post_build makes what the model's folder has already: {', '.join(unseen)}",
@@ -283,9 +291,11 @@ def _run(lock: Lock, system: str, recorded: PostBuild | None, runner: Runner) ->
     with result.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     size = result.stat().st_size
-    # Held until the next fetch, which knows of it by the lock.
-    store.hold(str(result), step.state / "roots" / f"post-build-{system}")
     return plan.model_copy(update={"size": size, "sha256": sha256, "replaces": tuple(sorted(replaced))})
+
+
+def _where(spec: ModelSpec) -> str:
+    return f"post_build of {spec.module}.{spec.class_name}"
 
 
 def result_path(entry: PostBuild) -> Path:
@@ -303,7 +313,7 @@ def provide(entry: PostBuild, step: Step, spec: ModelSpec) -> None:
 
     Raises BuildError where it fails, or makes something else than what is recorded.
     """
-    where = f"post_build of {spec.module}.{spec.class_name}"
+    where = _where(spec)
     try:
         with served(_values(entry.environment)) as place:
             make(step, entry.file, sha256=entry.sha256, secrets=place)
@@ -317,6 +327,8 @@ def provide(entry: PostBuild, step: Step, spec: ModelSpec) -> None:
         ) from None
     except BuildError as problem:
         raise _explained(problem, where, again=False) from None
+    finally:
+        discard(step)
 
 
 def _explained(problem: BuildError, where: str, again: bool) -> BuildError:
@@ -379,7 +391,8 @@ def served(values: Mapping[str, str]) -> Iterator[str]:
         try:
             yield f"{address} {nonce}"
         finally:
-            sock.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # it has answered
+                sock.shutdown(socket.SHUT_RDWR)
             thread.join()
 
 
@@ -395,6 +408,7 @@ def _serve(sock: socket.socket, nonce: str, values: Mapping[str, str]) -> None:
             try:
                 asked = peer.recv(len(nonce))
                 if _may_ask(peer) and secrets.compare_digest(asked, nonce.encode()):
+                    sock.close()  # nobody is told twice
                     peer.sendall(json.dumps(dict(values)).encode())
                     return
             except OSError:

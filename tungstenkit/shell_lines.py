@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Apt", "apt_line", "commands", "problems"]
 
 _SEPARATOR = re.compile(r"[();<>|&\n]+")
+# What follows it is a file.
+_REDIRECTION = re.compile(r"[<>|&]*[<>][<>|&]*")
 # Words that stand before the program.
 _BEFORE = re.compile(
     r"[A-Za-z_]\w*=.*|!|\{|if|then|else|elif|while|until|do|exec|env|time|nice|command", re.DOTALL
@@ -50,9 +52,14 @@ def commands(text: str) -> list[tuple[str, list[str]]] | None:
     lexer.whitespace_split = True
     lexer.commenters = ""
     found: list[tuple[str, list[str]]] = [("", [])]
+    is_file = False
     try:
         for word in lexer:
-            if _SEPARATOR.fullmatch(word):
+            if is_file:
+                is_file = False
+            elif _REDIRECTION.fullmatch(word):
+                is_file = True
+            elif _SEPARATOR.fullmatch(word):
                 found.append((word.strip() or ";", []))
             elif found[-1][1] or not _BEFORE.fullmatch(word):
                 found[-1][1].append(word)

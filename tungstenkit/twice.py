@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import filecmp
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tungstenkit.build import View
 
 _SHOWN_FILES = 20
+_LINKS = {False: "made", True: "made-again"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Step:
     """A step of an export."""
 
     export: Path
+    """Its folder, made for this."""
     system: str
     """The platform that it is for, which is this machine's."""
     name: str
@@ -70,7 +73,7 @@ def make(
     }
     arguments = ["--file", str(NIX / "seal-step.nix")]
     arguments += [part for name, value in given.items() for part in ("--argstr", name, value)]
-    link = step.state / ("made-again" if again else "made")
+    link = step.state / _LINKS[again]
     try:
         run_build([*arguments, "--out-link", str(link.absolute())], step.view, step.state)
     except BuildError as problem:
@@ -87,6 +90,13 @@ def make(
         store.hold(path, link)
         return Path(path)
     return link.resolve()
+
+
+def discard(step: Step) -> None:
+    """Remove what was there for a step's runs alone; its result is held no more by them."""
+    shutil.rmtree(step.export)
+    for name in _LINKS.values():
+        (step.state / name).unlink(missing_ok=True)
 
 
 class MismatchError(BuildError):
@@ -117,8 +127,7 @@ def settled(run: Callable[[bool], Path], recorded: Path | None, what: str) -> Pa
     if more := len(found) - len(shown):
         shown.append(f"and {more} more")
     raise LockError(
-        "\n".join([f"{what} does not make the same thing each time:", *shown]),
+        "\n".join(["two runs did not make the same:", *shown]),
         where=what,
-        hint="it ran twice, the second time with another clock, order of sets, and CPU; what it writes must not "
-        "depend on them",
+        hint="the second run had another clock, order of sets, and CPU, and nothing that is made may depend on them",
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from changes import PACKAGE
 from contents import DiskFile, read_all
-from rootfs import DEFAULT_DIRECTORY, WHITEOUT, Entry, Table, parents
+from rootfs import DEFAULT_DIRECTORY, DIRECTORIES, WHITEOUT, Entry, Table, parents
 from system import libraries
 
 if TYPE_CHECKING:
@@ -71,13 +71,15 @@ class Difference:
         def add(path: str) -> None:
             seen, known = after[path], lower.entries.get(path)
             mode = seen.mode
-            if known is not None and known.mode & 0o777 == mode:
-                # The bits that no build may set are those of the layers.
+            if known is not None and known.kind == seen.kind == "dir" and known.mode & 0o777 == mode & 0o777:
+                # The bits that no build may set are those of the layers; a file that is written loses them.
                 mode = known.mode
             if path in owners:
                 uid, gid = owners[path]
+            elif known is not None:
+                uid, gid = known.uid, known.gid
             else:
-                uid, gid = (known.uid, known.gid) if known is not None else owner
+                uid, gid = _owner_of_folder(path) or owner
             content = None
             target = ""
             if seen.kind == "file":
@@ -158,6 +160,15 @@ class Difference:
             folder = posixpath.dirname(path)
             if not folder or (folder in after and after[folder].kind == "dir"):
                 yield path
+
+
+def _owner_of_folder(path: str) -> tuple[int, int] | None:
+    """Whose everything below a folder is that the image's user must be able to write."""
+    for parent in parents(path):
+        _, uid, gid = DIRECTORIES.get(parent, DEFAULT_DIRECTORY)
+        if uid:
+            return uid, gid
+    return None
 
 
 def _walk(folder: Path, name: str) -> Iterator[tuple[str, os.stat_result]]:

@@ -62,12 +62,20 @@ def post_build(config_path: Path, out: Path) -> None:
     # Where secrets are asked for is the user's code's business as little as they are.
     config_path.unlink()
     secrets = _secrets(config)
+    try:
+        _run_and_capture(config, secrets, out)
+    except StepError as error:
+        raise StepError(_masked(str(error).encode(), secrets).decode()) from None
+
+
+def _run_and_capture(config: dict[str, Any], secrets: dict[str, str], out: Path) -> None:
     os.umask(0o022)
     before = {top: dict(_walk(top)) for top in (APP, HOME)}
     _run(config, secrets)
     removed = [path for top in (APP, HOME) for path in normalise(top, before[top])]
     if removed:
-        print("post_build: left out, since it is no result:", *_shown(removed), sep="\n  ", flush=True)
+        lines = "\n  ".join(["left out, since it is no result of post_build:", *_shown(removed)])
+        _print(f"{lines}\n".encode(), secrets)
     module = f"{APP}/{config['module'].replace('.', '/')}"
     kept = {f"{module}.py", f"{module}/__init__.py"}
     made = [path for top in (APP, HOME) for path in _changed(top, before[top], kept)]
@@ -133,7 +141,7 @@ def _run(config: dict[str, Any], secrets: dict[str, str]) -> None:
         start_new_session=True,
     )
     try:
-        _show(child, [value.encode() for value in secrets.values()])
+        _show(child, secrets)
     finally:
         # What it has started must not write while its result is read.
         with contextlib.suppress(ProcessLookupError):
@@ -148,7 +156,7 @@ def _run(config: dict[str, Any], secrets: dict[str, str]) -> None:
         raise StepError(f"post_build {how}")
 
 
-def _show(child: subprocess.Popen[bytes], secrets: list[bytes]) -> None:
+def _show(child: subprocess.Popen[bytes], secrets: dict[str, str]) -> None:
     """Pass on what a process prints, line by line, as long as it runs; what has a secret in it, without."""
     assert child.stdout is not None
     descriptor = child.stdout.fileno()
@@ -168,11 +176,15 @@ def _show(child: subprocess.Popen[bytes], secrets: list[bytes]) -> None:
     child.wait()
 
 
-def _print(data: bytes, secrets: list[bytes]) -> None:
-    for secret in secrets:
-        data = data.replace(secret, b"***")
-    sys.stdout.buffer.write(data)
+def _print(data: bytes, secrets: dict[str, str]) -> None:
+    sys.stdout.buffer.write(_masked(data, secrets))
     sys.stdout.buffer.flush()
+
+
+def _masked(data: bytes, secrets: dict[str, str]) -> bytes:
+    for value in secrets.values():
+        data = data.replace(value.encode(), b"***")
+    return data
 
 
 def _walk(top: str) -> Iterator[tuple[str, str]]:

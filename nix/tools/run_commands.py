@@ -6,7 +6,8 @@ mount namespace of its own, first in a process namespace of its own, and makes i
 it leaves it: what is bound into it must not be removed. OUT becomes a tar of what the steps changed (`changes`).
 
 What counts is what a container would show: contents, modes, kinds, and what is gone. Times do not, nor what runtimes
-make (devices, sockets, /proc, /dev, /sys). What was there keeps its owner; what is new is its step's.
+make (devices, sockets, /proc, /dev, /sys). What was there keeps its owner; what is new is its step's, or, below the
+folders of the image's user, that user's.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from changes import write_changes
 from context import Context, inside
 from difference import Difference
 from program import Config, ToolError, read_json, run
+from rootfs import implied_directory
 from system import Lower
 from unpack_layers import unpack
 from variation import Variation
@@ -63,7 +65,7 @@ _HINTS = (
         None,
     ),
     (
-        re.compile(r"not found|No such file or directory"),
+        re.compile(r"not found|\.h: No such file or directory"),
         "a program or header of Debian's comes with its package, named in system_packages or RUN apt-get install",
         None,
     ),
@@ -73,7 +75,10 @@ _LAST_WORDS = 30  # lines
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
 _FIRST_DAY = "315532800"  # 1980, the first that a zip archive knows
 # What base-files' postinst makes, and every Debian has; only what something is put into becomes a part of the image.
-_LOCAL = ("bin", "etc", "games", "include", "lib", "sbin", "share", "src")
+_OF_EVERY_DEBIAN = (
+    *("home", "media", "mnt", "opt", "root", "srv", "tmp", "var/tmp"),
+    *(f"usr/local/{name}" for name in ("bin", "etc", "games", "include", "lib", "sbin", "share", "src")),
+)
 _FAKE_TIME = "tmp/libfaketime.so.1"
 
 
@@ -104,6 +109,7 @@ class Build:
     def _run(self, step: Config) -> None:
         def enter() -> None:
             self.variation.enter()
+            os.umask(0o022)
             os.chroot(self.root)
             os.chdir(step["cwd"])
 
@@ -128,9 +134,8 @@ class Build:
         reader.start()
         status = process.wait()
         # What a step leaves running ends with it, as in a Dockerfile; it may hold the pipe.
-        if os.getpid() == 1:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(-1, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
         reader.join()
         if status != 0:
             raise ToolError(f"the command ended with status {status}{self._hint(words)}")
@@ -245,6 +250,9 @@ def _tell(output: IO[bytes], words: deque[str]) -> None:
 
 def run_commands(config_path: Path, out: Path) -> None:
     """Run the steps of a configuration."""
+    if os.getpid() != 1:
+        # What it binds and kills would be the machine's.
+        raise ToolError("this program needs namespaces of its own: run it by apart.sh")
     config = read_json(config_path)
     layers = [Path(path) for path in config["layers"]]
     root = Path.cwd() / "root"
@@ -253,8 +261,10 @@ def run_commands(config_path: Path, out: Path) -> None:
     unpack(layers, root)
     fake_time = f"/{_FAKE_TIME}" if config["variation"]["fake-time"] else None
     build = Build(root, config, fake_time)
-    for name in _LOCAL:
-        build.folder(f"/usr/local/{name}", (0, 0))
+    for name in _OF_EVERY_DEBIAN:
+        if not (root / name).exists():
+            build.folder(f"/{name}", (0, 0))
+            (root / name).chmod(implied_directory(name).mode)
     difference = Difference(root, layers)
     put_there = _prepare(root, config)
     for step in config["steps"]:

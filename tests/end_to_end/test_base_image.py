@@ -281,7 +281,7 @@ def test_a_tag_that_moved_moves_a_lock_only_when_asked(registry, tmp_path):
     first = locked()
     publish("second")
     assert locked() == first
-    second = locked("-P", "base-image")
+    second = locked("-P", "base_image")
     assert second != first
     publish("third")
     assert locked("--upgrade") not in (first, second)

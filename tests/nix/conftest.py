@@ -28,6 +28,7 @@ def tools():
         "changes",
         "contents",
         "debversion",
+        "difference",
         "elf",
         "image",
         "ldcache",
@@ -36,6 +37,7 @@ def tools():
         "rootfs",
         "system",
         "tarstream",
+        "unpack_layers",
     )
     sys.path.insert(0, str(TOOLS))
     try:

@@ -1,10 +1,12 @@
 """What every layer has in common: trees, single files, parents, and bytes that depend on the inputs alone."""
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 
 import pytest
 
@@ -222,3 +224,43 @@ def test_a_python_that_does_not_work_is_named(make_wheel, layer_error):
     wheel = make_wheel("pkg", {"pkg/a.py": b"a = 1\n"})
     error = layer_error(wheel, python={"command": ["/bin/false"], "version": "3.11"})
     assert error.startswith("/bin/false: cannot compile Python sources: ")
+
+
+def step_result(path):
+    """As a build step makes it, with a hard link."""
+    with tarfile.open(path, "w") as tar:
+        for name, kind, mode, target in (
+            ("app/made", tarfile.DIRTYPE, 0o775, ""),
+            ("app/made/data", tarfile.REGTYPE, 0o660, ""),
+            ("app/made/link", tarfile.SYMTYPE, 0o777, "/home/nonroot/x"),
+            ("app/made/same", tarfile.LNKTYPE, 0o660, "app/made/data"),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type, info.mode, info.linkname, info.uid = kind, mode, target, 7
+            info.size = 4 if kind == tarfile.REGTYPE else 0
+            tar.addfile(info, io.BytesIO(b"data") if info.size else None)
+    return {"kind": "tar", "path": str(path), "uid": 65532, "gid": 0}
+
+
+def test_a_steps_result_keeps_modes_and_links(make_layer, tmp_path):
+    layer = make_layer(step_result(tmp_path / "result.tar"))
+    found = {name: (oct(info.mode), info.uid, info.linkname) for name, info in layer.members().items()}
+    assert found == {
+        "app": ("0o775", 65532, ""),
+        "app/made": ("0o775", 65532, ""),
+        "app/made/data": ("0o660", 65532, ""),
+        "app/made/link": ("0o777", 65532, "/home/nonroot/x"),
+        "app/made/same": ("0o660", 65532, "app/made/data"),
+    }
+    assert layer.read("app/made/same") == b"data"
+
+
+def test_what_a_step_has_written_anew_is_left_out_of_the_tree(tree, make_layer):
+    item = {"kind": "tree", "path": str(tree), "destination": "app", "except": ["model.py", "sub/up"]}
+    assert set(make_layer(item).members()) == {
+        "app",
+        "app/sub",
+        "app/sub/run.sh",
+        "app/link",
+        "app/folder-link",
+    }

@@ -23,13 +23,13 @@ def never(_what):
     pytest.fail("nothing is to be done")
 
 
-def built(lock):
-    """There is nothing to build in these locks; the tools that would build are sealed by now."""
-    assert all(tools.busybox.tree_sha256 for tools in lock.tools.values())
+def same(lock):
     return lock
 
 
-def same(lock):
+def built(lock):
+    """There is nothing to build in these locks; the tools that would build are sealed by now."""
+    assert all(tools.busybox.tree_sha256 for tools in lock.tools.values())
     return lock
 
 
@@ -71,6 +71,18 @@ def test_the_libraries_that_packages_lack_are_added_when_all_is_built():
         return grown
 
     assert seal(lock, never, lambda _lock: done, libraries, same) == grown.model_copy(update={"sealed": True})
+
+
+def test_post_build_runs_when_all_else_is_there():
+    lock = read_lock(EXAMPLE / "tungsten.lock").model_copy(update={"sealed": False})
+    grown, ran = lock.model_copy(update={"choices": lock.choices[:1]}), []
+
+    def post_build(lock):
+        ran.append(lock.choices == grown.choices)
+        return lock
+
+    seal(lock, never, built, lambda _lock: grown, post_build)
+    assert ran == [True]
 
 
 @pytest.mark.skipif(shutil.which("nix") is None, reason="nix is not installed")

@@ -115,7 +115,7 @@ def choices_on(base: Base, target: Target, versions: Mapping[str, str]) -> list[
             kind=KIND,
             subject=base.image.reference,
             chosen=base.image.digest,
-            reason="what it named when it was locked; `tungsten lock -P base-image` asks again",
+            reason="what it named when it was locked; `tungsten lock -P base_image` asks again",
         )
     ]
     choices += [

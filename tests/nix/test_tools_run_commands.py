@@ -1,0 +1,194 @@
+"""Steps of commands in a root of their own: where COPY and ADD put what, and what a failure says.
+
+What programs see is tested with real images (`end_to_end/test_commands.py`).
+"""
+
+import io
+import shutil
+import subprocess
+import sys
+import tarfile
+
+import pytest
+
+NAMESPACES = ["unshare", "-r", "-m", "-p", "-f"]
+
+
+def namespaces_work():
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run([*NAMESPACES, "true"], capture_output=True).returncode == 0
+
+
+pytestmark = pytest.mark.skipif(not namespaces_work(), reason="user namespaces are not allowed here")
+
+
+@pytest.fixture
+def context(tmp_path):
+    """A model's files."""
+    folder = tmp_path / "context"
+    for name, text in {
+        "a.txt": "a",
+        "b.txt": "b",
+        "sub/c.txt": "c",
+        "sub/deep/d.txt": "d",
+        "run.sh": "#!",
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "run.sh").chmod(0o755)
+    (folder / "sub/link").symlink_to("c.txt")
+    return folder
+
+
+def step(kind, *sources, destination="", **values):
+    return {
+        "kind": kind,
+        "where": "dockerfile_commands[0], line 1",
+        "text": "a step",
+        "sources": [{"path": "/".join(source), "pattern": list(source)} for source in sources],
+        "destination": destination,
+        "uid": 0,
+        "gid": 0,
+        "mode": None,
+        **values,
+    }
+
+
+@pytest.fixture
+def take(run_tool, make_layer, context, tmp_path):
+    """Take steps over a small root; what they changed, or the message of what failed."""
+    lower = make_layer(
+        {
+            "kind": "files",
+            "entries": [
+                {"path": "opt/there", "type": "dir"},
+                {"path": "opt/alias", "type": "link", "target": "/opt/there"},
+                {"path": "opt/file", "type": "file", "text": "old"},
+            ],
+        }
+    )
+    # Like busybox: its first argument is the program.
+    busybox = tmp_path / "busybox"
+    busybox.write_text('#!/bin/sh\nexec "$@"\n')
+    busybox.chmod(0o755)
+
+    def run(*steps, fails=False, namespaces=NAMESPACES):
+        config = {
+            "layers": [str(lower.path)],
+            "context": str(context),
+            "steps": list(steps),
+            "network": False,
+            "uid": 0,
+            "gid": 0,
+            "architecture": None,
+            "busybox": str(busybox),
+            "variation": {"again": False, "baseline": False, "fake-time": None},
+        }
+        out = tmp_path / "out.tar"
+        program = ["/usr/bin/env", *namespaces, sys.executable]
+        wrapper = tmp_path / "python"
+        wrapper.write_text("#!/bin/sh\nexec " + " ".join(map(str, program)) + ' "$@"\n')
+        wrapper.chmod(0o755)
+        result = run_tool("run_commands.py", config, out, str(wrapper), cwd=tmp_path)
+        if fails:
+            assert result.returncode == 1
+            assert not out.exists()
+            return result.stderr.strip().splitlines()[-1]
+        assert result.returncode == 0, result.stderr
+        with tarfile.open(out) as tar:
+            return {info.name: info for info in tar.getmembers() if not info.isdir()}
+
+    return run
+
+
+def test_it_refuses_to_run_without_namespaces(take):
+    assert "apart.sh" in take(fails=True, namespaces=[])
+
+
+@pytest.mark.parametrize(
+    ("sources", "destination", "made"),
+    [
+        ([["a.txt"]], "/opt/x", {"opt/x"}),
+        ([["a.txt"]], "/opt/x/", {"opt/x/a.txt"}),
+        ([["a.txt"]], "/opt/there", {"opt/there/a.txt"}),
+        ([["a.txt"]], "/opt/alias", {"opt/there/a.txt"}),
+        ([["a.txt"]], "/opt/alias/y", {"opt/there/y"}),
+        ([["a.txt"]], "/opt/file", {"opt/file"}),
+        ([[r"[^/]*\.txt"]], "/x/", {"x/a.txt", "x/b.txt"}),
+        ([["a.txt"], ["b.txt"]], "/x/", {"x/a.txt", "x/b.txt"}),
+        # Of a folder what is in it, not the folder itself.
+        ([["sub"]], "/x", {"x/c.txt", "x/deep/d.txt", "x/link"}),
+        ([["sub", "[^/]*"]], "/x/", {"x/c.txt", "x/d.txt", "x/link"}),
+        ([[]], "/x/", {"x/a.txt", "x/b.txt", "x/run.sh", "x/sub/c.txt", "x/sub/deep/d.txt", "x/sub/link"}),
+    ],
+)
+def test_where_a_copy_goes(take, sources, destination, made):
+    assert set(take(step("copy", *sources, destination=destination))) == made
+
+
+def test_modes_and_owners_of_a_copy(take):
+    made = take(
+        step("copy", ["run.sh"], ["a.txt"], destination="/x/", uid=5, gid=6),
+        step("copy", ["b.txt"], destination="/y", mode="600"),
+    )
+    assert {name: (oct(info.mode), info.uid, info.gid) for name, info in made.items()} == {
+        "x/run.sh": ("0o755", 5, 6),
+        "x/a.txt": ("0o644", 5, 6),
+        "y": ("0o600", 0, 0),
+    }
+
+
+def test_links_in_a_folder_stay_links(take):
+    assert take(step("copy", ["sub"], destination="/x"))["x/link"].linkname == "c.txt"
+
+
+def test_what_add_is_given_packed_comes_out_unpacked(take, context):
+    with tarfile.open(context / "packed.tgz", "w:gz") as archive:
+        for name, kind, link in (
+            ("dir/file", tarfile.REGTYPE, ""),
+            ("dir/soft", tarfile.SYMTYPE, "/etc"),
+            ("dir/hard", tarfile.LNKTYPE, "dir/file"),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.mode, info.uid, info.gid = kind, link, 0o640, 3, 4
+            archive.addfile(info, io.BytesIO())
+    made = take(step("add", ["packed.tgz"], ["a.txt"], destination="/x/"))
+    assert set(made) == {"x/dir/file", "x/dir/soft", "x/dir/hard", "x/a.txt"}
+    assert (made["x/dir/file"].uid, made["x/dir/file"].gid, made["x/dir/file"].mode) == (3, 4, 0o640)
+
+
+def test_what_copy_is_given_packed_stays_packed(take, context):
+    tarfile.open(context / "packed.tar", "w").close()
+    assert set(take(step("copy", ["packed.tar"], destination="/x/"))) == {"x/packed.tar"}
+
+
+def test_an_archive_stays_in_its_place(take, context):
+    with tarfile.open(context / "bad.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("../out"))
+    assert "'..' in it" in take(step("add", ["bad.tar"], destination="/x/"), fails=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        (step("copy", ["no.txt"], destination="/x"), "no.txt: no file of the model's is called that"),
+        (step("copy", ["a.txt"], ["b.txt"], destination="/x"), "end /x with a slash"),
+        (step("copy", ["a.txt"], destination="/opt/file/x"), "opt/file"),
+        (
+            step("copy", ["sub"], destination="/opt/file"),
+            "opt/file",
+        ),
+    ],
+)
+def test_what_can_not_be_copied_is_told_with_its_line(take, given, what):
+    error = take(given, fails=True)
+    assert error.startswith("error: dockerfile_commands[0], line 1: ")
+    assert what in error
+
+
+def test_a_working_directory_is_made(take):
+    made = take(
+        {**step("folder"), "path": "/opt/alias/new"}, step("copy", ["a.txt"], destination="/opt/there/new")
+    )
+    assert set(made) == {"opt/there/new/a.txt"}

@@ -1,0 +1,194 @@
+"""Sealing commands: what runs, how often, what is recorded, and when a record no longer stands."""
+
+import io
+import shutil
+import tarfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tungstenkit import commands
+from tungstenkit.dockerfile import parse
+from tungstenkit.errors import BuildError, LockError
+from tungstenkit.files import select_files
+from tungstenkit.lock import read_lock
+from tungstenkit.platforms import this_system
+from tungstenkit.twice import MismatchError
+
+EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "blur"
+DOWNLOAD = "RUN --network=default fetch"
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """A model's folder."""
+    shutil.copy(EXAMPLE / "tungsten_model.py", tmp_path)
+    (tmp_path / "sub").mkdir()
+    for name in ("data", "other", "sub/file"):
+        (tmp_path / name).write_text(name)
+    return tmp_path
+
+
+@pytest.fixture
+def lock():
+    """A lock of this machine's platform."""
+    lock = read_lock(EXAMPLE / "tungsten.lock")
+    platform = next(iter(lock.platforms.values()))
+    return lock.model_copy(update={"platforms": {this_system(): platform}})
+
+
+def spec(*lines):
+    parsed = parse(lines)
+    assert parsed.problems == []
+    return SimpleNamespace(commands=parsed.commands, base_image=None, gpu=False)
+
+
+def files(directory):
+    return select_files(directory, ["*"], [], "tungsten_model")
+
+
+class Machine:
+    """Stands for Nix: what each run makes is a file, and what was made is in the store."""
+
+    def __init__(self, monkeypatch, folder):
+        self.folder = folder
+        self.ran = []
+        self.made = {}
+        self.contents = {}
+        monkeypatch.setattr(commands, "make", self.make)
+        monkeypatch.setattr(commands.store, "hold", lambda path, link: None)
+        monkeypatch.setattr(commands.store, "file_path", lambda sha256, name: f"{sha256} {name}")
+        monkeypatch.setattr(commands.store, "missing", lambda paths: set(paths) - set(self.made))
+
+    def make(self, step, file, *, again=False, fake_time=None, sha256=None):
+        self.ran.append((step.name, again))
+        path = self.folder / f"{step.name}-{again}"
+        path.write_bytes(self.contents.get((step.name, again), step.name.encode()))
+        return path
+
+    def runner(self, spec, directory):
+        def step(lock, system, name):
+            self.lock = lock
+            return SimpleNamespace(name=name, state=self.folder)
+
+        return commands.Runner(
+            spec, directory, files(directory), step, lambda target: None, lambda text: None
+        )
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path_factory):
+    return Machine(monkeypatch, tmp_path_factory.mktemp("machine"))
+
+
+def seen(lock, directory, *lines):
+    (platform,) = lock.platforms.values()
+    return [one.sees for one in commands.planned(spec(*lines), platform, directory, files(directory))]
+
+
+def test_only_what_has_the_network_is_recorded(lock, directory):
+    assert seen(lock, directory, "RUN a", "COPY data /x") == []
+    assert len(seen(lock, directory, "RUN a", DOWNLOAD, "RUN b", DOWNLOAD)) == 2
+
+
+def test_a_record_stands_for_what_was_seen_up_to_it(lock, directory):
+    first = seen(lock, directory, "COPY data sub /x/", DOWNLOAD)
+    assert seen(lock, directory, "COPY data sub /x/", DOWNLOAD, "RUN more") == first
+    assert seen(lock, directory, "COPY data sub /x/\nRUN before", DOWNLOAD) != first
+    (directory / "other").write_text("changed")
+    assert seen(lock, directory, "COPY data sub /x/", DOWNLOAD) == first
+    (directory / "sub" / "file").write_text("changed")
+    assert seen(lock, directory, "COPY data sub /x/", DOWNLOAD) != first
+
+
+@pytest.mark.parametrize("change", ["mode", "content"])
+def test_a_file_counts_by_content_and_by_being_executable(lock, directory, change):
+    first = seen(lock, directory, "COPY dat[a] /x/", DOWNLOAD)
+    if change == "mode":
+        (directory / "data").chmod(0o755)
+    else:
+        (directory / "data").write_text("changed")
+    assert seen(lock, directory, "COPY dat[a] /x/", DOWNLOAD) != first
+
+
+def test_every_segment_runs_twice_and_the_networks_result_is_recorded(lock, directory, machine):
+    wanted = spec("RUN a", DOWNLOAD, "RUN b")
+    locked = commands.add_commands(lock, None, machine.runner(wanted, directory))
+    assert machine.ran == [(f"command-{number}", again) for number in range(3) for again in (False, True)]
+    (entry,) = locked.platforms[this_system()].commands
+    assert (entry.size, entry.file) == (len(b"command-1"), f"command-{entry.sees[:16]}.tar")
+    # What comes after it is built upon the result.
+    assert machine.lock.platforms[this_system()].commands == (entry,)
+    commands.check(locked, wanted, directory, files(directory), "tungsten.lock")
+
+
+def test_a_result_that_comes_out_again_runs_once(lock, directory, machine, monkeypatch):
+    wanted = spec(DOWNLOAD)
+    before = commands.add_commands(lock, None, machine.runner(wanted, directory))
+    (entry,) = before.platforms[this_system()].commands
+    monkeypatch.setattr(commands, "result_path", lambda entry: machine.folder / "command-0-False")
+    machine.ran.clear()
+    after = commands.add_commands(lock, before, machine.runner(wanted, directory))
+    assert after.platforms[this_system()].commands == (entry,)
+    assert machine.ran == [("command-0", False)]
+
+
+def test_what_differs_is_refused_with_its_line(lock, directory, machine, tmp_path_factory):
+
+    for again, text in ((False, b"one"), (True, b"two")):
+        made = io.BytesIO()
+        with tarfile.open(fileobj=made, mode="w") as tar:
+            member = tarfile.TarInfo("opt/when")
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text))
+        machine.contents["command-0", again] = made.getvalue()
+    with pytest.raises(LockError, match="/opt/when") as error:
+        commands.add_commands(lock, None, machine.runner(spec("\nRUN date"), directory))
+    assert error.value.where == "dockerfile_commands[0], line 2"
+
+
+def test_what_must_run_elsewhere_is_not_locked_here(lock, directory, machine):
+    (platform,) = lock.platforms.values()
+    elsewhere = lock.model_copy(update={"platforms": {"other-system": platform}})
+    with pytest.raises(LockError, match="must run on other-system"):
+        commands.add_commands(elsewhere, None, machine.runner(spec(DOWNLOAD), directory))
+    # Without the network nothing is recorded, so nothing must run.
+    assert commands.add_commands(elsewhere, None, machine.runner(spec("RUN a"), directory)) == elsewhere
+    assert machine.ran == []
+
+
+def test_a_stale_record_is_told(lock, directory, machine):
+    wanted = spec("COPY data /x", DOWNLOAD)
+    locked = commands.add_commands(lock, None, machine.runner(wanted, directory))
+    (directory / "data").write_text("changed")
+    with pytest.raises(LockError, match="stale"):
+        commands.check(locked, wanted, directory, files(directory), "tungsten.lock")
+
+
+def test_a_failure_says_its_line_what_happened_and_what_to_do(lock, directory, machine, monkeypatch):
+    said = "x: not found\ndockerfile_commands[3], line 2: the command ended with status 1 — name the package"
+
+    def fails(*_arguments, **_options):
+        raise BuildError(said, where="the build step command-0.tar")
+
+    monkeypatch.setattr(commands, "make", fails)
+    with pytest.raises(BuildError) as error:
+        commands.add_commands(lock, None, machine.runner(spec("RUN x"), directory))
+    assert error.value.what.split("\n") == ["the command ended with status 1", "x: not found"]
+    assert (error.value.where, error.value.hint) == ("dockerfile_commands[3], line 2", "name the package")
+
+
+def test_a_result_that_is_gone_is_made_again_or_refused(lock, directory, machine, monkeypatch):
+    wanted = spec("RUN a", DOWNLOAD)
+    locked = commands.add_commands(lock, None, machine.runner(wanted, directory))
+    platform = locked.platforms[this_system()]
+    assert commands.missing(wanted, platform) == [1]
+
+    def other(*_arguments, **_options):
+        raise MismatchError("a", "b")
+
+    monkeypatch.setattr(commands, "make", other)
+    step = SimpleNamespace(name="command-1", state=directory)
+    with pytest.raises(BuildError, match="something else than when the model was locked"):
+        commands.provide(1, platform, step, wanted)

@@ -12,7 +12,8 @@ from tests.end_to_end.harness import build, container, post, run_in, succeed, tu
 from tungstenkit.lock import read_lock
 
 pytestmark = pytest.mark.skipif(
-    shutil.which("docker-registry") is None, reason="docker-registry is not installed"
+    bases.REGISTRY is None or shutil.which("skopeo") is None,
+    reason="skopeo or docker-registry is not installed",
 )
 
 MODEL = """\

@@ -13,16 +13,22 @@ if [ "${2-}" = test ]; then
   need chromium chromium
   need chromedriver chromium-driver
   need qemu-aarch64-static qemu-user-static
+  need skopeo skopeo
 fi
-# Unpacked, not installed: the package would start a service. Where that fails, its tests are skipped.
-prometheus=.venv/prometheus
-if [ "${2-}" = test ] && [ ! -d "$prometheus" ] && command -v apt-get >/dev/null 2>&1; then
-  rm -rf "$prometheus.part" && mkdir -p "$prometheus.part"
+# Unpacked, not installed: these packages would start a service. Where that fails, their tests are skipped.
+unpack() {
+  place=.venv/$1
+  if [ -d "$place" ] || ! command -v apt-get >/dev/null 2>&1; then return; fi
+  rm -rf "$place.part" && mkdir -p "$place.part"
   if (
-    cd "$prometheus.part"
-    apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }
-    dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb
-  ) >/dev/null 2>&1; then mv "$prometheus.part" "$prometheus"; else rm -rf "$prometheus.part"; fi
+    cd "$place.part"
+    apt-get download -qq "$1" || { apt-get update -qq && apt-get download -qq "$1"; }
+    dpkg-deb -x "$1"_*.deb . && rm "$1"_*.deb
+  ) >/dev/null 2>&1; then mv "$place.part" "$place"; else rm -rf "$place.part"; fi
+}
+if [ "${2-}" = test ]; then
+  unpack prometheus
+  unpack docker-registry
 fi
 [ -z "$packages" ] && exit 0
 

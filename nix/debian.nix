@@ -151,16 +151,16 @@ rec {
       if locked.cuda == null then
         { }
       else
-      {
-        # torch, TensorFlow and JAX find the libraries of wheels by themselves; onnxruntime, CuPy and others ask the
-        # loader by name. /usr/local/nvidia is where hosts that mount their driver put it, as NVIDIA's images expect.
-        LD_LIBRARY_PATH = builtins.concatStringsSep ":" (
-          [
-            "/usr/local/nvidia/lib"
-            "/usr/local/nvidia/lib64"
-          ]
-          ++ map (folder: "/${modelEnvironment.sitePackages}/${folder}") locked.cuda.libraries
-        );
-      }
+        {
+          # torch, TensorFlow and JAX find the libraries of wheels by themselves; onnxruntime, CuPy and others ask the
+          # loader by name. /usr/local/nvidia is where hosts that mount their driver put it, as NVIDIA's images expect.
+          LD_LIBRARY_PATH = builtins.concatStringsSep ":" (
+            [
+              "/usr/local/nvidia/lib"
+              "/usr/local/nvidia/lib64"
+            ]
+            ++ map (folder: "/${modelEnvironment.sitePackages}/${folder}") locked.cuda.libraries
+          );
+        }
     );
 }

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from tungstenkit.fetch import Input
 
-_FORMAT = "2"  # of what is kept: raise it whenever something else would be found
+_FORMAT = "3"  # of what is kept: raise it whenever something else would be found
 _WHERE = "base_image"
 _TAR = (
     "application/vnd.oci.image.layer.v1.tar",
@@ -61,6 +61,8 @@ class _Facts(Document):
     left: tuple[str, ...]
     libc: str | None
     is_musl: bool
+    is_ours: bool
+    """Whether it was made by tungsten."""
     certificates: str | None
     libraries: tuple[str, ...]
     pythons: tuple[_Python, ...]
@@ -91,7 +93,7 @@ def read_base(
     else:
         named, digest = _find(reference, system, known)
     found = _facts(with_digest(reference, digest), system, get, cache)
-    _check_libc(reference, found)
+    _check(reference, found)
     usable = [one for one in found.pythons if not one.problem]
     fitting = [one for one in usable if python is None or f"{one.version}.".startswith(f"{python}.")]
     chosen = fitting[0] if fitting else None
@@ -260,7 +262,13 @@ def _run_tool(program: str, config: dict[str, Any], out: Path) -> None:
         raise FetchError(run.stderr.strip().removeprefix("error: "), where=_WHERE)
 
 
-def _check_libc(reference: str, found: _Facts) -> None:
+def _check(reference: str, found: _Facts) -> None:
+    if found.is_ours:
+        raise ResolveError(
+            f"{reference} is the image of a model already",
+            where=_WHERE,
+            hint="name what that model is based on, and put what both need beside each",
+        )
     if found.is_musl:
         raise ResolveError(
             f"{reference} has the C library musl, and packages for Python are built for GNU's",

@@ -1047,7 +1047,7 @@ def make_lock(
         cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
         built = f", {len(platform.sources)} built from source" if platform.sources else ""
         base = platform.base_image.reference if platform.base_image else f"Debian {platform.release}"
-        made = ", and what post_build made" if platform.post_build else ""
+        made = f", {decimal(platform.post_build.size)} by post_build" if platform.post_build else ""
         old = before.platforms.get(system) if before is not None else None
         if (
             old

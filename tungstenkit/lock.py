@@ -573,8 +573,8 @@ def packages(lock: Lock) -> Iterator[Located]:
             yield Located(system, "byte-code", tools.byte_code.release, deb)
 
 
-BASE_IMAGE = "base-image"
-"""What `-P` calls the base image."""
+BASE_IMAGE = "base_image"
+"""Names the base image's digest among the pins; no package is called so."""
 
 
 EVERY_PLATFORM = "every platform"
@@ -611,7 +611,7 @@ def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
     chosen = {download.to for download in declared.downloads}
     chosen |= {repository.repository for repository in declared.repositories}
     names = tuple(names)
-    moving = {POST_BUILD, *chosen}.intersection(names)
+    moving = {BASE_IMAGE, POST_BUILD, *chosen}.intersection(names)
     wanted = {name: {name, canonicalize_name(name)} for name in names if name not in moving}
     names_of: dict[Place, set[str]] = {}
     for located in packages(lock):
@@ -620,11 +620,12 @@ def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
     building = names_of.pop("sources", set())
     others = set().union(*names_of.values())
     problems = []
-    has_base = any(platform.base_image for platform in lock.platforms.values())
+    if BASE_IMAGE in names and not any(platform.base_image for platform in lock.platforms.values()):
+        problems.append(f"the lock has no {BASE_IMAGE}")
     if POST_BUILD in names and not any(platform.post_build for platform in lock.platforms.values()):
         problems.append(f"the lock has no result of {POST_BUILD}")
     for name, spellings in wanted.items():
-        if spellings & image or (has_base and BASE_IMAGE in spellings):
+        if spellings & image:
             continue
         if spellings & building:
             problems.append(
@@ -643,7 +644,7 @@ def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
                 "debs": tuple(deb for deb in platform.debs if deb.name not in dropped),
                 "wheels": tuple(wheel for wheel in platform.wheels if wheel.project not in dropped),
                 "sources": tuple(source for source in platform.sources if source.project not in dropped),
-                "base_image": None if BASE_IMAGE in dropped else platform.base_image,
+                "base_image": None if BASE_IMAGE in names else platform.base_image,
                 "post_build": None if POST_BUILD in names else platform.post_build,
             }
         )

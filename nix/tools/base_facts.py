@@ -27,6 +27,8 @@ _BUNDLES = (
 _PROGRAMS = ("/usr/local/bin", "/usr/bin", "/opt/conda/bin")
 """Where Python is looked for, after the folders of PATH."""
 _LIBRARIES = ("lib", "lib64", "usr/lib", "usr/lib64", "usr/local/lib")
+_C_LIBRARY = re.compile(r"(usr/)?lib(64)?(/[^/]+-linux-gnu)?/libc[^/]*")
+"""Where the C library of the system is; SDKs have others elsewhere."""
 _OLDEST, _NEWEST = 9, 14  # of Python 3: what the server runs on
 _STDLIB = ("os.py", "asyncio/base_events.py", "http/client.py", "multiprocessing/context.py")
 """Files of the standard library that a cut-down one lacks."""
@@ -40,6 +42,7 @@ def base_facts(config_path: Path, out: Path) -> None:
         out,
         {
             "libc": _libc(base),
+            "is-ours": base.root.resolve("opt/tungsten/spec.json") is not None,
             "is-musl": any(
                 re.fullmatch(r"(usr/)?lib/ld-musl-.*\.so\.1", path) for path in base.table.entries
             ),
@@ -52,9 +55,9 @@ def base_facts(config_path: Path, out: Path) -> None:
 
 def _libc(base: BaseRoot) -> str | None:
     """The version of the GNU C library."""
-    for facts in base.found.values():
+    for path, facts in base.found.items():
         match = re.search(r"version (\d+\.\d+)", str(facts.get("release", "")))
-        if match:
+        if match and _C_LIBRARY.fullmatch(path):
             return match.group(1)
     return None
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -18,6 +19,9 @@ from tests.end_to_end.harness import ROOT, free_port
 from tungstenkit.fetch import Input
 from tungstenkit.lock import read_lock
 
+# Unpacked there by `make test`.
+_UNPACKED = ROOT / ".venv" / "docker-registry" / "usr" / "bin" / "docker-registry"
+REGISTRY = shutil.which("docker-registry") or shutil.which(_UNPACKED)
 TAR = "application/vnd.oci.image.layer.v1.tar"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -36,9 +40,7 @@ def registry(folder):
         "REGISTRY_STORAGE_DELETE_ENABLED": "true",
     }
     with (folder / "registry.log").open("wb") as log:
-        process = subprocess.Popen(
-            ["docker-registry", "serve", config], env=environment, stdout=log, stderr=log
-        )
+        process = subprocess.Popen([REGISTRY, "serve", config], env=environment, stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + 30
         while True:

@@ -12,7 +12,8 @@ from tests.end_to_end.harness import build, container, post, run_in, succeed, tu
 from tungstenkit.lock import read_lock
 
 pytestmark = pytest.mark.skipif(
-    shutil.which("docker-registry") is None, reason="docker-registry is not installed"
+    bases.REGISTRY is None or shutil.which("skopeo") is None,
+    reason="skopeo or docker-registry is not installed",
 )
 
 MODEL = """\
@@ -142,6 +143,7 @@ def on_it(built, without_python, tmp_path_factory):
         LIBRARY,
         python_version="3.13",
         system_packages=["curl"],
+        dockerfile_commands=["RUN echo edition $EDITION > /srv/edition"],
     )
     return built(folder)
 
@@ -183,16 +185,16 @@ def test_a_bases_configuration_is_taken_over_where_it_says_nothing_else_than_our
 
 
 def test_what_a_base_has_stays_what_it_is(on_it):
-    """Its whiteouts count, its accounts are kept, its links lead ours, and nothing of ours changes its programs."""
+    """Its whiteouts count, its accounts are kept, its links lead ours, its programs are the same, and run in builds."""
     script = """
     alias cat="/opt/tungsten/bin/busybox cat"
-    cat /etc/passwd; echo; echo /srv/*; cat /srv/emptied/*; echo; tool
+    cat /etc/passwd; echo; echo /srv/*; cat /srv/emptied/* /srv/edition; tool
     test -h /opt && echo linked; test -u /usr/local/bin/tool && echo setuid
     """
     lines = run_in(on_it.reference, "/bin/sh", "-c", script).split()
     text = " ".join(lines)
     assert "ada:x:7:7::/:/bin/sh nonroot:x:65532:0:nonroot:/home/nonroot:/sbin/nologin" in text
-    assert "/srv/emptied /srv/tungsten new base tool linked setuid" in text
+    assert "/srv/edition /srv/emptied /srv/tungsten newedition 5 base tool linked setuid" in text
 
 
 def test_the_lock_names_digests_and_no_host_but_the_declared(on_it, without_python):
@@ -281,7 +283,7 @@ def test_a_tag_that_moved_moves_a_lock_only_when_asked(registry, tmp_path):
     first = locked()
     publish("second")
     assert locked() == first
-    second = locked("-P", "base-image")
+    second = locked("-P", "base_image")
     assert second != first
     publish("third")
     assert locked("--upgrade") not in (first, second)

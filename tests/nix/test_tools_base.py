@@ -212,7 +212,7 @@ def test_the_c_library_and_the_libraries_that_its_loader_finds(facts):
             ("etc/ld.so.conf.d/a.conf", b"/opt/a\n"),
             ("opt/a/liba.so.1", b""),
             ("opt/b/libb.so", b""),
-            ("opt/c/libc.so", b""),
+            ("opt/c/libc.so.6", b"GNU C Library (other) stable release version 2.17.\n"),
         ),
         library_path="/nowhere:/opt/b",
     )

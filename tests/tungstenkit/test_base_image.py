@@ -163,9 +163,16 @@ def test_a_manifest_of_another_platform_is_refused(registry, read):
         read("b:1", "aarch64-linux")
 
 
-def test_musl_is_refused_by_name(registry, read):
-    registry.put("b:1", path="lib/ld-musl-x86_64.so.1")
-    with pytest.raises(ResolveError, match="musl"):
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("lib/ld-musl-x86_64.so.1", "C library musl"),
+        ("opt/tungsten/spec.json", "is the image of a model already"),
+    ],
+)
+def test_what_no_model_can_go_on_is_refused_by_name(registry, read, path, message):
+    registry.put("b:1", path=path)
+    with pytest.raises(ResolveError, match=message):
         read("b:1")
 
 

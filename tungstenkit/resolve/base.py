@@ -68,19 +68,21 @@ def pythons_on(bases: Mapping[str, Base], candidates: Callable[[], Mapping[str, 
         )
     if first.version is not None:
         return {first.version: first.reason}
-    libc = max(libc_version(base.image.libc or "2.0") for base in bases.values())
+    # Its libraries, such as CUDA's, are loaded into our Python, whose loader must know what they ask for.
+    needed = max(_NAMES_PROGRAMS, *(libc_version(base.image.libc or "2.0") for base in bases.values()))
+    tried = candidates()
     fitting = {
         python: f"{reason}; {first.reason}"
-        for python, reason in candidates().items()
-        if GLIBC[_RELEASES[python]] >= max(libc, _NAMES_PROGRAMS)
+        for python, reason in tried.items()
+        if GLIBC[_RELEASES[python]] >= needed
     }
     if not fitting:
-        # Its libraries, such as CUDA's, would be loaded into our Python.
+        have = ", ".join(f"{'.'.join(map(str, GLIBC[_RELEASES[one]]))} for Python {one}" for one in tried)
         raise ResolveError(
-            f"{first.reason}, and none of Debian's that may be used has a C library as new as its own, "
-            f"{'.'.join(map(str, libc))}",
+            f"{first.reason}, and beside it a C library of {'.'.join(map(str, needed))} or newer is needed: "
+            f"Debian's is {have}",
             where=_WHERE,
-            hint="take a base image with a Python of its own, or an older one",
+            hint="take a base image with a Python of its own, or an older one, or ask for another python_version",
         )
     return fitting
 
@@ -115,7 +117,7 @@ def choices_on(base: Base, target: Target, versions: Mapping[str, str]) -> list[
             kind=KIND,
             subject=base.image.reference,
             chosen=base.image.digest,
-            reason="what it named when it was locked; `tungsten lock -P base-image` asks again",
+            reason="what it named when it was locked; `tungsten lock -P base_image` asks again",
         )
     ]
     choices += [

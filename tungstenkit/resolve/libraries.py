@@ -260,7 +260,7 @@ def only_told(found: Additions) -> Additions:
             else _choice(
                 choice.subject,
                 NOTHING,
-                f"the base image has it not, and nothing is added to that: Debian's {choice.chosen} has it; "
+                f"the base image lacks it, and nothing is added to that: Debian's {choice.chosen} has it; "
                 f"{choice.reason}",
             )
             for choice in found.choices

@@ -43,7 +43,7 @@ in
       created ? "1970-01-01T00:00:01Z",
       architecture ? platform.oci,
       fromImage ? null,
-      # Derivations that must succeed although nothing of them is in the image.
+      # Not nixpkgs': derivations without which there is no image.
       requires ? [ ],
     }:
     let
@@ -55,6 +55,7 @@ in
         config = {
           inherit
             layers
+            requires
             architecture
             created
             name
@@ -63,8 +64,7 @@ in
             ;
           os = "linux";
           max-layers = maxLayers;
-        }
-        // (if requires == [ ] then { } else { inherit requires; });
+        };
       };
 
       archive = runTool {

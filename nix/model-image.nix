@@ -10,7 +10,7 @@
 #   sourceContents                  the model's files and its spec
 #   python, tini                    paths of programs in the image: the server's interpreter, PID 1
 #   cuda                            the lock's CUDA, or null
-#   requires                        variables -> derivations that must succeed before there is an image; optional
+#   checks                          variables -> derivations that must succeed before there is an image; optional
 #   root                            rootParts of the whole image; optional
 #   environment                     variables that only this package set needs
 { packageSet, spec }:
@@ -21,7 +21,7 @@ let
   cuda = if spec.gpu then packageSet.cuda else null;
   variables = import ./environment.nix { inherit cuda packageSet spec; };
 in
-packageSet.dockerTools.buildLayeredImage ({
+packageSet.dockerTools.buildLayeredImage {
   inherit (spec) name;
   tag = "latest";
   contents =
@@ -32,6 +32,7 @@ packageSet.dockerTools.buildLayeredImage ({
     ++ packageSet.fileContents
     ++ packageSet.postBuildContents
     ++ packageSet.sourceContents;
+  requires = packageSet.checks or (_variables: [ ]) variables;
   config = {
     Entrypoint = [
       packageSet.tini
@@ -58,6 +59,4 @@ packageSet.dockerTools.buildLayeredImage ({
     WorkingDir = "/app";
   };
 }
-# nixpkgs has no such argument.
-// when (packageSet ? requires) { requires = packageSet.requires variables; })
 // when (packageSet ? root) { inherit (packageSet) root; }

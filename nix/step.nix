@@ -2,7 +2,7 @@
 #
 # tree: the root, unpacked (`dockerTools.unpackedRoot`). python: a path in it. program: of tools/; it gets its
 # configuration as JSON, and makes a file or a folder. model: files that are copied to /app, or null.
-# over: folders whose /app and HOME lie over the root's; their big files are not copied.
+# over: folders whose /app and HOME lie over that; their big files are not copied.
 # fixed: null, or { sha256, variables }: a flat file of that hash, made with the network, by a program that also gets
 # these variables of whoever builds.
 { busybox, system }:

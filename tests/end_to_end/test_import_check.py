@@ -1,5 +1,6 @@
 """A model that would not start in its image is not built, and the error names what is wrong."""
 
+import secrets
 import shutil
 import subprocess
 import sys
@@ -118,7 +119,7 @@ def test_the_check_is_no_part_of_the_image(blur, tmp_path):
 def test_of_an_edit_only_what_it_changes_is_made_again(copy_of):
     folder = copy_of("blur")
     build(folder, "--no-load")
-    (folder / "tungsten_model.py").write_text(SOURCE + "\n# more\n")
+    (folder / "tungsten_model.py").write_text(SOURCE + f"\n# {secrets.token_hex()}\n")  # never built before
     done = tungsten("build", folder, "--no-load")
     built = {
         line.removeprefix("building ") for line in done.stderr.splitlines() if line.startswith("building ")

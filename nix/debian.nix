@@ -61,21 +61,26 @@ rec {
 
   commandContents = commands.contents;
 
-  # The whole image's root, for `tungsten check`.
-  root = rootParts (
-    [ buildRoot ]
-    ++ map dockerTools.unpackedRoot (
-      builtins.filter (contents: contents != [ ]) [
-        serverContents
-        fileContents
-        postBuildContents
-        sourceContents
-      ]
-    )
-  );
+  # The whole image's root, for `tungsten check`: what may be big apart from what is edited.
+  root =
+    let
+      source = builtins.partition (content: content.layer == "model") sourceContents;
+    in
+    rootParts (
+      [ buildRoot ]
+      ++ map dockerTools.unpackedRoot (
+        builtins.filter (contents: contents != [ ]) [
+          serverContents
+          fileContents
+          postBuildContents
+          source.wrong
+          source.right
+        ]
+      )
+    );
 
   # What must succeed before there is an image; `variables` are its own. Nothing of another platform is run.
-  requires =
+  checks =
     variables:
     postBuild.requires
     ++ (

@@ -95,6 +95,7 @@ in
         config = {
           inherit
             layers
+            requires
             architecture
             created
             name
@@ -103,8 +104,7 @@ in
             ;
           os = "linux";
           max-layers = maxLayers;
-        }
-        // (if requires == [ ] then { } else { inherit requires; });
+        };
       };
 
       archive = runTool {

@@ -12,7 +12,7 @@
 #   python, tini                    paths of programs in the image: the server's interpreter, PID 1
 #   modelPython                     the model's interpreter
 #   cuda                            the lock's CUDA, or null
-#   requires                        variables -> derivations that must succeed before there is an image; optional
+#   checks                          variables -> derivations that must succeed before there is an image; optional
 #   root                            rootParts of the whole image; optional
 #   environment                     variables that only this package set needs
 #   base                            what a base image's configuration says that is taken over: environment, labels,
@@ -31,7 +31,7 @@ let
   commands = spec.commands or { };
   variables = import ./environment.nix { inherit cuda packageSet spec; } // packageSet.fileVariables or { };
 in
-packageSet.dockerTools.buildLayeredImage ({
+packageSet.dockerTools.buildLayeredImage {
   inherit (spec) name;
   tag = "latest";
   contents =
@@ -42,6 +42,7 @@ packageSet.dockerTools.buildLayeredImage ({
     ++ packageSet.fileContents
     ++ packageSet.postBuildContents
     ++ packageSet.sourceContents;
+  requires = packageSet.checks or (_variables: [ ]) variables;
   config = {
     Entrypoint = [
       packageSet.tini
@@ -75,6 +76,4 @@ packageSet.dockerTools.buildLayeredImage ({
     WorkingDir = "/app";
   };
 }
-# nixpkgs has no such argument.
-// when (packageSet ? requires) { requires = packageSet.requires variables; })
 // when (packageSet ? root) { inherit (packageSet) root; }

@@ -4,7 +4,7 @@
 # configuration as JSON, and makes a file or a folder. beside: further files that it finds in its own folder, by name.
 # model: files that are copied to /app, or null.
 # bound: { path, stored, executable }, files of the store that are in /app, too.
-# over: folders whose /app and HOME lie over the root's; their big files are not copied.
+# over: folders whose /app and HOME lie over that; their big files are not copied.
 # fixed: null, or { sha256, variables }: a flat file of that hash, made with the network, by a program that also gets
 # these variables of whoever builds.
 { busybox, system }:

@@ -2,9 +2,8 @@
 prints.
 
 What a command makes goes to standard output; notices, progress and errors go to standard error. Exit status: 0
-done, 1 an error, 2 wrong usage, 3 a file that the lock names is on no mirror any more, 4 a model that `check` could not
-try, for want of a GPU, 130 interrupted; `serve` and
-`demo` pass on the server's own.
+done, 1 an error, 2 wrong usage, 3 a file that the lock names is on no mirror any more, 4 a model that `check` could
+not try for want of a GPU, 130 interrupted; `serve` and `demo` pass on the server's own.
 """
 
 from __future__ import annotations
@@ -779,6 +778,7 @@ def check_command(
         ),
     ] = None,
     no_gpu: NoGpu = False,
+    engine_args: EngineArgs = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Build a model, send it its own examples and made-up inputs, valid and not, and report what fails."""
@@ -798,9 +798,8 @@ def check_command(
                 )
                 raise typer.Exit(4)
             # The machine's driver is put into a container by the engine.
-            program = Model(str(project.directory), module, class_name, False, "all", [], None).program(
-                address, flags, scratch
-            )
+            model = Model(str(project.directory), module, class_name, False, "all", engine_args or [], None)
+            program = model.program(address, flags, scratch)
         else:
             layout, parts = make_root(project)
             program = root_program(layout, parts, scratch, address, flags)

@@ -11,7 +11,13 @@ export new="$PWD/root" work="$PWD/work"
 busybox mkdir -p "$work/app" "$work/home" "$work/tmp/step"
 busybox cp -R "$tree/app/." "$work/app/"
 busybox cp -R "$tree/home/nonroot/." "$work/home/"
-# Files of more than a megabyte are bound to their places, once there is a namespace: copies of weights cost minutes.
+if [ -n "${model:-}" ]; then
+  busybox cp -R "$model/." "$work/app/"
+fi
+busybox chmod -R u+w "$work"
+
+# $over: folders whose /app and HOME lie over that. Files of more than a megabyte are bound to their places, once there
+# is a namespace: copies of weights cost minutes.
 lay_over() {
   [ -d "$1" ] || return 0
   cd "$1"
@@ -20,11 +26,9 @@ lay_over() {
   busybox find . ! -type d '(' ! -type f -o ! -size +2048 ')' -print0 |
     busybox cpio -o -H newc -0 2> /dev/null | ( cd "$work/$2" && busybox cpio -i -d -u 2> /dev/null )
   busybox find . -type f -size +2048 | while IFS= read -r file; do
-    # The model comes last, as in the image.
-    if [ ! -e "${model:-}/$file" ] || [ "$2" != app ]; then
-      : > "$work/$2/$file"
-      printf '%s\n%s\n' "$1/$file" "$new/$3/$file" >> "$work.binds"
-    fi
+    busybox rm -f "$work/$2/$file"
+    : > "$work/$2/$file"
+    printf '%s\n%s\n' "$1/$file" "$new/$3/$file" >> "$work.binds"
   done
   cd - > /dev/null
 }
@@ -33,9 +37,6 @@ for part in ${over:-}; do
   lay_over "$part/app" app app
   lay_over "$part/home/nonroot" home home/nonroot
 done
-if [ -n "${model:-}" ]; then
-  busybox cp -R "$model/." "$work/app/"
-fi
 printf '%s\n' "${bound:-}" | while IFS= read -r name && IFS= read -r file && IFS= read -r mode; do
   busybox mkdir -p "$(busybox dirname "$work/app/$name")"
   if [ "$mode" = 755 ]; then

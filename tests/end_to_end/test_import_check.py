@@ -1,5 +1,6 @@
 """A model that would not start in its image is not built, and the error names what is wrong."""
 
+import secrets
 import shutil
 import subprocess
 import sys
@@ -118,7 +119,7 @@ def test_the_check_is_no_part_of_the_image(blur, tmp_path):
 def test_of_an_edit_only_what_it_changes_is_made_again(copy_of):
     folder = copy_of("blur")
     build(folder, "--no-load")
-    (folder / "tungsten_model.py").write_text(SOURCE + "\n# more\n")
+    (folder / "tungsten_model.py").write_text(SOURCE + f"\n# {secrets.token_hex()}\n")  # never built before
     done = tungsten("build", folder, "--no-load")
     built = {
         line.removeprefix("building ") for line in done.stderr.splitlines() if line.startswith("building ")
@@ -127,14 +128,16 @@ def test_of_an_edit_only_what_it_changes_is_made_again(copy_of):
 
 
 def test_what_is_big_is_bound_and_not_copied(blur, tmp_path):
-    """A step's folders that lie over its root: small files as copies, big ones in their place, the model's on top."""
+    """A step's folders that lie over its root: small files as copies, big ones in their place."""
     (tmp_path / "over" / "app" / "sub").mkdir(parents=True)
     (tmp_path / "over" / "home" / "nonroot" / ".cache").mkdir(parents=True)
     (tmp_path / "over" / "app" / "sub" / "small.py").write_text("SMALL = 1\n")
     (tmp_path / "over" / "app" / "sub" / "big.bin").write_bytes(b"b" * 3_000_000)
     (tmp_path / "over" / "app" / "both.bin").write_bytes(b"o" * 3_000_000)
     (tmp_path / "over" / "home" / "nonroot" / ".cache" / "big.bin").write_bytes(b"h" * 3_000_000)
-    (tmp_path / "model").mkdir()
+    (tmp_path / "over" / "app" / "sub" / "both.py").write_text("OVER = 1\n")
+    (tmp_path / "model" / "sub").mkdir(parents=True)
+    (tmp_path / "model" / "sub" / "both.py").write_text("MODEL = 1\n")
     (tmp_path / "model" / "both.bin").write_text("m")
     (tmp_path / "program.py").write_text(PROGRAM)
     expression = f"""
@@ -158,8 +161,8 @@ PROGRAM = """
 import os, sys
 app, home = "/app", "/home/nonroot"
 assert open(f"{app}/sub/small.py").read() == "SMALL = 1\\n"
-assert open(f"{app}/both.bin").read() == "m"
-for path in (f"{app}/sub/big.bin", f"{home}/.cache/big.bin"):
+assert open(f"{app}/sub/both.py").read() == "OVER = 1\\n"
+for path in (f"{app}/sub/big.bin", f"{app}/both.bin", f"{home}/.cache/big.bin"):
     assert os.path.getsize(path) == 3_000_000, path
     assert any(line.split()[4] == path for line in open("/proc/self/mountinfo")), path
     try:

@@ -48,6 +48,20 @@ in
     expr = map (layer: layer.name) both.x86_64-linux.model-image-aarch64-linux.layers;
     expected = map (layer: layer.name) both.aarch64-linux.model-image.layers;
   };
+  "a model is imported where its image can run, and nowhere else" = {
+    expr =
+      let
+        isChecked =
+          image: builtins.match ".*-import-check.*" (builtins.unsafeDiscardStringContext image.layout.config) != null;
+      in
+      map isChecked [
+        both.x86_64-linux.model-image
+        both.aarch64-linux.model-image
+        both.x86_64-linux.model-image-aarch64-linux
+        both.aarch64-linux.model-image-x86_64-linux
+      ];
+    expected = [ true true false false ];
+  };
   "a lock of one platform has nothing of others" = {
     expr = builtins.mapAttrs (_system: builtins.attrNames) one;
     expected.x86_64-linux = [

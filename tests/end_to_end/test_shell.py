@@ -257,9 +257,7 @@ class TestServe:
         text = source.read_text()
         # Which Python it is, and its schema.
         probe = "raise ValueError(__import__('sys').version_info[:2], __import__('PIL').__file__)"
-        changed = text.replace("blur = Image", f"{probe}\n        blur = Image").replace(
-            "le=100", "le=77"
-        )
+        changed = text.replace("blur = Image", f"{probe}\n        blur = Image").replace("le=100", "le=77")
         source.write_text(changed)
         radius = wait_until(
             lambda: (

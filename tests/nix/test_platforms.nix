@@ -71,7 +71,11 @@ in
     ];
   };
   "the shell's variables are the image's, without what names its home and its caches" = {
-    expr = builtins.attrNames (builtins.fromJSON (builtins.unsafeDiscardStringContext both.x86_64-linux.shell.config)).variables;
+    expr =
+      let
+        config = builtins.unsafeDiscardStringContext both.x86_64-linux.shell.config;
+      in
+      builtins.attrNames (builtins.fromJSON config).variables;
     expected = [
       "LANG"
       "PATH"

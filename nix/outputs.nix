@@ -8,8 +8,8 @@
 #                                                     run: for `seal-step.nix` alone
 #   packages.<system>.shell                           the development shell's folder; `bin/python` is the image's
 #   apps.<system>.shell                               starts it
-#   apps.<system>.stream-image, stream-image-<platform>   writes `model-image` to standard output, and nothing to the store
-#   apps.<system>.push-image, push-image-<platform>       pushes the image to a registry, by skopeo
+#   apps.<system>.stream-image, -<platform>           writes `model-image` to standard output, nothing to the store
+#   apps.<system>.push-image, -<platform>             pushes the image to a registry, by skopeo
 #
 # spec, lock, sources: paths of the documents. model: the model's files.
 # bigFiles: path of files.json, which names those of the model's files that are in the store by themselves; may be null.

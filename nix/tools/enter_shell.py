@@ -34,8 +34,8 @@ _KEPT = os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC | os.ST_NOATIME | os.ST_NODIRA
 _HOSTS = {"app", "boot", "dev", "home", "media", "mnt", "nix", "proc", "root", "run", "srv", "sys", "tmp"}
 """Folders of / that are the machine's, though images have them."""
 
-_IMAGES = {"bin", "etc", "opt", "sbin", "usr", "var"}
-"""Folders of / that are the image's, and never the machine's; so is what begins with `lib`."""
+_IMAGES = {"bin", "etc", "lib", "lib32", "lib64", "libo32", "libx32", "opt", "sbin", "usr", "var"}
+"""Folders of / that are the image's, and never the machine's."""
 
 _NEW = "/tmp"  # noqa: S108
 """Where the new root is mounted at first: a folder that is everywhere."""
@@ -125,13 +125,15 @@ def _enter(tree: str) -> None:
     here = os.getcwd()
     shown = _shown([here, *_named_folders()])
     settings = _settings(tree)
-    driver = _driver() if os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/dxg") else []
+    has_gpu = os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/dxg")
+    driver = _driver() if has_gpu else []
     _separate()
     images = set(os.listdir(_OLD + tree))
     for name in os.listdir(_OLD):
-        if name not in _IMAGES and not name.startswith("lib") and (name in _HOSTS or name not in images):
+        if name not in _IMAGES and (name in _HOSTS or name not in images):
             images.discard(name)
-            _put(f"{_OLD}/{name}", f"/{name}")
+            if os.path.lexists(f"{_OLD}/{name}"):  # a network's folder may be listed, and out of reach
+                _put(f"{_OLD}/{name}", f"/{name}")
     for name in images:
         if name != "etc":
             _put_image(f"{_OLD}{tree}/{name}", f"/{name}", shown)
@@ -175,7 +177,7 @@ def _shown(folders: Iterable[str]) -> dict[str, str]:
     return {
         path: os.path.realpath(path)
         for path in sorted(paths)
-        if path.startswith(tuple(f"/{top}" for top in (*_IMAGES, "lib"))) and os.path.isdir(path)
+        if path.startswith(tuple(f"/{top}/" for top in _IMAGES)) and os.path.isdir(path)
     }
 
 

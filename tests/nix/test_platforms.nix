@@ -14,7 +14,8 @@ let
       };
     };
   both = (outputs ../../examples/blur).packages;
-  one = (outputs ../../examples/caption).packages;
+  oneOutputs = outputs ../../examples/caption;
+  one = oneOutputs.packages;
   forms = name: [ name "${name}-dir" ];
 in
 {
@@ -29,7 +30,8 @@ in
           "model-image-aarch64-linux-dir"
           "model-image-dir"
         ]
-        ++ forms "model-image-x86_64-linux";
+        ++ forms "model-image-x86_64-linux"
+        ++ [ "shell" ];
       in
       [ names names ];
   };
@@ -69,6 +71,31 @@ in
       "model-image"
       "model-image-dir"
     ]
-    ++ forms "model-image-x86_64-linux";
+    ++ forms "model-image-x86_64-linux"
+    ++ [ "shell" ];
+  };
+  "every image can be streamed and pushed, and the shell started where the lock has the platform" = {
+    expr = builtins.mapAttrs (_system: builtins.attrNames) oneOutputs.apps;
+    expected.x86_64-linux = [
+      "push-image"
+      "push-image-x86_64-linux"
+      "shell"
+      "stream-image"
+      "stream-image-x86_64-linux"
+    ];
+  };
+  "the shell's variables are the image's, without what names its home and its caches" = {
+    expr =
+      let
+        config = builtins.unsafeDiscardStringContext both.x86_64-linux.shell.config;
+      in
+      builtins.attrNames (builtins.fromJSON config).variables;
+    expected = [
+      "LANG"
+      "PATH"
+      "PYTHONDONTWRITEBYTECODE"
+      "PYTHONUNBUFFERED"
+      "SSL_CERT_FILE"
+    ];
   };
 }

@@ -17,6 +17,7 @@ import sys
 import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -67,6 +68,7 @@ from tungstenkit.requirements import parse
 from tungstenkit.resolve.libraries import KIND as LIBRARY
 from tungstenkit.resolve.libraries import NOTHING
 from tungstenkit.resolve.model import Solver, resolve
+from tungstenkit.resolve.nixpkgs import resolve as resolve_nixpkgs
 from tungstenkit.run import Address, Program, container, image_needs, running
 from tungstenkit.run import local as run_local
 from tungstenkit.seal import refuse_build_steps, seal
@@ -124,6 +126,13 @@ Class = Annotated[
     str | None,
     typer.Option("-c", "--model-class", metavar="CLASS", help="The model's class, where there are several."),
 ]
+
+
+class PackageSet(StrEnum):
+    """What images can be made of."""
+
+    DEBIAN = "debian"
+    NIXPKGS = "nixpkgs"
 
 
 @dataclass(frozen=True)
@@ -257,8 +266,13 @@ def lock_command(
         ),
     ] = False,
     package_set: Annotated[
-        str, typer.Option("--package-set", help="What images are made of; `debian` for now.")
-    ] = "debian",
+        PackageSet | None,
+        typer.Option(
+            "--package-set",
+            help="What images are made of.",
+            show_default="the lock's, or else debian",
+        ),
+    ] = None,
     platforms: Annotated[
         list[str] | None,
         typer.Option(
@@ -273,7 +287,7 @@ def lock_command(
     ] = None,
 ) -> None:
     """Choose exact versions of everything, and write tungsten.lock."""
-    solving = diff or upgrade or resolve_only or bool(upgrade_packages or platforms or python)
+    solving = diff or upgrade or resolve_only or bool(upgrade_packages or platforms or python or package_set)
     if sum((check, against is not None, solving)) > 1 or (check and as_json):
         raise typer.BadParameter("--check and --against only read locks: leave the other options out")
     if upgrade and upgrade_packages:
@@ -292,7 +306,7 @@ def lock_command(
         upgrade_packages=upgrade_packages or (),
         write=not diff,
         resolve_only=resolve_only,
-        package_set=package_set,
+        package_set=package_set and package_set.value,
         systems=platforms or (),
         python=python,
     )
@@ -355,10 +369,20 @@ def nix_export_command(
     directory: Directory = Path(),
     module: Module = None,
     class_name: Class = None,
+    *,
+    package_set: Annotated[
+        PackageSet | None,
+        typer.Option(
+            "--package-set",
+            help="What the image is made of, as the lock must have it.",
+            show_default="the lock's",
+        ),
+    ] = None,
 ) -> None:
     """Write a self-contained flake: `nix build .#model-image` there needs nothing of ours."""
     project = Project.read(directory, module, class_name)
     lock = project.lock()
+    check_package_set(lock, package_set)
     files = project.files(out)
     sources = public(find_sources(project, lock))
     local = [entry for entry in inputs(lock) if entry.is_own]
@@ -366,7 +390,8 @@ def nix_export_command(
         urls = locate_own(local, project.directory)
         made = [download(entry, urls[entry.sha256], Path(folder), bar) for entry in local]
         export(project.spec, lock, project.directory, files, sources, out, made)
-    wanted = [entry.sha256 for entry in inputs(lock) if not entry.is_own] + [SEVEN_ZIP["sha256"]]
+    wanted = [entry.sha256 for entry in inputs(lock) if not entry.is_own]
+    wanted += [SEVEN_ZIP["sha256"]] if lock.tools else []
     if unknown := sum(sha256 not in sources for sha256 in wanted):
         files_have = "1 file has" if unknown == 1 else f"{unknown} files have"
         err.print(f"{files_have} no public URL: where it is built, run `tungsten fetch` first")
@@ -376,7 +401,10 @@ def nix_export_command(
     # A machine of another kind assembles the same bytes.
     own = this_system() in lock.platforms or this_system() not in lock.tools
     image = "model-image" if own else f"model-image-{next(iter(lock.platforms))}"
-    command = shlex.join(["nix", *store.options(), "build", f"path:.#{image}"])
+    # nixpkgs without its binary cache is a day's work, so that set is built with the settings of who builds.
+    flakes = ["--extra-experimental-features", "nix-command flakes"]
+    settings = store.options() if lock.package_set == "debian" else flakes
+    command = shlex.join(["nix", *settings, "build", f"path:.#{image}"])
     err.print(f"cd {shlex.quote(str(out))} && {command}", markup=False)
     print(out)
 
@@ -650,6 +678,11 @@ def make_image(
     """Lock where there is no lock, fetch, export, build, and load into the engine; the image and its platform."""
     wanted = () if platform is None else (platform,)
     lock = project.lock() if project.lock_path.exists() else make_lock(project, systems=wanted)[0]
+    check_package_set(
+        lock,
+        "debian",
+        hint="`tungsten nix-export` writes a flake for this lock, which Nix builds with nixpkgs",
+    )
     system = choose_platform(lock, platform, this_system())
     files = project.files()
     with project.alone():
@@ -679,16 +712,19 @@ def make_lock(
     upgrade_packages: Sequence[str] = (),
     write: bool = True,
     resolve_only: bool = False,
-    package_set: str = "debian",
+    package_set: str | None = None,
     systems: Sequence[str] = (),
     python: str | None = None,
 ) -> tuple[Lock, Difference]:
     """Resolve and seal, and write the lock; the result says also how it differs from the one before."""
-    if not resolve_only:
-        refuse_build_steps(project.spec)
     before, pins = _pins(project.lock_path, upgrade=upgrade, upgrade_packages=upgrade_packages)
     # What is upgraded is versions: the platforms are those of the lock all the same.
     systems = systems or (tuple(before.platforms) if before is not None else ())
+    package_set = package_set or (before.package_set if before is not None else "debian")
+    if package_set == "debian" and not resolve_only:
+        refuse_build_steps(project.spec)
+    if pins is not None and pins.package_set != package_set:
+        pins = None
     with working("looking for mirrors") as report, tempfile.TemporaryDirectory(prefix="tungsten-") as scratch:
         get = Fetcher()
         mirrors = project.mirrors(get)
@@ -697,8 +733,11 @@ def make_lock(
         solver = Solver(
             mirrors, get, report, partial(err.print, markup=False), project.directory, Path(scratch)
         )
-        lock = resolve(project.spec, solver, pins, package_set, systems=systems, python=python)
-        if not resolve_only:
+        if package_set == "nixpkgs":
+            lock = resolve_nixpkgs(project.spec, solver, pins, systems=systems, python=python)
+        else:
+            lock = resolve(project.spec, solver, pins, package_set, systems=systems, python=python)
+        if not resolve_only and not lock.sealed:
             report("sealing")
             lock = _seal(project, lock, pins, solver)
         if write:
@@ -712,9 +751,12 @@ def make_lock(
     for system, platform in lock.platforms.items():
         cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
         built = f", {len(platform.sources)} built from source" if platform.sources else ""
+        root = f"on Debian {platform.release}, {len(platform.debs)} Debian packages"
+        if lock.package_set == "nixpkgs":
+            root = f"of {platform.release}"
         err.print(
-            f"{'locked' if write else 'would lock'} {system}: Python {platform.python} on Debian {platform.release}, "
-            f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels{built}{cuda}"
+            f"{'locked' if write else 'would lock'} {system}: Python {platform.python} {root}, "
+            f"{len(platform.wheels)} wheels{built}{cuda}"
         )
     if write:
         for line in tables.summary(difference):
@@ -739,6 +781,16 @@ def advisories_for(mirrors: Mirrors, *locks: Lock | None) -> Advisories:
     """What is known of the packages in some locks' images."""
     wanted = [p for lock in locks if lock for p in packages(lock) if p.place in ("image", "server")]
     return look_up(wanted, mirrors)
+
+
+def check_package_set(lock: Lock, asked: str | None, hint: str = "") -> None:
+    """LockError where another package set is asked for than the lock's; hint: what to do instead of locking again."""
+    if asked not in (None, lock.package_set):
+        raise LockError(
+            f"the lock is for the package set {lock.package_set}, not {asked}",
+            where=LOCK_NAME,
+            hint=hint or f"run `tungsten lock --package-set {asked}`",
+        )
 
 
 def compare_locks(directory: Path, old: str) -> Difference:

@@ -34,6 +34,9 @@ _REMEDY = (
     "use the tungsten that wrote it, restore it from version control, or delete it and run `tungsten lock`"
 )
 
+FLAKE_INPUTS = ("nixpkgs", "poetry2nix")
+"""What an export for the package set `nixpkgs` takes from elsewhere."""
+
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
@@ -249,18 +252,18 @@ class Platform(Document):
     """What an image for one platform is made of."""
 
     release: str
-    """Debian's code name."""
+    """Debian's code name; nixpkgs' branch in a lock of that package set."""
     python: str = Field(pattern=r"^3\.\d+$")
     cuda: Cuda | None = None
     """Null where the wheels hold no CUDA."""
-    debs: tuple[Deb, ...]
+    debs: tuple[Deb, ...] = ()
     wheels: tuple[Wheel, ...]
     sources: tuple[Source, ...] = ()
     """What is built from source; `wheels` holds none of it."""
 
     @model_serializer(mode="wrap")
     def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(write(self), "sources")
+        return _without(write(self), "sources", "debs")
 
 
 class ServerEnvironment(Document):
@@ -268,6 +271,22 @@ class ServerEnvironment(Document):
 
     python: str = Field(pattern=r"^3\.\d+$")
     wheels: tuple[Wheel, ...]
+
+
+class FlakeInput(Document):
+    """A repository of GitHub's at one revision, as a flake's lock file names it (Nix manual, "Lock files")."""
+
+    owner: str
+    repo: str
+    ref: str | None = None
+    """The branch that the revision is of."""
+    rev: str = Field(pattern=r"^[0-9a-f]{40}$")
+    nar_hash: str = Field(pattern=r"^sha256-[A-Za-z0-9+/]{43}=$")
+    """Of the repository's files, as a Nix archive (SRI)."""
+    last_modified: int
+    """When the revision was committed, in seconds since 1970, UTC."""
+    flake: bool
+    """Whether it is taken as a flake, or as its files alone."""
 
 
 class Lock(Document):
@@ -288,11 +307,23 @@ class Lock(Document):
     server: dict[str, ServerEnvironment]
     tools: dict[str, Tools]
     """By the platform that builds."""
+    flake_inputs: dict[str, FlakeInput] = Field(default_factory=dict)
+    """What the flake of an export takes from elsewhere, in a lock for the package set `nixpkgs`."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(write(self), "flake-inputs")
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
         """What a build would find out later, or not at all."""
         problems = []
+        is_debian = self.package_set == "debian"
+        if not is_debian:
+            problems += self._debians()
+            problems += [f"flake-inputs: no {name}" for name in FLAKE_INPUTS if name not in self.flake_inputs]
+        elif self.flake_inputs:
+            problems.append("flake-inputs: not of this package set")
         if self.inputs and self.input_digest != _digest(self.inputs):
             problems.append("input-digest: is not that of inputs")
         if not self.platforms:
@@ -301,11 +332,11 @@ class Lock(Document):
             problems.append("platforms: not all of one Debian release and Python")
         for system, platform in self.platforms.items():
             where = f"platforms.{system}"
-            if system not in self.tools:
+            if is_debian and system not in self.tools:
                 problems.append(f"tools.{system}: missing")
             if system not in self.server or self.server[system].python != platform.python:
                 problems.append(f"server.{system}: not there for Python {platform.python}")
-            if not any(deb.name == f"python{platform.python}" for deb in platform.debs):
+            if is_debian and not any(deb.name == f"python{platform.python}" for deb in platform.debs):
                 problems.append(f"{where}.debs: no python{platform.python}")
             problems += [f"{where}.debs: {name} twice" for name in _twice(deb.name for deb in platform.debs)]
             projects = [wheel.project for wheel in platform.wheels]
@@ -319,7 +350,8 @@ class Lock(Document):
                 if self.sealed and source.wheel is None
             ]
         roots = [root for tools in self.tools.values() for root in (tools.layers, tools.byte_code)]
-        used = {platform.release for platform in self.platforms.values()} | {root.release for root in roots}
+        used = {platform.release for platform in self.platforms.values()} if is_debian else set()
+        used |= {root.release for root in roots}
         problems += [f"releases.{name}: missing" for name in sorted(used - set(self.releases))]
         pythons = {platform.python for platform in self.platforms.values()}
         problems += [
@@ -332,6 +364,16 @@ class Lock(Document):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _debians(self) -> list[str]:
+        """What only a lock for the package set `debian` may hold."""
+        held = {"releases": self.releases, "tools": self.tools}
+        for system, platform in self.platforms.items():
+            held |= {
+                f"platforms.{system}.debs": platform.debs,
+                f"platforms.{system}.sources": platform.sources,
+            }
+        return [f"{name}: not of this package set" for name, value in held.items() if value]
 
 
 Place = Literal["image", "server", "sources", "layers", "byte-code"]
@@ -453,6 +495,8 @@ def inputs(spec: ModelSpec, package_set: str) -> dict[str, Any]:
         "has-post-build": spec.has_post_build,
     }
     # Absent where it is empty, so that older locks stay fresh.
+    if package_set == "nixpkgs":
+        return made_from | ({"nixpkgs": spec.nixpkgs} if spec.nixpkgs else {})
     return made_from | ({"libraries": spec.libraries} if spec.libraries else {})
 
 
@@ -571,7 +615,7 @@ def part_of(lock: Lock, platforms: Iterable[str], builder: str) -> Lock:
 
     builder: the machine's Nix system. Raises LockError where the lock has no tools for it.
     """
-    if builder not in lock.tools:
+    if lock.tools and builder not in lock.tools:
         can = ", ".join(lock.tools)
         raise LockError(
             f"the lock has tools to build on {can}, and none for this machine ({builder})",
@@ -594,6 +638,6 @@ def part_of(lock: Lock, platforms: Iterable[str], builder: str) -> Lock:
                 if name in systems
             },
             "server": {name: found for name, found in lock.server.items() if name in systems},
-            "tools": {builder: lock.tools[builder]},
+            "tools": {name: found for name, found in lock.tools.items() if name == builder},
         }
     )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SHARED_OBJECT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\.so(\.[A-Za-z0-9_.+-]+)?")
+_ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z_][A-Za-z0-9_'-]*)*")
 
 
 def read_table(directory: Path, name: str, *, hint: str) -> dict[str, Any]:
@@ -58,5 +59,26 @@ def library_settings(directory: Path) -> dict[str, str | Literal[False]]:
     ]
     if problems:
         where = f"[tool.tungsten.libraries] in {directory / 'pyproject.toml'}"
+        raise TungstenError("\n".join(problems), where=where, hint=hint)
+    return table
+
+
+def nixpkgs_settings(directory: Path) -> dict[str, list[str]]:
+    """`[tool.tungsten.nixpkgs]`: by a name of apt's the attributes of nixpkgs that are taken for it.
+
+    Raises TungstenError for what is of another form, all at once.
+    """
+    hint = 'a line of it is `"libgl1" = ["libGL"]`'
+    table = read_table(directory, "nixpkgs", hint=hint)
+    problems = [
+        f"{name}: {value!r} is not a list of attributes of nixpkgs, such as libGL or xorg.libX11"
+        for name, value in table.items()
+        if not (
+            isinstance(value, list)
+            and all(isinstance(one, str) and _ATTRIBUTE.fullmatch(one) for one in value)
+        )
+    ]
+    if problems:
+        where = f"[tool.tungsten.nixpkgs] in {directory / 'pyproject.toml'}"
         raise TungstenError("\n".join(problems), where=where, hint=hint)
     return table

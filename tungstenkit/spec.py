@@ -20,13 +20,13 @@ import unicodedata
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from tungstenkit import requirements
 from tungstenkit.define import requirement_problem, without_password
 from tungstenkit.document import Document, check_version
 from tungstenkit.errors import DefinitionError, SpecError
-from tungstenkit.settings import library_settings
+from tungstenkit.settings import library_settings, nixpkgs_settings
 
 __all__ = ["ModelSpec", "read_spec"]
 
@@ -67,6 +67,8 @@ class ModelSpec(Document):
     system_packages: list[str]
     libraries: dict[str, str | Literal[False]] = Field(default_factory=dict)
     """`[tool.tungsten.libraries]`."""
+    nixpkgs: dict[str, list[str]] = Field(default_factory=dict)
+    """`[tool.tungsten.nixpkgs]`."""
     dockerfile_commands: list[str]
     base_image: str | None
     include_files: list[str]
@@ -78,6 +80,11 @@ class ModelSpec(Document):
     output_schema: dict[str, Any]
     demo_output_schema: dict[str, Any] | None
     examples: list[dict[str, Any]] = Field(default_factory=list)
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written = write(self)
+        return {key: value for key, value in written.items() if value or key != "nixpkgs"}
 
     @classmethod
     def from_json(cls, text: str, *, where: str = "spec.json") -> ModelSpec:
@@ -113,7 +120,13 @@ def read_spec(
     model = _chosen(models, class_name, where=str(file.relative_to(directory)), module=module)
     # Not of the folder's name: an image must not depend on where it is built.
     name = repository_name(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", model["class_name"]))
-    spec = ModelSpec(name=name, module=module, libraries=library_settings(directory), **model)
+    spec = ModelSpec(
+        name=name,
+        module=module,
+        libraries=library_settings(directory),
+        nixpkgs=nixpkgs_settings(directory),
+        **model,
+    )
     packages, problems = _written_out(spec.python_packages, directory)
     spec = spec.model_copy(update={"python_packages": packages})
     try:

@@ -28,10 +28,33 @@
       };
 
       blur = lib.outputs (example "blur");
+
+      # The same model for the other package set, as an export for it has it. What that takes from elsewhere is no input
+      # of this flake: it is fetched when this image is asked for, and by nothing else.
+      ofNixpkgs = rec {
+        folder = ./tests/golden/nixpkgs/blur;
+        pins = (lib.documents.lockOf "nixpkgs" (folder + "/tungsten.lock")).flake-inputs;
+        inputs = builtins.mapAttrs (
+          _name: pin:
+          builtins.fetchTarball {
+            url = "https://github.com/${pin.owner}/${pin.repo}/archive/${pin.rev}.tar.gz";
+            sha256 = pin.nar-hash;
+          }
+        ) pins;
+        outputs = lib.nixpkgsOutputs {
+          inherit folder inputs;
+          inherit (example "blur") model ownSources;
+        };
+      };
     in
     {
       inherit lib;
-      inherit (blur) packages apps devShells;
+      inherit (blur) apps devShells;
+
+      packages = builtins.mapAttrs (
+        system: packages:
+        packages // { model-image-nixpkgs = ofNixpkgs.outputs.packages.${system}.model-image; }
+      ) blur.packages;
 
       # The image, and the rules of nix/ that need no build.
       checks = builtins.mapAttrs (

@@ -9,6 +9,7 @@
   runTool = import ./run-tool.nix; # a program of tools/ -> a derivation
   files = import ./files.nix; # declared downloads and big files -> contents
   deb = import ./deb.nix; # a lock's deb -> a content
+  ownWheel = import ./own-wheel.nix; # our own sources -> what a wheel is made of
   wheel = import ./wheel.nix; # a lock's wheel, or our own sources -> a content
   source = import ./source.nix; # a lock's source -> a wheel
   layers = import ./layers.nix; # contents -> the plan of layers
@@ -22,6 +23,9 @@
   stated = import ./stated.nix; # files, links and folders as contents
   debianRoot = import ./debian-root.nix; # the system below the model: Debian's packages
   baseRoot = import ./base-root.nix; # the same: a base image
+  aptNames = import ./apt-names.nix; # names of apt's -> packages of nixpkgs
+  poetry = import ./poetry.nix; # a Poetry project -> an environment, by poetry2nix
+  nixpkgs = import ./nixpkgs.nix; # the nixpkgs package set
   environment = import ./environment.nix; # the variables in an image
   modelImage = import ./model-image.nix; # the image, whatever the package set
   seal = import ./seal.nix; # a lock that is not sealed -> what sealing must build
@@ -30,4 +34,5 @@
   programs = import ./programs.nix; # programs that stream and push an image
   outputs = import ./outputs.nix; # documents -> outputs of a flake
   exported = import ./exported.nix; # the outputs of an exported flake
+  nixpkgsOutputs = import ./nixpkgs-outputs.nix; # the same for the nixpkgs package set
 }

@@ -22,15 +22,17 @@ in
 rec {
   spec = path: checkVersion "spec.json" "spec-version" 1 (read path "spec.json");
 
-  lock = path: checkLock (read path "tungsten.lock");
+  lock = lockOf "debian";
+  lockOf = packageSet: path: checkLockOf packageSet (read path "tungsten.lock");
 
-  checkLock =
-    document:
+  checkLock = checkLockOf "debian";
+  checkLockOf =
+    packageSet: document:
     let
       lock = checkVersion "tungsten.lock" "lock-version" 1 document;
     in
-    if lock.package-set != "debian" then
-      throw "tungsten: the lock is for the package set ${lock.package-set}; this export builds `debian`"
+    if lock.package-set != packageSet then
+      throw "tungsten: the lock is for the package set ${lock.package-set}; this export builds `${packageSet}`"
     else if !lock.sealed then
       throw "tungsten: the lock is not sealed; run `tungsten lock`, then export again"
     else

@@ -47,25 +47,11 @@ in
   own =
     environment: own: source:
     let
-      file = "${builtins.replaceStrings [ "-" ] [ "_" ] own.name}-${own.version}-py3-none-any.whl";
+      inherit (import ./own-wheel.nix own source) file config;
       wheel = runTool {
+        inherit config;
         name = file;
         tool = "pack_wheel.py";
-        config = {
-          inherit (own) name version requires;
-          requires-python = own.requires-python;
-          packages.${own.package} = builtins.path {
-            name = own.package;
-            path = source;
-            filter =
-              path: _type:
-              if own.modules == null then
-                baseNameOf path != "__pycache__" && builtins.match ".*\\.pyc" path == null
-              else
-                builtins.elem (baseNameOf path) own.modules;
-          };
-          scripts = { };
-        };
       };
     in
     content environment "${own.name} ${own.version}" 0 file wheel;

@@ -1,6 +1,7 @@
 """Writes what is generated and committed; tests compare it with what stands in the tree.
 
-python -m tests.generate         the documents' JSON Schemas, and the examples' spec.json
+python -m tests.generate         the documents' JSON Schemas, the examples' spec.json, and the golden exports, whose
+                                 locks are made by `tungsten lock --package-set nixpkgs` in a copy of the example
 python -m tests.generate pins    also, from the examples' locks, the pins that all models share
 """
 
@@ -8,6 +9,7 @@ import json
 import sys
 from pathlib import Path
 
+from tungstenkit import nixpkgs_export
 from tungstenkit.document import to_json
 from tungstenkit.lock import LOCK_NAME, Lock, read_lock
 from tungstenkit.spec import ModelSpec, read_spec
@@ -15,6 +17,7 @@ from tungstenkit.spec import ModelSpec, read_spec
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted(path.parent for path in ROOT.glob("examples/*/tungsten_model.py"))
 LOCKED_EXAMPLES = [example for example in EXAMPLES if (example / LOCK_NAME).exists()]
+GOLDEN = ROOT / "tests" / "golden" / "nixpkgs"
 PINS = ROOT / "tungstenkit" / "resolve" / "shared_pins.json"
 
 
@@ -31,6 +34,16 @@ def specs():
     return {example / "spec.json": read_spec(example).to_json() for example in LOCKED_EXAMPLES}
 
 
+def golden_exports():
+    """What an export for the package set `nixpkgs` holds of its own, by its path, for each lock that lies there."""
+    found = {}
+    for lock in sorted(GOLDEN.glob("*/tungsten.lock")):
+        spec = read_spec(ROOT / "examples" / lock.parent.name)
+        texts = {"spec.json": spec.to_json()} | nixpkgs_export.files(read_lock(lock))
+        found |= {lock.parent / name: text for name, text in texts.items()}
+    return found
+
+
 def pins():
     """The server's environment and the tools of each Python version and platform, as the examples' locks have them."""
     found = {}
@@ -43,9 +56,9 @@ def pins():
 
 
 def main():
-    documents = schemas() | specs() | (pins() if "pins" in sys.argv[1:] else {})
+    documents = schemas() | specs() | golden_exports() | (pins() if "pins" in sys.argv[1:] else {})
     for path, text in documents.items():
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         print(path.relative_to(ROOT))
 

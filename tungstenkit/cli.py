@@ -20,6 +20,7 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -87,6 +88,7 @@ from tungstenkit.requirements import parse
 from tungstenkit.resolve.libraries import KIND as LIBRARY
 from tungstenkit.resolve.libraries import NOTHING
 from tungstenkit.resolve.model import Solver, resolve
+from tungstenkit.resolve.nixpkgs import resolve as resolve_nixpkgs
 from tungstenkit.run import Address, Handover, Program, container, image_needs, running
 from tungstenkit.run import local as run_local
 from tungstenkit.seal import seal
@@ -157,6 +159,13 @@ Class = Annotated[
     str | None,
     typer.Option("-c", "--model-class", metavar="CLASS", help="The model's class, where there are several."),
 ]
+
+
+class PackageSet(StrEnum):
+    """What images can be made of."""
+
+    DEBIAN = "debian"
+    NIXPKGS = "nixpkgs"
 
 
 @dataclass(frozen=True)
@@ -298,8 +307,13 @@ def lock_command(
         ),
     ] = False,
     package_set: Annotated[
-        str, typer.Option("--package-set", help="What images are made of; `debian` for now.")
-    ] = "debian",
+        PackageSet | None,
+        typer.Option(
+            "--package-set",
+            help="What images are made of.",
+            show_default="the lock's, or else debian",
+        ),
+    ] = None,
     platforms: Annotated[
         list[str] | None,
         typer.Option(
@@ -314,7 +328,7 @@ def lock_command(
     ] = None,
 ) -> None:
     """Choose exact versions of everything, and write tungsten.lock."""
-    solving = diff or upgrade or resolve_only or bool(upgrade_packages or platforms or python)
+    solving = diff or upgrade or resolve_only or bool(upgrade_packages or platforms or python or package_set)
     if sum((check, against is not None, solving)) > 1 or (check and as_json):
         raise typer.BadParameter("--check and --against only read locks: leave the other options out")
     if upgrade and upgrade_packages:
@@ -333,7 +347,7 @@ def lock_command(
         upgrade_packages=upgrade_packages or (),
         write=not diff,
         resolve_only=resolve_only,
-        package_set=package_set,
+        package_set=package_set and package_set.value,
         systems=platforms or (),
         python=python,
     )
@@ -439,10 +453,20 @@ def nix_export_command(
     directory: Directory = Path(),
     module: Module = None,
     class_name: Class = None,
+    *,
+    package_set: Annotated[
+        PackageSet | None,
+        typer.Option(
+            "--package-set",
+            help="What the image is made of, as the lock must have it.",
+            show_default="the lock's",
+        ),
+    ] = None,
 ) -> None:
     """Write a self-contained flake: `nix build .#model-image` there needs nothing of ours."""
     project = Project.read(directory, module, class_name)
     lock = project.lock()
+    check_package_set(lock, package_set)
     files, big = project.shipped(lock, out)
     guarded = restricted(lock)
     sources = public({key: urls for key, urls in find_sources(project, lock).items() if key not in guarded})
@@ -451,7 +475,8 @@ def nix_export_command(
         urls = locate_own(local, project.directory)
         made = [download(entry, urls[entry.sha256], Path(folder), bar) for entry in local]
         export(project.spec, lock, project.directory, files, sources, out, made, big)
-    wanted = [entry.sha256 for entry in inputs(lock) if not entry.is_own] + [SEVEN_ZIP["sha256"]]
+    wanted = [entry.sha256 for entry in inputs(lock) if not entry.is_own]
+    wanted += [SEVEN_ZIP["sha256"]] if lock.tools else []
     if unknown := sum(sha256 not in sources for sha256 in wanted):
         files_have = "1 file has" if unknown == 1 else f"{unknown} files have"
         err.print(f"{files_have} no public URL: where it is built, run `tungsten fetch` first")
@@ -471,7 +496,10 @@ def nix_export_command(
     # A machine of another kind assembles the same bytes.
     own = this_system() in lock.platforms or this_system() not in lock.tools
     image = "model-image" if own else f"model-image-{next(iter(lock.platforms))}"
-    command = shlex.join(["nix", *store.options(), "build", f"path:.#{image}"])
+    # nixpkgs without its binary cache is a day's work, so that set is built with the settings of who builds.
+    flakes = ["--extra-experimental-features", "nix-command flakes"]
+    settings = store.options() if lock.package_set == "debian" else flakes
+    command = shlex.join(["nix", *settings, "build", f"path:.#{image}"])
     err.print(f"cd {shlex.quote(str(out))} && {command}", markup=False)
     print(out)
 
@@ -945,6 +973,11 @@ def make_image(
     """Lock where there is no lock, fetch, export, build, and load into the engine; the image and its platform."""
     wanted = () if platform is None else (platform,)
     lock = project.lock() if project.lock_path.exists() else make_lock(project, systems=wanted)[0]
+    check_package_set(
+        lock,
+        "debian",
+        hint="`tungsten nix-export` writes a flake for this lock, which Nix builds with nixpkgs",
+    )
     system = choose_platform(lock, platform, this_system())
     files, big = project.shipped(lock)
     with project.alone():
@@ -1006,7 +1039,7 @@ def make_lock(
     upgrade_packages: Sequence[str] = (),
     write: bool = True,
     resolve_only: bool = False,
-    package_set: str = "debian",
+    package_set: str | None = None,
     systems: Sequence[str] = (),
     python: str | None = None,
 ) -> tuple[Lock, Difference]:
@@ -1016,6 +1049,9 @@ def make_lock(
     before, pins = _pins(project.lock_path, upgrade=upgrade, upgrade_packages=upgrade_packages)
     # What is upgraded is versions: the platforms are those of the lock all the same.
     systems = systems or (tuple(before.platforms) if before is not None else ())
+    package_set = package_set or (before.package_set if before is not None else "debian")
+    if pins is not None and pins.package_set != package_set:
+        pins = None
     with working("looking for mirrors") as report, tempfile.TemporaryDirectory(prefix="tungsten-") as scratch:
         get = Fetcher()
         mirrors = project.mirrors(get)
@@ -1025,9 +1061,15 @@ def make_lock(
             mirrors, get, report, partial(err.print, markup=False), project.directory, Path(scratch)
         )
         bases = Bases(project, pins, python, report) if project.spec.base_image is not None else None
-        lock = resolve(project.spec, solver, pins, package_set, systems=systems, python=python, base_of=bases)
+        if package_set == "nixpkgs":
+            lock = resolve_nixpkgs(project.spec, solver, pins, systems=systems, python=python)
+        else:
+            lock = resolve(
+                project.spec, solver, pins, package_set, systems=systems, python=python, base_of=bases
+            )
         # What is not sealed yet keeps its pins for when it will be.
         files = pins.files if pins else Files()
+        resolve_only = resolve_only or lock.sealed
         if not resolve_only:
             report("sealing")
             files = _lock_files(project, files)
@@ -1046,6 +1088,9 @@ def make_lock(
         cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
         built = f", {len(platform.sources)} built from source" if platform.sources else ""
         base = platform.base_image.reference if platform.base_image else f"Debian {platform.release}"
+        root = f"on {base}, {len(platform.debs)} Debian packages"
+        if lock.package_set == "nixpkgs":
+            root = f"of {platform.release}"
         made = f", {decimal(platform.post_build.size)} by post_build" if platform.post_build else ""
         old = before.platforms.get(system) if before is not None else None
         if (
@@ -1056,8 +1101,8 @@ def make_lock(
         ):
             made += ", which has changed"
         err.print(
-            f"{'locked' if write else 'would lock'} {system}: Python {platform.python} on {base}, "
-            f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels{built}{cuda}{made}"
+            f"{'locked' if write else 'would lock'} {system}: Python {platform.python} {root}, "
+            f"{len(platform.wheels)} wheels{built}{cuda}{made}"
         )
     for name, file in declared(lock).items():
         err.print(
@@ -1087,6 +1132,16 @@ def advisories_for(mirrors: Mirrors, *locks: Lock | None) -> Advisories:
     """What is known of the packages in some locks' images."""
     wanted = [p for lock in locks if lock for p in packages(lock) if p.place in ("image", "server")]
     return look_up(wanted, mirrors)
+
+
+def check_package_set(lock: Lock, asked: str | None, hint: str = "") -> None:
+    """LockError where another package set is asked for than the lock's; hint: what to do instead of locking again."""
+    if asked not in (None, lock.package_set):
+        raise LockError(
+            f"the lock is for the package set {lock.package_set}, not {asked}",
+            where=LOCK_NAME,
+            hint=hint or f"run `tungsten lock --package-set {asked}`",
+        )
 
 
 def compare_locks(directory: Path, old: str) -> Difference:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from tungstenkit import nixpkgs_export
 from tungstenkit.data import NIX, OWN_WHEELS, SDK, SERVER, SEVEN_ZIP
 from tungstenkit.document import to_json
 from tungstenkit.errors import ExportError
@@ -109,7 +110,12 @@ def _write(
         # Python's own leavings are no part of the package; all else is, the demo page too.
         if source.is_file() and source.suffix != ".pyc":
             _copy(source, out / "server" / "tungsten_server" / source.relative_to(SERVER))
-    _copy(NIX / "exported-flake.nix", out / "flake.nix")
+    if lock.package_set == "nixpkgs":
+        for name, text in nixpkgs_export.files(lock).items():
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            _text(out / name, text)
+    else:
+        _copy(NIX / "exported-flake.nix", out / "flake.nix")
     _text(out / "spec.json", spec.to_json())
     _text(out / "tungsten.lock", lock.to_json())
     _text(out / "sources.json", to_json(sources))

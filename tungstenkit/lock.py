@@ -34,6 +34,9 @@ _REMEDY = (
     "use the tungsten that wrote it, restore it from version control, or delete it and run `tungsten lock`"
 )
 
+FLAKE_INPUTS = ("nixpkgs", "poetry2nix")
+"""What an export for the package set `nixpkgs` takes from elsewhere."""
+
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
@@ -340,11 +343,11 @@ class Platform(Document):
     """What an image for one platform is made of."""
 
     release: str
-    """Debian's code name."""
+    """Debian's code name; nixpkgs' branch in a lock of that package set."""
     python: str = Field(pattern=r"^3\.\d+$")
     cuda: Cuda | None = None
     """Null where the wheels hold no CUDA."""
-    debs: tuple[Deb, ...]
+    debs: tuple[Deb, ...] = ()
     wheels: tuple[Wheel, ...]
     sources: tuple[Source, ...] = ()
     """What is built from source; `wheels` holds none of it."""
@@ -358,7 +361,7 @@ class Platform(Document):
 
     @model_serializer(mode="wrap")
     def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(write(self), "sources", "post-build", "commands", "base-image")
+        return _without(write(self), "debs", "sources", "post-build", "commands", "base-image")
 
     @property
     def has_own_python(self) -> bool:
@@ -451,6 +454,22 @@ class ServerEnvironment(Document):
     wheels: tuple[Wheel, ...]
 
 
+class FlakeInput(Document):
+    """A repository of GitHub's at one revision, as a flake's lock file names it (Nix manual, "Lock files")."""
+
+    owner: str
+    repo: str
+    ref: str | None = None
+    """The branch that the revision is of."""
+    rev: str = Field(pattern=r"^[0-9a-f]{40}$")
+    nar_hash: str = Field(pattern=r"^sha256-[A-Za-z0-9+/]{43}=$")
+    """Of the repository's files, as a Nix archive (SRI)."""
+    last_modified: int
+    """When the revision was committed, in seconds since 1970, UTC."""
+    flake: bool
+    """Whether it is taken as a flake, or as its files alone."""
+
+
 class Lock(Document):
     """The whole document."""
 
@@ -471,16 +490,25 @@ class Lock(Document):
     """By the platform that builds."""
     files: Files = Files()
     """Absent where the model declares none."""
+    flake_inputs: dict[str, FlakeInput] = Field(default_factory=dict)
+    """What the flake of an export takes from elsewhere, in a lock for the package set `nixpkgs`."""
 
     @model_serializer(mode="wrap")
     def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written = write(self)
-        return written if self.files != Files() else {k: v for k, v in written.items() if k != "files"}
+        empty = {"files": self.files == Files(), "flake-inputs": not self.flake_inputs}
+        return {key: value for key, value in written.items() if not empty.get(key)}
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
         """What a build would find out later, or not at all."""
         problems = []
+        is_debian = self.package_set == "debian"
+        if not is_debian:
+            problems += self._debians()
+            problems += [f"flake-inputs: no {name}" for name in FLAKE_INPUTS if name not in self.flake_inputs]
+        elif self.flake_inputs:
+            problems.append("flake-inputs: not of this package set")
         if self.inputs and self.input_digest != _digest(self.inputs):
             problems.append("input-digest: is not that of inputs")
         if not self.platforms:
@@ -489,13 +517,12 @@ class Lock(Document):
             problems.append("platforms: not all of one Debian release and Python")
         for system, platform in self.platforms.items():
             where = f"platforms.{system}"
-            if system not in self.tools:
+            if is_debian and system not in self.tools:
                 problems.append(f"tools.{system}: missing")
             if system not in self.server or self.server[system].python != platform.python:
                 problems.append(f"server.{system}: not there for Python {platform.python}")
-            if platform.has_own_python and not any(
-                deb.name == f"python{platform.python}" for deb in platform.debs
-            ):
+            has_own_python = is_debian and platform.has_own_python
+            if has_own_python and not any(deb.name == f"python{platform.python}" for deb in platform.debs):
                 problems.append(f"{where}.debs: no python{platform.python}")
             problems += [f"{where}.debs: {name} twice" for name in _twice(deb.name for deb in platform.debs)]
             projects = [wheel.project for wheel in platform.wheels]
@@ -511,7 +538,8 @@ class Lock(Document):
                 if self.sealed and source.wheel is None
             ]
         roots = [root for tools in self.tools.values() for root in (tools.layers, tools.byte_code)]
-        used = {platform.release for platform in self.platforms.values()} | {root.release for root in roots}
+        used = {platform.release for platform in self.platforms.values()} if is_debian else set()
+        used |= {root.release for root in roots}
         problems += [f"releases.{name}: missing" for name in sorted(used - set(self.releases))]
         # A base image may have a Python that Debian has not: nothing of its is compiled then.
         pythons = {platform.python for platform in self.platforms.values() if platform.has_own_python}
@@ -525,6 +553,16 @@ class Lock(Document):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _debians(self) -> list[str]:
+        """What only a lock for the package set `debian` may hold."""
+        held = {"releases": self.releases, "tools": self.tools}
+        for system, platform in self.platforms.items():
+            held |= {
+                f"platforms.{system}.debs": platform.debs,
+                f"platforms.{system}.sources": platform.sources,
+            }
+        return [f"{name}: not of this package set" for name, value in held.items() if value]
 
 
 Place = Literal["image", "server", "sources", "layers", "byte-code"]
@@ -684,10 +722,11 @@ def inputs(spec: ModelSpec, package_set: str) -> dict[str, Any]:
         "has-post-build": spec.has_post_build,
     }
     # Absent where it is empty, so that older locks stay fresh.
-    made_from |= {"libraries": spec.libraries} if spec.libraries else {}
-    return made_from | (
-        {"files": [wish.model_dump(mode="json", by_alias=True) for wish in spec.files]} if spec.files else {}
-    )
+    if spec.files:
+        made_from["files"] = [wish.model_dump(mode="json", by_alias=True) for wish in spec.files]
+    if package_set == "nixpkgs":
+        return made_from | ({"nixpkgs": spec.nixpkgs} if spec.nixpkgs else {})
+    return made_from | ({"libraries": spec.libraries} if spec.libraries else {})
 
 
 def input_digest(spec: ModelSpec, package_set: str) -> str:
@@ -805,7 +844,7 @@ def part_of(lock: Lock, platforms: Iterable[str], builder: str) -> Lock:
 
     builder: the machine's Nix system. Raises LockError where the lock has no tools for it.
     """
-    if builder not in lock.tools:
+    if lock.tools and builder not in lock.tools:
         can = ", ".join(lock.tools)
         raise LockError(
             f"the lock has tools to build on {can}, and none for this machine ({builder})",
@@ -828,6 +867,6 @@ def part_of(lock: Lock, platforms: Iterable[str], builder: str) -> Lock:
                 if name in systems
             },
             "server": {name: found for name, found in lock.server.items() if name in systems},
-            "tools": {builder: lock.tools[builder]},
+            "tools": {name: found for name, found in lock.tools.items() if name == builder},
         }
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SHARED_OBJECT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\.so(\.[A-Za-z0-9_.+-]+)?")
+_ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z_][A-Za-z0-9_'-]*)*")
 
 
 _BIG_FILE_MB = 8
@@ -79,3 +80,24 @@ def big_file_size(directory: Path) -> int:
         where = f"[tool.tungsten] in {directory / 'pyproject.toml'}"
         raise TungstenError(f"big-file-mb: {value!r} is not a number above 0", where=where, hint=hint)
     return int(value * 1_000_000)
+
+
+def nixpkgs_settings(directory: Path) -> dict[str, list[str]]:
+    """`[tool.tungsten.nixpkgs]`: by a name of apt's the attributes of nixpkgs that are taken for it.
+
+    Raises TungstenError for what is of another form, all at once.
+    """
+    hint = 'a line of it is `"libgl1" = ["libGL"]`'
+    table = read_table(directory, "nixpkgs", hint=hint)
+    problems = [
+        f"{name}: {value!r} is not a list of attributes of nixpkgs, such as libGL or xorg.libX11"
+        for name, value in table.items()
+        if not (
+            isinstance(value, list)
+            and all(isinstance(one, str) and _ATTRIBUTE.fullmatch(one) for one in value)
+        )
+    ]
+    if problems:
+        where = f"[tool.tungsten.nixpkgs] in {directory / 'pyproject.toml'}"
+        raise TungstenError("\n".join(problems), where=where, hint=hint)
+    return table

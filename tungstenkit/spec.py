@@ -27,7 +27,7 @@ from tungstenkit.define import requirement_problem, without_password
 from tungstenkit.dockerfile import Commands  # noqa: TC001 - pydantic reads it
 from tungstenkit.document import Document, check_version
 from tungstenkit.errors import DefinitionError, SpecError
-from tungstenkit.settings import library_settings
+from tungstenkit.settings import library_settings, nixpkgs_settings
 
 __all__ = ["ModelSpec", "read_spec"]
 
@@ -90,6 +90,8 @@ class ModelSpec(Document):
     system_packages: list[str]
     libraries: dict[str, str | Literal[False]] = Field(default_factory=dict)
     """`[tool.tungsten.libraries]`."""
+    nixpkgs: dict[str, list[str]] = Field(default_factory=dict)
+    """`[tool.tungsten.nixpkgs]`."""
     dockerfile_commands: list[str]
     base_image: str | None
     include_files: list[str]
@@ -109,7 +111,8 @@ class ModelSpec(Document):
     @model_serializer(mode="wrap")
     def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = write(self)
-        return {key: value for key, value in written.items() if value or key not in ("commands", "files")}
+        optional = ("commands", "files", "nixpkgs")
+        return {key: value for key, value in written.items() if value or key not in optional}
 
     @classmethod
     def from_json(cls, text: str, *, where: str = "spec.json") -> ModelSpec:
@@ -145,7 +148,13 @@ def read_spec(
     model = _chosen(models, class_name, where=str(file.relative_to(directory)), module=module)
     # Not of the folder's name: an image must not depend on where it is built.
     name = repository_name(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", model["class_name"]))
-    spec = ModelSpec(name=name, module=module, libraries=library_settings(directory), **model)
+    spec = ModelSpec(
+        name=name,
+        module=module,
+        libraries=library_settings(directory),
+        nixpkgs=nixpkgs_settings(directory),
+        **model,
+    )
     packages, problems = _written_out(spec.python_packages, directory)
     commands = dockerfile.parse(spec.dockerfile_commands, base_image=spec.base_image is not None)
     problems += commands.problems

@@ -47,13 +47,14 @@ def test_a_wheel_of_ours_is_made_of_all_files_of_its_package_but_byte_code(tmp_p
 
 @pytest.mark.parametrize("file", sorted(NIX.glob("*.nix")), ids=lambda file: file.name)
 def test_file_is_in_the_table_of_contents(file):
-    """A file that nobody names would be dead; `exported-flake.nix` is what an export's flake.nix is."""
+    """A file that nobody names would be dead; `exported-*flake.nix` are what exports' flake.nix are."""
     contents = (NIX / "default.nix").read_text()
-    assert file.name in {"default.nix", "exported-flake.nix"} or f"./{file.name};" in contents
+    flakes = {"exported-flake.nix", "exported-nixpkgs-flake.nix"}
+    assert file.name in {"default.nix", *flakes} or f"./{file.name};" in contents
 
 
 @pytest.mark.parametrize(
-    "file", sorted([*NIX.glob("*.nix"), *HERE.glob("*.nix")]), ids=lambda file: file.name
+    "file", sorted([*NIX.glob("*.nix"), *HERE.rglob("*.nix")]), ids=lambda file: file.name
 )
 def test_style(file):
     """No tabs, no trailing blanks, at most 120 columns, no `with`, which hides where a name comes from."""

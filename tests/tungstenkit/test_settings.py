@@ -3,7 +3,7 @@
 import pytest
 
 from tungstenkit.errors import TungstenError
-from tungstenkit.settings import library_settings
+from tungstenkit.settings import library_settings, nixpkgs_settings
 
 
 def test_without_a_file_or_a_table_there_is_nothing(tmp_path):
@@ -37,3 +37,18 @@ def test_another_form_is_refused(tmp_path, text):
     (tmp_path / "pyproject.toml").write_text(text)
     with pytest.raises(TungstenError, match=r"\[tool.tungsten.libraries\] can't be read"):
         library_settings(tmp_path)
+
+
+def test_a_name_of_apts_has_attributes_of_nixpkgs(tmp_path):
+    assert nixpkgs_settings(tmp_path) == {}
+    text = '[tool.tungsten.nixpkgs]\n"libx11-6" = ["xorg.libX11"]\nnothing = []\n'
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert nixpkgs_settings(tmp_path) == {"libx11-6": ["xorg.libX11"], "nothing": []}
+
+
+def test_what_can_be_no_attribute_is_refused_all_at_once(tmp_path):
+    text = '[tool.tungsten.nixpkgs]\na = "git"\nb = ["git", 1]\nc = ["x; y"]\nd = ["git"]\n'
+    (tmp_path / "pyproject.toml").write_text(text)
+    with pytest.raises(TungstenError) as caught:
+        nixpkgs_settings(tmp_path)
+    assert [line[:2] for line in caught.value.what.splitlines()] == ["a:", "b:", "c:"]

@@ -153,6 +153,12 @@ class Solver:
         self, target: Target, groups: Mapping[str, Sequence[str]], where: str, prefer: Iterable[Deb]
     ) -> DebSolution:
         """Debian packages of a target's release."""
+        if target.release not in RELEASES:
+            raise ResolveError(
+                "nothing is built from source in this package set: it takes wheels alone",
+                where=where,
+                hint="ask for a version that has a wheel, or lock with `--package-set debian`",
+            )
         key = target.release, target.architecture.debian
         if key not in self._deb_solvers:
             self._deb_solvers[key] = DebSolver(self.index(target))
@@ -240,14 +246,14 @@ def resolve(
     Raises ResolveError where nothing fits, FetchError where an index can't be had.
     """
     if package_set != "debian":
-        raise ResolveError(f"the package set {package_set!r} can't be locked yet", hint="use `debian`")
-    systems = _systems(systems, previous)
+        raise ResolveError(f"there is no package set {package_set!r}", hint="there are debian, nixpkgs")
+    systems = chosen_systems(systems, previous)
     bases = {system: base_of(system) for system in systems} if base_of is not None else {}
     chosen, platforms, choices = _resolve_python(spec, solver, previous, systems, python, bases)
     targets = {system: _target(system, chosen, bases.get(system)) for system in systems}
     # An image may be built by any platform that locked it, or that it is for.
     builders = {*systems, *(previous.tools if previous else ()), this_system()} & set(ARCHITECTURES)
-    server = {system: _resolve_server(target, solver, previous) for system, target in targets.items()}
+    server = {system: resolve_server(target, solver, previous) for system, target in targets.items()}
     # Of a Python that Debian has not, nothing can be compiled; what makes layers is there all the same.
     compiled = chosen if chosen in _RELEASE_OF else RELEASES[_TOOLS_RELEASE].python
     tools = {
@@ -278,7 +284,8 @@ def _release_of(python: str) -> str:
     return _RELEASE_OF.get(python, _TOOLS_RELEASE)
 
 
-def _systems(asked: Iterable[str], previous: Lock | None) -> list[str]:
+def chosen_systems(asked: Iterable[str], previous: Lock | None) -> list[str]:
+    """The platforms to lock: those asked for, else the lock's, else this machine's; ResolveError as `resolve`."""
     systems = sorted({*asked} or (previous.platforms if previous else {this_system()}))
     if unknown := [system for system in systems if system not in ARCHITECTURES]:
         raise ResolveError(
@@ -322,7 +329,7 @@ def _resolve_python(
                 for notice in said:
                     notices.setdefault(notice, []).append(system)
                 for choice in made:
-                    _add(choices, choice, system)
+                    add_choice(choices, choice, system)
         except ResolveError as problem:
             failures[python] = problem
             continue
@@ -374,7 +381,7 @@ def _refuse_cuda(
         for python in failures:
             try:
                 found = [
-                    _resolve_wheels(
+                    solve_python(
                         spec,
                         solver.packages(
                             _target(system, python), spec.python_packages, "python_packages", None
@@ -419,8 +426,8 @@ def _in_short(problem: ResolveError) -> str:
     return first if len(first) <= _SHORT else first[:_SHORT].rpartition(" ")[0] + " …"
 
 
-def _add(choices: dict[tuple[str, str], Choice], choice: Choice, system: str) -> None:
-    """A choice that a platform made: one line where it is every platform's."""
+def add_choice(choices: dict[tuple[str, str], Choice], choice: Choice, system: str) -> None:
+    """Add a choice that a platform made: one line where it is every platform's."""
     known = choices.setdefault((choice.kind, choice.subject), choice)
     if known != choice:
         subject = f"{choice.subject} on {system}"
@@ -471,8 +478,8 @@ def _resolve_platform(
 ) -> tuple[Platform, list[Choice], list[str]]:
     pinned = previous.platforms.get(target.system) if previous else None
     packages = solver.packages(target, spec.python_packages, "python_packages", pinned)
-    python = _resolve_wheels(spec, packages, spec.cuda_version)
-    wheels, sources, reasons = packages.split(_whose(wheel, packages.written) for wheel in python.wheels)
+    python = solve_python(spec, packages, spec.cuda_version)
+    wheels, sources, reasons = packages.split(whose(wheel, packages.written) for wheel in python.wheels)
     old = pinned.debs if pinned and pinned.release == target.release else ()
     image = None
     if base is None:
@@ -497,7 +504,8 @@ def _resolve_platform(
     return platform, [*python.choices, *reasons, *choices], python.notices
 
 
-def _resolve_wheels(spec: ModelSpec, packages: PythonPackages, cuda_version: str | None) -> WheelSolution:
+def solve_python(spec: ModelSpec, packages: PythonPackages, cuda_version: str | None) -> WheelSolution:
+    """A model's Python packages and the SDK's, solved together; ResolveError where nothing fits."""
     own = OWN_WHEELS["sdk"]["requires"]
     try:
         return solve_wheels(packages.solve, packages.lines, own, gpu=spec.gpu, cuda_version=cuda_version)
@@ -579,14 +587,14 @@ def add_debs(
         if platform.base_image is not None:
             # Nothing is added to a base image; what it lacks is told.
             for choice in made:
-                _add(choices, choice, system)
+                add_choice(choices, choice, system)
             continue
         old = previous.platforms.get(system) if previous else None
         pinned = (*(old.debs if old and old.release == platform.release else ()), *platform.debs)
         debs, found = _resolve_debs(spec, _target(system, platform.python), solver, pinned, made)
         platforms[system] = platform.model_copy(update={"debs": debs})
         for choice in (*found, *made):
-            _add(choices, choice, system)
+            add_choice(choices, choice, system)
     others = [choice for choice in lock.choices if choice.kind not in _DEB_CHOICES]
     return lock.model_copy(update={"platforms": platforms, "choices": (*others, *choices.values())})
 
@@ -616,7 +624,7 @@ def _debs(solution: DebSolution, wishes: Mapping[str, str] = MappingProxyType({}
     )
 
 
-def _whose(wheel: Wheel, written: Mapping[str, str]) -> Wheel:
+def whose(wheel: Wheel, written: Mapping[str, str]) -> Wheel:
     """The wheel, with the user's requirements told from the SDK's and from those that CUDA's choice put in.
 
     written: for each line that was solved what the user wrote.
@@ -638,7 +646,8 @@ def _whose(wheel: Wheel, written: Mapping[str, str]) -> Wheel:
     return wheel.model_copy(update={"needed_by": tuple(sorted(needed_by))})
 
 
-def _resolve_server(target: Target, solver: Solver, previous: Lock | None) -> ServerEnvironment:
+def resolve_server(target: Target, solver: Solver, previous: Lock | None) -> ServerEnvironment:
+    """The server's environment for a target, with the pins that all models share where there are such."""
     solver.report(f"solving the server's environment for {target.system}")
     pinned = previous.server.get(target.system) if previous else None
     if pinned is None or pinned.python != target.python:

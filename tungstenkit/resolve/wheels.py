@@ -32,8 +32,17 @@ if TYPE_CHECKING:
 
     from tungstenkit.platforms import Target
 
-GLIBC = {"bullseye": (2, 31), "bookworm": (2, 36), "trixie": (2, 41)}
-"""The C library of each Debian release; a wheel's manylinux tag (PEP 600) may ask for this one or an older."""
+GLIBC = {
+    "bullseye": (2, 31),
+    "bookworm": (2, 36),
+    "trixie": (2, 41),
+    # At least; an older one than the true one only leaves wheels out.
+    "nixos-24.11": (2, 39),
+    "nixos-25.05": (2, 39),
+    "nixos-25.11": (2, 39),
+}
+"""The C library of each Debian release and nixpkgs branch; a wheel's manylinux tag (PEP 600) may ask for this one or an
+older."""
 
 OLDEST_GLIBC = (2, 17)
 """Nearly no wheel is for an older one."""

@@ -1,0 +1,66 @@
+# A Python environment made by poetry2nix, from a project that is flat: every package exact, one wheel each. This is the
+# only file that knows poetry2nix, which nobody maintains any more.
+#
+# poetry2nix chooses what belongs to the environment and how a wheel is patched for Nix. Each file comes from the lock,
+# by its hash, as in the other package set: `tungsten fetch`, mirrors and wheels that no index has work alike.
+{ pkgs, poetry2nix, fetch }:
+# python: the interpreter. project: the folder of pyproject.toml and poetry.lock. wheels: the lock's entries, the same
+# packages. libraries: packages whose shared libraries the wheels may need. driver: whether some of what they need comes
+# with the machine's driver or with another wheel, so that not all of it can be found here. own: wheels of ours.
+{ python, project, wheels, libraries, driver, own }:
+let
+  builder = import poetry2nix { inherit pkgs; };
+  passedThrough = builtins.fromJSON (builtins.readFile (poetry2nix + "/known-build-systems.json"));
+
+  fromLock = final: prev: wheel: {
+    name = wheel.project;
+    value =
+      let
+        common =
+          old:
+          {
+            src = fetch wheel;
+            buildInputs = old.buildInputs or [ ] ++ libraries;
+          }
+          // (if driver then { autoPatchelfIgnoreMissingDeps = true; } else { });
+      in
+      # Of a few projects poetry2nix takes nixpkgs' own build, whatever the lock says.
+      if builtins.elem wheel.project passedThrough then
+        final.buildPythonPackage (
+          common { }
+          // {
+            pname = wheel.project;
+            inherit (wheel) version;
+            format = "wheel";
+            dontStrip = true;
+          }
+        )
+      else
+        prev.${wheel.project}.overridePythonAttrs common;
+  };
+in
+(builder.mkPoetryEnv {
+  inherit python;
+  projectDir = project;
+  preferWheels = true;
+  groups = [ "main" ];
+  checkGroups = [ ];
+  # Its table of exceptions is for what is built from source.
+  overrides = builder.overrides.withoutDefaults (
+    final: prev: builtins.listToAttrs (map (fromLock final prev) wheels)
+  );
+  extraPackages =
+    packages:
+    map (
+      wheel:
+      packages.buildPythonPackage {
+        inherit (wheel) pname version;
+        src = wheel.file;
+        format = "wheel";
+      }
+    ) own;
+}).override
+  {
+    # Wheels may ship the same file, as NVIDIA's all do, and each has byte-code of its own of it.
+    ignoreCollisions = true;
+  }

@@ -1,0 +1,4 @@
+{
+  description = "A stand-in for nixpkgs, for tests";
+  outputs = _inputs: { };
+}

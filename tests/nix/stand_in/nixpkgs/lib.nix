@@ -1,0 +1,4 @@
+# What we use of nixpkgs' lib.
+{
+  getLib = package: package.lib or package;
+}

@@ -11,6 +11,7 @@ need unshare util-linux
 "$python" -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
 if [ "${2-}" = test ]; then
   need chromium chromium
+  need direnv direnv
   need chromedriver chromium-driver
   need qemu-aarch64-static qemu-user-static
   need skopeo skopeo

@@ -4,10 +4,12 @@ import base64
 import json
 import os
 import pty
+import re
 import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -116,6 +118,24 @@ class TestPrograms:
         environment = {**os.environ, "LD_PRELOAD": "/usr/lib/none.so", "LC_ALL": "de_DE.UTF-8"}
         done = python("import os; print(os.environ.get('LC_ALL'), os.environ['LANG'])", env=environment)
         assert (done.stdout, done.stderr) == ("None C.UTF-8\n", "")
+
+    def test_a_gpus_driver_comes_along(self, model):
+        """No test machine has one, so another library of this machine's stands in for the driver's."""
+        shell = (model / ".tungsten/shell").resolve()
+        (root,) = re.findall(r"/nix/store/\S+-root(?= )", (shell / "enter").read_text())
+        inside = "import os; print(os.environ['LD_LIBRARY_PATH'], os.listdir('/.driver'))"
+        script = f"""
+import os, sys
+sys.path.insert(0, {str(shell)!r})
+import enter_shell
+exists = os.path.exists
+os.path.exists = lambda path: path == "/dev/nvidiactl" or exists(path)
+enter_shell._DRIVER = ("libc.so.6",)
+os.environ.update(PATH="/usr/bin", LD_LIBRARY_PATH="/images/own")
+enter_shell.main([{root!r}, "python3", "-c", {inside!r}])
+"""
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        assert done.stdout == "/.driver:/images/own ['libc.so.6']\n", done.stderr
 
 
 class TestShell:

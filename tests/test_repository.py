@@ -55,7 +55,7 @@ ORDER = [
     ["mirrors", "resolve.model"],
     ["fetch", "export", "vulnerabilities", "client", "machine"],
     ["seal", "build", "run", "libraries", "diff", "why"],
-    ["source_wheels", "tables", "twice", "fake_time"],
+    ["source_wheels", "tables", "twice", "fake_time", "handover"],
     ["commands"],
     ["post_build"],
     ["cli"],

@@ -33,6 +33,9 @@ let
         commands.segments = segments;
       };
       model = ./.;
+      bigFiles = [ ];
+      files = nix.files { fetch = null; };
+      system = "x86_64-linux";
       packageSet = {
         environment = { };
         systemContents = [ "the system" ];

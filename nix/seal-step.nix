@@ -3,8 +3,8 @@
 # export: the folder. system: the platform that the step is for; this machine's. step: its name in `lib.steps`.
 # again: not empty for the run with another clock, CPU and order. fakeTime: libfaketime's library, or empty.
 # sha256: of the result, or empty where it is not known: Nix then fails, and says what it is.
-# secrets: where the step asks for the values of its variables, or empty. certificates: a bundle to trust in place of the
-# image's, as behind a proxy that inspects, or empty; like a mirror it is no input of the result.
+# secrets: where the step asks for the values of its variables, or empty. certificates: a bundle to trust in place of
+# the image's, as behind a proxy that inspects, or empty; like a mirror it is no input of the result.
 { export, system, step, again ? "", fakeTime ? "", sha256 ? "", secrets ? "", certificates ? "" }:
 let
   file =

@@ -10,6 +10,7 @@ from tests import generate
 from tests.tungstenkit import locks
 from tungstenkit.errors import LockError
 from tungstenkit.lock import (
+    LOCK_NAME,
     Lock,
     changed_inputs,
     check_lock,
@@ -320,3 +321,25 @@ def test_a_wheel_for_every_platform_counts_as_the_builders():
         }
     )
     assert part_of(two, ["aarch64-linux"], locks.SYSTEM).platforms["aarch64-linux"].sources == (mine,)
+
+
+def test_a_sealed_lock_has_what_post_build_made():
+    """And without it a build would find out late."""
+    example = read_lock(generate.ROOT / "examples" / "iris" / LOCK_NAME)
+    (platform,) = example.platforms.values()
+    assert platform.post_build.file == f"post-build-{platform.post_build.sees[:16]}.tar"
+    text = example.to_json()
+    assert Lock.model_validate_json(text) == example
+    written = json.loads(text)
+    del written["platforms"][locks.SYSTEM]["post-build"]
+    with pytest.raises(ValueError, match="without a result of post_build"):
+        Lock.model_validate_json(json.dumps(written))
+
+
+def test_what_post_build_made_can_be_unpinned_by_name():
+    example = read_lock(generate.ROOT / "examples" / "iris" / LOCK_NAME)
+    (platform,) = unpinned(example, ["post_build"]).platforms.values()
+    assert platform.post_build is None
+    assert platform.wheels == example.platforms[locks.SYSTEM].wheels
+    with pytest.raises(LockError, match="no result of post_build"):
+        unpinned(read_lock(generate.ROOT / "examples" / "blur" / LOCK_NAME), ["post_build"])

@@ -68,7 +68,7 @@ rec {
     in
     rootParts (
       [ buildRoot ]
-      ++ map dockerTools.unpackedRoot (
+      ++ map dockerTools.unpackedPart (
         builtins.filter (contents: contents != [ ]) [
           serverContents
           fileContents
@@ -91,7 +91,7 @@ rec {
           (importCheck {
             inherit model spec variables;
             tree = buildRoot;
-            over = if postBuildContents == [ ] then [ ] else [ (dockerTools.unpackedRoot postBuildContents) ];
+            over = if postBuildContents == [ ] then [ ] else [ (dockerTools.unpackedPart postBuildContents) ];
             python = modelPython;
           })
         ]

@@ -74,6 +74,19 @@ in
       config.layers = layersOf contents 100;
     };
 
+  # What contents add to that root, as a folder to lie over it.
+  unpackedPart =
+    contents:
+    let
+      layers = layersOf contents 100;
+      below = builtins.length baseLayers;
+    in
+    runTool {
+      name = "root-part";
+      tool = "unpack_layers.py";
+      config.layers = builtins.genList (i: builtins.elemAt layers (below + i)) (builtins.length layers - below);
+    };
+
   buildLayeredImage =
     {
       name,

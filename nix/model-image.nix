@@ -31,7 +31,7 @@ let
   commands = spec.commands or { };
   variables = import ./environment.nix { inherit cuda packageSet spec; } // packageSet.fileVariables or { };
 in
-packageSet.dockerTools.buildLayeredImage {
+packageSet.dockerTools.buildLayeredImage ({
   inherit (spec) name;
   tag = "latest";
   contents =
@@ -42,7 +42,6 @@ packageSet.dockerTools.buildLayeredImage {
     ++ packageSet.fileContents
     ++ packageSet.postBuildContents
     ++ packageSet.sourceContents;
-  requires = packageSet.checks or (_variables: [ ]) variables;
   config = {
     Entrypoint = [
       packageSet.tini
@@ -76,4 +75,6 @@ packageSet.dockerTools.buildLayeredImage {
     WorkingDir = "/app";
   };
 }
+# nixpkgs has no such argument.
+// when (packageSet ? checks) { requires = packageSet.checks variables; })
 // when (packageSet ? root) { inherit (packageSet) root; }

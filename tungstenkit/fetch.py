@@ -182,7 +182,7 @@ def locate(
         elif entry.origin is not None:
             urls[entry.sha256] = [entry.origin]
         elif entry.project is None:
-            timestamps = lock.releases[entry.release].timestamps if entry.release else {}
+            timestamps = lock.releases[entry.release].timestamps if entry.release in lock.releases else {}
             urls[entry.sha256] = mirrors.urls(entry.file, timestamps)
         else:
             projects.setdefault(entry.project, []).append(entry)

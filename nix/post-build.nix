@@ -21,6 +21,7 @@ let
   plain = {
     again = false;
     fakeTime = null;
+    certificates = null;
     secrets = "";
     inherit (locked) sha256;
   };
@@ -36,11 +37,13 @@ let
       beside = {
         "variation.py" = ./tools/variation.py;
       }
-      // (if run.fakeTime == null then { } else { "libfaketime.so.1" = run.fakeTime; });
+      // (if run.fakeTime == null then { } else { "libfaketime.so.1" = run.fakeTime; })
+      // (if run.certificates == null then { } else { "certificates.crt" = run.certificates; });
       model = view;
       config = {
         inherit (spec) module class;
         inherit (run) secrets;
+        certificates = if run.certificates == null then null else "/tmp/step/certificates.crt";
         variables = locked.environment or [ ];
         environment = import ./environment.nix { inherit cuda packageSet spec; };
         variation = {

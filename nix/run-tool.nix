@@ -12,24 +12,27 @@ let
   };
 in
 { name, tool, config, before ? [ ], more ? { } }:
-derivation ({
-  inherit name system;
-  builder = "${busybox}/bin/busybox";
-  # Arguments can't name the file that `config` is passed in, so a shell adds it.
-  args = [
-    "sh"
-    "-c"
-    "exec \"$@\" \"$configPath\" \"$out\""
-    tool
-  ]
-  ++ before
-  ++ python.command
-  ++ [
-    "-I"
-    "-S"
-    "-B"
-    "${tools}/${tool}"
-  ];
-  config = builtins.toJSON config;
-  passAsFile = [ "config" ];
-} // more)
+derivation (
+  {
+    inherit name system;
+    builder = "${busybox}/bin/busybox";
+    # Arguments can't name the file that `config` is passed in, so a shell adds it.
+    args = [
+      "sh"
+      "-c"
+      "exec \"$@\" \"$configPath\" \"$out\""
+      tool
+    ]
+    ++ before
+    ++ python.command
+    ++ [
+      "-I"
+      "-S"
+      "-B"
+      "${tools}/${tool}"
+    ];
+    config = builtins.toJSON config;
+    passAsFile = [ "config" ];
+  }
+  // more
+)

@@ -732,7 +732,15 @@ def make_lock(
         cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
         built = f", {len(platform.sources)} built from source" if platform.sources else ""
         base = platform.base_image.reference if platform.base_image else f"Debian {platform.release}"
-        made = f", {platform.post_build.size / 1e6:.1f} MB by post_build" if platform.post_build else ""
+        made = ", and what post_build made" if platform.post_build else ""
+        old = before.platforms.get(system) if before is not None else None
+        if (
+            old
+            and old.post_build
+            and platform.post_build
+            and old.post_build.sha256 != platform.post_build.sha256
+        ):
+            made += ", which has changed"
         err.print(
             f"{'locked' if write else 'would lock'} {system}: Python {platform.python} on {base}, "
             f"{len(platform.debs)} Debian packages, {len(platform.wheels)} wheels{built}{cuda}{made}"
@@ -908,10 +916,16 @@ def provide_result(project: Project, lock: Lock, system: str, files: Sequence[Mo
             step = export_step(project, lock, system, files, view, f"command-{number}")
             commands.provide(number, platform, step, project.spec)
     entry = lock.platforms[system].post_build
-    if entry is not None and system == this_system() and post_build.is_missing(entry):
-        err.print("running post_build: its result is not in the Nix store")
-        with build_view() as view:
-            post_build.provide(entry, export_step(project, lock, system, files, view), project.spec)
+    if entry is None or not post_build.is_missing(entry):
+        return
+    if system != this_system():
+        err.print(
+            f"what post_build makes for {system} is not in the Nix store, and can't be made on this machine"
+        )
+        return
+    err.print("running post_build: its result is not in the Nix store")
+    with build_view() as view:
+        post_build.provide(entry, export_step(project, lock, system, files, view), project.spec)
 
 
 def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:

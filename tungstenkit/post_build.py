@@ -7,19 +7,11 @@ what happens around that.
 
 from __future__ import annotations
 
-import grp
 import hashlib
 import importlib.util
-import json
 import os
-import pwd
 import re
-import secrets
-import socket
-import struct
 import tarfile
-import threading
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,13 +23,14 @@ from tungstenkit.commands import sees
 from tungstenkit.data import NIX, OWN_WHEELS
 from tungstenkit.document import to_json
 from tungstenkit.errors import BuildError, LockError, TungstenError
+from tungstenkit.handover import served
 from tungstenkit.lock import PostBuild
 from tungstenkit.platforms import Target, this_system
 from tungstenkit.settings import read_table
 from tungstenkit.twice import MismatchError, Step, discard, make, settled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from types import ModuleType
 
     from tungstenkit.files import ModelFile
@@ -46,6 +39,8 @@ if TYPE_CHECKING:
 
 _TABLE = "post-build"
 _UNKNOWN = "0" * 64
+_CAPTURE = 1
+"""Counts up where `nix/tools/post_build.py` makes another tar of the same files."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -100,6 +95,7 @@ def planned(
     seen = _files(spec, directory, files, settings)
     parts = {
         "base-image": spec.base_image,
+        "capture": _CAPTURE,
         "class": spec.class_name,
         "commands": sees(spec, platform, directory, files, spec.commands.segments if spec.commands else ()),
         "cpu": settings.baseline_cpu,
@@ -350,7 +346,7 @@ _HINTS = (
     ),
     (r"No module named", "name the package in python_packages"),
     (
-        r"No such file or directory",
+        r"No such file or directory: '(?:/app/|[^/])",
         "it sees the files that ship; `files` in [tool.tungsten.post-build] narrows them",
     ),
     (
@@ -370,69 +366,3 @@ def _values(names: Sequence[str]) -> dict[str, str]:
             hint=f"set it: export {missing[0]}=…; it lands neither in the lock nor in the image",
         )
     return {name: os.environ[name] for name in names}
-
-
-@contextmanager
-def served(values: Mapping[str, str]) -> Iterator[str]:
-    """Answer a step that asks for some values, once: `ADDRESS NONCE` for it; empty where there are none.
-
-    A daemon builds with its own environment, and what a derivation names can be read by everyone. The step shares this
-    machine's network, so an abstract socket reaches it (unix(7)); who asks is known by the kernel.
-    """
-    if not values:
-        yield ""
-        return
-    address, nonce = f"tungsten-{secrets.token_hex(16)}", secrets.token_hex(16)
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.bind(f"\0{address}")
-        sock.listen()
-        thread = threading.Thread(target=_serve, args=(sock, nonce, values), daemon=True)
-        thread.start()
-        try:
-            yield f"{address} {nonce}"
-        finally:
-            with suppress(OSError):  # it has answered
-                sock.shutdown(socket.SHUT_RDWR)
-            thread.join()
-
-
-def _serve(sock: socket.socket, nonce: str, values: Mapping[str, str]) -> None:
-    """Answer until the right one has asked, or the socket is shut."""
-    while True:
-        try:
-            peer, _ = sock.accept()
-        except OSError:
-            return
-        with peer:
-            peer.settimeout(_PATIENCE)
-            try:
-                asked = peer.recv(len(nonce))
-                if _may_ask(peer) and secrets.compare_digest(asked, nonce.encode()):
-                    sock.close()  # nobody is told twice
-                    peer.sendall(json.dumps(dict(values)).encode())
-                    return
-            except OSError:
-                continue
-
-
-_PATIENCE = 10.0  # seconds
-
-
-def _may_ask(peer: socket.socket) -> bool:
-    """Whether the process at the other end is ours, root's, or one of Nix's build users'."""
-    credentials = struct.calcsize("3i")
-    _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials))
-    if uid in (0, os.geteuid()):
-        return True
-    try:
-        builders = grp.getgrnam("nixbld").gr_mem
-    except KeyError:
-        return False
-    return any(_uid(name) == uid for name in builders)
-
-
-def _uid(name: str) -> int | None:
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except KeyError:
-        return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import filecmp
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -56,9 +57,8 @@ def make(
 ) -> Path:
     """Run a step; its result, in the store, held there until the next run.
 
-    file: the store name of the result. again: with everything changed. fake_time: libfaketime's library. sha256: of
-    the result, where it is known.
-    secrets: where the step asks for the values of its variables.
+    file: the store name of the result. again: with everything changed. fake_time: libfaketime's library. sha256: of the
+    result, where it is known. secrets: where the step asks for the values of its variables.
 
     Raises BuildError with the end of its log; MismatchError where it makes something else than `sha256`.
     """
@@ -70,6 +70,7 @@ def make(
         "fakeTime": str(fake_time or ""),
         "sha256": sha256 or "",
         "secrets": secrets,
+        "certificates": _certificates(),
     }
     arguments = ["--file", str(NIX / "seal-step.nix")]
     arguments += [part for name, value in given.items() for part in ("--argstr", name, value)]
@@ -77,7 +78,10 @@ def make(
     try:
         run_build([*arguments, "--out-link", str(link.absolute())], step.view, step.state)
     except BuildError as problem:
-        found = re.search(r"hash mismatch in fixed-output.*?got:\s+sha256-(\S+)", problem.what, re.DOTALL)
+        mismatch = (
+            rf"hash mismatch in fixed-output derivation '\S+-{re.escape(file)}\.drv'.*?got:\s+sha256-(\S+)"
+        )
+        found = re.search(mismatch, problem.what, re.DOTALL)
         if found is None:
             raise
         made = base64.b64decode(found[1]).hex()
@@ -90,6 +94,15 @@ def make(
         store.hold(path, link)
         return Path(path)
     return link.resolve()
+
+
+def _certificates() -> str:
+    """The bundle that this machine's programs are told to trust; a sandbox has none but the image's."""
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        path = Path(os.environ.get(name) or "/nonexistent")
+        if path.is_file():
+            return str(path.resolve())
+    return ""
 
 
 def discard(step: Step) -> None:

@@ -38,6 +38,7 @@ _NOT_IN_THE_IMAGE = ("/dev", "/proc", "/sys", "/tmp")  # noqa: S108 (the image's
 _OWNER = (65532, 0)
 _PIECE = 1 << 20
 _PATIENCE = 30.0  # seconds
+_LINE = 8  # bytes of a secret's line that are a secret by themselves
 
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO")
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
@@ -65,7 +66,7 @@ def post_build(config_path: Path, out: Path) -> None:
     try:
         _run_and_capture(config, secrets, out)
     except StepError as error:
-        raise StepError(_masked(str(error).encode(), secrets).decode()) from None
+        raise StepError(os.fsdecode(_masked(os.fsencode(str(error)), secrets))) from None
 
 
 def _run_and_capture(config: dict[str, Any], secrets: dict[str, str], out: Path) -> None:
@@ -75,7 +76,7 @@ def _run_and_capture(config: dict[str, Any], secrets: dict[str, str], out: Path)
     removed = [path for top in (APP, HOME) for path in normalise(top, before[top])]
     if removed:
         lines = "\n  ".join(["left out, since it is no result of post_build:", *_shown(removed)])
-        _print(f"{lines}\n".encode(), secrets)
+        _print(os.fsencode(f"{lines}\n"), secrets)
     module = f"{APP}/{config['module'].replace('.', '/')}"
     kept = {f"{module}.py", f"{module}/__init__.py"}
     made = [path for top in (APP, HOME) for path in _changed(top, before[top], kept)]
@@ -121,7 +122,7 @@ def _ask(place: str) -> dict[str, str]:
 def _run(config: dict[str, Any], secrets: dict[str, str]) -> None:
     variation = Variation(config["variation"])
     environment: dict[str, str] = {**config["environment"]}
-    bundle = environment["SSL_CERT_FILE"]
+    bundle = config["certificates"] or environment["SSL_CERT_FILE"]
     environment.update(dict.fromkeys(_CERTIFICATES, bundle))
     # What is not set arrives empty, which some take for a proxy.
     proxies = {name: os.environ[name] for name in _PROXIES if os.environ.get(name)}
@@ -147,12 +148,8 @@ def _run(config: dict[str, Any], secrets: dict[str, str]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
     if child.returncode:
-        signaled = child.returncode < 0
-        how = (
-            f"was killed by signal {-child.returncode}"
-            if signaled
-            else f"ended with status {child.returncode}"
-        )
+        code = child.returncode
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
         raise StepError(f"post_build {how}")
 
 
@@ -182,8 +179,10 @@ def _print(data: bytes, secrets: dict[str, str]) -> None:
 
 
 def _masked(data: bytes, secrets: dict[str, str]) -> bytes:
-    for value in secrets.values():
-        data = data.replace(value.encode(), b"***")
+    for value in map(os.fsencode, secrets.values()):
+        # What is printed is masked line by line; a key may have several.
+        for part in (value, *(line for line in value.splitlines() if len(line) >= _LINE)):
+            data = data.replace(part, b"***")
     return data
 
 
@@ -293,7 +292,7 @@ def _check_secrets(made: list[str], secrets: dict[str, str]) -> None:
         f"{path}: holds the value of {name}"
         for path in made
         for name, value in secrets.items()
-        if _holds(path, value.encode())
+        if _holds(path, os.fsencode(value))
     ]
     if holders:
         raise StepError("\n".join(["a secret would be in the image:", *_shown(holders)]))

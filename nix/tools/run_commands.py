@@ -113,6 +113,8 @@ class Build:
             os.chroot(self.root)
             os.chdir(step["cwd"])
 
+        # A step before may have removed it; a container runtime makes it again, too.
+        self.folder(step["cwd"], (0, 0))
         environment = {"SOURCE_DATE_EPOCH": _FIRST_DAY, **step["environment"], **self.variation.environment}
         if self.network:
             # Empty where whoever builds has none, which some programs take for a proxy.
@@ -160,7 +162,7 @@ class Build:
         if missing:
             raise ToolError(
                 f"{', '.join(missing)}: no file of the model's is called that; what include_files and exclude_files"
-                " leave out is not there"
+                " leave out is not there, and neither are big files, which are inputs by hash"
             )
         destination = step["destination"]
         is_folder = destination.endswith("/") or inside(self.root, destination).is_dir()

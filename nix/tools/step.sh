@@ -1,6 +1,12 @@
 # Runs $program, a program of ours, by the Python of an image in that image's root $tree; it gets the paths of its
 # configuration and of the file or folder that it must make. $beside: names and files that lie beside it. $model, where
 # it is set, is copied to /app first.
+if ! busybox unshare -r -m busybox true; then
+  echo "tungsten: this machine forbids user namespaces, which build steps need" >&2
+  echo "allow them: sysctl -w kernel.unprivileged_userns_clone=1 (Debian), kernel.apparmor_restrict_unprivileged_userns=0" \
+    "(Ubuntu), or user.max_user_namespaces=15000" >&2
+  exit 1
+fi
 export new="$PWD/root" work="$PWD/work"
 busybox mkdir -p "$work/app" "$work/home" "$work/tmp/step"
 busybox cp -R "$tree/app/." "$work/app/"
@@ -19,10 +25,6 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 
-if ! busybox unshare -r -m busybox true; then
-  echo "tungsten: this machine does not allow user namespaces, which build steps need" >&2
-  exit 1
-fi
 # The seed of hashes counts from the first moment of a Python, so it is set before there is one.
 busybox unshare -r -m busybox sh -euc '
   . "$enter"

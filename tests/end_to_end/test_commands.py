@@ -55,7 +55,7 @@ COMMANDS = [
     "COPY --chown=nonroot --chmod=640 native/data /var/data/",
     "ADD native/archive.tar.gz /opt/",
     "LABEL team='computer vision'\nEXPOSE 9000/udp",
-    "USER 1000\nRUN mkdir /var/made && touch /var/made/by-1000",
+    "WORKDIR /\nUSER 1000\nRUN mkdir /var/made && touch /var/made/by-1000",
 ]
 
 

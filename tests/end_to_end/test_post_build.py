@@ -5,13 +5,17 @@ import json
 import os
 import re
 import shutil
+import ssl
 import subprocess
+import tarfile
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.harness import ROOT, SYSTEM, build, container, nix, post, succeed, tungsten
+from tests.server.conftest import wait_until
 from tungstenkit import store
 from tungstenkit.lock import read_lock, write_lock
 from tungstenkit.post_build import result_path
@@ -78,16 +82,19 @@ def forget(folder):
 
 
 def test_the_example_is_trained_anew_to_the_same_bytes(copy_of):
-    """From the committed lock; what is in the store already is not trusted, and made once more."""
-    iris = copy_of("iris")
-    first = build(iris)
-    forget(iris)
-    again = build(iris)
-    assert again.digest == first.digest
-    with container(again.reference) as (url, _name):
+    """From the committed lock; what is in the store already is made once more, and compared."""
+    image = build(copy_of("iris"))
+    nix("nix-store", "--realise", "--check", derivation_of(image))
+    with container(image.reference) as (url, _name):
         flower = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
         status, answer = post(f"{url}/predict", [flower])
     assert (status, answer["outputs"][0]["species"]) == (200, "setosa")
+
+
+def derivation_of(image):
+    needed = nix("nix-store", "--query", "--requisites", image.derivation).split()
+    (derivation,) = (path for path in needed if re.search(r"-post-build-[0-9a-f]+\.tar\.drv$", path))
+    return derivation
 
 
 class Files(http.server.BaseHTTPRequestHandler):
@@ -175,12 +182,30 @@ def test_a_token_reaches_the_server_and_nothing_else(model, server, tmp_path):
     forget(folder)
     image = build(folder, "--no-load", env={"A_TOKEN": server.token})
     assert server.asked == 3
-    (result,) = [
-        drv
-        for drv in nix("nix-store", "--query", "--requisites", image.derivation).split()
-        if "post-build-" in drv and drv.endswith(".tar.drv")
-    ]
-    assert server.token not in Path(result).read_text()
+    assert server.token not in Path(derivation_of(image)).read_text()
+
+
+@pytest.mark.skipif(shutil.which("nix-daemon") is None, reason="nix-daemon is not installed")
+def test_a_token_reaches_it_under_a_daemon_with_another_environment(model, server, tmp_path):
+    server.token = "s3cret-t0ken-of-the-test"
+    folder = model(DOWNLOAD.format(url=server.url), 'environment = ["A_TOKEN"]')
+    with tempfile.TemporaryDirectory(prefix="nix") as place:  # a socket's path is short
+        path = Path(place) / "socket"
+        own = {
+            "PATH": os.environ["PATH"],
+            "HOME": place,
+            "A_TOKEN": "the daemon's",
+            "NIX_DAEMON_SOCKET_PATH": str(path),
+        }
+        daemon = subprocess.Popen(["nix-daemon", *store.options()], env=own)
+        try:
+            wait_until(path.exists, "listening")
+            env = {"NIX_REMOTE": "daemon", "NIX_DAEMON_SOCKET_PATH": str(path), "A_TOKEN": server.token}
+            succeed("lock", folder, env=env)
+        finally:
+            daemon.terminate()
+            daemon.wait()
+    assert server.asked == 2
 
 
 def test_plain_nix_passes_the_token_by_the_environment(model, server, tmp_path):
@@ -200,6 +225,26 @@ def test_plain_nix_passes_the_token_by_the_environment(model, server, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert server.asked == 3
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_certificates_that_this_machine_trusts_are_trusted_and_not_in_the_image(model, server, tmp_path):
+    """As behind a proxy that inspects, whose certificate no image has."""
+    key, own, bundle = (tmp_path / name for name in ("key", "own", "bundle"))
+    subject = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", *subject]
+    subprocess.run([*command, "-keyout", key, "-out", own], check=True, capture_output=True)
+    bundle.write_text(Path(ssl.get_default_verify_paths().cafile or os.devnull).read_text() + own.read_text())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    folder = model(DOWNLOAD.format(url=server.url.replace("http:", "https:")))
+    assert "CERTIFICATE_VERIFY_FAILED" in refused(folder)
+    succeed("lock", folder, env={"SSL_CERT_FILE": str(bundle)})
+    with tarfile.open(result_path(entry_of(folder))) as tar:
+        assert [name for name in tar.getnames() if not name.endswith(("refs", "weights", "cache"))] == [
+            "home/nonroot/.cache/weights/refs/main"
+        ]
 
 
 def refused(folder):
@@ -244,8 +289,8 @@ def test_what_it_must_not_do_is_named(model):
 
 
 def test_elsewhere_nothing_can_be_written(model):
-    said = refused(model('Path("/opt/weights").write_text("x")'))
-    assert "Read-only file system: '/opt/weights'" in said
+    said = refused(model('Path("/usr/weights").write_text("x")'))
+    assert "Read-only file system: '/usr/weights'" in said
     assert "post_build of tungsten_model.Reader" in said
     assert "below HOME" in said
 
@@ -305,6 +350,23 @@ def test_a_file_of_the_models_may_be_written_anew(model):
     assert entry_of(folder).replaces == ("data.txt",)
     with container(build(folder).reference) as (url, _name):
         assert post(f"{url}/predict", [{"name": "data.txt"}])[1]["outputs"] == [{"text": "new"}]
+
+
+def test_a_machine_that_forbids_user_namespaces_is_told_how_to_allow_them(model, tmp_path):
+    """Their number is limited to none for one process and its children (user_namespaces(7))."""
+    lock = read_lock(ROOT / "examples" / "iris" / "tungsten.lock")
+    busybox = f"{store.tree_path(lock.tools[SYSTEM].busybox.tree_sha256, 'busybox')}/bin/busybox"
+    if not Path(busybox).exists():
+        succeed("fetch", ROOT / "examples" / "iris")
+    limited = (
+        f"echo 0 > /proc/sys/user/max_user_namespaces; exec {busybox} sh -euc '. {ROOT}/nix/tools/step.sh'"
+    )
+    env = {"PATH": f"{Path(busybox).parent}:{os.environ['PATH']}"}
+    command = ["unshare", "--user", "--map-root-user", "sh", "-c", limited]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "forbids user namespaces" in done.stderr
+    assert "kernel.unprivileged_userns_clone=1" in done.stderr
 
 
 def test_nothing_of_its_workings_stays(model):

@@ -34,7 +34,9 @@ PLAIN = {"again": False, "baseline": False, "fake-time": None}
 def step(tmp_path):
     """Runs a body of post_build; the finished process, and by path what it captured."""
 
-    def run(body, *, files=(), variables=(), secrets="", variation=PLAIN, environment=None):
+    def run(
+        body, *, files=(), variables=(), secrets="", certificates=None, variation=PLAIN, environment=None
+    ):
         folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
         app, home = folder / "app", folder / "home"
         for top in (app, home):
@@ -51,6 +53,7 @@ def step(tmp_path):
             "module": "model",
             "class": "Model",
             "secrets": secrets,
+            "certificates": certificates,
             "variables": list(variables),
             "environment": {"HOME": str(home), "PATH": "/usr/bin:/bin", "SSL_CERT_FILE": "/ca.crt"},
             "variation": variation,
@@ -130,6 +133,12 @@ for name in ("PYTHONHASHSEED", "SOURCE_DATE_EPOCH", "REQUESTS_CA_BUNDLE", "http_
         "OTHER None",
     ]
     assert "has changed nothing" in done.stdout
+
+
+def test_the_machines_certificates_come_before_the_images(step):
+    names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO")
+    done = step(f"print(*(os.environ[name] for name in {names}))", certificates="/tmp/own.crt")
+    assert done.stdout.startswith("/tmp/own.crt " * 2 + "/tmp/own.crt\n")
 
 
 def test_the_second_run_has_all_of_it_otherwise(step):
@@ -236,6 +245,13 @@ def test_a_secret_reaches_it_and_is_not_printed(step):
     assert done.returncode == 0, done.stderr
     assert "it is ***\nagain ***" in done.stdout
     assert list(done.made) == ["app/ok"]
+
+
+def test_a_secret_of_several_lines_is_masked_too(step):
+    key = "-----BEGIN KEY-----\nq8w7e6r5t4\n-----END KEY-----"
+    done = step("print(os.environ['KEY'])", variables=["KEY"], environment={"KEY": key})
+    assert done.returncode == 0, done.stderr
+    assert "q8w7e6r5t4" not in done.stdout
 
 
 @pytest.mark.parametrize(

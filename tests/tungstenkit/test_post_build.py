@@ -1,7 +1,5 @@
 """What post_build sees, when its result is stale, when it runs, and who is told its secrets."""
 
-import os
-import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +12,7 @@ from tungstenkit import post_build, store
 from tungstenkit.errors import BuildError, LockError, TungstenError
 from tungstenkit.files import select_files
 from tungstenkit.lock import PostBuild
-from tungstenkit.post_build import Runner, Settings, add_post_build, check, planned, read_settings, served
+from tungstenkit.post_build import Runner, Settings, add_post_build, check, planned, read_settings
 from tungstenkit.twice import MismatchError
 
 HERE = locks.SYSTEM
@@ -40,7 +38,7 @@ class Model:
             class_name="Model",
             has_post_build=True,
             base_image=None,
-            dockerfile_commands=[],
+            commands=None,
             gpu=False,
         )
     )
@@ -274,42 +272,3 @@ def test_a_failure_says_what_its_log_calls_for(monkeypatch, model, log, hint):
         post_build.provide(ENTRY, None, model.spec)
     assert caught.value.where == "post_build of tungsten_model.Model"
     assert hint in caught.value.hint
-
-
-def ask(place, nonce=None):
-    address, right = place.split(" ")
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(5)
-        sock.connect(f"\0{address}")
-        sock.sendall((nonce or right).encode())
-        return sock.recv(1000)
-
-
-def test_secrets_are_served_once_to_who_knows_the_word():
-    with served({"A": "secret"}) as place:
-        assert ask(place, "0" * 32) == b""
-        assert ask(place) == b'{"A": "secret"}'
-        with pytest.raises(OSError, match="refused"):
-            ask(place)
-    with pytest.raises(OSError, match="refused"):
-        ask(place)
-
-
-def test_secrets_are_not_served_to_another_user(monkeypatch):
-    monkeypatch.setattr(post_build, "_may_ask", lambda peer: False)
-    with served({"A": "secret"}) as place:
-        assert ask(place) == b""
-
-
-def test_who_may_ask(monkeypatch):
-    one, other = socket.socketpair()
-    with one, other:
-        assert post_build._may_ask(one)
-        uid = os.geteuid()
-        monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
-        assert post_build._may_ask(one) is (uid == 0)
-
-
-def test_without_variables_nobody_is_asked():
-    with served({}) as place:
-        assert place == ""

@@ -54,13 +54,8 @@ ORDER = [
     ["resolve.sources"],
     ["mirrors", "resolve.model"],
     ["fetch", "export", "vulnerabilities", "client", "machine"],
-<<<<<<< HEAD
     ["seal", "build", "run", "libraries", "diff", "why", "base_image"],
-    ["source_wheels", "tables", "twice", "fake_time"],
-=======
-    ["seal", "build", "run", "libraries", "diff", "why"],
     ["source_wheels", "tables", "twice", "fake_time", "handover"],
->>>>>>> commands
     ["commands"],
     ["post_build"],
     ["cli"],

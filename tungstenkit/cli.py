@@ -85,6 +85,7 @@ from tungstenkit.platforms import runs_here, this_system
 from tungstenkit.post_build import Runner, add_post_build
 from tungstenkit.progress import FetchBar, build_view, err, out, working
 from tungstenkit.requirements import parse
+from tungstenkit.resolve.base import loadable_on
 from tungstenkit.resolve.libraries import KIND as LIBRARY
 from tungstenkit.resolve.libraries import NOTHING
 from tungstenkit.resolve.model import Solver, resolve
@@ -106,6 +107,7 @@ if TYPE_CHECKING:
     from tungstenkit.diff import Difference
     from tungstenkit.files import ModelFile
     from tungstenkit.mirrors import Mirrors
+    from tungstenkit.platforms import Target as Platform
     from tungstenkit.resolve.base import Base
     from tungstenkit.vulnerabilities import Advisories
 
@@ -1259,7 +1261,16 @@ def _seal(
                     fetch_inputs(project, lock, [system], big)
                     return export_step(project, lock, system, (files, big), view, name)
 
-                library = cache(partial(fake_time, solver=solver, get=get, folder=downloads))
+                @cache
+                def library(target: Platform) -> Path | None:
+                    fitting = loadable_on(lock.platforms[target.system].base_image, target)
+                    if fitting is not None:
+                        return fake_time(fitting, solver, get, downloads)
+                    solver.notice(
+                        "the second run has the same clock as the first: the base image is too old for it"
+                    )
+                    return None
+
                 how = (project.spec, project.directory, files, step, library, solver.report)
                 lock = commands.add_commands(lock, previous, commands.Runner(*how))
                 return add_post_build(lock, previous, Runner(*how))

@@ -211,7 +211,7 @@ def locate(
         elif entry.place is not None:
             urls[entry.sha256] = [hub.file_url(*entry.place)]
         elif entry.project is None:
-            timestamps = lock.releases[entry.release].timestamps if entry.release else {}
+            timestamps = lock.releases[entry.release].timestamps if entry.release in lock.releases else {}
             urls[entry.sha256] = mirrors.urls(entry.file, timestamps)
         else:
             projects.setdefault(entry.project, []).append(entry)

@@ -85,7 +85,8 @@ def built():
 
     yield make
     references = [image.reference for image in made]
-    subprocess.run(["podman", "rmi", "--force", *references], capture_output=True, check=True)
+    if references:
+        subprocess.run(["podman", "rmi", "--force", *references], capture_output=True, check=True)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ Everything here is a function of what is known of the image; `base_image` reads 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tungstenkit.errors import ResolveError
@@ -140,6 +140,18 @@ def choices_on(base: Base, target: Target, versions: Mapping[str, str]) -> list[
             )
         )
     return choices
+
+
+def loadable_on(image: BaseImage | None, target: Target) -> Target | None:
+    """The target with the newest Debian release whose libraries every program of an image can load.
+
+    image: None without a base image. None where no release's can.
+    """
+    if image is None or image.libc is None:
+        return target
+    newest = min(libc_version(image.libc), GLIBC[target.release])
+    fitting = [release for release, libc in GLIBC.items() if libc <= newest]
+    return replace(target, release=max(fitting, key=GLIBC.__getitem__)) if fitting else None
 
 
 def check_sources(base: Base, target: Target, sources: Sequence[Source]) -> None:

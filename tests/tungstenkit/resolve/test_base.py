@@ -6,7 +6,15 @@ from tests.tungstenkit.locks import source
 from tungstenkit.errors import ResolveError
 from tungstenkit.lock import BaseImage, BasePython
 from tungstenkit.platforms import Target
-from tungstenkit.resolve.base import Base, check_sources, choices_on, groups_on, pythons_on, with_packages
+from tungstenkit.resolve.base import (
+    Base,
+    check_sources,
+    choices_on,
+    groups_on,
+    loadable_on,
+    pythons_on,
+    with_packages,
+)
 from tungstenkit.resolve.wheels import glibc
 
 DIGEST = f"sha256:{'0' * 64}"
@@ -65,6 +73,17 @@ def test_a_base_gets_what_it_lacks_and_no_more():
 def test_wheels_are_for_the_bases_c_library():
     assert glibc(target(libc=(2, 28))) == (2, 28)
     assert glibc(target()) == (2, 36)
+
+
+@pytest.mark.parametrize(
+    ("libc", "expected"),
+    [("2.36", "bookworm"), ("2.35", "bullseye"), ("2.50", "trixie"), (None, "trixie"), ("2.28", None)],
+)
+def test_a_library_that_every_program_loads_is_for_the_older_c_library(libc, expected):
+    """Ours and the base's stand side by side."""
+    found = loadable_on(base(libc=libc).image, target("3.13", "trixie"))
+    assert (found.release if found else None) == expected
+    assert loadable_on(None, target()) == target()
 
 
 def test_packages_of_the_base_that_ours_replace_are_named():

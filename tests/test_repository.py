@@ -57,9 +57,13 @@ ORDER = [
     ["mirrors", "resolve.model", "big_files", "nixpkgs_export"],
     ["resolve.nixpkgs", "fetch", "export", "vulnerabilities", "client", "machine"],
     ["seal", "build", "run", "libraries", "diff", "why", "base_image", "left_out", "declared"],
-    ["source_wheels", "tables", "twice", "fake_time", "handover", "check", "image_root", "shell", "reload"],
+    ["source_wheels", "twice", "fake_time", "handover", "check", "image_root", "shell", "reload"],
+    ["tables"],
     ["commands"],
     ["post_build"],
+    ["project"],
+    ["locking"],
+    ["making"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -1,5 +1,4 @@
-"""`tungsten`, the command line: reads arguments, calls the pipeline's steps in order, and prints. Nothing else
-prints.
+"""`tungsten`, the command line: reads arguments, calls the pipeline's steps in order, and prints what they made.
 
 What a command makes goes to standard output; notices, progress and errors go to standard error. Exit status: 0
 done, 1 an error, 2 wrong usage, 3 a file that the lock names is on no mirror any more, 4 a model that `check` could
@@ -8,7 +7,6 @@ not try for want of a GPU, 130 interrupted; `serve` and `demo` pass on the serve
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -18,10 +16,10 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,90 +27,51 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 from packaging.utils import canonicalize_name
-from rich.filesize import decimal
 from rich.markup import escape
 
 from tungstenkit import build as builder
-from tungstenkit import carry, commands, dockerfile, machine, post_build, reload, shell, store, tables
-from tungstenkit.base_image import read_base
-from tungstenkit.big_files import big_files
+from tungstenkit import carry, machine, reload, shell, store, tables
 from tungstenkit.check import PeakMemory, Report, save_trials, try_model
 from tungstenkit.client import Client, parse_input, save_files
 from tungstenkit.data import OWN_WHEELS, SEVEN_ZIP
-from tungstenkit.declared import leave_out_declared, lock_files, not_here
-from tungstenkit.diff import compare, old_lock
+from tungstenkit.declared import not_here
 from tungstenkit.document import to_json
-from tungstenkit.errors import BuildError, FetchError, GoneError, LockError, RunError, TungstenError
-from tungstenkit.export import bootstrap_urls, export, git_notice, public
-from tungstenkit.fake_time import fake_time
+from tungstenkit.errors import FetchError, GoneError, RunError, TungstenError
+from tungstenkit.export import export, git_notice, public
 from tungstenkit.fetch import (
-    Input,
     absent,
     add_big,
-    check_local,
-    disk_error,
     download,
-    fetch,
     inputs,
-    locate,
     locate_own,
-    pull_layers,
     restricted,
-    stored,
     takes,
 )
-from tungstenkit.files import likely_secrets, select_files
+from tungstenkit.files import select_files
 from tungstenkit.image_root import root_program
-from tungstenkit.left_out import explained
-from tungstenkit.libraries import add_libraries
 from tungstenkit.lock import (
     LOCK_NAME,
     POST_BUILD,
-    Files,
-    Lock,
-    check_lock,
     choose_platform,
-    declared,
-    packages,
     part_of,
     read_lock,
-    unpinned,
-    write_lock,
 )
+from tungstenkit.locking import check_package_set, compare_locks, make_lock
 from tungstenkit.machine import Needs
-from tungstenkit.mirrors import Fetcher, find_mirrors
-from tungstenkit.platforms import runs_here, this_system
-from tungstenkit.post_build import Runner, add_post_build
-from tungstenkit.progress import FetchBar, build_view, err, out, working
-from tungstenkit.requirements import parse
-from tungstenkit.resolve.base import loadable_on
-from tungstenkit.resolve.libraries import KIND as LIBRARY
-from tungstenkit.resolve.libraries import NOTHING
-from tungstenkit.resolve.model import Solver, resolve
-from tungstenkit.resolve.nixpkgs import resolve as resolve_nixpkgs
+from tungstenkit.making import make_image, make_root, make_shell
+from tungstenkit.platforms import this_system
+from tungstenkit.progress import FetchBar, err, out, working
+from tungstenkit.project import Project, fetch_inputs, find_sources, provide_result
 from tungstenkit.run import Address, Handover, Program, container, image_needs, running
 from tungstenkit.run import local as run_local
-from tungstenkit.seal import seal
-from tungstenkit.settings import big_file_size
-from tungstenkit.source_wheels import build_wheels, unbuilt
-from tungstenkit.spec import ModelSpec, read_spec, repository_name
-from tungstenkit.twice import Step
-from tungstenkit.vulnerabilities import known_here, look_up
+from tungstenkit.spec import repository_name
+from tungstenkit.vulnerabilities import known_here
 from tungstenkit.why import why
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable
 
-    from tungstenkit.big_files import BigFile
     from tungstenkit.diff import Difference
-    from tungstenkit.files import ModelFile
-    from tungstenkit.mirrors import Mirrors
-    from tungstenkit.platforms import Target as Platform
-    from tungstenkit.resolve.base import Base
-    from tungstenkit.vulnerabilities import Advisories
-
-STATE = ".tungsten"
-"""The folder beside the model where we keep what can be made again."""
 
 
 class _BeforeAnother(typer.core.TyperCommand):
@@ -168,86 +127,6 @@ class PackageSet(StrEnum):
 
     DEBIAN = "debian"
     NIXPKGS = "nixpkgs"
-
-
-@dataclass(frozen=True)
-class Project:
-    """A model's folder and what it declares."""
-
-    directory: Path
-    spec: ModelSpec
-
-    @classmethod
-    def read(cls, directory: Path, module: str | None, class_name: str | None) -> Project:
-        """Read the declaration; the module is imported in a process of its own."""
-        directory = directory.resolve()
-        return cls(directory, read_spec(directory, module, class_name))
-
-    @property
-    def lock_path(self) -> Path:
-        """Where the lock lies."""
-        return self.directory / LOCK_NAME
-
-    @property
-    def state(self) -> Path:
-        """Where what can be made again lies."""
-        return self.directory / STATE
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Wait until no other tungsten fetches or builds this model, and keep others waiting."""
-        try:
-            self.state.mkdir(exist_ok=True)
-            # As a virtual environment does: git need not be told.
-            (self.state / ".gitignore").write_text("*\n")
-            file = (self.state / "busy").open("w")
-        except OSError as problem:
-            raise FetchError(
-                f"the model's folder can't be written: {problem.strerror}",
-                where=str(self.state),
-                hint="downloads and builds keep their state there; copy the model to a folder of yours",
-            ) from None
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                err.print("another tungsten is at work on this model: waiting for it")
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
-    def mirrors(self, get: Callable[[str], bytes] | None = None) -> Mirrors:
-        """Where bytes come from on this machine, by what the model says of indexes, too."""
-        return find_mirrors(self.directory, wishes=parse(self.spec.python_packages), get=get)
-
-    def lock(self) -> Lock:
-        """The lock, present, fresh and sealed."""
-        lock = read_lock(self.lock_path)
-        check_lock(lock, self.spec, self.lock_path)
-        check_local(lock, self.directory)
-        if self.spec.commands:
-            commands.check(lock, self.spec, self.directory, self._selected(), str(self.lock_path))
-        if self.spec.has_post_build:
-            post_build.check(lock, self.spec, self.directory, self._selected(), str(self.lock_path))
-        return lock
-
-    def _selected(self, ignore: Sequence[Path] = ()) -> list[ModelFile]:
-        patterns = self.spec.include_files, self.spec.exclude_files
-        return select_files(self.directory, *patterns, self.spec.module, ignore)
-
-    def files(self, out: Path | None = None) -> list[ModelFile]:
-        """The files that ship; secrets among them are named on standard error."""
-        files = self._selected(() if out is None else (out,))
-        for warning in likely_secrets(self.directory, files):
-            err.print(
-                f"[yellow]warning:[/] will be in the image: {escape(warning)}; keep it out by exclude_files"
-            )
-        return files
-
-    def shipped(self, lock: Lock, out: Path | None = None) -> tuple[list[ModelFile], tuple[BigFile, ...]]:
-        """The files that ship and that the lock does not bring, and which of them are big."""
-        with FetchBar("reading") as bar:
-            files = leave_out_declared(self.directory, self.files(out), lock.files, bar)
-            return files, big_files(self.directory, files, big_file_size(self.directory), bar)
 
 
 def _print_version(wanted: bool) -> None:
@@ -965,196 +844,6 @@ def _signals_interrupt() -> None:
             signal.signal(signum, signal.default_int_handler)
 
 
-def make_image(
-    project: Project,
-    engine: str | None,
-    reference: str,
-    platform: str | None = None,
-    out_link: Path | None = None,
-) -> tuple[str, builder.Image]:
-    """Lock where there is no lock, fetch, export, build, and load into the engine; the image and its platform."""
-    wanted = () if platform is None else (platform,)
-    lock = project.lock() if project.lock_path.exists() else make_lock(project, systems=wanted)[0]
-    check_package_set(
-        lock,
-        "debian",
-        hint="`tungsten nix-export` writes a flake for this lock, which Nix builds with nixpkgs",
-    )
-    system = choose_platform(lock, platform, this_system())
-    files, big = project.shipped(lock)
-    with project.alone():
-        fetch_inputs(project, lock, [system], big)
-        flake = project.state / "export"
-        # Every input is in the store by now, so this export needs no URLs, and no network to find them.
-        export(project.spec, lock, project.directory, files, {}, flake, big=big)
-        provide_result(project, lock, system, (files, big))
-        with build_view() as view:
-            try:
-                image = builder.build(flake, system, project.state / f"image-{system}", view)
-            except BuildError as problem:
-                raise explained(problem, project.directory, files, lock.choices) from None
-            if out_link is not None:
-                builder.build_archive(flake, system, out_link, view)
-    if system != this_system():
-        err.print(f"the image is for {system}, so nothing of it was run: the model's import is not checked")
-    if engine is not None:
-        with working(f"loading into {engine}"):
-            builder.load(image, engine, reference)
-        if not runs_here(system):
-            err.print(
-                f"this machine can't run {system} programs, so a container of the image ends with an "
-                "`exec format error`: on Debian, qemu-user-static and binfmt-support emulate it"
-            )
-    return system, image
-
-
-def make_root(project: Project) -> tuple[Path, Path]:
-    """Build the image for this machine, and its root; where the two are."""
-    system, image = make_image(project, None, "", this_system())
-    with project.alone(), build_view() as view:
-        parts = builder.build_root(project.state / "export", system, project.state / "root", view)
-    return image.layout, parts
-
-
-def make_shell(project: Project) -> Path:
-    """The folder of the model's development shell, built where what there is does not fit any more."""
-    lock = project.lock() if project.lock_path.exists() else make_lock(project)[0]
-    link = project.state / "shell"
-    stamp = shell.stamp(project.spec, lock)
-    if not shell.is_current(link, stamp):
-        system = choose_platform(lock, this_system(), this_system())
-        files, big = project.shipped(lock)
-        with project.alone():
-            fetch_inputs(project, lock, [system], big)
-            flake = project.state / "export"
-            export(project.spec, lock, project.directory, files, {}, flake, big=big)
-            with build_view() as view:
-                builder.build_shell(flake, link, view)
-            shell.note_stamp(link, stamp)
-    return link.resolve()
-
-
-def make_lock(
-    project: Project,
-    *,
-    upgrade: bool = False,
-    upgrade_packages: Sequence[str] = (),
-    write: bool = True,
-    resolve_only: bool = False,
-    package_set: str | None = None,
-    systems: Sequence[str] = (),
-    python: str | None = None,
-) -> tuple[Lock, Difference]:
-    """Resolve and seal, and write the lock; the result says also how it differs from the one before."""
-    for notice in dockerfile.parse(project.spec.dockerfile_commands).notices:
-        err.print(notice, markup=False)
-    before, pins = _pins(project.lock_path, upgrade=upgrade, upgrade_packages=upgrade_packages)
-    # What is upgraded is versions: the platforms are those of the lock all the same.
-    systems = systems or (tuple(before.platforms) if before is not None else ())
-    package_set = package_set or (before.package_set if before is not None else "debian")
-    if pins is not None and pins.package_set != package_set:
-        pins = None
-    with working("looking for mirrors") as report, tempfile.TemporaryDirectory(prefix="tungsten-") as scratch:
-        get = Fetcher()
-        mirrors = project.mirrors(get)
-        for notice in mirrors.notices:
-            err.print(notice)
-        solver = Solver(
-            mirrors, get, report, partial(err.print, markup=False), project.directory, Path(scratch)
-        )
-        bases = Bases(project, pins, python, report) if project.spec.base_image is not None else None
-        if package_set == "nixpkgs":
-            lock = resolve_nixpkgs(project.spec, solver, pins, systems=systems, python=python)
-        else:
-            lock = resolve(
-                project.spec, solver, pins, package_set, systems=systems, python=python, base_of=bases
-            )
-        # What is not sealed yet keeps its pins for when it will be.
-        files = pins.files if pins else Files()
-        resolve_only = resolve_only or lock.sealed
-        if not resolve_only:
-            report("sealing")
-            files = _lock_files(project, files)
-        lock = lock.model_copy(update={"files": files})
-        if not resolve_only:
-            lock = _seal(project, lock, pins, solver, bases.libraries if bases else {}, run=write)
-        if write:
-            write_lock(lock, project.lock_path)
-        report("asking for known vulnerabilities")
-        difference = compare(before, lock, advisories_for(mirrors, before, lock))
-    for choice in lock.choices:
-        if choice.kind in (LIBRARY, "renamed") and (before is None or choice not in before.choices):
-            chosen = f"not added: {choice.reason}" if choice.chosen == NOTHING else choice.chosen
-            err.print(f"{choice.subject}: {chosen}", markup=False)
-    for system, platform in lock.platforms.items():
-        cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
-        built = f", {len(platform.sources)} built from source" if platform.sources else ""
-        base = platform.base_image.reference if platform.base_image else f"Debian {platform.release}"
-        root = f"on {base}, {len(platform.debs)} Debian packages"
-        if lock.package_set == "nixpkgs":
-            root = f"of {platform.release}"
-        made = f", {decimal(platform.post_build.size)} by post_build" if platform.post_build else ""
-        old = before.platforms.get(system) if before is not None else None
-        if (
-            old
-            and old.post_build
-            and platform.post_build
-            and old.post_build.sha256 != platform.post_build.sha256
-        ):
-            made += ", which has changed"
-        err.print(
-            f"{'locked' if write else 'would lock'} {system}: Python {platform.python} {root}, "
-            f"{len(platform.wheels)} wheels{built}{cuda}{made}"
-        )
-    for name, file in declared(lock).items():
-        err.print(
-            f"{'locked' if write else 'would lock'} {name}: {file.version}, {decimal(file.size)}",
-            markup=False,
-        )
-    if write:
-        for line in tables.summary(difference):
-            err.print(line)
-    return lock, difference
-
-
-def _pins(path: Path, *, upgrade: bool, upgrade_packages: Sequence[str]) -> tuple[Lock | None, Lock | None]:
-    """The lock that there is, and as much of it as shall be kept."""
-    if upgrade:
-        try:
-            return (read_lock(path) if path.exists() else None), None
-        except LockError:
-            return None, None  # it is not needed, and is about to be replaced
-    if not path.exists() and not upgrade_packages:
-        return None, None
-    lock = read_lock(path)
-    return lock, unpinned(lock, upgrade_packages)
-
-
-def advisories_for(mirrors: Mirrors, *locks: Lock | None) -> Advisories:
-    """What is known of the packages in some locks' images."""
-    wanted = [p for lock in locks if lock for p in packages(lock) if p.place in ("image", "server")]
-    return look_up(wanted, mirrors)
-
-
-def check_package_set(lock: Lock, asked: str | None, hint: str = "") -> None:
-    """LockError where another package set is asked for than the lock's; hint: what to do instead of locking again."""
-    if asked not in (None, lock.package_set):
-        raise LockError(
-            f"the lock is for the package set {lock.package_set}, not {asked}",
-            where=LOCK_NAME,
-            hint=hint or f"run `tungsten lock --package-set {asked}`",
-        )
-
-
-def compare_locks(directory: Path, old: str) -> Difference:
-    """What changed from an old lock to the one in a folder."""
-    path = directory / LOCK_NAME
-    lock, before = read_lock(path), old_lock(old, path)
-    with working("asking for known vulnerabilities"):
-        mirrors = find_mirrors(directory, wishes=parse(lock.inputs.get("python-packages", ())))
-        return compare(before, lock, advisories_for(mirrors, before, lock))
-
-
 def show_comparison(difference: Difference, *, as_json: bool) -> None:
     """Print how two locks differ."""
     if as_json:
@@ -1162,192 +851,6 @@ def show_comparison(difference: Difference, *, as_json: bool) -> None:
         return
     for part in tables.comparison(difference):
         out.print(part)
-
-
-def _lock_files(project: Project, previous: Files) -> Files:
-    """What the model declares in `files`; what is downloaded for it is where `tungsten fetch` looks for it."""
-    if not project.spec.files:
-        return Files()
-    downloads = project.state / "downloads"
-    with project.alone(), FetchBar() as bar:
-        try:
-            downloads.mkdir(exist_ok=True)
-            return lock_files(project.spec.files, previous, downloads, bar, partial(err.print, markup=False))
-        except OSError as problem:
-            raise disk_error(problem, project.state) from None
-
-
-class Bases:
-    """Reads a model's base image, for each platform once."""
-
-    def __init__(
-        self, project: Project, previous: Lock | None, python: str | None, report: Callable[[str], None]
-    ) -> None:
-        self._project = project
-        platforms = previous.platforms if previous else {}
-        self._previous = {name: one.base_image for name, one in platforms.items() if one.base_image}
-        self._python = ".".join(python.split(".")[:2]) if python else project.spec.python_version
-        self._report = report
-        self.libraries: dict[str, frozenset[str]] = {}
-
-    def __call__(self, system: str) -> Base:
-        """The base image for a platform; what of the declaration it makes void is said."""
-        spec = self._project.spec
-        assert spec.base_image is not None
-        self._report(f"reading the base image {spec.base_image} for {system}")
-        base = read_base(spec.base_image, system, self._python, self._previous, self._get)
-        if not self.libraries:
-            if spec.system_packages:
-                err.print("system_packages is ignored: the system is that of base_image")
-            if base.left:
-                err.print(f"not taken over from {spec.base_image}: {', '.join(base.left)}", markup=False)
-        self.libraries[system] = base.libraries
-        return base
-
-    def _get(self, entries: Sequence[Input]) -> list[Path]:
-        state = self._project.state
-        with self._project.alone(), FetchBar() as bar:
-            found = {entry: stored(entry) for entry in entries}
-            absent = list(dict.fromkeys(entry for entry, path in found.items() if path is None))
-            bar.start(len(absent), sum(entry.size for entry in absent))
-            try:
-                (state / "downloads").mkdir(exist_ok=True)
-                pulled = dict(zip(absent, pull_layers(absent, state / "downloads", bar), strict=True))
-            except OSError as problem:
-                raise disk_error(problem, state) from None
-        return [found[entry] or pulled[entry] for entry in entries]
-
-
-def _seal(
-    project: Project,
-    lock: Lock,
-    previous: Lock | None,
-    solver: Solver,
-    base_libraries: Mapping[str, frozenset[str]],
-    *,
-    run: bool,
-) -> Lock:
-    """The sealed lock. What is downloaded for it is where `tungsten fetch` looks for it.
-
-    run: whether the user's own code runs; without its results the lock is good for a look alone.
-    """
-    downloads = project.state / "downloads"
-    with project.alone(), FetchBar() as bar:
-
-        def get(entry: Input) -> Path:
-            if path := stored(entry):
-                return path
-            urls = locate([entry], lock, solver.mirrors, project.directory)[entry.sha256]
-            return download(entry, urls, downloads, bar)
-
-        def build(lock: Lock) -> Lock:
-            if not unbuilt(lock):
-                return lock
-            with build_view() as view:
-                return build_wheels(lock, get, view, project.state)
-
-        def libraries(lock: Lock) -> Lock:
-            return add_libraries(
-                lock, project.spec, solver, previous, get, bar, base_libraries=base_libraries
-            )
-
-        def made(lock: Lock) -> Lock:
-            if not (run and (project.spec.has_post_build or project.spec.commands)):
-                return lock
-            files, big = project.shipped(lock)
-            with build_view() as view:
-
-                def step(lock: Lock, system: str, name: str = "post-build") -> Step:
-                    fetch_inputs(project, lock, [system], big)
-                    return export_step(project, lock, system, (files, big), view, name)
-
-                @cache
-                def library(target: Platform) -> Path | None:
-                    fitting = loadable_on(lock.platforms[target.system].base_image, target)
-                    if fitting is not None:
-                        return fake_time(fitting, solver, get, downloads)
-                    solver.notice(
-                        "the second run has the same clock as the first: the base image is too old for it"
-                    )
-                    return None
-
-                how = (project.spec, project.directory, files, step, library, solver.report)
-                lock = commands.add_commands(lock, previous, commands.Runner(*how))
-                return add_post_build(lock, previous, Runner(*how))
-
-        try:
-            downloads.mkdir(exist_ok=True)
-            return seal(lock, get, build, libraries, made)
-        except OSError as problem:
-            raise disk_error(problem, project.state) from None
-
-
-def export_step(
-    project: Project,
-    lock: Lock,
-    system: str,
-    shipped: tuple[Sequence[ModelFile], Sequence[BigFile]],
-    view: builder.View,
-    name: str = "post-build",
-) -> Step:
-    """A platform's step, in an export of its own; all inputs are in the store."""
-    folder = project.state / "step"
-    files, big = shipped
-    part = part_of(lock, [system], this_system())
-    export(project.spec, part, project.directory, files, {}, folder, big=big)
-    return Step(folder, system, name, project.state, view)
-
-
-def provide_result(
-    project: Project, lock: Lock, system: str, shipped: tuple[Sequence[ModelFile], Sequence[BigFile]]
-) -> None:
-    """Run what has the network where its recorded result is not in the store; all other inputs are."""
-    platform = lock.platforms[system]
-    for number in commands.missing(project.spec, platform) if system == this_system() else ():
-        err.print("running a RUN --network=default: its result is not in the Nix store")
-        with build_view() as view:
-            step = export_step(project, lock, system, shipped, view, f"command-{number}")
-            commands.provide(number, platform, step, project.spec)
-    entry = lock.platforms[system].post_build
-    if entry is None or not post_build.is_missing(entry):
-        return
-    if system != this_system():
-        err.print(
-            f"what post_build makes for {system} is not in the Nix store, and can't be made on this machine"
-        )
-        return
-    err.print("running post_build: its result is not in the Nix store")
-    with build_view() as view:
-        post_build.provide(entry, export_step(project, lock, system, shipped, view), project.spec)
-
-
-def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
-    """Where the lock's files are on this machine; without a network an export is complete but for that."""
-    with working("asking the mirrors where each file is"):
-        try:
-            mirrors = project.mirrors()
-            found = locate(inputs(lock), lock, mirrors, project.directory) | bootstrap_urls(mirrors)
-        except FetchError as problem:
-            err.print(
-                f"[yellow]warning:[/] no mirror could be asked, so the export names none ({escape(problem.what)})"
-            )
-            return {}
-    for notice in mirrors.notices:
-        err.print(notice)
-    return found
-
-
-def fetch_inputs(project: Project, lock: Lock, systems: Sequence[str], big: Sequence[BigFile]) -> int:
-    """Bring into the store what images for some platforms need and it has not got; of how many files in all."""
-    part = part_of(lock, systems, this_system())
-    wanted = absent(part)
-    urls = {}
-    if wanted:
-        with working("asking the mirrors where each file is"):
-            urls = locate(wanted, lock, project.mirrors(), project.directory)
-    with FetchBar() as bar:
-        fetch(part, urls, project.state, bar, whole=lock, big=big, directory=project.directory)
-    return len(inputs(part)) + len(big)
 
 
 def main() -> None:

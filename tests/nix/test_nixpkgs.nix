@@ -52,12 +52,19 @@ let
           ownWheels = null;
           deb = null;
           wheel = null;
+          commands.contents = [ ];
+          postBuild = {
+            contents = [ ];
+            requires = [ ];
+            replaces = [ ];
+          };
           dockerTools.buildLayeredImage = arguments: { inherit arguments; };
         }
       );
       nixpkgs = nix.nixpkgs (
         given
         // {
+          bigFiles = [ ];
           pkgs = pkgs theSpec.gpu;
           spec = theSpec;
           specFile = ../golden/nixpkgs/caption/spec.json;

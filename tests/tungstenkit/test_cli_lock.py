@@ -13,7 +13,7 @@ import pytest
 
 from tests import generate
 from tests.tungstenkit.locks import SYSTEM
-from tungstenkit import cli
+from tungstenkit import cli, locking, project
 from tungstenkit.lock import LOCK_NAME, input_digest, inputs, read_lock, write_lock
 from tungstenkit.spec import ModelSpec
 from tungstenkit.vulnerabilities import Advisories, Vulnerability
@@ -61,11 +61,11 @@ def model(tmp_path, monkeypatch):
 
     known = (Vulnerability(id="CVE-1", urgency=None, fixed=(NEW,)),)
     advisories = Advisories(python={"numpy==1.0": known, f"numpy=={NEW}": ()}, notices=("not all was asked",))
-    monkeypatch.setattr(cli, "find_mirrors", lambda folder, wishes, get=None: SimpleNamespace(notices=()))
-    monkeypatch.setattr(cli, "add_libraries", lambda lock, *arguments: lock)
-    monkeypatch.setattr(cli, "read_spec", lambda *arguments: spec)
-    monkeypatch.setattr(cli, "resolve", resolve)
-    monkeypatch.setattr(cli, "look_up", lambda wanted, mirrors: advisories)
+    monkeypatch.setattr(project, "find_mirrors", lambda folder, wishes, get=None: SimpleNamespace(notices=()))
+    monkeypatch.setattr(locking, "add_libraries", lambda lock, *arguments: lock)
+    monkeypatch.setattr(project, "read_spec", lambda *arguments: spec)
+    monkeypatch.setattr(locking, "resolve", resolve)
+    monkeypatch.setattr(locking, "look_up", lambda wanted, mirrors: advisories)
     return folder
 
 
@@ -124,7 +124,7 @@ class TestLock:
             solved.extend(systems)
             return lock
 
-        monkeypatch.setattr(cli, "resolve", resolve)
+        monkeypatch.setattr(locking, "resolve", resolve)
         options = [f"--platform={system}" for system in asked]
         assert tungsten("lock", "--resolve-only", model, "--upgrade", *options)[0] == 0
         assert sorted(solved) == sorted(asked or both)
@@ -133,7 +133,7 @@ class TestLock:
         def resolve(*arguments, **options):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(cli, "resolve", resolve)
+        monkeypatch.setattr(locking, "resolve", resolve)
         status, out, err, same = tungsten("lock", "--resolve-only", model)
         assert (status, out, same) == (130, "", True)
         assert "interrupted; nothing is half-written" in err
@@ -167,8 +167,8 @@ class TestDiff:
         assert json.loads(out)["changes"]
 
     def test_against_an_older_lock_nothing_is_solved(self, tungsten, model, tmp_path, monkeypatch):
-        monkeypatch.setattr(cli, "resolve", None)
-        monkeypatch.setattr(cli, "read_spec", None)
+        monkeypatch.setattr(locking, "resolve", None)
+        monkeypatch.setattr(project, "read_spec", None)
         old = tmp_path / "old.lock"
         write_lock(with_numpy(read_lock(model / LOCK_NAME), "0.5"), old)
         status, out, _, same = tungsten("lock", model, "--against", old)
@@ -179,14 +179,14 @@ class TestDiff:
 
 class TestCheck:
     def test_a_fresh_lock(self, tungsten, model, monkeypatch):
-        monkeypatch.setattr(cli, "find_mirrors", None)  # it is offline
+        monkeypatch.setattr(project, "find_mirrors", None)  # it is offline
         status, out, _, same = tungsten("lock", "--check", model)
         assert (status, same) == (0, True)
         assert "fits the model" in out
 
     def test_a_stale_lock_says_what_changed(self, tungsten, model, monkeypatch):
-        changed = cli.read_spec().model_copy(update={"python_packages": ["scipy>=1"]})
-        monkeypatch.setattr(cli, "read_spec", lambda *arguments: changed)
+        changed = project.read_spec().model_copy(update={"python_packages": ["scipy>=1"]})
+        monkeypatch.setattr(project, "read_spec", lambda *arguments: changed)
         status, out, err, same = tungsten("lock", "--check", model)
         assert (status, out, same) == (1, "", True)
         assert "python_packages: +scipy>=1 -numpy" in err
@@ -228,7 +228,7 @@ def test_options_that_exclude_each_other_are_wrong_usage(tungsten, model, option
 
 class TestWhy:
     def test_it_tells_the_chain_from_the_lock_alone(self, tungsten, model, monkeypatch):
-        monkeypatch.setattr(cli, "find_mirrors", None)
+        monkeypatch.setattr(project, "find_mirrors", None)
         (model / "tungsten_model.py").unlink()
         status, out, err, _ = tungsten("why", "numpy", model)
         assert status == 0

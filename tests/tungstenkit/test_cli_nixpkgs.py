@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests import generate
-from tungstenkit import cli
+from tungstenkit import cli, locking, project
 from tungstenkit.lock import LOCK_NAME, read_lock
 from tungstenkit.spec import ModelSpec
 from tungstenkit.vulnerabilities import Advisories
@@ -37,11 +37,11 @@ def solved(monkeypatch, model):
 
         return resolve
 
-    monkeypatch.setattr(cli, "read_spec", lambda *arguments: spec)
-    monkeypatch.setattr(cli, "find_mirrors", lambda folder, wishes, get=None: SimpleNamespace(notices=()))
-    monkeypatch.setattr(cli, "resolve", give("debian", generate.ROOT / "examples"))
-    monkeypatch.setattr(cli, "resolve_nixpkgs", give("nixpkgs", generate.GOLDEN))
-    monkeypatch.setattr(cli, "look_up", lambda wanted, mirrors: Advisories())
+    monkeypatch.setattr(project, "read_spec", lambda *arguments: spec)
+    monkeypatch.setattr(project, "find_mirrors", lambda folder, wishes, get=None: SimpleNamespace(notices=()))
+    monkeypatch.setattr(locking, "resolve", give("debian", generate.ROOT / "examples"))
+    monkeypatch.setattr(locking, "resolve_nixpkgs", give("nixpkgs", generate.GOLDEN))
+    monkeypatch.setattr(locking, "look_up", lambda wanted, mirrors: Advisories())
     return asked
 
 

@@ -1,0 +1,90 @@
+"""What is built of a model's folder: the image, its root, the development shell. A model without a lock gets one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tungstenkit import build as builder
+from tungstenkit import shell
+from tungstenkit.errors import BuildError
+from tungstenkit.export import export
+from tungstenkit.left_out import explained
+from tungstenkit.lock import (
+    choose_platform,
+)
+from tungstenkit.locking import check_package_set, make_lock
+from tungstenkit.platforms import runs_here, this_system
+from tungstenkit.progress import build_view, err, working
+from tungstenkit.project import Project, fetch_inputs, provide_result
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def make_image(
+    project: Project,
+    engine: str | None,
+    reference: str,
+    platform: str | None = None,
+    out_link: Path | None = None,
+) -> tuple[str, builder.Image]:
+    """Lock where there is no lock, fetch, export, build, and load into the engine; the image and its platform."""
+    wanted = () if platform is None else (platform,)
+    lock = project.lock() if project.lock_path.exists() else make_lock(project, systems=wanted)[0]
+    check_package_set(
+        lock,
+        "debian",
+        hint="`tungsten nix-export` writes a flake for this lock, which Nix builds with nixpkgs",
+    )
+    system = choose_platform(lock, platform, this_system())
+    files, big = project.shipped(lock)
+    with project.alone():
+        fetch_inputs(project, lock, [system], big)
+        flake = project.state / "export"
+        # Every input is in the store by now, so this export needs no URLs, and no network to find them.
+        export(project.spec, lock, project.directory, files, {}, flake, big=big)
+        provide_result(project, lock, system, (files, big))
+        with build_view() as view:
+            try:
+                image = builder.build(flake, system, project.state / f"image-{system}", view)
+            except BuildError as problem:
+                raise explained(problem, project.directory, files, lock.choices) from None
+            if out_link is not None:
+                builder.build_archive(flake, system, out_link, view)
+    if system != this_system():
+        err.print(f"the image is for {system}, so nothing of it was run: the model's import is not checked")
+    if engine is not None:
+        with working(f"loading into {engine}"):
+            builder.load(image, engine, reference)
+        if not runs_here(system):
+            err.print(
+                f"this machine can't run {system} programs, so a container of the image ends with an "
+                "`exec format error`: on Debian, qemu-user-static and binfmt-support emulate it"
+            )
+    return system, image
+
+
+def make_root(project: Project) -> tuple[Path, Path]:
+    """Build the image for this machine, and its root; where the two are."""
+    system, image = make_image(project, None, "", this_system())
+    with project.alone(), build_view() as view:
+        parts = builder.build_root(project.state / "export", system, project.state / "root", view)
+    return image.layout, parts
+
+
+def make_shell(project: Project) -> Path:
+    """The folder of the model's development shell, built where what there is does not fit any more."""
+    lock = project.lock() if project.lock_path.exists() else make_lock(project)[0]
+    link = project.state / "shell"
+    stamp = shell.stamp(project.spec, lock)
+    if not shell.is_current(link, stamp):
+        system = choose_platform(lock, this_system(), this_system())
+        files, big = project.shipped(lock)
+        with project.alone():
+            fetch_inputs(project, lock, [system], big)
+            flake = project.state / "export"
+            export(project.spec, lock, project.directory, files, {}, flake, big=big)
+            with build_view() as view:
+                builder.build_shell(flake, link, view)
+            shell.note_stamp(link, stamp)
+    return link.resolve()

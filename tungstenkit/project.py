@@ -1,0 +1,203 @@
+"""A model's folder: what it declares, its lock, the files that ship, and what is brought into the Nix store for it.
+
+The commands' steps stand on this: `locking` makes the lock, `making` the image and what else is built. What takes long
+says so by `progress`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from tungstenkit import build as builder
+from tungstenkit import commands, post_build
+from tungstenkit.big_files import big_files
+from tungstenkit.declared import leave_out_declared
+from tungstenkit.errors import FetchError
+from tungstenkit.export import bootstrap_urls, export
+from tungstenkit.fetch import (
+    absent,
+    check_local,
+    fetch,
+    inputs,
+    locate,
+)
+from tungstenkit.files import likely_secrets, select_files
+from tungstenkit.lock import (
+    LOCK_NAME,
+    Lock,
+    check_lock,
+    part_of,
+    read_lock,
+)
+from tungstenkit.mirrors import find_mirrors
+from tungstenkit.platforms import this_system
+from tungstenkit.progress import FetchBar, build_view, err, working
+from tungstenkit.requirements import parse
+from tungstenkit.settings import big_file_size
+from tungstenkit.spec import ModelSpec, read_spec
+from tungstenkit.twice import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from tungstenkit.big_files import BigFile
+    from tungstenkit.files import ModelFile
+    from tungstenkit.mirrors import Mirrors
+
+
+STATE = ".tungsten"
+"""The folder beside the model where we keep what can be made again."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A model's folder and what it declares."""
+
+    directory: Path
+    spec: ModelSpec
+
+    @classmethod
+    def read(cls, directory: Path, module: str | None, class_name: str | None) -> Project:
+        """Read the declaration; the module is imported in a process of its own."""
+        directory = directory.resolve()
+        return cls(directory, read_spec(directory, module, class_name))
+
+    @property
+    def lock_path(self) -> Path:
+        """Where the lock lies."""
+        return self.directory / LOCK_NAME
+
+    @property
+    def state(self) -> Path:
+        """Where what can be made again lies."""
+        return self.directory / STATE
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no other tungsten fetches or builds this model, and keep others waiting."""
+        try:
+            self.state.mkdir(exist_ok=True)
+            # As a virtual environment does: git need not be told.
+            (self.state / ".gitignore").write_text("*\n")
+            file = (self.state / "busy").open("w")
+        except OSError as problem:
+            raise FetchError(
+                f"the model's folder can't be written: {problem.strerror}",
+                where=str(self.state),
+                hint="downloads and builds keep their state there; copy the model to a folder of yours",
+            ) from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                err.print("another tungsten is at work on this model: waiting for it")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def mirrors(self, get: Callable[[str], bytes] | None = None) -> Mirrors:
+        """Where bytes come from on this machine, by what the model says of indexes, too."""
+        return find_mirrors(self.directory, wishes=parse(self.spec.python_packages), get=get)
+
+    def lock(self) -> Lock:
+        """The lock, present, fresh and sealed."""
+        lock = read_lock(self.lock_path)
+        check_lock(lock, self.spec, self.lock_path)
+        check_local(lock, self.directory)
+        if self.spec.commands:
+            commands.check(lock, self.spec, self.directory, self._selected(), str(self.lock_path))
+        if self.spec.has_post_build:
+            post_build.check(lock, self.spec, self.directory, self._selected(), str(self.lock_path))
+        return lock
+
+    def _selected(self, ignore: Sequence[Path] = ()) -> list[ModelFile]:
+        patterns = self.spec.include_files, self.spec.exclude_files
+        return select_files(self.directory, *patterns, self.spec.module, ignore)
+
+    def files(self, out: Path | None = None) -> list[ModelFile]:
+        """The files that ship; secrets among them are named on standard error."""
+        files = self._selected(() if out is None else (out,))
+        for warning in likely_secrets(self.directory, files):
+            err.print(
+                f"[yellow]warning:[/] will be in the image: {escape(warning)}; keep it out by exclude_files"
+            )
+        return files
+
+    def shipped(self, lock: Lock, out: Path | None = None) -> tuple[list[ModelFile], tuple[BigFile, ...]]:
+        """The files that ship and that the lock does not bring, and which of them are big."""
+        with FetchBar("reading") as bar:
+            files = leave_out_declared(self.directory, self.files(out), lock.files, bar)
+            return files, big_files(self.directory, files, big_file_size(self.directory), bar)
+
+
+def export_step(
+    project: Project,
+    lock: Lock,
+    system: str,
+    shipped: tuple[Sequence[ModelFile], Sequence[BigFile]],
+    view: builder.View,
+    name: str = "post-build",
+) -> Step:
+    """A platform's step, in an export of its own; all inputs are in the store."""
+    folder = project.state / "step"
+    files, big = shipped
+    part = part_of(lock, [system], this_system())
+    export(project.spec, part, project.directory, files, {}, folder, big=big)
+    return Step(folder, system, name, project.state, view)
+
+
+def provide_result(
+    project: Project, lock: Lock, system: str, shipped: tuple[Sequence[ModelFile], Sequence[BigFile]]
+) -> None:
+    """Run what has the network where its recorded result is not in the store; all other inputs are."""
+    platform = lock.platforms[system]
+    for number in commands.missing(project.spec, platform) if system == this_system() else ():
+        err.print("running a RUN --network=default: its result is not in the Nix store")
+        with build_view() as view:
+            step = export_step(project, lock, system, shipped, view, f"command-{number}")
+            commands.provide(number, platform, step, project.spec)
+    entry = lock.platforms[system].post_build
+    if entry is None or not post_build.is_missing(entry):
+        return
+    if system != this_system():
+        err.print(
+            f"what post_build makes for {system} is not in the Nix store, and can't be made on this machine"
+        )
+        return
+    err.print("running post_build: its result is not in the Nix store")
+    with build_view() as view:
+        post_build.provide(entry, export_step(project, lock, system, shipped, view), project.spec)
+
+
+def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
+    """Where the lock's files are on this machine; without a network an export is complete but for that."""
+    with working("asking the mirrors where each file is"):
+        try:
+            mirrors = project.mirrors()
+            found = locate(inputs(lock), lock, mirrors, project.directory) | bootstrap_urls(mirrors)
+        except FetchError as problem:
+            err.print(
+                f"[yellow]warning:[/] no mirror could be asked, so the export names none ({escape(problem.what)})"
+            )
+            return {}
+    for notice in mirrors.notices:
+        err.print(notice)
+    return found
+
+
+def fetch_inputs(project: Project, lock: Lock, systems: Sequence[str], big: Sequence[BigFile]) -> int:
+    """Bring into the store what images for some platforms need and it has not got; of how many files in all."""
+    part = part_of(lock, systems, this_system())
+    wanted = absent(part)
+    urls = {}
+    if wanted:
+        with working("asking the mirrors where each file is"):
+            urls = locate(wanted, lock, project.mirrors(), project.directory)
+    with FetchBar() as bar:
+        fetch(part, urls, project.state, bar, whole=lock, big=big, directory=project.directory)
+    return len(inputs(part)) + len(big)

@@ -365,7 +365,7 @@ def test_a_machine_that_forbids_user_namespaces_is_told_how_to_allow_them(model,
     command = ["unshare", "--user", "--map-root-user", "sh", "-c", limited]
     done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "forbids user namespaces" in done.stderr
+    assert "does not allow user namespaces" in done.stderr
     assert "kernel.unprivileged_userns_clone=1" in done.stderr
 
 

@@ -19,7 +19,7 @@ from tungstenkit.document import to_json
 from tungstenkit.errors import BuildError, LockError
 from tungstenkit.lock import CommandResult
 from tungstenkit.platforms import Target, this_system
-from tungstenkit.twice import MismatchError, Step, make, settled
+from tungstenkit.twice import MismatchError, Step, discard, make, settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,8 +61,9 @@ def sees(
     files: what of the model's folder ships.
     """
     parts = {
-        "base-image": spec.base_image,
-        "cuda": platform.cuda.model_dump(mode="json") if platform.cuda and spec.gpu else None,
+        # By what its name was locked as: the name alone may be another image's by now.
+        "base-image": platform.base_image.digest if platform.base_image else None,
+        "cuda": (platform.cuda.model_dump(mode="json") if platform.cuda else "none") if spec.gpu else None,
         "debs": sorted(deb.sha256 for deb in platform.debs),
         "files": _seen(segments, directory, files),
         "python": platform.python,
@@ -191,9 +192,12 @@ def _settled(
             raise _explained(problem, again=again) from None
 
     recorded = result_path(entry) if entry and entry.sha256 != _UNKNOWN else None
-    result = settled(run, recorded, first.where)
-    # Held until the next fetch, which knows of what the lock names.
-    store.hold(str(result), step.state / "roots" / f"{name}-{system}")
+    try:
+        result = settled(run, recorded, first.where)
+        # Held until the next fetch, which knows of what the lock names.
+        store.hold(str(result), step.state / "roots" / f"{name}-{system}")
+    finally:
+        discard(step)
     return result
 
 
@@ -235,6 +239,8 @@ def provide(number: int, platform: Platform, step: Step, spec: ModelSpec) -> Non
         ) from None
     except BuildError as problem:
         raise _explained(problem, again=False) from None
+    finally:
+        discard(step)
 
 
 def _explained(problem: BuildError, *, again: bool) -> BuildError:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.tungstenkit import locks
 from tungstenkit import commands
 from tungstenkit.dockerfile import parse
 from tungstenkit.errors import BuildError, LockError
@@ -57,6 +58,8 @@ class Machine:
         self.made = {}
         self.contents = {}
         monkeypatch.setattr(commands, "make", self.make)
+        self.discarded = []
+        monkeypatch.setattr(commands, "discard", lambda step: self.discarded.append(step.name))
         monkeypatch.setattr(commands.store, "hold", lambda path, link: None)
         monkeypatch.setattr(commands.store, "file_path", lambda sha256, name: f"{sha256} {name}")
         monkeypatch.setattr(commands.store, "missing", lambda paths: set(paths) - set(self.made))
@@ -102,6 +105,17 @@ def test_a_record_stands_for_what_was_seen_up_to_it(lock, directory):
     assert seen(lock, directory, "COPY data sub /x/", DOWNLOAD) != first
 
 
+def test_another_base_image_of_the_same_name_is_seen(lock, directory):
+    def on(base):
+        platforms = {
+            system: platform.model_copy(update={"base_image": base})
+            for system, platform in lock.platforms.items()
+        }
+        return seen(lock.model_copy(update={"platforms": platforms}), directory, DOWNLOAD)
+
+    assert len({*on(None), *on(locks.base_image("1")), *on(locks.base_image("2"))}) == 3
+
+
 @pytest.mark.parametrize("change", ["mode", "content"])
 def test_a_file_counts_by_content_and_by_being_executable(lock, directory, change):
     first = seen(lock, directory, "COPY dat[a] /x/", DOWNLOAD)
@@ -116,6 +130,7 @@ def test_every_segment_runs_twice_and_the_networks_result_is_recorded(lock, dire
     wanted = spec("RUN a", DOWNLOAD, "RUN b")
     locked = commands.add_commands(lock, None, machine.runner(wanted, directory))
     assert machine.ran == [(f"command-{number}", again) for number in range(3) for again in (False, True)]
+    assert machine.discarded == ["command-0", "command-1", "command-2"]
     (entry,) = locked.platforms[this_system()].commands
     assert (entry.size, entry.file) == (len(b"command-1"), f"command-{entry.sees[:16]}.tar")
     # What comes after it is built upon the result.
@@ -192,3 +207,4 @@ def test_a_result_that_is_gone_is_made_again_or_refused(lock, directory, machine
     step = SimpleNamespace(name="command-1", state=directory)
     with pytest.raises(BuildError, match="something else than when the model was locked"):
         commands.provide(1, platform, step, wanted)
+    assert machine.discarded[-1] == "command-1"

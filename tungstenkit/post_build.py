@@ -114,6 +114,8 @@ def planned(
             + [source.wheel_sha256 or source.sha256 for source in platform.sources]
         ),
     }
+    if platform.commands:
+        parts["results"] = [one.sha256 for one in platform.commands]
     if commands.environment:
         parts["variables"] = commands.model_dump(mode="json", by_alias=True, include={"environment"})
     return PostBuild(
@@ -193,7 +195,9 @@ def _changes(before: PostBuild, after: PostBuild) -> list[str]:
         changes.append(f"environment {', '.join(after.environment) or 'none'}")
     if before.baseline_cpu != after.baseline_cpu:
         changes.append("cpu")
-    return changes or ["packages, the model's class, or the version of tungsten"]
+    return changes or [
+        "packages, the base image, what dockerfile_commands make, the model's class, or the version of tungsten"
+    ]
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,31 @@ def test_a_result_that_comes_out_again_runs_once(lock, directory, machine, monke
     assert machine.ran == [("command-0", False)]
 
 
+def test_a_result_that_is_there_stands(lock, directory, machine):
+    wanted = spec(DOWNLOAD, "RUN a")
+    before = commands.add_commands(lock, None, machine.runner(wanted, directory))
+    (entry,) = before.platforms[this_system()].commands
+    machine.made[str(commands.result_path(entry))] = True
+    machine.ran.clear()
+    assert commands.add_commands(lock, before, machine.runner(wanted, directory)) == before
+    assert {name for name, _ in machine.ran} == {"command-1"}
+
+
+def test_what_stands_on_a_result_is_made_again_where_that_is_another(lock, directory, machine):
+    wanted = spec(DOWNLOAD, "RUN a", DOWNLOAD)
+    before = commands.add_commands(lock, None, machine.runner(wanted, directory))
+    first, second = before.platforms[this_system()].commands
+    machine.made[str(commands.result_path(second))] = True
+    machine.contents |= {("command-0", again): b"another" for again in (False, True)}
+    machine.ran.clear()
+    after = commands.add_commands(lock, before, machine.runner(wanted, directory))
+    assert ("command-2", False) in machine.ran
+    other, above = after.platforms[this_system()].commands
+    assert other.sees == first.sees
+    assert above.sees != second.sees
+    commands.check(after, wanted, directory, files(directory), "tungsten.lock")
+
+
 def test_what_differs_is_refused_with_its_line(lock, directory, machine, tmp_path_factory):
 
     for again, text in ((False, b"one"), (True, b"two")):

@@ -12,7 +12,7 @@ from tungstenkit import post_build, store
 from tungstenkit.dockerfile import parse
 from tungstenkit.errors import BuildError, LockError, TungstenError
 from tungstenkit.files import select_files
-from tungstenkit.lock import PostBuild
+from tungstenkit.lock import CommandResult, PostBuild
 from tungstenkit.post_build import Runner, Settings, add_post_build, check, planned, read_settings
 from tungstenkit.twice import MismatchError
 
@@ -88,6 +88,7 @@ def test_what_it_sees_is_all_but_what_only_a_server_calls(model, platform):
         {"wheels": ()},
         {"python": "3.9"},
         {"base_image": locks.base_image("1")},
+        {"commands": (CommandResult(sees="0" * 64, size=1, sha256="1" * 64),)},
     ],
 )
 def test_packages_and_python_are_seen(model, platform, change):

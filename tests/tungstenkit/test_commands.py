@@ -99,6 +99,7 @@ def test_a_record_stands_for_what_was_seen_up_to_it(lock, directory):
     first = seen(lock, directory, "COPY data sub /x/", DOWNLOAD)
     assert seen(lock, directory, "COPY data sub /x/", DOWNLOAD, "RUN more") == first
     assert seen(lock, directory, "COPY data sub /x/\nRUN before", DOWNLOAD) != first
+    assert seen(lock, directory, "# Why.", "COPY data  sub /x/", f"\n{DOWNLOAD}") == first
     (directory / "other").write_text("changed")
     assert seen(lock, directory, "COPY data sub /x/", DOWNLOAD) == first
     (directory / "sub" / "file").write_text("changed")

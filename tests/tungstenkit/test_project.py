@@ -1,6 +1,7 @@
 """What a model's folder gives to those who read its lock."""
 
 import hashlib
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -35,3 +36,10 @@ def test_what_files_declares_makes_no_result_stale(tmp_path, monkeypatch, part):
     )
     assert Project(tmp_path, spec).lock() is lock
     assert [file.path for file in seen] == ["tungsten_model.py"]
+
+
+def test_the_examples_results_are_of_what_their_models_see():
+    """Whoever clones the repository need not train an example's model again."""
+    directory = Path(__file__).resolve().parent.parent.parent / "examples" / "iris"
+    lock = Project.read(directory, None, None).lock()
+    assert all(platform.post_build for platform in lock.platforms.values())

@@ -61,8 +61,7 @@ def sees(
     platform: the lock's, with what earlier segments had of the network. files: what of the model's folder ships.
     """
     parts: dict[str, Any] = {
-        # By what its name was locked as: the name alone may be another image's by now.
-        "base-image": platform.base_image.digest if platform.base_image else None,
+        "base-image": seen_of_base(platform),
         "cuda": (platform.cuda.model_dump(mode="json") if platform.cuda else "none") if spec.gpu else None,
         "debs": sorted(deb.sha256 for deb in platform.debs),
         "files": _seen(segments, directory, files),
@@ -77,6 +76,12 @@ def sees(
     if below:
         parts["results"] = [one.sha256 for one in platform.commands[:below]]
     return hashlib.sha256(to_json(parts).encode()).hexdigest()
+
+
+def seen_of_base(platform: Platform) -> dict[str, Any] | None:
+    """What a build step can see of a base image: what its name was locked as, since that may mean another by now."""
+    unseen = {"reference", "named", "labels", "exposed_ports"}
+    return platform.base_image.model_dump(mode="json", exclude=unseen) if platform.base_image else None
 
 
 def planned(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pathspec import GitIgnoreSpec
 
 from tungstenkit import store
-from tungstenkit.commands import sees
+from tungstenkit.commands import seen_of_base, sees
 from tungstenkit.data import NIX, OWN_WHEELS
 from tungstenkit.dockerfile import Commands
 from tungstenkit.document import to_json
@@ -96,7 +96,7 @@ def planned(
     seen = _files(spec, directory, files, settings)
     commands = spec.commands or Commands()
     parts: dict[str, Any] = {
-        "base-image": platform.base_image.digest if platform.base_image else None,
+        "base-image": seen_of_base(platform),
         "capture": _CAPTURE,
         "class": spec.class_name,
         "commands": sees(spec, platform, directory, files, commands.segments),

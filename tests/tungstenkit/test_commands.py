@@ -114,7 +114,10 @@ def test_another_base_image_of_the_same_name_is_seen(lock, directory):
         }
         return seen(lock.model_copy(update={"platforms": platforms}), directory, DOWNLOAD)
 
-    assert len({*on(None), *on(locks.base_image("1")), *on(locks.base_image("2"))}) == 3
+    base = locks.base_image("1")
+    others = [None, locks.base_image("2"), base.model_copy(update={"environment": {"A": "1"}})]
+    assert len({one for other in [base, *others] for one in on(other)}) == 4
+    assert on(base.model_copy(update={"reference": "other", "labels": {"a": "b"}})) == on(base)
 
 
 @pytest.mark.parametrize("change", ["mode", "content"])

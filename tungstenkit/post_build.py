@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from pathspec import GitIgnoreSpec
 
 from tungstenkit import store
-from tungstenkit.commands import sees
+from tungstenkit.commands import seen_of_base, sees
 from tungstenkit.data import NIX, OWN_WHEELS
+from tungstenkit.dockerfile import Commands
 from tungstenkit.document import to_json
 from tungstenkit.errors import BuildError, LockError, TungstenError
 from tungstenkit.handover import served
@@ -93,11 +94,12 @@ def planned(
     files: what of the model's folder ships. Raises LockError where the module can't be read.
     """
     seen = _files(spec, directory, files, settings)
-    parts = {
-        "base-image": spec.base_image,
+    commands = spec.commands or Commands()
+    parts: dict[str, Any] = {
+        "base-image": seen_of_base(platform),
         "capture": _CAPTURE,
         "class": spec.class_name,
-        "commands": sees(spec, platform, directory, files, spec.commands.segments if spec.commands else ()),
+        "commands": sees(spec, platform, directory, files, commands.segments),
         "cpu": settings.baseline_cpu,
         "cuda": platform.cuda.version if platform.cuda and spec.gpu else None,
         "debs": sorted(deb.sha256 for deb in platform.debs),
@@ -112,6 +114,10 @@ def planned(
             + [source.wheel_sha256 or source.sha256 for source in platform.sources]
         ),
     }
+    if platform.commands:
+        parts["results"] = [one.sha256 for one in platform.commands]
+    if commands.environment:
+        parts["variables"] = commands.model_dump(mode="json", by_alias=True, include={"environment"})
     return PostBuild(
         sees=hashlib.sha256(to_json(parts).encode()).hexdigest(),
         files=seen,
@@ -189,7 +195,9 @@ def _changes(before: PostBuild, after: PostBuild) -> list[str]:
         changes.append(f"environment {', '.join(after.environment) or 'none'}")
     if before.baseline_cpu != after.baseline_cpu:
         changes.append("cpu")
-    return changes or ["packages, the model's class, or the version of tungsten"]
+    return changes or [
+        "packages, the base image, what dockerfile_commands make, the model's class, or the version of tungsten"
+    ]
 
 
 @dataclass(frozen=True)

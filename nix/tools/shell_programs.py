@@ -84,7 +84,12 @@ def make_shell(config_path: Path, out: Path) -> None:
     root = Path(config["root"])
     names = programs(root, config["variables"]["PATH"])
     python = shlex.join(config["python"])
-    exports = (f"export {name}={shlex.quote(value)}" for name, value in sorted(config["variables"].items()))
+    # Other names, which a base image may have, no shell can set.
+    exports = (
+        f"export {name}={shlex.quote(value)}"
+        for name, value in sorted(config["variables"].items())
+        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
+    )
     values = {
         "busybox": config["busybox"],
         "root": root,

@@ -9,9 +9,10 @@ import pytest
 from tests.tungstenkit import locks
 from tests.tungstenkit.test_differences import tar
 from tungstenkit import post_build, store
+from tungstenkit.dockerfile import parse
 from tungstenkit.errors import BuildError, LockError, TungstenError
 from tungstenkit.files import select_files
-from tungstenkit.lock import PostBuild
+from tungstenkit.lock import CommandResult, PostBuild
 from tungstenkit.post_build import Runner, Settings, add_post_build, check, planned, read_settings
 from tungstenkit.twice import MismatchError
 
@@ -86,10 +87,29 @@ def test_what_it_sees_is_all_but_what_only_a_server_calls(model, platform):
         {"wheels": (locks.wheel("two", "2"),)},
         {"wheels": ()},
         {"python": "3.9"},
+        {"base_image": locks.base_image("1")},
+        {"commands": (CommandResult(sees="0" * 64, size=1, sha256="1" * 64),)},
     ],
 )
 def test_packages_and_python_are_seen(model, platform, change):
     assert model.planned(platform.model_copy(update=change)).sees != model.planned(platform).sees
+
+
+def test_another_base_image_of_the_same_name_is_seen(model, platform):
+    one, other = (
+        model.planned(platform.model_copy(update={"base_image": locks.base_image(digit)})) for digit in "12"
+    )
+    assert one.sees != other.sees
+
+
+def test_variables_of_the_image_are_seen_and_what_only_a_container_has_is_not(model, platform):
+    plain = model.planned(platform).sees
+    model.spec.commands = parse(["EXPOSE 80"]).commands
+    assert model.planned(platform).sees == plain
+    model.spec.commands = parse(["ENV SIZE=small"]).commands
+    small = model.planned(platform).sees
+    model.spec.commands = parse(["ENV SIZE=large"]).commands
+    assert len({plain, small, model.planned(platform).sees}) == 3
 
 
 def test_who_asked_for_a_package_is_not_seen(model, platform):

@@ -26,7 +26,8 @@ _NIX_BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
 
 def store_name(file: str) -> str:
     """The store name of a downloaded file; the same rule as `nix/store-name.nix`."""
-    name = re.sub(r"[^A-Za-z0-9+._-]", "_", file)[-_LONGEST_NAME:]
+    # Nix's strings are bytes: a letter of two bytes becomes two underscores there.
+    name = re.sub(rb"[^A-Za-z0-9+._-]", b"_", os.fsencode(file)).decode()[-_LONGEST_NAME:]
     return f"_{name}" if name.startswith(".") else name
 
 

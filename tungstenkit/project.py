@@ -109,10 +109,14 @@ class Project:
         lock = read_lock(self.lock_path)
         check_lock(lock, self.spec, self.lock_path)
         check_local(lock, self.directory)
-        if self.spec.commands:
-            commands.check(lock, self.spec, self.directory, self._selected(), str(self.lock_path))
-        if self.spec.has_post_build:
-            post_build.check(lock, self.spec, self.directory, self._selected(), str(self.lock_path))
+        if self.spec.commands or self.spec.has_post_build:
+            # As in `shipped`: what `files` brings is not seen, though it may lie here for `--local`.
+            declared = dict(lock.files.in_model())
+            files = [file for file in self._selected() if file.path not in declared]
+            if self.spec.commands:
+                commands.check(lock, self.spec, self.directory, files, str(self.lock_path))
+            if self.spec.has_post_build:
+                post_build.check(lock, self.spec, self.directory, files, str(self.lock_path))
         return lock
 
     def _selected(self, ignore: Sequence[Path] = ()) -> list[ModelFile]:

@@ -7,6 +7,7 @@ specification"). Both are computed here so that a lock's hundred files cost no h
 from __future__ import annotations
 
 import base64
+import errno
 import grp
 import hashlib
 import os
@@ -120,6 +121,6 @@ def _nix_store(arguments: Sequence[str]) -> str:
         raise FetchError(
             f"Nix refused: {run.stderr.strip()}",
             where=f"nix-store {arguments[0]}",
-            hint="`nix doctor` may tell more",
+            hint="make room" if os.strerror(errno.ENOSPC) in run.stderr else "`nix doctor` may tell more",
         )
     return run.stdout

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tungstenkit import store
+from tungstenkit.big_files import sha256_of
 from tungstenkit.dockerfile import Commands, Copy
 from tungstenkit.document import to_json
 from tungstenkit.errors import BuildError, LockError
@@ -106,7 +107,7 @@ def _seen(segments: Sequence[Segment], directory: Path, files: Sequence[ModelFil
         for source in step.sources
     ]
     return {
-        file.path: _described(directory / file.path, file)
+        file.path: described(directory / file.path, file)
         for file in files
         if any(_matches(file.path.split("/"), pattern) for pattern in patterns)
     }
@@ -117,11 +118,12 @@ def _matches(names: Sequence[str], pattern: Sequence[str]) -> bool:
     return len(names) >= len(pattern) and all(map(re.fullmatch, pattern, names))
 
 
-def _described(path: Path, file: ModelFile) -> str:
+def described(path: Path, file: ModelFile) -> str:
+    """What a file is, as `nix/tools/model_view.py` has it. path: where it is."""
     if file.target is not None:
+        # As it ships; on disk it may be absolute.
         return f"-> {file.target}"
-    with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest() + (" x" if file.executable else "")
+    return sha256_of(path) + (" x" if file.executable else "")
 
 
 def check(lock: Lock, spec: ModelSpec, directory: Path, files: Sequence[ModelFile], where: str) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pathspec import GitIgnoreSpec
 
 from tungstenkit import store
-from tungstenkit.commands import seen_of_base, sees
+from tungstenkit.commands import described, seen_of_base, sees
 from tungstenkit.data import NIX, OWN_WHEELS
 from tungstenkit.dockerfile import Commands
 from tungstenkit.document import to_json
@@ -138,13 +138,12 @@ def _files(
     for file in files:
         if file.path != module and patterns is not None and not patterns.match_file(file.path):
             continue
-        if file.target is not None:
-            # As it ships; on disk it may be absolute.
-            seen[file.path] = f"-> {file.target}"
-            continue
         path = directory / file.path
+        if file.path != module or file.target is not None:
+            seen[file.path] = described(path, file)
+            continue
         try:
-            source = view.without_serving(path.read_bytes(), spec.class_name) if file.path == module else None
+            source = view.without_serving(path.read_bytes(), spec.class_name)
         except ValueError as problem:
             raise LockError(str(problem), where=str(path)) from None
         seen[file.path] = view.describe(path, source)
@@ -273,7 +272,9 @@ def _run(lock: Lock, system: str, recorded: PostBuild | None, runner: Runner) ->
 
     try:
         result = settled(run, None if recorded is None else result_path(recorded), where)
-        entry = _entry(plan, result, {file.path for file in runner.files}, where)
+        entry = _entry(
+            plan, result, {file.path for file in runner.files}, set(dict(lock.files.in_model())), where
+        )
         # Held until the next fetch, which knows of it by the lock.
         store.hold(str(result), step.state / "roots" / f"post-build-{system}")
     finally:
@@ -281,10 +282,16 @@ def _run(lock: Lock, system: str, recorded: PostBuild | None, runner: Runner) ->
     return entry
 
 
-def _entry(plan: PostBuild, result: Path, ours: set[str], where: str) -> PostBuild:
-    """What is recorded of a result. ours: the paths of what of the model's folder ships."""
+def _entry(plan: PostBuild, result: Path, ours: set[str], declared: set[str], where: str) -> PostBuild:
+    """What is recorded of a result. ours: the paths of what of the model's folder ships; declared: of `files`."""
     with tarfile.open(result) as tar:
         made = {member.name for member in tar if not member.isdir()}
+    if twice := sorted(path for path in declared if f"app/{path}" in made):
+        raise LockError(
+            f"post_build makes what files=[…] brings already: {', '.join(twice)}",
+            where=where,
+            hint="write it under another name, or declare another place; post_build does not see declared downloads",
+        )
     replaced = {path for path in ours if f"app/{path}" in made}
     if unseen := sorted(replaced - plan.files.keys()):
         raise LockError(
@@ -349,10 +356,19 @@ def _explained(problem: BuildError, where: str, again: bool) -> BuildError:
 
 _HINTS = (
     (
+        # All else there can be written: these are files of the store, bound to their places.
+        r"(?:Read-only file system|Device or resource busy)(?:: '.*' ->|:) '(?:/app/|[^/])",
+        "a big file can only be read: write under another name, or raise [tool.tungsten] big-file-mb",
+    ),
+    (
         r"Read-only file system",
         "it may write below the model's folder, below HOME and below /tmp; only what is in the first two is kept",
     ),
     (r"No module named", "name the package in python_packages"),
+    (
+        r"_execute_child[\s\S]*No such file or directory: '[^/']+'",
+        "name the package of a program in system_packages",
+    ),
     (
         r"No such file or directory: '(?:/app/|[^/])",
         "it sees the files that ship; `files` in [tool.tungsten.post-build] narrows them",

@@ -11,8 +11,10 @@ export new="$PWD/root" work="$PWD/work"
 busybox mkdir -p "$work/app" "$work/home" "$work/tmp/step"
 busybox cp -R "$tree/app/." "$work/app/"
 busybox cp -R "$tree/home/nonroot/." "$work/home/"
+busybox chmod -R u+w "$work"
 if [ -n "${model:-}" ]; then
-  busybox cp -R "$model/." "$work/app/"
+  # What a base image or a COPY put there may be a link.
+  busybox cp -R --remove-destination "$model/." "$work/app/"
 fi
 busybox chmod -R u+w "$work"
 

@@ -66,7 +66,7 @@ _HINTS = (
     ),
     (
         re.compile(r"\b(apt|apt-get|aptitude|apt-key|add-apt-repository|dpkg): (command )?not found"),
-        "system_packages, or a RUN that does nothing but `apt-get install`, has packages chosen when the model is locked",
+        "packages are chosen when the model is locked: system_packages, or a RUN that is `apt-get install` alone, names them",
         None,
     ),
     (

@@ -203,7 +203,7 @@ def test_a_working_directory_is_made(take):
     [
         ("/bin/sh: 1: make: not found", False, "named in system_packages"),
         ("/bin/sh: 1: make: not found", True, "what the base image has"),
-        ("/bin/sh: 1: apt-get: not found", False, "does nothing but `apt-get install`"),
+        ("/bin/sh: 1: apt-get: not found", False, "is `apt-get install` alone"),
         ("bash: line 1: dpkg: command not found", True, "what the base image has"),
     ],
 )

@@ -181,12 +181,16 @@ let
     tools.shell {
       inherit (theSpec) name;
       root = set.buildRoot;
+      interpreter = set.modelPython;
+      version = locked.python;
       variables = import ./environment.nix {
         packageSet = set;
         spec = theSpec;
         cuda = if theSpec.gpu then set.cuda else null;
       };
-      title = "Python ${locked.python} on Debian ${locked.release}, as in the image";
+      title = "Python ${locked.python} on ${
+        if locked ? base-image then locked.base-image.reference else "Debian ${locked.release}"
+      }, as in the image";
     };
 
   # Both forms of an image: one file, and a folder whose blobs are links.

@@ -170,7 +170,11 @@ def _json(data: bytes, reference: str) -> dict[str, Any]:
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise FetchError("the registry's answer is no manifest", where=reference)
+        raise FetchError(
+            "the registry's answer is no manifest",
+            where=reference,
+            hint="another server may answer in its place, a proxy or a page to sign in at: check the network",
+        )
     return value
 
 

@@ -104,16 +104,20 @@ class Project:
         """Where bytes come from on this machine, by what the model says of indexes, too."""
         return find_mirrors(self.directory, wishes=parse(self.spec.python_packages), get=get)
 
-    def lock(self) -> Lock:
-        """The lock, present, fresh and sealed."""
+    def lock(self, *, with_result: bool = True) -> Lock:
+        """The lock, present, fresh and sealed.
+
+        with_result: whether what post_build has made is needed, and so must be of what it would see now.
+        """
         lock = read_lock(self.lock_path)
         check_lock(lock, self.spec, self.lock_path)
         check_local(lock, self.directory)
-        if self.spec.commands or self.spec.has_post_build:
+        has_result = with_result and self.spec.has_post_build
+        if self.spec.commands or has_result:
             files = self._undeclared(lock, self._selected())
             if self.spec.commands:
                 commands.check(lock, self.spec, self.directory, files, str(self.lock_path))
-            if self.spec.has_post_build:
+            if has_result:
                 post_build.check(lock, self.spec, self.directory, files, str(self.lock_path))
         return lock
 

@@ -32,8 +32,9 @@ main(sys.argv[1:])'"""
 
 _ENTER = """\
 #!{busybox} sh
-# What the machine's loader is told is not for ours.
-unset LD_PRELOAD LD_LIBRARY_PATH LD_AUDIT
+# What the machine's loader and Python are told is not for ours; nor are packages in ~/.local, which would come first.
+unset LD_PRELOAD LD_LIBRARY_PATH LD_AUDIT PYTHONHOME
+export PYTHONNOUSERSITE=1
 {exports}
 case "${{0##*/}}" in
   {pythons}) set -- {interpreter} "$@" ;;

@@ -154,6 +154,9 @@ def _model_file(path: Path, name: str, directory: Path) -> ModelFile:
         name.encode()
     except UnicodeEncodeError:
         raise ValueError("the name is not UTF-8") from None
+    if "\n" in name:
+        # Build steps read names line by line.
+        raise ValueError("the name has a line break")
     mode = path.lstat().st_mode
     if stat.S_ISREG(mode):
         return ModelFile(name, "file", executable=bool(mode & stat.S_IXUSR))

@@ -154,6 +154,13 @@ def test_everything_that_cannot_ship_is_named(model, tmp_path):
     )
 
 
+def test_a_name_with_a_line_break_cannot_ship(model):
+    """Build steps read names line by line."""
+    (model / "a\nb.bin").write_text("")
+    with pytest.raises(SpecError, match="the name has a line break"):
+        select_files(model, ["*"], [], "tungsten_model")
+
+
 def test_what_cannot_ship_may_be_excluded(model):
     os.mkfifo(model / "pipe")
     (model / "link").symlink_to("/etc/passwd")

@@ -127,7 +127,8 @@ let
           else
             null;
         declared = files.declared (theLock.files or { });
-        bigFiles = files.big big;
+        # The image has post_build's instead.
+        bigFiles = files.big (builtins.filter (file: !builtins.elem file.path postBuild.replaces) big);
         deb = import ./deb.nix { inherit fetch; };
         wheel = import ./wheel.nix { inherit fetch runTool; };
         dockerTools = import ./image.nix {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -264,7 +265,7 @@ def _remedy(media_type: str) -> str:
 
 def _digest(entry: dict[str, Any], reference: str) -> str:
     digest = str(entry.get("digest", ""))
-    if not digest.startswith("sha256:"):
+    if not re.fullmatch("sha256:[0-9a-f]{64}", digest):
         raise ResolveError(f"{reference}: only sha256 is known here, and it has {digest}", where=_WHERE)
     return digest
 

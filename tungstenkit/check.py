@@ -78,9 +78,14 @@ class Report:
         return self.peak_memory is not None and self.peak_memory > self.mem_gb * GB
 
     @property
+    def nothing_sent(self) -> bool:
+        """Whether no input is known that the model might take, so that nothing is known of its `predict`."""
+        return not any(trial.kind in ("example", "valid") for trial in self.trials)
+
+    @property
     def ok(self) -> bool:
-        """Whether nothing failed."""
-        return not self.too_much_memory and all(trial.ok for trial in self.trials)
+        """Whether something was tried, and nothing failed."""
+        return not self.too_much_memory and not self.nothing_sent and all(trial.ok for trial in self.trials)
 
     def to_json(self) -> dict[str, Any]:
         """For programs; without files' contents."""

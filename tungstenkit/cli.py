@@ -753,8 +753,7 @@ class Model:
         directory = Path(self.target)
         if self.local:
             project = Project.read(directory, self.module, self.class_name)
-            for name in not_here(project.spec.files, project.directory):
-                err.print(f"[yellow]warning:[/] --local downloads nothing: {escape(name)} is not here")
+            _say_what_local_leaves_out(project)
             return self._local(project, address, flags, scratch / "spec.json")
         engine = builder.find_engine()
         if engine is None:
@@ -778,6 +777,7 @@ class Model:
         """Serve a folder here until KeyboardInterrupt, its new code whenever it changes."""
         projects = [Project.read(Path(self.target), self.module, self.class_name)]
         directory, gpu = projects[0].directory, projects[0].spec.gpu
+        _say_what_local_leaves_out(projects[0])
         programs = 0
 
         def start(handover: Handover) -> Program:
@@ -834,6 +834,17 @@ class Model:
         gpu_room = machine.gpu_memory(self.gpus) if needs.gpu and self.gpus is not None else None
         for notice in machine.shortages(needs, machine.memory(), gpu_room):
             err.print(f"[yellow]warning:[/] {escape(notice)}")
+
+
+def _say_what_local_leaves_out(project: Project) -> None:
+    for name in not_here(project.spec.files, project.directory):
+        err.print(f"[yellow]warning:[/] --local downloads nothing: {escape(name)} is not here")
+    if project.spec.has_post_build:
+        call = f"from {project.spec.module} import {project.spec.class_name} as M; M.post_build()"
+        err.print(
+            "[yellow]warning:[/] --local does not run post_build: what it makes must be in the folder. "
+            + escape(f"`python -c '{call}'` makes it there, and exclude_files keeps it out of the next lock")
+        )
 
 
 def _signals_interrupt() -> None:

@@ -331,6 +331,7 @@ def _error(error: BaseException, folder: Path, module: str) -> dict[str, Any]:
     """What went wrong, in the terms of the model's own code."""
     from tungstenkit.define import define_model
     from tungstenkit.errors import DefinitionError
+    from tungstenkit.io import Field, Option
 
     where, text = module, str(error)
     for frame in traceback.extract_tb(error.__traceback__):
@@ -346,10 +347,15 @@ def _error(error: BaseException, folder: Path, module: str) -> dict[str, Any]:
     else:
         message = " ".join(text.split())
         result = {"what": f"{type(error).__name__}: {message[:500]}", "where": where}
-        if isinstance(error, TypeError) and message.startswith("define_model() got an unexpected keyword"):
-            arguments = inspect.signature(define_model).parameters.values()
-            names = [argument.name for argument in arguments if argument.kind is argument.KEYWORD_ONLY]
-            result["hint"] = f"its arguments are {', '.join(names)}"
+        for function in (define_model, Field, Option):
+            unknown = f"{function.__name__}() got an unexpected keyword"
+            if isinstance(error, TypeError) and message.startswith(unknown):
+                arguments = inspect.signature(function).parameters.values()
+                names = [argument.name for argument in arguments if argument.kind is argument.KEYWORD_ONLY]
+                others = "; for others, the type may be `Annotated[…, pydantic.Field(…)]`"
+                result["hint"] = (
+                    f"its arguments are {', '.join(names)}{'' if function is define_model else others}"
+                )
     if MARK in json.dumps(result):
         result["hint"] = HINT
     return result

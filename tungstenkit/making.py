@@ -74,7 +74,9 @@ def make_root(project: Project) -> tuple[Path, Path]:
 
 def make_shell(project: Project) -> Path:
     """The folder of the model's development shell, built where what there is does not fit any more."""
-    lock = project.lock() if project.lock_path.exists() else make_lock(project)[0]
+    # Where a model is worked at, what post_build sees changes all the time; the shell has nothing of what that makes.
+    lock = project.lock(with_result=False) if project.lock_path.exists() else make_lock(project)[0]
+    check_package_set(lock, "debian", hint="there is a development shell of Debian's packages alone")
     link = project.state / "shell"
     stamp = shell.stamp(project.spec, lock)
     if not shell.is_current(link, stamp):

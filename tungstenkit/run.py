@@ -47,6 +47,9 @@ _SAID = 3000
 _SERVERS_ERROR = " ERROR tungsten.server: "
 """What stands before the reason in the line by which a server that gives up says why."""
 
+_SETUP_FAILED = " ERROR tungsten.model: setup failed ("
+"""What the line has by which a server says that one of several setups failed."""
+
 _ENGINE_FAILED = {125, 126, 127}
 """Exit statuses by which `podman run` and `docker run` say that the container itself did not start."""
 
@@ -339,6 +342,7 @@ class Running:
             why = [
                 line.partition(_SERVERS_ERROR)[2] for line in printed.splitlines() if _SERVERS_ERROR in line
             ]
+            printed = _last_attempt(printed)
             # Whole lines only.
             end = (
                 printed if len(printed) <= _SAID else printed[-_SAID:].partition("\n")[2] or printed[-_SAID:]
@@ -379,6 +383,13 @@ class Running:
         if self._program.kill is not None:
             # Of the container that was killed is only the engine's client.
             subprocess.run(self._program.kill, capture_output=True, check=False)
+
+
+def _last_attempt(printed: str) -> str:
+    """What a server printed, but for the setups before the last one: they failed likewise."""
+    lines = printed.splitlines()
+    ends = [number for number, line in enumerate(lines) if _SETUP_FAILED in line]
+    return "\n".join(lines[ends[-2] + 1 :]) if len(ends) > 1 else printed
 
 
 @contextmanager

@@ -177,6 +177,11 @@ def check_lines(report: Report) -> Iterator[str | Table]:
         yield f"memory at its peak: {decimal(report.peak_memory)}; {declared}{over}"
     for gap in report.gaps:
         yield f"[yellow]not tried:[/] {escape(gap)}"
+    if report.nothing_sent:
+        yield (
+            "[red]failed:[/] no input could be made, so `predict` was not tried: give one by `examples=[…]` of "
+            "define_model"
+        )
     for alike in _alike([trial for trial in report.trials if trial.note]):
         yield f"[yellow]note:[/] {_named(alike)}: {escape(alike[0].note or '')}"
     failures = _alike([trial for trial in report.trials if not trial.ok])

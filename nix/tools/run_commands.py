@@ -170,7 +170,7 @@ class Build:
         if missing:
             raise ToolError(
                 f"{', '.join(missing)}: no file of the model's is called that; what include_files and exclude_files"
-                " leave out is not there, and neither are big files, which are inputs by hash"
+                " leave out is not there"
             )
         destination = step["destination"]
         is_folder = destination.endswith("/") or inside(self.root, destination).is_dir()

@@ -32,8 +32,9 @@ main(sys.argv[1:])'"""
 
 _ENTER = """\
 #!{busybox} sh
-# What the machine's loader is told is not for ours.
-unset LD_PRELOAD LD_LIBRARY_PATH LD_AUDIT
+# What the machine's loader and Python are told is not for ours; nor are packages in ~/.local, which would come first.
+unset LD_PRELOAD LD_LIBRARY_PATH LD_AUDIT PYTHONHOME
+export PYTHONNOUSERSITE=1
 {exports}
 case "${{0##*/}}" in
   {pythons}) set -- {interpreter} "$@" ;;
@@ -90,7 +91,12 @@ def make_shell(config_path: Path, out: Path) -> None:
     pythons = ["python", "python3", f"python{config['version']}"]
     names = {*programs(root, config["variables"]["PATH"]), *pythons}
     python = shlex.join(config["python"])
-    exports = (f"export {name}={shlex.quote(value)}" for name, value in sorted(config["variables"].items()))
+    # Other names, which a base image may have, no shell can set.
+    exports = (
+        f"export {name}={shlex.quote(value)}"
+        for name, value in sorted(config["variables"].items())
+        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
+    )
     values = {
         "busybox": config["busybox"],
         "root": root,

@@ -119,6 +119,15 @@ class TestPrograms:
         done = python("import os; print(os.environ.get('LC_ALL'), os.environ['LANG'])", env=environment)
         assert (done.stdout, done.stderr) == ("None C.UTF-8\n", "")
 
+    def test_packages_of_the_users_own_are_not_for_them(self, python, tmp_path):
+        """`pip install --user` of a Python of the same version puts them before those of the image."""
+        packages = tmp_path / ".local/lib/python3.11/site-packages"
+        packages.mkdir(parents=True)
+        (packages / "PIL.py").write_text("")
+        environment = {**os.environ, "HOME": str(tmp_path), "PYTHONHOME": "/nowhere", "PYTHONPATH": "/mine"}
+        done = python("import sys, PIL; print('/mine' in sys.path, PIL.__version__)", env=environment)
+        assert done.stdout.startswith("True "), done.stderr
+
     def test_a_gpus_driver_comes_along(self, model):
         """No test machine has one, so another library of this machine's stands in for the driver's."""
         shell = (model / ".tungsten/shell").resolve()

@@ -142,6 +142,13 @@ def test_an_index_without_the_platform_says_which_it_has(registry, read):
         read("b:1")
 
 
+@pytest.mark.parametrize("wrong", ["sha256:../../x", "sha256:", "sha512:" + "0" * 128])
+def test_a_digest_of_another_form_is_refused(registry, read, wrong):
+    registry.index("b:1", amd64=wrong)
+    with pytest.raises(ResolveError, match="only sha256"):
+        read("b:1")
+
+
 @pytest.mark.parametrize(
     ("media_type", "remedy"),
     [

@@ -234,6 +234,13 @@ def test_more_memory_than_is_declared_is_a_failure():
     assert report(GOOD, peak=None).ok
 
 
+def test_a_model_that_nothing_could_be_sent_to_is_not_called_good():
+    untried = report(Trial("invalid", "the whole input: null", True, 0.1))
+    assert not untried.ok
+    assert any("examples=[…]" in line for line in check_lines(untried) if isinstance(line, str))
+    assert report(Trial("example", "examples[0]", True, 0.1)).ok
+
+
 def test_a_report_is_json_without_the_files():
     document = report(GOOD, BAD).to_json()
     assert document["ok"] is False

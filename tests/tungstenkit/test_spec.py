@@ -534,6 +534,15 @@ def test_a_misspelt_argument_is_told_with_those_that_there_are(tmp_path):
     assert caught.value.where == "tungsten_model.py, line 3"
 
 
+def test_a_limit_that_fields_do_not_know_is_told_with_another_way(tmp_path):
+    with pytest.raises(SpecError) as caught:
+        read(tmp_path, "from tungstenkit import Field\n\nx = Field(pattern='a+')\n")
+    assert caught.value.hint == (
+        "its arguments are description, choices, ge, le, min_length, max_length; "
+        "for others, the type may be `Annotated[…, pydantic.Field(…)]`"
+    )
+
+
 def test_the_place_of_a_syntax_error_is_told_once(tmp_path):
     with pytest.raises(SpecError) as caught:
         read(tmp_path, "\nclass Model(:\n")

@@ -66,7 +66,7 @@ _HINTS = (
     ),
     (
         re.compile(r"\b(apt|apt-get|aptitude|apt-key|add-apt-repository|dpkg): (command )?not found"),
-        "packages are chosen when the model is locked: system_packages, or a RUN that only installs, names them",
+        "packages are named in system_packages, or in a RUN that is `apt-get install` alone",
         None,
     ),
     (

@@ -204,7 +204,7 @@ def test_where_a_python_looks_for_modules_is_not_for_another_one(registry, read)
         {"manifests": [5]},
         {"manifests": [{"platform": None}]},
         {"layers": [{}]},
-        {"layers": [{"mediaType": base_image._TAR[0], "digest": "sha256:0", "size": "big"}]},
+        {"layers": [{"mediaType": base_image._TAR[0], "digest": digest(b""), "size": "big"}]},
     ],
 )
 def test_what_is_of_no_form_is_told_with_the_reference(registry, read, content):

@@ -85,6 +85,7 @@ let
         context = contextOf segment;
         steps = map (step segment) segment.steps;
         architecture = platform.debian;
+        on-base = packageSet.base or null != null;
         busybox = "${busybox}/bin/busybox";
         variation = {
           inherit (run) again;

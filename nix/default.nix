@@ -1,6 +1,7 @@
 # Table of contents. Each file is one step and says what it needs in its arguments.
 {
   platforms = import ./platforms.nix; # what each platform is called by whom
+  quoted = import ./quoted.nix; # a text -> a word of a shell's
   storeName = import ./store-name.nix; # a file's name -> its store name
   documents = import ./documents.nix; # spec.json, tungsten.lock, sources.json -> checked values
   fetch = import ./fetch.nix; # a lock's entry -> the file
@@ -19,10 +20,10 @@
   postBuild = import ./post-build.nix; # what post_build makes
   importCheck = import ./import-check.nix; # a model's module, imported in its root
   rootParts = import ./root-parts.nix; # an image's root, for running it without a container engine
-  debian = import ./debian.nix; # the debian package set
   stated = import ./stated.nix; # files, links and folders as contents
   debianRoot = import ./debian-root.nix; # the system below the model: Debian's packages
   baseRoot = import ./base-root.nix; # the same: a base image
+  debian = import ./debian.nix; # the debian package set
   aptNames = import ./apt-names.nix; # names of apt's -> packages of nixpkgs
   poetry = import ./poetry.nix; # a Poetry project -> an environment, by poetry2nix
   nixpkgs = import ./nixpkgs.nix; # the nixpkgs package set

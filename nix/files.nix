@@ -77,13 +77,12 @@ let
 
   named = file: file // { missing = "a-big-file-of-the-model-is-not-in-the-nix-store"; };
 
-  # `builtins.toJSON`'s quotes are no shell's.
-  quote = text: "'${builtins.replaceStrings [ "'" ] [ "'\\''" ] text}'";
+  quoted = import ./quoted.nix;
 
   putIn =
     file:
     let
-      target = "$out/${quote file.path}";
+      target = "$out/${quoted file.path}";
     in
     ''
       mkdir -p "$(dirname ${target})"

@@ -88,7 +88,7 @@ let
     ln -s /usr/share/zoneinfo/Etc/UTC "$out/etc/localtime"
   '';
 
-  quoted = text: "'${builtins.replaceStrings [ "'" ] [ "'\\''" ] text}'";
+  quoted = import ./quoted.nix;
   putIn =
     file:
     "install -D -m ${if file.executable then "755" else "644"} ${file.stored} ${quoted "app/${file.path}"}";

@@ -127,7 +127,8 @@ let
           else
             null;
         declared = files.declared (theLock.files or { });
-        bigFiles = files.big big;
+        # The image has post_build's instead.
+        bigFiles = files.big (builtins.filter (file: !builtins.elem file.path postBuild.replaces) big);
         deb = import ./deb.nix { inherit fetch; };
         wheel = import ./wheel.nix { inherit fetch runTool; };
         dockerTools = import ./image.nix {
@@ -180,12 +181,16 @@ let
     tools.shell {
       inherit (theSpec) name;
       root = set.buildRoot;
+      interpreter = set.modelPython;
+      version = locked.python;
       variables = import ./environment.nix {
         packageSet = set;
         spec = theSpec;
         cuda = if theSpec.gpu then set.cuda else null;
       };
-      title = "Python ${locked.python} on Debian ${locked.release}, as in the image";
+      title = "Python ${locked.python} on ${
+        if locked ? base-image then locked.base-image.reference else "Debian ${locked.release}"
+      }, as in the image";
     };
 
   # Both forms of an image: one file, and a folder whose blobs are links.

@@ -1,9 +1,10 @@
 # The development shell: the user's own, with the image's programs first on PATH.
 #
+# interpreter: the model's Python, a path in the root; version: `3.N`.
 # programs: a folder whose `bin` runs the image's programs in the image's root, and whose `start` is the shell.
 # develop: what `nix develop` asks for, a derivation whose builder is called bash; Debian's static one is that.
 { busybox, fetch, system, bash, python, runTool }:
-{ name, root, variables, title }:
+{ name, root, interpreter, version, variables, title }:
 let
   # The user's own home is the home, so caches are where the user's other programs have theirs.
   homes = [
@@ -25,7 +26,7 @@ let
     name = "tungsten-shell";
     tool = "shell_programs.py";
     config = {
-      inherit name root title;
+      inherit interpreter name root title version;
       variables = builtins.removeAttrs variables homes;
       busybox = "${busybox}/bin/busybox";
       python = python.command;

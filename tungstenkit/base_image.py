@@ -7,12 +7,16 @@ here is what follows from it.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from tungstenkit.cache import cache_folder, keep, kept
 from tungstenkit.data import NIX
@@ -26,11 +30,11 @@ from tungstenkit.resolve.base import Base, libc_version
 from tungstenkit.resolve.wheels import OLDEST_GLIBC
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tungstenkit.fetch import Input
 
-_FORMAT = "3"  # of what is kept: raise it whenever something else would be found
+_FORMAT = "4"  # of what is kept: raise it whenever something else would be found
 _WHERE = "base_image"
 _TAR = (
     "application/vnd.oci.image.layer.v1.tar",
@@ -40,7 +44,19 @@ _TAR = (
 )
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # What a model's image has its own of, or OCI's has not (OCI image specification, "Image Configuration").
-_LEFT = ("Cmd", "Entrypoint", "Healthcheck", "OnBuild", "User", "Volumes", "WorkingDir")
+_LEFT = (
+    "Cmd",
+    "Entrypoint",
+    "Healthcheck",
+    "OnBuild",
+    "Shell",
+    "StopSignal",
+    "User",
+    "Volumes",
+    "WorkingDir",
+)
+# Where its Python looks for modules (Python's manual, "Environment variables"): another one would not even start.
+_OF_ITS_PYTHON = ("PYTHONHOME", "PYTHONPATH")
 
 
 class _Python(BasePython):
@@ -97,12 +113,14 @@ def read_base(
     usable = [one for one in found.pythons if not one.problem]
     fitting = [one for one in usable if python is None or f"{one.version}.".startswith(f"{python}.")]
     chosen = fitting[0] if fitting else None
+    # Only a Python of its own understands them.
+    strange = () if chosen else tuple(name for name in _OF_ITS_PYTHON if name in found.environment)
     image = BaseImage(
         reference=reference,
         named=named,
         digest=digest,
         layers=found.layers,
-        environment=found.environment,
+        environment={name: value for name, value in found.environment.items() if name not in strange},
         labels=found.labels,
         exposed_ports=found.exposed_ports,
         libc=found.libc,
@@ -125,7 +143,7 @@ def read_base(
         reason=reason,
         distributions=chosen.distributions if chosen else {},
         libraries=frozenset(found.libraries),
-        left=found.left,
+        left=found.left + strange,
     )
 
 
@@ -138,11 +156,12 @@ def _find(reference: str, system: str, known: Mapping[str, BaseImage]) -> tuple[
     if "manifests" not in content:
         return named, named
     platforms = []
-    for entry in content["manifests"]:
-        platform = entry.get("platform", {})
-        if (platform.get("os"), platform.get("architecture")) == ("linux", architecture):
-            return named, _digest(entry, reference)
-        platforms.append(f"{platform.get('os')}/{platform.get('architecture')}")
+    with _well_formed(reference):
+        for entry in content["manifests"]:
+            platform = entry.get("platform", {})
+            if (platform.get("os"), platform.get("architecture")) == ("linux", architecture):
+                return named, _digest(entry, reference)
+            platforms.append(f"{platform.get('os')}/{platform.get('architecture')}")
     raise ResolveError(
         f"{reference} has no image for linux/{architecture}",
         where=_WHERE,
@@ -171,10 +190,12 @@ def _facts(
             f"and the platform is {system}",
             where=_WHERE,
         )
-    layers = _layers(content, config, reference)
+    with _well_formed(reference):
+        layers = _layers(content, config, reference)
     paths = get(base_inputs(reference, layers))
     variables = config.get("config") or {}
-    environment = dict(entry.partition("=")[::2] for entry in variables.get("Env") or ())
+    with _well_formed(reference):
+        environment = dict(entry.partition("=")[::2] for entry in variables.get("Env") or ())
     with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
         seen = _look_into(layers, paths, environment, Path(folder))
     facts = _Facts.model_validate(
@@ -194,6 +215,19 @@ def _facts(
 
     keep(cache / "base-images", key, write)
     return facts
+
+
+@contextlib.contextmanager
+def _well_formed(reference: str) -> Iterator[None]:
+    """Raises FetchError where what a registry has is not of the form that the OCI image specification gives it."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValidationError):
+        raise FetchError(
+            "the registry's manifest or configuration is not of the form that OCI's specification gives them",
+            where=reference,
+            hint="the image is damaged, or made by a program that is: make it anew, or take another",
+        ) from None
 
 
 def _layers(content: dict[str, Any], config: dict[str, Any], reference: str) -> tuple[BaseLayer, ...]:
@@ -231,7 +265,7 @@ def _remedy(media_type: str) -> str:
 
 def _digest(entry: dict[str, Any], reference: str) -> str:
     digest = str(entry.get("digest", ""))
-    if not digest.startswith("sha256:"):
+    if not re.fullmatch("sha256:[0-9a-f]{64}", digest):
         raise ResolveError(f"{reference}: only sha256 is known here, and it has {digest}", where=_WHERE)
     return digest
 

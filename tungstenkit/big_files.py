@@ -87,6 +87,26 @@ def hashes_of(paths: Sequence[Path], progress: Progress) -> list[str]:
     return [known[path] or _hash(path, progress) for path in paths]
 
 
+def sha256_of(path: Path) -> str:
+    """The sha256 of one file, which is read again only where it is small or was touched.
+
+    Raises SpecError as `big_files`.
+    """
+    if path.stat().st_size <= _PIECE:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashes_of([path], _Nobody())[0]
+
+
+class _Nobody:
+    """Who is told of progress where nobody waits for it."""
+
+    def start(self, files: int, size: int) -> None: ...
+
+    def advance(self, size: int) -> None: ...
+
+    def done(self, name: str) -> None: ...
+
+
 def _key(path: Path, status: os.stat_result) -> str:
     facts = (path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
     return hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape")).hexdigest()

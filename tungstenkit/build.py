@@ -11,7 +11,6 @@ import json
 import os
 import pwd
 import re
-import shlex
 import shutil
 import subprocess
 from collections import deque
@@ -38,6 +37,12 @@ _LOG_KEPT, _LOG_TAIL = 200, 25
 _SAID = re.compile(
     r"(?:^|\n)(?P<kind>error|note): (?P<what>.+(?:\n {7}.*)*)"
     r"(?:\n  in:   (?P<where>.+(?:\n {8}.*)*))?(?:\n  hint: (?P<hint>.+(?:\n {8}.*)*))?"
+)
+
+# As Nix 2.8 and as Nix 2.31 word it.
+_FAILED = re.compile(
+    r"builder for '/nix/store/[a-z0-9]{32}-(.+?)\.drv' failed"
+    r"|Cannot build '/nix/store/[a-z0-9]{32}-([^']+?)\.drv'\.\s+Reason: builder"
 )
 
 # What says that the kernel refuses namespaces: Nix, where it makes its sandbox (Nix, local-derivation-goal.cc and its
@@ -231,8 +236,9 @@ class _Log:
                 where=text,
                 hint=f"build the image on {needed[1]}, or let Nix emulate it (qemu, and `extra-platforms` in nix.conf)",
             )
-        failed = re.search(r"builder for '/nix/store/[a-z0-9]{32}-(.+?)\.drv' failed", text)
-        lines = self.tails.get(failed[1], ()) if failed else ()
+        failed = _FAILED.search(text)
+        step = (failed[1] or failed[2]) if failed else ""
+        lines = self.tails.get(step, ())
         tail = "\n".join(map(_plain, list(lines)[-_LOG_TAIL:]))
         if _NAMESPACES_REFUSED.search(text + "\n" + tail):
             return namespaces_refused(tail or text)
@@ -250,7 +256,7 @@ class _Log:
                         for name in ("what", "where", "hint")
                     }
                     return BuildError(parts["what"], where=parts["where"], hint=parts["hint"] or None)
-            return BuildError(tail or text, where=f"the build step {failed[1]}")
+            return BuildError(tail or text, where=f"the build step {step}")
         return BuildError(text, hint="the message is Nix's own")
 
 
@@ -389,7 +395,8 @@ def push(image: Image, reference: str, skopeo_args: Sequence[str]) -> None:
     if run.returncode != 0:
         raise BuildError(
             f"the image could not be pushed: {run.stderr.strip()}",
-            where=shlex.join(command),
+            # Not the command: what skopeo is told besides may be a password.
+            where=f"docker://{reference}",
             hint="`skopeo login` gives it a user and a password; --skopeo-arg=--dest-tls-verify=false is for a"
             " registry without TLS",
         )

@@ -11,18 +11,19 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tungstenkit import store
+from tungstenkit.big_files import sha256_of
 from tungstenkit.dockerfile import Commands, Copy
 from tungstenkit.document import to_json
 from tungstenkit.errors import BuildError, LockError
 from tungstenkit.lock import CommandResult
 from tungstenkit.platforms import Target, this_system
-from tungstenkit.twice import MismatchError, Step, make, settled
+from tungstenkit.twice import MismatchError, Step, discard, make, settled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tungstenkit.dockerfile import Segment
     from tungstenkit.files import ModelFile
@@ -58,17 +59,30 @@ def sees(
 ) -> str:
     """The digest of all that some segments of a model, from the first on, can see.
 
-    files: what of the model's folder ships.
+    platform: the lock's, with what earlier segments had of the network. files: what of the model's folder ships.
     """
-    parts = {
-        "base-image": spec.base_image,
-        "cuda": platform.cuda.model_dump(mode="json") if platform.cuda and spec.gpu else None,
+    parts: dict[str, Any] = {
+        "base-image": seen_of_base(platform),
+        "cuda": (platform.cuda.model_dump(mode="json") if platform.cuda else "none") if spec.gpu else None,
         "debs": sorted(deb.sha256 for deb in platform.debs),
         "files": _seen(segments, directory, files),
         "python": platform.python,
-        "segments": [segment.model_dump(mode="json", by_alias=True) for segment in segments],
+        # Not on which line they stand.
+        "segments": [
+            segment.model_dump(mode="json", by_alias=True, exclude={"steps": {"__all__": {"where", "text"}}})
+            for segment in segments
+        ],
     }
+    below = sum(segment.network for segment in segments[:-1])
+    if below:
+        parts["results"] = [one.sha256 for one in platform.commands[:below]]
     return hashlib.sha256(to_json(parts).encode()).hexdigest()
+
+
+def seen_of_base(platform: Platform) -> dict[str, Any] | None:
+    """What a build step can see of a base image: what its name was locked as, since that may mean another by now."""
+    unseen = {"reference", "named", "labels", "exposed_ports"}
+    return platform.base_image.model_dump(mode="json", exclude=unseen) if platform.base_image else None
 
 
 def planned(
@@ -93,7 +107,7 @@ def _seen(segments: Sequence[Segment], directory: Path, files: Sequence[ModelFil
         for source in step.sources
     ]
     return {
-        file.path: _described(directory / file.path, file)
+        file.path: described(directory / file.path, file)
         for file in files
         if any(_matches(file.path.split("/"), pattern) for pattern in patterns)
     }
@@ -104,11 +118,12 @@ def _matches(names: Sequence[str], pattern: Sequence[str]) -> bool:
     return len(names) >= len(pattern) and all(map(re.fullmatch, pattern, names))
 
 
-def _described(path: Path, file: ModelFile) -> str:
+def described(path: Path, file: ModelFile) -> str:
+    """What a file is, as `nix/tools/model_view.py` has it. path: where it is."""
     if file.target is not None:
+        # As it ships; on disk it may be absolute.
         return f"-> {file.target}"
-    with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest() + (" x" if file.executable else "")
+    return sha256_of(path) + (" x" if file.executable else "")
 
 
 def check(lock: Lock, spec: ModelSpec, directory: Path, files: Sequence[ModelFile], where: str) -> None:
@@ -138,9 +153,7 @@ def add_commands(lock: Lock, previous: Lock | None, runner: Runner) -> Lock:
     for system, platform in lock.platforms.items():
         old = previous.platforms.get(system) if previous else None
         known = {one.sees: one for one in old.commands} if old else {}
-        plan = [
-            known.get(one.sees, one) for one in planned(runner.spec, platform, runner.directory, runner.files)
-        ]
+        plan = _known(runner, platform, known)
         lock = _with(lock, system, plan)
         if system != this_system():
             if any(one.sha256 == _UNKNOWN for one in plan):
@@ -155,11 +168,36 @@ def add_commands(lock: Lock, previous: Lock | None, runner: Runner) -> Lock:
         for number, segment in enumerate(commands.segments):
             place = commands.networks.index(number) if segment.network else None
             entry = None if place is None else plan[place]
+            if (
+                entry is not None
+                and entry.sha256 != _UNKNOWN
+                and not store.missing([str(result_path(entry))])
+            ):
+                continue
             result = _settled(lock, system, number, segment, entry, runner)
-            if place is not None:
-                plan[place] = _recorded(plan[place], result)
+            if place is not None and entry is not None:
+                done = (*plan[:place], _recorded(entry, result))
+                plan = _known(runner, platform, known, done)
                 lock = _with(lock, system, plan)
     return lock
+
+
+def _known(
+    runner: Runner,
+    platform: Platform,
+    known: Mapping[str, CommandResult],
+    done: tuple[CommandResult, ...] = (),
+) -> tuple[CommandResult, ...]:
+    """What each RUN with the network is recorded with: what was made, what is known by what it sees, else a plan.
+
+    done: of the first of them.
+    """
+    found = done
+    for _ in range(len(done), len((runner.spec.commands or Commands()).networks)):
+        below = platform.model_copy(update={"commands": found})
+        one = planned(runner.spec, below, runner.directory, runner.files)[len(found)]
+        found = (*found, known.get(one.sees, one))
+    return found
 
 
 def _with(lock: Lock, system: str, results: Sequence[CommandResult]) -> Lock:
@@ -191,9 +229,12 @@ def _settled(
             raise _explained(problem, again=again) from None
 
     recorded = result_path(entry) if entry and entry.sha256 != _UNKNOWN else None
-    result = settled(run, recorded, first.where)
-    # Held until the next fetch, which knows of what the lock names.
-    store.hold(str(result), step.state / "roots" / f"{name}-{system}")
+    try:
+        result = settled(run, recorded, first.where)
+        # Held until the next fetch, which knows of what the lock names.
+        store.hold(str(result), step.state / "roots" / f"{name}-{system}")
+    finally:
+        discard(step)
     return result
 
 
@@ -235,6 +276,8 @@ def provide(number: int, platform: Platform, step: Step, spec: ModelSpec) -> Non
         ) from None
     except BuildError as problem:
         raise _explained(problem, again=False) from None
+    finally:
+        discard(step)
 
 
 def _explained(problem: BuildError, *, again: bool) -> BuildError:

@@ -50,8 +50,15 @@ _DIRECTIVE = re.compile(r"\s*#\s*escape\s*=", re.IGNORECASE)
 # A word that begins a here-document, as BuildKit reads it.
 _HERE = re.compile(r"(?:^|\s)\d*<<-?(['\"]?)([A-Za-z_][A-Za-z0-9_.-]*)\1(?=\s|$)")
 _FLAG = re.compile(r"--([a-z-]+)(?:=(\S*))?(?:\s+|$)")
-# What has a meaning in an extended regular expression (POSIX).
-_SPECIAL = frozenset(".+*?()[]{}|^$\\")
+# What has a meaning in an extended regular expression (POSIX); `]` and `}` alone have none, and Nix refuses to have
+# them escaped.
+_SPECIAL = frozenset(".+*?()[{|^$\\")
+# "Automatic platform ARGs in the global scope" of the Dockerfile reference.
+_PLATFORM_ARGUMENTS = {
+    f"{side}{part}"
+    for side in ("BUILD", "TARGET")
+    for part in ("PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT")
+}
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
 
 
@@ -370,11 +377,13 @@ class _Reader:
             elif name != "link":
                 raise WordError(f"--{name} is not known here; leave it out")
         paths = _json_list(rest) or rest.split()
+        if any(path.startswith('"') for path in paths) and not rest.startswith("["):
+            raise WordError(f'a path with spaces stands in a list, as ["a b", "/c/"]: {rest}')
         if len(paths) < 2:
             raise WordError("names no destination; write what to copy, and where to")
         *sources, destination = [self._plain(path) for path in paths]
         for source in sources:
-            if re.match(r"(https?|ftp)://|git@|.*\.git(#.*)?$", source):
+            if re.match(r"[a-z]+://|git@", source):
                 raise WordError(
                     f"{source} is not a file beside the model; download it by RUN --network=default"
                 )
@@ -404,7 +413,7 @@ class _Reader:
         for word in words(value):
             name, equals, default = word.partition("=")
             _check_name(name)
-            if name.startswith(("TARGET", "BUILD")) and not equals:
+            if name in _PLATFORM_ARGUMENTS and not equals:
                 raise WordError(f"{name} has no value here; `uname -m` in a RUN tells the processor")
             if equals:
                 self._arguments[name] = self._plain(default)
@@ -479,7 +488,12 @@ def _flags(value: str) -> tuple[list[tuple[str, str]], str]:
 
 
 def _json_list(value: str) -> list[str] | None:
-    """The exec form; None for what is not of that form, which is the shell form."""
+    """The exec form; None for what is not of that form, which is the shell form.
+
+    Raises WordError for a list in single quotes, which no shell can make sense of.
+    """
+    if re.match(r"\[\s*'", value):
+        raise WordError(f'a list is written in double quotes, as ["a", "b"]: {value}')
     if not value.startswith("["):
         return None
     try:
@@ -516,7 +530,9 @@ def _expression(name: str) -> str:
         elif letter == "?":
             parts.append("[^/]")
         elif letter == "[" and (end := name.find("]", place + 1)) > 0:
-            parts.append(f"[{name[place:end]}]")
+            # Python wants `[` escaped in there; to Nix that is two letters, so it only lets more files in.
+            inside = name[place:end].replace("[", r"\[")
+            parts.append(f"[{inside}]")
             place = end + 1
         else:
             if letter == "\\" and place < len(name):

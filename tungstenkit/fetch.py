@@ -373,7 +373,8 @@ def download(entry: Input, urls: Sequence[str], folder: Path, progress: Progress
     if not urls:
         raise GoneError("the index no longer has this file", where=entry.file, hint="run `tungsten lock`")
     place.mkdir(exist_ok=True)
-    part = place / "part"
+    # By its own name, which no store name is: two files of one content may come at the same time.
+    part = place / f"{entry.name}~"
     if urls[0].startswith(("file:", "git+")):
         return _make(entry, urls[0], part, complete, progress)
     problems: dict[str, str] = {}

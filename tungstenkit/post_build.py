@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from pathspec import GitIgnoreSpec
 
 from tungstenkit import store
-from tungstenkit.commands import sees
+from tungstenkit.commands import described, seen_of_base, sees
 from tungstenkit.data import NIX, OWN_WHEELS
+from tungstenkit.dockerfile import Commands
 from tungstenkit.document import to_json
 from tungstenkit.errors import BuildError, LockError, TungstenError
 from tungstenkit.handover import served
@@ -93,11 +94,12 @@ def planned(
     files: what of the model's folder ships. Raises LockError where the module can't be read.
     """
     seen = _files(spec, directory, files, settings)
-    parts = {
-        "base-image": spec.base_image,
+    commands = spec.commands or Commands()
+    parts: dict[str, Any] = {
+        "base-image": seen_of_base(platform),
         "capture": _CAPTURE,
         "class": spec.class_name,
-        "commands": sees(spec, platform, directory, files, spec.commands.segments if spec.commands else ()),
+        "commands": sees(spec, platform, directory, files, commands.segments),
         "cpu": settings.baseline_cpu,
         "cuda": platform.cuda.version if platform.cuda and spec.gpu else None,
         "debs": sorted(deb.sha256 for deb in platform.debs),
@@ -112,6 +114,10 @@ def planned(
             + [source.wheel_sha256 or source.sha256 for source in platform.sources]
         ),
     }
+    if platform.commands:
+        parts["results"] = [one.sha256 for one in platform.commands]
+    if commands.environment:
+        parts["variables"] = commands.model_dump(mode="json", by_alias=True, include={"environment"})
     return PostBuild(
         sees=hashlib.sha256(to_json(parts).encode()).hexdigest(),
         files=seen,
@@ -132,13 +138,12 @@ def _files(
     for file in files:
         if file.path != module and patterns is not None and not patterns.match_file(file.path):
             continue
-        if file.target is not None:
-            # As it ships; on disk it may be absolute.
-            seen[file.path] = f"-> {file.target}"
-            continue
         path = directory / file.path
+        if file.path != module or file.target is not None:
+            seen[file.path] = described(path, file)
+            continue
         try:
-            source = view.without_serving(path.read_bytes(), spec.class_name) if file.path == module else None
+            source = view.without_serving(path.read_bytes(), spec.class_name)
         except ValueError as problem:
             raise LockError(str(problem), where=str(path)) from None
         seen[file.path] = view.describe(path, source)
@@ -189,7 +194,9 @@ def _changes(before: PostBuild, after: PostBuild) -> list[str]:
         changes.append(f"environment {', '.join(after.environment) or 'none'}")
     if before.baseline_cpu != after.baseline_cpu:
         changes.append("cpu")
-    return changes or ["packages, the model's class, or the version of tungsten"]
+    return changes or [
+        "packages, the base image, what dockerfile_commands make, the model's class, or the version of tungsten"
+    ]
 
 
 @dataclass(frozen=True)
@@ -265,7 +272,9 @@ def _run(lock: Lock, system: str, recorded: PostBuild | None, runner: Runner) ->
 
     try:
         result = settled(run, None if recorded is None else result_path(recorded), where)
-        entry = _entry(plan, result, {file.path for file in runner.files}, where)
+        entry = _entry(
+            plan, result, {file.path for file in runner.files}, set(dict(lock.files.in_model())), where
+        )
         # Held until the next fetch, which knows of it by the lock.
         store.hold(str(result), step.state / "roots" / f"post-build-{system}")
     finally:
@@ -273,10 +282,16 @@ def _run(lock: Lock, system: str, recorded: PostBuild | None, runner: Runner) ->
     return entry
 
 
-def _entry(plan: PostBuild, result: Path, ours: set[str], where: str) -> PostBuild:
-    """What is recorded of a result. ours: the paths of what of the model's folder ships."""
+def _entry(plan: PostBuild, result: Path, ours: set[str], declared: set[str], where: str) -> PostBuild:
+    """What is recorded of a result. ours: the paths of what of the model's folder ships; declared: of `files`."""
     with tarfile.open(result) as tar:
         made = {member.name for member in tar if not member.isdir()}
+    if twice := sorted(path for path in declared if f"app/{path}" in made):
+        raise LockError(
+            f"post_build makes what files=[…] brings already: {', '.join(twice)}",
+            where=where,
+            hint="write it under another name, or declare another place; post_build does not see declared downloads",
+        )
     replaced = {path for path in ours if f"app/{path}" in made}
     if unseen := sorted(replaced - plan.files.keys()):
         raise LockError(
@@ -341,10 +356,19 @@ def _explained(problem: BuildError, where: str, again: bool) -> BuildError:
 
 _HINTS = (
     (
+        # All else there can be written: these are files of the store, bound to their places.
+        r"(?:Read-only file system|Device or resource busy)(?:: '.*' ->|:) '(?:/app/|[^/])",
+        "a big file can only be read: write under another name, or raise [tool.tungsten] big-file-mb",
+    ),
+    (
         r"Read-only file system",
         "it may write below the model's folder, below HOME and below /tmp; only what is in the first two is kept",
     ),
     (r"No module named", "name the package in python_packages"),
+    (
+        r"_execute_child[\s\S]*No such file or directory: '[^/']+'",
+        "name the package of a program in system_packages",
+    ),
     (
         r"No such file or directory: '(?:/app/|[^/])",
         "it sees the files that ship; `files` in [tool.tungsten.post-build] narrows them",

@@ -112,11 +112,19 @@ class Project:
         lock = read_lock(self.lock_path)
         check_lock(lock, self.spec, self.lock_path)
         check_local(lock, self.directory)
-        if self.spec.commands:
-            commands.check(lock, self.spec, self.directory, self._selected(), str(self.lock_path))
-        if with_result and self.spec.has_post_build:
-            post_build.check(lock, self.spec, self.directory, self._selected(), str(self.lock_path))
+        has_result = with_result and self.spec.has_post_build
+        if self.spec.commands or has_result:
+            files = self._undeclared(lock, self._selected())
+            if self.spec.commands:
+                commands.check(lock, self.spec, self.directory, files, str(self.lock_path))
+            if has_result:
+                post_build.check(lock, self.spec, self.directory, files, str(self.lock_path))
         return lock
+
+    def _undeclared(self, lock: Lock, files: Sequence[ModelFile]) -> list[ModelFile]:
+        """Those of the files that the lock does not bring."""
+        with FetchBar("reading") as bar:
+            return leave_out_declared(self.directory, files, lock.files, bar)
 
     def _selected(self, ignore: Sequence[Path] = ()) -> list[ModelFile]:
         patterns = self.spec.include_files, self.spec.exclude_files
@@ -133,8 +141,8 @@ class Project:
 
     def shipped(self, lock: Lock, out: Path | None = None) -> tuple[list[ModelFile], tuple[BigFile, ...]]:
         """The files that ship and that the lock does not bring, and which of them are big."""
+        files = self._undeclared(lock, self.files(out))
         with FetchBar("reading") as bar:
-            files = leave_out_declared(self.directory, self.files(out), lock.files, bar)
             return files, big_files(self.directory, files, big_file_size(self.directory), bar)
 
 

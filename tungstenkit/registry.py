@@ -45,7 +45,14 @@ def manifest(reference: str) -> tuple[str, dict[str, Any]]:
     Raises FetchError where it can't be read.
     """
     data = _skopeo(["inspect", "--raw", *_tls("", reference), f"docker://{reference}"], reference)
-    return f"sha256:{hashlib.sha256(data).hexdigest()}", _json(data, reference)
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    if reference.partition("@")[2] not in ("", digest):
+        raise FetchError(
+            f"the registry answers with another manifest, {digest}",
+            where=reference,
+            hint="try again; if it stays so, the registry, or something on the way to it, is wrong",
+        )
+    return digest, _json(data, reference)
 
 
 def configuration(reference: str) -> dict[str, Any]:
@@ -163,7 +170,11 @@ def _json(data: bytes, reference: str) -> dict[str, Any]:
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise FetchError("the registry's answer is no manifest", where=reference)
+        raise FetchError(
+            "the registry's answer is no manifest",
+            where=reference,
+            hint="another server may answer in its place, a proxy or a page to sign in at: check the network",
+        )
     return value
 
 

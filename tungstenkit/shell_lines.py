@@ -70,19 +70,23 @@ def commands(text: str) -> list[tuple[str, list[str]]] | None:
 
 def apt_line(found: list[tuple[str, list[str]]]) -> Apt | None:
     """What a line of apt installs; None for a line that has nothing to do with apt."""
-    if not any(words[0] in _APT for _, words in found):
+    if not any(_is_apt(words) for _, words in found):
         return None
     apt = Apt()
     for before, words in found:
-        if before not in ("", "&&", ";") or not (words[0] in _APT or _tidies(words)):
+        if before not in ("", "&&", ";") or not (_is_apt(words) or _tidies(words)):
             apt.problems.append(
                 f"apt stands beside {words[0]!r}, but is a wish for packages, and not run; write a RUN of its own"
             )
             return apt
     for _, words in found:
-        if words[0] in _APT:
+        if _is_apt(words):
             _read_apt(words, apt)
     return apt
+
+
+def _is_apt(words: list[str]) -> bool:
+    return words[0].removeprefix("/usr/bin/") in _APT
 
 
 def _tidies(words: list[str]) -> bool:

@@ -7,6 +7,7 @@ specification"). Both are computed here so that a lock's hundred files cost no h
 from __future__ import annotations
 
 import base64
+import errno
 import grp
 import hashlib
 import os
@@ -26,7 +27,8 @@ _NIX_BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
 
 def store_name(file: str) -> str:
     """The store name of a downloaded file; the same rule as `nix/store-name.nix`."""
-    name = re.sub(r"[^A-Za-z0-9+._-]", "_", file)[-_LONGEST_NAME:]
+    # Nix's strings are bytes: a letter of two bytes becomes two underscores there.
+    name = re.sub(rb"[^A-Za-z0-9+._-]", b"_", os.fsencode(file)).decode()[-_LONGEST_NAME:]
     return f"_{name}" if name.startswith(".") else name
 
 
@@ -119,6 +121,6 @@ def _nix_store(arguments: Sequence[str]) -> str:
         raise FetchError(
             f"Nix refused: {run.stderr.strip()}",
             where=f"nix-store {arguments[0]}",
-            hint="`nix doctor` may tell more",
+            hint="make room" if os.strerror(errno.ENOSPC) in run.stderr else "`nix doctor` may tell more",
         )
     return run.stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
 import posixpath
@@ -15,6 +14,7 @@ from changes import PACKAGE
 from contents import DiskFile, read_all
 from rootfs import DEFAULT_DIRECTORY, DIRECTORIES, WHITEOUT, Entry, Table, parents
 from system import libraries
+from unpack_layers import opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -146,9 +146,9 @@ class Difference:
         """Those of the files that hold what the layers have there."""
         original: dict[str, str] = {}
         for layer in reversed(self._layers) if candidates else ():
-            with gzip.open(layer / "blob") as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+            with opened(layer / "blob") as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
                 for member in tar:
-                    name = member.name.rstrip("/")
+                    name = posixpath.normpath(f"/{member.name}").lstrip("/")
                     if name in candidates and name not in original:
                         content = tar.extractfile(member) if member.isreg() else None
                         original[name] = _digest(content.read()) if content else ""

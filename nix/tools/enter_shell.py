@@ -74,8 +74,7 @@ def main(arguments: list[str]) -> NoReturn:
         for name in [name for name in os.environ if name.startswith("LC_")]:
             del os.environ[name]
         _enter(tree)
-        name = os.path.basename(program)
-        os.execvp(name, [name, *rest])  # noqa: S606
+        os.execvp(program, [program, *rest])  # noqa: S606
     except RefusedError as error:
         print(error, file=sys.stderr)
     except OSError as error:

@@ -6,8 +6,8 @@ mount namespace of its own, first in a process namespace of its own, and makes i
 it leaves it: what is bound into it must not be removed. OUT becomes a tar of what the steps changed (`changes`).
 
 What counts is what a container would show: contents, modes, kinds, and what is gone. Times do not, nor what runtimes
-make (devices, sockets, /proc, /dev, /sys). What was there keeps its owner; what is new is its step's, or, below the
-folders of the image's user, that user's.
+make (devices, sockets, named pipes, /proc, /dev, /sys). What was there keeps its owner; what is new is its step's, or,
+below the folders of the image's user, that user's.
 """
 
 from __future__ import annotations
@@ -65,12 +65,20 @@ _HINTS = (
         None,
     ),
     (
+        re.compile(r"\b(apt|apt-get|aptitude|apt-key|add-apt-repository|dpkg): (command )?not found"),
+        "packages are chosen when the model is locked: name them in system_packages, or in a RUN that is `apt-get install`"
+        " alone",
+        None,
+    ),
+    (
         re.compile(r"not found|\.h: No such file or directory"),
         "a program or header of Debian's comes with its package, named in system_packages or RUN apt-get install",
         None,
     ),
 )
 """What a failed command's last words call for; the third says for which `network` it does, None for both."""
+_ON_A_BASE = "there is what the base image has: take one that has it, or COPY it"
+"""The hint where no package of Debian's is installed."""
 _LAST_WORDS = 30  # lines
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
 _FIRST_DAY = "315532800"  # 1980, the first that a zip archive knows
@@ -89,6 +97,7 @@ class Build:
         """Take a root that is unpacked already; `fake_time` is where in it the library for another clock is."""
         self.root = root
         self.network: bool = config["network"]
+        self.on_base: bool = config["on-base"]
         self.context = Context(Path(config["context"])) if config["context"] else None
         self.variation = Variation({**config["variation"], "fake-time": fake_time})
         self.owners: dict[str, tuple[int, int]] = {}
@@ -146,7 +155,7 @@ class Build:
         said = "\n".join(words)
         for pattern, hint, network in _HINTS:
             if pattern.search(said) and network in (None, self.network):
-                return f" — {hint}"
+                return f" — {_ON_A_BASE if self.on_base and 'system_packages' in hint else hint}"
         return ""
 
     def _copy(self, step: Config) -> None:
@@ -162,7 +171,7 @@ class Build:
         if missing:
             raise ToolError(
                 f"{', '.join(missing)}: no file of the model's is called that; what include_files and exclude_files"
-                " leave out is not there, and neither are big files, which are inputs by hash"
+                " leave out is not there"
             )
         destination = step["destination"]
         is_folder = destination.endswith("/") or inside(self.root, destination).is_dir()

@@ -2,12 +2,13 @@
 """Make the folder of a development shell: `shell_programs.py CONFIG.json OUT`.
 
 OUT's `bin` has a program for each of the image's that its user asked for; each runs the image's own, by
-`enter_shell.py`. What every Debian system has itself (packages that are essential or required: Debian policy, 2.5 and
-3.8) stays the machine's. OUT's `start` runs a command, or the user's own shell, with that folder first on PATH, and
+`enter_shell.py`. `python`, `python3` and `python3.N` are the model's, whatever a base image calls so. What every Debian
+system has itself (packages that are essential or required: Debian policy, 2.5 and 3.8) stays the machine's. OUT's
+`start` runs a command, or the user's own shell, with that folder first on PATH, and
 OUT's `env` sets the same variables in a shell that reads it.
 
-CONFIG: `root`, the image's unpacked root; `variables`, the image's; `busybox`, `python` (a command) and `program`
-(`enter_shell.py`), to run it by; `name`, the model's.
+CONFIG: `root`, the image's unpacked root; `interpreter`, a path in it, and its `version`, `3.N`; `variables`, the
+image's; `busybox`, `python` (a command) and `program` (`enter_shell.py`), to run it by; `name`, the model's.
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ _ENTER = """\
 unset LD_PRELOAD LD_LIBRARY_PATH LD_AUDIT PYTHONHOME
 export PYTHONNOUSERSITE=1
 {exports}
-exec {run} {root} "$0" "$@"
+case "${{0##*/}}" in
+  {pythons}) set -- {interpreter} "$@" ;;
+  *) set -- "${{0##*/}}" "$@" ;;
+esac
+exec {run} {root} "$@"
 """
 
 _ENV = """\
@@ -83,15 +88,23 @@ def make_shell(config_path: Path, out: Path) -> None:
     """Make the folder."""
     config = read_json(config_path)
     root = Path(config["root"])
-    names = programs(root, config["variables"]["PATH"])
+    pythons = ["python", "python3", f"python{config['version']}"]
+    names = {*programs(root, config["variables"]["PATH"]), *pythons}
     python = shlex.join(config["python"])
-    exports = (f"export {name}={shlex.quote(value)}" for name, value in sorted(config["variables"].items()))
+    # Other names, which a base image may have, no shell can set.
+    exports = (
+        f"export {name}={shlex.quote(value)}"
+        for name, value in sorted(config["variables"].items())
+        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
+    )
     values = {
         "busybox": config["busybox"],
         "root": root,
         "run": _RUN.format(python=python, out=out),
         "exports": "\n".join(exports),
         "out": out,
+        "pythons": " | ".join(pythons),
+        "interpreter": shlex.quote(config["interpreter"]),
         "name": config["name"],
         "title": shlex.quote(f"{config['name']}: {config['title']}; `exit` leaves the shell"),
     }

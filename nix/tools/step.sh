@@ -11,7 +11,12 @@ export new="$PWD/root" work="$PWD/work"
 busybox mkdir -p "$work/app" "$work/home" "$work/tmp/step"
 busybox cp -R "$tree/app/." "$work/app/"
 busybox cp -R "$tree/home/nonroot/." "$work/home/"
+busybox chmod -R u+w "$work"
 if [ -n "${model:-}" ]; then
+  # What a base image or a COPY put there may be a link, which would be followed.
+  (cd "$model" && busybox find .) | while IFS= read -r name; do
+    if [ "$name" != . ] && [ -L "$work/app/$name" ]; then busybox rm "$work/app/$name"; fi
+  done
   busybox cp -R "$model/." "$work/app/"
 fi
 busybox chmod -R u+w "$work"

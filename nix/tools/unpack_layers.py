@@ -18,28 +18,24 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from program import ToolError, read_json, run
+from rootfs import OPAQUE, WHITEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import BinaryIO
-
-_WHITEOUT = ".wh."
-_OPAQUE = ".wh..wh..opq"
 
 
 def unpack(layers: Iterable[Path], root: Path) -> None:
     """Unpack the blobs of layers, the lowest first, into an empty folder."""
     modes: dict[Path, int] = {}
     for layer in layers:
+        # First: they speak of what is below the layer, wherever they stand in it.
+        _take_away(read_json(layer / "files.json")["entries"], root)
         # A wheel's own streams make a blob of many gzip members, which tarfile's stream mode alone would not read.
-        with _opened(layer / "blob") as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+        with opened(layer / "blob") as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tar:
                 path = _inside(root, member.name)
-                if path.name == _OPAQUE:
-                    _empty(path.parent)
-                elif path.name.startswith(_WHITEOUT):
-                    _remove(path.with_name(path.name[len(_WHITEOUT) :]))
-                else:
+                if not path.name.startswith(WHITEOUT):
                     _extract(tar, member, path, root)
                     if member.isdir():
                         # Nix forbids a build to set the other bits.
@@ -50,11 +46,33 @@ def unpack(layers: Iterable[Path], root: Path) -> None:
             path.chmod(mode)
 
 
-def _opened(blob: Path) -> BinaryIO | gzip.GzipFile:
+def opened(blob: Path) -> BinaryIO | gzip.GzipFile:
     """The tar of a blob; a base image's may be stored as it is."""
     with blob.open("rb") as file:
         is_gzip = file.read(2) == b"\x1f\x8b"
     return gzip.open(blob) if is_gzip else blob.open("rb")
+
+
+def _take_away(entries: Iterable[dict[str, str]], root: Path) -> None:
+    """Remove what the whiteouts among a layer's entries name."""
+    for entry in entries:
+        if entry["type"] != "whiteout":
+            continue
+        path = _inside(root, entry["path"])
+        name = path.name[len(WHITEOUT) :]
+        if _leads_out(path.parent, root):
+            continue  # what is there is none of the layers'
+        if path.name == OPAQUE:
+            _empty(path.parent)
+        elif name in ("", ".", ".."):
+            raise ToolError(f"{entry['path']}: names nothing that can be taken away")
+        else:
+            _remove(path.with_name(name))
+
+
+def _leads_out(folder: Path, root: Path) -> bool:
+    """Whether links on the way to a folder lead out of the root: they are made for a root of their own."""
+    return not folder.resolve().is_relative_to(root.resolve())
 
 
 def _inside(root: Path, name: str) -> Path:
@@ -75,7 +93,10 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, root: Pa
     if member.issym():
         path.symlink_to(member.linkname)
     elif member.islnk():
-        path.hardlink_to(_inside(root, member.linkname))
+        source = _inside(root, member.linkname)
+        if _leads_out(source.parent, root):
+            raise ToolError(f"{member.name}: links to {member.linkname}, which is not in the layers")
+        path.hardlink_to(source)
     elif member.isfile():
         content = tar.extractfile(member)
         assert content is not None  # it is a file

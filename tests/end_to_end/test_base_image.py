@@ -31,7 +31,7 @@ class Output(BaseIO):
 
 
 @define_model(input=Input, output=Output, batch_size=1, python_packages=["six"], {arguments})
-class Probe:
+class Probe:{more}
     def predict(self, inputs):
         import spawned
 
@@ -53,10 +53,20 @@ class Probe:
 LIBRARY = "(ctypes.CDLL('libprobe.so.1').BZ2_bzlibVersion, 'called')[1]"
 
 
-def model(folder, reference, library="None", **arguments):
+POST_BUILD = """
+    @staticmethod
+    def post_build():
+        import spawned
+
+        with open("made.txt", "w") as file:
+            file.write(str(spawned.square(4)))
+"""
+
+
+def model(folder, reference, library="None", more="", **arguments):
     folder.mkdir()
     text = ", ".join(f"{name}={value!r}" for name, value in {"base_image": reference, **arguments}.items())
-    (folder / "tungsten_model.py").write_text(MODEL.format(arguments=text, library=library))
+    (folder / "tungsten_model.py").write_text(MODEL.format(arguments=text, library=library, more=more))
     (folder / "spawned.py").write_text("def square(x):\n    return x * x\n")
     return folder
 
@@ -225,6 +235,9 @@ def test_a_base_with_python_uses_its_own(built, registry, packages, tmp_path):
     record = b"six.py,,\nsix_old.py,,\nsix-1.0.dist-info/METADATA,,\nsix-1.0.dist-info/RECORD,,\n"
     top = bases.tar(
         ("app/theirs.txt", b"theirs"),
+        # The model has files of the same names.
+        ("app/spawned.py", b"square = None"),
+        ("app/tungsten_model.py", "/etc/hostname"),
         ("usr/local/bin/python3", "python3.11"),
         (f"{site}/six.py", b"__version__ = '1.0'"),
         (f"{site}/six_old.py", b""),
@@ -240,7 +253,7 @@ def test_a_base_with_python_uses_its_own(built, registry, packages, tmp_path):
     )
     reference = f"{registry}/slim-like:3"
     bases.push(tmp_path / "image", reference)
-    folder = model(tmp_path / "slim", reference)
+    folder = model(tmp_path / "slim", reference, more=POST_BUILD)
     locked = tungsten("lock", folder)
     assert locked.returncode == 0, locked.stderr
     assert f"not taken over from {reference}: Entrypoint" in locked.stderr
@@ -251,7 +264,11 @@ def test_a_base_with_python_uses_its_own(built, registry, packages, tmp_path):
     assert (found["executable"], found["again"], found["compiled"]) == (python, python, True)
     assert found["six"].startswith("/usr/local/lib/python3.11/")
     assert found["authorities"]
-    assert run_in(image.reference, python, "-c", "print(open('/app/theirs.txt').read())") == "theirs\n"
+    script = "print(open('/app/theirs.txt').read(), open('/app/made.txt').read())"
+    assert run_in(image.reference, python, "-c", script) == "theirs 16\n"
+    # The base has no program of that name, and this machine's must not be taken for it.
+    shown = succeed("shell", folder, "--", "python", "-c", "import six, sys; print(sys.executable)")
+    assert shown.strip() == python
     assert not any(
         "python3" in deb.name for deb in read_lock(folder / "tungsten.lock").platforms["x86_64-linux"].debs
     )

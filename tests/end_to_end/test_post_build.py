@@ -345,11 +345,17 @@ def test_an_export_edited_by_hand_is_stale(model, tmp_path):
 
 
 def test_a_file_of_the_models_may_be_written_anew(model):
-    folder = model('Path("data.txt").write_text("new")', files={"data.txt": "old"})
+    """Small or big: what can be run is copied for it. The big file's name is not ASCII, nor a shell's word."""
+    big = "wä 'e\"i $(x) `y` \\ ghts.sh"
+    text = "#!/bin/sh\n" + "#" * 9_000_000
+    body = f'Path("data.txt").write_text("new"); Path({big!r}).write_text("newer")'
+    folder = model(body, files={"data.txt": "old", big: text, f"other {big}": text})
+    (folder / big).chmod(0o755)
     succeed("lock", folder)
-    assert entry_of(folder).replaces == ("data.txt",)
+    assert entry_of(folder).replaces == ("data.txt", big)
     with container(build(folder).reference) as (url, _name):
-        assert post(f"{url}/predict", [{"name": "data.txt"}])[1]["outputs"] == [{"text": "new"}]
+        wanted = [{"name": "data.txt"}, {"name": big}]
+        assert post(f"{url}/predict", wanted)[1]["outputs"] == [{"text": "new"}, {"text": "newer"}]
 
 
 def test_a_machine_that_forbids_user_namespaces_is_told_how_to_allow_them(model, tmp_path):
@@ -365,7 +371,7 @@ def test_a_machine_that_forbids_user_namespaces_is_told_how_to_allow_them(model,
     command = ["unshare", "--user", "--map-root-user", "sh", "-c", limited]
     done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "forbids user namespaces" in done.stderr
+    assert "does not allow user namespaces" in done.stderr
     assert "kernel.unprivileged_userns_clone=1" in done.stderr
 
 

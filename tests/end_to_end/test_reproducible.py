@@ -80,7 +80,7 @@ def test_an_edit_of_predict_remakes_one_layer(blur, copy_of):
     edited = build(model, "--no-load")
     assert edited.layers[:-1] == blur.layers[:-1]
     assert edited.layers[-1] != blur.layers[-1]
-    assert remade(blur, edited) == {"layer-model", "blur-layout"}
+    assert remade(blur, edited) == {"layer-model", "import-check", "blur-layout"}
 
 
 def test_a_system_package_more_remakes_no_wheel_layer(blur, copy_of):
@@ -94,7 +94,14 @@ def test_a_system_package_more_remakes_no_wheel_layer(blur, copy_of):
     debs = {name for name in remade(blur, extended) if name.endswith(".deb")}
     steps = remade(blur, extended) - debs
     assert any(name.startswith("libgeos-c1v5") for name in debs)
-    assert steps == {"layer-debian-system", "layer-settings", "layer-model", "blur-layout"}
+    assert steps == {
+        "layer-debian-system",
+        "layer-settings",
+        "root",
+        "import-check",
+        "layer-model",
+        "blur-layout",
+    }
 
 
 def test_an_export_builds_with_nix_alone(blur, tmp_path, empty_store):

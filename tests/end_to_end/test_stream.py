@@ -3,12 +3,12 @@
 import secrets
 import shutil
 import subprocess
-import time
 
 import pytest
 import requests
 
-from tests.end_to_end.harness import ROOT, free_port, nix, succeed, tungsten
+from tests.end_to_end import bases
+from tests.end_to_end.harness import free_port, nix, succeed, tungsten
 from tungstenkit import store
 
 
@@ -22,33 +22,12 @@ def exported(blur, tmp_path_factory):
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory):
     """Debian's docker-registry on loopback; its address."""
-    # `make test` unpacks it: installed, it would be a service.
-    unpacked = ROOT / ".venv/docker-registry/usr/bin/docker-registry"
-    program = shutil.which("docker-registry") or shutil.which(unpacked)
-    if program is None:
+    if bases.REGISTRY is None:
         pytest.skip("docker-registry is not installed")
     if shutil.which("skopeo") is None:
         pytest.skip("skopeo is not installed")
-    folder, port = tmp_path_factory.mktemp("registry"), free_port()
-    (folder / "config.yml").write_text(
-        f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {folder}/data}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}'}}\n"
-    )
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([program, "serve", folder / "config.yml"], stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                requests.get(f"http://127.0.0.1:{port}/v2/", timeout=5)
-                break
-            except requests.ConnectionError:
-                assert time.monotonic() < deadline, (folder / "log").read_text()
-                time.sleep(0.05)
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
+    with bases.registry(tmp_path_factory.mktemp("registry")) as host:
+        yield host
 
 
 def nix_run(folder, *arguments, **options):

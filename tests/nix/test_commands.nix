@@ -113,6 +113,10 @@ in
       "test_explained.nix"
     ];
   };
+  "brackets and braces of a pattern are ones that Nix reads" = {
+    expr = files [ (copy [ "x[\\[]]\\{}" ]) ];
+    expected = [ ];
+  };
   "what copies nothing sees nothing" = {
     expr = context [ run ];
     expected = null;

@@ -300,3 +300,43 @@ def test_an_unpacked_root_shows_links_as_the_later_layer_has_them(run_tool, impo
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "root" / "var" / "run" / "pid").read_text() == "1"
     assert not (tmp_path / "pid").exists()
+
+
+def test_whiteouts_take_away_what_is_below_their_layer_alone(run_tool, import_layer, tmp_path):
+    """Wherever they stand in it (OCI image specification, "Layer Filesystem Changeset")."""
+    below = tar(("home/.old", b""), ("home/two", b"old"), ("gone", b""))
+    above = tar(
+        ("home/.new", b""),
+        ("home/two", b"new"),
+        ("home/.wh..wh..opq", b""),
+        ("home/.wh.two", b""),
+        (".wh.gone", b""),
+    )
+    folders = [import_layer(below), import_layer(above)]
+    done = run_tool("unpack_layers.py", {"layers": folders}, tmp_path / "root")
+    assert done.returncode == 0, done.stderr
+    root = tmp_path / "root"
+    found = {
+        path.relative_to(root).as_posix(): path.read_text() for path in root.rglob("*") if path.is_file()
+    }
+    assert found == {"home/.new": "", "home/two": "new"}
+
+
+@pytest.mark.parametrize(
+    ("member", "status"),
+    [
+        (("way/.wh.file", b""), 0),
+        (("way/.wh..wh..opq", b""), 0),
+        ((".wh...", b""), 1),
+        (("copy", b"", {"type": tarfile.LNKTYPE, "linkname": "way/file"}), 1),
+    ],
+)
+def test_a_layers_links_lead_nowhere_outside(run_tool, import_layer, tmp_path, member, status):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("mine")
+    folders = [import_layer(tar(("way", str(outside)))), import_layer(tar(member))]
+    done = run_tool("unpack_layers.py", {"layers": folders}, tmp_path / "root")
+    assert done.returncode == status, done.stderr
+    assert (outside / "file").read_text() == "mine"
+    assert (outside / "file").stat().st_nlink == 1

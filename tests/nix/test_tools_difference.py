@@ -1,6 +1,8 @@
 """What has changed in a root: contents, modes, kinds and what is gone, with the owners that were; and nothing else."""
 
 import os
+import shutil
+import tarfile
 
 import pytest
 
@@ -103,6 +105,21 @@ def test_a_file_written_with_what_it_held_is_no_change(changed, root):
     (root / "opt/same").write_text("same")
     os.utime(root / "opt/same", (1, 1))
     assert changed() == {}
+
+
+def test_a_layer_below_may_be_stored_as_it_is(tools, tmp_path, root):
+    """As a base image's may be; some engines write its paths with `./` first."""
+    layer = tmp_path / "layer"
+    layer.mkdir()
+    (layer / "files.json").write_text('{"entries": []}')
+    (tmp_path / "same").write_text("same")
+    with tarfile.open(layer / "blob", "w") as archive:
+        archive.add(tmp_path / "same", "./opt/same")
+    tools.unpack_layers.unpack([layer], root)
+    difference = tools.difference.Difference(root, [layer])
+    (root / "opt/same").unlink()
+    shutil.copy(tmp_path / "same", root / "opt/same")
+    assert difference.entries(tools.rootfs.Table(), {}, (0, 0), set()) == []
 
 
 def test_a_file_of_the_same_size_and_time_is_read(changed, root):

@@ -35,7 +35,15 @@ def step(tmp_path):
     """Runs a body of post_build; the finished process, and by path what it captured."""
 
     def run(
-        body, *, files=(), variables=(), secrets="", certificates=None, variation=PLAIN, environment=None
+        body,
+        *,
+        files=(),
+        variables=(),
+        secrets="",
+        certificates=None,
+        variation=PLAIN,
+        environment=None,
+        program=PROGRAM,
     ):
         folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
         app, home = folder / "app", folder / "home"
@@ -60,7 +68,7 @@ def step(tmp_path):
         }
         (folder / "config.json").write_text(json.dumps(config))
         out = folder / "out.tar"
-        arguments = [sys.executable, "-I", "-B", "-c", PROGRAM, TOOLS, app, home, folder / "config.json", out]
+        arguments = [sys.executable, "-I", "-B", "-c", program, TOOLS, app, home, folder / "config.json", out]
         done = subprocess.run(arguments, capture_output=True, text=True, env=environment or {})
         done.out = out
         done.made = {}
@@ -305,3 +313,16 @@ def test_secrets_come_from_the_socket_where_there_is_one(step):
     assert content == hashlib.sha256(SECRET["TOKEN"].encode()).hexdigest()
     gone = step("pass", variables=["TOKEN"], secrets=f"{address} nonce")
     assert "does not answer" in gone.stderr
+
+
+@pytest.mark.parametrize(("environment", "said"), [("TOKEN", ""), ("OTHER", "under this version of Nix")])
+def test_where_nix_forbids_the_socket_the_environment_counts(step, environment, said):
+    """The kernel's refusal is stood in for: not every kernel has that rule."""
+    program = PROGRAM.replace(
+        "try:\n",
+        "import socket\nclass Refusing(socket.socket):\n"
+        "    def connect(self, *_): raise PermissionError(1, 'no')\npost_build.socket.socket = Refusing\ntry:\n",
+    )
+    done = step("pass", variables=["TOKEN"], secrets="a b", environment={environment: "x"}, program=program)
+    assert (done.returncode == 0) == (said == ""), done.stderr
+    assert said in done.stderr

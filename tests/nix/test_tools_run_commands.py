@@ -3,6 +3,7 @@
 What programs see is tested with real images (`end_to_end/test_commands.py`).
 """
 
+import importlib
 import io
 import shutil
 import subprocess
@@ -10,6 +11,8 @@ import sys
 import tarfile
 
 import pytest
+
+from tests.nix.conftest import TOOLS
 
 NAMESPACES = ["unshare", "-r", "-m", "-p", "-f"]
 
@@ -79,6 +82,7 @@ def take(run_tool, make_layer, context, tmp_path):
             "context": str(context),
             "steps": list(steps),
             "network": False,
+            "on-base": False,
             "uid": 0,
             "gid": 0,
             "architecture": None,
@@ -192,3 +196,20 @@ def test_a_working_directory_is_made(take):
         {**step("folder"), "path": "/opt/alias/new"}, step("copy", ["a.txt"], destination="/opt/there/new")
     )
     assert set(made) == {"opt/there/new/a.txt"}
+
+
+@pytest.mark.parametrize(
+    ("said", "on_base", "hint"),
+    [
+        ("/bin/sh: 1: make: not found", False, "named in system_packages"),
+        ("/bin/sh: 1: make: not found", True, "what the base image has"),
+        ("/bin/sh: 1: apt-get: not found", False, "is `apt-get install` alone"),
+        ("bash: line 1: dpkg: command not found", True, "what the base image has"),
+    ],
+)
+def test_what_is_missing_is_had_where_it_can_be_had(monkeypatch, tmp_path, said, on_base, hint):
+    monkeypatch.syspath_prepend(TOOLS)
+    build = importlib.import_module("run_commands").Build
+    variation = {"again": False, "baseline": False}
+    config = {"network": False, "on-base": on_base, "context": None, "variation": variation}
+    assert hint in build(tmp_path, config, None)._hint([said])

@@ -82,6 +82,26 @@ class TestPrograms:
         assert "ffmpeg" in shell_programs.programs(root, PATH)
 
 
+def test_variables_that_no_shell_can_set_are_left_out(run_tool, root, tmp_path):
+    """A base image's may have any name."""
+    config = {
+        "root": str(root),
+        "interpreter": "/usr/bin/python3.11",
+        "version": "3.11",
+        "variables": {"PATH": PATH, "OK": "it's", "a.b": "1", "A;touch made;B": "1"},
+        "busybox": "/bin/busybox",
+        "python": [sys.executable],
+        "program": str(TOOLS / "enter_shell.py"),
+        "name": "m",
+        "title": "a model",
+    }
+    done = run_tool("shell_programs.py", config, tmp_path / "shell")
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "shell" / "enter").read_text().splitlines()
+    assert "export OK='it'\"'\"'s'" in lines
+    assert not any("a.b" in line or "made" in line for line in lines)
+
+
 class TestForbidden:
     """The kernel's settings are stood in for by files, as this machine's can't be changed for a test."""
 

@@ -1,7 +1,7 @@
 """Small locks for tests: an example's, with its image's packages replaced."""
 
 from tests import generate
-from tungstenkit.lock import LOCK_NAME, Deb, Source, SourceBuild, Wheel, read_lock
+from tungstenkit.lock import LOCK_NAME, BaseImage, Deb, Source, SourceBuild, Wheel, read_lock
 
 SYSTEM = "x86_64-linux"
 
@@ -39,6 +39,22 @@ def source(project, version="1", needed_by=(), **fields):
         ),
     }
     return Source(project=project, version=version, needed_by=needed_by, **{**values, **fields})
+
+
+def base_image(digit="0"):
+    """One without layers; digit: of what its digest is made."""
+    return BaseImage(
+        reference="images.example/base:1",
+        named=f"sha256:{digit * 64}",
+        digest=f"sha256:{digit * 64}",
+        layers=(),
+        environment={},
+        labels={},
+        exposed_ports=(),
+        libc="2.36",
+        certificates=None,
+        python=None,
+    )
 
 
 def lock(*entries, choices=(), **platform):

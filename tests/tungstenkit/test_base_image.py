@@ -9,7 +9,7 @@ import pytest
 
 from tungstenkit import base_image
 from tungstenkit.base_image import read_base
-from tungstenkit.errors import ResolveError
+from tungstenkit.errors import FetchError, ResolveError
 
 SYSTEM = "x86_64-linux"
 
@@ -142,6 +142,13 @@ def test_an_index_without_the_platform_says_which_it_has(registry, read):
         read("b:1")
 
 
+@pytest.mark.parametrize("wrong", ["sha256:../../x", "sha256:", "sha512:" + "0" * 128])
+def test_a_digest_of_another_form_is_refused(registry, read, wrong):
+    registry.index("b:1", amd64=wrong)
+    with pytest.raises(ResolveError, match="only sha256"):
+        read("b:1")
+
+
 @pytest.mark.parametrize(
     ("media_type", "remedy"),
     [
@@ -181,3 +188,28 @@ def test_that_there_is_no_python_is_the_reason_for_ours(registry, read):
     base = read("b:1")
     assert (base.version, base.image.python) == (None, None)
     assert "/usr/bin/python3.8: Python 3.8 is not one of" in base.reason
+
+
+def test_where_a_python_looks_for_modules_is_not_for_another_one(registry, read):
+    registry.put("b:1", Env=["PYTHONHOME=/opt/theirs", "PYTHONPATH=/opt/more", "A=b"])
+    base = read("b:1")
+    assert base.image.environment == {"A": "b"}
+    assert base.left == ("PYTHONHOME", "PYTHONPATH")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"manifests": 5},
+        {"manifests": [5]},
+        {"manifests": [{"platform": None}]},
+        {"layers": [{}]},
+        {"layers": [{"mediaType": base_image._TAR[0], "digest": "sha256:0", "size": "big"}]},
+    ],
+)
+def test_what_is_of_no_form_is_told_with_the_reference(registry, read, content):
+    name = registry.put("b:1")
+    registry.manifests["b:1"] = registry.manifests[f"b@{name}"] = (name, content)
+    with pytest.raises(FetchError, match="not of the form") as caught:
+        read("b:1")
+    assert str(caught.value.where).startswith("b")

@@ -10,7 +10,7 @@ from tests.tungstenkit.locks import deb, lock
 from tests.tungstenkit.test_fetch import Count
 from tungstenkit import big_files as module
 from tungstenkit import store
-from tungstenkit.big_files import BigFile, big_files
+from tungstenkit.big_files import BigFile, big_files, sha256_of
 from tungstenkit.errors import FetchError, SpecError, TungstenError
 from tungstenkit.fetch import add_big, takes
 from tungstenkit.files import ModelFile
@@ -82,6 +82,14 @@ def test_a_hash_is_not_kept_of_what_was_changed_a_moment_ago(folder, monkeypatch
     monkeypatch.setattr(module, "_SETTLED", 10**12)
     assert read(folder) == 101
     assert read(folder) == 101
+
+
+def test_one_large_file_is_read_once_too(tmp_path, monkeypatch):
+    large = tmp_path / "large.bin"
+    large.write_bytes(bytes(2_000_000))
+    assert sha256_of(large) == sha256(bytes(2_000_000))
+    monkeypatch.delattr(module, "_hash")
+    assert sha256_of(large) == sha256(bytes(2_000_000))
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(folder):

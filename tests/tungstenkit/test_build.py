@@ -3,12 +3,14 @@
 import json
 import os
 import pwd
+import re
 from types import SimpleNamespace
 
 import pytest
 
 from tungstenkit import build as building
 from tungstenkit.build import _Log, read_layout
+from tungstenkit.data import NIX
 from tungstenkit.errors import BuildError
 
 
@@ -59,9 +61,20 @@ def test_builds_are_told_to_the_view():
     assert view.seen == ["+layer-wheels", "-layer-wheels"]
 
 
-def test_a_failed_step_is_named_with_the_end_of_its_log():
+FAILED_LATER = {
+    "action": "msg",
+    "level": 0,
+    "msg": "error: Cannot build '/nix/store/00000000000000000000000000000000-image.drv'.\n"
+    "       Reason: \x1b[31;1m1 dependency failed\x1b[0m.\n"
+    f"error: Cannot build '\x1b[35;1m{DRV}\x1b[0m'.\n"
+    "       Reason: \x1b[31;1mbuilder failed with exit code 1\x1b[0m.",
+}
+
+
+@pytest.mark.parametrize("failed", [FAILED, FAILED_LATER])
+def test_a_failed_step_is_named_with_the_end_of_its_log(failed):
     log, _ = log_of(
-        START, *(line(f"line {number}") for number in range(100)), line("error: x.whl: bad"), FAILED
+        START, *(line(f"line {number}") for number in range(100)), line("error: x.whl: bad"), failed
     )
     error = log.error(1)
     assert error.where == "the build step layer-wheels"
@@ -216,7 +229,7 @@ def test_a_steps_notes_are_told_though_it_succeeds():
     _, view = log_of(
         START, *map(line, ["note: no GPU", "  in:   m.py", "  hint: try"]), {"action": "stop", "id": 7}
     )
-    assert view.seen[1] == "note: no GPU\n  in:   m.py\n  hint: try"
+    assert "note: no GPU\n  in:   m.py\n  hint: try" in view.seen
 
 
 @pytest.mark.parametrize(
@@ -269,3 +282,20 @@ def test_the_remedy_is_the_one_for_this_machine(tmp_path, values, hint):
 
 def test_where_no_setting_forbids_it_a_container_may(tmp_path):
     assert "seccomp=unconfined" in building.namespaces_refused("said", tmp_path).hint
+
+
+@pytest.mark.parametrize("script", ["apart.sh", "step.sh"])
+def test_what_a_step_says_of_forbidden_namespaces_is_known(script):
+    (said,) = re.findall(r'echo "(tungsten: .*)" >&2', (NIX / "tools" / script).read_text())
+    log, _ = log_of(START, line(said), FAILED)
+    assert "sysctl" in log.error(1).hint
+
+
+def test_a_failed_push_does_not_show_what_skopeo_was_told(monkeypatch, tmp_path):
+    (tmp_path / "skopeo").write_text("#!/bin/sh\necho denied >&2\nexit 1\n")
+    (tmp_path / "skopeo").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(BuildError, match="denied") as caught:
+        building.push(SimpleNamespace(layout=tmp_path), "host/a:1", ["--dest-creds=user:hunter2"])
+    assert "hunter2" not in str(caught.value)
+    assert "host/a:1" in str(caught.value)

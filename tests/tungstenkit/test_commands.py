@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.tungstenkit import locks
 from tungstenkit import commands
 from tungstenkit.dockerfile import parse
 from tungstenkit.errors import BuildError, LockError
@@ -57,6 +58,8 @@ class Machine:
         self.made = {}
         self.contents = {}
         monkeypatch.setattr(commands, "make", self.make)
+        self.discarded = []
+        monkeypatch.setattr(commands, "discard", lambda step: self.discarded.append(step.name))
         monkeypatch.setattr(commands.store, "hold", lambda path, link: None)
         monkeypatch.setattr(commands.store, "file_path", lambda sha256, name: f"{sha256} {name}")
         monkeypatch.setattr(commands.store, "missing", lambda paths: set(paths) - set(self.made))
@@ -96,10 +99,25 @@ def test_a_record_stands_for_what_was_seen_up_to_it(lock, directory):
     first = seen(lock, directory, "COPY data sub /x/", DOWNLOAD)
     assert seen(lock, directory, "COPY data sub /x/", DOWNLOAD, "RUN more") == first
     assert seen(lock, directory, "COPY data sub /x/\nRUN before", DOWNLOAD) != first
+    assert seen(lock, directory, "# Why.", "COPY data  sub /x/", f"\n{DOWNLOAD}") == first
     (directory / "other").write_text("changed")
     assert seen(lock, directory, "COPY data sub /x/", DOWNLOAD) == first
     (directory / "sub" / "file").write_text("changed")
     assert seen(lock, directory, "COPY data sub /x/", DOWNLOAD) != first
+
+
+def test_another_base_image_of_the_same_name_is_seen(lock, directory):
+    def on(base):
+        platforms = {
+            system: platform.model_copy(update={"base_image": base})
+            for system, platform in lock.platforms.items()
+        }
+        return seen(lock.model_copy(update={"platforms": platforms}), directory, DOWNLOAD)
+
+    base = locks.base_image("1")
+    others = [None, locks.base_image("2"), base.model_copy(update={"environment": {"A": "1"}})]
+    assert len({one for other in [base, *others] for one in on(other)}) == 4
+    assert on(base.model_copy(update={"reference": "other", "labels": {"a": "b"}})) == on(base)
 
 
 @pytest.mark.parametrize("change", ["mode", "content"])
@@ -116,6 +134,7 @@ def test_every_segment_runs_twice_and_the_networks_result_is_recorded(lock, dire
     wanted = spec("RUN a", DOWNLOAD, "RUN b")
     locked = commands.add_commands(lock, None, machine.runner(wanted, directory))
     assert machine.ran == [(f"command-{number}", again) for number in range(3) for again in (False, True)]
+    assert machine.discarded == ["command-0", "command-1", "command-2"]
     (entry,) = locked.platforms[this_system()].commands
     assert (entry.size, entry.file) == (len(b"command-1"), f"command-{entry.sees[:16]}.tar")
     # What comes after it is built upon the result.
@@ -132,6 +151,31 @@ def test_a_result_that_comes_out_again_runs_once(lock, directory, machine, monke
     after = commands.add_commands(lock, before, machine.runner(wanted, directory))
     assert after.platforms[this_system()].commands == (entry,)
     assert machine.ran == [("command-0", False)]
+
+
+def test_a_result_that_is_there_stands(lock, directory, machine):
+    wanted = spec(DOWNLOAD, "RUN a")
+    before = commands.add_commands(lock, None, machine.runner(wanted, directory))
+    (entry,) = before.platforms[this_system()].commands
+    machine.made[str(commands.result_path(entry))] = True
+    machine.ran.clear()
+    assert commands.add_commands(lock, before, machine.runner(wanted, directory)) == before
+    assert {name for name, _ in machine.ran} == {"command-1"}
+
+
+def test_what_stands_on_a_result_is_made_again_where_that_is_another(lock, directory, machine):
+    wanted = spec(DOWNLOAD, "RUN a", DOWNLOAD)
+    before = commands.add_commands(lock, None, machine.runner(wanted, directory))
+    first, second = before.platforms[this_system()].commands
+    machine.made[str(commands.result_path(second))] = True
+    machine.contents |= {("command-0", again): b"another" for again in (False, True)}
+    machine.ran.clear()
+    after = commands.add_commands(lock, before, machine.runner(wanted, directory))
+    assert ("command-2", False) in machine.ran
+    other, above = after.platforms[this_system()].commands
+    assert other.sees == first.sees
+    assert above.sees != second.sees
+    commands.check(after, wanted, directory, files(directory), "tungsten.lock")
 
 
 def test_what_differs_is_refused_with_its_line(lock, directory, machine, tmp_path_factory):
@@ -192,3 +236,4 @@ def test_a_result_that_is_gone_is_made_again_or_refused(lock, directory, machine
     step = SimpleNamespace(name="command-1", state=directory)
     with pytest.raises(BuildError, match="something else than when the model was locked"):
         commands.provide(1, platform, step, wanted)
+    assert machine.discarded[-1] == "command-1"

@@ -34,7 +34,7 @@ def test_a_run_is_a_shells_line_or_a_list():
     assert step("RUN a && b").argv == ("/bin/sh", "-c", "a && b")
     assert step('RUN ["a", "b c"]').argv == ("a", "b c")
     # As Docker: what is no list of strings is the shell's.
-    assert step("RUN ['a']").argv == ("/bin/sh", "-c", "['a']")
+    assert step("RUN [ -e a ]").argv == ("/bin/sh", "-c", "[ -e a ]")
 
 
 def test_a_shell_counts_from_where_it_stands():
@@ -124,6 +124,10 @@ def test_an_arg_without_a_default_is_empty_which_is_said():
     assert "ARG A has no default" in parsed.notices[0]
 
 
+def test_an_arg_is_not_the_platforms_because_of_how_it_begins():
+    assert parse(["ARG BUILD_DATE", "ARG TARGETS"]).problems == []
+
+
 def test_a_working_directory_is_relative_to_the_one_before():
     assert [one.path for one in steps("WORKDIR a", "WORKDIR b/../c", "WORKDIR /d/")] == ["/a", "/a/c", "/d"]
     assert step("WORKDIR /a\nRUN x").cwd == "/a"
@@ -148,7 +152,9 @@ def test_a_copy_knows_its_folders_from_its_files():
         (".", ()),
         ("*.c", (r"[^/]*\.c",)),
         ("a?/[x-z]", ("a[^/]", "[x-z]")),
-        ("a[[]0]", (r"a[[]0\]",)),
+        ("a[[]0]", (r"a[\[]0]",)),
+        ("{a}", (r"\{a}",)),
+        ("a.git", (r"a\.git",)),
         ("(a)+", (r"\(a\)\+",)),
     ],
 )
@@ -200,6 +206,7 @@ def test_labels_and_ports():
         "RUN set -eux && DEBIAN_FRONTEND=noninteractive apt install gcc \\\n  libc6-dev \\\n && apt-get clean",
         'RUN ["apt-get", "install", "-y", "gcc", "libc6-dev"]',
         "RUN --network=default apt-get install gcc libc6-dev",
+        "RUN /usr/bin/apt-get install -y gcc libc6-dev",
         "RUN apt-get update >/dev/null 2>&1 && apt-get install gcc libc6-dev > /log",
     ],
 )
@@ -244,6 +251,10 @@ def test_a_line_that_only_tidies_up_is_left_out(line):
         ("COPY --chown=bob a b", "'bob' is nobody"),
         ("COPY --chmod=u+x a b", "octal"),
         ("COPY a", "no destination"),
+        ('COPY "a b" /c', '["a b", "/c/"]'),
+        ("COPY ['a', 'b']", "double quotes"),
+        ("RUN ['a', 'b']", "double quotes"),
+        ("ADD git@no.invalid:a/b.git /x", "RUN --network=default"),
         ("ADD https://no.invalid/x /x", "RUN --network=default"),
         ("ENV HOME=/x", "/home/nonroot"),
         ("ENV A", "write A="),

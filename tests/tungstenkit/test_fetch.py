@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import hashlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -167,6 +168,20 @@ def test_a_password_in_a_url_is_not_shown(mirror, tmp_path):
     with pytest.raises(FetchError) as caught:
         download(ENTRY, [f"{secret}/gone"], tmp_path, Count())
     assert "hunter2" not in str(caught.value)
+
+
+def test_two_files_of_one_content_come_at_the_same_time(tmp_path, monkeypatch):
+    both = threading.Barrier(2)
+
+    def get(_url, part, _size, _progress):
+        part.write_bytes(CONTENT)
+        both.wait(10)
+
+    monkeypatch.setattr(fetching, "_get", get)
+    entries = [ENTRY, dataclasses.replace(ENTRY, file="other")]
+    with ThreadPoolExecutor(2) as pool:
+        paths = list(pool.map(lambda entry: download(entry, ["http://mirror/x"], tmp_path, Count()), entries))
+    assert {path.name: path.read_bytes() for path in paths} == {"x_1.deb": CONTENT, "other": CONTENT}
 
 
 def test_a_full_disk_is_said_plainly(tmp_path, monkeypatch):

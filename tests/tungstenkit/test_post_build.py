@@ -8,10 +8,11 @@ import pytest
 
 from tests.tungstenkit import locks
 from tests.tungstenkit.test_differences import tar
-from tungstenkit import post_build, store
+from tungstenkit import big_files, post_build, store
+from tungstenkit.dockerfile import parse
 from tungstenkit.errors import BuildError, LockError, TungstenError
 from tungstenkit.files import select_files
-from tungstenkit.lock import PostBuild
+from tungstenkit.lock import CommandResult, Files, LockedDownload, PostBuild
 from tungstenkit.post_build import Runner, Settings, add_post_build, check, planned, read_settings
 from tungstenkit.twice import MismatchError
 
@@ -86,16 +87,56 @@ def test_what_it_sees_is_all_but_what_only_a_server_calls(model, platform):
         {"wheels": (locks.wheel("two", "2"),)},
         {"wheels": ()},
         {"python": "3.9"},
+        {"base_image": locks.base_image("1")},
+        {"commands": (CommandResult(sees="0" * 64, size=1, sha256="1" * 64),)},
     ],
 )
 def test_packages_and_python_are_seen(model, platform, change):
     assert model.planned(platform.model_copy(update=change)).sees != model.planned(platform).sees
 
 
+def test_another_base_image_of_the_same_name_is_seen(model, platform):
+    one, other = (
+        model.planned(platform.model_copy(update={"base_image": locks.base_image(digit)})) for digit in "12"
+    )
+    assert one.sees != other.sees
+
+
+def test_variables_of_the_image_are_seen_and_what_only_a_container_has_is_not(model, platform):
+    plain = model.planned(platform).sees
+    model.spec.commands = parse(["EXPOSE 80"]).commands
+    assert model.planned(platform).sees == plain
+    model.spec.commands = parse(["ENV SIZE=small"]).commands
+    small = model.planned(platform).sees
+    model.spec.commands = parse(["ENV SIZE=large"]).commands
+    assert len({plain, small, model.planned(platform).sees}) == 3
+
+
 def test_who_asked_for_a_package_is_not_seen(model, platform):
     (deb,) = platform.debs
     other = platform.model_copy(update={"debs": (deb.model_copy(update={"needed_by": ("x",)}),)})
     assert model.planned(other).sees == model.planned(platform).sees
+
+
+def test_what_is_seen_here_is_what_builds_see(model, platform):
+    """`describe` is by what a build compares the files with the lock."""
+    (model.folder / "run.sh").write_bytes(bytes(2_000_000))
+    (model.folder / "run.sh").chmod(0o755)
+    (model.folder / "link").symlink_to("run.sh")
+    describe = post_build._model_view().describe
+    seen = model.planned(platform).files
+    assert seen.keys() > {"link", "run.sh", "helper.py"}
+    for name in ("link", "run.sh", "helper.py"):
+        assert seen[name] == describe(model.folder / name)
+
+
+def test_weights_are_not_read_again_to_tell_that_a_result_fits(model, platform, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(big_files, "_SETTLED", 0)
+    (model.folder / "weights.bin").write_bytes(bytes(2_000_000))
+    before = model.planned(platform)
+    monkeypatch.delattr(big_files, "_hash")
+    assert model.planned(platform) == before
 
 
 def test_patterns_narrow_what_it_sees(model, platform):
@@ -185,6 +226,14 @@ def test_it_runs_twice_and_its_result_is_recorded(runner, platform):
     assert entry.sha256 != "0" * 64
 
 
+def test_what_files_brings_is_not_to_be_made(runner, platform):
+    """The image can't have both; a build would be the first to say so."""
+    download = LockedDownload(url="http://loopback/made", size=1, sha256="0" * 64, to="made")
+    lock = lock_with(None, platform).model_copy(update={"files": Files(downloads=(download,))})
+    with pytest.raises(LockError, match=r"makes what files=\[…\] brings already: made"):
+        add_post_build(lock, None, runner.runner)
+
+
 def test_it_does_not_run_while_it_sees_the_same(runner, platform):
     lock = add_post_build(lock_with(None, platform), None, runner.runner)
     runner.runs.clear()
@@ -258,6 +307,13 @@ def test_another_result_than_recorded_says_what_to_do(monkeypatch, model):
     ("log", "hint"),
     [
         ("OSError: [Errno 30] Read-only file system: '/usr/x'", "below HOME"),
+        ("OSError: [Errno 30] Read-only file system: '/app/weights/w.bin'", "a big file can only be read"),
+        ("OSError: [Errno 16] Device or resource busy: '/app/new' -> '/app/w.bin'", "big-file-mb"),
+        ("OSError: [Errno 16] Device or resource busy: 'w.bin'", "big-file-mb"),
+        (
+            "in _execute_child\n    raise\nFileNotFoundError: [Errno 2] No such file or directory: 'git'",
+            "system_packages",
+        ),
         ("ModuleNotFoundError: No module named 'scipy'", "python_packages"),
         ("urllib.error.URLError: <urlopen error [Errno 111] Connection refused>", "network"),
     ],

@@ -80,6 +80,14 @@ def test_what_skopeo_says_comes_with_what_to_do(skopeo, said, hint):
     assert "example.org/a:1" in str(problem.value)
 
 
+def test_another_manifest_than_the_digest_says_is_refused(skopeo):
+    skopeo("printf '{}'")
+    found, _ = registry.manifest("example.org/a:1")
+    assert registry.manifest(f"example.org/a@{found}") == (found, {})
+    with pytest.raises(FetchError, match="another manifest"):
+        registry.manifest(f"example.org/a@{DIGEST}")
+
+
 def test_other_bytes_than_the_digest_says_are_no_layer(skopeo, tmp_path):
     sha256 = "0" * 64
     skopeo(f'for to; do :; done; echo wrong > "${{to#dir:}}/{sha256}"')

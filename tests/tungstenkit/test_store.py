@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tungstenkit import store
+from tungstenkit.errors import FetchError
 
 TABLE = json.loads((Path(__file__).parent.parent / "nix" / "store_names.json").read_text())
 needs_nix = pytest.mark.skipif(shutil.which("nix-store") is None, reason="nix is not installed")
@@ -41,6 +42,17 @@ def test_the_path_of_a_tree_is_nixs():
     """Seen from Nix 2.8 for this hash and name."""
     path = store.tree_path("sha256-jz+MLzrTom5xsDTOBe8Mz3FknzGlp5evAoovrhSSi0c=", "busybox")
     assert path == "/nix/store/czaa97fdrgf0vp2hln21x8km38s5a1ah-busybox"
+
+
+def test_a_full_disk_is_no_riddle(tmp_path, monkeypatch):
+    (tmp_path / "nix-store").write_text(
+        "#!/bin/sh\necho 'error: creating x: No space left on device' >&2\nexit 1\n"
+    )
+    (tmp_path / "nix-store").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(FetchError) as caught:
+        store.missing(["/nix/store/x"])
+    assert caught.value.hint == "make room"
 
 
 @needs_nix

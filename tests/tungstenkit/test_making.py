@@ -29,7 +29,8 @@ def project(tmp_path):
 def test_a_shell_is_there_while_what_post_build_sees_is_edited(project, monkeypatch):
     """It has nothing of what post_build makes."""
     iris = project("iris")
-    (iris.directory / "new.py").write_text("")
+    with (iris.directory / "tungsten_model.py").open("a") as module:
+        module.write("\nNEW = 1\n")
     with pytest.raises(LockError, match="post_build sees something else"):
         iris.lock()
     monkeypatch.setattr(shell, "is_current", lambda link, stamp: True)

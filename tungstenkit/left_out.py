@@ -1,5 +1,5 @@
 """What the import check can't know, because it sees only what ships: that a file which is missing lies in the model's
-folder, and that locking left out a shared library on purpose.
+folder, and that locking left out a shared library on purpose. And what could have been left out.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ _NO_LIBRARY = re.compile(r"the shared library (\S+) is missing$")
 _NO_MODULE = re.compile(r"there is no module ([\w.]+)$")
 _NO_FILE = re.compile(r"FileNotFoundError: .*No such file or directory: '(?:/app/)?([^/'][^']*)'\s*$")
 
+# As `nix/tools/rootfs.py` words it, of a label in `nix/post-build.nix`.
+_MADE_TWICE = re.compile(r"/app/(.+): in both what post_build made and ")
+
 
 def explained(
     problem: BuildError, directory: Path, files: Iterable[ModelFile], choices: Iterable[Choice]
@@ -39,6 +42,11 @@ def explained(
             ):
                 hint = f"locking left it out: {choice.reason}; [tool.tungsten.libraries] can name a package for it"
                 return BuildError(problem.what, where=problem.where, hint=hint)
+    if made := _MADE_TWICE.search(problem.what):
+        hint = (
+            f"post_build makes it, so the one in the folder must not ship: add {made[1]!r} to exclude_files"
+        )
+        return BuildError(problem.what, where=problem.where, hint=hint)
     if module := _NO_MODULE.search(problem.what):
         stem = module[1].replace(".", "/")
         candidates = [f"{stem}.py", f"{stem}/__init__.py", stem]

@@ -54,3 +54,8 @@ def test_a_library_that_was_left_out_on_purpose_is_told_so(folder):
     assert "locking left it out: somebody says so" in explained(error, folder, SHIPPED, [chosen]).hint
     added = chosen.model_copy(update={"chosen": "libzz3"})
     assert explained(error, folder, SHIPPED, [added]) is error
+
+
+def test_a_file_that_post_build_makes_must_not_lie_in_the_folder_too(folder):
+    what = "/app/weights.bin: in both what post_build made and tree app (layers 'a' and 'b')"
+    assert "add 'weights.bin' to exclude_files" in explained(BuildError(what), folder, SHIPPED, []).hint

@@ -1,15 +1,16 @@
-"""Which lock a development shell is made of."""
+"""What is made of a model's folder, and what is said of it where nothing is made."""
 
 import shutil
 
 import pytest
 
 from tests import generate
-from tungstenkit import shell
+from tungstenkit import cli, shell
 from tungstenkit.errors import LockError
 from tungstenkit.lock import LOCK_NAME
 from tungstenkit.making import make_shell
 from tungstenkit.project import Project
+from tungstenkit.run import Address
 from tungstenkit.spec import ModelSpec
 
 
@@ -28,7 +29,8 @@ def project(tmp_path):
 def test_a_shell_is_there_while_what_post_build_sees_is_edited(project, monkeypatch):
     """It has nothing of what post_build makes."""
     iris = project("iris")
-    (iris.directory / "new.py").write_text("")
+    with (iris.directory / "tungsten_model.py").open("a") as module:
+        module.write("\nNEW = 1\n")
     with pytest.raises(LockError, match="post_build sees something else"):
         iris.lock()
     monkeypatch.setattr(shell, "is_current", lambda link, stamp: True)
@@ -41,3 +43,13 @@ def test_a_lock_for_nixpkgs_has_no_shell(project):
     with pytest.raises(LockError, match="for the package set nixpkgs") as caught:
         make_shell(blur)
     assert caught.value.hint == "there is a development shell of Debian's packages alone"
+
+
+def test_a_folder_that_is_served_as_it_is_has_nothing_of_post_build(project, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "run_local", lambda *_, **__: None)
+    folder = str(project("iris").directory)
+    model = cli.Model(folder, None, None, local=True, gpus=None, engine_args=[], model_python=None)
+    model.program(Address("127.0.0.1", 1), [], tmp_path)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "--local does not run post_build" in said
+    assert "from tungsten_model import Iris as M; M.post_build()" in said

@@ -123,7 +123,7 @@ def _looks_like(before: str, after: str) -> str | None:
     return None
 
 
-_REMEDY = '`cpu = "baseline"` in [tool.tungsten.post-build] makes every run use the same'
+_REMEDY = '`cpu = "baseline"` in [tool.tungsten.post-build] of pyproject.toml makes every run use the same'
 
 
 def _numbers(old: bytes, new: bytes) -> str | None:

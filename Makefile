@@ -7,14 +7,21 @@ MODEL ?= examples/blur
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: image test setup lint types pins schema clean
+.PHONY: image test test-images test-rest setup lint types pins schema clean
 
 image: setup
 	$(BIN)/python examples/try_image.py $(MODEL)
 
+# Images are built one after the other, and leave a core free for all else.
 test: setup lint types
 	@sh examples/need.sh $(PYTHON) test
-	$(BIN)/python -m pytest
+	$(MAKE) --jobs=2 --output-sync=line test-images test-rest
+
+test-images:
+	$(BIN)/python -m pytest tests/end_to_end
+
+test-rest:
+	$(BIN)/python -m pytest --ignore=tests/end_to_end
 
 lint: setup
 	$(BIN)/ruff format --check .

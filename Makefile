@@ -15,7 +15,7 @@ image: setup
 # Images are built one after the other, and leave a core free for all else.
 test: setup lint types
 	@sh examples/need.sh $(PYTHON) test
-	$(MAKE) --jobs=2 --output-sync=line test-images test-rest
+	$(MAKE) --jobs=2 test-images test-rest
 
 test-images:
 	$(BIN)/python -m pytest tests/end_to_end

@@ -182,7 +182,7 @@ def model(tmp_path):
         "data/run.sh": hashlib.sha256(b"#!/bin/sh\n").hexdigest() + " x",
         "data/link": "-> run.sh",
     }
-    return {"model": str(folder), "module": "tungsten_model", "class": "Model", "files": files}
+    return {"model": str(folder), "module": "tungsten_model", "class": "Model", "files": files, "big": {}}
 
 
 def test_the_view_holds_what_was_recorded_and_no_more(model, tmp_path, run_tool):
@@ -205,3 +205,16 @@ def test_a_view_of_other_files_is_refused_by_name(model, tmp_path, run_tool):
     assert "the lock is stale" in done.stderr
     assert "data/run.sh, gone.txt is gone" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_big_file_is_known_by_its_hash_and_is_not_in_the_view(model, tmp_path, run_tool):
+    recorded = "1" * 64 + " x"
+    seen = {**model, "files": {**model["files"], "weights": recorded}}
+    assert (
+        run_tool("post_build_view.py", {**seen, "big": {"weights": recorded}}, tmp_path / "out").returncode
+        == 0
+    )
+    assert not (tmp_path / "out" / "weights").exists()
+    done = run_tool("post_build_view.py", {**seen, "big": {"weights": "2" * 64}}, tmp_path / "other")
+    assert done.returncode == 1
+    assert "post_build saw other files when it was made: weights" in done.stderr

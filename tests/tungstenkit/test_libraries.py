@@ -177,7 +177,7 @@ def test_the_image_is_solved_again_with_what_was_chosen():
     libc = next(deb for deb in lock.platforms[SYSTEM].debs if deb.name == "libc6")
     made = Choice(kind="library", subject="cv needs libGL.so.1", chosen="libgl1", reason="r")
     told = Choice(kind="library", subject="b", chosen="nothing", reason="r")
-    spec = SimpleNamespace(system_packages=[])
+    spec = SimpleNamespace(system_packages=[], commands=None)
     grown = add_debs(lock, spec, SimpleNamespace(debs=debs), None, {SYSTEM: [made, told]})
     ((groups, where, versions),) = asked
     assert "[tool.tungsten.libraries]" in where

@@ -48,7 +48,7 @@ COMMANDS = [
     "COPY native/*.c ./",
     "ENV GREETING='hello there' PATH=/opt/tool/bin:$PATH",
     # A process that is left behind ends with its step.
-    "RUN mkdir -p /opt/tool/bin && \\\n    gcc -o /opt/tool/bin/twice twice.c && (sleep 1000 &)",
+    "RUN mkdir -p /opt/tool/bin && \\\n    gcc -o /opt/tool/bin/twice twice.c && (sleep 98765 &)",
     # Without ldconfig: the loader finds it all the same.
     "# a comment\nRUN gcc -shared -fPIC -o /usr/local/lib/libthrice.so.1 thrice.c",
     "RUN rm -r $SOURCES /usr/share/doc /etc/debian_version && chmod 1777 /usr/share/info && touch /usr/share/dict",
@@ -312,5 +312,5 @@ def test_a_file_that_a_network_step_sees_makes_the_lock_stale(changed, server):
 
 
 def test_no_process_of_a_step_is_left(image):
-    found = subprocess.run(["pgrep", "-f", "^sleep 1000$"], capture_output=True, text=True)
+    found = subprocess.run(["pgrep", "-f", "^sleep 98765$"], capture_output=True, text=True)
     assert found.stdout == ""

@@ -1,7 +1,7 @@
 # Imports a model's module by the image's own Python in the image's own root, and compares what it declares with the
 # spec: a derivation that fails where the image would not start.
 #
-# tree: the root. over: folders as `dockerTools.unpackedRoot` makes them, whose /app and HOME lie over the root's.
+# tree: the root. over: folders as `dockerTools.unpackedPart` makes them, whose /app and HOME lie over the root's.
 # python: a path in it. model: the model's files. spec: the path of spec.json. variables: the image's own.
 { step }:
 { tree, over, python, model, spec, variables }:

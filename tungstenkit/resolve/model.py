@@ -468,7 +468,7 @@ def _fitting(asked: str, where: str) -> dict[str, str]:
         raise ResolveError(
             f"Python {asked} is in no Debian release that images are made of",
             where=where,
-            hint=f"there are {available}",
+            hint=f"there are {available}; a base_image may have another, and so has `--package-set nixpkgs`",
         )
     return dict.fromkeys(fitting, f"{where}={asked!r}")
 

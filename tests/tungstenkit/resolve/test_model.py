@@ -115,7 +115,8 @@ def test_a_python_that_debian_lacks_is_refused_with_what_there_is():
     with pytest.raises(ResolveError, match=r"Python 3\.12") as caught:
         resolve(spec(python_version="3.12"), FakeSolver(), None)
     assert "3.13 (trixie), 3.11 (bookworm), 3.9 (bullseye)" in caught.value.hint
-    assert "nixpkgs" not in caught.value.hint  # it is refused as yet, so it is no way on
+    assert "--package-set nixpkgs" in caught.value.hint
+    assert "base_image" in caught.value.hint
 
 
 def test_where_nothing_fits_every_try_is_told():

@@ -453,7 +453,9 @@ def _admits(schema: Schema, value: Any) -> bool:  # noqa: ANN401 (JSON)
     ):
         return False
     if schema.get("x-file-type") not in (None, "masked_image"):
-        return isinstance(value, str) and value.startswith("data:") and "@" not in value
+        return isinstance(value, str) and (
+            "@" not in value if value.startswith("data:") else _is_base64("".join(value.split()))
+        )
     kind = schema.get("type")
     if kind is None:
         return True
@@ -476,6 +478,10 @@ def _admits(schema: Schema, value: Any) -> bool:  # noqa: ANN401 (JSON)
     if kind == "object":
         return isinstance(value, dict) and _admits_object(schema, value)
     return isinstance(value, bool) if kind == "boolean" else value is None
+
+
+def _is_base64(text: str) -> bool:
+    return len(text) % 4 == 0 and re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", text) is not None
 
 
 def _admits_number(schema: Schema, value: Any, *, whole: bool) -> bool:  # noqa: ANN401

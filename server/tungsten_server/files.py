@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import jsonschema_rs
+
 from tungsten_server.problems import MAX_PROBLEMS, Location, Problem
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ UNKNOWN_MEDIA_TYPE = "application/octet-stream"
 MEDIA_TYPE = re.compile(r"([\w.+-]+/[\w.+-]+)?(;[\w.+-]+=[\w.+%\"-]+)*", re.ASCII)
 LONGEST_HEADER = 1000
 
+_NO_FILE = "file_invalid"
 _NO_URLS = (
     "addresses are not fetched here: send the file as a data: URI, or have the server's operator set --allow-urls "
     "(TUNGSTEN_ALLOW_URLS=1)"
@@ -45,8 +48,9 @@ class FileFields:
     def problems(self, value: object) -> list[Problem]:
         """Say which files in an input that its schema allows are refused."""
         problems = []
-        for location, text in _texts(self._part, value, ()):
-            if problem := self._problem(text):
+        for location, text, must_be_file in _texts(self._part, value, ()):
+            problem = self._problem(text)
+            if problem and (must_be_file or problem[1] != _NO_FILE):
                 problems.append(Problem(location, *problem))
                 if len(problems) == MAX_PROBLEMS:
                     break
@@ -54,7 +58,7 @@ class FileFields:
 
     def texts(self, value: object) -> Iterator[tuple[Location, str]]:
         """Find what stands in file fields, and where; a place comes twice where two types of a union are files."""
-        return _texts(self._part, value, ())
+        return ((location, text) for location, text, _ in _texts(self._part, value, ()))
 
     def _problem(self, text: str) -> tuple[str, str] | None:
         """Say why a file field's text is refused.
@@ -65,15 +69,15 @@ class FileFields:
         if scheme is None:
             size = _base64_size(text)
             if not size:
-                return "a file must be a data: URI or base64", "file_invalid"
+                return "a file must be a data: URI or base64", _NO_FILE
         elif scheme.group(1).lower() == "data":
             size = _data_uri_size(text)
             if size is None:
-                return "the data: URI is malformed", "file_invalid"
+                return "the data: URI is malformed", _NO_FILE
         elif scheme.group(1).lower() in ("http", "https"):
             return _NO_URLS, "url_not_enabled"
         else:
-            return "a file must be a data: URI or base64", "file_invalid"
+            return "a file must be a data: URI or base64", _NO_FILE
         if size > self._max_file:
             return f"the file has more than {self._max_file} bytes", "file_too_large"
         return None
@@ -84,24 +88,32 @@ def is_url(text: str) -> bool:
     return text[:6].lower().startswith(("http:", "https:"))
 
 
-def _texts(part: dict[str, Any], value: object, location: Location) -> Iterator[tuple[Location, str]]:
-    """Walk a value along its schema's file part."""
+def _texts(
+    part: dict[str, Any], value: object, location: Location, *, must_be_file: bool = True
+) -> Iterator[tuple[Location, str, bool]]:
+    """Walk a value along its schema's file part.
+
+    Texts come with whether they must be files: beside a file type, a union may have a type that a text fits as it is.
+    """
     if "file" in part:
         if isinstance(value, str):
-            yield location, value
+            yield location, value, must_be_file
         return
     if not part:
         return
-    for choice in part["choices"]:
-        yield from _texts(choice, value, location)
+    if part["choices"]:
+        must_be_file = must_be_file and not (part["no_files"] and part["no_files"].is_valid(value))
+        for choice in part["choices"]:
+            yield from _texts(choice, value, location, must_be_file=must_be_file)
     if isinstance(value, dict):
         for name, item in value.items():
-            yield from _texts(part["fields"].get(name, part["others"]), item, (*location, name))
+            inner = part["fields"].get(name, part["others"])
+            yield from _texts(inner, item, (*location, name), must_be_file=must_be_file)
     elif isinstance(value, list):
         prefix = part["prefix"]
         for index, item in enumerate(value):
             inner = prefix[index] if index < len(prefix) else part["items"]
-            yield from _texts(inner, item, (*location, index))
+            yield from _texts(inner, item, (*location, index), must_be_file=must_be_file)
 
 
 def _data_uri_size(uri: str) -> int | None:
@@ -141,12 +153,15 @@ def _file_part(schema: object) -> dict[str, Any]:
         return {}
     if schema.get("x-file-type") in FILE_TYPES:
         return {"file": True}
+    choices = [
+        (choice, _file_part(choice)) for word in ("anyOf", "oneOf", "allOf") for choice in schema.get(word, ())
+    ]
     part: dict[str, Any] = {
         "fields": {name: _file_part(field) for name, field in schema.get("properties", {}).items()},
         "others": _file_part(schema.get("additionalProperties")),
         "prefix": [_file_part(item) for item in schema.get("prefixItems", ())],
         "items": _file_part(schema.get("items")),
-        "choices": [_file_part(c) for word in ("anyOf", "oneOf", "allOf") for c in schema.get(word, ())],
+        "choices": [found for _, found in choices if found],
     }
     leads_to_files = (
         *part["fields"].values(),
@@ -155,4 +170,8 @@ def _file_part(schema: object) -> dict[str, Any]:
         part["items"],
         *part["choices"],
     )
-    return part if any(leads_to_files) else {}
+    if not any(leads_to_files):
+        return {}
+    others = [choice for choice, found in choices if not found and "allOf" not in schema]
+    part["no_files"] = jsonschema_rs.Draft202012Validator({"anyOf": others}) if others else None
+    return part

@@ -92,6 +92,7 @@ def test_a_gpus_driver_may_be_missing(copy_of):
     """The image is built; what could not be looked at is told."""
     folder = copy_of("blur")
     text = f"import ctypes, pathlib\n{IN_THE_IMAGE}\n    ctypes.CDLL('libcuda.so.1')\n"
+    text += f"# {secrets.token_hex()}\n"  # never checked before: what is in the store says nothing again
     (folder / "tungsten_model.py").write_text(text + SOURCE.replace("mem_gb=1", "mem_gb=1, gpu=True"))
     succeed("lock", folder)
     done = tungsten("build", folder, "--no-load")

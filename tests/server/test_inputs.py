@@ -8,6 +8,7 @@ from tungsten_server.inputs import InputSchema
 from tungsten_server.problems import MAX_PROBLEMS, InputError
 
 FILE = {"type": "string", "format": "uri", "x-file-type": "image"}
+FILE_LIST = {"type": "array", "items": FILE}
 MASKED = {
     "type": "object",
     "x-file-type": "masked_image",
@@ -193,6 +194,24 @@ class TestFiles:
     )
     def test_a_file_is_found_wherever_the_schema_has_one(self, field, value, location):
         assert problems(schema_of(f=field), {"f": value}) == [((0, "f", *location), "file_invalid")]
+
+    @pytest.mark.parametrize(
+        ("field", "good", "bad"),
+        [
+            ({"anyOf": [FILE, {"enum": ["x", 3]}]}, "x", "y"),
+            ({"anyOf": [{"type": "string", "maxLength": 3}, FILE]}, "o!", "no file!"),
+            ({"anyOf": [FILE_LIST, {"type": "array", "items": {"enum": ["x"]}}]}, ["x", "x"], ["x", "y"]),
+            ({"type": "array", "items": {"anyOf": [FILE, {"enum": ["x"]}]}}, ["x", "AAAA"], ["x", "y"]),
+        ],
+    )
+    def test_a_text_that_another_type_of_the_union_takes_need_be_no_file(self, field, good, bad):
+        schema = schema_of(f=field)
+        assert schema.check([{"f": good}])
+        assert {kind for _, kind in problems(schema, {"f": bad})} == {"file_invalid"}
+
+    def test_but_an_address_might_be_fetched_all_the_same(self):
+        schema = schema_of(f={"anyOf": [FILE, {"type": "string"}]})
+        assert problems(schema, {"f": "http://host/"}) == [((0, "f"), "url_not_enabled")]
 
     def test_a_missing_optional_file_is_no_problem(self):
         assert schema_of(f={"anyOf": [FILE, {"type": "null"}], "default": None}).check([{}, {"f": None}])

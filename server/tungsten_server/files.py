@@ -154,7 +154,9 @@ def _file_part(schema: object) -> dict[str, Any]:
     if schema.get("x-file-type") in FILE_TYPES:
         return {"file": True}
     choices = [
-        (choice, _file_part(choice)) for word in ("anyOf", "oneOf", "allOf") for choice in schema.get(word, ())
+        (choice, _file_part(choice))
+        for word in ("anyOf", "oneOf", "allOf")
+        for choice in schema.get(word, ())
     ]
     part: dict[str, Any] = {
         "fields": {name: _file_part(field) for name, field in schema.get("properties", {}).items()},

@@ -364,7 +364,9 @@ class _Reader:
         uid, gid, mode = 0, 0, None
         for name, argument in flags:
             if name == "chown":
-                uid, gid = self._owner(self._plain(argument))
+                owner = self._plain(argument)
+                # "A UID without GID will use the same numeric UID as the GID", unlike in USER.
+                uid, gid = self._owner(f"{owner}:{owner}" if owner.isdigit() else owner)
             elif name == "chmod":
                 mode = self._plain(argument)
                 if not re.fullmatch(r"0?[0-7]{3}", mode):

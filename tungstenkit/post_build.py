@@ -366,6 +366,10 @@ _HINTS = (
     ),
     (r"No module named", "name the package in python_packages"),
     (
+        r"KeyError: '[A-Z][A-Z0-9_]*'|HTTP Error 401|401 Client Error|GatedRepo",
+        "of your variables, such as a token's, it has those that `environment` in [tool.tungsten.post-build] names",
+    ),
+    (
         r"_execute_child[\s\S]*No such file or directory: '[^/']+'",
         "name the package of a program in system_packages",
     ),

@@ -138,6 +138,8 @@ def _run(config: dict[str, Any], secrets: dict[str, str]) -> None:
     environment.update(proxies)
     environment.update({name.upper(): value for name, value in proxies.items() if name != "http_proxy"})
     environment.update(SOURCE_DATE_EPOCH="1", PYTHONDONTWRITEBYTECODE="1")
+    # Hugging Face's downloader keeps a journal there, named after the time; no model needs it.
+    environment.setdefault("HF_XET_CACHE", "/tmp/xet")  # noqa: S108 (thrown away)
     environment.update(secrets)
     environment.update(variation.environment)
     child = subprocess.Popen(

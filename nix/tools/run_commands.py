@@ -39,6 +39,7 @@ from variation import Variation
 if TYPE_CHECKING:
     from typing import IO
 
+_NO_NETWORK = "a RUN has no network: write RUN --network=default, and its result is locked"
 _HINTS = (
     (
         re.compile(
@@ -46,7 +47,7 @@ _HINTS = (
             r"|Network is unreachable|Failed to connect|NameResolutionError|unable to resolve host",
             re.IGNORECASE,
         ),
-        "a RUN has no network: write RUN --network=default, and its result is locked",
+        _NO_NETWORK,
         False,
     ),
     (
@@ -76,6 +77,7 @@ _HINTS = (
     ),
 )
 """What a failed command's last words call for; the third says for which `network` it does, None for both."""
+_DOWNLOADS = re.compile(r"://|\b(curl|wget)\b")
 _ON_A_BASE = "there is what the base image has: take one that has it, or COPY it"
 """The hint where no package of Debian's is installed."""
 _LAST_WORDS = 30  # lines
@@ -148,14 +150,15 @@ class Build:
             os.kill(-1, signal.SIGKILL)
         reader.join()
         if status != 0:
-            raise ToolError(f"the command ended with status {status}{self._hint(words)}")
+            raise ToolError(f"the command ended with status {status}{self._hint(words, step['text'])}")
 
-    def _hint(self, words: deque[str]) -> str:
+    def _hint(self, words: deque[str], text: str) -> str:
         said = "\n".join(words)
         for pattern, hint, network in _HINTS:
             if pattern.search(said) and network in (None, self.network):
                 return f" — {_ON_A_BASE if self.on_base and 'system_packages' in hint else hint}"
-        return ""
+        # What is told to be quiet says nothing of why it failed.
+        return f" — {_NO_NETWORK}" if not self.network and _DOWNLOADS.search(text) else ""
 
     def _copy(self, step: Config) -> None:
         assert self.context is not None  # there is one where a step copies
@@ -176,7 +179,12 @@ class Build:
         is_folder = destination.endswith("/") or inside(self.root, destination).is_dir()
         if len(found) > 1 and not is_folder:
             raise ToolError(f"several files go into one folder: end {destination} with a slash")
-        for _, path in found:
+        for source, path in found:
+            if not path.exists():
+                # Of the model's files only those that are named are here.
+                raise ToolError(
+                    f"{source['path']}: it is a link to {path.readlink()}; name that in its place"
+                )
             if path.is_dir():
                 self._copy_folder(path, destination, owner, mode)
             elif step["kind"] == "add" and tarfile.is_tarfile(path):

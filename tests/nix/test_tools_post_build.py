@@ -158,6 +158,11 @@ def test_the_second_run_has_all_of_it_otherwise(step):
     assert baseline == ["0", "1", core]
 
 
+def test_a_downloaders_journal_is_kept_nowhere(step):
+    """Hugging Face's names its files after the time."""
+    assert step("print(os.environ['HF_XET_CACHE'])").stdout.split()[0] == "/tmp/xet"
+
+
 def test_libfaketime_is_for_the_users_process_alone(step):
     """A library that is not there is the loader's to complain of, once: by the user's Python."""
     done = step("print('ran')", variation={**PLAIN, "again": True, "fake-time": "/no/library.so"})

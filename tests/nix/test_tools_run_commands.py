@@ -191,6 +191,12 @@ def test_what_can_not_be_copied_is_told_with_its_line(take, given, what):
     assert what in error
 
 
+def test_a_link_without_what_it_leads_to_says_what_to_name(take, context):
+    (context / "alias").symlink_to("models/weights")
+    error = take(step("copy", ["alias"], destination="/x"), fails=True)
+    assert error.endswith("alias: it is a link to models/weights; name that in its place")
+
+
 def test_a_working_directory_is_made(take):
     made = take(
         {**step("folder"), "path": "/opt/alias/new"}, step("copy", ["a.txt"], destination="/opt/there/new")
@@ -212,4 +218,24 @@ def test_what_is_missing_is_had_where_it_can_be_had(monkeypatch, tmp_path, said,
     build = importlib.import_module("run_commands").Build
     variation = {"again": False, "baseline": False}
     config = {"network": False, "on-base": on_base, "context": None, "variation": variation}
-    assert hint in build(tmp_path, config, None)._hint([said])
+    assert hint in build(tmp_path, config, None)._hint([said], "RUN make")
+
+
+@pytest.mark.parametrize(
+    ("text", "network", "told"),
+    [
+        ("RUN wget -qO- $URL | tar xz", False, True),
+        ("RUN git clone -q https://host/x", False, True),
+        ("RUN wget -q $URL", True, False),
+        ("RUN make", False, False),
+    ],
+)
+def test_a_download_that_fails_without_a_word_is_told_of_the_network(
+    monkeypatch, tmp_path, text, network, told
+):
+    monkeypatch.syspath_prepend(TOOLS)
+    build = importlib.import_module("run_commands").Build
+    variation = {"again": False, "baseline": False}
+    config = {"network": network, "on-base": False, "context": None, "variation": variation}
+    hint = build(tmp_path, config, None)._hint(["gzip: stdin: unexpected end of file"], text)
+    assert ("--network=default" in hint) == told

@@ -166,6 +166,7 @@ def test_options_of_a_copy():
     made = step("COPY --chown=nonroot --chmod=0644 --link a /b")
     assert (made.uid, made.gid, made.mode) == (65532, 0, "0644")
     assert (step("ADD --chown=5:7 a /b").uid, step("ADD --chown=5:7 a /b").gid) == (5, 7)
+    assert (step("COPY --chown=5 a /b").uid, step("COPY --chown=5 a /b").gid) == (5, 5)
     assert step("ADD a /b").kind == "add"
     assert step("COPY a /b").mode is None
 

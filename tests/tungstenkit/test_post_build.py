@@ -315,6 +315,11 @@ def test_another_result_than_recorded_says_what_to_do(monkeypatch, model):
             "system_packages",
         ),
         ("ModuleNotFoundError: No module named 'scipy'", "python_packages"),
+        (
+            "    raise KeyError(key) from None\nKeyError: 'HF_TOKEN'",
+            "`environment` in [tool.tungsten.post-build]",
+        ),
+        ("requests.exceptions.HTTPError: 401 Client Error: Unauthorized", "`environment` in"),
         ("urllib.error.URLError: <urlopen error [Errno 111] Connection refused>", "network"),
     ],
 )

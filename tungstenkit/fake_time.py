@@ -10,6 +10,7 @@ import io
 from typing import TYPE_CHECKING
 
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from tungstenkit.deb import open_files
 from tungstenkit.errors import FetchError, ResolveError
@@ -56,6 +57,7 @@ def without(library: bytes, function: str) -> bytes:
     """A 64-bit library whose function the loader does not find: it passes over local symbols (STB_LOCAL, ELF)."""
     changed = bytearray(library)
     table = ELFFile(io.BytesIO(library)).get_section_by_name(".dynsym")
+    assert isinstance(table, SymbolTableSection)  # a library that programs call functions of has one
     for number, symbol in enumerate(table.iter_symbols()):
         if symbol.name == function:
             changed[table["sh_offset"] + number * table["sh_entsize"] + 4] &= 0x0F  # st_info: binding, type

@@ -1,6 +1,7 @@
 """libfaketime's library: what of it a program must not see."""
 
 import ctypes
+from pathlib import Path
 
 from pydantic_core import _pydantic_core
 
@@ -9,8 +10,7 @@ from tungstenkit.fake_time import without
 
 def test_the_loader_no_longer_finds_a_function_that_is_taken_out(tmp_path):
     library = tmp_path / "library.so"
-    with open(_pydantic_core.__file__, "rb") as file:
-        content = file.read()
+    content = Path(_pydantic_core.__file__).read_bytes()
     name = "PyInit__pydantic_core"
     library.write_bytes(without(content, "no_such_function"))
     assert library.read_bytes() == content

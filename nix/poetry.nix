@@ -6,27 +6,60 @@
 { pkgs, poetry2nix, fetch }:
 # python: the interpreter. project: the folder of pyproject.toml and poetry.lock. wheels: the lock's entries, the same
 # packages. libraries: packages whose shared libraries the wheels may need. driver: whether some of what they need comes
-# with the machine's driver or with another wheel, so that not all of it can be found here. own: wheels of ours.
+# with the machine's driver or with NVIDIA's wheels, so that not all of it can be found here. own: wheels of ours.
 { python, project, wheels, libraries, driver, own }:
 let
   builder = import poetry2nix { inherit pkgs; };
   passedThrough = builtins.fromJSON (builtins.readFile (poetry2nix + "/known-build-systems.json"));
 
-  fromLock = final: prev: wheel: {
+  # Their libraries alone: cmake and others come with hooks, which would take over the build of every wheel.
+  found = pkgs.buildEnv {
+    name = "libraries";
+    paths = libraries;
+    pathsToLink = [ "/lib" ];
+    ignoreCollisions = true;
+  };
+
+  # Libraries of one wheel that other wheels link to: whoever imports those has imported that one before.
+  shared = [
+    "libc10*"
+    "libtensorflow*"
+    "libtorch*"
+  ];
+
+  endsIn = end: name: builtins.match ".*${end}" name != null;
+
+  fromLock = prev: wheel: {
     name = wheel.project;
     value =
       let
+        pure = endsIn "-any[.]whl" wheel.file;
+        # Of a few projects poetry2nix takes nixpkgs' own build, whatever the lock says. What is pure needs no patching,
+        # and may be what unpacks and installs wheels: of nixpkgs' own packages it is not made by itself.
+        plain = pure || builtins.elem wheel.project passedThrough;
+        # poetry2nix patches what says manylinux.
+        unpatched = !pure && (plain || !endsIn "manylinux[^-]*" wheel.file);
         common =
           old:
           {
             src = fetch wheel;
-            buildInputs = old.buildInputs or [ ] ++ libraries;
           }
-          // (if driver then { autoPatchelfIgnoreMissingDeps = true; } else { });
+          // (
+            if pure then
+              { }
+            else
+              {
+                buildInputs =
+                  old.buildInputs or [ ]
+                  ++ (if unpatched then pkgs.pythonManylinuxPackages.manylinux2014 else [ ])
+                  ++ (if libraries == [ ] then [ ] else [ found ]);
+                nativeBuildInputs = old.nativeBuildInputs or [ ] ++ (if unpatched then [ pkgs.autoPatchelfHook ] else [ ]);
+                autoPatchelfIgnoreMissingDeps = if driver then [ "*" ] else shared;
+              }
+          );
       in
-      # Of a few projects poetry2nix takes nixpkgs' own build, whatever the lock says.
-      if builtins.elem wheel.project passedThrough then
-        final.buildPythonPackage (
+      if plain then
+        python.pkgs.buildPythonPackage (
           common { }
           // {
             pname = wheel.project;
@@ -47,7 +80,7 @@ in
   checkGroups = [ ];
   # Its table of exceptions is for what is built from source.
   overrides = builder.overrides.withoutDefaults (
-    final: prev: builtins.listToAttrs (map (fromLock final prev) wheels)
+    _final: prev: builtins.listToAttrs (map (fromLock prev) wheels)
   );
   extraPackages =
     packages:

@@ -29,47 +29,42 @@ let
 
   endsIn = end: name: builtins.match ".*${end}" name != null;
 
+  # By an interpreter that knows nothing of the lock: what unpacks and installs wheels is `wheel` and `installer`, and if
+  # those were the lock's, each would be needed to make itself.
+  build =
+    wheel: more:
+    python.pkgs.buildPythonPackage (
+      {
+        pname = wheel.project;
+        inherit (wheel) version;
+        src = fetch wheel;
+        format = "wheel";
+        dontStrip = true;
+      }
+      // more
+    );
+
+  patched = old: {
+    buildInputs = old.buildInputs or [ ] ++ (if libraries == [ ] then [ ] else [ found ]);
+    autoPatchelfIgnoreMissingDeps = if driver then [ "*" ] else shared;
+  };
+
   fromLock = prev: wheel: {
     name = wheel.project;
     value =
-      let
-        pure = endsIn "-any[.]whl" wheel.file;
-        # Of a few projects poetry2nix takes nixpkgs' own build, whatever the lock says. What is pure needs no patching,
-        # and may be what unpacks and installs wheels: of nixpkgs' own packages it is not made by itself.
-        plain = pure || builtins.elem wheel.project passedThrough;
-        # poetry2nix patches what says manylinux.
-        unpatched = !pure && (plain || !endsIn "manylinux[^-]*" wheel.file);
-        common =
-          old:
-          {
-            src = fetch wheel;
-          }
-          // (
-            if pure then
-              { }
-            else
-              {
-                buildInputs =
-                  old.buildInputs or [ ]
-                  ++ (if unpatched then pkgs.pythonManylinuxPackages.manylinux2014 else [ ])
-                  ++ (if libraries == [ ] then [ ] else [ found ]);
-                nativeBuildInputs = old.nativeBuildInputs or [ ] ++ (if unpatched then [ pkgs.autoPatchelfHook ] else [ ]);
-                autoPatchelfIgnoreMissingDeps = if driver then [ "*" ] else shared;
-              }
-          );
-      in
-      if plain then
-        python.pkgs.buildPythonPackage (
-          common { }
+      if endsIn "-any[.]whl" wheel.file then
+        build wheel { }
+      # Of a few projects poetry2nix takes nixpkgs' own build, whatever the lock says, and it patches what says manylinux
+      # alone.
+      else if builtins.elem wheel.project passedThrough || !endsIn "manylinux[^-]*" wheel.file then
+        build wheel (
+          patched { buildInputs = pkgs.pythonManylinuxPackages.manylinux2014; }
           // {
-            pname = wheel.project;
-            inherit (wheel) version;
-            format = "wheel";
-            dontStrip = true;
+            nativeBuildInputs = [ pkgs.autoPatchelfHook ];
           }
         )
       else
-        prev.${wheel.project}.overridePythonAttrs common;
+        prev.${wheel.project}.overridePythonAttrs (old: patched old // { src = fetch wheel; });
   };
 in
 (builder.mkPoetryEnv {

@@ -29,8 +29,8 @@ let
 
   endsIn = end: name: builtins.match ".*${end}" name != null;
 
-  # By an interpreter that knows nothing of the lock: what unpacks and installs wheels is `wheel` and `installer`, and if
-  # those were the lock's, each would be needed to make itself.
+  # By an interpreter that knows nothing of the lock: what unpacks and installs wheels is `wheel` and `installer`, and
+  # if those were the lock's, each would be needed to make itself.
   build =
     wheel: more:
     python.pkgs.buildPythonPackage (
@@ -54,8 +54,8 @@ let
     value =
       if endsIn "-any[.]whl" wheel.file then
         build wheel { }
-      # Of a few projects poetry2nix takes nixpkgs' own build, whatever the lock says, and it patches what says manylinux
-      # alone.
+      # Of a few projects poetry2nix takes nixpkgs' own build, whatever the lock says; and it patches what says
+      # manylinux alone.
       else if builtins.elem wheel.project passedThrough || !endsIn "manylinux[^-]*" wheel.file then
         build wheel (
           patched { buildInputs = pkgs.pythonManylinuxPackages.manylinux2014; }

@@ -6,37 +6,65 @@
 { pkgs, poetry2nix, fetch }:
 # python: the interpreter. project: the folder of pyproject.toml and poetry.lock. wheels: the lock's entries, the same
 # packages. libraries: packages whose shared libraries the wheels may need. driver: whether some of what they need comes
-# with the machine's driver or with another wheel, so that not all of it can be found here. own: wheels of ours.
+# with the machine's driver or with NVIDIA's wheels, so that not all of it can be found here. own: wheels of ours.
 { python, project, wheels, libraries, driver, own }:
 let
   builder = import poetry2nix { inherit pkgs; };
   passedThrough = builtins.fromJSON (builtins.readFile (poetry2nix + "/known-build-systems.json"));
 
-  fromLock = final: prev: wheel: {
+  # Their libraries alone: cmake and others come with hooks, which would take over the build of every wheel.
+  found = pkgs.buildEnv {
+    name = "libraries";
+    paths = libraries;
+    pathsToLink = [ "/lib" ];
+    ignoreCollisions = true;
+  };
+
+  # Libraries of one wheel that other wheels link to: whoever imports those has imported that one before.
+  shared = [
+    "libc10*"
+    "libtensorflow*"
+    "libtorch*"
+  ];
+
+  endsIn = end: name: builtins.match ".*${end}" name != null;
+
+  # By an interpreter that knows nothing of the lock: what unpacks and installs wheels is `wheel` and `installer`, and
+  # if those were the lock's, each would be needed to make itself.
+  build =
+    wheel: more:
+    python.pkgs.buildPythonPackage (
+      {
+        pname = wheel.project;
+        inherit (wheel) version;
+        src = fetch wheel;
+        format = "wheel";
+        dontStrip = true;
+      }
+      // more
+    );
+
+  patched = old: {
+    buildInputs = old.buildInputs or [ ] ++ (if libraries == [ ] then [ ] else [ found ]);
+    autoPatchelfIgnoreMissingDeps = if driver then [ "*" ] else shared;
+  };
+
+  fromLock = prev: wheel: {
     name = wheel.project;
     value =
-      let
-        common =
-          old:
-          {
-            src = fetch wheel;
-            buildInputs = old.buildInputs or [ ] ++ libraries;
-          }
-          // (if driver then { autoPatchelfIgnoreMissingDeps = true; } else { });
-      in
-      # Of a few projects poetry2nix takes nixpkgs' own build, whatever the lock says.
-      if builtins.elem wheel.project passedThrough then
-        final.buildPythonPackage (
-          common { }
+      if endsIn "-any[.]whl" wheel.file then
+        build wheel { }
+      # Of a few projects poetry2nix takes nixpkgs' own build, whatever the lock says; and it patches what says
+      # manylinux alone.
+      else if builtins.elem wheel.project passedThrough || !endsIn "manylinux[^-]*" wheel.file then
+        build wheel (
+          patched { buildInputs = pkgs.pythonManylinuxPackages.manylinux2014; }
           // {
-            pname = wheel.project;
-            inherit (wheel) version;
-            format = "wheel";
-            dontStrip = true;
+            nativeBuildInputs = [ pkgs.autoPatchelfHook ];
           }
         )
       else
-        prev.${wheel.project}.overridePythonAttrs common;
+        prev.${wheel.project}.overridePythonAttrs (old: patched old // { src = fetch wheel; });
   };
 in
 (builder.mkPoetryEnv {
@@ -47,7 +75,7 @@ in
   checkGroups = [ ];
   # Its table of exceptions is for what is built from source.
   overrides = builder.overrides.withoutDefaults (
-    final: prev: builtins.listToAttrs (map (fromLock final prev) wheels)
+    _final: prev: builtins.listToAttrs (map (fromLock prev) wheels)
   );
   extraPackages =
     packages:

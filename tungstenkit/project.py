@@ -190,7 +190,7 @@ def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
     with working("asking the mirrors where each file is"):
         try:
             mirrors = project.mirrors()
-            found = locate(inputs(lock), lock, mirrors, project.directory) | bootstrap_urls(mirrors)
+            found = locate(inputs(lock), lock, mirrors, project.directory)
         except FetchError as problem:
             err.print(
                 f"[yellow]warning:[/] no mirror could be asked, so the export names none ({escape(problem.what)})"
@@ -198,7 +198,8 @@ def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
             return {}
     for notice in mirrors.notices:
         err.print(notice)
-    return found
+    # With nixpkgs nothing is bootstrapped.
+    return found | bootstrap_urls(mirrors) if lock.package_set == "debian" else found
 
 
 def fetch_inputs(project: Project, lock: Lock, systems: Sequence[str], big: Sequence[BigFile]) -> int:

@@ -142,31 +142,44 @@ let
     };
   namesOf = map (package: package.name);
 
+  # Packages of the environment of stand_in/project, by name.
   environment =
-    wheels:
-    nix.poetry
-      {
-        pkgs = pkgs false;
-        inherit (inputs) poetry2nix;
-        fetch = wheel: derivation {
-          inherit system;
-          name = wheel.file;
-          builder = "/stand-in";
-        };
-      }
-      {
-        inherit wheels;
-        python = (pkgs false).python311;
-        project = ./stand_in/project;
-        libraries = [ (pkgs false).glib ];
-        driver = false;
-        own = [ ];
-      };
-  setuptools = {
-    project = "setuptools";
-    version = "80.0";
-    file = "setuptools-80.0-py3-none-any.whl";
-  };
+    arguments:
+    let
+      locked = (builtins.fromTOML (builtins.readFile ./stand_in/project/poetry.lock)).package;
+      made =
+        nix.poetry
+          {
+            pkgs = pkgs false;
+            inherit (inputs) poetry2nix;
+            fetch = wheel: derivation {
+              inherit system;
+              name = wheel.file;
+              builder = "/stand-in";
+            };
+          }
+          (
+            {
+              wheels = map (one: {
+                project = one.name;
+                inherit (one) version;
+                inherit (builtins.head one.files) file;
+              }) locked;
+              python = (pkgs false).python311;
+              project = ./stand_in/project;
+              libraries = [ ];
+              driver = false;
+              own = [ ];
+            }
+            // arguments
+          );
+    in
+    builtins.listToAttrs (
+      map (package: {
+        name = package.pname;
+        value = package;
+      }) made.packages
+    );
 in
 {
   "the two sets' images differ in the entry point's paths alone" = {
@@ -235,17 +248,62 @@ in
     expr = (builtins.tryEval (builtins.head (aptNames { } null [ "libcudnn9" ]))).success;
     expected = false;
   };
-  "a project that poetry2nix takes from nixpkgs is the lock's all the same" = {
-    expr = map (package: { inherit (package) version format; }) (environment [ setuptools ]).packages;
-    expected = [
-      {
-        version = "80.0";
-        format = "wheel";
-      }
-    ];
+  "a library of GCC brings no compiler" = {
+    expr = namesOf (aptNames { } null [ "libgomp1" "libstdc++6" ]);
+    expected = [ "gcc-lib" "gcc-lib" ];
   };
-  "wheels may need the libraries of system packages" = {
-    expr = namesOf (builtins.head (environment [ setuptools ]).packages).arguments.buildInputs;
-    expected = [ "glib" ];
+  "a project that poetry2nix takes from nixpkgs is the lock's all the same" = {
+    expr = { inherit ((environment { }).setuptools) version format; };
+    expected = {
+      version = "80.0";
+      format = "wheel";
+    };
+  };
+  "what wheels are installed by may be in the lock itself" = {
+    expr = map (name: builtins.isString (environment { }).${name}.drvPath) [ "wheel" "installer" ];
+    expected = [ true true ];
+  };
+  "wheels may need the libraries of system packages, and get nothing else of those" = {
+    expr =
+      let
+        inherit
+          (builtins.head
+            (environment { libraries = [ (pkgs false).glib ]; }).opencv-python.arguments.buildInputs
+          )
+          arguments
+          ;
+      in
+      {
+        inherit (arguments) pathsToLink;
+        paths = namesOf arguments.paths;
+      };
+    expected = {
+      pathsToLink = [ "/lib" ];
+      paths = [ "glib" ];
+    };
+  };
+  "a wheel whose platform is not manylinux's is patched, too" = {
+    expr =
+      let
+        inherit ((environment { }).torchvision) arguments;
+      in
+      {
+        native = namesOf arguments.nativeBuildInputs;
+        libraries = namesOf arguments.buildInputs;
+      };
+    expected = {
+      native = [ "auto-patchelf-hook" ];
+      libraries = [ "manylinux2014" ];
+    };
+  };
+  "libraries of torch's wheel may be missing from another; with a driver, any" = {
+    expr = map (
+      driver:
+      let
+        inherit ((environment { inherit driver; }).torchvision) arguments;
+      in
+      builtins.filter (pattern: pattern == "*" || pattern == "libtorch*") arguments.autoPatchelfIgnoreMissingDeps
+    ) [ false true ];
+    expected = [ [ "libtorch*" ] [ "*" ] ];
   };
 }

@@ -1,5 +1,6 @@
 """`tungsten` and locks for the package set `nixpkgs`: which set is locked, and what is refused."""
 
+import json
 import shutil
 import sys
 from types import SimpleNamespace
@@ -95,3 +96,12 @@ def test_a_build_names_the_way_for_this_set(tungsten, model):
     status, err = tungsten("build", "--no-load", model)
     assert status == 1
     assert "tungsten nix-export" in err
+
+
+def test_an_export_names_no_file_that_it_has_no_use_for(tungsten, model, solved, monkeypatch, tmp_path):
+    mirrors = SimpleNamespace(notices=(), npm="https://npm.example")
+    monkeypatch.setattr(project, "find_mirrors", lambda folder, wishes, get=None: mirrors)
+    found = {"0" * 64: ["https://index.example/a.whl"]}
+    monkeypatch.setattr(project, "locate", lambda *arguments: found)
+    assert tungsten("nix-export", model, "-o", tmp_path / "out")[0] == 0
+    assert json.loads((tmp_path / "out" / "sources.json").read_text()) == found

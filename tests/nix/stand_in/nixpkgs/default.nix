@@ -102,7 +102,9 @@ let
     stdenv = {
       isDarwin = false;
       isLinux = true;
-      cc.cc = named "gcc-lib";
+      cc.cc = named "gcc" // {
+        lib = named "gcc-lib";
+      };
       cc.libc = {
         pname = "glibc";
         version = "2.40";
@@ -131,6 +133,15 @@ let
       name: variables: text:
       assert builtins.isString name && builtins.isString text;
       package name (check "runCommand ${name}" null (given: given) variables // { inherit text; });
+
+    buildEnv = check "buildEnv" {
+      name.types = [ "string" ];
+      name.required = true;
+      paths.types = [ "packages" ];
+      paths.required = true;
+      pathsToLink.types = [ "strings" ];
+      ignoreCollisions.types = [ "bool" ];
+    } (arguments: package arguments.name (map toString arguments.paths) // { inherit arguments; });
 
     dockerTools = {
       caCertificates = named "ca-certificates";

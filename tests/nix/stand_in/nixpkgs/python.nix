@@ -20,6 +20,12 @@ let
     package "${python.libPrefix}-${arguments.pname}-${arguments.version}" {
       inherit (arguments) pname version;
       src = "${arguments.src}";
+      # What a wheel is unpacked and installed by is built before it.
+      hooks =
+        if arguments.format == "wheel" then
+          map toString [ python.pkgs.wheelUnpackHook python.pkgs.pypaInstallHook ]
+        else
+          [ ];
     }
     // {
       inherit (arguments) pname version format src;
@@ -63,6 +69,18 @@ let
   interpreter =
     minor: packageOverrides:
     let
+      # Projects that a lock may have, too.
+      ofNixpkgs = builtins.listToAttrs (
+        map (name: {
+          inherit name;
+          value = checkedBuild self {
+            pname = name;
+            version = "0-of-nixpkgs";
+            format = "pyproject";
+            src = package "${name}-source" { };
+          };
+        }) [ "installer" "setuptools" "wheel" ]
+      );
       self = package "python3-3.${minor}.0" { } // {
         version = "3.${minor}.0";
         pythonVersion = "3.${minor}";
@@ -90,17 +108,10 @@ let
             hasPythonModule = one: one ? pythonModule;
             # The interpreter is a dependency, too, and null stands for what is not needed.
             requiredPythonModules = builtins.filter (one: one ? pythonModule);
-            wheelUnpackHook = null;
-            pypaInstallHook = null;
+            wheelUnpackHook = package "wheel-unpack-hook" (toString packages.wheel);
+            pypaInstallHook = package "pypa-install-hook" (toString packages.installer);
             fetchPypiLegacy = null;
-            # nixpkgs' own build of a project that a lock may have, too.
-            setuptools = checkedBuild self {
-              pname = "setuptools";
-              version = "0-of-nixpkgs";
-              format = "pyproject";
-              src = package "setuptools-source" { };
-            };
-          })
+          } // ofNixpkgs)
         );
         override =
           check "python.override" {

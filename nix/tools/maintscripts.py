@@ -21,7 +21,8 @@ _PROTECTIVE = ".usr-is-merged"
 
 _ASSIGNMENT = re.compile(r"^([A-Za-z_][A-Za-z0-9_]*)=(['\"]?)([A-Za-z0-9_./+:-]*)\2$")
 _LOOP = re.compile(
-    r"^[ \t]*for[ \t]+([A-Za-z_][A-Za-z0-9_]*)[ \t]+in((?:[ \t]+[A-Za-z0-9_./+:-]+)+)[ \t]*(?:;|\n)\s*do\b(.*?)^[ \t]*done\b",
+    r"^[ \t]*for[ \t]+([A-Za-z_][A-Za-z0-9_]*)[ \t]+in((?:[ \t]+[A-Za-z0-9_./+:-]+)+)[ \t]*"
+    r"(?:;|\n)\s*do\b(.*?)^[ \t]*done\b",
     re.DOTALL | re.MULTILINE,
 )
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")

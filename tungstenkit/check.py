@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tungstenkit.spec import ModelSpec
 
 _MEMORY_PAUSE = 0.05  # seconds between two looks
+_DEMO_PAUSE = 0.05  # seconds between two looks whether a demo is done
 _TRACEBACK = 4000  # characters of the model's own that are shown
 _BATCH = 8
 _NEAR = 1e-4
@@ -45,7 +46,7 @@ class Trial:
     """One request and what came of it."""
 
     kind: str
-    """`example`, `valid`, `invalid`, `broken` or `batch`."""
+    """`example`, `valid`, `demo`, `invalid`, `broken` or `batch`."""
     what: str
     ok: bool
     seconds: float
@@ -137,6 +138,9 @@ def try_model(
     samples = make_samples(spec.input_schema, seed, _known(spec, seed, server))
     for sample in samples.valid:
         send("valid", sample.what, sample.value, _must_succeed)
+    good = next((trial for trial in trials if trial.output is not None), None)
+    if spec.has_predict_demo and good is not None:
+        send("demo", good.what, good.inputs[0], _must_succeed)
     for sample in samples.invalid:
         send("invalid", sample.what, sample.value, _must_be_refused)
     for sample in samples.broken:
@@ -202,8 +206,11 @@ class _Server:
             began = time.monotonic()
             try:
                 # The server ends what takes too long itself, and says so.
-                answer = self._session.post(f"{self._url}/predict", json=inputs, timeout=self._timeout + 30)
+                path = "demo" if kind == "demo" else "predict"
+                answer = self._session.post(f"{self._url}/{path}", json=inputs, timeout=self._timeout + 30)
                 body = answer.json()
+                if kind == "demo" and answer.ok:
+                    answer, body = self._demo(body["demo_id"])
             except requests.RequestException as problem:
                 raise RunError(
                     f"the server does not answer any more: {type(problem).__name__}",
@@ -215,6 +222,14 @@ class _Server:
             if answer.status_code != 503 or time.monotonic() > deadline:
                 return _Answer(kind, what, inputs, seconds, answer.status_code, body, self._printed(before))
             time.sleep(0.2)
+
+    def _demo(self, demo_id: str) -> tuple[requests.Response, Any]:
+        while True:
+            answer = self._session.get(f"{self._url}/demo/{demo_id}", timeout=self._timeout + 30)
+            body = answer.json()
+            if not answer.ok or body["status"] in ("success", "failed"):
+                return answer, body
+            time.sleep(_DEMO_PAUSE)
 
     def _printed(self, since: int) -> str:
         with self._log.open("rb") as file:

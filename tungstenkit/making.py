@@ -76,7 +76,11 @@ def make_shell(project: Project) -> Path:
     """The folder of the model's development shell, built where what there is does not fit any more."""
     # Where a model is worked at, what post_build sees changes all the time; the shell has nothing of what that makes.
     lock = project.lock(with_result=False) if project.lock_path.exists() else make_lock(project)[0]
-    check_package_set(lock, "debian", hint="there is a development shell of Debian's packages alone")
+    check_package_set(
+        lock,
+        "debian",
+        hint="only Debian's packages have a development shell: `tungsten lock --package-set debian`",
+    )
     link = project.state / "shell"
     stamp = shell.stamp(project.spec, lock)
     if not shell.is_current(link, stamp):

@@ -190,9 +190,18 @@ class File:
             json_schema=core_schema.no_info_plain_validator_function(cls._from_json),
             python_schema=core_schema.no_info_plain_validator_function(cls._from_python),
             serialization=core_schema.plain_serializer_function_ser_schema(
-                lambda file: file.uri, return_schema=core_schema.str_schema(), when_used="json"
+                cls._written, return_schema=core_schema.str_schema(), when_used="json"
             ),
         )
+
+    @staticmethod
+    def _written(file: File) -> str:
+        try:
+            return file.uri
+        except FileNotFoundError as missing:
+            raise FileNotFoundError(
+                f"{missing.filename} is not there; the file of an output is read after `predict` has returned"
+            ) from None
 
     @classmethod
     def _from_json(cls: type[_Self], value: object) -> _Self:

@@ -138,6 +138,7 @@ def reason_lines(reason: Reason) -> Iterator[str]:
 _KINDS = {
     "example": "the model's own examples",
     "valid": "valid inputs",
+    "demo": "predict_demo",
     "invalid": "inputs that must be refused",
     "broken": "broken files",
     "batch": "batches",

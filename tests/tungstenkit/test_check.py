@@ -80,13 +80,27 @@ def trials(tmp_path):
     servers = []
 
     def run(
-        answer=lambda inputs, log: success([{"text": one["text"]} for one in inputs]), refuse=True, **changes
+        answer=lambda inputs, log: success([{"text": one["text"]} for one in inputs]),
+        refuse=True,
+        demos=(),
+        **changes,
     ):
+        answers = iter(demos)
+
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 inputs = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 refused = refuse and not all(map(is_valid, inputs))
                 status, body = REFUSED if refused else answer(inputs, log)
+                if self.path == "/demo":
+                    status, body = 200, {"demo_id": "7"}
+                self.send(status, body)
+
+            def do_GET(self):
+                assert self.path == "/demo/7"
+                self.send(*next(answers))
+
+            def send(self, status, body):
                 content = json.dumps(body).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
@@ -140,6 +154,16 @@ def test_a_failed_prediction_is_told_with_its_input_and_what_the_model_said(tria
     assert "theirs()" in trial.log
     assert "ours()" not in trial.log
     assert not any("ours" in trial.log for trial in found.values())
+
+
+def test_predict_demo_is_tried_once_with_an_input_that_succeeds(trials):
+    waiting = 200, {"outputs": None, "status": "running", "error_message": None}
+    found = trials(has_predict_demo=True, demos=[waiting, failure("AttributeError: coeff_")])
+    (demo,) = [trial for trial in found.values() if trial.kind == "demo"]
+    assert (demo.what, demo.ok, demo.problem) == ("required fields alone", False, "AttributeError: coeff_")
+    found = trials(has_predict_demo=True, demos=[success([{"text": "a"}])])
+    assert found["demo", "required fields alone"].ok
+    assert failed(found) == set()
 
 
 def test_what_the_class_itself_refuses_is_no_failure(trials):

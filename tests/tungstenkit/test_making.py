@@ -42,7 +42,10 @@ def test_a_lock_for_nixpkgs_has_no_shell(project):
     shutil.copyfile(generate.GOLDEN / "blur" / LOCK_NAME, blur.lock_path)
     with pytest.raises(LockError, match="for the package set nixpkgs") as caught:
         make_shell(blur)
-    assert caught.value.hint == "there is a development shell of Debian's packages alone"
+    assert (
+        caught.value.hint
+        == "only Debian's packages have a development shell: `tungsten lock --package-set debian`"
+    )
 
 
 def test_a_folder_that_is_served_as_it_is_has_nothing_of_post_build(project, tmp_path, monkeypatch, capsys):

@@ -13,6 +13,7 @@ from pathlib import Path
 import PIL.Image
 import pydantic
 import pytest
+from pydantic_core import PydanticSerializationError
 
 from tungstenkit import Audio, BaseIO, Binary, Image, MaskedImage, Video
 from tungstenkit.media import FilePath, temporary_files
@@ -401,6 +402,12 @@ def test_masks_have_two_values():
 def test_masks_have_the_size_of_their_image():
     with pytest.raises(pydantic.ValidationError, match="Mask size is different"):
         MaskedImage(image=Image.from_bytes(png(size=(2, 1))), mask=Image.from_bytes(png(size=(1, 2))))
+
+
+def test_a_file_that_is_gone_when_it_is_written_is_named(tmp_path):
+    output = OneImage(image=Image.from_path(tmp_path / "gone.png"))
+    with pytest.raises(PydanticSerializationError, match=r"gone\.png is not there; .* after `predict`"):
+        output.model_dump_json()
 
 
 def test_masks_of_clients():

@@ -20,11 +20,6 @@ _HARMLESS_DIVERTERS = {"dash"}
 _PROTECTIVE = ".usr-is-merged"
 
 _ASSIGNMENT = re.compile(r"^([A-Za-z_][A-Za-z0-9_]*)=(['\"]?)([A-Za-z0-9_./+:-]*)\2$")
-_LOOP = re.compile(
-    r"^[ \t]*for[ \t]+([A-Za-z_][A-Za-z0-9_]*)[ \t]+in((?:[ \t]+[A-Za-z0-9_./+:-]+)+)[ \t]*"
-    r"(?:;|\n)\s*do\b(.*?)^[ \t]*done\b",
-    re.DOTALL | re.MULTILINE,
-)
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 
 
@@ -67,12 +62,11 @@ class Alternative:
 def alternatives(postinst: str, package: str) -> list[Alternative]:
     """The choices that a postinst registers, every branch of the script taken.
 
-    A value may use variables that the script sets once, to a literal, and that of a loop over literals.
-    `ToolError` if one cannot be read.
+    A value may use variables that the script sets once, to a literal. `ToolError` if one cannot be read.
     """
     if package in _READ_BY_HAND:
         return _READ_BY_HAND[package](package)
-    lines = _LOOP.sub(_unrolled, postinst.replace("\\\n", " ")).split("\n")
+    lines = postinst.replace("\\\n", " ").split("\n")
     constants = _constants(lines)
     found = []
     for line in lines:
@@ -119,17 +113,6 @@ def _calls(line: str, command: str, package: str) -> list[list[str]]:
                 end += 1
             calls.append(words[place + 1 : end])
     return calls
-
-
-def _unrolled(loop: re.Match[str]) -> str:
-    """What a loop over literals does, one value after another; the loop as it is where that can't be told."""
-    name, words, body = loop.groups()
-    inner = r"(?:^|[;&|])[ \t]*(?:for|while|until)\b"
-    tested = rf"(?:\[|\btest\b|\bcase\b)[^\n]*\$\{{?{name}\b"
-    if re.search(rf"{inner}|{tested}|\b{name}=", body, re.MULTILINE):
-        return loop[0]
-    variable = re.compile(rf"\$(?:\{{{name}\}}|{name}(?![A-Za-z0-9_]))")
-    return "\n".join(variable.sub(word, body) for word in words.split())
 
 
 def _constants(lines: list[str]) -> dict[str, str]:

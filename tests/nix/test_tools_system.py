@@ -86,47 +86,11 @@ def test_shell_that_is_understood(tools, script):
         "update-alternatives --install /usr/bin/x x",
         "update-alternatives --install /usr/bin/x x /usr/bin/y high",
         "update-alternatives --install '/usr/bin/x x /usr/bin/y 5",
-        "for i in *; do\nupdate-alternatives --install /usr/bin/$i $i /usr/bin/y 5\ndone",
-        "for i in x z; do\n  [ $i = x ] && update-alternatives --install /usr/bin/$i $i /usr/bin/y 5\ndone",
-        "for i in x z; do\n  case $i in x)\n  update-alternatives --install /usr/bin/$i $i /y 5;; esac\ndone",
-        "for i in x z; do\n  for j in a b; do\n update-alternatives --install /bin/$i$j $i /y 5\n done\ndone",
-        "for i in x z; do\n  i=a$i\n  update-alternatives --install /usr/bin/$i $i /usr/bin/y 5\ndone",
     ],
 )
 def test_shell_that_is_not_understood(tools, script):
     with pytest.raises(tools.program.ToolError, match="package p"):
         tools.maintscripts.alternatives(script, "p")
-
-
-def test_a_loop_over_literals_registers_each_of_them(tools):
-    # As imagemagick has it.
-    script = """if [ "$1" = configure ]; then
-    for prog in compare convert; do
-        # what disappeared
-        if update-alternatives --list $prog > /dev/null; then
-            update-alternatives --remove-all $prog
-        fi
-        update-alternatives --install /usr/bin/$prog \\
-            $prog /usr/bin/${prog}-im6 10 --slave /usr/share/$prog.1 $prog.1 /usr/share/$prog-im6.1
-    done
-fi
-for other in a b
-do
-    update-alternatives --install /bin/$other $other /bin/${im}$other 5
-done
-im=im-
-"""
-    found = tools.maintscripts.alternatives(script, "p")
-    assert [(one.master.link, one.master.path) for one in found] == [
-        ("usr/bin/compare", "usr/bin/compare-im6"),
-        ("usr/bin/convert", "usr/bin/convert-im6"),
-        ("usr/bin/a", "usr/bin/im-a"),
-        ("usr/bin/b", "usr/bin/im-b"),
-    ]
-    assert [one.slaves[0].path for one in found[:2]] == [
-        "usr/share/compare-im6.1",
-        "usr/share/convert-im6.1",
-    ]
 
 
 def test_links_of_the_merged_usr(make_deb, make_layer):

@@ -15,7 +15,7 @@ from contents import DiskFile, Region, Text, read_all
 from debversion import Package
 from elf import SharedObject, shared_object
 from ldcache import Root, is_configuration, ld_so_cache
-from maintscripts import Alternative, Link
+from maintscripts import Alternative, Diversion, Link
 from program import ToolError, read_json
 from rootfs import ALIASES, DEFAULT_DIRECTORY, Entry, Table, implied_directory
 
@@ -66,6 +66,7 @@ class Lower:
         """Read the files.json of layers, the lowest first."""
         self.table = Table()
         self.alternatives: list[Alternative] = []
+        self.diversions: list[Diversion] = []
         self.objects: dict[str, SharedObject] = {}
         self.configuration: dict[str, str] = {}
         self.release = ""  # what the C library says of itself
@@ -76,6 +77,7 @@ class Lower:
                 self.table.packages[package.name] = package
             self.add(map(Entry.from_json, files["entries"]), changes=files.get("changes", False))
             self.alternatives += map(Alternative.from_json, files["alternatives"])
+            self.diversions += map(Diversion.from_json, files.get("diversions", ()))
             self.objects.update(
                 (value["path"], SharedObject.from_json(value)) for value in files["shared-objects"]
             )
@@ -93,6 +95,16 @@ class Lower:
         for entry in stated:
             self.objects.pop(entry.path, None)
             self.configuration.pop(entry.path, None)
+
+    def check_diversions(self) -> None:
+        """`ToolError` where a package's file should have moved, and is in another layer than what moves it."""
+        for diversion in self.diversions:
+            entry = self.table.entries.get(diversion.path)
+            if entry is not None and entry.kind != "dir" and entry.package != diversion.package:
+                raise ToolError(
+                    f"/{diversion.path}: package {diversion.package} diverts that of {entry.package},"
+                    " which is not supported across layers"
+                )
 
     def alias_links(self) -> list[Entry]:
         """Make the links of the merged /usr, and of /var to /run, unless a layer has them."""

@@ -290,7 +290,7 @@ class Layer:
     def _system(self, item: Config) -> None:
         lower = Lower([Path(path) for path in self._config["lower"]])
         lower.check_diversions()
-        made = lower.alias_links()
+        made = [*lower.alias_links(), *lower.java_certificates()]
         if item["alternatives"]:
             made += lower.alternative_links()
         if item["ld-so-cache"]:

@@ -31,7 +31,19 @@ _OURS = ".tungsten"
 _SHELL = re.compile(r"#! */(?:usr/)?bin/(?:sh|dash|bash)(?: +(-[a-z]+))? *\n")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
 # bash's own, which busybox's shell lacks: a stand-in would do them wrong without a word.
-_OF_BASH = {"builtin", "caller", "compgen", "declare", "enable", "mapfile", "popd", "pushd", "readarray", "shopt", "typeset"}
+_OF_BASH = {
+    "builtin",
+    "caller",
+    "compgen",
+    "declare",
+    "enable",
+    "mapfile",
+    "popd",
+    "pushd",
+    "readarray",
+    "shopt",
+    "typeset",
+}
 
 # Over busybox's tools. In a fresh root there is no version from before (Debian policy 6.5), which all versions are
 # later than; that of -nl is later than all (dpkg(1)).
@@ -112,7 +124,13 @@ class ScriptRun:
 
     def _make(self, root: Path, script: str, entries: list[Entry]) -> None:
         ours = root / _OURS / "bin"
-        for path in (ours, *(root / name for name in ("dev", "proc", "root", "tmp", "usr/bin", "usr/sbin", "var/lib/dpkg/info"))):
+        for path in (
+            ours,
+            *(
+                root / name
+                for name in ("dev", "proc", "root", "tmp", "usr/bin", "usr/sbin", "var/lib/dpkg/info")
+            ),
+        ):
             path.mkdir(parents=True, exist_ok=True)
         (root / "dev/null").touch()
         shutil.copy(self._busybox, root / _OURS / "busybox")
@@ -175,7 +193,9 @@ class ScriptRun:
             raise ToolError(f"it asks for what is not known before there is an image: {asked}")
         if result.returncode:
             lines = messages.read_text("utf-8", "replace").strip().splitlines()
-            raise ToolError(f"it fails without the rest of a system: {lines[-1] if lines else result.returncode}")
+            raise ToolError(
+                f"it fails without the rest of a system: {lines[-1] if lines else result.returncode}"
+            )
 
 
 def _program(path: Path, text: str) -> None:

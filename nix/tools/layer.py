@@ -62,24 +62,8 @@ class Layer:
         if item["kind"] != "deb":
             return
         deb = Deb(Path(item["path"]))
-        name = deb.package.name
-        for kind, script in (("preinst", deb.preinst), ("postinst", deb.postinst)):
-            try:
-                check_diversions([script], name)
-                self.alternatives += alternatives(script, name) if kind == "postinst" else []
-            except ToolError as unread:
-                if "busybox" not in self._config:
-                    raise
-                try:
-                    with tempfile.TemporaryFile(dir=self._work) as spool:
-                        run = ScriptRun(
-                            name, deb.package.architecture, deb.entries(spool), self._config["busybox"]
-                        )
-                        choices, diversions = run.calls(script, kind)
-                    self.alternatives += called(choices, name)
-                    self.diversions += diverted(diversions, name)
-                except ToolError as error:
-                    raise ToolError(f"{unread}; and run apart from the rest, {error}") from None
+        self._script(deb, "preinst", deb.preinst)
+        self._script(deb, "postinst", deb.postinst)
 
     def read(self, item: Config) -> None:
         """Add one input; every input's scripts must have been read."""
@@ -107,6 +91,25 @@ class Layer:
             self.table = self._base.placed(self.table)
         self.table.add_parents()
         return self.table.sorted()
+
+    def _script(self, deb: Deb, kind: str, script: str) -> None:
+        name = deb.package.name
+        try:
+            check_diversions([script], name)
+            self.alternatives += alternatives(script, name) if kind == "postinst" else []
+        except ToolError as unread:
+            if "busybox" not in self._config:
+                raise
+            try:
+                with tempfile.TemporaryFile(dir=self._work) as spool:
+                    run = ScriptRun(
+                        name, deb.package.architecture, deb.entries(spool), self._config["busybox"]
+                    )
+                    choices, diversions = run.calls(script, kind)
+                self.alternatives += called(choices, name)
+                self.diversions += diverted(diversions, name)
+            except ToolError as error:
+                raise ToolError(f"{unread}; and run apart from the rest, {error}") from None
 
     def _deb(self, item: Config) -> None:
         deb = Deb(Path(item["path"]))

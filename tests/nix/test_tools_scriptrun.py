@@ -1,6 +1,5 @@
 """Maintainer scripts whose text can't be read: what they do is told by running them apart from everything."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,8 @@ LOOP = """#!/bin/sh -e
 [ "$1" = configure ] && [ -z "$2" ]
 for tool in one two; do
   manual=
-  [ ! -e /usr/share/man/man1/$tool.1.gz ] || manual="--slave /usr/share/man/man1/x.1.gz x.1.gz /usr/share/man/man1/$tool.1.gz"
+  man=/usr/share/man/man1
+  [ ! -e $man/$tool.1.gz ] || manual="--slave $man/x.1.gz x.1.gz $man/$tool.1.gz"
   update-alternatives --install /usr/bin/$tool $tool "/usr/lib/our/${tool%o}" $((40 + 2)) $manual
 done
 """
@@ -132,8 +132,8 @@ def test_packages_that_are_read_are_not_run(make_deb, layer_of, make_layer):
     with_busybox, error = layer_of(deb)
     assert not error
     without = make_layer(deb, created_by="x").path
-    for name in sorted(os.listdir(without)):
-        assert (with_busybox / name).read_bytes() == (without / name).read_bytes()
+    for file in without.iterdir():
+        assert (with_busybox / file.name).read_bytes() == file.read_bytes()
 
 
 def test_a_diversion_moves_what_other_packages_of_the_layer_ship(make_deb, layer_of, make_layer):

@@ -167,7 +167,7 @@ def test_java_trusts_what_the_system_trusts(make_deb, make_layer):
         b"-----BEGIN CERTIFICATE-----\n%s\n-----END CERTIFICATE-----\n" % base64.b64encode(x)
         for x in (one, two)
     ]
-    members = [(f"usr/share/ca-certificates/mozilla/{name}.crt", text) for name, text in zip("ab", pem)]
+    members = [(f"usr/share/ca-certificates/mozilla/{place}.crt", text) for place, text in enumerate(pem)]
     lower = [make_layer(make_deb("ca-certificates", members)).path]
     assert "etc/ssl/certs/java/cacerts" not in make_layer(SYSTEM, lower=lower).members()
     lower.append(make_layer(make_deb("ca-certificates-java", [("etc/ssl/certs/java", None)])).path)

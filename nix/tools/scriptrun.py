@@ -170,7 +170,7 @@ class ScriptRun:
             "configure" if kind == "postinst" else "install",
             *([""] if kind == "postinst" else []),
         ]
-        own = [self._busybox, "unshare", "-r", "-m", "-p", "-f"]
+        own = [self._busybox, "unshare", "-r", "-m"]
         messages = root / _OURS / "messages"
         try:
             if subprocess.run([*own, self._busybox, "true"], check=False, capture_output=True).returncode:

@@ -30,6 +30,7 @@ unpack() {
 if [ "${2-}" = test ]; then
   unpack prometheus
   unpack docker-registry
+  unpack busybox-static
 fi
 [ -z "$packages" ] && exit 0
 

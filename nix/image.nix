@@ -4,8 +4,8 @@
 # whose blobs are links, and its `layers` are the layers' derivations.
 #
 # base: a lock's base image, which every image and root here goes on, or null; fetch: gets its layers.
-# byteCodePython: compiles what is Python, or null.
-{ runTool, planLayers, byteCodePython, platform, base ? null, fetch ? null }:
+# byteCodePython: compiles what is Python, or null. busybox: runs maintainer scripts whose text can't be read.
+{ busybox, runTool, planLayers, byteCodePython, platform, base ? null, fetch ? null }:
 let
   baseLayers =
     if base == null then
@@ -56,7 +56,13 @@ let
                 null;
             lower = if layer.needsLower then lower else [ ];
           }
-          // (if base == null then { } else { base = baseLayers; });
+          // (if base == null then { } else { base = baseLayers; })
+          // (
+            if builtins.any (input: input.kind == "deb") layer.inputs then
+              { busybox = "${busybox}/bin/busybox"; }
+            else
+              { }
+          );
         })
       ]
     ) baseLayers wanted;

@@ -132,7 +132,7 @@ let
         deb = import ./deb.nix { inherit fetch; };
         wheel = import ./wheel.nix { inherit fetch runTool; };
         dockerTools = import ./image.nix {
-          inherit fetch runTool platform;
+          inherit busybox fetch runTool platform;
           base = locked.base-image or null;
           # A base image may have a Python that Debian has not.
           byteCodePython = if byteCodePython.version == locked.python then byteCodePython else null;

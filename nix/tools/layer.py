@@ -27,10 +27,11 @@ from bytecode import compile_sources
 from changes import read_changes
 from contents import Content, DiskFile, Region, Text, read_all, walk
 from debfile import Deb
-from maintscripts import Alternative, alternatives, check_diversions
+from maintscripts import Alternative, Diversion, alternatives, called, check_diversions, diverted
 from placing import STATUS, Place
 from program import Config, ToolError, read_json, run, write_json
 from rootfs import Entry, Table, canonical, implied_directory, parents
+from scriptrun import ScriptRun
 from system import Lower, libraries
 from tarstream import write_tar
 from wheelfile import Scheme, Wheel
@@ -46,6 +47,7 @@ class Layer:
         """Start a layer; `work` is an empty folder that must live until the layer is written."""
         self.table = Table()
         self.alternatives: list[Alternative] = []
+        self.diversions: list[Diversion] = []
         self.not_compiled: list[str] = []
         self.is_changeset = False
         self._config = config
@@ -55,8 +57,16 @@ class Layer:
         self._sources: dict[str, Entry] = {}
         self._base = BaseRoot(map(Path, config["base"])) if "base" in config else None
 
+    def read_scripts(self, item: Config) -> None:
+        """Read what a package's scripts do, which may concern the files of all inputs."""
+        if item["kind"] != "deb":
+            return
+        deb = Deb(Path(item["path"]))
+        self._script(deb, "preinst", deb.preinst)
+        self._script(deb, "postinst", deb.postinst)
+
     def read(self, item: Config) -> None:
-        """Add one input."""
+        """Add one input; every input's scripts must have been read."""
         kinds: dict[str, Callable[[Config], None]] = {
             "deb": self._deb,
             "wheel": self._wheel,
@@ -82,11 +92,29 @@ class Layer:
         self.table.add_parents()
         return self.table.sorted()
 
+    def _script(self, deb: Deb, kind: str, script: str) -> None:
+        name = deb.package.name
+        try:
+            check_diversions([script], name)
+            self.alternatives += alternatives(script, name) if kind == "postinst" else []
+        except ToolError as unread:
+            if "busybox" not in self._config:
+                raise
+            try:
+                with tempfile.TemporaryFile(dir=self._work) as spool:
+                    run = ScriptRun(
+                        name, deb.package.architecture, deb.entries(spool), self._config["busybox"]
+                    )
+                    choices, diversions = run.calls(script, kind)
+                self.alternatives += called(choices, name)
+                self.diversions += diverted(diversions, name)
+            except ToolError as error:
+                raise ToolError(f"{unread}; and run apart from the rest, {error}") from None
+
     def _deb(self, item: Config) -> None:
         deb = Deb(Path(item["path"]))
         package = deb.package
-        check_diversions([deb.preinst, deb.postinst], package.name)
-        self.alternatives += alternatives(deb.postinst, package.name)
+        moved = {one.path: one.to for one in self.diversions if one.package != package.name}
         self.table.packages[package.name] = package
         certificates: list[Entry] = []
         python = self._config["python"]
@@ -97,6 +125,7 @@ class Layer:
                 "usr/share/ca-certificates/mozilla/"
             ):
                 certificates.append(entry)
+            entry.path = moved.get(entry.path, entry.path)
             placed = place.entry(entry)
             if placed is None:
                 continue
@@ -263,7 +292,8 @@ class Layer:
 
     def _system(self, item: Config) -> None:
         lower = Lower([Path(path) for path in self._config["lower"]])
-        made = lower.alias_links()
+        lower.check_diversions()
+        made = [*lower.alias_links(), *lower.java_certificates()]
         if item["alternatives"]:
             made += lower.alternative_links()
         if item["ld-so-cache"]:
@@ -311,6 +341,8 @@ def make_layer(config_path: Path, out: Path) -> None:
     with tempfile.TemporaryDirectory() as work:
         layer = Layer(config, Path(work))
         for item in config["inputs"]:
+            layer.read_scripts(item)
+        for item in config["inputs"]:
             layer.read(item)
         entries = layer.finish()
         out.mkdir()
@@ -338,6 +370,7 @@ def _describe(layer: Layer, entries: list[Entry]) -> dict[str, object]:
     return {
         "alternatives": [alternative.to_json() for alternative in layer.alternatives],
         **({"changes": True} if layer.is_changeset else {}),
+        **({"diversions": [vars(one) for one in layer.diversions]} if layer.diversions else {}),
         "entries": [entry.to_json() for entry in entries],
         "ld-so-conf": found.configuration,
         "libc-release": found.release,

@@ -1,6 +1,7 @@
-"""What a package's maintainer scripts would do, read from their text: alternatives and diversions.
+"""What a package's maintainer scripts would do: alternatives and diversions.
 
-No script is run. What cannot be read with certainty is an error that names the package, never a guess.
+They are read from the scripts' text. What cannot be read with certainty is an error that names the package, never
+a guess; then `scriptrun` may tell the calls.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rootfs import canonical
 _HARMLESS_DIVERTERS = {"dash"}
 # The diversions of the move to /usr (DEP-17) protect files that a fresh root never has.
 _PROTECTIVE = ".usr-is-merged"
+_ADDING = {"--add", "--divert", "--package", "--quiet", "--rename"}
 
 _ASSIGNMENT = re.compile(r"^([A-Za-z_][A-Za-z0-9_]*)=(['\"]?)([A-Za-z0-9_./+:-]*)\2$")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
@@ -59,6 +61,20 @@ class Alternative:
         return Alternative(Link(**value["master"]), value["priority"], slaves, value["package"])
 
 
+@dataclass
+class Diversion:
+    """What other packages ship at `path` is at `to` instead (dpkg-divert(1)). Paths are canonical."""
+
+    path: str
+    to: str
+    package: str
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> Diversion:
+        """The inverse of `vars`."""
+        return Diversion(**value)
+
+
 def alternatives(postinst: str, package: str) -> list[Alternative]:
     """The choices that a postinst registers, every branch of the script taken.
 
@@ -92,6 +108,37 @@ def check_diversions(scripts: list[str], package: str) -> None:
                     raise ToolError(
                         f"package {package}: its scripts divert files, which is not supported: {line.strip()}"
                     )
+
+
+def called(calls: list[list[str]], package: str) -> list[Alternative]:
+    """The choices that calls of update-alternatives register."""
+    found = [_parse(call, package, {}) for call in calls]
+    return [alternative for alternative in found if alternative is not None]
+
+
+def diverted(calls: list[list[str]], package: str) -> list[Diversion]:
+    """The diversions that calls of dpkg-divert add, but for those that a fresh root never needs."""
+    found = []
+    for call in calls:
+        if any(_PROTECTIVE in word for word in call):
+            continue
+        options: dict[str, str] = {"--package": package}
+        files, words = [], iter(call)
+        for word in words:
+            if word in ("--package", "--divert"):
+                options[word] = next(words, "")
+            elif word.startswith("--"):
+                options[word] = ""
+            else:
+                files.append(word)
+        # Without --rename, what is there stays, and what comes later moves: which is which, nobody knows here.
+        if len(files) != 1 or "--rename" not in options or not set(options) <= _ADDING:
+            raise ToolError(
+                f"package {package}: its scripts divert files, which is not supported: dpkg-divert {' '.join(call)}"
+            )
+        to = options.get("--divert") or f"{files[0]}.distrib"
+        found.append(Diversion(canonical(files[0]), canonical(to), options["--package"]))
+    return found
 
 
 def _calls(line: str, command: str, package: str) -> list[list[str]]:

@@ -8,14 +8,16 @@ root is run.
 from __future__ import annotations
 
 import posixpath
+import tarfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from contents import DiskFile, Region, Text, read_all
 from debversion import Package
 from elf import SharedObject, shared_object
+from keystore import keystore
 from ldcache import Root, is_configuration, ld_so_cache
-from maintscripts import Alternative, Link
+from maintscripts import Alternative, Diversion, Link
 from program import ToolError, read_json
 from rootfs import ALIASES, DEFAULT_DIRECTORY, Entry, Table, implied_directory
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from contents import Content
 
 PACKAGE = "system"
+_CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 
 
 @dataclass
@@ -66,16 +69,21 @@ class Lower:
         """Read the files.json of layers, the lowest first."""
         self.table = Table()
         self.alternatives: list[Alternative] = []
+        self.diversions: list[Diversion] = []
         self.objects: dict[str, SharedObject] = {}
         self.configuration: dict[str, str] = {}
         self.release = ""  # what the C library says of itself
+        self._certificates: list[Path] = []  # the layers that have them
         for layer in layers:
             files = read_json(layer / "files.json")
             for value in files["packages"]:
                 package = Package.from_json(value)
                 self.table.packages[package.name] = package
             self.add(map(Entry.from_json, files["entries"]), changes=files.get("changes", False))
+            if any(value["path"] == _CERTIFICATES for value in files["entries"]):
+                self._certificates.append(layer)
             self.alternatives += map(Alternative.from_json, files["alternatives"])
+            self.diversions += map(Diversion.from_json, files.get("diversions", ()))
             self.objects.update(
                 (value["path"], SharedObject.from_json(value)) for value in files["shared-objects"]
             )
@@ -93,6 +101,16 @@ class Lower:
         for entry in stated:
             self.objects.pop(entry.path, None)
             self.configuration.pop(entry.path, None)
+
+    def check_diversions(self) -> None:
+        """`ToolError` where a package's file should have moved, and is in another layer than what moves it."""
+        for diversion in self.diversions:
+            entry = self.table.entries.get(diversion.path)
+            if entry is not None and entry.kind != "dir" and entry.package != diversion.package:
+                raise ToolError(
+                    f"/{diversion.path}: package {diversion.package} diverts that of {entry.package},"
+                    " which is not supported across layers"
+                )
 
     def alias_links(self) -> list[Entry]:
         """Make the links of the merged /usr, and of /var to /run, unless a layer has them."""
@@ -136,6 +154,16 @@ class Lower:
             )
         data = ld_so_cache(Root(self.table), architecture, self.objects, self.configuration, self.release)
         return Entry("etc/ld.so.cache", "file", 0o644, package=PACKAGE, override=True, content=Text(data))
+
+    def java_certificates(self) -> Iterator[Entry]:
+        """What Java checks servers by, which the scripts of ca-certificates-java would have made."""
+        if "ca-certificates-java" in self.table.packages and self._certificates:
+            with tarfile.open(self._certificates[-1] / "blob", "r|gz") as layer:
+                member = next(member for member in layer if member.name == _CERTIFICATES)
+                file = layer.extractfile(member)
+                assert file is not None
+                content = Text(keystore(file.read()))
+            yield Entry("etc/ssl/certs/java/cacerts", "file", 0o644, package=PACKAGE, content=content)
 
     def true_directories(self) -> Iterator[Entry]:
         """Every folder that is not what a layer would take it for, stated once more so that the truth comes last."""

@@ -87,7 +87,7 @@ def test_a_system_package_more_remakes_no_wheel_layer(blur, copy_of):
     model = copy_of("blur")
     source = model / "tungsten_model.py"
     source.write_text(
-        source.read_text().replace("batch_size=4", 'batch_size=4, system_packages=["libgeos-c1v5"]')
+        source.read_text().replace("batch_size=4", 'batch_size=4, system_packages=["libgeos-c1v5", "vim"]')
     )
     succeed("lock", model)
     extended = build(model, "--no-load")
@@ -102,6 +102,11 @@ def test_a_system_package_more_remakes_no_wheel_layer(blur, copy_of):
         "layer-model",
         "blur-layout",
     }
+    # What is diverted stands in a function of vim-runtime's script, which had to be run.
+    found = [
+        extended.blob(digest).resolve().with_name("files.json").read_text() for digest in extended.layers
+    ]
+    assert [text for text in found if '"to": "usr/share/vim/' in text and '/help.txt.vim-tiny"' in text]
 
 
 def test_an_export_builds_with_nix_alone(blur, tmp_path, empty_store):

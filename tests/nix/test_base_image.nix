@@ -61,6 +61,7 @@ let
   layersOn =
     byteCodePython:
     (nix.image {
+      busybox = "/busybox";
       runTool = given: given;
       planLayers = nix.layers;
       fetch = given: given.file;

@@ -1,5 +1,8 @@
 """What follows from all layers together: alternatives, the loader's cache, aliases, true modes of folders."""
 
+import base64
+import hashlib
+
 import pytest
 
 SYSTEM = {"kind": "system", "alternatives": True, "ld-so-cache": False, "architecture": "amd64"}
@@ -155,3 +158,22 @@ def test_the_cache_sees_libraries_through_alternatives(make_deb, make_elf, make_
 
 def test_no_cache_without_a_c_library(make_layer, layer_error):
     assert "libc.so.6" in layer_error({**SYSTEM, "ld-so-cache": True}, lower=[make_layer().path])
+
+
+def test_java_trusts_what_the_system_trusts(make_deb, make_layer):
+    """The keystore is what the scripts of ca-certificates-java would make: JKS (OpenJDK's JavaKeyStore)."""
+    one, two = b"first", b"second certificate"
+    pem = [
+        b"-----BEGIN CERTIFICATE-----\n%s\n-----END CERTIFICATE-----\n" % base64.b64encode(x)
+        for x in (one, two)
+    ]
+    members = [(f"usr/share/ca-certificates/mozilla/{place}.crt", text) for place, text in enumerate(pem)]
+    lower = [make_layer(make_deb("ca-certificates", members)).path]
+    assert "etc/ssl/certs/java/cacerts" not in make_layer(SYSTEM, lower=lower).members()
+    lower.append(make_layer(make_deb("ca-certificates-java", [("etc/ssl/certs/java", None)])).path)
+    data = make_layer(SYSTEM, lower=lower).read("etc/ssl/certs/java/cacerts")
+    assert data[:12] == bytes.fromhex("feedfeed 00000002 00000002")
+    assert one in data
+    assert two in data
+    salted = "changeit".encode("utf-16-be") + b"Mighty Aphrodite" + data[:-20]
+    assert data[-20:] == hashlib.sha1(salted).digest()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -171,6 +172,9 @@ def test_all_that_may_not_be_is_named_at_once(step):
         """
 Path("gone.txt").unlink()
 os.mkfifo("pipe")
+__import__("socket").socket(__import__("socket").AF_UNIX).bind("socket")
+Path(".wh.one").write_text("")
+Path("sub/.wh..wh..opq").mkdir(parents=True)
 Path("away").symlink_to("/nowhere/at/all")
 Path("process").symlink_to("/proc/self")
 Path("fine").symlink_to("/usr")
@@ -183,6 +187,9 @@ Path("folder.txt").unlink(); Path("folder.txt").mkdir()
     for name in (
         "gone.txt: deleted",
         "pipe: neither",
+        "socket: neither",
+        "app/.wh.one: in a layer, a name",
+        "sub/.wh..wh..opq: in a layer, a name",
         "away: links to",
         "process: links to",
         "model.py: the model's",
@@ -242,6 +249,43 @@ print("done")
     assert done.returncode == 0
     assert done.stdout.startswith("done")
     assert done.made == {}
+
+
+DAEMON = """
+import subprocess
+daemon = subprocess.Popen([sys.executable, "-c", "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', "
+    "sys.argv[1]], start_new_session=True).pid, flush=True)", {code!r}], stdout=subprocess.PIPE)
+print("daemon", daemon.stdout.readline().decode(), flush=True)
+"""
+
+
+def test_what_has_left_its_session_ends_too_and_nothing_else(step):
+    with subprocess.Popen(["sleep", "60"]) as other:
+        done = step(DAEMON.format(code="import time; time.sleep(60)"))
+        assert other.poll() is None
+        other.kill()
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout.split()[1]), 0)
+
+
+def test_what_it_leaves_running_may_print_for_ever(step):
+    code = "import time, sys\nfor _ in range(200): print('noise', file=sys.stderr, flush=True); time.sleep(0.1)\n"
+    done = step(DAEMON.format(code=code + "open('late', 'w')"))
+    assert done.returncode == 0, done.stderr
+    assert done.made == {}
+
+
+def test_without_ctypes_the_session_ends(step):
+    """A base image's Python may lack it."""
+    done = step(
+        "import subprocess; print('child', subprocess.Popen(['sleep', '60']).pid)",
+        program=PROGRAM.replace("import post_build", "sys.modules['ctypes'] = None\nimport post_build"),
+    )
+    assert done.returncode == 0, done.stderr
+    # Nobody here may wait for it.
+    status = Path(f"/proc/{done.stdout.split()[1]}/stat")
+    assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 SECRET = {"TOKEN": "s3cret-t0ken"}

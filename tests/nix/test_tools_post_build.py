@@ -270,10 +270,17 @@ def test_what_has_left_its_session_ends_too_and_nothing_else(step):
 
 
 def test_what_it_leaves_running_may_print_for_ever(step):
-    code = "import time, sys\nfor _ in range(200): print('noise', file=sys.stderr, flush=True); time.sleep(0.1)\n"
-    done = step(DAEMON.format(code=code + "open('late', 'w')"))
+    code = """
+import time, sys
+for _ in range(2000):
+    print("noise", file=sys.stderr, flush=True)
+    open("started", "w")
+    time.sleep(0.01)
+open("late", "w")
+"""
+    done = step(DAEMON.format(code=code) + "while not os.path.exists('started'): pass")
     assert done.returncode == 0, done.stderr
-    assert done.made == {}
+    assert list(done.made) == ["app/started"]
 
 
 def test_without_ctypes_the_session_ends(step):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from pathlib import Path
 
 _SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 
@@ -33,12 +34,12 @@ def end(session: int, adopted: bool) -> None:
             os.killpg(session, signal.SIGKILL)
         return
     while True:
-        for name in os.listdir("/proc"):
-            if name.isdigit():
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
                 # An error for what is no child. The number of one can't be another's before it was waited for.
                 with contextlib.suppress(ChildProcessError):
-                    if os.waitpid(int(name), os.WNOHANG) == (0, 0):
-                        os.kill(int(name), signal.SIGKILL)
+                    if os.waitpid(int(entry.name), os.WNOHANG) == (0, 0):
+                        os.kill(int(entry.name), signal.SIGKILL)
         try:
             os.waitpid(-1, 0)
         except ChildProcessError:

@@ -111,14 +111,15 @@ def run_child(
     """What the child found, and what it printed."""
     # Files, since a pipe is full at some size, and has no end as long as anything that the module started holds it.
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as found:
+        write = found.fileno()
         process = subprocess.Popen(
-            [sys.executable, "-B", "-X", "faulthandler", __file__, "child", str(config_path), str(found.fileno())],
+            [sys.executable, "-B", "-X", "faulthandler", __file__, "child", str(config_path), str(write)],
             cwd=folder,
             env=variables,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            pass_fds=[found.fileno()],
+            pass_fds=[write],
             start_new_session=True,
         )
         try:

@@ -281,7 +281,9 @@ def _changed(top: str, before: dict[str, str], kept: Container[str]) -> list[str
         if path in kept and path in before:
             problems.append(f"{path}: the model's own module must stay as it is")
         elif os.path.basename(path).startswith(_WHITEOUT):  # noqa: PTH119 (text)
-            problems.append(f"{path}: in a layer, a name that begins with {_WHITEOUT} takes another file away")
+            problems.append(
+                f"{path}: in a layer, a name that begins with {_WHITEOUT} takes another file away"
+            )
         elif now == "special":
             problems.append(f"{path}: neither a file, a folder nor a link")
         elif now.startswith("link ") and (problem := _link_problem(path, now[len("link ") :])):

@@ -253,9 +253,8 @@ print("done")
 
 DAEMON = """
 import subprocess
-daemon = subprocess.Popen([sys.executable, "-c", "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', "
-    "sys.argv[1]], start_new_session=True).pid, flush=True)", {code!r}], stdout=subprocess.PIPE)
-print("daemon", daemon.stdout.readline().decode(), flush=True)
+daemon = subprocess.Popen([sys.executable, "-c", {code!r}], start_new_session=True)
+print("daemon", daemon.pid, flush=True)
 """
 
 

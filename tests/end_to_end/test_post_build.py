@@ -376,7 +376,7 @@ def test_a_machine_that_forbids_user_namespaces_is_told_how_to_allow_them(model,
 
 
 def test_nothing_of_its_workings_stays(model):
-    """No step's folder, no link to what was thrown away, and no process: one without a parent has the step's program."""
+    """No step's folder, no link to what was thrown away, and no process: the step's program adopts them."""
     folder = model(
         """
 Path("made.txt").write_text("made")

@@ -44,6 +44,7 @@ let
       python = packageSet.modelPython;
       program = ./tools/post_build.py;
       beside = {
+        "descendants.py" = ./tools/descendants.py;
         "variation.py" = ./tools/variation.py;
       }
       // (if run.fakeTime == null then { } else { "libfaketime.so.1" = run.fakeTime; })
@@ -87,12 +88,16 @@ in
           label = "what post_build made";
           inherit (locked) size;
           inputs = [
-            {
-              kind = "tar";
-              path = make plain;
-              uid = 65532;
-              gid = 0;
-            }
+            (
+              {
+                kind = "tar";
+                path = make plain;
+                uid = 65532;
+                gid = 0;
+              }
+              # So much is weights for the most part, which take minutes and do not compress.
+              // (if locked.size > 1024 * 1024 * 1024 then { stored = true; } else { })
+            )
           ];
         }
       ];

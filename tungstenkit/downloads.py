@@ -138,4 +138,7 @@ def _path_problem(path: str) -> str | None:
         return "has an empty part, or a '.'"
     if re.search(r"[\x00-\x1f\x7f\\]", path):
         return "has a letter that no path should have"
+    if any(part.startswith(".wh.") for part in parts):
+        # OCI image specification, "Layer Filesystem Changeset".
+        return "has a name that begins with .wh., which in an image takes another file away"
     return None

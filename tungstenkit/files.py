@@ -157,6 +157,9 @@ def _model_file(path: Path, name: str, directory: Path) -> ModelFile:
     if "\n" in name:
         # Build steps read names line by line.
         raise ValueError("the name has a line break")
+    if any(part.startswith(".wh.") for part in name.split("/")):
+        # OCI image specification, "Layer Filesystem Changeset".
+        raise ValueError("in an image, a name that begins with .wh. takes another file away")
     mode = path.lstat().st_mode
     if stat.S_ISREG(mode):
         return ModelFile(name, "file", executable=bool(mode & stat.S_IXUSR))

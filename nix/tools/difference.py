@@ -49,6 +49,8 @@ class Difference:
         for path, _ in _walk(root, ""):
             os.utime(root / path, (_TIME, _TIME), follow_symlinks=False)
         self._before = {path: _seen(status) for path, status in _walk(root, "")}
+        self.left_out: list[str] = []
+        """What is new and no layer has, as `entries` has seen it."""
 
     def entries(
         self, lower: Table, owners: Mapping[str, tuple[int, int]], owner: tuple[int, int], left_out: set[str]
@@ -58,11 +60,9 @@ class Difference:
         lower: what the layers say, whose owners stay. owners: of paths that were put there on purpose. owner: of all
         else that is new. left_out: paths that don't count.
         """
-        after = {
-            path: _seen(status)
-            for path, status in _walk(self.root, "")
-            if path not in left_out and _kind(status.st_mode)
-        }
+        there = {path: _seen(status) for path, status in _walk(self.root, "") if path not in left_out}
+        self.left_out = sorted(path for path, seen in there.items() if not seen.kind)
+        after = {path: seen for path, seen in there.items() if seen.kind}
         found = {path: seen for path, seen in after.items() if self._may_differ(path, seen, lower)}
         same = self._as_before({path for path, seen in found.items() if self._is_a_candidate(path, seen)})
         table = Table()

@@ -109,8 +109,9 @@ def run_child(
     config_path: Path, variables: dict[str, str], timeout: float, folder: Path = APP
 ) -> tuple[dict[str, Any], str]:
     """What the child found, and what it printed."""
-    read, write = os.pipe()
-    with tempfile.TemporaryFile() as output:
+    # Files, since a pipe is full at some size, and has no end as long as anything that the module started holds it.
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as found:
+        write = found.fileno()
         process = subprocess.Popen(
             [sys.executable, "-B", "-X", "faulthandler", __file__, "child", str(config_path), str(write)],
             cwd=folder,
@@ -121,19 +122,18 @@ def run_child(
             pass_fds=[write],
             start_new_session=True,
         )
-        os.close(write)
         try:
             status = process.wait(timeout)
             result: dict[str, Any] = {"ended": status}
         except subprocess.TimeoutExpired:
             result = {"seconds": timeout}
         finally:
-            # With it goes whatever the module started, which may hold the pipe open, too.
+            # With it goes whatever the module started, but for what has left its session: the sandbox ends that.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        with os.fdopen(read, "rb") as pipe:
-            text = pipe.read()
+        found.seek(0)
+        text = found.read()
         output.seek(0)
         said = output.read().decode(errors="replace").strip()
     if text and "seconds" not in result:

@@ -8,14 +8,12 @@ bytes for the same files; all else must be as it was.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import re
 import select
 import shutil
-import signal
 import socket
 import stat
 import subprocess
@@ -27,10 +25,11 @@ from typing import TYPE_CHECKING, Any
 # Beside this program; Python runs isolated, and does not look there by itself.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from descendants import adopt, end
 from variation import Variation
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator
 
 APP = "/app"
 HOME = "/home/nonroot"
@@ -38,6 +37,7 @@ _NOT_IN_THE_IMAGE = ("/dev", "/proc", "/sys", "/tmp")  # noqa: S108 (the image's
 _OWNER = (65532, 0)
 _PIECE = 1 << 20
 _PATIENCE = 30.0  # seconds
+_WHITEOUT = ".wh."  # OCI image specification, "Layer Filesystem Changeset"
 _LINE = 8  # bytes of a secret's line that are a secret by themselves
 
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO")
@@ -142,6 +142,7 @@ def _run(config: dict[str, Any], secrets: dict[str, str]) -> None:
     environment.setdefault("HF_XET_CACHE", "/tmp/xet")  # noqa: S108 (thrown away)
     environment.update(secrets)
     environment.update(variation.environment)
+    adopted = adopt()
     child = subprocess.Popen(
         [sys.executable, "-B", "-c", _CALL, APP, config["module"], config["class"]],
         cwd=APP,
@@ -152,26 +153,31 @@ def _run(config: dict[str, Any], secrets: dict[str, str]) -> None:
         preexec_fn=variation.enter,
         start_new_session=True,
     )
+
+    def end_all() -> None:
+        end(child.pid, adopted)
+
     try:
-        _show(child, secrets)
+        _show(child, secrets, end_all)
     finally:
         # What it has started must not write while its result is read.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
+        end_all()
     if child.returncode:
         code = child.returncode
         how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
         raise StepError(f"post_build {how}")
 
 
-def _show(child: subprocess.Popen[bytes], secrets: dict[str, str]) -> None:
+def _show(child: subprocess.Popen[bytes], secrets: dict[str, str], end_all: Callable[[], None]) -> None:
     """Pass on what a process prints, line by line, as long as it runs; what has a secret in it, without."""
     assert child.stdout is not None
     descriptor = child.stdout.fileno()
     waiting = b""
     while True:
-        # A process that it has left behind may hold the pipe open, so its end alone would not do.
         ended = child.poll() is not None
+        if ended:
+            # A process that it has left behind may hold the pipe open, or write to it for ever.
+            end_all()
         ready, _, _ = select.select([descriptor], [], [], 0.1)
         data = os.read(descriptor, _PIECE) if ready else b""
         waiting += data
@@ -276,6 +282,10 @@ def _changed(top: str, before: dict[str, str], kept: Container[str]) -> list[str
         now = after[path]
         if path in kept and path in before:
             problems.append(f"{path}: the model's own module must stay as it is")
+        elif os.path.basename(path).startswith(_WHITEOUT):  # noqa: PTH119 (text)
+            problems.append(
+                f"{path}: in a layer, a name that begins with {_WHITEOUT} takes another file away"
+            )
         elif now == "special":
             problems.append(f"{path}: neither a file, a folder nor a link")
         elif now.startswith("link ") and (problem := _link_problem(path, now[len("link ") :])):

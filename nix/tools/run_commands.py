@@ -148,6 +148,9 @@ class Build:
         # What a step leaves running ends with it, as in a Dockerfile; it may hold the pipe.
         with contextlib.suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
         reader.join()
         if status != 0:
             raise ToolError(f"the command ended with status {status}{self._hint(words, step['text'])}")
@@ -291,6 +294,9 @@ def run_commands(config_path: Path, out: Path) -> None:
     left_out = {"var/cache/ldconfig/aux-cache", *put_there}
     lower = Lower(layers)
     entries = difference.entries(lower.table, build.owners, (config["uid"], config["gid"]), left_out)
+    if difference.left_out:
+        print("left out, since only a running system has it:", file=sys.stderr)
+        print(*(f"  /{path}" for path in difference.left_out), sep="\n", file=sys.stderr, flush=True)
     if config["architecture"]:
         entries = difference.with_loader_cache(entries, lower, config["architecture"])
     write_changes(entries, out)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from blob import Blob, SplicedBlob
 from contents import Content, WheelMember
 from program import ToolError
+from rootfs import WHITEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,13 +55,26 @@ def padding(size: int, unit: int = tarfile.BLOCKSIZE) -> bytes:
 def write_tar(entries: Iterable[Entry], blob: Blob | SplicedBlob | BinaryIO) -> None:
     """Write all entries and the end of the archive. Entries that share one content object are hard links to
     the first of them.
+
+    `ToolError` that names all that a container would take for whiteouts, and is none.
     """
+    entries = list(entries)
+    mistaken = [f"/{entry.path} ({entry.package})" for entry in entries if _is_mistaken(entry)]
+    if mistaken:
+        raise ToolError(
+            f"{', '.join(mistaken)}: can't be in an image, where a name that begins with {WHITEOUT} takes another file"
+            " away"
+        )
     first: dict[int, str] = {}
     total = 0
     for entry in entries:
         total += _write_member(entry, first, blob)
     end = bytes(2 * tarfile.BLOCKSIZE)
     blob.write(end + padding(total + len(end), tarfile.RECORDSIZE))
+
+
+def _is_mistaken(entry: Entry) -> bool:
+    return entry.kind != "whiteout" and entry.path.rpartition("/")[2].startswith(WHITEOUT)
 
 
 def _write_member(entry: Entry, first: dict[int, str], blob: Blob | SplicedBlob | BinaryIO) -> int:

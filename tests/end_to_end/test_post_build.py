@@ -377,8 +377,23 @@ def test_a_machine_that_forbids_user_namespaces_is_told_how_to_allow_them(model,
 
 
 def test_nothing_of_its_workings_stays(model):
-    """No step's folder, no link to what was thrown away."""
-    folder = model('Path("made.txt").write_text("made")')
+    """No step's folder, no link to what was thrown away, and no process: the step's program adopts them."""
+    folder = model(
+        """
+Path("made.txt").write_text("made")
+read, write = os.pipe()
+parent = os.fork()
+if parent == 0:
+    parent = os.getpid()
+    if os.fork() == 0:
+        while os.getppid() == parent:
+            os.sched_yield()
+        os.write(write, str(os.getppid()).encode())
+    os._exit(0)
+os.close(write)
+assert int(os.read(read, 20)) == os.getppid()
+"""
+    )
     succeed("lock", folder)
     names = {path.name for path in (folder / ".tungsten").iterdir()}
     assert names == {".gitignore", "busy", "downloads", "roots"}

@@ -43,6 +43,9 @@ def changed(tools, lower, root):
     tools.unpack_layers.unpack(lower, root)
     difference = tools.difference.Difference(root, lower)
 
+    def left_out():
+        return difference.left_out
+
     def entries(owners=None, owner=(0, 0), left_out=frozenset(), cache=False):
         below = tools.system.Lower(lower)
         found = difference.entries(below.table, owners or {}, owner, set(left_out))
@@ -50,6 +53,7 @@ def changed(tools, lower, root):
             found = difference.with_loader_cache(found, below, "amd64")
         return {entry.path: entry for entry in found}
 
+    entries.left_out = left_out
     return entries
 
 
@@ -169,6 +173,7 @@ def test_what_only_a_running_system_has_is_left_out(changed, root):
     (root / "proc/1").mkdir()
     (root / "opt/note").write_text("x")
     assert changed(left_out={"opt/note"}) == {}
+    assert changed.left_out() == ["opt/pipe"]
 
 
 def test_the_loaders_cache_is_made_again_where_it_must_be(changed, root, make_elf):

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -82,6 +83,31 @@ def test_a_missing_library_is_named_with_debians_package(check):
     assert problem.what == "the shared library libzz9.so.3 is missing"
     assert "'libzz9-3'" in problem.hint
     assert "[tool.tungsten.libraries]" in problem.hint
+
+
+def test_what_a_module_leaves_running_does_not_hold_up_the_check(check, tmp_path):
+    text = """
+import os, pathlib, time
+if os.fork() == 0:
+    os.setsid()
+    pathlib.Path("new").write_text(str(os.getpid()))
+    os.rename("new", "pid")
+    time.sleep(20)
+    pathlib.Path("late").touch()
+    os._exit(0)
+while not os.path.exists("pid"):
+    time.sleep(0.01)
+"""
+    try:
+        assert check(text + MODEL) is None
+        assert not (tmp_path / "app/late").exists()
+    finally:
+        os.kill(int((tmp_path / "app/pid").read_text()), signal.SIGKILL)
+
+
+def test_what_is_found_may_be_long(check):
+    model = MODEL.replace("ge=0", f"ge=0, description={'x' * 200_000!r}")
+    assert check(model, model) is None
 
 
 @pytest.mark.parametrize("library", ["libcuda.so.1", "libnvidia-ml.so.1"])

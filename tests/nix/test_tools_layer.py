@@ -167,6 +167,13 @@ def test_a_stored_layer_has_the_same_tar_and_is_not_compressed(make_layer, tmp_p
     subprocess.run(["gzip", "--test"], input=stored.blob, check=True)
 
 
+def test_a_name_that_a_container_would_take_for_a_whiteout_is_refused(layer_error, tmp_path):
+    (tmp_path / "x").write_text("")
+    names = ("a/.wh.x", ".wh..wh..opq", "fine/x.wh.")
+    error = layer_error(*(placed(tmp_path / "x", name) for name in names))
+    assert error.startswith("/app/.wh..wh..opq (files), /app/a/.wh.x (files): can't be in an image")
+
+
 @pytest.mark.parametrize(
     ("inputs", "what"),
     [

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -176,6 +177,9 @@ def test_all_that_may_not_be_is_named_at_once(step):
         """
 Path("gone.txt").unlink()
 os.mkfifo("pipe")
+__import__("socket").socket(__import__("socket").AF_UNIX).bind("socket")
+Path(".wh.one").write_text("")
+Path("sub/.wh..wh..opq").mkdir(parents=True)
 Path("away").symlink_to("/nowhere/at/all")
 Path("process").symlink_to("/proc/self")
 Path("fine").symlink_to("/usr")
@@ -188,6 +192,9 @@ Path("folder.txt").unlink(); Path("folder.txt").mkdir()
     for name in (
         "gone.txt: deleted",
         "pipe: neither",
+        "socket: neither",
+        "app/.wh.one: in a layer, a name",
+        "sub/.wh..wh..opq: in a layer, a name",
         "away: links to",
         "process: links to",
         "model.py: the model's",
@@ -247,6 +254,49 @@ print("done")
     assert done.returncode == 0
     assert done.stdout.startswith("done")
     assert done.made == {}
+
+
+DAEMON = """
+import subprocess
+daemon = subprocess.Popen([sys.executable, "-c", {code!r}], start_new_session=True)
+print("daemon", daemon.pid, flush=True)
+"""
+
+
+def test_what_has_left_its_session_ends_too_and_nothing_else(step):
+    with subprocess.Popen(["sleep", "60"]) as other:
+        done = step(DAEMON.format(code="import time; time.sleep(60)"))
+        assert other.poll() is None
+        other.kill()
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout.split()[1]), 0)
+
+
+def test_what_it_leaves_running_may_print_for_ever(step):
+    code = """
+import time, sys
+for _ in range(2000):
+    print("noise", file=sys.stderr, flush=True)
+    open("started", "w")
+    time.sleep(0.01)
+open("late", "w")
+"""
+    done = step(DAEMON.format(code=code) + "while not os.path.exists('started'): pass")
+    assert done.returncode == 0, done.stderr
+    assert list(done.made) == ["app/started"]
+
+
+def test_without_ctypes_the_session_ends(step):
+    """A base image's Python may lack it."""
+    done = step(
+        "import subprocess; print('child', subprocess.Popen(['sleep', '60']).pid)",
+        program=PROGRAM.replace("import post_build", "sys.modules['ctypes'] = None\nimport post_build"),
+    )
+    assert done.returncode == 0, done.stderr
+    # Nobody here may wait for it.
+    status = Path(f"/proc/{done.stdout.split()[1]}/stat")
+    assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 SECRET = {"TOKEN": "s3cret-t0ken"}

@@ -204,6 +204,41 @@ def test_a_working_directory_is_made(take):
     assert set(made) == {"opt/there/new/a.txt"}
 
 
+def test_names_that_would_take_a_file_away_are_refused_all_at_once(take, context):
+    with tarfile.open(context / "packed.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("sub/.wh.one"))
+    error = take(
+        step("add", ["packed.tar"], destination="/x/"),
+        step("copy", ["a.txt"], destination="/opt/.wh.there"),
+        fails=True,
+    )
+    assert "/opt/.wh.there (build steps), /x/sub/.wh.one (build steps)" in error
+
+
+RUN = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from run_commands import Build
+variation = {"again": False, "baseline": False}
+build = Build(Path("/"), {"network": False, "on-base": False, "context": None, "variation": variation}, None)
+script = "(setsid sleep 60 & sleep 60 &) & echo ran"
+build.take({"kind": "run", "where": "", "text": "", "argv": ["/bin/sh", "-c", script], "cwd": "/", "environment": {}})
+try:
+    print("left", os.waitpid(-1, os.WNOHANG))
+except ChildProcessError:
+    print("nothing left")
+"""
+
+
+def test_what_a_run_leaves_running_is_gone_before_its_result_is_read():
+    done = subprocess.run(
+        [*NAMESPACES, sys.executable, "-B", "-c", RUN, TOOLS], capture_output=True, text=True, timeout=50
+    )
+    assert (done.returncode, done.stdout) == (0, "nothing left\n"), done.stderr
+    assert "ran" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("said", "on_base", "hint"),
     [

@@ -21,7 +21,7 @@ relaxed = settings(
 
 names = st.text(
     st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=60
-).filter(lambda name: name not in (".", ".."))
+).filter(lambda name: name not in (".", "..") and not name.startswith(".wh."))
 paths = st.lists(names, min_size=1, max_size=5).map("/".join)
 
 

@@ -28,6 +28,7 @@ def test_a_file_goes_where_it_is_told_or_is_called_as_its_url(to, path):
         (Download("https://host/"), "to: '' names no file"),
         (Download("https://host/x", to="/x"), "to: '/x' is not relative"),
         (Download("https://host/x", to="a/../../x"), "to: 'a/../../x' leads out of the folder"),
+        (Download("https://host/x", to="a/.wh.x"), "to: 'a/.wh.x' has a name that begins with .wh."),
         (Download("https://host/%2e%2e"), "to: '..' leads out of the folder"),
         (Download("https://host/x", to="a//x"), "to: 'a//x' has an empty part"),
         (Download("https://host/x", to=1), "to: 1 is not a path"),

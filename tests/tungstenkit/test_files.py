@@ -161,6 +161,19 @@ def test_a_name_with_a_line_break_cannot_ship(model):
         select_files(model, ["*"], [], "tungsten_model")
 
 
+def test_names_that_would_take_another_file_away_cannot_ship_and_are_all_named(model):
+    """In a layer they are whiteouts."""
+    write(model, "data/.wh.weights", ".wh..wh..opq/x", "a.wh.b")
+    with pytest.raises(SpecError) as caught:
+        selected(model, exclude=[])
+    assert [line.partition(":")[0] for line in caught.value.what.splitlines()[1:]] == [
+        ".wh..wh..opq/x",
+        "data/.wh.weights",
+    ]
+    assert "exclude_files" in caught.value.hint
+    assert "a.wh.b" in paths(model)
+
+
 def test_what_cannot_ship_may_be_excluded(model):
     os.mkfifo(model / "pipe")
     (model / "link").symlink_to("/etc/passwd")

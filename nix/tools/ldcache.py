@@ -214,13 +214,14 @@ def _libraries(
     chosen: dict[str, tuple[str, bool, SharedObject]] = {}
     for name in root.names(folder.real):
         path = f"{folder.real}/{name}"
-        if not _is_library_name(name):
+        is_link = root.kind(path) == "link"
+        # ldconfig looks at every link below glibc-hwcaps.
+        if not _is_library_name(name) and not (is_link and folder.capability is not None):
             continue
         found = objects.get(root.resolve(path) or "")
         if found is None or (architecture, found.bits, found.machine) not in _FLAGS:
             continue
         soname = found.soname or name
-        is_link = root.kind(path) == "link"
         if is_link and name != soname and not (name.endswith(".so") and soname.startswith(name)):
             is_link = False  # neither the link for the loader nor the one for the linker: as good as a file
         if is_link:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -50,6 +51,11 @@ class Build:
         return self.layout / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
     @property
+    def image_id(self):
+        """What engines know the image by, whatever else is built under its name meanwhile."""
+        return self.manifest["config"]["digest"]
+
+    @property
     def manifest(self):
         return json.loads(self.blob(self.digest).read_text())
 
@@ -73,9 +79,14 @@ def build(directory, *options, **keywords):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens at. It is below those that Linux gives to who asks for any (ip_local_port_range): what
+    else starts meanwhile does not get it.
+    """
+    while True:
+        port = random.randrange(10_000, 32_768)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def container_arguments():

@@ -72,7 +72,7 @@ def model(folder, reference, library="None", more="", **arguments):
 
 
 def answer(image):
-    with container(image.reference) as (url, _):
+    with container(image.image_id) as (url, _):
         status, found = post(f"{url}/predict", [{"text": ""}])
     assert (status, found["status"]) == (200, "success"), found
     return json.loads(found["outputs"][0]["text"])
@@ -202,7 +202,7 @@ def test_what_a_base_has_stays_what_it_is(on_it):
     cat /etc/passwd; echo; echo /srv/*; cat /srv/emptied/* /srv/edition; tool
     test -h /opt && echo linked; test -u /usr/local/bin/tool && echo setuid
     """
-    lines = run_in(on_it.reference, "/bin/sh", "-c", script).split()
+    lines = run_in(on_it.image_id, "/bin/sh", "-c", script).split()
     text = " ".join(lines)
     assert "ada:x:7:7::/:/bin/sh nonroot:x:65532:0:nonroot:/home/nonroot:/sbin/nologin" in text
     assert "/srv/edition /srv/emptied /srv/tungsten newedition 5 base tool linked setuid" in text
@@ -265,7 +265,7 @@ def test_a_base_with_python_uses_its_own(built, registry, packages, tmp_path):
     assert found["six"].startswith("/usr/local/lib/python3.11/")
     assert found["authorities"]
     script = "print(open('/app/theirs.txt').read(), open('/app/made.txt').read())"
-    assert run_in(image.reference, python, "-c", script) == "theirs 16\n"
+    assert run_in(image.image_id, python, "-c", script) == "theirs 16\n"
     # The base has no program of that name, and this machine's must not be taken for it.
     shown = succeed("shell", folder, "--", "python", "-c", "import six, sys; print(sys.executable)")
     assert shown.strip() == python

@@ -153,15 +153,18 @@ def test_interrupted_it_leaves_nothing_behind(copy_of, tmp_path, signum):
         stdout=subprocess.DEVNULL,
         text=True,
     )
-    deadline = time.monotonic() + 120
-    # The log appears in our own scratch folder once the model is being set up.
-    while not any(b"start model" in log.read_bytes() for log in tmp_path.glob("tungsten-*/log")):
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert len(processes_of(tmp_path)) > 2
-    process.send_signal(signum)
-    _, said = process.communicate(timeout=30)
+    try:
+        deadline = time.monotonic() + 120
+        # The log appears in our own scratch folder once the model is being set up.
+        while not any(b"start model" in log.read_bytes() for log in tmp_path.glob("tungsten-*/log")):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert len(processes_of(tmp_path)) > 2
+        process.send_signal(signum)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "Traceback" not in said
     assert processes_of(tmp_path) == []

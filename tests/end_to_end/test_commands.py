@@ -4,6 +4,7 @@ import gzip
 import http.server
 import io
 import json
+import secrets
 import shutil
 import subprocess
 import tarfile
@@ -41,6 +42,8 @@ TWICE = """
 #include <stdlib.h>
 int main(int argc, char **argv) { printf("%d", 2 * atoi(argv[1])); return argc != 2; }
 """
+LEFT = 10_000_000 + secrets.randbelow(90_000_000)
+"""Seconds, by which a process of ours is known from those of whoever runs the same test."""
 COMMANDS = [
     "RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*",
     "ARG SOURCES=/src",
@@ -48,7 +51,7 @@ COMMANDS = [
     "COPY native/*.c ./",
     "ENV GREETING='hello there' PATH=/opt/tool/bin:$PATH",
     # A process that is left behind ends with its step.
-    "RUN mkdir -p /opt/tool/bin && \\\n    gcc -o /opt/tool/bin/twice twice.c && (sleep 98765 &)",
+    f"RUN mkdir -p /opt/tool/bin && \\\n    gcc -o /opt/tool/bin/twice twice.c && (sleep {LEFT} &)",
     # Without ldconfig: the loader finds it all the same.
     "# a comment\nRUN gcc -shared -fPIC -o /usr/local/lib/libthrice.so.1 thrice.c",
     "RUN rm -r $SOURCES /usr/share/doc /etc/debian_version && chmod 1777 /usr/share/info && touch /usr/share/dict",
@@ -108,7 +111,7 @@ def members(image, path="opt/tool/bin/twice"):
 
 
 def test_the_model_uses_what_was_compiled(image):
-    with container(image.reference) as (url, _):
+    with container(image.image_id) as (url, _):
         status, answer = post(f"{url}/predict", [{"number": 7}])
     assert (status, answer["outputs"]) == (200, [{"text": "hello there 14 21"}])
 
@@ -136,10 +139,10 @@ def test_the_config_says_what_the_commands_say(image):
 
 
 def test_a_deletion_is_seen_in_the_container(image):
-    listed = run_in(image.reference, "/bin/ls", "-d", "/usr/share/info", "/etc", "/opt/packed")
+    listed = run_in(image.image_id, "/bin/ls", "-d", "/usr/share/info", "/etc", "/opt/packed")
     assert listed.split() == ["/etc", "/opt/packed", "/usr/share/info"]
     script = "for p in /usr/share/doc /src /etc/debian_version; do test -e $p && echo $p; done; true"
-    assert run_in(image.reference, "/bin/sh", "-c", script) == ""
+    assert run_in(image.image_id, "/bin/sh", "-c", script) == ""
 
 
 def test_the_layer_is_what_has_changed_and_no_more(image):
@@ -175,7 +178,7 @@ def test_a_user_runs_the_image_and_has_what_its_commands_make(image):
     assert image.config["config"]["User"] == "1000:0"
     found = members(image, "var/made/by-1000")
     assert (found["var/made"].uid, found["var/made/by-1000"].uid, found["var"].uid) == (1000, 1000, 0)
-    assert run_in(image.reference, "/usr/bin/id", "-u").strip() == "1000"
+    assert run_in(image.image_id, "/usr/bin/id", "-u").strip() == "1000"
 
 
 def test_locking_again_runs_nothing(model):
@@ -244,7 +247,7 @@ def test_everything_that_is_wrong_is_told_at_once(changed):
 class Server(http.server.ThreadingHTTPServer):
     """A server on loopback, whose one file may change."""
 
-    content = b"one"
+    content = b""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -260,6 +263,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     with Server(("127.0.0.1", 0), Handler) as running:
+        running.content = secrets.token_bytes(8)  # the store has it from no other run
         thread = threading.Thread(target=running.serve_forever)
         thread.start()
         yield running
@@ -289,7 +293,7 @@ def test_what_has_the_network_is_locked_by_hash(changed, server):
     assert build(folder, "--no-load").digest == first.digest
     shutil.rmtree(folder / ".tungsten" / "roots")
     nix("nix-store", "--delete", "--ignore-liveness", path)
-    server.content = b"two"
+    server.content = b"other"
     done = tungsten("build", folder, "--no-load")
     assert done.returncode == 1
     assert "made something else than when the model was locked" in done.stderr
@@ -312,5 +316,5 @@ def test_a_file_that_a_network_step_sees_makes_the_lock_stale(changed, server):
 
 
 def test_no_process_of_a_step_is_left(image):
-    found = subprocess.run(["pgrep", "-f", "^sleep 98765$"], capture_output=True, text=True)
+    found = subprocess.run(["pgrep", "-f", f"^sleep {LEFT}$"], capture_output=True, text=True)
     assert found.stdout == ""

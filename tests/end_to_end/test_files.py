@@ -130,7 +130,7 @@ def test_nothing_that_was_downloaded_lies_about(model, image):
 def test_the_hubs_own_library_finds_them_without_a_network(image):
     arguments = [argument for argument in container_arguments() if "network" not in argument]
     command = ["podman", "run", "--rm", *arguments, "--network=none", "--entrypoint=python3"]
-    done = subprocess.run([*command, image.reference, "-c", READ], capture_output=True, text=True)
+    done = subprocess.run([*command, image.image_id, "-c", READ], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     listing, _, config = done.stdout.splitlines()
     assert listing == "['README.md', 'config.json', 'onnx']"

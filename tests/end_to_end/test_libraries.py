@@ -67,7 +67,7 @@ def model(tmp_path_factory):
 
 
 def test_they_can_be_imported_and_used(model):
-    assert json.loads(run_in(model.reference, "/usr/bin/python3", "-c", USE)) == {
+    assert json.loads(run_in(model.image_id, "/usr/bin/python3", "-c", USE)) == {
         "opencv": True,
         "pyzbar": ["from the image"],
         "soundfile": 8000,

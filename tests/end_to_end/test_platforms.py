@@ -5,7 +5,6 @@ arm64 is emulated by qemu on x86-64: Nix with arm64's tools, and the image's own
 
 import json
 import signal
-import socket
 import struct
 import subprocess
 import tarfile
@@ -16,7 +15,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from tests import emulation
-from tests.end_to_end.harness import SYSTEM, build, nix, post, succeed
+from tests.end_to_end.harness import SYSTEM, build, free_port, nix, post, succeed
 from tests.end_to_end.test_image import PICTURE, data_uri, picture_of
 from tungstenkit import store
 from tungstenkit.build import read_layout
@@ -158,9 +157,7 @@ def answers(url):
 def test_the_image_runs_on_arm64(arm64, root):
     """Its entry point, as its user, in its root: a picture comes back as Pillow's own blur of it."""
     config = arm64.config["config"]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     mounts = f"for part in proc dev sys; do mount --rbind /$part {root}/$part; done; mount -t tmpfs none {root}/tmp"
     # The image's own shell goes to the working directory.
     enter = ["chroot", f"--userspec={config['User']}", root, "/bin/sh", "-c", 'cd "$0" && exec "$@"']

@@ -85,7 +85,7 @@ def test_the_example_is_trained_anew_to_the_same_bytes(copy_of):
     """From the committed lock; what is in the store already is made once more, and compared."""
     image = build(copy_of("iris"))
     nix("nix-store", "--realise", "--check", derivation_of(image))
-    with container(image.reference) as (url, _name):
+    with container(image.image_id) as (url, _name):
         flower = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
         status, answer = post(f"{url}/predict", [flower])
     assert (status, answer["outputs"][0]["species"]) == (200, "setosa")
@@ -143,7 +143,7 @@ def test_a_download_is_part_of_the_lock(model, server):
     assert "downloaded with None" in locked.stderr
     first = build(folder)
     assert server.asked == 2
-    with container(first.reference) as (url, _name):
+    with container(first.image_id) as (url, _name):
         path = "~/.cache/weights/refs/main"
         assert post(f"{url}/predict", [{"name": path}])[1]["outputs"] == [{"text": "weights"}]
     forget(folder)
@@ -354,7 +354,7 @@ def test_a_file_of_the_models_may_be_written_anew(model):
     (folder / big).chmod(0o755)
     succeed("lock", folder)
     assert entry_of(folder).replaces == ("data.txt", big)
-    with container(build(folder).reference) as (url, _name):
+    with container(build(folder).image_id) as (url, _name):
         wanted = [{"name": "data.txt"}, {"name": big}]
         assert post(f"{url}/predict", wanted)[1]["outputs"] == [{"text": "new"}, {"text": "newer"}]
 

@@ -1,7 +1,6 @@
 """The same export gives the same bytes: elsewhere, again, offline; and a change re-makes only what it touches."""
 
 import json
-import os
 import shutil
 import subprocess
 
@@ -129,10 +128,7 @@ def test_an_export_builds_with_nix_alone(blur, tmp_path, empty_store):
     assert built.returncode == 0, built.stderr
     loaded = subprocess.run(["podman", "load", "--input", image], capture_output=True, text=True)
     assert loaded.returncode == 0, loaded.stderr
-    listed = subprocess.run(
-        ["podman", "images", "--no-trunc", "--format", "{{.ID}}"], capture_output=True, text=True
-    ).stdout
-    assert blur.manifest["config"]["digest"] in listed
+    subprocess.run(["podman", "image", "exists", blur.image_id], check=True)
 
 
 def test_an_export_is_the_same_bytes_each_time(blur, tmp_path, copy_of):
@@ -163,7 +159,7 @@ def checkout(tmp_path):
     for name in filter(None, listed.stdout.split("\0")):
         if (ROOT / name).exists():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            os.link(ROOT / name, target / name)
+            shutil.copy(ROOT / name, target / name)
     return target
 
 

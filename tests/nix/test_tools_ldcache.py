@@ -6,7 +6,7 @@ import struct
 import subprocess
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 ARCHITECTURES = {"x86_64": ("amd64", "x86_64-linux-gnu", 62), "aarch64": ("arm64", "aarch64-linux-gnu", 183)}
@@ -59,6 +59,14 @@ configurations = st.lists(
     ),
     configurations,
     st.dictionaries(st.sampled_from(["etc/ld.so.conf.d/a.conf", "etc/more/b.conf"]), st.just("/opt/l\n")),
+)
+@example(
+    {
+        (f"usr/lib/{TRIPLET}/glibc-hwcaps/one", "xb.so.2"): ("elf", "", None),
+        (f"usr/lib/{TRIPLET}/glibc-hwcaps/one", "xa.so"): ("link", "xb.so.2"),
+    },
+    "",
+    {},
 )
 def test_any_root(tools, make_elf, tmp_path_factory, files, configuration, included):
     root = tmp_path_factory.mktemp("root")

@@ -155,13 +155,14 @@ def test_it_can_be_cancelled_and_the_next_one_has_logs_of_its_own(demo_server, g
         assert demo(demo_server, "print")["logs"].count("by C") == 1
 
 
-def test_a_child_left_behind_does_not_write_into_another_s_logs(start_server):
+def test_a_child_left_behind_does_not_write_into_another_s_logs(start_server, gate):
     model = MODEL.replace(
         "word, _, arg",
-        'i.do == "leave" and subprocess.Popen(["sh", "-c", "sleep 0.3; echo late"]); word, _, arg',
+        f'i.do == "leave" and subprocess.Popen(["sh", "-c", "cat {gate}; echo late"]); word, _, arg',
     )
     with start_server(model=model) as server:
         assert demo(server, "leave")["logs"] == ""
+        gate.open().close()
         server.wait_for_log("late")
         assert demo(server, "a")["logs"] == ""
 

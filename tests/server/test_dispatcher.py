@@ -303,7 +303,7 @@ def test_a_defect_in_the_driver_is_fatal_and_not_silent(model, dispatcher, monke
 
 
 def test_an_input_that_waits_too_long_fails(model, make):
-    dispatcher = ready(make(prediction_timeout=0.05, batch_size=1))
+    dispatcher = ready(make(prediction_timeout=0.5, batch_size=1))
     first = submit(dispatcher, "a")
     model.wait_busy()
     late = [submit(dispatcher, text) for text in "bcd"]
@@ -315,7 +315,7 @@ def test_an_input_that_waits_too_long_fails(model, make):
 
 
 def test_what_waits_expires_though_nobody_waits_for_it(model, make):
-    dispatcher = ready(make(prediction_timeout=0.05, batch_size=1))
+    dispatcher = ready(make(prediction_timeout=0.5, batch_size=1))
     submit(dispatcher, "a")
     model.wait_busy()
     late = submit(dispatcher, "b")

@@ -6,7 +6,6 @@ import resource
 import socket
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -233,9 +232,8 @@ class TestStop:
             half.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n[{")
             with gate.open():
                 waiting = [pool.submit(server.post, [{"do": str(n)}] * 3) for n in range(40)]
-                # It comes later than those, and the loop reads in order: they have been accepted.
-                wait_until(lambda: all(f.running() for f in waiting), "40 requests")
-                server.get("/healthz")
+                accepted = "tungsten_predictions_pending 41.0"
+                wait_until(lambda: accepted in server.get("/metrics").text, "40 requests")
                 server.process.send_signal(signum)
                 server.wait_for_log("stop: ")
                 with pytest.raises(requests.ConnectionError):
@@ -258,20 +256,16 @@ class TestStop:
             stalled = socket.create_connection(("127.0.0.1", server.port))
             stalled.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n[{")
             with gate.open():
-                began = time.monotonic()
                 assert server.end() == 0
-                assert time.monotonic() - began < 10
             assert blocked.result()["error_message"] == "the server is stopping"
             stalled.close()
 
     def test_a_stop_during_setup_does_not_wait_for_it(self, start_server, tmp_path):
         (tmp_path / "model").mkdir()
         Gate(tmp_path / "model" / "go")
-        with start_server(model=SLOW_SETUP, ready=False) as server:
+        with start_server("--stop-timeout", "1000", model=SLOW_SETUP, ready=False) as server:
             server.get("/healthz")
-            began = time.monotonic()
             assert server.end() == 0
-            assert time.monotonic() - began < 5
 
     def test_a_model_that_will_not_leave_is_killed(self, start_server):
         model = MODEL.replace(

@@ -109,6 +109,17 @@ ESSENTIAL = (
 )
 """What Debian's packages use without naming it (Debian policy, 3.8), but for what only installs packages."""
 
+_UNMADE = {
+    "libgvc6": (
+        "the list of graphviz's plugins, without which dot writes no format",
+        "libgvc6-config-update -c",
+    ),
+    "locales": ("locales other than C.UTF-8", "localedef -i en_US -f UTF-8 en_US.UTF-8"),
+    "r-base-core": ("R's Renviron", "cp /usr/lib/R/etc/Renviron.ucf /etc/R/Renviron"),
+}
+"""What packages' scripts would make and nothing here does, and the command that does: of packages that are of little
+use without."""
+
 
 _DEB_CHOICES = ("alternative", "virtual", "dropped", "renamed", "essential")
 """The kinds of choices that a solve of Debian packages makes."""
@@ -552,7 +563,12 @@ def _resolve_debs(
                 reason="packages use essential ones without naming them (Debian policy, 3.8)",
             )
         )
-    return _debs(solution, wishes), choices
+    debs = _debs(solution, wishes)
+    for deb in debs:
+        what, command = _UNMADE.get(deb.name, ("", ""))
+        if command and not any(command.split()[0] in line for line in spec.dockerfile_commands):
+            solver.notice(f"{deb.name}: {what} is made by no script here; to have it: RUN {command}")
+    return debs, choices
 
 
 def _debs_on(base: Base, target: Target, solver: Solver, pinned: Iterable[Deb]) -> tuple[Deb, ...]:

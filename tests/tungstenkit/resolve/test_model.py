@@ -151,6 +151,14 @@ def test_with_system_packages_come_the_essential_ones_that_they_may_use():
     assert solver.asked[0][1]["system"] == []
 
 
+def test_what_no_script_makes_is_told_with_the_command_that_does():
+    command = "RUN localedef -i de_DE -f UTF-8 de_DE.UTF-8"
+    for commands, told in (([], 1), ([command], 0), (["RUN true"], 1)):
+        solver = FakeSolver()
+        resolve(spec(system_packages=["locales"], dockerfile_commands=commands), solver, None)
+        assert len([one for one in solver.notices if "to have it: RUN localedef" in one]) == told
+
+
 def test_a_new_lock_is_not_sealed():
     assert resolve(spec(), FakeSolver(), None).sealed is False
 

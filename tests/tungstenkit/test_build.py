@@ -120,6 +120,7 @@ def test_a_build_that_says_nothing_gives_its_status():
         ("team/blur", "v1.2", "podman", "localhost/team/blur:v1.2"),
         ("registry.example:5000/team/blur", "v1", "podman", "registry.example:5000/team/blur:v1"),
         ("localhost/blur", "x", "podman", "localhost/blur:x"),
+        ("registry:5000/blur", "x", "podman", "registry:5000/blur:x"),
         ("blur", "latest", "docker", "blur:latest"),
         ("blur", "latest", None, "blur:latest"),
     ],
@@ -134,6 +135,26 @@ def test_a_reference_is_what_the_engine_calls_it(name, tag, engine, expected):
 def test_a_name_that_no_engine_takes_is_refused(name, tag):
     with pytest.raises(BuildError, match="is not a"):
         building.reference(name, tag, "podman")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["blur", "blur:1", "a.b/c-d/e__f:V_1.x", "localhost:5000/blur:1", "registry:5000/blur", "[::1]:5000/blur:1"],
+)
+def test_where_an_image_is_pushed_to_is_a_name_and_a_tag(name):
+    building.check_target(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "BAD//REF", "a b", "Blur:1", "blur:", ":1", "blur:.x", "blur/", "host/a:1/b", "docker://a.b/c:1"),
+        *(f"blur@sha256:{'0' * 64}", f"blur:{'x' * 129}", "x" * 256, "blur:é", "blur\n"),
+    ],
+)
+def test_what_no_registry_takes_is_refused(name):
+    with pytest.raises(BuildError, match="is no reference"):
+        building.check_target(name)
 
 
 def test_a_layout_is_described_from_its_own_documents(tmp_path):

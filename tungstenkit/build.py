@@ -358,7 +358,11 @@ def reference(name: str, tag: str, engine: str | None) -> str:
 def check_target(reference: str) -> None:
     """Raises BuildError for what is no reference to push to: a name, with a registry's or without, and a tag."""
     name, _, tag = reference.rpartition(":") if ":" in reference.rpartition("/")[2] else (reference, "", "")
-    if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME or not (_TAG.fullmatch(tag) or name == reference):
+    if (
+        not _NAME.fullmatch(name)
+        or len(name) > _LONGEST_NAME
+        or not (_TAG.fullmatch(tag) or name == reference)
+    ):
         raise BuildError(
             f"{reference!r} is no reference that an image can be pushed to",
             where="REF",
@@ -370,9 +374,7 @@ def check_target(reference: str) -> None:
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 # As clients tell a registry from the first part of a name: by a dot, a port, or `localhost`.
 _PORT = r"(?::[0-9]+)"
-_HOST = (
-    rf"(?:(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|\[[0-9A-Fa-f:]+\]){_PORT}?|[A-Za-z0-9-]+{_PORT})"
-)
+_HOST = rf"(?:(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|\[[0-9A-Fa-f:]+\]){_PORT}?|[A-Za-z0-9-]+{_PORT})"
 _NAME = re.compile(rf"(?:{_HOST}/)?{_COMPONENT}(?:/{_COMPONENT})*")
 _LONGEST_NAME = 255
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")

@@ -263,7 +263,9 @@ def _stays(name: str, lock: Lock) -> str:
         for one in packages(lock)
         if one.place == "image" and one.name in (name, canonicalize_name(name))
     }
-    return f"{name} stays at {', '.join(sorted(versions))}: no newer one fits the model and what else is locked"
+    return (
+        f"{name} stays at {', '.join(sorted(versions))}: no newer one fits the model and what else is locked"
+    )
 
 
 @app.command("why")

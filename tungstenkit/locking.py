@@ -78,7 +78,9 @@ def make_lock(
     for notice in dockerfile.parse(project.spec.dockerfile_commands).notices:
         err.print(notice, markup=False)
     if (project.directory / ".dockerignore").exists():
-        err.print(".dockerignore is not read: include_files and exclude_files say what is in the image, COPY or not")
+        err.print(
+            ".dockerignore is not read: include_files and exclude_files say what is in the image, COPY or not"
+        )
     before, pins = _pins(project.lock_path, upgrade=upgrade, upgrade_packages=upgrade_packages)
     # What is upgraded is versions: the platforms are those of the lock all the same.
     systems = systems or (tuple(before.platforms) if before is not None else ())
@@ -131,11 +133,7 @@ def make_lock(
             root = f"of {platform.release}"
         made = f", {decimal(platform.post_build.size)} by post_build" if platform.post_build else ""
         old = before.platforms.get(system) if before is not None else None
-        if (
-            old
-            and old.post_build
-            and platform.post_build
-        ):
+        if old and old.post_build and platform.post_build:
             same = old.post_build.sha256 == platform.post_build.sha256
             if not same:
                 made += ", which has changed"

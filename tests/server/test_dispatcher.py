@@ -292,7 +292,7 @@ def test_where_one_setup_is_all_there_are_its_failure_is_final(model, make):
     dispatcher.on_fatal(fatal.set)
     assert fatal.wait(DEADLINE)
     assert dispatcher.fatal == "setup failed: broken"
-    assert model.setups == [False]
+    assert list(model.setups) == [False]
 
 
 def test_a_late_listener_learns_of_a_fatal_error(model, make):

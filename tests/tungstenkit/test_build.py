@@ -139,7 +139,14 @@ def test_a_name_that_no_engine_takes_is_refused(name, tag):
 
 @pytest.mark.parametrize(
     "name",
-    ["blur", "blur:1", "a.b/c-d/e__f:V_1.x", "localhost:5000/blur:1", "registry:5000/blur", "[::1]:5000/blur:1"],
+    [
+        "blur",
+        "blur:1",
+        "a.b/c-d/e__f:V_1.x",
+        "localhost:5000/blur:1",
+        "registry:5000/blur",
+        "[::1]:5000/blur:1",
+    ],
 )
 def test_where_an_image_is_pushed_to_is_a_name_and_a_tag(name):
     building.check_target(name)
@@ -148,7 +155,18 @@ def test_where_an_image_is_pushed_to_is_a_name_and_a_tag(name):
 @pytest.mark.parametrize(
     "name",
     [
-        *("", "BAD//REF", "a b", "Blur:1", "blur:", ":1", "blur:.x", "blur/", "host/a:1/b", "docker://a.b/c:1"),
+        *(
+            "",
+            "BAD//REF",
+            "a b",
+            "Blur:1",
+            "blur:",
+            ":1",
+            "blur:.x",
+            "blur/",
+            "host/a:1/b",
+            "docker://a.b/c:1",
+        ),
         *(f"blur@sha256:{'0' * 64}", f"blur:{'x' * 129}", "x" * 256, "blur:é", "blur\n"),
     ],
 )

@@ -4,6 +4,8 @@ import json
 import os
 import pwd
 import re
+import signal
+import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -317,6 +319,29 @@ def test_the_remedy_is_the_one_for_this_machine(tmp_path, values, hint):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"{value}\n")
     assert building.namespaces_refused("said", tmp_path).hint == hint
+
+
+def test_nix_ends_with_us(monkeypatch, tmp_path):
+    """Where a signal is not the terminal's, it does not reach Nix."""
+    (tmp_path / "nix").write_text("#!/bin/sh\necho started >&2\nexec sleep 100\n")
+    (tmp_path / "nix").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(building, "_check_daemon", lambda: None)
+    started = []
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            started.append(self)
+            super().__init__(*arguments, **options)
+
+    def interrupted(log, line):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(building.subprocess, "Popen", Popen)
+    monkeypatch.setattr(building._Log, "read", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        building.run_build([], View(), tmp_path)
+    assert [process.wait(9) for process in started] == [-signal.SIGTERM]
 
 
 def test_where_no_setting_forbids_it_a_container_may(tmp_path):

@@ -48,9 +48,28 @@ let
     path: pattern:
     let
       shared = if builtins.length path < builtins.length pattern then path else pattern;
-      same = i: builtins.match (builtins.elemAt pattern i) (builtins.elemAt path i) != null;
+      same = i: builtins.match (wide (builtins.elemAt pattern i)) (builtins.elemAt path i) != null;
     in
     builtins.all same (builtins.genList (i: i) (builtins.length shared));
+
+  # Nix's expressions know bytes, and a letter may have four: what may stand for one that is not ASCII lets any letter
+  # in. What is copied is the step's decision.
+  wide =
+    pattern:
+    let
+      isWide = class: builtins.match "\\[(\\^.*|.*[^ -~].*)" class != null;
+      widened =
+        part:
+        if builtins.isString part then
+          part
+        else if builtins.head part != "[^/]*" && isWide (builtins.head part) then
+          "[^/]{1,4}"
+        else
+          builtins.head part;
+    in
+    builtins.concatStringsSep "" (
+      map widened (builtins.split "(\\\\.|\\[\\^/]\\*|\\[\\^?.[^]]*])" pattern)
+    );
 
   step =
     segment: one:

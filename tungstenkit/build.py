@@ -134,8 +134,13 @@ def run_build(arguments: Sequence[str], view: View, folder: Path) -> None:
     log = _Log(view)
     assert process.stderr is not None
     with process:
-        for line in process.stderr:
-            log.read(line)
+        try:
+            for line in process.stderr:
+                log.read(line)
+        except BaseException:
+            # Where a signal was for us alone, Nix would go on.
+            process.terminate()
+            raise
     if process.returncode != 0:
         raise log.error(process.returncode)
 
@@ -333,13 +338,13 @@ def reference(name: str, tag: str, engine: str | None) -> str:
     A name without a registry gets podman's own, `localhost`; docker has none for it. The rules are those of the OCI
     distribution specification.
     """
-    if not re.fullmatch(rf"(?:{_HOST}/)?{_COMPONENT}(?:/{_COMPONENT})*", name):
+    if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
         raise BuildError(
             f"{name!r} is not a name for an image",
             where="-n",
             hint="lower-case letters and digits, with single `.`, `_` or `-` between them, and `/` between parts",
         )
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", tag):
+    if not _TAG.fullmatch(tag):
         raise BuildError(
             f"{tag!r} is not a tag for an image",
             where="--tag",
@@ -350,8 +355,29 @@ def reference(name: str, tag: str, engine: str | None) -> str:
     return f"{name}:{tag}" if has_registry or engine != "podman" else f"localhost/{name}:{tag}"
 
 
+def check_target(reference: str) -> None:
+    """Raises BuildError for what is no reference to push to: a name, with a registry's or without, and a tag."""
+    name, _, tag = reference.rpartition(":") if ":" in reference.rpartition("/")[2] else (reference, "", "")
+    if (
+        not _NAME.fullmatch(name)
+        or len(name) > _LONGEST_NAME
+        or not (_TAG.fullmatch(tag) or name == reference)
+    ):
+        raise BuildError(
+            f"{reference!r} is no reference that an image can be pushed to",
+            where="REF",
+            hint="such as registry.example:5000/team/blur:1: lower-case letters and digits, with single `.`, `_` or "
+            "`-` between them, and `/` between parts; after `:` a tag of letters, digits, `_`, `.` and `-`",
+        )
+
+
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_HOST = r"(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?::[0-9]+)?"
+# As clients tell a registry from the first part of a name: by a dot, a port, or `localhost`.
+_PORT = r"(?::[0-9]+)"
+_HOST = rf"(?:(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|\[[0-9A-Fa-f:]+\]){_PORT}?|[A-Za-z0-9-]+{_PORT})"
+_NAME = re.compile(rf"(?:{_HOST}/)?{_COMPONENT}(?:/{_COMPONENT})*")
+_LONGEST_NAME = 255
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
 def load(image: Image, engine: str, reference: str) -> None:

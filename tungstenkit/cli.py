@@ -50,9 +50,12 @@ from tungstenkit.fetch import (
 from tungstenkit.files import select_files
 from tungstenkit.image_root import root_program
 from tungstenkit.lock import (
+    BASE_IMAGE,
     LOCK_NAME,
     POST_BUILD,
     choose_platform,
+    declared,
+    packages,
     part_of,
     read_lock,
 )
@@ -72,6 +75,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tungstenkit.diff import Difference
+    from tungstenkit.lock import Lock
 
 
 class _BeforeAnother(typer.core.TyperCommand):
@@ -222,7 +226,7 @@ def lock_command(
         project.lock()
         print(f"{project.lock_path} fits the model")
         return
-    _, difference = make_lock(
+    lock, difference = make_lock(
         project,
         upgrade=upgrade,
         upgrade_packages=upgrade_packages or (),
@@ -238,12 +242,30 @@ def lock_command(
         canonicalize_name(fact.subject.rpartition(": ")[2].replace(" ", "-")) for fact in difference.facts
     }
     for name in upgrade_packages or ():
-        if name != POST_BUILD and canonicalize_name(name) not in moved:
-            err.print(f"{name} stays: there is no newer one that fits what else is locked", markup=False)
+        if name == POST_BUILD:
+            if diff or resolve_only:
+                err.print(f"{name} was not run: only a lock that is written and sealed has its result")
+        elif canonicalize_name(name) not in moved:
+            err.print(_stays(name, lock), markup=False)
     if diff or as_json:
         show_comparison(difference, as_json=as_json)
     else:
         print(project.lock_path)
+
+
+def _stays(name: str, lock: Lock) -> str:
+    if name == BASE_IMAGE:
+        return f"{name} stays: its name still means the same image"
+    if name in declared(lock):
+        return f"{name} stays: there is nothing newer where the model says it is"
+    versions = {
+        one.package.version
+        for one in packages(lock)
+        if one.place == "image" and one.name in (name, canonicalize_name(name))
+    }
+    return (
+        f"{name} stays at {', '.join(sorted(versions))}: no newer one fits the model and what else is locked"
+    )
 
 
 @app.command("why")
@@ -482,6 +504,7 @@ def push_command(
     ] = None,
 ) -> None:
     """Build the model's image and push it to a registry, by skopeo, under the digest that it has here."""
+    builder.check_target(reference)
     builder.check_skopeo()
     _, image = make_image(Project.read(directory, module, class_name), None, reference, platform)
     with working(f"pushing to {reference}"):
@@ -580,7 +603,6 @@ def serve_command(
     )
     address = Address.choose(host, port)
     page = address.url + ("/demo" if context.command.name == "demo" else "")
-    _signals_interrupt()
     with tempfile.TemporaryDirectory(prefix="tungsten-") as scratch:
         if reload_:
             model.serve_reloading(address, flags, Path(scratch), lambda: print(page, flush=True))
@@ -595,6 +617,10 @@ def serve_command(
                 err.print("stopping: what was accepted is answered first; Ctrl-C again ends it now")
                 status = server.stop()
     raise typer.Exit(status)
+
+
+_ONE_SETUP = ["--max-setups", "1"]
+"""The server's, for one that nobody would wait for: what is wrong with `setup` is told at once."""
 
 
 @app.command("predict")
@@ -635,7 +661,6 @@ def predict_command(
     model = Model(
         target, module, class_name, local, None if no_gpu else gpu_devices, engine_args or [], model_python
     )
-    _signals_interrupt()
     with ExitStack() as stack:
         server = None
         if re.match("https?://", target):
@@ -646,7 +671,9 @@ def predict_command(
                 spec = Project.read(Path(target), module, class_name).spec
                 parse_input(inputs or [], spec.input_schema, stack)
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tungsten-")))
-            program = model.program(Address.choose("127.0.0.1", 0), [], scratch)
+            # An image may be of another version, which does not know the flag.
+            flags = _ONE_SETUP if Path(target).is_dir() else []
+            program = model.program(Address.choose("127.0.0.1", 0), flags, scratch)
             server = stack.enter_context(running(program, scratch / "log"))
             client = server.client
         with working("starting the model" if server is not None else "asking the server"):
@@ -693,10 +720,9 @@ def check_command(
     """Build a model, send it its own examples and made-up inputs, valid and not, and report what fails."""
     project = Project.read(directory, module, class_name)
     spec = project.spec
-    _signals_interrupt()
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tungsten-")))
-        flags = ["--prediction-timeout", str(timeout)]
+        flags = ["--prediction-timeout", str(timeout), *_ONE_SETUP]
         address = Address.choose("127.0.0.1", 0)
         if spec.gpu and not no_gpu:
             if machine.gpu_memory("all") is None:
@@ -848,7 +874,7 @@ def _say_what_local_leaves_out(project: Project) -> None:
 
 
 def _signals_interrupt() -> None:
-    """A SIGTERM, and the end of the terminal, do what Ctrl-C does: a server of ours ends with us."""
+    """A SIGTERM, and the end of the terminal, do what Ctrl-C does: nothing of ours is left behind."""
     for signum in (signal.SIGTERM, signal.SIGHUP):
         # What is ignored already, as by `nohup`, stays so.
         if signal.getsignal(signum) is signal.SIG_DFL:
@@ -866,6 +892,7 @@ def show_comparison(difference: Difference, *, as_json: bool) -> None:
 
 def main() -> None:
     """Run a command; every error that the user can mend has the one shape."""
+    _signals_interrupt()
     try:
         app()
     except GoneError as problem:

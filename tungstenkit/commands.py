@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _UNKNOWN = "0" * 64
 _WHERE = "dockerfile_commands"
+_NETWORKED = "a RUN --network=default"
 
 
 @dataclass(frozen=True)
@@ -157,12 +158,7 @@ def add_commands(lock: Lock, previous: Lock | None, runner: Runner) -> Lock:
         lock = _with(lock, system, plan)
         if system != this_system():
             if any(one.sha256 == _UNKNOWN for one in plan):
-                raise LockError(
-                    f"a RUN --network=default must run on {system}; this machine is {this_system()}",
-                    where=f"platforms.{system}",
-                    hint=f"run `tungsten lock --platform {system}` on such a machine, and commit its lock; or lock "
-                    f"{this_system()} alone",
-                )
+                raise not_here(_NETWORKED, system)
             # What it makes without the network is made, or refused, where the image is built.
             continue
         for number, segment in enumerate(commands.segments):
@@ -180,6 +176,27 @@ def add_commands(lock: Lock, previous: Lock | None, runner: Runner) -> Lock:
                 plan = _known(runner, platform, known, done)
                 lock = _with(lock, system, plan)
     return lock
+
+
+def refuse_elsewhere(spec: ModelSpec, system: str, previous: Lock | None) -> None:
+    """LockError where a RUN with the network would have to run for another platform than this machine's.
+
+    previous: the lock before, whose results may stand.
+    """
+    wanted = len((spec.commands or Commands()).networks)
+    old = previous.platforms.get(system) if previous else None
+    if system != this_system() and wanted > (len(old.commands) if old else 0):
+        raise not_here(_NETWORKED, system)
+
+
+def not_here(what: str, system: str) -> LockError:
+    """The error for what must run on a platform that is not this machine's."""
+    return LockError(
+        f"{what} must run on {system}; this machine is {this_system()}",
+        where=f"platforms.{system}",
+        hint=f"run `tungsten lock --platform {system}` on such a machine, and commit its lock; or lock "
+        f"{this_system()} alone",
+    )
 
 
 def _known(

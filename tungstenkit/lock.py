@@ -726,7 +726,8 @@ def inputs(spec: ModelSpec, package_set: str) -> dict[str, Any]:
         made_from["files"] = [wish.model_dump(mode="json", by_alias=True) for wish in spec.files]
     if package_set == "nixpkgs":
         return made_from | ({"nixpkgs": spec.nixpkgs} if spec.nixpkgs else {})
-    return made_from | ({"libraries": spec.libraries} if spec.libraries else {})
+    settings = {"libraries": spec.libraries, "build": spec.build}
+    return made_from | {key: value for key, value in settings.items() if value}
 
 
 def input_digest(spec: ModelSpec, package_set: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
 
-from tungstenkit import commands, dockerfile, tables
+from tungstenkit import commands, dockerfile, post_build, tables
 from tungstenkit.base_image import read_base
 from tungstenkit.declared import lock_files
 from tungstenkit.diff import compare, old_lock
@@ -29,6 +29,7 @@ from tungstenkit.fetch import (
 from tungstenkit.libraries import add_libraries
 from tungstenkit.lock import (
     LOCK_NAME,
+    POST_BUILD,
     Files,
     Lock,
     declared,
@@ -45,7 +46,7 @@ from tungstenkit.requirements import parse
 from tungstenkit.resolve.base import loadable_on
 from tungstenkit.resolve.libraries import KIND as LIBRARY
 from tungstenkit.resolve.libraries import NOTHING
-from tungstenkit.resolve.model import Solver, resolve
+from tungstenkit.resolve.model import Solver, chosen_systems, resolve
 from tungstenkit.resolve.nixpkgs import resolve as resolve_nixpkgs
 from tungstenkit.seal import seal
 from tungstenkit.source_wheels import build_wheels, unbuilt
@@ -76,12 +77,21 @@ def make_lock(
     """Resolve and seal, and write the lock; the result says also how it differs from the one before."""
     for notice in dockerfile.parse(project.spec.dockerfile_commands).notices:
         err.print(notice, markup=False)
+    if (project.directory / ".dockerignore").exists():
+        err.print(
+            ".dockerignore is not read: include_files and exclude_files say what is in the image, COPY or not"
+        )
     before, pins = _pins(project.lock_path, upgrade=upgrade, upgrade_packages=upgrade_packages)
     # What is upgraded is versions: the platforms are those of the lock all the same.
     systems = systems or (tuple(before.platforms) if before is not None else ())
     package_set = package_set or (before.package_set if before is not None else "debian")
     if pins is not None and pins.package_set != package_set:
         pins = None
+    if write and not resolve_only and package_set == "debian":
+        # Before all that is asked of the network.
+        for system in chosen_systems(systems, pins):
+            commands.refuse_elsewhere(project.spec, system, pins)
+            post_build.refuse_elsewhere(project.spec, system, pins)
     with working("looking for mirrors") as report, tempfile.TemporaryDirectory(prefix="tungsten-") as scratch:
         get = Fetcher()
         mirrors = project.mirrors(get)
@@ -123,13 +133,12 @@ def make_lock(
             root = f"of {platform.release}"
         made = f", {decimal(platform.post_build.size)} by post_build" if platform.post_build else ""
         old = before.platforms.get(system) if before is not None else None
-        if (
-            old
-            and old.post_build
-            and platform.post_build
-            and old.post_build.sha256 != platform.post_build.sha256
-        ):
-            made += ", which has changed"
+        if old and old.post_build and platform.post_build:
+            same = old.post_build.sha256 == platform.post_build.sha256
+            if not same:
+                made += ", which has changed"
+            elif POST_BUILD in upgrade_packages:
+                made += ", the same as before"
         err.print(
             f"{'locked' if write else 'would lock'} {system}: Python {platform.python} {root}, "
             f"{len(platform.wheels)} wheels{built}{cuda}{made}"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pathspec import GitIgnoreSpec
 
 from tungstenkit import store
-from tungstenkit.commands import described, seen_of_base, sees
+from tungstenkit.commands import described, not_here, seen_of_base, sees
 from tungstenkit.data import NIX, OWN_WHEELS
 from tungstenkit.dockerfile import Commands
 from tungstenkit.document import to_json
@@ -234,15 +234,20 @@ def add_post_build(lock: Lock, previous: Lock | None, runner: Runner) -> Lock:
             old = None
         if old is None or (system == this_system() and is_missing(old)):
             if system != this_system():
-                raise LockError(
-                    f"post_build must run on {system}; this machine is {this_system()}",
-                    where=f"platforms.{system}",
-                    hint=f"run `tungsten lock --platform {system}` on such a machine, and commit its lock; or lock "
-                    f"{this_system()} alone",
-                )
+                raise not_here("post_build", system)
             old = _run(_with(lock, system, plan), system, old, runner)
         lock = _with(lock, system, old)
     return lock
+
+
+def refuse_elsewhere(spec: ModelSpec, system: str, previous: Lock | None) -> None:
+    """LockError where post_build would have to run for another platform than this machine's.
+
+    previous: the lock before, whose result may stand.
+    """
+    old = previous.platforms.get(system) if previous else None
+    if spec.has_post_build and system != this_system() and (old is None or old.post_build is None):
+        raise not_here("post_build", system)
 
 
 def _with(lock: Lock, system: str, entry: PostBuild) -> Lock:

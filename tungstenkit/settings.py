@@ -68,6 +68,29 @@ def library_settings(directory: Path) -> dict[str, str | Literal[False]]:
     return table
 
 
+def build_settings(directory: Path) -> dict[str, dict[str, str | list[str]]]:
+    """`[tool.tungsten.build]`: by a project what is said of its build; what that may be is the business of who builds.
+
+    Raises TungstenError for what is of another form, all at once.
+    """
+    hint = (
+        "[tool.tungsten.build.<project>] has `debs` and `requires`, lists of strings, and `version`, a string"
+    )
+    table = read_table(directory, "build", hint=hint)
+    problems = [f"{project}: is no table" for project, said in table.items() if not isinstance(said, dict)]
+    problems += [
+        f"{project}.{key}: is neither a string nor a list of strings"
+        for project, said in table.items()
+        if isinstance(said, dict)
+        for key, value in said.items()
+        if not all(isinstance(one, str) for one in (value if isinstance(value, list) else [value]))
+    ]
+    if problems:
+        where = f"[tool.tungsten.build] in {directory / 'pyproject.toml'}"
+        raise TungstenError("\n".join(problems), where=where, hint=hint)
+    return table
+
+
 def big_file_size(directory: Path) -> int:
     """`[tool.tungsten] big-file-mb`: the most bytes that a file of the model may have to be copied with its code.
 

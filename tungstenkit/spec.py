@@ -27,7 +27,7 @@ from tungstenkit.define import requirement_problem, without_password
 from tungstenkit.dockerfile import Commands  # noqa: TC001 - pydantic reads it
 from tungstenkit.document import Document, check_version
 from tungstenkit.errors import DefinitionError, SpecError
-from tungstenkit.settings import library_settings, nixpkgs_settings
+from tungstenkit.settings import build_settings, library_settings, nixpkgs_settings
 
 __all__ = ["ModelSpec", "read_spec"]
 
@@ -90,6 +90,8 @@ class ModelSpec(Document):
     system_packages: list[str]
     libraries: dict[str, str | Literal[False]] = Field(default_factory=dict)
     """`[tool.tungsten.libraries]`."""
+    build: dict[str, dict[str, str | list[str]]] = Field(default_factory=dict)
+    """`[tool.tungsten.build]`; absent where it is empty."""
     nixpkgs: dict[str, list[str]] = Field(default_factory=dict)
     """`[tool.tungsten.nixpkgs]`."""
     dockerfile_commands: list[str]
@@ -111,7 +113,7 @@ class ModelSpec(Document):
     @model_serializer(mode="wrap")
     def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = write(self)
-        optional = ("commands", "files", "nixpkgs")
+        optional = ("build", "commands", "files", "nixpkgs")
         return {key: value for key, value in written.items() if value or key not in optional}
 
     @classmethod
@@ -152,6 +154,7 @@ def read_spec(
         name=name,
         module=module,
         libraries=library_settings(directory),
+        build=build_settings(directory),
         nixpkgs=nixpkgs_settings(directory),
         **model,
     )

@@ -130,7 +130,7 @@ class Dispatcher:
     max_result: bytes of JSON that all outputs of a prediction may have.
     setup_timeout, prediction_timeout: seconds. The latter limits an input's time in the queue, and a call of
     predict.
-    backoff: see `Driver`.
+    max_setups, backoff: see `Driver`.
     """
 
     def __init__(
@@ -143,6 +143,7 @@ class Dispatcher:
         max_result: int,
         setup_timeout: float,
         prediction_timeout: float,
+        max_setups: int,
         backoff: float = 0.5,
     ) -> None:
         """Prepare; nothing runs before `start`."""
@@ -162,7 +163,7 @@ class Dispatcher:
         self._fatal: str | None = None
         self._on_fatal: Callable[[], None] | None = None
         self._drivers = [
-            Driver(self, number, start_process, setup_timeout, prediction_timeout, backoff)
+            Driver(self, number, start_process, setup_timeout, prediction_timeout, max_setups, backoff)
             for number in range(workers)
         ]
 

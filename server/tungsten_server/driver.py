@@ -19,9 +19,6 @@ from tungsten_server.prediction import Failure
 if TYPE_CHECKING:
     from tungsten_server.dispatcher import Dispatcher
 
-MAX_FAILED_SETUPS = 5
-"""Failed setups in a row that end the server: by then the cause is not a passing one."""
-
 _MAX_PAUSE = 30.0
 """Seconds between two starts of a model process that does nothing but die."""
 
@@ -43,6 +40,7 @@ class Driver:
     number: tells drivers apart in the log.
     start_process: starts a model process; its argument is the `wake_fd`, see there.
     setup_timeout, prediction_timeout: seconds. The latter limits a call of predict.
+    max_setups: failed setups in a row that end the server.
     backoff: seconds to wait after the first failed setup, doubled after each more; so too, from the second on,
         after model processes that were gone before they answered anything.
     """
@@ -54,6 +52,7 @@ class Driver:
         start_process: Callable[[int], ModelProcess],
         setup_timeout: float,
         prediction_timeout: float,
+        max_setups: int,
         backoff: float,
     ) -> None:
         """Prepare; nothing runs before `start`."""
@@ -61,6 +60,7 @@ class Driver:
         self._start_process = start_process
         self._setup_timeout = setup_timeout
         self._prediction_timeout = prediction_timeout
+        self._max_setups = max_setups
         self._backoff = backoff
         self._process: ModelProcess | None = None
         # Never closed: any thread may write to it at any time, and there are as many as there are drivers.
@@ -109,9 +109,10 @@ class Driver:
                     return
                 failed_setups += 1
                 self._dispatcher.set_unready(self, f"setup failed, trying again: {error}")
-                _log.error("setup failed (%d of %d): %s", failed_setups, MAX_FAILED_SETUPS, error)
-                if failed_setups == MAX_FAILED_SETUPS:
-                    self._dispatcher.give_up(f"setup failed {MAX_FAILED_SETUPS} times in a row: {error}")
+                _log.error("setup failed (%d of %d): %s", failed_setups, self._max_setups, error)
+                if failed_setups == self._max_setups:
+                    times = f" {failed_setups} times in a row" if failed_setups > 1 else ""
+                    self._dispatcher.give_up(f"setup failed{times}: {error}")
                     return
                 self._pause(failed_setups - 1)
                 continue

@@ -182,6 +182,12 @@ class Settings:
     )
     """An hour: the largest weights from slow storage, with room to spare."""
 
+    max_setups: int = field(
+        default=5,
+        metadata=_how("failed setups in a row that end the server", _positive, _COUNT),
+    )
+    """Five: by then the cause is not a passing one."""
+
     prediction_timeout: float = field(
         default=7200.0,
         metadata=_how(

@@ -27,6 +27,7 @@ def tools():
         "blob",
         "changes",
         "contents",
+        "context",
         "debversion",
         "difference",
         "elf",

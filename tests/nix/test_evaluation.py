@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tungstenkit.dockerfile import parse
+
 HERE = Path(__file__).parent
 NIX = HERE.parent.parent / "nix"
 
@@ -43,6 +45,43 @@ def test_a_wheel_of_ours_is_made_of_all_files_of_its_package_but_byte_code(tmp_p
     folder = Path(evaluate(f'"${{(builtins.head ({wheel}).inputs).path.config.packages.kit}}"'))
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert files == {"a.py", "static/page.html"}
+
+
+@pytest.mark.parametrize(
+    ("path", "taken"),
+    [
+        ("a?", "a? ab aé aö aß a日 a😀"),
+        ("?", "a é"),
+        ("a[äöü]", "aö"),
+        ("a[^b]", "a? aé aö aß a日 a😀"),
+        ("a[a-ö]", "aé aö aß ab"),
+        ("*é", "aé é"),
+        ("a日", "a日"),
+        ("a[?]", "a?"),
+    ],
+)
+def test_a_wildcard_of_copy_stands_for_any_letter(tools, tmp_path, path, taken):
+    """Nix must let in at least what the step then takes, and take no pattern for an error."""
+    for name in ("a", "ab", "abcde", "a?", "aé", "aö", "aß", "a日", "a😀", "é"):
+        (tmp_path / name).touch()
+    (source,) = parse([f"COPY {path} /x/"]).commands.segments[0].steps[0].sources
+    found = tools.context.Context(tmp_path).matches(source.pattern)
+    assert {one.name for one in found} == set(taken.split())
+    steps = json.dumps([{"kind": "copy", "text": "", "sources": [{"pattern": source.pattern}]}])
+    made = f"""(import {NIX}/commands.nix {{
+      spec = {{
+        gpu = false;
+        commands.segments = [
+          {{ network = false; uid = 0; gid = 0; steps = builtins.fromJSON (builtins.readFile {tmp_path}.json); }}
+        ];
+      }};
+      results = [ ]; model = {tmp_path}; bigFiles = [ ]; system = "x"; busybox = "x"; platform.debian = "amd64";
+      files = import {NIX}/files.nix {{ fetch = null; }}; runTool = given: given;
+      packageSet = {{ systemContents = [ ]; dockerTools.layers = below: below; }};
+    }}).contents"""
+    tmp_path.with_suffix(".json").write_text(steps)
+    seen = evaluate(f'"${{(builtins.head (builtins.head {made}).inputs).path.config.context}}"')
+    assert set(taken.split()) <= {file.name for file in Path(seen).iterdir()}
 
 
 @pytest.mark.parametrize("file", sorted(NIX.glob("*.nix")), ids=lambda file: file.name)

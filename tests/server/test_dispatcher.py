@@ -8,12 +8,13 @@ from contextlib import suppress
 
 import pytest
 from tungsten_server.dispatcher import Dispatcher, UnavailableError
-from tungsten_server.driver import MAX_FAILED_SETUPS
 from tungsten_server.inputs import Input
 from tungsten_server.model_process import ModelProcessError
 from tungsten_server.prediction import Failure, Output
 
 from tests.server.conftest import DEADLINE, wait_until
+
+MAX_SETUPS = 5
 
 
 class Turns:
@@ -141,6 +142,7 @@ def make(model):
             "max_result": 1000,
             "setup_timeout": 9,
             "prediction_timeout": 9,
+            "max_setups": MAX_SETUPS,
             "backoff": 0.001,
         }
         dispatcher = Dispatcher(model.start, **{**settings, **changes})
@@ -261,7 +263,7 @@ def test_requests_above_the_limit_are_refused_until_one_is_answered(model, make)
 
 def test_a_failed_setup_is_tried_again_and_successes_reset_the_count(model, make):
     fail, succeed = True, False
-    model.setups += [*[fail] * (MAX_FAILED_SETUPS - 1), succeed, *[fail] * (MAX_FAILED_SETUPS - 1), succeed]
+    model.setups += [*[fail] * (MAX_SETUPS - 1), succeed, *[fail] * (MAX_SETUPS - 1), succeed]
     dispatcher = ready(make())
     model.turn.release(9)
     assert result(dispatcher, submit(dispatcher, "die")) == "died"
@@ -270,7 +272,7 @@ def test_a_failed_setup_is_tried_again_and_successes_reset_the_count(model, make
 
 
 def test_setups_that_keep_failing_are_fatal_and_fail_what_waits(model, dispatcher):
-    model.setups += [True] * MAX_FAILED_SETUPS
+    model.setups += [True] * MAX_SETUPS
     fatal = threading.Event()
     dispatcher.on_fatal(fatal.set)
     submit(dispatcher, "die")
@@ -284,8 +286,17 @@ def test_setups_that_keep_failing_are_fatal_and_fail_what_waits(model, dispatche
         submit(dispatcher, "b")
 
 
+def test_where_one_setup_is_all_there_are_its_failure_is_final(model, make):
+    model.setups += [True, False]
+    dispatcher, fatal = make(max_setups=1), threading.Event()
+    dispatcher.on_fatal(fatal.set)
+    assert fatal.wait(DEADLINE)
+    assert dispatcher.fatal == "setup failed: broken"
+    assert list(model.setups) == [False]
+
+
 def test_a_late_listener_learns_of_a_fatal_error(model, make):
-    model.setups += [True] * MAX_FAILED_SETUPS
+    model.setups += [True] * MAX_SETUPS
     dispatcher, first, second = make(), threading.Event(), threading.Event()
     dispatcher.on_fatal(first.set)
     assert first.wait(DEADLINE)
@@ -551,6 +562,7 @@ def test_nothing_is_accepted_before_the_first_setup_and_after_a_stop(model):
         max_result=1,
         setup_timeout=1,
         prediction_timeout=1,
+        max_setups=1,
     )
     with pytest.raises(UnavailableError, match="being set up"):
         submit(dispatcher, "a")

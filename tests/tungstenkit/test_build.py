@@ -4,6 +4,8 @@ import json
 import os
 import pwd
 import re
+import signal
+import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -120,6 +122,7 @@ def test_a_build_that_says_nothing_gives_its_status():
         ("team/blur", "v1.2", "podman", "localhost/team/blur:v1.2"),
         ("registry.example:5000/team/blur", "v1", "podman", "registry.example:5000/team/blur:v1"),
         ("localhost/blur", "x", "podman", "localhost/blur:x"),
+        ("registry:5000/blur", "x", "podman", "registry:5000/blur:x"),
         ("blur", "latest", "docker", "blur:latest"),
         ("blur", "latest", None, "blur:latest"),
     ],
@@ -134,6 +137,44 @@ def test_a_reference_is_what_the_engine_calls_it(name, tag, engine, expected):
 def test_a_name_that_no_engine_takes_is_refused(name, tag):
     with pytest.raises(BuildError, match="is not a"):
         building.reference(name, tag, "podman")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "blur",
+        "blur:1",
+        "a.b/c-d/e__f:V_1.x",
+        "localhost:5000/blur:1",
+        "registry:5000/blur",
+        "[::1]:5000/blur:1",
+    ],
+)
+def test_where_an_image_is_pushed_to_is_a_name_and_a_tag(name):
+    building.check_target(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "",
+            "BAD//REF",
+            "a b",
+            "Blur:1",
+            "blur:",
+            ":1",
+            "blur:.x",
+            "blur/",
+            "host/a:1/b",
+            "docker://a.b/c:1",
+        ),
+        *(f"blur@sha256:{'0' * 64}", f"blur:{'x' * 129}", "x" * 256, "blur:é", "blur\n"),
+    ],
+)
+def test_what_no_registry_takes_is_refused(name):
+    with pytest.raises(BuildError, match="is no reference"):
+        building.check_target(name)
 
 
 def test_a_layout_is_described_from_its_own_documents(tmp_path):
@@ -278,6 +319,29 @@ def test_the_remedy_is_the_one_for_this_machine(tmp_path, values, hint):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"{value}\n")
     assert building.namespaces_refused("said", tmp_path).hint == hint
+
+
+def test_nix_ends_with_us(monkeypatch, tmp_path):
+    """Where a signal is not the terminal's, it does not reach Nix."""
+    (tmp_path / "nix").write_text("#!/bin/sh\necho started >&2\nexec sleep 100\n")
+    (tmp_path / "nix").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(building, "_check_daemon", lambda: None)
+    started = []
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            started.append(self)
+            super().__init__(*arguments, **options)
+
+    def interrupted(log, line):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(building.subprocess, "Popen", Popen)
+    monkeypatch.setattr(building._Log, "read", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        building.run_build([], View(), tmp_path)
+    assert [process.wait(9) for process in started] == [-signal.SIGTERM]
 
 
 def test_where_no_setting_forbids_it_a_container_may(tmp_path):

@@ -6,20 +6,25 @@ The solve is replaced by one that gives a new version of `numpy` unless the pins
 import hashlib
 import json
 import shutil
+import signal
 import sys
+import tempfile
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
 from tests import generate
+from tests.tungstenkit import locks
 from tests.tungstenkit.locks import SYSTEM
 from tungstenkit import cli, locking, project
-from tungstenkit.lock import LOCK_NAME, input_digest, inputs, read_lock, write_lock
+from tungstenkit.lock import LOCK_NAME, PostBuild, input_digest, inputs, read_lock, write_lock
 from tungstenkit.spec import ModelSpec
 from tungstenkit.vulnerabilities import Advisories, Vulnerability
 
 NEW = "99.0"
 OTHER_SYSTEM = "aarch64-linux"
+RESULT = PostBuild(sees="0" * 64, files={}, size=1, sha256="0" * 64)
 
 
 def with_numpy(lock, version):
@@ -70,8 +75,12 @@ def model(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def tungsten(model, monkeypatch, capsys):
+def tungsten(model, monkeypatch, capsys, request):
     """Runs a command; its exit status, what it made, what it told, and whether the lock is as it was."""
+
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        handler = signal.getsignal(signum)
+        request.addfinalizer(partial(signal.signal, signum, handler))
 
     def run(*arguments):
         before = (model / LOCK_NAME).read_bytes()
@@ -106,8 +115,49 @@ class TestLock:
         assert "no package 'nump'; near: numpy" in err
 
     def test_what_can_not_move_is_named(self, tungsten, model):
-        _, _, err, _ = tungsten("lock", "--resolve-only", model, "-P", "pillow")
-        assert "pillow stays" in err
+        _, _, err, _ = tungsten("lock", "--resolve-only", model, "-P", "Pillow")
+        pillow = next(
+            wheel
+            for wheel in read_lock(model / LOCK_NAME).platforms[SYSTEM].wheels
+            if wheel.project == "pillow"
+        )
+        assert f"Pillow stays at {pillow.version}: no newer one fits" in " ".join(err.split())
+
+    @pytest.mark.parametrize(
+        ("name", "change", "said"),
+        [
+            ("base_image", {"base_image": locks.base_image()}, "its name still means the same image"),
+            ("post_build", {"post_build": RESULT}, "was not run"),
+        ],
+    )
+    def test_what_is_no_package_stays_for_a_reason_of_its_own(
+        self, tungsten, model, monkeypatch, name, change, said
+    ):
+        lock = read_lock(model / LOCK_NAME)
+        platform = lock.platforms[SYSTEM].model_copy(update=change)
+        lock = lock.model_copy(update={"platforms": {SYSTEM: platform}})
+        write_lock(lock, model / LOCK_NAME)
+        monkeypatch.setattr(locking, "resolve", lambda *_, **__: lock)
+        status, _, err, _ = tungsten("lock", "--diff", "--resolve-only", model, "-P", name)
+        assert status == 0
+        assert said in " ".join(err.split())
+
+    def test_what_must_run_elsewhere_is_refused_before_anything_is_asked_for(
+        self, tungsten, model, monkeypatch
+    ):
+        spec = project.read_spec().model_copy(update={"has_post_build": True})
+        monkeypatch.setattr(project, "read_spec", lambda *arguments: spec)
+        monkeypatch.setattr(locking, "resolve", None)
+        status, _, err, same = tungsten("lock", model, "--platform", OTHER_SYSTEM)
+        assert (status, same) == (1, True)
+        assert f"post_build must run on {OTHER_SYSTEM}" in err
+        assert "looking for mirrors" not in err
+
+    def test_a_dockerignore_counts_for_nothing_and_that_is_said(self, tungsten, model):
+        assert ".dockerignore" not in tungsten("lock", "--resolve-only", model)[2]
+        (model / ".dockerignore").write_text("*.bin\n")
+        said = " ".join(tungsten("lock", "--resolve-only", model)[2].split())
+        assert said.count(".dockerignore is not read: include_files and exclude_files say") == 1
 
     @pytest.mark.parametrize("asked", [[], [OTHER_SYSTEM]])
     def test_an_upgrade_keeps_the_locks_platforms(self, tungsten, model, monkeypatch, asked):
@@ -129,14 +179,21 @@ class TestLock:
         assert tungsten("lock", "--resolve-only", model, "--upgrade", *options)[0] == 0
         assert sorted(solved) == sorted(asked or both)
 
-    def test_an_interrupt_is_told(self, tungsten, model, monkeypatch):
+    @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+    def test_an_interrupt_is_told_and_leaves_nothing(self, tungsten, model, monkeypatch, tmp_path, signum):
+        scratch = tmp_path / "scratch"
+        scratch.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+
         def resolve(*arguments, **options):
-            raise KeyboardInterrupt
+            assert list(scratch.iterdir())
+            signal.raise_signal(signum)
 
         monkeypatch.setattr(locking, "resolve", resolve)
         status, out, err, same = tungsten("lock", "--resolve-only", model)
         assert (status, out, same) == (130, "", True)
         assert "interrupted; nothing is half-written" in err
+        assert list(scratch.iterdir()) == []
 
     def test_an_upgrade_needs_no_readable_lock(self, tungsten, model):
         (model / LOCK_NAME).write_text("{}")

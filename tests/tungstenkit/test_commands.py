@@ -13,7 +13,7 @@ from tungstenkit import commands
 from tungstenkit.dockerfile import parse
 from tungstenkit.errors import BuildError, LockError
 from tungstenkit.files import select_files
-from tungstenkit.lock import read_lock
+from tungstenkit.lock import CommandResult, read_lock
 from tungstenkit.platforms import this_system
 from tungstenkit.twice import MismatchError
 
@@ -200,6 +200,23 @@ def test_what_must_run_elsewhere_is_not_locked_here(lock, directory, machine):
     # Without the network nothing is recorded, so nothing must run.
     assert commands.add_commands(elsewhere, None, machine.runner(spec("RUN a"), directory)) == elsewhere
     assert machine.ran == []
+
+
+def test_what_must_run_elsewhere_is_known_before_anything_is_solved(lock):
+    (platform,) = lock.platforms.values()
+    result = CommandResult(sees="0" * 64, size=1, sha256="0" * 64)
+    done = platform.model_copy(update={"commands": (result,)})
+    before = lock.model_copy(update={"platforms": {"other-system": done}})
+    for wanted, previous in (
+        (spec(DOWNLOAD), None),
+        (spec(DOWNLOAD), lock),
+        (spec(DOWNLOAD, DOWNLOAD), before),
+    ):
+        with pytest.raises(LockError, match="must run on other-system"):
+            commands.refuse_elsewhere(wanted, "other-system", previous)
+    commands.refuse_elsewhere(spec(DOWNLOAD), "other-system", before)  # it may stand
+    commands.refuse_elsewhere(spec("RUN a"), "other-system", None)
+    commands.refuse_elsewhere(spec(DOWNLOAD), this_system(), None)
 
 
 def test_a_stale_record_is_told(lock, directory, machine):

@@ -83,6 +83,8 @@ def test_no_lock_names_a_host():
         ({"libraries": {"libGL.so.1": "libgl1"}}, True),
         ({"libraries": {"libGL.so.1": False}}, True),
         ({"libraries": {}}, False),
+        ({"build": {"foo": {"debs": ["libfoo-dev"]}}}, True),
+        ({"build": {}}, False),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

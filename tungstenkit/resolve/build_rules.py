@@ -7,7 +7,6 @@ headers well-known projects need.
 from __future__ import annotations
 
 import json
-import tomllib
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from importlib import resources
@@ -18,6 +17,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from tungstenkit.errors import ResolveError
+from tungstenkit.settings import build_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,19 +41,9 @@ class BuildRule:
 
 def read_build_rules(directory: Path) -> dict[str, BuildRule]:
     """The rules in the `pyproject.toml` beside a model, by project. ResolveError names all that is wrong with them."""
-    path = directory / "pyproject.toml"
-    if not path.exists():
-        return {}
-    hint = (
-        "[tool.tungsten.build.<project>] has `debs` and `requires`, lists of strings, and `version`, a string"
-    )
-    try:
-        table: Any = tomllib.loads(path.read_text(encoding="utf-8"))
-        for key in ("tool", "tungsten", "build"):
-            table = table.get(key, {})
-        entries = {canonicalize_name(project): dict(values) for project, values in table.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as problem:
-        raise ResolveError(f"the build rules can't be read: {problem}", where=str(path), hint=hint) from None
+    entries: dict[str, dict[str, Any]] = {
+        canonicalize_name(project): values for project, values in build_settings(directory).items()
+    }
     problems = []
     for project, values in entries.items():
         for key, value in values.items():
@@ -70,7 +60,11 @@ def read_build_rules(directory: Path) -> dict[str, BuildRule]:
         if isinstance(values.get("requires"), list):
             problems += [f"{project}.requires: {bad}" for bad in bad_requirements(values["requires"])]
     if problems:
-        raise ResolveError("\n".join(problems), where=str(path), hint=hint)
+        raise ResolveError(
+            "\n".join(problems),
+            where=str(directory / "pyproject.toml"),
+            hint="[tool.tungsten.build.<project>] has `debs` and `requires`, lists of strings, and `version`, a string",
+        )
     return {
         project: BuildRule(
             debs=tuple(values.get("debs", ())),

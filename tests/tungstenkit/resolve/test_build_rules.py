@@ -2,7 +2,7 @@
 
 import pytest
 
-from tungstenkit.errors import ResolveError
+from tungstenkit.errors import TungstenError
 from tungstenkit.resolve.build_rules import is_never_built, read_build_rules
 
 
@@ -10,17 +10,19 @@ class TestBuildRules:
     @pytest.mark.parametrize(
         ("text", "what"),
         [
-            ("foo = 1", "can't be read"),
+            ("foo = 1", "foo: is no table"),
             ("foo.deps = []", "foo: no such key: deps"),
             ("foo.debs = 'x'", r"foo\.debs: is not a list of strings"),
-            ("foo.version = 1", r"foo\.version: is not a string"),
+            ("foo.version = 1", r"foo\.version: is neither a string nor a list of strings"),
+            ("foo.version = ['1']", r"foo\.version: is not a string"),
+            ("foo.debs = [1979-05-27]", r"foo\.debs: is neither"),
             ("foo.version = 'next'", r"foo\.version: 'next' is not a version \(PEP 440\)"),
             ("foo.requires = ['a b']", r"foo\.requires: 'a b'"),
         ],
     )
     def test_a_wrong_table_is_an_error(self, tmp_path, text, what):
         (tmp_path / "pyproject.toml").write_text(f"[tool.tungsten.build]\n{text}\n")
-        with pytest.raises(ResolveError, match=what):
+        with pytest.raises(TungstenError, match=what):
             read_build_rules(tmp_path)
 
     def test_there_need_be_none(self, tmp_path):

@@ -9,7 +9,6 @@ import shutil
 import signal
 import sys
 import tempfile
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -75,12 +74,9 @@ def model(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def tungsten(model, monkeypatch, capsys, request):
+def tungsten(model, monkeypatch, capsys):
     """Runs a command; its exit status, what it made, what it told, and whether the lock is as it was."""
-
-    for signum in (signal.SIGTERM, signal.SIGHUP):
-        handler = signal.getsignal(signum)
-        request.addfinalizer(partial(signal.signal, signum, handler))
+    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGHUP)}
 
     def run(*arguments):
         before = (model / LOCK_NAME).read_bytes()
@@ -90,7 +86,9 @@ def tungsten(model, monkeypatch, capsys, request):
         out, err = capsys.readouterr()
         return caught.value.code or 0, out, err, (model / LOCK_NAME).read_bytes() == before
 
-    return run
+    yield run
+    for signum, handler in handlers.items():
+        signal.signal(signum, handler)
 
 
 class TestLock:

@@ -55,7 +55,8 @@ def export(
         raise ExportError(
             "there is something here that is not an export, and it is not overwritten",
             where=str(out),
-            hint="name another folder with -o, or remove this one",
+            hint="name another folder with -o"
+            + ("" if directory.is_relative_to(out) else ", or remove this one"),
         )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +80,8 @@ def export(
     except OSError as problem:
         raise ExportError(
             f"the export can't be written: {problem.strerror}",
-            where=str(problem.filename or out),
+            # Of a copy both are named, and the second is what is written.
+            where=str(problem.filename2 or problem.filename or out),
             hint="make room or name another folder with -o; nothing was left behind",
         ) from None
 

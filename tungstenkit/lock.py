@@ -8,6 +8,7 @@ completes them. A lock names files, never hosts.
 from __future__ import annotations
 
 import difflib
+import errno
 import hashlib
 import json
 from collections import Counter
@@ -790,7 +791,9 @@ def write_lock(lock: Lock, path: Path) -> None:
         raise LockError(
             f"the lock can't be written: {problem.strerror}",
             where=str(path),
-            hint="it lies beside the model: make that folder writable, or copy the model",
+            hint="make room on the disk, and lock again"
+            if problem.errno in (errno.ENOSPC, errno.EDQUOT)
+            else "it lies beside the model: make that folder writable, or copy the model",
         ) from None
 
 

@@ -87,8 +87,11 @@ def make_lock(
     package_set = package_set or (before.package_set if before is not None else "debian")
     if pins is not None and pins.package_set != package_set:
         pins = None
+    # What can't be done here is told before all that is asked of the network.
+    if not resolve_only and package_set == "debian":
+        with project.alone():
+            pass
     if write and not resolve_only and package_set == "debian":
-        # Before all that is asked of the network.
         for system in chosen_systems(systems, pins):
             commands.refuse_elsewhere(project.spec, system, pins)
             post_build.refuse_elsewhere(project.spec, system, pins)

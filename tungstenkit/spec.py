@@ -189,6 +189,11 @@ def _module_file(directory: Path, module: str) -> Path:
         raise SpecError(
             f"{module!r} is not the name of a Python module", hint="write it as in an import statement"
         )
+    try:
+        str(directory).encode()
+    except UnicodeEncodeError:
+        # Nor do Nix and what it prints get past it.
+        raise SpecError("the folder's path is not UTF-8", where=str(directory), hint="rename it") from None
     stem = directory.joinpath(*module.split("."))
     for file in (stem / "__init__.py", stem.with_suffix(".py")):
         if file.is_file():

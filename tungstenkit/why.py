@@ -96,7 +96,7 @@ def why(lock: Lock, name: str, advisories: Advisories) -> list[Reason]:
         left_out = [
             f"{choice.subject}: {choice.reason}"
             for choice in lock.choices
-            if choice.kind == "dropped" and name in re.split(r"[\s|(),]+", choice.subject)
+            if choice.kind == "dropped" and name and name in re.split(r"[\s|(),]+", choice.subject)
         ]
         raise LockError(
             f"the lock has no package {name!r}{near(name, known)}",

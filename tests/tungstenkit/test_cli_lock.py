@@ -151,6 +151,15 @@ class TestLock:
         assert f"post_build must run on {OTHER_SYSTEM}" in err
         assert "looking for mirrors" not in err
 
+    def test_a_folder_that_can_not_be_written_is_told_before_anything_is_asked_for(
+        self, tungsten, model, monkeypatch
+    ):
+        monkeypatch.setattr(locking, "resolve", None)
+        (model / ".tungsten").touch()
+        status, _, err, same = tungsten("lock", model)
+        assert (status, same) == (1, True)
+        assert "the model's folder can't be written" in err
+
     def test_a_dockerignore_counts_for_nothing_and_that_is_said(self, tungsten, model):
         assert ".dockerignore" not in tungsten("lock", "--resolve-only", model)[2]
         (model / ".dockerignore").write_text("*.bin\n")
@@ -301,6 +310,9 @@ class TestWhy:
         status, out, err, _ = tungsten("why", "nump", model)
         assert (status, out) == (1, "")
         assert "near: numpy" in err
+
+    def test_an_empty_name_is_none_of_what_was_left_out(self, tungsten, model):
+        assert "left out" not in tungsten("why", "", model)[2]
 
     def test_without_a_lock_the_command_is_named(self, tungsten, model):
         status, _, err, _ = tungsten("why", "numpy", model / "..")

@@ -1,5 +1,6 @@
 """An export: complete, the same bytes each time, and never in the place of something else."""
 
+import errno
 import json
 import subprocess
 from pathlib import Path
@@ -91,6 +92,23 @@ def test_a_failure_leaves_nothing_behind(write, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "_copy", full)
     with pytest.raises(ExportError, match="No space left"):
         write(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nobody_is_told_to_remove_the_model(write):
+    with pytest.raises(ExportError, match="not overwritten") as caught:
+        write(EXAMPLE)
+    assert caught.value.hint == "name another folder with -o"
+
+
+def test_on_a_full_disk_the_file_that_can_not_be_written_is_named(write, tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(target))
+
+    monkeypatch.setattr(exporting.shutil, "copyfile", full)
+    with pytest.raises(ExportError, match="No space left") as caught:
+        write(tmp_path / "out")
+    assert caught.value.where.startswith(str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 

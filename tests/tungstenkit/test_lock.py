@@ -1,5 +1,6 @@
 """The lock: its reader and writer, its versions, and when it is stale."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -192,8 +193,20 @@ def test_a_lock_that_cannot_be_written_is_an_error(lock, tmp_path):
     folder = tmp_path / "gone"
     folder.mkdir()
     shutil.rmtree(folder)
-    with pytest.raises(LockError, match="can't be written"):
+    with pytest.raises(LockError, match="can't be written") as caught:
         write_lock(lock, folder / "tungsten.lock")
+    assert "make that folder writable" in caught.value.hint
+
+
+def test_a_full_disk_wants_room(lock, tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(LockError, match="No space left") as caught:
+        write_lock(lock, tmp_path / "tungsten.lock")
+    assert "make room" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

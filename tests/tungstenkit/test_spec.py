@@ -1,6 +1,7 @@
 """A definition is read without its dependencies, and its document is exact."""
 
 import json
+import os
 import textwrap
 from pathlib import Path
 
@@ -370,6 +371,13 @@ def test_requirements_are_parsed_in_full(tmp_path):
         "python_packages[1]: 'torch==2.1..0'",
         "python_packages[2]: 'tomli; python_version << 3'",
     ]
+
+
+def test_a_path_that_is_not_utf_8_is_refused(tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path / "b") + b"\xff"))
+    folder.mkdir()
+    with pytest.raises(SpecError, match="not UTF-8"):
+        read_spec(folder)
 
 
 def test_no_folder_and_no_module(tmp_path):

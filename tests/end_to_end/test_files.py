@@ -250,11 +250,12 @@ def test_without_the_big_file_nix_alone_says_what_to_do(heavy, heavy_image, empt
     assert "a-big-file-of-the-model-is-not-in-the-nix-store/big__1.bin" in done.stderr
 
 
-def test_what_is_carried_builds_the_same_without_a_network(heavy, heavy_image, empty_store, tmp_path):
+def test_what_is_carried_builds_the_same_elsewhere_from_nothing(heavy, heavy_image, empty_store, tmp_path):
+    """Without a network, in an empty store, at a path with letters that URLs and shells treat in their own ways."""
     carried = tmp_path / "carried"
     succeed("fetch", heavy, "--platform", SYSTEM, "--to", carried)
     here = build(heavy, "--no-load")
-    there = tmp_path / "there"
+    there = tmp_path / "My Modèle #1 100%" / "blur"
     shutil.copytree(heavy, there, symlinks=True, ignore=shutil.ignore_patterns(".tungsten"))
     alone = ["unshare", "--net", *empty_store]
     succeed("fetch", there, "--platform", SYSTEM, "--from", carried, before=alone)

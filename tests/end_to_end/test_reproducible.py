@@ -23,14 +23,6 @@ def empty_store(tmp_path):
     subprocess.run(["chmod", "-R", "u+w", folder], check=True)
 
 
-def test_another_path_and_an_empty_store_give_the_same_digest(blur, copy_of, empty_store, tmp_path):
-    """The path has letters that URLs and shells treat in their own ways."""
-    elsewhere = tmp_path / "My Modèle #1 100%" / "blur"
-    shutil.copytree(copy_of("blur"), elsewhere)
-    again = build(elsewhere, "--no-load", before=empty_store)
-    assert again.digest == blur.digest
-
-
 def test_every_derivation_rebuilds_to_the_same_bytes(caption):
     """Not the last step alone: each layer, the config and manifest, and the tools that make them."""
     steps = [path for path in requisites(caption) if path.endswith(".drv") and was_run(path)]

@@ -663,22 +663,26 @@ def predict_command(
     )
     with ExitStack() as stack:
         server = None
+        is_folder = Path(target).is_dir()
         if re.match("https?://", target):
             client = Client(target)
         else:
-            if Path(target).is_dir():
+            if is_folder:
                 # What is wrong with the input is told before anything is built.
                 spec = Project.read(Path(target), module, class_name).spec
                 parse_input(inputs or [], spec.input_schema, stack)
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tungsten-")))
             # An image may be of another version, which does not know the flag.
-            flags = _ONE_SETUP if Path(target).is_dir() else []
+            flags = _ONE_SETUP if is_folder else []
             program = model.program(Address.choose("127.0.0.1", 0), flags, scratch)
             server = stack.enter_context(running(program, scratch / "log"))
             client = server.client
         with working("starting the model" if server is not None else "asking the server"):
             if server is not None:
                 server.expect("/healthz")
+                if is_folder:
+                    # Its input was looked at, and where setup fails at once, nobody answers any more.
+                    server.expect("/readyz")
             metadata = client.metadata()
             parts = parse_input(inputs or [], metadata["input_schema"], stack)
             if server is not None:

@@ -15,14 +15,15 @@ from pathlib import Path
 
 from tungstenkit.errors import ResolveError
 from tungstenkit.mirrors import find_mirrors, get_bytes
-from tungstenkit.resolve.debian_index import fetch_index
+from tungstenkit.resolve.debian_index import fetch_index, suites
 from tungstenkit.resolve.debs import DebSolver
 
 
 class Apt:
     """apt with a configuration of its own, no installed packages, and one release's suites."""
 
-    def __init__(self, root, release):
+    def __init__(self, root, release, bases, certs=None):
+        """certs: the keys to believe for each archive (default: those of the machine's apt)."""
         folders = ("preferences.d", "sources.list.d")
         for folder in (
             *(f"etc/{f}" for f in folders),
@@ -32,12 +33,13 @@ class Apt:
         ):
             (root / folder).mkdir(parents=True)
         (root / "status").write_text("")
-        bases = find_mirrors().debian_bases
-        (root / "etc/sources.list").write_text(
-            f"deb {bases['debian'][0]} {release} main\n"
-            f"deb {bases['debian'][0]} {release}-updates main\n"
-            f"deb {bases['debian-security'][0]} {release}-security main\n"
-        )
+        signed = ""
+        if certs:
+            keys = [key for found in certs.values() for key in found]
+            (root / "keys.gpg").write_bytes(b"".join({bytes(key) for key in keys}))
+            signed = f" [signed-by={root}/keys.gpg]"
+        lines = [f"deb{signed} {bases[archive][0]} {suite} main\n" for archive, suite in suites(release)]
+        (root / "etc/sources.list").write_text("".join(lines))
         settings = {
             "Dir::Etc": root / "etc",
             "Dir::Etc::Parts": root / "parts",
@@ -121,9 +123,10 @@ def main():
     parser.add_argument("--count", type=int, default=250)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    solver = DebSolver(fetch_index(arguments.release, "amd64", find_mirrors().debian_bases, get_bytes), {})
+    bases = find_mirrors().debian_bases
+    solver = DebSolver(fetch_index(arguments.release, "amd64", bases, get_bytes), {})
     with tempfile.TemporaryDirectory() as root:
-        apt = Apt(Path(root), arguments.release)
+        apt = Apt(Path(root), arguments.release, bases)
         sections = apt.sections()
         names = draw(sections, arguments.count, arguments.seed)
         counts = Counter()

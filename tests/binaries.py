@@ -1,5 +1,7 @@
 """Small ELF files, wheels and Debian packages for tests: what their headers say, and nothing that runs."""
 
+import base64
+import hashlib
 import io
 import struct
 import tarfile
@@ -43,39 +45,76 @@ def elf(*needed, soname="", rpath="", runpath="", module="", program=False, mach
 
 
 def wheel(path, files, requires=()):
-    """A wheel at `path` with these files, by name."""
+    """A wheel at `path` (PEP 427) with these files, by name; what they hold is text or bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    name, version = path.name.split("-")[:2]
+    name, version, *_, python, abi, platform = path.name.removesuffix(".whl").split("-")
+    info = f"{name}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     metadata += "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
+    tag = f"{python}-{abi}-{platform}"
+    pure = str(platform == "any").lower()
+    files = {
+        **files,
+        f"{info}/METADATA": metadata,
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: {pure}\nTag: {tag}\n",
+    }
+    record = (
+        "".join(f"{member},{wheel_record(content)}\n" for member, content in files.items())
+        + f"{info}/RECORD,,\n"
+    )
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for member, content in {**files, f"{name}-{version}.dist-info/METADATA": metadata}.items():
+        for member, content in {**files, f"{info}/RECORD": record}.items():
             # Not the time of day: the same files make the same wheel.
             archive.writestr(zipfile.ZipInfo(member), content)
     return path
 
 
-def deb(path, files=(), links=(), compression="xz"):
-    """A Debian package at `path` with these files and symbolic links, by name."""
+def wheel_record(content):
+    """What `RECORD` says of a file (PEP 376): its hash and its size."""
+    data = content.encode() if isinstance(content, str) else content
+    digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+    return f"sha256={digest},{len(data)}"
+
+
+def deb(path, files=(), links=(), compression="xz", control=(), scripts=()):
+    """A Debian package at `path`, NAME_VERSION_ARCHITECTURE.deb (deb(5)), with these files and symbolic links, by name.
+
+    control: more of its control fields. scripts: its maintainer scripts, by name.
+    """
+    name, version, architecture = [*path.stem.split("_"), "1", "amd64"][:3]
+    fields = {"Package": name, "Version": version, "Architecture": architecture, "Maintainer": "the tests"}
+    fields |= {"Description": "a package of the tests"} | dict(control)
+    text = "".join(f"{field}: {value}\n" for field, value in fields.items())
+    members = {"control": text.encode()} | {script: text.encode() for script, text in dict(scripts).items()}
+    archives = (
+        ("debian-binary", b"2.0\n"),
+        ("control.tar.xz", _tar(members, {}, "xz", set(dict(scripts)))),
+        (f"data.tar.{compression}", _tar(dict(files), dict(links), compression)),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(ar(archives))
+    return path
+
+
+def ar(members):
+    """An archive of pairs of a name and bytes, as a .deb is one."""
+    data = b"!<arch>\n"
+    for name, content in members:
+        data += f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode()
+        data += content + b"\n" * (len(content) % 2)
+    return data
+
+
+def _tar(files, links, compression, programs=frozenset()):
     data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode=f"w:{compression}") as tar:
-        for name, content in dict(files).items():
+    with tarfile.open(fileobj=data, mode=f"w:{compression}") as archive:
+        for name, content in files.items():
             member = tarfile.TarInfo(f"./{name}")
             member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-        for name, target in dict(links).items():
+            member.mode = 0o755 if name in programs else 0o644
+            archive.addfile(member, io.BytesIO(content))
+        for name, target in links.items():
             member = tarfile.TarInfo(f"./{name}")
             member.type, member.linkname = tarfile.SYMTYPE, target
-            tar.addfile(member)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    members = (
-        ("debian-binary", b"2.0\n"),
-        ("control.tar.xz", b"odd"),
-        (f"data.tar.{compression}", data.getvalue()),
-    )
-    with path.open("wb") as file:
-        file.write(b"!<arch>\n")
-        for name, content in members:
-            file.write(f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode())
-            file.write(content + b"\n" * (len(content) % 2))
-    return path
+            archive.addfile(member)
+    return data.getvalue()

@@ -1,8 +1,19 @@
-"""What no test may depend on: how busy the machine is, and who has started the tests."""
+"""What no test may depend on: how busy the machine is, and who has started the tests. And the frozen archive."""
 
+import os
 import signal
+import tempfile
+from pathlib import Path
 
 import hypothesis
+import pytest
+
+from tests.frozen import made, served, take
+from tungstenkit.errors import TungstenError
+from tungstenkit.mirrors import find_mirrors, get_bytes
+from tungstenkit.resolve.debian_release import RELEASES
+
+MACHINES_OWN = dict(os.environ)
 
 # How long an example takes says nothing about what is tested.
 hypothesis.settings.register_profile(
@@ -11,3 +22,32 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("busy")
 # A shell's background job ignores it (POSIX, "Asynchronous AND-OR Lists"), and so would the programs under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def frozen():
+    """The frozen archive, with what the tests make, served; skips where what is real of it can't be had."""
+    try:
+        take.main()
+    except SystemExit as problem:
+        pytest.skip(f"nothing real is frozen: {problem}")
+    # On the disk of what was taken: files are links.
+    with tempfile.TemporaryDirectory(dir=take.TAKEN, prefix="archive-") as folder:
+        archive = take.archive_of(take.TAKEN, Path(folder) / "archive")
+        (Path(folder) / "made").mkdir()
+        made.add_to(archive, Path(folder) / "made")
+        archive.publish()
+        with served.serve(archive) as running:
+            yield running
+
+
+@pytest.fixture(scope="session")
+def upstream():
+    """This machine's own mirrors, for tests marked `upstream`; skips where they don't answer."""
+    try:
+        mirrors = find_mirrors(environ=MACHINES_OWN)
+        mirrors.project_files("pip")
+        get_bytes(f"{mirrors.debian_bases['debian'][0]}/dists/{next(iter(RELEASES))}/InRelease", attempts=1)
+    except TungstenError as problem:
+        pytest.skip(f"no mirror answers: {problem}")
+    return mirrors

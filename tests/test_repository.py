@@ -16,7 +16,7 @@ from tests import generate
 from tungstenkit.cli import app
 from tungstenkit.data import OWN_WHEELS
 from tungstenkit.define import define_model
-from tungstenkit.mirrors import apt_bases, find_mirrors
+from tungstenkit.mirrors import apt_bases
 from tungstenkit.spec import read_spec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,14 +77,11 @@ def committed():
     return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
-@pytest.mark.nix
-def test_no_registrys_host_is_named():
+@pytest.mark.upstream
+def test_no_registrys_host_is_named(upstream):
     """Hosts come from the machine: these are the ones that its own clients use."""
-    mirrors = find_mirrors()
-    urls = [mirrors.pypi, mirrors.npm or "", *apt_bases()]
-    urls += mirrors.wheel_urls(
-        "six", [f"six-{version}-py2.py3-none-any.whl" for version in ("1.16.0", "1.17.0")]
-    ).values()
+    urls = [upstream.pypi, upstream.npm or "", *apt_bases()]
+    urls += [file.url for file in upstream.project_files("six")]
     hosts = {host for url in urls if (host := urlsplit(url).hostname)} - {"localhost", "127.0.0.1"}
     assert hosts
     pattern = re.compile("|".join(re.escape(host) for host in sorted(hosts)).encode())

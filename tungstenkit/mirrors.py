@@ -24,6 +24,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -261,6 +262,7 @@ def find_mirrors(
         bases = list(apt_bases(apt))
         found = _of_kind(bases, get, now, bases)
         archives = {archive: bases or found[archive] for archive, bases in archives.items()}
+    pip = _Pip(environ)
     missing = [archive for archive, bases in archives.items() if not bases]
     if missing:
         notices.append(
@@ -271,7 +273,7 @@ def find_mirrors(
         debian=archives["debian"],
         debian_security=archives["debian-security"],
         pypi=_with_password(
-            (named.get("pypi") or (_own_index(wishes) or _python_index(environ),))[0], environ
+            (named.get("pypi") or (_own_index(wishes) or _python_index(pip, environ),))[0], environ
         ),
         npm=(named.get("npm") or (_npm_registry(environ),))[0],
         security_tracker=(named.get("security-tracker") or (_security_tracker(os_release),))[0],
@@ -282,12 +284,12 @@ def find_mirrors(
             for url in _unique(
                 *(wishes.extra_index_urls if wishes else ()),
                 # An index in a folder of this machine has what nobody else's lock could have found.
-                *filter(_is_url, _pip_list("extra-index-url", environ)),
+                *filter(_is_url, pip.setting("extra-index-url").split()),
             )
         ),
         find_links=_unique(
             *(_place(link, project) for link in (wishes.find_links if wishes else ())),
-            *_pip_list("find-links", environ),
+            *pip.setting("find-links").split(),
         ),
     )
 
@@ -535,16 +537,38 @@ def _deb822_sources(text: str) -> Iterator[str]:
 _PIPS = ([sys.executable, "-m", "pip"], ["pip"])
 
 
-def _python_index(environ: Mapping[str, str]) -> str:
+class _Pip:
+    """pip's settings on this machine; starting it takes long, so it is asked once, and only where it must be."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def setting(self, name: str) -> str:
+        """One of them: its variable, or what pip's configuration files say; empty where neither does."""
+        if value := self._environ.get(f"PIP_{name.upper().replace('-', '_')}"):
+            return value
+        # The more special wins.
+        sections = (f"{section}.{name}" for section in ("download", "install", "global"))
+        return next((str(ast.literal_eval(self._files[key])) for key in sections if key in self._files), "")
+
+    @cached_property
+    def _files(self) -> dict[str, str]:
+        # `pip config list` prints NAME='VALUE'.
+        listed = (_output([*pip, "config", "list"], self._environ) for pip in _PIPS)
+        text = next((one for one in listed if one is not None), "")
+        return dict(re.findall(r"(?m)^(\S+?)=(.*)$", text))
+
+
+def _python_index(pip: _Pip, environ: Mapping[str, str]) -> str:
     """The index that pip uses here; its default is asked of pip or, where there is none, of uv."""
-    if configured := _pip_setting("index-url", environ):
+    if configured := pip.setting("index-url"):
         return configured.rstrip("/")
     helps = [
-        *([*pip, "download", "--help"] for pip in _PIPS),
+        *([*program, "download", "--help"] for program in _PIPS),
         [sys.executable, "-m", "uv", "pip", "compile", "--help"],
     ]
     for command in helps:
-        helped = " ".join(_output(command, environ).split())
+        helped = " ".join((_output(command, environ) or "").split())
         if match := re.search(r"--(?:default-index|index-url) .*?default:? <?(https?://[^\s)>]+)", helped):
             return match[1].rstrip("/")
     raise TungstenError(
@@ -565,21 +589,6 @@ def _security_tracker(os_release: Path) -> str | None:
     return f"https://security-tracker.{home.removeprefix('www.')}/tracker/data/json"
 
 
-def _pip_list(name: str, environ: Mapping[str, str]) -> list[str]:
-    return _pip_setting(name, environ).split()
-
-
-def _pip_setting(name: str, environ: Mapping[str, str]) -> str:
-    """One of pip's settings here: its variable, or what its configuration files say; empty where neither does."""
-    if value := environ.get(f"PIP_{name.upper().replace('-', '_')}"):
-        return value
-    configured = next(filter(None, (_output([*pip, "config", "list"], environ) for pip in _PIPS)), "")
-    # `pip config list` prints NAME='VALUE'; the more special wins.
-    values = dict(re.findall(r"(?m)^(\S+?)=(.*)$", configured))
-    sections = (f"{section}.{name}" for section in ("download", "install", "global"))
-    return next((str(ast.literal_eval(values[key])) for key in sections if key in values), "")
-
-
 def _with_password(url: str, environ: Mapping[str, str]) -> str:
     """An index's URL with the password that the machine's keyring has for its user; as it is without a user.
 
@@ -591,18 +600,18 @@ def _with_password(url: str, environ: Mapping[str, str]) -> str:
     host = parts.netloc.rpartition("@")[2]
     user = unquote(parts.username)
     for service in (f"{parts.scheme}://{host}{parts.path}", f"{parts.scheme}://{host}", host):
-        if password := _output(["keyring", "get", service, user], environ).strip("\r\n"):
+        if password := (_output(["keyring", "get", service, user], environ) or "").strip("\r\n"):
             return parts._replace(netloc=f"{parts.username}:{quote(password, safe='')}@{host}").geturl()
     return url
 
 
 def _npm_registry(environ: Mapping[str, str]) -> str | None:
-    registry = _output(["npm", "config", "get", "registry"], environ).strip()
+    registry = (_output(["npm", "config", "get", "registry"], environ) or "").strip()
     return registry.rstrip("/") if _is_url(registry) else None
 
 
-def _output(command: list[str], environ: Mapping[str, str]) -> str:
-    """What a client prints; nothing where it is not there or fails."""
+def _output(command: list[str], environ: Mapping[str, str]) -> str | None:
+    """What a client prints; None where it is not there or fails."""
     # Its own advice on newer versions would cost a request.
     environment = {
         **environ,
@@ -615,8 +624,8 @@ def _output(command: list[str], environ: Mapping[str, str]) -> str:
             command, env=environment, capture_output=True, text=True, timeout=60, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout if done.returncode == 0 else ""
+        return None
+    return done.stdout if done.returncode == 0 else None
 
 
 # The Python index

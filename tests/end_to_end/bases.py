@@ -56,9 +56,9 @@ def registry(folder):
         process.wait()
 
 
-def debian_root(example, names, folder, extra=()):
-    """A layer of some of the packages that an example's lock has, as `nix/tools` lay them out; its tar."""
-    platform = read_lock(ROOT / "examples" / example / "tungsten.lock").platforms["x86_64-linux"]
+def debian_root(lock, names, folder):
+    """A layer of some of a lock's packages, as `nix/tools` lay them out; its tar."""
+    platform = read_lock(lock).platforms["x86_64-linux"]
     debs = [deb for deb in platform.debs if deb.name in names]
     assert {deb.name for deb in debs} == set(names)
     inputs = [{"kind": "deb", "path": Input(deb.file, deb.size, deb.sha256).path} for deb in debs]

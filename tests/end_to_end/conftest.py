@@ -1,5 +1,6 @@
-"""Real builds of the examples, each built once a session. Needs nix, podman, root and mirrors."""
+"""Real builds of the examples, each locked and built once a session, of the frozen archive. Needs nix, podman, root."""
 
+import functools
 import os
 import secrets
 import shutil
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.harness import ROOT, build
-from tests.end_to_end.targets import copy_model
+from tests.end_to_end.harness import ROOT, build, succeed
+from tests.end_to_end.targets import MODEL
+from tests.frozen.take import PYTHON
+from tungstenkit.lock import LOCK_NAME
 
 
 def pytest_collection_modifyitems(items):
@@ -26,28 +29,69 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason="; ".join(reasons)))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _mirrors(frozen):
+    """All that these tests start knows the frozen archive, and no other."""
+    frozen.set()
+
+
 @pytest.fixture(scope="session")
-def copy_of(tmp_path_factory):
+def lock_of(tmp_path_factory):
+    """Locks an example for some platforms, once; where the lock is. The committed one names files that may be gone."""
+
+    @functools.cache
+    def lock(name, *systems):
+        folder = copy_example(name, tmp_path_factory.mktemp("locked") / name)
+        python = (
+            [] if "python_version" in (folder / "tungsten_model.py").read_text() else ["--python", PYTHON]
+        )
+        succeed("lock", folder, *python, *(f"--platform={system}" for system in systems))
+        return folder / LOCK_NAME
+
+    return lock
+
+
+@pytest.fixture(scope="session")
+def copy_of(tmp_path_factory, lock_of):
     """Makes a copy of an example in a fresh folder, with its lock."""
 
-    def copy(name):
-        target = tmp_path_factory.mktemp("model") / name
-        shutil.copytree(ROOT / "examples" / name, target, ignore=shutil.ignore_patterns(".tungsten"))
-        return target
+    def copy(name, *systems):
+        folder = copy_example(name, tmp_path_factory.mktemp("model") / name)
+        shutil.copy(lock_of(name, *systems), folder)
+        return folder
 
     return copy
 
 
+def copy_example(name, folder):
+    """An example without a lock."""
+    return shutil.copytree(
+        ROOT / "examples" / name, folder, ignore=shutil.ignore_patterns(".tungsten", LOCK_NAME)
+    )
+
+
 @pytest.fixture(scope="session")
 def blur(copy_of):
-    """examples/blur, from its committed lock: Python 3.11 on Debian 12."""
+    """examples/blur: Python 3.11 on Debian 12."""
     return build(copy_of("blur"))
 
 
 @pytest.fixture(scope="session")
 def caption(copy_of):
-    """examples/caption, from its committed lock: Python 3.13 on Debian 13."""
+    """examples/caption: Python 3.13 on Debian 13."""
     return build(copy_of("caption"))
+
+
+@pytest.fixture(scope="session")
+def surface_model(lock_of):
+    """Copies the black-box tests' model, with a lock: it asks for nothing that examples/blur does not."""
+
+    def copy(folder):
+        shutil.copytree(MODEL, folder, ignore=shutil.ignore_patterns(".tungsten", "__pycache__"))
+        shutil.copy(lock_of("blur"), folder)
+        return folder
+
+    return copy
 
 
 @pytest.fixture(scope="session", params=["local", "container"])
@@ -57,9 +101,9 @@ def kind(request):
 
 
 @pytest.fixture(scope="session")
-def surface(kind, tmp_path_factory):
+def surface(kind, tmp_path_factory, surface_model):
     """The black-box tests' model as `tungsten serve` takes it: its folder, or its image's name."""
-    folder = copy_model(tmp_path_factory.mktemp("surface") / "model")
+    folder = surface_model(tmp_path_factory.mktemp("surface") / "model")
     if kind == "local":
         yield folder
         return

@@ -4,18 +4,18 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+from tests.frozen.served import TUNGSTEN
 from tungstenkit import store
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-TUNGSTEN = [sys.executable, "-m", "tungstenkit.cli"]
 SYSTEM = "x86_64-linux"
 
 
@@ -36,6 +36,18 @@ def nix(*arguments):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def checkout(tmp_path):
+    """The files that git has, as a clone would have them."""
+    target = tmp_path / "checkout"
+    target.mkdir()
+    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
+    return target
 
 
 class Build:

@@ -1,25 +1,17 @@
 """The servers that the black-box tests speak to, in this Python and in a container, both by `tungsten serve`."""
 
 import os
-import shutil
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 
 import requests
 
-from tests.end_to_end.harness import ROOT, TUNGSTEN, container_arguments, free_port
+from tests.end_to_end.harness import TUNGSTEN, container_arguments, free_port
 from tests.server.conftest import DEADLINE, Gate, Server, wait_until
 
 MODEL = Path(__file__).with_name("surface_model")
 LIMITS = {"TUNGSTEN_MAX_PENDING": "16", "TUNGSTEN_MAX_BODY": "300000", "TUNGSTEN_MAX_INPUTS": "64"}
-
-
-def copy_model(folder):
-    """The model with a lock: it asks for nothing that examples/blur does not, so that lock is its own."""
-    shutil.copytree(MODEL, folder, ignore=shutil.ignore_patterns(".tungsten", "__pycache__"))
-    shutil.copy(ROOT / "examples" / "blur" / "tungsten.lock", folder)
-    return folder
 
 
 class Target(Server):

@@ -101,10 +101,10 @@ def built():
 
 @pytest.fixture(scope="module")
 def packages(copy_of):
-    """The packages of examples/blur are in the store."""
+    """A lock whose packages are in the store: that of examples/blur."""
     folder = copy_of("blur")
     succeed("fetch", folder)
-    return [deb.name for deb in read_lock(folder / "tungsten.lock").platforms["x86_64-linux"].debs]
+    return folder / "tungsten.lock"
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def without_python(registry, packages, tmp_path_factory):
     """Shaped like CUDA's images: Debian 12's libraries, its own folders for more, and no Python."""
     folder = tmp_path_factory.mktemp("base")
     wanted = {"base-files", "dash", "libc6", "libc-bin", "libgcc-s1", "gcc-12-base", "libbz2-1.0"}
-    debian = bases.debian_root("blur", wanted, folder)
+    debian = bases.debian_root(packages, wanted, folder)
     library = bases.member(debian[0], "usr/lib/x86_64-linux-gnu/libbz2.so.1.0.4")
     digests = bases.image(
         folder / "image",
@@ -226,7 +226,8 @@ def test_nix_alone_says_how_to_get_a_bases_layers(on_it, tmp_path):
 
 def test_a_base_with_python_uses_its_own(built, registry, packages, tmp_path):
     """Shaped like python:slim: Debian's Python, moved to /usr/local as that image has it, and no other."""
-    debian = bases.debian_root("blur", set(packages) - {"tini"}, tmp_path)
+    names = {deb.name for deb in read_lock(packages).platforms["x86_64-linux"].debs}
+    debian = bases.debian_root(packages, names - {"tini"}, tmp_path)
     moved = bases.relocate(
         debian[0],
         {"usr/bin/python3.11": "usr/local/bin/python3.11", "usr/lib/python3.11": "usr/local/lib/python3.11"},

@@ -10,6 +10,7 @@ import subprocess
 import tarfile
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 from PIL import Image, ImageFilter
@@ -31,7 +32,7 @@ _LONGEST = 1800
 @pytest.fixture(scope="session")
 def arm64(copy_of):
     """examples/blur for arm64, assembled here with nothing of it executed."""
-    return build(copy_of("blur"), "--no-load", "--platform", ARM64)
+    return build(copy_of("blur", SYSTEM, ARM64), "--no-load", "--platform", ARM64)
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +83,7 @@ def test_layers_of_pure_data_are_shared_between_platforms(blur, arm64):
 
 def test_work_on_one_platform_lets_go_of_nothing_of_another(copy_of):
     """What was fetched for both stays held against garbage collection."""
-    model = copy_of("blur")
+    model = copy_of("blur", SYSTEM, ARM64)
 
     def held():
         return {link.readlink() for link in (model / ".tungsten" / "roots").iterdir()}
@@ -96,6 +97,28 @@ def test_work_on_one_platform_lets_go_of_nothing_of_another(copy_of):
     assert "_arm64.deb" in names
 
 
+@emulated
+def test_arm64s_own_tools_make_the_same_layers(arm64, tmp_path):
+    """Those that are small: with byte-code that they compile, and without."""
+    out = tmp_path / "export"
+    succeed("nix-export", arm64.directory, "-o", out)
+    options = [*store.options(), "--option", "extra-platforms", ARM64]
+    blobs = {}
+    for builder, prefix in ((SYSTEM, []), (ARM64, emulation.PREFIX)):
+        image = f"path:{out}#packages.{builder}.model-image-x86_64-linux"
+        derivation = nix("nix", "path-info", "--derivation", image).strip()
+        needed = nix("nix-store", "--query", "--requisites", derivation).split()
+        for name in ("layer-sdk", "layer-model"):
+            (layer,) = (path for path in needed if path.endswith(f"-{name}.drv"))
+            run([*prefix, "nix-store", *options, "--realise", layer])
+            made = nix("nix-store", "--query", "--outputs", layer).strip()
+            blobs.setdefault(name, {})[made] = (Path(made) / "blob").read_bytes()
+    for name, made in blobs.items():
+        assert len(made) == 2, f"{name} is another derivation, with other tools"
+        assert len(set(made.values())) == 1, name
+
+
+@pytest.mark.soak
 @emulated
 def test_arm64s_own_tools_assemble_the_same_image(arm64, tmp_path):
     """Every step again, by arm64 programs, and the digest is the same.

@@ -51,17 +51,15 @@ def write(folder, body, settings=""):
 
 
 @pytest.fixture
-def model(tmp_path):
-    """Makes a model with some post_build; the pins are the example's, so that locking is quick."""
+def model(tmp_path, lock_of):
+    """Makes a model with some post_build; the pins are an example's, so that locking is quick."""
 
     def make(body, settings="", files=()):
         folder = tmp_path / "model"
         folder.mkdir(exist_ok=True)
-        lock = read_lock(ROOT / "examples" / "iris" / "tungsten.lock")
-        platform = lock.platforms[SYSTEM].model_copy(update={"post_build": None})
-        write_lock(
-            lock.model_copy(update={"platforms": {SYSTEM: platform}, "inputs": {}}), folder / "tungsten.lock"
-        )
+        lock = read_lock(lock_of("blur"))
+        only = {SYSTEM: lock.platforms[SYSTEM]}
+        write_lock(lock.model_copy(update={"platforms": only, "inputs": {}}), folder / "tungsten.lock")
         for name, text in dict(files).items():
             (folder / name).write_text(text)
         return write(folder, body, settings)
@@ -82,7 +80,7 @@ def forget(folder):
 
 
 def test_the_example_is_trained_anew_to_the_same_bytes(copy_of):
-    """From the committed lock; what is in the store already is made once more, and compared."""
+    """What is in the store already is made once more, and compared."""
     image = build(copy_of("iris"))
     nix("nix-store", "--realise", "--check", derivation_of(image))
     with container(image.image_id) as (url, _name):
@@ -359,12 +357,13 @@ def test_a_file_of_the_models_may_be_written_anew(model):
         assert post(f"{url}/predict", wanted)[1]["outputs"] == [{"text": "new"}, {"text": "newer"}]
 
 
-def test_a_machine_that_forbids_user_namespaces_is_told_how_to_allow_them(model, tmp_path):
+def test_a_machine_that_forbids_user_namespaces_is_told_how_to_allow_them(copy_of, tmp_path):
     """Their number is limited to none for one process and its children (user_namespaces(7))."""
-    lock = read_lock(ROOT / "examples" / "iris" / "tungsten.lock")
+    folder = copy_of("blur")
+    lock = read_lock(folder / "tungsten.lock")
     busybox = f"{store.tree_path(lock.tools[SYSTEM].busybox.tree_sha256, 'busybox')}/bin/busybox"
     if not Path(busybox).exists():
-        succeed("fetch", ROOT / "examples" / "iris")
+        succeed("fetch", folder)
     limited = (
         f"echo 0 > /proc/sys/user/max_user_namespaces; exec {busybox} sh -euc '. {ROOT}/nix/tools/step.sh'"
     )

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from tests.end_to_end.harness import TUNGSTEN, container_arguments, free_port, succeed, tungsten
-from tests.end_to_end.targets import copy_model, served
+from tests.end_to_end.targets import served
 from tests.server.conftest import wait_until
 
 
@@ -148,8 +148,8 @@ class TestServe:
         assert done.returncode == 1
         assert "can't listen there: " in done.stderr
 
-    def test_what_can_never_fit_is_told(self, tmp_path):
-        folder = copy_model(tmp_path / "model")
+    def test_what_can_never_fit_is_told(self, surface_model, tmp_path):
+        folder = surface_model(tmp_path / "model")
         source = folder / "tungsten_model.py"
         source.write_text(source.read_text().replace("mem_gb=0.5", "mem_gb=1000000"))
         done = tungsten("predict", folder, "--local", "-i", "do=x", "-o", tmp_path)
@@ -162,9 +162,9 @@ class TestServe:
         assert "TUNGSTEN_MAX_PENDING is not a whole number" in done.stderr
 
 
-def test_a_folder_is_built_and_run(tmp_path):
+def test_a_folder_is_built_and_run(surface_model, tmp_path):
     """From its lock to an answer, in one command."""
-    folder = copy_model(tmp_path / f"built-{os.getpid()}")
+    folder = surface_model(tmp_path / f"built-{os.getpid()}")
     image = f"localhost/{folder.name}:latest"
     options = [f"--engine-arg={one}" for one in container_arguments()]
     try:
@@ -175,8 +175,8 @@ def test_a_folder_is_built_and_run(tmp_path):
         subprocess.run(["podman", "rmi", "--force", image], capture_output=True)
 
 
-def test_an_input_that_is_none_is_told_before_a_folder_is_built(tmp_path):
-    folder = copy_model(tmp_path / "model")
+def test_an_input_that_is_none_is_told_before_a_folder_is_built(surface_model, tmp_path):
+    folder = surface_model(tmp_path / "model")
     done = tungsten("predict", folder, "-i", "do", "-o", tmp_path)
     assert done.returncode == 1
     assert "NAME=VALUE" in done.stderr

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.end_to_end.harness import ROOT, SYSTEM, TUNGSTEN, free_port, nix, succeed, tungsten
+from tests.end_to_end.harness import ROOT, SYSTEM, TUNGSTEN, checkout, free_port, nix, succeed, tungsten
 from tests.server.conftest import DEADLINE, wait_until
 from tungstenkit import store
 
@@ -229,11 +229,11 @@ class TestNixAlone:
         done = self.run(exported, *command, "python3", "-c", VERSIONS)
         assert done.stdout == locked_versions(model), done.stderr
 
-    def test_in_this_repository(self):
-        if not (ROOT / ".git").exists():
-            pytest.skip("not a git checkout")
-        done = self.run(ROOT, "develop", "--command", "python3", "-c", VERSIONS)
-        assert done.stdout == locked_versions(ROOT / "examples/blur"), done.stderr
+    def test_in_this_repository(self, model, tmp_path):
+        folder = checkout(tmp_path)
+        shutil.copy(model / "tungsten.lock", folder / "examples" / "blur")
+        done = self.run(folder, "develop", "path:.", "--command", "python3", "-c", VERSIONS)
+        assert done.stdout == locked_versions(model), done.stderr
 
     def run(self, folder, subcommand, *arguments):
         # Without this, `nix develop` asks for nixpkgs' bash, and waits where it can't be reached.

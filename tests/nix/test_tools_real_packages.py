@@ -1,138 +1,91 @@
-"""The programs on real Debian packages: what they compute is what the finished root's own programs say.
+"""The programs on real Debian packages: what they compute is what the finished root's own programs say."""
 
-Packages come from the mirror of the machine's apt, by a private configuration per release.
-"""
-
+import json
 import os
-import re
-import shutil
 import subprocess
 import tarfile
-from pathlib import Path
 
 import pytest
 
 from tests import emulation
+from tests.frozen import take
+from tungstenkit.mirrors import get_bytes
 from tungstenkit.platforms import ARCHITECTURES, this_system
-
-pytestmark = [
-    pytest.mark.nix,
-    pytest.mark.skipif(shutil.which("apt-get") is None, reason="apt is not here"),
-]
-
-RELEASES = {
-    "bullseye": [
-        "python3.9-minimal",
-        "base-files",
-        "libc-bin",
-        "ca-certificates",
-        "libgomp1",
-        "mawk",
-        "tini",
-        "bash",
-    ],
-    "bookworm": [
-        "python3.11-minimal",
-        "base-files",
-        "libc-bin",
-        "ca-certificates",
-        "libgomp1",
-        "mawk",
-        "tini",
-        "bash",
-    ],
-    "trixie": [
-        "python3.13-minimal",
-        "base-files",
-        "libc-bin",
-        "ca-certificates",
-        "libgomp1",
-        "mawk",
-        "tini",
-        "bash",
-    ],
-}
-ALTERNATIVES = ["libopenblas0-pthread", "liblapack3", "xz-utils", "less"]
-SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tungsten-tests" / "debs"
+from tungstenkit.resolve.debian_index import ARCHIVES, fetch_index
+from tungstenkit.resolve.debs import DebSolver
 
 
-@pytest.fixture(scope="module", params=["amd64", "arm64"])
-def architecture(request):
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def system(request):
     """What the packages are for; that of another machine is emulated."""
-    if request.param != ARCHITECTURES[this_system()].debian and emulation.missing():
+    if request.param != this_system() and emulation.missing():
         pytest.skip(emulation.missing())
     return request.param
 
 
-@pytest.fixture(scope="module", params=RELEASES)
-def debs(request, architecture, tmp_path_factory):
+@pytest.fixture(scope="module")
+def architecture(system):
+    return ARCHITECTURES[system].debian
+
+
+@pytest.fixture(scope="module", params=take.roots())
+def debs(request, system, frozen, tmp_path_factory):
     """The closure of a release's packages: all, and those that only the packages with alternatives need."""
     release = request.param
-    state = tmp_path_factory.mktemp(release)
-    base = re.search(r"^URIs:\s*(\S+)", SOURCES.read_text(), re.MULTILINE) if SOURCES.exists() else None
-    if base is None:
-        pytest.skip("no mirror of Debian is configured")
-    archives = CACHE / release
-    (archives / "partial").mkdir(parents=True, exist_ok=True)
-    for folder in ("lists/partial", "etc"):
-        (state / folder).mkdir(parents=True)
-    (state / "status").touch()
-    (state / "etc/sources.list").write_text(f"deb [signed-by={KEYRING}] {base.group(1)} {release} main\n")
-    settings = {
-        "Dir::State": state,
-        "Dir::State::status": state / "status",
-        "Dir::Cache": state,
-        "Dir::Cache::archives": archives,
-        "Dir::Etc::SourceList": state / "etc/sources.list",
-        "Dir::Etc::SourceParts": "/dev/null",
-        "APT::Install-Recommends": "false",
-        "APT::Architecture": architecture,
-        "APT::Architectures": architecture,
-        "Debug::NoLocking": "true",
-        "Acquire::Languages": "none",
-    }
-    (state / "apt.conf").write_text("".join(f'{name} "{value}";\n' for name, value in settings.items()))
+    if f"{release} {system}" not in json.loads((take.TAKEN / "taken.json").read_text())["roots"]:
+        pytest.skip("the mirror has not all of its packages any more")
+    bases = {archive: (f"{frozen.url}/{archive}",) for archive in ARCHIVES}
+    certs = {archive: [frozen.archive.key.extract_certificate()] for archive in ARCHIVES}
+    cache = tmp_path_factory.mktemp("index")
+    index = fetch_index(release, ARCHITECTURES[system].debian, bases, get_bytes, certs=certs, cache=cache)
+    solver = DebSolver(index)
 
-    def apt(*arguments):
-        environment = {**os.environ, "APT_CONFIG": str(state / "apt.conf")}
-        command = ["apt-get", "-qq", "-y", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    def closure(*packages):
+        found = solver.solve({"system": packages}).debs
+        return sorted(frozen.archive.folder / deb.file.removeprefix("mirror://") for deb in found)
 
-    def closure(packages):
-        apt("install", "--download-only", *packages)
-        lines = apt(
-            "install", "--print-uris", "--reinstall", "-o", f"Dir::Cache::archives={state}", *packages
-        )
-        return [archives / name for name in sorted(re.findall(r"^'\S+' (\S+\.deb) ", lines, re.MULTILINE))]
+    plain, alternatives = take.roots()[release]
+    small, everything = closure(*plain), closure(*plain, *alternatives)
+    return small, [deb for deb in everything if deb not in small]
 
-    try:
-        apt("update")
-    except subprocess.CalledProcessError as problem:
-        pytest.skip(f"the mirror has no {release} for {architecture}: {problem.stderr.strip()[-200:]}")
-    small, all_of_them = closure(RELEASES[release]), closure(RELEASES[release] + ALTERNATIVES)
-    return small, [deb for deb in all_of_them if deb not in small]
+
+@pytest.fixture(scope="module")
+def layer(run_tool, tmp_path_factory):
+    """Makes a layer, above others."""
+
+    def make(lower, inputs):
+        out = tmp_path_factory.mktemp("layer") / "out"
+        config = {"created-by": "x", "python": None, "lower": lower, "inputs": inputs}
+        result = run_tool("layer.py", config, out)
+        assert result.returncode == 0, result.stderr
+        return str(out)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def packages(debs, layer):
+    """The packages that every root has, in two layers."""
+    small, _ = debs
+    layers = []
+    for group in (small[::2], small[1::2]):
+        layers.append(layer([*layers], [{"kind": "deb", "path": str(deb)} for deb in group]))
+    return layers
 
 
 @pytest.fixture(scope="module", params=["plain", "alternatives"])
-def root(request, architecture, debs, run_tool, tmp_path_factory):
+def root(request, architecture, debs, packages, layer, tmp_path_factory):
     """A root unpacked from layers: packages in two or three of them, the system layer last."""
-    folder = tmp_path_factory.mktemp("layers")
-    small, more = debs
-    groups = [small[::2], small[1::2], *([more] if request.param == "alternatives" else [])]
-    inputs = [[{"kind": "deb", "path": str(deb)} for deb in group] for group in groups]
+    layers = [*packages]
+    if request.param == "alternatives":
+        layers.append(layer([*layers], [{"kind": "deb", "path": str(deb)} for deb in debs[1]]))
     system = {"kind": "system", "alternatives": True, "ld-so-cache": True, "architecture": architecture}
-    inputs.append([system])
-    layers = []
-    for number, items in enumerate(inputs):
-        config = {"created-by": "x", "python": None, "lower": list(layers), "inputs": items}
-        result = run_tool("layer.py", config, folder / str(number))
-        assert result.returncode == 0, result.stderr
-        layers.append(str(folder / str(number)))
-        with tarfile.open(folder / str(number) / "blob", "r:gz") as archive:
-            archive.extractall(folder / "root", filter="tar", numeric_owner=True)
-    return folder / "root"
+    layers.append(layer([*layers], [system]))
+    folder = tmp_path_factory.mktemp("root")
+    for one in layers:
+        with tarfile.open(f"{one}/blob", "r:gz") as archive:
+            archive.extractall(folder, filter="tar", numeric_owner=True)
+    return folder
 
 
 def in_root(root, *command):

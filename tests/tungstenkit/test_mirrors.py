@@ -35,10 +35,11 @@ TIMESTAMPS = {"debian": "20260101T000000Z", "debian-security": "20260102T000000Z
 @pytest.fixture(autouse=True)
 def machine(monkeypatch, tmp_path):
     """A machine whose clients say what is put here, and whose network holds the archives that are put here."""
-    answers, archives = {}, {}
+    answers, archives, asked = {}, {}, []
 
     def output(command, environ):
-        return next((text for key, text in answers.items() if key in " ".join(command)), "")
+        asked.append(" ".join(command))
+        return next((text for key, text in answers.items() if key in asked[-1]), None)
 
     def verified(bases, suite, certs, get, *, now):
         (base,) = bases
@@ -52,7 +53,8 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(mirrors, "trusted_certificates", lambda *_: [])
     answers["pip config list"] = "global.index-url='https://pip.example/simple/'\n"
     (tmp_path / "apt" / "sources.list.d").mkdir(parents=True)
-    return type("Machine", (), {"answers": answers, "archives": archives, "apt": tmp_path / "apt"})
+    found = {"answers": answers, "archives": archives, "asked": asked, "apt": tmp_path / "apt"}
+    return type("Machine", (), found)
 
 
 @pytest.fixture
@@ -86,6 +88,12 @@ class TestOrder:
         }
         found = find(environ, named)
         assert (found.pypi, found.npm) == ("https://variable.example", "https://variable.example/n")
+
+    @pytest.mark.parametrize("configured", ["", "global.find-links='/wheels'\n"])
+    def test_pip_is_started_once_and_where_it_says_nothing_too(self, find, machine, configured):
+        machine.answers["pip config list"] = configured
+        find({"PIP_INDEX_URL": "https://variable.example"})
+        assert len([command for command in machine.asked if "pip config list" in command]) == 1
 
     def test_named_debian_mirrors_are_not_looked_up(self, find, tmp_path):
         named = project(tmp_path, 'debian = ["http://a/d/", "http://b/d"]\ndebian-security = "http://a/s"\n')

@@ -80,7 +80,8 @@ def real_poetry(tmp_path_factory):
     return poetry
 
 
-@pytest.mark.nix
+@pytest.mark.upstream
+@pytest.mark.soak
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.parent.name)
 def test_poetry_accepts_the_project(real_poetry, tmp_path, path):
     """It finds the lock fresh, and would install exactly what the lock names, for each platform and environment."""
@@ -101,7 +102,8 @@ def test_poetry_accepts_the_project(real_poetry, tmp_path, path):
         assert sorted(installed) == sorted((one.project, one.version) for one in wheels)
 
 
-@pytest.mark.nix
+@pytest.mark.upstream
+@pytest.mark.soak
 def test_poetry_refuses_a_project_that_its_lock_is_not_of(real_poetry, tmp_path):
     """Else that it accepts one would show nothing."""
     texts = poetry.project("a-project", "3.11", [wheel("a")])

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 KEYRING_FOLDERS = (Path("/usr/share/keyrings"), Path("/etc/apt/trusted.gpg.d"))
 """Where Debian's tools keep OpenPGP certificates (apt-key(8), sources.list(5))."""
 
+PINNED = resources.files(__package__).joinpath("archive_keys.json")
+"""The fingerprints that came with this tungsten."""
+
 _CLEARTEXT_HEADER = b"-----BEGIN PGP SIGNED MESSAGE-----"
 _CLOCK_TOLERANCE = timedelta(minutes=10)
 
@@ -76,10 +79,9 @@ class ReleaseFile:
 
 def pinned_fingerprints(release: str, archive: str) -> frozenset[str]:
     """The lower-case fingerprints of the primary keys that may sign `archive`'s suites of `release`."""
-    text = resources.files(__package__).joinpath("archive_keys.json").read_text(encoding="utf-8")
     return frozenset(
         key["fingerprint"]
-        for key in json.loads(text)["keys"]
+        for key in json.loads(PINNED.read_text(encoding="utf-8"))["keys"]
         if key["archive"] == archive and release in key["releases"]
     )
 
@@ -100,10 +102,10 @@ def certificates(files: Iterable[bytes], pinned: frozenset[str]) -> list[pysequo
     return list(found.values())
 
 
-def machine_keyrings(folders: Iterable[Path] = KEYRING_FOLDERS) -> list[bytes]:
-    """The content of every keyring file of this machine that can be read."""
+def machine_keyrings(folders: Iterable[Path] | None = None) -> list[bytes]:
+    """The content of every keyring file of this machine that can be read. folders: in place of `KEYRING_FOLDERS`."""
     contents = []
-    for folder in folders:
+    for folder in KEYRING_FOLDERS if folders is None else folders:
         for path in sorted(folder.glob("*")):
             if path.suffix in (".gpg", ".pgp", ".asc"):
                 try:

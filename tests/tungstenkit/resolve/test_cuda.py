@@ -10,7 +10,6 @@ import pytest
 from tests.tungstenkit.resolve.package_index import serve, wheel
 from tests.tungstenkit.resolve.test_model import FakeSolver, python_of, spec
 from tungstenkit.errors import ResolveError
-from tungstenkit.mirrors import find_mirrors
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.cuda import describe, nearest_working, solve_wheels
 from tungstenkit.resolve.model import resolve
@@ -310,20 +309,24 @@ def test_where_cuda_cannot_be_avoided_its_price_is_said(requirement):
 
 
 @pytest.fixture(scope="module")
-def real():
-    solve = solver_of(find_mirrors().pypi)
+def real(upstream):
+    solve = solver_of(upstream.pypi)
     return lambda requirement, cuda: solve_wheels(solve, [requirement], [], gpu=True, cuda_version=cuda)
 
 
-@pytest.mark.nix
-@pytest.mark.parametrize("version", ["12.1", "12.4", "12.8", "13.0"])
+@pytest.mark.upstream
+@pytest.mark.parametrize(
+    "version",
+    ["12.8", *(pytest.param(version, marks=pytest.mark.soak) for version in ("12.1", "12.4", "13.0"))],
+)
 def test_torch_is_found_for_each_version(real, version):
     solution = real("torch", version)
     assert solution.cuda.version == version
     assert "torch" in versions(solution)
 
 
-@pytest.mark.nix
+@pytest.mark.upstream
+@pytest.mark.soak
 @pytest.mark.parametrize("framework", ["tensorflow", "jax", "onnxruntime-gpu", "cupy", "paddlepaddle-gpu"])
 def test_every_framework_has_its_cuda(real, framework):
     assert "." in real(framework, None).cuda.version

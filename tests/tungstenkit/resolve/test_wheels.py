@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.tungstenkit.resolve.package_index import serve, wheel
 from tungstenkit.errors import FetchError, ResolveError
-from tungstenkit.mirrors import find_mirrors
 from tungstenkit.platforms import Target
 from tungstenkit.resolve import wheels as solving
 from tungstenkit.resolve.wheels import Places, resolve_wheels
@@ -156,33 +156,30 @@ def test_uvs_advice_becomes_ours(monkeypatch, said, advice):
 
 @pytest.fixture(scope="module")
 def real():
-    """Resolves with uv and the machine's index."""
-    mirrors = find_mirrors()
-    return lambda requirements, **options: resolve_wheels(
-        requirements,
-        Target("x86_64-linux", "trixie", "3.13"),
-        places=Places(mirrors.pypi),
-        where="python_packages",
-        **options,
-    )
+    """Resolves with uv and an index of `six` alone."""
+    with serve([wheel("six", version) for version in ("1.15.0", "1.16.0", "1.17.0")]) as url:
+        yield lambda requirements, **options: resolve_wheels(
+            requirements,
+            Target("x86_64-linux", "trixie", "3.13"),
+            places=Places(url),
+            where="python_packages",
+            **options,
+        )
 
 
-@pytest.mark.nix
 def test_a_pin_that_fits_is_kept(real):
     newest = real(["six"])
     (old,) = (wheel.model_copy(update={"version": "1.16.0"}) for wheel in newest)
     assert [wheel.version for wheel in real(["six"], prefer=[old])] == ["1.16.0"]
-    assert [wheel.version for wheel in real(["six>=1.17"], prefer=[old])] != ["1.16.0"]
+    assert [wheel.version for wheel in real(["six>=1.17"], prefer=[old])] == ["1.17.0"]
 
 
-@pytest.mark.nix
 def test_a_conflict_is_explained(real):
     with pytest.raises(ResolveError, match=r"six==1\.15\.0 and six==1\.16\.0") as caught:
         real(["six==1.15.0", "six==1.16.0"])
     assert caught.value.where == "python_packages"
 
 
-@pytest.mark.nix
 def test_an_unknown_project_is_named(real):
     with pytest.raises(ResolveError, match="no-such-project-of-tungsten") as caught:
         real(["no-such-project-of-tungsten"])

@@ -1,0 +1,104 @@
+"""The frozen archive on a later day: every package has a newer version, which holds the same files.
+
+Debian's versions and those of wheels get an end, `+DAY`, which sorts behind what they were (Debian policy 5.6.12,
+PEP 440). Where a package asks for one exact version of another, it asks for the newer one.
+"""
+
+import lzma
+import re
+import tarfile
+import zipfile
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+from tests.binaries import ar, wheel_record
+from tests.frozen.archive import Archive, Deb, ar_members
+
+RELEASES = ("bookworm", "trixie")
+LARGE = 2_000_000
+"""Bytes."""
+_EXACT = re.compile(r"\(= ([^)]+)\)")
+
+
+def later(archive, folder, day, needed):
+    """An archive of a later day, in a folder, not published yet; of what it was only the new is in it.
+
+    needed: the packages and projects that matter; of others what is large is left out.
+    """
+    debs = {
+        key: [deb for deb in found if deb.size < LARGE or deb.fields["Package"] in needed]
+        for key, found in archive.debs.items()
+        if key[0] in RELEASES
+    }
+    versions = {deb.fields["Version"] for found in debs.values() for deb in found}
+    moved = Archive(folder / "archive", archive.key)
+    (folder / "files").mkdir(parents=True)
+    for (release, kind), found in debs.items():
+        for deb in found:
+            moved.add_deb(_newer_deb(deb, folder / "files", day, versions), release, kind)
+    for project, files in archive.files.items():
+        for name, path in files.items() if project in needed else ():
+            moved.add_wheel(_newer_wheel(path, name, folder / "files", day))
+    for path in (archive.folder / "npm").rglob("*.tgz"):
+        moved.add_npm(path, path.relative_to(archive.folder / "npm"))
+    return moved
+
+
+def _newer_deb(deb, folder, day, versions):
+    def exact(match):
+        return f"(= {match[1]}+{day})" if match[1] in versions else match[0]
+
+    control = _EXACT.sub(exact, deb.control)
+    control = re.sub(r"^(Version: .*)$", rf"\1+{day}", control, count=1, flags=re.MULTILINE)
+    members = []
+    for name, data in ar_members(deb.path.read_bytes()):
+        if name.startswith("control.tar"):
+            members.append(("control.tar.xz", lzma.compress(_with_control(data, control), preset=0)))
+        else:
+            members.append((name, data))
+    stem, architecture = Path(deb.pool).stem.rsplit("_", 1)
+    path = folder / f"{stem}+{day}_{architecture}.deb"
+    path.write_bytes(ar(members))
+    known = Deb.read_control(path, str(Path(deb.pool).with_name(path.name)))
+    return replace(known, files=deb.files)
+
+
+def _with_control(data, control):
+    """A package's control archive with another control file."""
+    made = BytesIO()
+    with tarfile.open(fileobj=BytesIO(data)) as old, tarfile.open(fileobj=made, mode="w") as new:
+        for member in old:
+            content = old.extractfile(member).read() if member.isfile() else None
+            if Path(member.name).name == "control":
+                content = control.encode()
+                member.size = len(content)
+            new.addfile(member, None if content is None else BytesIO(content))
+    return made.getvalue()
+
+
+def _newer_wheel(path, name, folder, day):
+    project, version, tags = re.fullmatch(r"([^-]+)-([^-]+)-(.+)", name).groups()
+    target = folder / f"{project}-{version}+{day}-{tags}"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(target, "w") as new:
+        (info,) = {n.split("/")[0] for n in old.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", n)}
+        newer = f"{project}-{version}+{day}.dist-info"
+        lines = []
+        for member in old.infolist():
+            content = old.read(member)
+            if member.filename == f"{info}/RECORD":
+                continue
+            if member.filename == f"{info}/METADATA":
+                content = re.sub(
+                    rb"^Version: .*$",
+                    f"Version: {version}+{day}".encode(),
+                    content,
+                    count=1,
+                    flags=re.MULTILINE,
+                )
+            member.filename = member.filename.replace(f"{info}/", f"{newer}/", 1)
+            new.writestr(member, content)
+            if not member.is_dir():
+                lines.append(f"{member.filename},{wheel_record(content)}\n")
+        new.writestr(zipfile.ZipInfo(f"{newer}/RECORD"), "".join([*lines, f"{newer}/RECORD,,\n"]))
+    return target

@@ -1,0 +1,1 @@
+int PyInit_native(void) { return 0; }

@@ -121,7 +121,9 @@ def main():
     parser.add_argument("--count", type=int, default=250)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    solver = DebSolver(fetch_index(arguments.release, "amd64", find_mirrors().debian_bases, get_bytes), {})
+    mirrors = find_mirrors()
+    index = fetch_index(arguments.release, "amd64", mirrors.debian_bases, get_bytes, now=mirrors.found)
+    solver = DebSolver(index, {})
     with tempfile.TemporaryDirectory() as root:
         apt = Apt(Path(root), arguments.release)
         sections = apt.sections()

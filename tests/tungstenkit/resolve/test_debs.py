@@ -453,7 +453,9 @@ def live_index(tmp_path_factory):
     def load(release):
         if release not in indexes:
             cache = tmp_path_factory.mktemp(release)
-            indexes[release] = fetch_index(release, "amd64", mirrors.debian_bases, get_bytes, cache=cache)
+            indexes[release] = fetch_index(
+                release, "amd64", mirrors.debian_bases, get_bytes, now=mirrors.found, cache=cache
+            )
         return indexes[release]
 
     return load

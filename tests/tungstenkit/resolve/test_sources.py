@@ -135,7 +135,7 @@ def solve(tmp_path, monkeypatch):
             (),
             places.index_url,
             None,
-            datetime.now(UTC),
+            datetime(2026, 3, 1, tzinfo=UTC),
             extra_indexes=tuple(places.extra_index_urls),
         )
         packages = PythonPackages(

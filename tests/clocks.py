@@ -34,6 +34,16 @@ def clocks(now):
     yield datetime(now.year + 4, 1, 1, 3, 29, 30, tzinfo=UTC), WEST
 
 
+def libfaketime(folder):
+    """The library, made in a folder as build steps have it too; None where the package is not unpacked."""
+    found = sorted(UNPACKED.glob("usr/lib/*/faketime/libfaketimeMT.so.1"))
+    if not found:
+        return None
+    library = folder / found[0].name
+    library.write_bytes(without(found[0].read_bytes(), "clock_nanosleep"))
+    return library
+
+
 def environment(library, ahead, zone):
     """The variables under which a process, and what it starts, has another clock."""
     return {
@@ -43,19 +53,17 @@ def environment(library, ahead, zone):
         "LD_PRELOAD": str(library),
         "FAKETIME": f"+{ahead}",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_FORCE_MONOTONIC_FIX": "0",
         "NO_FAKE_STAT": "1",
     }
 
 
 def main(moments):
-    found = sorted(UNPACKED.glob("usr/lib/*/faketime/libfaketimeMT.so.1"))
-    if not found:
-        print(f"skipped: there is no libfaketime in {UNPACKED}; `make test` unpacks Debian's package")
-        return 0
     with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / found[0].name
-        # As for build steps: it refuses moments of the monotonic clock, which is not moved.
-        library.write_bytes(without(found[0].read_bytes(), "clock_nanosleep"))
+        library = libfaketime(Path(folder))
+        if library is None:
+            print(f"skipped: there is no libfaketime in {UNPACKED}; `make test` unpacks Debian's package")
+            return 0
         failed = False
         for moment, zone in moments or clocks(datetime.now(UTC)):
             ahead = int((moment - datetime.now(UTC)).total_seconds())

@@ -4,6 +4,7 @@ import os
 import signal
 
 import hypothesis
+import pytest
 
 from tests.clocks import AHEAD
 
@@ -20,5 +21,13 @@ hypothesis.settings.register_profile(
 )
 # Under another clock it is the clock that is tried.
 hypothesis.settings.load_profile("moved clock" if AHEAD in os.environ else "busy")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if AHEAD in os.environ and (mark := item.get_closest_marker("timeless")):
+            item.add_marker(pytest.mark.skip(reason=mark.args[0]))
+
+
 # A shell's background job ignores it (POSIX, "Asynchronous AND-OR Lists"), and so would the programs under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -15,6 +15,8 @@ from tungstenkit.spec import read_spec
 MODEL = """
 from tungstenkit import BaseIO, Option, define_model
 
+pytestmark = pytest.mark.timeless("imports modules, and writes nothing that has a date")
+
 class Input(BaseIO):
     number: int = Option(1, ge=0)
 

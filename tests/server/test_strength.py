@@ -12,8 +12,12 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from tests.server.conftest import DEADLINE, SPEC, wait_until
 from tests.server.speed import children, pss_megabytes
+
+pytestmark = pytest.mark.timeless("about load; test_main stops and kills servers")
 
 SECONDS = int(os.environ.get("TUNGSTEN_STRENGTH_SECONDS", "6"))
 """How long each load lasts; a minute says more about memory."""

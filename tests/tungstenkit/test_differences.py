@@ -151,6 +151,7 @@ def moments(year, hours):
         moment += timedelta(hours=hours)
 
 
+@pytest.mark.timeless("its moments are its own")
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     ("year", "hours", "later"),
@@ -190,6 +191,7 @@ def test_two_moments_whose_words_differ_otherwise(before, after):
     assert looks_like(before, after) == "looks like a time stamp"
 
 
+@pytest.mark.timeless("about how long it takes")
 def test_looking_for_dates_takes_no_longer_than_a_text_is_long():
     """Some minutes otherwise."""
     for text in (" ", "1", "1:", "Nov ", "2026-11-", "03:06 (A"):

@@ -122,9 +122,13 @@ def imported(path):
 
 
 def test_the_clock_is_read_where_the_mirrors_are_found():
-    """What passes with time is judged by that moment: tests say which day it is. `big_files` dates files."""
+    """What passes with time is judged by that moment: tests say which day it is. `big_files` dates files.
+
+    The programs of builds read none.
+    """
+    programs = [(path.name, path) for path in (ROOT / "nix" / "tools").glob("*.py")]
     reads = re.compile(r"\b(now|today|utcnow)\(|\btime(_ns)?\(\)|\b(gm|local)time\(|strftime")
-    assert [name for name, path in modules().items() if reads.search(path.read_text())] == [
+    assert [name for name, path in [*modules().items(), *programs] if reads.search(path.read_text())] == [
         "big_files",
         "mirrors",
     ]

@@ -14,7 +14,7 @@ from tests.clocks import AHEAD, EAST, WEST, clocks
 MOVED = int(os.environ.get(AHEAD, "0"))
 
 
-def test_the_clock_was_moved_as_far_as_was_said(tmp_path):
+def test_the_clock_was_moved_as_far_as_was_said_and_the_time_zone_too(tmp_path):
     """Files are made and dated by the kernel, whose clock nobody moves."""
     file = tmp_path / "now"
     file.touch()
@@ -24,12 +24,7 @@ def test_the_clock_was_moved_as_far_as_was_said(tmp_path):
     print_time = [sys.executable, "-c", "import time; print(time.time())"]
     told = float(subprocess.run(print_time, capture_output=True, check=True).stdout)
     assert told - true == pytest.approx(MOVED, abs=60)
-
-
-def test_the_time_zone_is_another():
-    if MOVED:
-        assert time.timezone in {-45900, 12600}
-        assert os.environ["TZ"] in {EAST, WEST}
+    assert (time.timezone, os.environ.get("TZ")) in {(-45900, EAST), (12600, WEST)} or not MOVED
 
 
 def test_waits_take_as_long_as_they_say():

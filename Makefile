@@ -1,13 +1,24 @@
-# make image   set up, build MODEL into an image, start it and send it a picture
-# make test    set up, and run every check that CI runs
+# make image       set up, build MODEL into an image, start it and send it a picture
+# make test        set up, and run every check that CI runs:
+#   lint, types      ruff and mypy
+#   test-images      the tests that build images and run them
+#   test-rest        all other tests
+#   test-clocks      the unit tests again, with the clock years ahead and in other time zones
+# make setup       .venv, with the versions of requirements.lock; `pip install .` takes what pyproject.toml allows
+# make upgrade     write requirements.lock anew: the newest of everything that pyproject.toml allows
+# make newest      lint, types and unit tests with the newest of everything, in an environment of its own
+# make pins        generate what is generated from the examples' locks, and all of the next
+# make schema      generate the JSON Schemas, the examples' specs and the golden exports; tests compare them
+# make clean       remove what these made
 #
 # On Debian as root, what is missing is installed with apt and pip. Elsewhere the same commands say what to install.
 
 MODEL ?= examples/blur
 PYTHON ?= python3
 BIN := .venv/bin
+NEWEST := .venv-newest
 
-.PHONY: image test test-images test-rest setup lint types pins schema clean
+.PHONY: image test test-images test-rest test-clocks setup lint types upgrade newest pins schema clean
 
 image: setup
 	$(BIN)/python examples/try_image.py $(MODEL)
@@ -15,13 +26,16 @@ image: setup
 # Images are built one after the other, and leave a core free for all else.
 test: setup lint types
 	@sh examples/need.sh $(PYTHON) test
-	$(MAKE) --jobs=2 test-images test-rest
+	$(MAKE) --jobs=2 test-images test-rest test-clocks
 
 test-images:
 	$(BIN)/python -m pytest tests/end_to_end
 
 test-rest:
 	$(BIN)/python -m pytest --ignore=tests/end_to_end
+
+test-clocks:
+	$(BIN)/python -m tests.clocks
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -33,12 +47,26 @@ types: setup
 setup: .venv/done
 	@sh examples/need.sh
 
-.venv/done: pyproject.toml
+# Nothing but what the lock names: the project itself is built by its hatchling, without an index.
+.venv/done: pyproject.toml requirements.lock
 	@sh examples/need.sh $(PYTHON)
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable . --group dev
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-index --no-deps --no-build-isolation --editable .
 	@touch $@
+
+upgrade: setup
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command "make upgrade" --group build --group dev --output-file requirements.lock pyproject.toml
+
+newest: setup
+	rm -rf $(NEWEST)
+	$(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(NEWEST)/bin/python -m pip install --quiet --editable . --group dev
+	$(MAKE) BIN=$(NEWEST)/bin lint types
+	$(NEWEST)/bin/python -m pytest tests/tungstenkit tests/nix tests/server tests/test_repository.py \
+	  -m "not nix and not browser and not frozen and not upstream and not soak"
 
 # Maintenance: what is generated and committed. Tests compare it.
 pins: setup
@@ -48,4 +76,4 @@ schema: setup
 	$(BIN)/python -m tests.generate
 
 clean:
-	rm -rf .venv result* dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv $(NEWEST) result* dist .mypy_cache .ruff_cache .pytest_cache

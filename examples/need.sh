@@ -16,7 +16,8 @@ if [ "${2-}" = test ]; then
   need qemu-aarch64-static qemu-user-static
   need skopeo skopeo
 fi
-# Unpacked, not installed: these packages would start a service. Where that fails, their tests are skipped.
+# Unpacked, not installed: these packages would start a service, or nobody needs them installed. Where that fails, their
+# tests are skipped.
 unpack() {
   place=.venv/$1
   if [ -d "$place" ] || ! command -v apt-get >/dev/null 2>&1; then return; fi
@@ -31,6 +32,7 @@ if [ "${2-}" = test ]; then
   unpack prometheus
   unpack docker-registry
   unpack busybox-static
+  unpack libfaketime
 fi
 [ -z "$packages" ] && exit 0
 

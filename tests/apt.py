@@ -123,8 +123,9 @@ def main():
     parser.add_argument("--count", type=int, default=250)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    bases = find_mirrors().debian_bases
-    solver = DebSolver(fetch_index(arguments.release, "amd64", bases, get_bytes), {})
+    mirrors = find_mirrors()
+    bases = mirrors.debian_bases
+    solver = DebSolver(fetch_index(arguments.release, "amd64", bases, get_bytes, now=mirrors.found), {})
     with tempfile.TemporaryDirectory() as root:
         apt = Apt(Path(root), arguments.release, bases)
         sections = apt.sections()

@@ -8,6 +8,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.clocks import AHEAD
 from tests.frozen import made, served, take
 from tungstenkit.errors import TungstenError
 from tungstenkit.mirrors import find_mirrors, get_bytes
@@ -19,7 +20,26 @@ MACHINES_OWN = dict(os.environ)
 hypothesis.settings.register_profile(
     "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
-hypothesis.settings.load_profile("busy")
+hypothesis.settings.register_profile(
+    "moved clock",
+    hypothesis.settings.get_profile("busy"),
+    max_examples=5,
+    stateful_step_count=10,
+    database=None,
+)
+# Under another clock it is the clock that is tried.
+hypothesis.settings.load_profile("moved clock" if AHEAD in os.environ else "busy")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "frozen" in item.fixturenames:
+            item.add_marker(pytest.mark.frozen)
+        if AHEAD in os.environ and (mark := item.get_closest_marker("timeless")):
+            item.add_marker(pytest.mark.skip(reason=mark.args[0]))
+
+
 # A shell's background job ignores it (POSIX, "Asynchronous AND-OR Lists"), and so would the programs under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

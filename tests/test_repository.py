@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests import generate
 from tungstenkit.cli import app
@@ -117,6 +118,19 @@ def imported(path):
             yield from (alias.name for alias in node.names)
 
 
+def test_the_clock_is_read_where_the_mirrors_are_found():
+    """What passes with time is judged by that moment: tests say which day it is. `big_files` dates files.
+
+    The programs of builds read none.
+    """
+    programs = [(path.name, path) for path in (ROOT / "nix" / "tools").glob("*.py")]
+    reads = re.compile(r"\b(now|today|utcnow)\(|\btime(_ns)?\(\)|\b(gm|local)time\(|strftime")
+    assert [name for name, path in [*modules().items(), *programs] if reads.search(path.read_text())] == [
+        "big_files",
+        "mirrors",
+    ]
+
+
 def test_every_module_has_its_place():
     assert set(modules()) == set(RANK)
 
@@ -162,6 +176,24 @@ def test_the_servers_wheel_is_described_as_its_project_is():
     assert sorted(own["requires"]) == sorted(server["dependencies"])
     # `--local` runs it beside the command line.
     assert set(own["requires"]) <= set(PYPROJECT["project"]["dependencies"])
+
+
+def test_known_versions_are_locked_by_hash_and_named_without_a_host():
+    """What `make setup` installs: all that pyproject.toml asks for, as it asks for it, and nothing by an address."""
+    text = (ROOT / "requirements.lock").read_text()
+    assert not re.search(r"://|@|^\s*-(?!-hash)|localhost", text, re.MULTILINE)
+    entries = re.findall(r"^(?=\w)(.+?) \\\n((?:    --hash=.+\n)+)", text, re.MULTILINE)
+    assert len(entries) == len(re.findall(r"^\w", text, re.MULTILINE))
+    assert all(re.fullmatch(r"(    --hash=sha256:[0-9a-f]{64}( \\)?\n)+", hashes) for _, hashes in entries)
+    locked = [Requirement(line) for line, _ in entries]
+    asked = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["build-system"]["requires"]]
+    asked += [text for group in PYPROJECT["dependency-groups"].values() for text in group]
+    for wanted in map(Requirement, asked):
+        pins = [one for one in locked if canonicalize_name(one.name) == canonicalize_name(wanted.name)]
+        assert pins, f"{wanted}: run `make upgrade`"
+        for (pin,) in (one.specifier for one in pins):
+            assert pin.operator == "=="
+            assert wanted.specifier.contains(pin.version, prereleases=True), f"{wanted}: run `make upgrade`"
 
 
 def test_the_readmes_example_is_a_model(tmp_path):

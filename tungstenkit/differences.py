@@ -104,23 +104,93 @@ def _text_difference(old: bytes, new: bytes) -> list[str] | None:
         if not line.startswith(("---", "+++", "@@"))
     ]
     more = ["…"] if len(changed) > _SHOWN_LINES else []
-    hint = _looks_like(before, after)
+    hint = looks_like(before, after)
     return changed[:_SHOWN_LINES] + more + ([f"({hint})"] if hint else [])
 
 
-_TIME = re.compile(r"\d{4}-\d\d-\d\d|\d\d:\d\d|\b1[6-9]\d{8}(\.\d+)?\b|\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b")
-_NUMBER = re.compile(r"-?\d+\.\d+(e[+-]?\d+)?", re.IGNORECASE)
+# How dates and times are written. What is no more than a number has to be a likely one.
+_YEAR = r"(?:19|20|21)\d\d"
+_MONTH = r"(?:0[1-9]|1[0-2])"
+_DAY = r"(?:0[1-9]|[12]\d|3[01])"
+_ANY_DAY = r"(?:0?[1-9]|[12]\d|3[01])(?i:st|nd|rd|th)?"
+_MONTH_NAME = (
+    r"(?i:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    r"|nov(?:ember)?|dec(?:ember)?)"
+)
+_WEEKDAY = r"(?i:mon(?:day)?|tue(?:s(?:day)?)?|wed(?:nesday)?|thu(?:rs(?:day)?)?|fri(?:day)?|sat(?:urday)?|sun(?:day)?)"
+_ZONE = r"(?:\s?(?:Z|UTC|GMT|MSK|[CEMW]ET|[A-Z]{1,3}[SD]T))?(?:\s?[+-]\d\d(?::?\d\d)?)?(?:\s\([A-Z][\w\s]{3,40}\))?"
+_CLOCK = rf"(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-6]\d(?:[.,]\d+)?)?(?:\s?(?i:[ap]\.?m\.?))?{_ZONE}"
+_BARE_CLOCK = rf"(?:[01]\d|2[0-3])-?[0-5]\d(?:-?[0-6]\d(?:[.,]?\d{{3}}(?:\d{{3}})?)?)?{_ZONE}"
+_AT = rf"(?:,?\s{{1,2}}(?:at\s{{1,2}})?{_CLOCK})?"
+_FORMS = (
+    # Sun Nov  1 03:06:42 2026 +0000; November 1, 2026 at 3:06 AM; Nov 01 03:06:42
+    rf"(?:{_WEEKDAY},?\s{{1,2}})?{_MONTH_NAME}\.?\s{{1,2}}{_ANY_DAY}{_AT}(?:,?\s{{1,2}}{_YEAR}{_ZONE})?{_AT}",
+    # Sun, 01 Nov 2026 03:06:42 GMT; Sunday, 01-Nov-26 03:06 GMT; 01/Nov/2026:03:06:42 +0000; Sun 1 Nov 03:06 UTC 2026
+    (
+        rf"(?:{_WEEKDAY},?)?\s{{0,2}}{_ANY_DAY}[\s/-]{_MONTH_NAME}\.?(?:,?[\s/-]{_YEAR}|-\d\d)?"
+        rf"(?::{_CLOCK}|{_AT}(?:\s{{1,2}}{_YEAR})?)"
+    ),
+    # November 2026
+    rf"{_MONTH_NAME}\.?,?\s{{1,2}}{_YEAR}",
+    # 2026-11-01T03:06:42.125+00:00; 2026/11/01 03:06; 2026-11-01_03-06-42
+    rf"(?:{_YEAR}-{_MONTH}-{_DAY}|{_YEAR}/{_MONTH}/{_DAY})(?:[T\s_-](?:{_CLOCK}|{_BARE_CLOCK})|,\s{_CLOCK})?",
+    # 20261101T030642Z; 20261101-0306; 20261101030642; 20261101
+    rf"{_YEAR}{_MONTH}{_DAY}(?:T{_CLOCK}|[T_-]?{_BARE_CLOCK})?",
+    # 11/1/2026, 3:06:42 AM; 01/11/26; 01.11.2026 03:06; 01-11-2026
+    rf"(?:{_ANY_DAY}/{_ANY_DAY}/(?:{_YEAR}|\d\d)|{_DAY}\.{_MONTH}\.{_YEAR}|{_DAY}-{_MONTH}-{_YEAR}){_AT}",
+    # Sunday, 03:06; 3:06:42 AM
+    rf"(?:{_WEEKDAY},?)?\s{{0,2}}{_CLOCK}",
+    _WEEKDAY,
+    # Seconds since 1970, to the milli-, micro- or nanosecond
+    r"(?P<epoch>[1-9]\d{9})(?:\d{3}|\d{6}|\d{9})?(?:\.\d+)?",
+)
+# No part of a longer word, number, version, address, or of bytes in hexadecimal.
+_STAMP = re.compile(
+    rf"(?<![0-9A-Za-z])(?<!\d[.,:/])(?<!\b[0-9A-Fa-f]{{2}}:)(?:{'|'.join(_FORMS)})"
+    r"(?![0-9A-Za-z])(?![./]\d|:[0-9A-Fa-f]{2}\b)"
+)
+_APART = 7 * 24 * 60 * 60
+"""Seconds: runs that are compared are closer to each other, and two numbers that mean nothing hardly ever are."""
+_NUMBER = re.compile(r"-?(?<!\d)\d+\.\d+(e[+-]?\d+)?", re.IGNORECASE)
 
 
-def _looks_like(before: str, after: str) -> str | None:
+def looks_like(before: str, after: str) -> str | None:
+    """What two texts that differ, and should not, suggest; None where that could be much."""
+    if _is_another_time(before, after):
+        return "looks like a time stamp"
     if sorted(re.findall(r"\w+", before)) == sorted(re.findall(r"\w+", after)):
         return "the same words in another order: sort what comes out of a set"
-    times = [_TIME.sub("", text) for text in (before, after)]
-    if len({re.sub(r"\d+", "", text) for text in times}) == 1 and times != [before, after]:
-        return "looks like a time stamp"
     if _NUMBER.sub("", before) == _NUMBER.sub("", after):
         return f"numbers that the CPU or the number of threads decides: {_REMEDY}"
     return None
+
+
+def _is_another_time(before: str, after: str) -> bool:
+    """Whether two texts are the same but for dates and times; how long something took may differ, too."""
+    (old, rest), (new, other_rest) = _stamps(before), _stamps(after)
+    if _NUMBER.sub("", rest) != _NUMBER.sub("", other_rest):
+        return False
+    if sorted(stamp[0] for stamp in old) == sorted(stamp[0] for stamp in new):
+        return False  # there is none, or they are in another order
+    return any(one[0] != other[0] and _may_be_near(one, other) for one, other in zip(old, new, strict=True))
+
+
+def _stamps(text: str) -> tuple[list[re.Match[str]], str]:
+    """The dates and times of a text, and what it is without; it holds no NUL, which stands for them."""
+    found: list[re.Match[str]] = []
+
+    def keep(stamp: re.Match[str]) -> str:
+        found.append(stamp)
+        return "\0"
+
+    return found, _STAMP.sub(keep, text)
+
+
+def _may_be_near(one: re.Match[str], other: re.Match[str]) -> bool:
+    seconds = [stamp["epoch"] for stamp in (one, other)]
+    if None in seconds:
+        return seconds[0] is seconds[1]
+    return abs(int(seconds[0]) - int(seconds[1])) <= _APART
 
 
 _REMEDY = '`cpu = "baseline"` in [tool.tungsten.post-build] of pyproject.toml makes every run use the same'

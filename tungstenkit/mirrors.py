@@ -120,7 +120,8 @@ class Mirrors:
     npm: str | None = field(repr=False)
     """npm's registry; None where it is not known."""
     found: datetime
-    """When; what the snapshot service is asked for where there is no other mirror."""
+    """When: the moment by which all is judged that passes, indexes, a release's support, what is known of
+    vulnerabilities; and what the snapshot service is asked for where there is no other mirror."""
     notices: tuple[str, ...] = ()
     """What the user should know, a line each."""
     security_tracker: str | None = field(default=None, repr=False)

@@ -11,7 +11,7 @@ import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -114,12 +114,10 @@ def look_up(
     mirrors: Mirrors,
     *,
     cache: Path | None = None,
-    now: datetime | None = None,
     get: Get = get_if_newer,
 ) -> Advisories:
-    """Ask both sources about packages; what is younger than a day in the cache is not asked for again."""
+    """Ask both sources about packages; what the cache has of the last day, by `mirrors.found`, is not asked again."""
     folder = (cache or cache_folder()) / "advisories"
-    now = now or datetime.now(UTC)
     packages = [located.package for located in wanted]
     debs = [package for package in packages if isinstance(package, Deb)]
     wheels = {
@@ -133,8 +131,8 @@ def look_up(
             "wheels were not checked for known vulnerabilities: further indexes may hold private names"
         )
         wheels = {}
-    debian = _ask_debian(mirrors.security_tracker, folder, now, get, notices) if debs else None
-    python = _ask_python(mirrors.pypi, wheels, folder, now, get, notices) if wheels else {}
+    debian = _ask_debian(mirrors.security_tracker, folder, mirrors.found, get, notices) if debs else None
+    python = _ask_python(mirrors.pypi, wheels, folder, mirrors.found, get, notices) if wheels else {}
     if debian and (unknown := sum(deb.source is None for deb in debs)):
         notices.append(
             f"{unknown} Debian packages of an older lock name no source, so were not checked for vulnerabilities"

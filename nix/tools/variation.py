@@ -68,6 +68,7 @@ class Variation:
                 "FAKETIME": _SHIFT,
                 # Waiting must take as long as it says, and a file's time be what its maker set.
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+                "FAKETIME_FORCE_MONOTONIC_FIX": "0",
                 "NO_FAKE_STAT": "1",
             }
         return variables

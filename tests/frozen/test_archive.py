@@ -36,7 +36,9 @@ def archive(tmp_path):
 def index_of(mirror, folder, architecture="amd64"):
     bases = {archive: [f"{mirror.url}/{archive}"] for archive in ARCHIVES}
     certs = {archive: [mirror.archive.key.extract_certificate()] for archive in ARCHIVES}
-    return fetch_index("bookworm", architecture, bases, get_bytes, cache=folder, certs=certs)
+    return fetch_index(
+        "bookworm", architecture, bases, get_bytes, now=datetime.now(UTC), cache=folder, certs=certs
+    )
 
 
 def test_what_is_made_is_the_same_bytes_each_time(tmp_path):

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.timeless("compares version numbers")
+
 SORTED = [
     "0~~",
     "0~",

@@ -12,6 +12,8 @@ import pytest
 from tests.nix.conftest import TOOLS
 from tungstenkit.spec import read_spec
 
+pytestmark = pytest.mark.timeless("imports modules, and writes nothing that has a date")
+
 MODEL = """
 from tungstenkit import BaseIO, Option, define_model
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clocks import UNPACKED, libfaketime
 from tests.nix.conftest import TOOLS
 
 # The program's own paths are a root's; here they are two folders.
@@ -170,6 +171,27 @@ def test_libfaketime_is_for_the_users_process_alone(step):
     assert "ran" in done.stdout
     assert done.stdout.count("/no/library.so") == 1
     assert "/no/library.so" not in done.stderr
+
+
+def test_under_another_clock_waits_take_as_long_as_they_say(step, tmp_path):
+    """Also those of C and C++ for a condition, by the monotonic clock, which is not moved, and by the one that is."""
+    library = libfaketime(tmp_path)
+    if library is None:
+        pytest.skip(f"there is no {UNPACKED}; `make test` unpacks Debian's package")
+    body = """
+import ctypes, time
+c, moved = ctypes.CDLL(None), time.time() - Path(__file__).stat().st_mtime
+print("hours", round(moved / 3600))
+for clock in (time.CLOCK_MONOTONIC, time.CLOCK_REALTIME):
+    kind, condition, mutex = (ctypes.create_string_buffer(64) for _ in range(3))
+    c.pthread_condattr_init(kind); c.pthread_condattr_setclock(kind, clock)
+    c.pthread_cond_init(condition, kind); c.pthread_mutex_init(mutex, None); c.pthread_mutex_lock(mutex)
+    begun, end = time.monotonic(), time.clock_gettime(clock) + 0.25
+    c.pthread_cond_timedwait(condition, mutex, (ctypes.c_long * 2)(int(end), int(end % 1 * 10**9)))
+    print(0.2 < time.monotonic() - begun < 60)
+"""
+    said = step(body, variation={**PLAIN, "again": True, "fake-time": str(library)}).stdout
+    assert said.startswith("hours 26\nTrue\nTrue\n")
 
 
 def test_all_that_may_not_be_is_named_at_once(step):

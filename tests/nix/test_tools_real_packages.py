@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import tarfile
+from datetime import UTC, datetime
 
 import pytest
 
@@ -36,8 +37,15 @@ def debs(request, system, frozen, tmp_path_factory):
         pytest.skip("the mirror has not all of its packages any more")
     bases = {archive: (f"{frozen.url}/{archive}",) for archive in ARCHIVES}
     certs = {archive: [frozen.archive.key.extract_certificate()] for archive in ARCHIVES}
-    cache = tmp_path_factory.mktemp("index")
-    index = fetch_index(release, ARCHITECTURES[system].debian, bases, get_bytes, certs=certs, cache=cache)
+    index = fetch_index(
+        release,
+        ARCHITECTURES[system].debian,
+        bases,
+        get_bytes,
+        now=datetime.now(UTC),
+        cache=tmp_path_factory.mktemp("index"),
+        certs=certs,
+    )
     solver = DebSolver(index)
 
     def closure(*packages):

@@ -1,5 +1,6 @@
 """The connections: what clients may do to them that send what is odd, too much, or do not read."""
 
+import json
 import re
 from contextlib import ExitStack
 
@@ -50,9 +51,13 @@ def test_a_head_that_is_known_lifts_no_limit(start_server):
         assert found == [b"200", b"200", b"413"]
 
 
-def test_requests_sent_far_ahead_are_answered_to_a_limit_and_not_kept(server):
+def test_requests_sent_far_ahead_are_answered_to_a_limit_and_not_kept(server, gate):
+    """While the first is not answered; what is answered as fast as it comes is kept nowhere."""
+    body = json.dumps([{"do": f"block {gate}"}]).encode()
+    headers = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     with connect(server.port) as sock, sock.makefile("rb") as stream:
-        sock.sendall(request("GET", "/healthz") * 500)
+        sock.sendall(request("POST", "/predict", headers, body) + request("GET", "/healthz") * 500)
+        gate.open().close()
         answers = stream.read()
     assert answers.count(b"HTTP/1.1 200") == 64
     assert answers.count(b"Connection: close") == 1

@@ -1,5 +1,6 @@
 """A model's big files are told by size, hashed once, and put into the store once."""
 
+import math
 import os
 import shutil
 
@@ -79,7 +80,7 @@ def test_it_is_read_again_when_it_was_touched(folder, keeps_times):
 
 def test_a_hash_is_not_kept_of_what_was_changed_a_moment_ago(folder, monkeypatch):
     """Such a file may change once more, and look the same."""
-    monkeypatch.setattr(module, "_SETTLED", 10**12)
+    monkeypatch.setattr(module, "_SETTLED", math.inf)
     assert read(folder) == 101
     assert read(folder) == 101
 

@@ -40,8 +40,8 @@ class Net:
 def ask(tmp_path):
     def ask(net, *entries, now=NOW, tracker=TRACKER, index=INDEX, **places):
         wanted = [located for located in packages(lock(*entries)) if located.place == "image"]
-        mirrors = Mirrors((), (), index, None, NOW, security_tracker=tracker, **places)
-        return look_up(wanted, mirrors, cache=tmp_path, now=now, get=net)
+        mirrors = Mirrors((), (), index, None, now, security_tracker=tracker, **places)
+        return look_up(wanted, mirrors, cache=tmp_path, get=net)
 
     return ask
 

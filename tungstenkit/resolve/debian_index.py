@@ -13,7 +13,7 @@ import io
 import lzma
 import zlib
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import solv
@@ -132,22 +132,21 @@ def fetch_index(
     bases: Mapping[str, Sequence[str]],
     get: Callable[[str], bytes],
     *,
+    now: datetime,
     cache: Path | None = None,
-    now: datetime | None = None,
     certs: Mapping[str, Sequence[pysequoia.Cert]] | None = None,
 ) -> ReleaseIndex:
     """Fetch, check and parse the indexes of a release; what the cache holds is not fetched again.
 
     bases: for each archive, base URLs in order of preference: BASE/dists/… exists.
     get: fetches a URL; raises FetchError.
-    cache: a folder (default: the user's cache).
     now: the time to judge expiry by.
+    cache: a folder (default: the user's cache).
     certs: the keys to trust for each archive (default: the pinned ones; `trusted_certificates`).
 
     Raises ResolveError for an index that is unsigned, altered, expired or not what was asked for, FetchError
     where no base has it or the cache can't be written.
     """
-    now = now or datetime.now(UTC)
     cache = cache or cache_folder()
     bases = {archive: list(those) for archive, those in bases.items()}
     found = []

@@ -13,7 +13,6 @@ import json
 import re
 import sys
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from importlib import resources
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -149,7 +148,9 @@ class Solver:
         key = target.release, target.architecture.debian
         if key not in self._indexes:
             self.report(f"reading Debian {target.release}'s indexes for {target.architecture.debian}")
-            self._indexes[key] = fetch_index(*key, self.mirrors.debian_bases, self._get_once)
+            self._indexes[key] = fetch_index(
+                *key, self.mirrors.debian_bases, self._get_once, now=self.mirrors.found
+            )
         return self._indexes[key]
 
     def _get_once(self, url: str) -> bytes:
@@ -354,7 +355,7 @@ def _resolve_python(
             reason=reason + failed,
         )
         release = RELEASES[_release_of(python)]
-        if datetime.now(UTC).date() > release.supported_until:
+        if solver.mirrors.found.date() > release.supported_until:
             solver.notice(
                 f"Python {python} is that of Debian {release.codename}, which has had no security updates since "
                 f"{release.supported_until}"

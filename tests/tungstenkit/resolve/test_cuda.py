@@ -15,6 +15,8 @@ from tungstenkit.resolve.cuda import describe, nearest_working, solve_wheels
 from tungstenkit.resolve.model import resolve
 from tungstenkit.resolve.wheels import Places, resolve_wheels
 
+pytestmark = pytest.mark.timeless("solves of uv's, of which test_written's and test_needed_by's are tried")
+
 TARGET = Target("x86_64-linux", "bookworm", "3.11")
 OLD = "cp311-cp311-manylinux_2_17_x86_64"
 

@@ -151,7 +151,13 @@ def test_a_bad_index_is_not_passed_over(mirror, tmp_path):
 def test_no_mirror_at_all_is_an_error_with_a_hint(tmp_path):
     with pytest.raises(FetchError) as caught:
         fetch_index(
-            "bookworm", "amd64", {}, get_bytes, cache=tmp_path, certs={archive: [] for archive in BASES}
+            "bookworm",
+            "amd64",
+            {},
+            get_bytes,
+            now=NOW,
+            cache=tmp_path,
+            certs={archive: [] for archive in BASES},
         )
     assert "TUNGSTEN_MIRROR_DEBIAN" in caught.value.hint
 

@@ -455,7 +455,8 @@ class Reference:
 
 
 def reference(release, bases, folder, **options):
-    index = fetch_index(release, "amd64", bases, get_bytes, cache=folder / "cache", **options)
+    now = datetime.now(UTC)
+    index = fetch_index(release, "amd64", bases, get_bytes, now=now, cache=folder / "cache", **options)
     return Reference(index, Apt(folder / "apt", release, bases, **options))
 
 

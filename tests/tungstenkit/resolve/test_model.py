@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from tungstenkit.data import OWN_WHEELS
 from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.lock import Release, read_lock
 from tungstenkit.resolve import model
+from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debs import Choice, DebSolution, ResolvedDeb
 from tungstenkit.resolve.model import resolve
 from tungstenkit.resolve.wheels import NOTHING_FITS
@@ -19,12 +21,14 @@ from tungstenkit.spec import ModelSpec
 
 EXAMPLES = Path(__file__).resolve().parent.parent.parent.parent / "examples"
 HASH = "0" * 64
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 class FakeSolver:
     """Answers each question with one package; wheels fail for the Pythons in `without`."""
 
-    def __init__(self, without=(), error=ResolveError):
+    def __init__(self, without=(), error=ResolveError, now=NOW):
+        self.mirrors = SimpleNamespace(found=now)
         self.without = without
         self.error = error
         self.asked = []
@@ -163,12 +167,17 @@ def test_a_new_lock_is_not_sealed():
     assert resolve(spec(), FakeSolver(), None).sealed is False
 
 
-def test_a_release_that_debian_no_longer_mends_is_noticed():
-    solver = FakeSolver()
-    resolve(spec(python_version="3.9"), solver, None)
-    assert solver.notices == [
-        "Python 3.9 is that of Debian bullseye, which has had no security updates since 2026-08-31"
-    ]
+@pytest.mark.parametrize("release", RELEASES.values(), ids=RELEASES)
+def test_a_release_that_debian_no_longer_mends_is_noticed(release):
+    last = datetime(*release.supported_until.timetuple()[:3], 23, 59, tzinfo=UTC)
+    for now, told in ((NOW, []), (last, []), (last + timedelta(minutes=1), [release.supported_until])):
+        solver = FakeSolver(now=now)
+        resolve(spec(python_version=release.python), solver, None)
+        assert solver.notices == [
+            f"Python {release.python} is that of Debian {release.codename}, "
+            f"which has had no security updates since {day}"
+            for day in told
+        ]
 
 
 def test_python_on_the_command_line_overrides_and_stays_until_the_model_asks_for_something_else():

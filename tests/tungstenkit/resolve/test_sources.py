@@ -21,6 +21,8 @@ from tungstenkit.resolve.build_rules import read_build_rules
 from tungstenkit.resolve.sources import PythonPackages, Sources
 from tungstenkit.resolve.wheels import Places
 
+pytestmark = pytest.mark.timeless("solves of uv's, of which test_written's and test_needed_by's are tried")
+
 TARGET = Target("x86_64-linux", "bookworm", "3.11")
 RELEASE = {"release": "bookworm", "python": "3.11"}
 
@@ -135,7 +137,7 @@ def solve(tmp_path, monkeypatch):
             (),
             places.index_url,
             None,
-            datetime.now(UTC),
+            datetime(2026, 3, 1, tzinfo=UTC),
             extra_indexes=tuple(places.extra_index_urls),
         )
         packages = PythonPackages(

@@ -62,7 +62,7 @@ def locked(model, tmp_path, monkeypatch):
     def locked(*entries, url, previous=None):
         scratch = tmp_path / f"scratch-{len(list(tmp_path.iterdir()))}"
         scratch.mkdir()
-        mirrors = Mirrors((), (), url, None, datetime.now(UTC))
+        mirrors = Mirrors((), (), url, None, datetime(2026, 3, 1, tzinfo=UTC))
         notices = []
         solver = PythonOnly(mirrors, None, lambda text: None, notices.append, model, scratch)
         asked = spec(python_packages=list(entries), python_version="3.13")

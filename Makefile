@@ -1,9 +1,11 @@
 # make image       set up, build MODEL into an image, start it and send it a picture
 # make test        set up, and run every check that CI runs:
 #   lint, types      ruff and mypy
+#   frozen           takes what must really run in tests from today's mirrors, once; then none is asked but by few tests
 #   test-images      the tests that build images and run them
 #   test-rest        all other tests
 #   test-clocks      the unit tests again, with the clock years ahead and in other time zones
+# make soak        what is longer than a minute, or does the same many times
 # make setup       .venv, with the versions of requirements.lock; `pip install .` takes what pyproject.toml allows
 # make upgrade     write requirements.lock anew: the newest of everything that pyproject.toml allows
 # make newest      lint, types and unit tests with the newest of everything, in an environment of its own
@@ -18,21 +20,30 @@ PYTHON ?= python3
 BIN := .venv/bin
 NEWEST := .venv-newest
 
-.PHONY: image test test-images test-rest test-clocks setup lint types upgrade newest pins schema clean
+.PHONY: image test test-images test-rest test-clocks soak frozen setup lint types upgrade newest pins schema clean
 
 image: setup
 	$(BIN)/python examples/try_image.py $(MODEL)
 
 # Images are built one after the other, and leave a core free for all else.
-test: setup lint types
+test: setup
 	@sh examples/need.sh $(PYTHON) test
+	$(MAKE) --jobs=2 frozen lint types
 	$(MAKE) --jobs=2 test-images test-rest test-clocks
 
-test-images:
-	$(BIN)/python -m pytest tests/end_to_end
+test-images: frozen
+	$(BIN)/python -m pytest -m "not soak" tests/end_to_end
 
-test-rest:
-	$(BIN)/python -m pytest --ignore=tests/end_to_end
+test-rest: frozen
+	$(BIN)/python -m pytest -m "not soak" --ignore=tests/end_to_end
+
+soak: setup frozen
+	@sh examples/need.sh $(PYTHON) test
+	$(BIN)/python -m pytest -m soak
+	TUNGSTEN_STRENGTH_SECONDS=60 $(BIN)/python -m pytest tests/server/test_strength.py
+
+frozen: setup
+	$(BIN)/python -m tests.frozen.take
 
 test-clocks:
 	$(BIN)/python -m tests.clocks

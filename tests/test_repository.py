@@ -25,7 +25,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # Left may be imported by right, never the reverse.
 ORDER = [
-    ["errors"],
+    ["errors", "outside"],
     ["io"],
     ["media", "downloads"],
     ["define"],

@@ -43,7 +43,6 @@ from tungstenkit.fetch import (
     add_big,
     download,
     inputs,
-    locate_own,
     restricted,
     takes,
 )
@@ -375,8 +374,7 @@ def nix_export_command(
     sources = public({key: urls for key, urls in find_sources(project, lock).items() if key not in guarded})
     local = [entry for entry in inputs(lock) if entry.is_own]
     with tempfile.TemporaryDirectory(prefix="tungsten-") as folder, FetchBar() as bar:
-        urls = locate_own(local, project.directory)
-        made = [download(entry, urls[entry.sha256], Path(folder), bar) for entry in local]
+        made = [download(entry, [], Path(folder), bar, project.directory) for entry in local]
         export(project.spec, lock, project.directory, files, sources, out, made, big)
     wanted = [entry.sha256 for entry in inputs(lock) if not entry.is_own]
     wanted += [SEVEN_ZIP["sha256"]] if lock.tools else []

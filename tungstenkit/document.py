@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -52,19 +53,38 @@ class Document(BaseModel):
 
 def check_version(
     text: str, key: str, known: int, *, where: str, error: type[TungstenError], hint: str
-) -> None:
-    """Refuse a document of another version: nothing else in it means what we think it does.
+) -> dict[str, Any]:
+    """What a document holds; refuses one of another version: nothing else in it means what we think it does.
 
     key: the key that holds the version. known: the one that is read here.
     """
     try:
-        version = json.loads(text)[key]
+        document: dict[str, Any] = json.loads(text, object_pairs_hook=_once)
+        version = document[key]
+    except _TwiceError as problem:
+        # A reader sees one of them, and what is read may be the other.
+        raise error(
+            f"the key {str(problem)[:100]!a} stands twice in one object", where=where, hint=hint
+        ) from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise error(f"no JSON object with the key `{key}`", where=where, hint=hint) from None
     if version is not known:
         raise error(
             f"{key} {version!r} is not known here; this tungsten reads {known}", where=where, hint=hint
         )
+    return document
+
+
+class _TwiceError(Exception):
+    """A JSON object has a key twice."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise _TwiceError(key)
+    return found
 
 
 def to_json(value: Any) -> str:  # noqa: ANN401 - any JSON value

@@ -268,8 +268,8 @@ def _seal(
         def get(entry: Input) -> Path:
             if path := stored(entry):
                 return path
-            urls = locate([entry], lock, solver.mirrors, project.directory)[entry.sha256]
-            return download(entry, urls, downloads, bar)
+            urls = locate([entry], lock, solver.mirrors)[entry.sha256]
+            return download(entry, urls, downloads, bar, project.directory)
 
         def build(lock: Lock) -> Lock:
             if not unbuilt(lock):

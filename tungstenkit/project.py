@@ -190,7 +190,7 @@ def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
     with working("asking the mirrors where each file is"):
         try:
             mirrors = project.mirrors()
-            found = locate(inputs(lock), lock, mirrors, project.directory)
+            found = locate(inputs(lock), lock, mirrors)
         except FetchError as problem:
             err.print(
                 f"[yellow]warning:[/] no mirror could be asked, so the export names none ({escape(problem.what)})"
@@ -209,7 +209,7 @@ def fetch_inputs(project: Project, lock: Lock, systems: Sequence[str], big: Sequ
     urls = {}
     if wanted:
         with working("asking the mirrors where each file is"):
-            urls = locate(wanted, lock, project.mirrors(), project.directory)
+            urls = locate(wanted, lock, project.mirrors())
     with FetchBar() as bar:
         fetch(part, urls, project.state, bar, whole=lock, big=big, directory=project.directory)
     return len(inputs(part)) + len(big)

@@ -23,6 +23,8 @@ from packaging.utils import (
     parse_wheel_filename,
 )
 
+from tungstenkit.outside import GIT, WEB, git_name_problem, url_problem
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -283,24 +285,24 @@ def _at(found: Wanted, url: str) -> Wanted:
 def _git(address: str) -> Git:
     if not re.match(r"(https?|ssh|git|file)://", address):
         raise ValueError("is no git URL; write 'git+https://…' or 'git+ssh://…'")
-    _check_url(address)
+    _check_url(address, GIT)
     # A user name before the host has an `@` too; a ref is in the path.
     scheme, _, rest = address.partition("://")
     host, slash, path = rest.partition("/")
     path, at, ref = path.rpartition("@") if "@" in path else (path, "", "")
-    if at and (not ref or ref.startswith("-")):
+    if at and git_name_problem(ref):
         raise ValueError("names no branch, tag or commit after its '@'")
     return Git(f"{scheme}://{host}{slash}{path}", ref or None)
 
 
-def _check_url(url: str) -> None:
+def _check_url(url: str, schemes: tuple[str, ...] = WEB) -> None:
     if re.search(r"\$\{?\w", url):
         raise ValueError("holds a variable, which is not replaced; passwords come from ~/.netrc")
     parts = urlsplit(url)
     if "@" in parts.netloc and (parts.scheme in ("http", "https") or parts.password is not None):
         raise ValueError("holds a user name or password, which would be written down; put it into ~/.netrc")
-    if not parts.hostname and parts.scheme != "file":
-        raise ValueError("names no host")
+    if problem := url_problem(url, schemes):
+        raise ValueError(problem)
 
 
 def _relative(place: str) -> str:

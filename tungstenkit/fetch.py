@@ -430,8 +430,8 @@ def pull_layers(entries: Sequence[Input], folder: Path, progress: Progress) -> l
     Raises FetchError where one can't be had.
     """
     paths = {entry.sha256: folder / entry.sha256 / entry.name for entry in entries}
-    # Each was renamed only when it was whole.
-    absent = {sha256: path for sha256, path in paths.items() if not path.exists()}
+    # What lies there was renamed when it was whole, but somebody else may have put it there.
+    absent = {sha256: path for sha256, path in paths.items() if not path.exists() or _sha256(path) != sha256}
     progress.advance(sum(entry.size for entry in entries if entry.sha256 not in absent))
     if absent:
         reference = next(entry.image for entry in entries)

@@ -7,6 +7,7 @@ says so by `progress`.
 from __future__ import annotations
 
 import fcntl
+import shlex
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from tungstenkit import build as builder
-from tungstenkit import commands, post_build
+from tungstenkit import commands, post_build, store
 from tungstenkit.big_files import big_files
 from tungstenkit.declared import leave_out_declared
 from tungstenkit.errors import FetchError
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 
 STATE = ".tungsten"
 """The folder beside the model where we keep what can be made again."""
+_EXPORTS = ("export", "step")
+"""Folders there that hold the model's files, links among them, and are written anew."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,18 @@ class Project:
 
     @property
     def state(self) -> Path:
-        """Where what can be made again lies."""
-        return self.directory / STATE
+        """Where what can be made again lies.
+
+        Raises FetchError for one that we have not made: what a repository brings there must lead nowhere.
+        """
+        path = self.directory / STATE
+        if foreign := store.foreign(path, skip=_EXPORTS):
+            raise FetchError(
+                f"this is not of our making: {foreign}",
+                where=str(path),
+                hint=f"nothing is kept there that can't be made again: rm -r {shlex.quote(str(path))}",
+            )
+        return path
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -45,6 +45,7 @@ let
       program = ./tools/post_build.py;
       beside = {
         "descendants.py" = ./tools/descendants.py;
+        "disguises.py" = ./tools/disguises.py;
         "variation.py" = ./tools/variation.py;
       }
       // (if run.fakeTime == null then { } else { "libfaketime.so.1" = run.fakeTime; })

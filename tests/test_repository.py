@@ -57,7 +57,7 @@ ORDER = [
     ["resolve.sources"],
     ["mirrors", "resolve.model", "big_files", "nixpkgs_export"],
     ["resolve.nixpkgs", "fetch", "export", "vulnerabilities", "client", "machine"],
-    ["seal", "build", "run", "libraries", "diff", "why", "base_image", "left_out", "declared"],
+    ["seal", "build", "run", "libraries", "diff", "why", "base_image", "left_out", "declared", "asked"],
     ["source_wheels", "twice", "fake_time", "handover", "check", "image_root", "shell", "reload"],
     ["tables"],
     ["commands"],

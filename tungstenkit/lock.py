@@ -131,7 +131,7 @@ class Wheel(Document):
     project: str
     """Normalised as PEP 503 says."""
     version: str
-    file: str = Field(pattern=r"^[^/\\]+\.whl$")
+    file: str = Field(pattern=r"^[A-Za-z0-9_.+!~-]+\.whl$")
     size: Size
     sha256: str = Sha256
     url: str | None = None
@@ -185,7 +185,7 @@ class Source(Document):
     project: str
     """Normalised as PEP 503 says."""
     version: str
-    file: str = Field(pattern=r"^[^/\\]+$")
+    file: str = Field(pattern=r"^[^/\\\x00-\x1f]+$")
     """The archive's name. One of a folder or a git commit is made by us, the same bytes each time."""
     size: Size
     sha256: str = Sha256
@@ -226,7 +226,7 @@ class Suite(Document):
     suite: str
     architecture: str = "amd64"
     """Debian's name of the processor whose packages were read."""
-    date: str
+    date: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
     """The date of its signed Release file, RFC 3339, UTC."""
     packages_sha256: str = Sha256
     """Of the Packages index that was read."""
@@ -236,7 +236,7 @@ class Release(Document):
     """A Debian release, as it stood when the lock was made."""
 
     suites: tuple[Suite, ...]
-    timestamps: dict[str, str]
+    timestamps: dict[str, Annotated[str, Field(pattern=r"^\d{8}T\d{6}Z$")]]
     """For each archive a moment (`YYYYMMDDTHHMMSSZ`) whose snapshot holds every file that the lock takes from it."""
 
 
@@ -500,9 +500,9 @@ class ServerEnvironment(Document):
 class FlakeInput(Document):
     """A repository of GitHub's at one revision, as a flake's lock file names it (Nix manual, "Lock files")."""
 
-    owner: str
-    repo: str
-    ref: str | None = None
+    owner: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    repo: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    ref: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$")
     """The branch that the revision is of."""
     rev: str = Field(pattern=r"^[0-9a-f]{40}$")
     nar_hash: str = Field(pattern=r"^sha256-[A-Za-z0-9+/]{43}=$")

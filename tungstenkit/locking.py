@@ -191,7 +191,11 @@ def compare_locks(directory: Path, old: str) -> Difference:
     path = directory / LOCK_NAME
     lock, before = read_lock(path), old_lock(old, path)
     with working("asking for known vulnerabilities"):
-        mirrors = find_mirrors(directory, wishes=parse(lock.inputs.get("python-packages", ())))
+        try:
+            wishes = parse(lock.inputs.get("python-packages", ()))
+        except (AttributeError, TypeError, ValueError) as problem:
+            raise LockError(f"its inputs are none of a model: {problem}", where=str(path)) from None
+        mirrors = find_mirrors(directory, wishes=wishes)
         return compare(before, lock, advisories_for(mirrors, before, lock))
 
 

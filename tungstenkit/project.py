@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from tungstenkit import build as builder
 from tungstenkit import commands, post_build, store
+from tungstenkit.asked import check_lock
 from tungstenkit.big_files import big_files
 from tungstenkit.declared import leave_out_declared
 from tungstenkit.errors import FetchError
@@ -31,7 +32,6 @@ from tungstenkit.files import likely_secrets, select_files
 from tungstenkit.lock import (
     LOCK_NAME,
     Lock,
-    check_lock,
     part_of,
     read_lock,
 )

@@ -324,14 +324,20 @@ def written_out(
 ) -> Iterator[tuple[str, str]]:
     """Entries with those of the files that they name, each with where it stands: `python_packages[0]`.
 
-    folder: what the paths of the files are relative to. Raises ValueError, worded whole, for a file that can't be
-    read or names itself.
+    folder: the model's, which the paths of the files are relative to, and in which they are: an error shows their
+    lines. Raises ValueError, worded whole, for a file that can't be read, is elsewhere or names itself.
     """
-    yield from _written_out([(f"{prefix}[{n}]", entry) for n, entry in enumerate(entries)], folder, ())
+    numbered = [(f"{prefix}[{n}]", entry) for n, entry in enumerate(entries)]
+    yield from _written_out(numbered, folder, (), folder.resolve())
 
 
 def _written_out(
-    entries: Sequence[tuple[str, str]], folder: Path, inside: tuple[Path, ...], *, constrains: bool = False
+    entries: Sequence[tuple[str, str]],
+    folder: Path,
+    inside: tuple[Path, ...],
+    top: Path,
+    *,
+    constrains: bool = False,
 ) -> Iterator[tuple[str, str]]:
     for where, entry in entries:
         try:
@@ -345,6 +351,8 @@ def _written_out(
         name = path.name
         if path.resolve() in inside:
             raise ValueError(f"{where}: {value} names itself")
+        if not path.resolve().is_relative_to(top):
+            raise ValueError(f"{where}: {value} is not in the model's folder; put a copy there")
         try:
             lines = list(_lines(path.read_text(encoding="utf-8")))
         except OSError as error:
@@ -356,6 +364,7 @@ def _written_out(
             numbered,
             path.parent,
             (*inside, path.resolve()),
+            top,
             constrains=constrains or option == "-c",
         )
 

@@ -1,7 +1,9 @@
 """Small locks for tests: an example's, with its image's packages replaced."""
 
 from tests import generate
-from tungstenkit.lock import LOCK_NAME, BaseImage, Deb, Files, Source, SourceBuild, Wheel, read_lock
+from tungstenkit.lock import LOCK_NAME, BaseImage, Choice, Deb, Files, Source, SourceBuild, Wheel, read_lock
+
+__all__ = ["SYSTEM", "Choice", "base_image", "deb", "files", "lock", "source", "wheel"]
 
 SYSTEM = "x86_64-linux"
 

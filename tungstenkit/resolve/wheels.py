@@ -106,7 +106,9 @@ def resolve_wheels(
         answer = _compile(Path(folder), requirements, constraints, target, places, where, prefer)
     tags = _tags(target)
     # Only these may come from where they say themselves: what another package names was asked for by nobody here.
-    direct = {project_of(line) for line in (*requirements, *constraints) if Requirement(line).url}
+    direct = {
+        project_of(line): url for line in (*requirements, *constraints) if (url := Requirement(line).url)
+    }
     packages = answer.get("packages", [])
     if foreign := [
         one["name"] for one in packages if "archive" in one and project_of(one["name"]) not in direct
@@ -116,7 +118,8 @@ def resolve_wheels(
             where=where,
             hint=f"if you want that, say so in python_packages: '{foreign[0]} @ https://…'",
         )
-    wheels = [_best_wheel(package, tags, places, where) for package in packages]
+    here = _local_files(direct.values(), places)
+    wheels = [_best_wheel(package, tags, places, where, here) for package in packages]
     if any(wheel.project == _OWN_DISTRIBUTION for wheel in wheels):
         raise ResolveError(
             f"a requirement needs the distribution {_OWN_DISTRIBUTION!r} of the Python index, which is another product",
@@ -342,7 +345,16 @@ def _tags(target: Target) -> list[Tag]:
     ]
 
 
-def _best_wheel(package: dict[str, Any], tags: Sequence[Tag], places: Places, where: str) -> Wheel:
+def _local_files(urls: Iterable[str], places: Places) -> list[Path]:
+    """The files of this machine, or the folders of them, that an answer may name: an index on the web has none."""
+    files = [url2pathname(urlsplit(url).path) for url in urls if urlsplit(url).scheme == "file"]
+    folders = [place.removeprefix("file://") for place in places.find_links if not place.startswith("http")]
+    return [Path(path).resolve() for path in (*files, *folders)]
+
+
+def _best_wheel(
+    package: dict[str, Any], tags: Sequence[Tag], places: Places, where: str, here: Sequence[Path]
+) -> Wheel:
     rank = {tag: number for number, tag in enumerate(tags)}
     candidates = []
     # A requirement that says itself where its wheel is has an `archive` (PEP 751).
@@ -363,7 +375,7 @@ def _best_wheel(package: dict[str, Any], tags: Sequence[Tag], places: Places, wh
     _, file, wheel = min(candidates, key=lambda candidate: candidate[:2])
     size, sha256 = wheel.get("size"), wheel.get("hashes", {}).get("sha256")
     if size is None or sha256 is None:
-        size, sha256 = _measured(wheel, sha256, places, where)
+        size, sha256 = _measured(wheel, sha256, places, where, here)
     return Wheel(
         project=canonicalize_name(package["name"]),
         version=package["version"],
@@ -374,14 +386,14 @@ def _best_wheel(package: dict[str, Any], tags: Sequence[Tag], places: Places, wh
     )
 
 
-def _measured(wheel: dict[str, Any], sha256: str | None, places: Places, where: str) -> tuple[int, str]:
+def _measured(
+    wheel: dict[str, Any], sha256: str | None, places: Places, where: str, here: Sequence[Path]
+) -> tuple[int, str]:
     """Size and sha256 of a wheel whose index does not tell both (PEP 503 has no sizes)."""
     url = wheel.get("url", "")
     path = wheel.get("path") or (url2pathname(urlsplit(url).path) if urlsplit(url).scheme == "file" else None)
     if path is not None:
-        # Of an index in a folder; one on the web has no business with this machine's files.
-        folders = [Path(place.removeprefix("file://")).resolve() for place in places.find_links]
-        if not any(Path(path).resolve().is_relative_to(folder) for folder in folders):
+        if not any(Path(path).resolve().is_relative_to(one) for one in here):
             raise FetchError("the index lists a file of this machine", where=f"{where}: {path}")
         content = Path(path).read_bytes()
         return len(content), hashlib.sha256(content).hexdigest()

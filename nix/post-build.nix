@@ -46,6 +46,7 @@ let
       beside = {
         "descendants.py" = ./tools/descendants.py;
         "disguises.py" = ./tools/disguises.py;
+        "landlock.py" = ./tools/landlock.py;
         "variation.py" = ./tools/variation.py;
       }
       // (if run.fakeTime == null then { } else { "libfaketime.so.1" = run.fakeTime; })

@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from descendants import adopt, end
 from disguises import Disguises
+from landlock import forbid_abstract_sockets
 from variation import Variation
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def post_build(config_path: Path, out: Path) -> None:
     # Where secrets are asked for is the user's code's business as little as they are.
     config_path.unlink()
     secrets = _secrets(config)
+    # Only now: they may have come by such a socket.
+    forbid_abstract_sockets()
     try:
         _run_and_capture(config, secrets, out)
     except StepError as error:

@@ -2,21 +2,24 @@
 
 import itertools
 import json
+import re
 import shlex
 import shutil
 import subprocess
+import sys
 import zipfile
 from contextlib import suppress
 
 import pytest
 from pydantic import ValidationError
 
+from tests import generate
 from tests.tungstenkit import locks
 from tests.tungstenkit.resolve import package_index
 from tungstenkit import build, carry, diff, outside, registry, run, store
 from tungstenkit.errors import FetchError, LockError, ResolveError, TungstenError
 from tungstenkit.fetch import Input, declared_inputs, download, locate, source_inputs, wheel_input
-from tungstenkit.lock import GitCommit, LockedDownload
+from tungstenkit.lock import LOCK_NAME, GitCommit, LockedDownload
 from tungstenkit.mirrors import Mirrors
 from tungstenkit.platforms import Target
 from tungstenkit.requirements import wanted
@@ -352,12 +355,16 @@ class TestUv:
         with pytest.raises(ResolveError, match="only the model may"):
             archives.read_facts(tmp_path / "x-1.zip", "x-1.zip")
 
-    def test_an_index_on_the_web_has_no_files_of_this_machine(self, tmp_path):
+    @pytest.mark.parametrize("way", ["file", "git"])
+    def test_an_index_on_the_web_has_no_files_of_this_machine(self, tmp_path, mark, way):
         file, content, _ = package_index.wheel("x", "1")
         (tmp_path / file).write_bytes(content)
         url = (tmp_path / file).as_uri()
+        if way == "git":
+            url = f"git+file:///nonexistent@--upload-pack=touch {mark};true#{file}"
         with index({file: url}, "json") as place, pytest.raises(TungstenError):
             resolve_wheels(["x"], self.TARGET, places=Places(place), where="python_packages")
+        assert not mark.exists()
 
     def test_none_of_the_words_is_a_requirement_that_runs_something(self, mark):
         for word in words(mark):
@@ -384,3 +391,34 @@ def test_inputs_of_declared_files_keep_their_url():
     lock = locks.lock().model_copy(update={"files": locks.files(one)})
     (entry,) = declared_inputs(lock)
     assert (entry.url, entry.is_own) == ("https://h.example/x", False)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["fetch", "MODEL"],
+        ["build", "MODEL", "--no-load"],
+        ["lock", "MODEL"],
+        ["lock", "MODEL", "--check"],
+        ["nix-export", "MODEL", "-o", "OUT"],
+        ["why", "pillow", "MODEL"],
+    ],
+    ids=" ".join,
+)
+def test_no_command_does_what_a_hostile_lock_says(tmp_path, mark, command):
+    model = tmp_path / "model"
+    shutil.copytree(generate.ROOT / "examples" / "blur", model, ignore=shutil.ignore_patterns(".tungsten"))
+    lock = json.loads((model / LOCK_NAME).read_text())
+    wheels = lock["platforms"]["x86_64-linux"]["wheels"]
+    wheels[0]["url"] = f"git+--upload-pack=touch {mark} ://@."
+    (model / LOCK_NAME).write_text(json.dumps(lock))
+    before = sorted(path.name for path in model.iterdir())
+    words = [{"MODEL": str(model), "OUT": str(tmp_path / "out")}.get(word, word) for word in command]
+    done = subprocess.run(
+        [sys.executable, "-m", "tungstenkit.cli", *words], capture_output=True, text=True, cwd=generate.ROOT
+    )
+    assert done.returncode == 1
+    assert re.match(r"error: platforms\.x86_64-linux\.wheels\.0: .*the URL", done.stderr)
+    assert "  hint: " in done.stderr
+    assert sorted(path.name for path in model.iterdir()) == before
+    assert not mark.exists()

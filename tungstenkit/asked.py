@@ -59,7 +59,8 @@ def check_lock(lock: Lock, spec: ModelSpec, path: Path) -> None:
                 ["the lock holds what the model does not ask for, or lacks it:", *differing[:_SHOWN], *more]
             ),
             where=str(path),
-            hint="somebody has edited it: restore it from version control, or delete it and run `tungsten lock`",
+            hint="somebody has edited it, or an older tungsten wrote it: restore it from version control, or delete it "
+            "and run `tungsten lock`",
         )
 
 
@@ -77,8 +78,7 @@ def unasked(lock: Lock, spec: ModelSpec) -> Iterator[str]:
         ):
             yield f"platforms.{system}: {problem}"
     for system, environment in lock.server.items():
-        lines = OWN_WHEELS["server"]["requires"]
-        known = {"the server's environment": _in(lines)}
+        known = {"the server's environment": _of(OWN_WHEELS["server"]["requires"])}
         for problem in (*_by_url(environment.wheels), *_unreached(environment.wheels, known)):
             yield f"server.{system}: {problem}"
     for system, tools in lock.tools.items():
@@ -234,9 +234,10 @@ def _by_url(wheels: Iterable[Wheel]) -> Iterator[str]:
 # Chains
 
 
-def _in(lines: Collection[str]) -> Rule:
-    """A wish for a project by one of some requirements."""
-    return lambda text, package: text in lines and project_of(text) == _name(package)
+def _of(lines: Iterable[str]) -> Rule:
+    """A wish for one of some projects; another tungsten may have asked for other versions of it."""
+    projects = {project_of(line) for line in lines}
+    return lambda text, package: project_of(text) == _name(package) and _name(package) in projects
 
 
 def _exactly(names: Collection[str]) -> Rule:
@@ -283,7 +284,7 @@ def _packages(
                 text in paths or project_of(text) == _name(package) or adds(project_of(text), _name(package))
             )
         ),
-        "sdk": _in(OWN_WHEELS["sdk"]["requires"]),
+        "sdk": _of(OWN_WHEELS["sdk"]["requires"]),
         "gpu": lambda text, package: (
             spec.gpu and project_of(text) == _name(package) and adds("", _name(package))
         ),

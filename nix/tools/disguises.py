@@ -51,7 +51,7 @@ class Disguises:
         """values: by name."""
         self._plain: dict[str, list[bytes]] = {}
         self._encoded: dict[str, list[bytes]] = {}
-        self._lines: list[bytes] = []
+        lines_of_all: list[bytes] = []
         for name, text in values.items():
             value = os.fsencode(text)
             self._plain[name], self._encoded[name] = [value], []
@@ -60,26 +60,30 @@ class Disguises:
                 self._encoded[name] = list(dict.fromkeys(_encoded(text, value)))
             # A key may have several lines, and what is printed is masked line by line.
             lines = [line for line in value.splitlines() if len(line) >= SHORTEST and line != value]
-            self._lines += [form for line in lines for form in _escaped(os.fsdecode(line), line)]
-            self._lines += [form for line in lines for form in _encoded(os.fsdecode(line), line)]
+            lines_of_all += [form for line in lines for form in _escaped(os.fsdecode(line), line)]
+            lines_of_all += [form for line in lines for form in _encoded(os.fsdecode(line), line)]
+        encoded = [form for forms in self._encoded.values() for form in forms]
+        self._parts = {
+            form[start : start + _PART] for form in encoded for start in range(len(form) - _PART + 1)
+        }
+        self._short = [form for form in encoded if len(form) < _PART]
+        plain = {form for forms in (*self._plain.values(), lines_of_all, encoded) for form in forms}
+        # The longest first: one may be a part of another.
+        self._all = sorted(plain, key=len, reverse=True)
+        self._longest = len(self._all[0]) if self._all else 0
 
     def masked(self, data: bytes) -> bytes:
         """What is printed, without the values."""
-        encoded = [form for forms in self._encoded.values() for form in forms]
-        parts = {form[start : start + _PART] for form in encoded for start in range(len(form) - _PART + 1)}
-        short = [form for form in encoded if len(form) < _PART]
-
-        def hide(found: re.Match[bytes]) -> bytes:
-            run = found[0]
-            pieces = (run[start : start + _PART] for start in range(len(run) - _PART + 1))
-            return MASK if any(form in run for form in short) or any(p in parts for p in pieces) else run
-
-        data = _RUN.sub(hide, data)
-        plain = {form for forms in (*self._plain.values(), self._lines, encoded) for form in forms}
-        # The longest first: one may be a part of another.
-        for form in sorted(plain, key=len, reverse=True):
+        if self._parts:
+            # What stands around a value may be in the same letters: all of them go.
+            data = _RUN.sub(lambda found: MASK if self._is_part(found[0]) else found[0], data)
+        for form in self._all:
             data = data.replace(form, MASK)
         return data
+
+    def _is_part(self, run: bytes) -> bool:
+        pieces = (run[start : start + _PART] for start in range(len(run) - _PART + 1))
+        return any(form in run for form in self._short) or not self._parts.isdisjoint(pieces)
 
     def of_path(self, path: str) -> list[str]:
         """The names of the values that are in a file, a link's target, or the path itself."""
@@ -131,15 +135,12 @@ class Disguises:
 
     def _of_stream(self, pieces: Iterable[bytes]) -> set[str]:
         # Between two pieces of a file a value may lie across, with the ends of some lines in it.
-        longest = max(
-            len(form) for forms in (*self._plain.values(), *self._encoded.values()) for form in forms
-        )
         found: set[str] = set()
         tail = b""
         for piece in pieces:
             data = tail + piece
             found.update(self._in(data))
-            tail = data[-2 * longest :]
+            tail = data[-2 * self._longest :]
         return found
 
 

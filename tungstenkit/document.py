@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from tungstenkit.errors import TungstenError
 
 
+_SHOWN, _LONGEST = 20, 2000
+"""So many problems of a document are told, in so many letters each: somebody else may have written it."""
+
+
 class Document(BaseModel):
     """A JSON document, or a part of one."""
 
@@ -45,9 +49,11 @@ class Document(BaseModel):
             return cls.model_validate_json(text)
         except ValidationError as problem:
             lines = [
-                f"{'.'.join(str(part) for part in one['loc']) or 'the document'}: {one['msg']}"
-                for one in problem.errors(include_url=False)
+                f"{'.'.join(str(part) for part in one['loc'])[:_LONGEST] or 'the document'}: {one['msg'][:_LONGEST]}"
+                for one in problem.errors(include_url=False, include_input=False)
             ]
+            if more := len(lines) - _SHOWN:
+                lines[_SHOWN:] = [f"and {more} more"] if more > 0 else []
             raise error("\n".join(lines), where=where, hint=hint) from None
 
 

@@ -23,7 +23,7 @@ from tungstenkit.lock import LOCK_NAME, GitCommit, LockedDownload
 from tungstenkit.mirrors import Mirrors
 from tungstenkit.platforms import Target
 from tungstenkit.requirements import wanted
-from tungstenkit.resolve import archives
+from tungstenkit.resolve import archives, hub
 from tungstenkit.resolve.build_rules import bad_requirements
 from tungstenkit.resolve.wheels import Places, resolve_wheels
 
@@ -422,3 +422,21 @@ def test_no_command_does_what_a_hostile_lock_says(tmp_path, mark, command):
     assert "  hint: " in done.stderr
     assert sorted(path.name for path in model.iterdir()) == before
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"path": "../x", "size": 1, "oid": "0"},
+        {"path": "/etc/passwd", "size": 1, "oid": "0"},
+        {"path": "a\x1b[2J", "size": 1, "oid": "0"},
+        {"path": "a" * 5000, "size": 1, "oid": "0"},
+        {"path": "a", "size": 10**30, "oid": "0"},
+        {"path": "a", "size": -1, "oid": "0"},
+        {"path": "a", "size": 1, "oid": "0", "lfs": {"oid": SHA, "size": 10**30}},
+        {"path": "a", "size": 1, "oid": "0", "lfs": {"oid": "x", "size": 1}},
+    ],
+)
+def test_the_hub_lists_files_that_a_lock_can_hold(entry):
+    with pytest.raises(ValueError):  # noqa: PT011 - it becomes an error that names the repository
+        hub._file(entry)

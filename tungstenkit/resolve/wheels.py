@@ -23,6 +23,7 @@ import requests
 from packaging.requirements import Requirement
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from pydantic import ValidationError
 
 from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.lock import Wheel
@@ -376,14 +377,20 @@ def _best_wheel(
     size, sha256 = wheel.get("size"), wheel.get("hashes", {}).get("sha256")
     if size is None or sha256 is None:
         size, sha256 = _measured(wheel, sha256, places, where, here)
-    return Wheel(
-        project=canonicalize_name(package["name"]),
-        version=package["version"],
-        file=file,
-        size=size,
-        sha256=sha256,
-        needed_by=package.get("needed-by", ()),
-    )
+    try:
+        return Wheel(
+            project=canonicalize_name(package["name"]),
+            version=package["version"],
+            file=file,
+            size=size,
+            sha256=sha256,
+            needed_by=package.get("needed-by", ()),
+        )
+    except ValidationError as problem:
+        said = "; ".join(one["msg"] for one in problem.errors(include_url=False, include_input=False))
+        raise ResolveError(
+            f"the index lists what no lock can hold: {file[:100]!a}: {said}", where=where
+        ) from None
 
 
 def _measured(

@@ -271,8 +271,15 @@ def _plain(text: str) -> str:
     return re.sub(r"^error:\s*", "", _without_colours(text))
 
 
+# Control sequences and strings (ECMA-48, 5.4 and 5.6), and what else a terminal obeys but for the ends of lines.
+_CONTROLS = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
+)
+
+
 def _without_colours(text: str) -> str:
-    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+    """What a step says, as text alone: it is somebody else's, and this terminal the user's."""
+    return _CONTROLS.sub("", text)
 
 
 def namespaces_refused(said: str, settings: Path = Path("/proc/sys")) -> BuildError:

@@ -9,6 +9,7 @@ package really needs another is the lock's word: a reviewer's business, or `tung
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
@@ -253,12 +254,20 @@ def _packages(
     python = f"python{platform.python}"
     packages = spec.commands.packages if spec.commands else ()
 
-    def chosen(text: str, package: Package) -> bool:
-        """Whether what apt knows by a name (virtual, renamed, one of several) is this package."""
-        name = re.split(r"[:=\s]", text)[0]
-        return name == _name(package) or any(
-            _name(package) in re.split(r"[\s,|()]+", one.chosen) for one in choices
-        )
+    names = {deb.name for deb in platform.debs}
+    holders = Counter(entry for deb in platform.debs for entry in deb.needed_by)
+
+    def apt(whose: str, texts: Collection[str]) -> Rule:
+        """A wish for what apt knows by a name: its own, or one of a virtual package or of a former one."""
+
+        def asks(text: str, package: Package) -> bool:
+            name = re.split(r"[:=\s]", text)[0]
+            is_chosen = any(_name(package) in re.split(r"[\s,|()]+", one.chosen) for one in choices)
+            # One that alone provides a name is no choice.
+            is_alone = name not in names and holders[f"{whose}{WISH}{text}"] == 1
+            return text in texts and (name == _name(package) or is_chosen or is_alone)
+
+        return asks
 
     def library(text: str, package: Package) -> bool:
         name, _, owner = text.partition(" of ")
@@ -273,8 +282,8 @@ def _packages(
         "base": _exactly((*BASE, *_BESIDE)),
         "python": _exactly((python, *_OF_PYTHON)),
         "essential": _exactly(ESSENTIAL),
-        "system_packages": lambda text, package: text in spec.system_packages and chosen(text, package),
-        "dockerfile_commands": lambda text, package: text in packages and chosen(text, package),
+        "system_packages": apt("system_packages", spec.system_packages),
+        "dockerfile_commands": apt("dockerfile_commands", packages),
         "library": library,
     }
     wheels: dict[str, Rule] = {

@@ -42,7 +42,7 @@ WISHES = {
         "elsewhere ; python_version < '3'",
         "-c deep<5",
     ],
-    "system_packages": ["tool", "virtual-tool"],
+    "system_packages": ["tool", "virtual-tool", "alone-virtual"],
     "files": [
         DownloadWish(url="https://files.example/weights", sha256=None, to="weights", executable=False),
         RepositoryWish(
@@ -74,6 +74,7 @@ def lock(spec):
         locks.deb("python3.13", needed_by=("python: python3.13",)),
         locks.deb("tool", needed_by=("system_packages: tool",)),
         locks.deb("mawk", needed_by=("system_packages: virtual-tool",)),
+        locks.deb("provider", needed_by=("system_packages: alone-virtual",)),
         locks.deb("libfoo", needed_by=("library: libfoo.so.1 of plain",)),
         locks.wheel("plain", "2", needed_by=(asked[0],)),
         locks.wheel("at-url", url="https://files.example/at_url-1-py3-none-any.whl", needed_by=(asked[1],)),
@@ -289,6 +290,10 @@ CORPUS = {
     ),
     "a package with another's wish": (
         lambda document: add_deb(document, needed_by=("system_packages: tool",)),
+        "evil, which nobody asked for",
+    ),
+    "a package with the wish of what provides it": (
+        lambda document: add_deb(document, needed_by=("system_packages: alone-virtual",)),
         "evil, which nobody asked for",
     ),
     "another busybox": (

@@ -62,6 +62,8 @@ _DEFAULT_REQUIRES = ("setuptools>=40.8.0",)  # as PEP 518 and pip have it
 # What a damaged archive leads to.
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, lzma.LZMAError, zlib.error)
 _MOST_TEXT = 8 << 20  # of a file that is read whole
+# What an archive may unpack to, as in `nix/tools/build_wheel.py`: so much in any case, and so many times its own size.
+_ALWAYS_FINE, _MOST_INFLATED = 1 << 30, 200
 _COMPILED = {".c", ".cc", ".cpp", ".cxx", ".pyx", ".f", ".f90", ".f95", ".s"}
 
 
@@ -221,12 +223,15 @@ class _Members:
         try:
             if self._zip:
                 with zipfile.ZipFile(path) as archive:
-                    names = [info.filename for info in archive.infolist() if not info.is_dir()]
+                    found = [(one.filename, one.file_size) for one in archive.infolist() if not one.is_dir()]
             else:
                 with tarfile.open(path) as tar:
-                    names = [member.name for member in tar if not member.isdir()]
+                    found = [(member.name, member.size) for member in tar if not member.isdir()]
         except _DAMAGED as problem:
             raise ResolveError(f"is no archive that can be read: {problem}", where=name) from None
+        names, whole, size = [one for one, _ in found], sum(count for _, count in found), path.stat().st_size
+        if whole > max(_ALWAYS_FINE, _MOST_INFLATED * size):
+            raise ResolveError(f"unpacks to {whole} bytes from {size}, which no source does", where=name)
         tops = {PurePosixPath(member).parts[0] for member in names if PurePosixPath(member).parts}
         prefix = f"{tops.pop()}/" if len(tops) == 1 else ""
         prefix += f"{subdirectory.rstrip('/')}/" if subdirectory else ""

@@ -23,7 +23,9 @@ from tungstenkit.lock import (
     parse_lock,
     read_lock,
 )
+from tungstenkit.platforms import Target
 from tungstenkit.project import Project
+from tungstenkit.resolve.base import Base, groups_on
 from tungstenkit.spec import DownloadWish, ModelSpec, RepositoryWish
 
 EXAMPLE = generate.ROOT / "examples" / "caption"
@@ -464,3 +466,21 @@ def test_a_lock_that_never_ends_is_no_lock(tmp_path, kind):
 def test_a_lock_larger_than_any_is_no_lock():
     with pytest.raises(LockError, match="larger than any lock"):
         parse_lock(b" " * ((64 << 20) + 1), LOCK_NAME)
+
+
+@pytest.mark.parametrize("has_python", [True, False])
+def test_what_stands_beside_a_base_image_is_asked_for_by_rule(lock, spec, has_python):
+    """As `resolve.base` has it; `system_packages` is of no effect there."""
+    of_model = spec.model_copy(update={"base_image": "images.example/base:1"})
+    image = locks.base_image()
+    target = Target(SYSTEM, "trixie", "3.13")
+    groups = groups_on(Base(image, None, "", {}, frozenset(), ()), target)
+    if has_python:
+        groups.pop("python", None)
+    debs = tuple(
+        locks.deb(name, needed_by=(f"{group}: {name}",)) for group, names in groups.items() for name in names
+    )
+    platforms = {SYSTEM: lock.platforms[SYSTEM].model_copy(update={"base_image": image, "debs": debs})}
+    whole = lock.model_copy(update={"platforms": platforms})
+    assert debs
+    assert list(unasked(whole, of_model)) == []

@@ -13,6 +13,7 @@ import json
 import re
 import sys
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from importlib import resources
 from types import MappingProxyType
 from typing import TYPE_CHECKING

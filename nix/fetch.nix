@@ -10,6 +10,13 @@
 let
   name = storeName (baseNameOf file);
   urls = sources.${sha256} or [ ];
+  # curl could read files of this machine, too: what an export's sources.json names, somebody else may have written.
+  onTheWeb =
+    url:
+    if builtins.match "[Hh][Tt][Tt][Pp][Ss]?://[^[:space:]]+" url == null then
+      throw "tungsten: sources.json has for ${name} what is no http or https URL: ${builtins.toJSON url}"
+    else
+      url;
   why = if missing == null then "no-mirror-is-known-for" else missing;
 in
 if own != null && builtins.pathExists (own + "/${name}") then
@@ -29,7 +36,7 @@ derivation {
     if urls == [ ] then
       "run-tungsten-fetch://${why}/${name}?run=tungsten-fetch-first"
     else
-      builtins.head urls;
+      onTheWeb (builtins.head urls);
   outputHashMode = "flat";
   outputHashAlgo = "sha256";
   outputHash = sha256;

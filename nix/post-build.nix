@@ -45,6 +45,8 @@ let
       program = ./tools/post_build.py;
       beside = {
         "descendants.py" = ./tools/descendants.py;
+        "disguises.py" = ./tools/disguises.py;
+        "landlock.py" = ./tools/landlock.py;
         "variation.py" = ./tools/variation.py;
       }
       // (if run.fakeTime == null then { } else { "libfaketime.so.1" = run.fakeTime; })

@@ -25,7 +25,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # Left may be imported by right, never the reverse.
 ORDER = [
-    ["errors"],
+    ["errors", "outside"],
     ["io"],
     ["media", "downloads"],
     ["define"],
@@ -57,7 +57,7 @@ ORDER = [
     ["resolve.sources"],
     ["mirrors", "resolve.model", "big_files", "nixpkgs_export"],
     ["resolve.nixpkgs", "fetch", "export", "vulnerabilities", "client", "machine"],
-    ["seal", "build", "run", "libraries", "diff", "why", "base_image", "left_out", "declared"],
+    ["seal", "build", "run", "libraries", "diff", "why", "base_image", "left_out", "declared", "asked"],
     ["source_wheels", "twice", "fake_time", "handover", "check", "image_root", "shell", "reload"],
     ["tables"],
     ["commands"],

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tungstenkit import store
 from tungstenkit.errors import BuildError
+from tungstenkit.outside import IMAGE_NAME, IMAGE_TAG, LONGEST_NAME
 from tungstenkit.platforms import this_system
 
 if TYPE_CHECKING:
@@ -270,8 +271,15 @@ def _plain(text: str) -> str:
     return re.sub(r"^error:\s*", "", _without_colours(text))
 
 
+# Control sequences and strings (ECMA-48, 5.4 and 5.6), and what else a terminal obeys but for the ends of lines.
+_CONTROLS = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
+)
+
+
 def _without_colours(text: str) -> str:
-    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+    """What a step says, as text alone: it is somebody else's, and this terminal the user's."""
+    return _CONTROLS.sub("", text)
 
 
 def namespaces_refused(said: str, settings: Path = Path("/proc/sys")) -> BuildError:
@@ -338,13 +346,13 @@ def reference(name: str, tag: str, engine: str | None) -> str:
     A name without a registry gets podman's own, `localhost`; docker has none for it. The rules are those of the OCI
     distribution specification.
     """
-    if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
+    if not IMAGE_NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         raise BuildError(
             f"{name!r} is not a name for an image",
             where="-n",
             hint="lower-case letters and digits, with single `.`, `_` or `-` between them, and `/` between parts",
         )
-    if not _TAG.fullmatch(tag):
+    if not IMAGE_TAG.fullmatch(tag):
         raise BuildError(
             f"{tag!r} is not a tag for an image",
             where="--tag",
@@ -359,9 +367,9 @@ def check_target(reference: str) -> None:
     """Raises BuildError for what is no reference to push to: a name, with a registry's or without, and a tag."""
     name, _, tag = reference.rpartition(":") if ":" in reference.rpartition("/")[2] else (reference, "", "")
     if (
-        not _NAME.fullmatch(name)
-        or len(name) > _LONGEST_NAME
-        or not (_TAG.fullmatch(tag) or name == reference)
+        not IMAGE_NAME.fullmatch(name)
+        or len(name) > LONGEST_NAME
+        or not (IMAGE_TAG.fullmatch(tag) or name == reference)
     ):
         raise BuildError(
             f"{reference!r} is no reference that an image can be pushed to",
@@ -371,21 +379,12 @@ def check_target(reference: str) -> None:
         )
 
 
-_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-# As clients tell a registry from the first part of a name: by a dot, a port, or `localhost`.
-_PORT = r"(?::[0-9]+)"
-_HOST = rf"(?:(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|\[[0-9A-Fa-f:]+\]){_PORT}?|[A-Za-z0-9-]+{_PORT})"
-_NAME = re.compile(rf"(?:{_HOST}/)?{_COMPONENT}(?:/{_COMPONENT})*")
-_LONGEST_NAME = 255
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-
-
 def load(image: Image, engine: str, reference: str) -> None:
     """Load an image into an engine under a reference. Raises BuildError."""
     if engine == "podman":
         # A layout is read blob by blob: what podman has already is not copied again.
-        pulled = _engine([engine, "pull", "--quiet", f"oci:{image.layout}"]).split()[-1]
-        _engine([engine, "tag", pulled, reference])
+        pulled = _engine([engine, "pull", "--quiet", "--", f"oci:{image.layout}"]).split()[-1]
+        _engine([engine, "tag", "--", pulled, reference])
         # podman has named it after the folder, too.
         subprocess.run(
             [engine, "untag", pulled, f"localhost{image.layout}:latest"], capture_output=True, check=False
@@ -396,7 +395,7 @@ def load(image: Image, engine: str, reference: str) -> None:
         loaded = subprocess.run(command, stdin=tar.stdout, capture_output=True, text=True, check=False)
     if loaded.returncode != 0:
         raise BuildError(f"docker could not load the image: {loaded.stderr.strip()}")
-    _engine([engine, "tag", image.image_id, reference])
+    _engine([engine, "tag", "--", image.image_id, reference])
 
 
 def check_skopeo() -> None:
@@ -414,6 +413,7 @@ def push(image: Image, reference: str, skopeo_args: Sequence[str]) -> None:
         "copy",
         "--preserve-digests",
         *skopeo_args,
+        "--",
         f"oci:{image.layout}",
         f"docker://{reference}",
     ]

@@ -43,7 +43,6 @@ from tungstenkit.fetch import (
     add_big,
     download,
     inputs,
-    locate_own,
     restricted,
     takes,
 )
@@ -211,9 +210,17 @@ def lock_command(
     python: Annotated[
         str | None, typer.Option("--python", metavar="X.Y", help="The Python, whatever the model asks for.")
     ] = None,
+    allow_older_index: Annotated[
+        bool,
+        typer.Option(
+            "--allow-older-index",
+            help="Take a mirror's index that is older than the one the lock was made of.",
+        ),
+    ] = False,
 ) -> None:
     """Choose exact versions of everything, and write tungsten.lock."""
-    solving = diff or upgrade or resolve_only or bool(upgrade_packages or platforms or python or package_set)
+    solving = diff or upgrade or resolve_only or allow_older_index
+    solving = solving or bool(upgrade_packages or platforms or python or package_set)
     if sum((check, against is not None, solving)) > 1 or (check and as_json):
         raise typer.BadParameter("--check and --against only read locks: leave the other options out")
     if upgrade and upgrade_packages:
@@ -235,6 +242,7 @@ def lock_command(
         package_set=package_set and package_set.value,
         systems=platforms or (),
         python=python,
+        allow_older_index=allow_older_index,
     )
     moved = {canonicalize_name(change.name) for change in difference.changes}
     # A base image is a fact of a platform: `x86_64-linux: base image`.
@@ -375,8 +383,7 @@ def nix_export_command(
     sources = public({key: urls for key, urls in find_sources(project, lock).items() if key not in guarded})
     local = [entry for entry in inputs(lock) if entry.is_own]
     with tempfile.TemporaryDirectory(prefix="tungsten-") as folder, FetchBar() as bar:
-        urls = locate_own(local, project.directory)
-        made = [download(entry, urls[entry.sha256], Path(folder), bar) for entry in local]
+        made = [download(entry, [], Path(folder), bar, project.directory) for entry in local]
         export(project.spec, lock, project.directory, files, sources, out, made, big)
     wanted = [entry.sha256 for entry in inputs(lock) if not entry.is_own]
     wanted += [SEVEN_ZIP["sha256"]] if lock.tools else []

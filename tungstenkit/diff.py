@@ -104,7 +104,7 @@ def old_lock(old: str, path: Path) -> Lock:
     for file in (Path(old), Path(old) / LOCK_NAME):
         if file.is_file():
             return read_lock(file)
-    command = ["git", "-C", str(path.parent), "show", f"{old}:./{path.name}"]
+    command = ["git", "-C", str(path.parent), "show", "--end-of-options", f"{old}:./{path.name}"]
     try:
         if old.startswith("-"):
             raise OSError

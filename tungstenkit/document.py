@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,6 +18,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 if TYPE_CHECKING:
     from tungstenkit.errors import TungstenError
+
+
+_SHOWN, _LONGEST = 20, 2000
+"""So many problems of a document are told, in so many letters each: somebody else may have written it."""
 
 
 class Document(BaseModel):
@@ -44,27 +49,48 @@ class Document(BaseModel):
             return cls.model_validate_json(text)
         except ValidationError as problem:
             lines = [
-                f"{'.'.join(str(part) for part in one['loc']) or 'the document'}: {one['msg']}"
-                for one in problem.errors(include_url=False)
+                f"{'.'.join(str(part) for part in one['loc'])[:_LONGEST] or 'the document'}: {one['msg'][:_LONGEST]}"
+                for one in problem.errors(include_url=False, include_input=False)
             ]
+            if more := len(lines) - _SHOWN:
+                lines[_SHOWN:] = [f"and {more} more"] if more > 0 else []
             raise error("\n".join(lines), where=where, hint=hint) from None
 
 
 def check_version(
     text: str, key: str, known: int, *, where: str, error: type[TungstenError], hint: str
-) -> None:
-    """Refuse a document of another version: nothing else in it means what we think it does.
+) -> dict[str, Any]:
+    """What a document holds; refuses one of another version: nothing else in it means what we think it does.
 
     key: the key that holds the version. known: the one that is read here.
     """
     try:
-        version = json.loads(text)[key]
+        document: dict[str, Any] = json.loads(text, object_pairs_hook=_once)
+        version = document[key]
+    except _TwiceError as problem:
+        # A reader sees one of them, and what is read may be the other.
+        raise error(
+            f"the key {str(problem)[:100]!a} stands twice in one object", where=where, hint=hint
+        ) from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise error(f"no JSON object with the key `{key}`", where=where, hint=hint) from None
     if version is not known:
         raise error(
             f"{key} {version!r} is not known here; this tungsten reads {known}", where=where, hint=hint
         )
+    return document
+
+
+class _TwiceError(Exception):
+    """A JSON object has a key twice."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise _TwiceError(key)
+    return found
 
 
 def to_json(value: Any) -> str:  # noqa: ANN401 - any JSON value

@@ -14,11 +14,10 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import requests
 
@@ -26,7 +25,8 @@ from tungstenkit import store
 from tungstenkit.deb import open_files
 from tungstenkit.errors import FetchError, GoneError, LockError
 from tungstenkit.lock import LOCK_NAME
-from tungstenkit.mirrors import MissingError, redact
+from tungstenkit.mirrors import MissingError, file_of, redact
+from tungstenkit.outside import WEB, url_problem
 from tungstenkit.registry import pull, with_digest
 from tungstenkit.resolve import hub
 from tungstenkit.resolve.archives import check_out, pack
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         Busybox,
         CommandResult,
         Deb,
+        GitCommit,
         Lock,
         PostBuild,
         Source,
@@ -53,8 +54,6 @@ PARALLEL = 8
 _TIMEOUT = (10, 60)
 """Seconds to connect, and between two pieces of an answer."""
 _PIECE = 1 << 18
-REGISTRY = "docker://"
-"""How the origin of an image's blob begins (containers-transports(5))."""
 _PAUSES = (1, 3, 0)
 """Seconds to wait after each round of asking all mirrors."""
 
@@ -72,10 +71,14 @@ class Input:
     """The wheel's project; None for anything else."""
     release: str | None = None
     """The Debian release that a package is from; None for anything else."""
-    origin: str | None = None
-    """Where the model itself says that it is: a URL, a path relative to the model's folder, `git+URL@COMMIT`, or
-    `docker://NAME@DIGEST`, an image that has it as a blob."""
-
+    url: str | None = None
+    """Where the model itself says that it is, http or https."""
+    local: str | None = None
+    """The same: a file or folder, relative to the model's folder."""
+    git: GitCommit | None = None
+    """The same: what it is made of."""
+    image: str | None = None
+    """`NAME@DIGEST`: an image that has it as a blob."""
     place: tuple[str, str, str, str] | None = None
     """Of a file on the Hugging Face hub: `model` or `dataset`, the repository, the commit, the path in it."""
 
@@ -87,7 +90,7 @@ class Input:
     @property
     def is_own(self) -> bool:
         """Whether it is made of a file, a folder or a git repository that the model names, so that no mirror has it."""
-        return self.origin is not None and not self.origin.startswith(("http:", "https:", REGISTRY))
+        return self.local is not None or self.git is not None
 
     @property
     def path(self) -> str:
@@ -138,7 +141,7 @@ def inputs(lock: Lock) -> tuple[Input, ...]:
 
 def declared_inputs(lock: Lock) -> list[Input]:
     """What the model declares in `files`."""
-    found = [Input(one.to, one.size, one.sha256, origin=one.url) for one in lock.files.downloads]
+    found = [Input(one.to, one.size, one.sha256, url=one.url) for one in lock.files.downloads]
     for repository in lock.files.repositories:
         for file in repository.files:
             place = (repository.type, repository.repository, repository.commit, file.path)
@@ -158,14 +161,14 @@ def restricted(lock: Lock) -> set[str]:
 
 def wheel_input(wheel: Wheel) -> Input:
     """A wheel's file."""
-    return Input(wheel.file, wheel.size, wheel.sha256, project=wheel.project, origin=wheel.url or wheel.path)
+    return Input(wheel.file, wheel.size, wheel.sha256, project=wheel.project, url=wheel.url, local=wheel.path)
 
 
 def source_inputs(source: Source, release: str) -> list[Input]:
     """What the build of a source needs beside the tools: its archive, its build requirements, its root."""
-    origin = f"git+{source.git.url}@{source.git.commit}" if source.git else source.url or source.path
+    archive = Input(source.file, source.size, source.sha256, project=source.project)
     return [
-        Input(source.file, source.size, source.sha256, project=source.project, origin=origin),
+        replace(archive, url=source.url, local=source.path, git=source.git),
         *(wheel_input(wheel) for wheel in source.build.wheels),
         *(Input(deb.file, deb.size, deb.sha256, release=release) for deb in source.build.debs),
     ]
@@ -174,7 +177,7 @@ def source_inputs(source: Source, release: str) -> list[Input]:
 def base_inputs(reference: str, layers: Iterable[BaseLayer]) -> list[Input]:
     """The layers of a base image. reference: its name and digest."""
     files = [(layer.digest.removeprefix("sha256:"), layer.size) for layer in layers]
-    return [Input(f"layer-{sha256}", size, sha256, origin=f"{REGISTRY}{reference}") for sha256, size in files]
+    return [Input(f"layer-{sha256}", size, sha256, image=reference) for sha256, size in files]
 
 
 def built_input(source: Source) -> Input:
@@ -191,23 +194,19 @@ def tool_inputs(tools: Tools) -> list[Input]:
     return [Input(deb.file, deb.size, deb.sha256, release=tools.layers.release) for deb in debs]
 
 
-def locate(
-    wanted: Iterable[Input], lock: Lock, mirrors: Mirrors, directory: Path = Path()
-) -> dict[str, list[str]]:
+def locate(wanted: Iterable[Input], lock: Lock, mirrors: Mirrors) -> dict[str, list[str]]:
     """For each file's sha256 the URLs to try, in order; empty where no mirror has it.
 
-    directory: the model's folder.
-
     Debian's files stand where the lock says, below a mirror; a wheel's place is asked of the index, project by project.
-    What is the model's own has a `file:` URL, or `git+URL@COMMIT`.
+    What is the model's own, or a registry's, has none.
     """
     urls: dict[str, list[str]] = {}
     projects: dict[str, list[Input]] = {}
     for entry in wanted:
-        if entry.is_own:
-            urls |= locate_own([entry], directory)
-        elif entry.origin is not None:
-            urls[entry.sha256] = [entry.origin]
+        if entry.is_own or entry.image is not None:
+            urls[entry.sha256] = []
+        elif entry.url is not None:
+            urls[entry.sha256] = [entry.url]
         elif entry.place is not None:
             urls[entry.sha256] = [hub.file_url(*entry.place)]
         elif entry.project is None:
@@ -229,17 +228,6 @@ def locate(
         for entry in entries:
             urls[entry.sha256] = [listing[entry.file]] if entry.file in listing else []
     return urls
-
-
-def locate_own(wanted: Iterable[Input], directory: Path) -> dict[str, list[str]]:
-    """The same for the model's own files; no mirror is asked. directory: the model's folder."""
-    return {
-        entry.sha256: [
-            entry.origin if "://" in entry.origin else (directory / entry.origin).resolve().as_uri()
-        ]
-        for entry in wanted
-        if entry.origin is not None
-    }
 
 
 def _needed(lock: Lock) -> tuple[Input, ...]:
@@ -328,15 +316,15 @@ def fetch(
         downloads.mkdir(parents=True, exist_ok=True)
         images: dict[str, list[Input]] = {}
         for entry in wanted:
-            if entry.origin is not None and entry.origin.startswith(REGISTRY):
-                images.setdefault(entry.origin, []).append(entry)
+            if entry.image is not None:
+                images.setdefault(entry.image, []).append(entry)
         with ThreadPoolExecutor(PARALLEL) as pool:
             # An image's blobs come together, and before what waits for a thread.
             layers = [pool.submit(pull_layers, found, downloads, progress) for found in images.values()]
             jobs = [
-                pool.submit(download, entry, urls[entry.sha256], downloads, progress)
+                pool.submit(download, entry, urls[entry.sha256], downloads, progress, directory)
                 for entry in wanted
-                if entry.origin not in images
+                if entry.image is None
             ]
             try:
                 arrived = [path for pulled in layers for path in pulled.result()]
@@ -359,8 +347,12 @@ def fetch(
         raise disk_error(problem, state) from None
 
 
-def download(entry: Input, urls: Sequence[str], folder: Path, progress: Progress) -> Path:
-    """Download one file and verify it; its path, named by its store name.
+def download(
+    entry: Input, urls: Sequence[str], folder: Path, progress: Progress, directory: Path = Path()
+) -> Path:
+    """Download one file, or make it, and verify it; its path, named by its store name.
+
+    urls: http and https, or the `file:` URL of an index in a folder. directory: the model's folder.
 
     Raises GoneError where no mirror has it any more, FetchError where it can't be had or is not what the lock says.
     """
@@ -370,13 +362,19 @@ def download(entry: Input, urls: Sequence[str], folder: Path, progress: Progress
         progress.advance(entry.size)
         progress.done(entry.name)
         return complete
-    if not urls:
+    if not urls and not entry.is_own:
         raise GoneError("the index no longer has this file", where=entry.file, hint="run `tungsten lock`")
     place.mkdir(exist_ok=True)
     # By its own name, which no store name is: two files of one content may come at the same time.
     part = place / f"{entry.name}~"
-    if urls[0].startswith(("file:", "git+")):
-        return _make(entry, urls[0], part, complete, progress)
+    for url in urls:
+        if problem := url_problem(url, (*WEB, "file")):
+            raise FetchError(f"this URL {problem}", where=redact(url), hint="run `tungsten lock`")
+    here = directory / entry.local if entry.local is not None else None
+    if not entry.is_own and urlsplit(urls[0]).scheme == "file":
+        here = Path(file_of(urls[0]))
+    if entry.is_own or here is not None:
+        return _make(entry, here, part, complete, progress)
     problems: dict[str, str] = {}
     answers: dict[str, int | None] = {}
     refused = {requests.codes.unauthorized, requests.codes.forbidden}
@@ -413,7 +411,7 @@ def download(entry: Input, urls: Sequence[str], folder: Path, progress: Progress
     if requests.codes.ok in answers.values():
         hint = (
             "what is there has changed; if you trust it, state its sha256 in files=[Download(…)]"
-            if entry.origin is not None and entry.project is None
+            if entry.url is not None and entry.project is None
             else "the mirror or the lock is wrong: try another mirror, or restore the lock from version control"
         )
         raise FetchError(f"{entry.name} is not the locked file", where=where, hint=hint)
@@ -432,26 +430,26 @@ def pull_layers(entries: Sequence[Input], folder: Path, progress: Progress) -> l
     Raises FetchError where one can't be had.
     """
     paths = {entry.sha256: folder / entry.sha256 / entry.name for entry in entries}
-    # Each was renamed only when it was whole.
-    absent = {sha256: path for sha256, path in paths.items() if not path.exists()}
+    # What lies there was renamed when it was whole, but somebody else may have put it there.
+    absent = {sha256: path for sha256, path in paths.items() if not path.exists() or _sha256(path) != sha256}
     progress.advance(sum(entry.size for entry in entries if entry.sha256 not in absent))
     if absent:
-        origin = next(entry.origin for entry in entries)
-        assert origin is not None
-        pull(origin.removeprefix(REGISTRY), absent, folder, progress.advance)
+        reference = next(entry.image for entry in entries)
+        assert reference is not None
+        pull(reference, absent, folder, progress.advance)
     for entry in entries:
         progress.done(entry.name)
     return list(paths.values())
 
 
-def _make(entry: Input, url: str, part: Path, complete: Path, progress: Progress) -> Path:
-    """A file that is here already, or is made of a folder or a commit here."""
-    if url.startswith("git+"):
-        repository, _, commit = url.removeprefix("git+").rpartition("@")
-        check_out(repository, commit, part)
-        what = "git gives another archive of this commit now"
+def _make(entry: Input, local: Path | None, part: Path, complete: Path, progress: Progress) -> Path:
+    """A file that is here already, or is made of a folder or a commit here. local: the file or folder, if it is one."""
+    if local is None:
+        assert entry.git is not None
+        check_out(entry.git.url, entry.git.commit, part)
+        where, what = entry.git.url, "git gives another archive of this commit now"
     else:
-        local = Path(url2pathname(urlsplit(url).path))
+        where = str(local)
         if not local.exists():
             raise FetchError("there is no such file or folder", where=str(local), hint="run `tungsten lock`")
         if local.is_dir():
@@ -461,7 +459,7 @@ def _make(entry: Input, url: str, part: Path, complete: Path, progress: Progress
         what = f"{local.name} has changed since the lock was made"
     if (part.stat().st_size, _sha256(part)) != (entry.size, entry.sha256):
         part.unlink()
-        raise FetchError(what, where=redact(url), hint="run `tungsten lock`")
+        raise FetchError(what, where=redact(where), hint="run `tungsten lock`")
     part.rename(complete)
     progress.advance(entry.size)
     progress.done(entry.name)

@@ -11,16 +11,27 @@ import difflib
 import errno
 import hashlib
 import json
+import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from tungstenkit.document import Document, check_version, to_json, write_atomically
 from tungstenkit.errors import LockError
+from tungstenkit.outside import (
+    GIT,
+    LARGEST_FILE,
+    WEB,
+    image_problem,
+    path_problem,
+    text_problem,
+    texts,
+    url_problem,
+)
 from tungstenkit.platforms import ARCHITECTURES
 
 if TYPE_CHECKING:
@@ -29,6 +40,7 @@ if TYPE_CHECKING:
 
     from tungstenkit.spec import ModelSpec
 
+_SHOWN = 20  # problems of a kind
 LOCK_VERSION: Literal[1] = 1
 LOCK_NAME = "tungsten.lock"
 _REMEDY = (
@@ -41,6 +53,46 @@ FLAKE_INPUTS = ("nixpkgs", "poetry2nix")
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
+def _check_origin(url: str | None, path: str | None, *others: object) -> None:
+    if sum(origin is not None for origin in (url, path, *others)) > 1:
+        raise ValueError("comes from two places")
+    if url is not None:
+        _check_url(url)
+    if path is not None and (problem := path_problem(path)):
+        raise ValueError(f"the path {problem}")
+
+
+def _check_url(url: str, schemes: tuple[str, ...] = WEB) -> str:
+    if problem := url_problem(url, schemes):
+        raise ValueError(f"the URL {problem}")
+    parts = urlsplit(url)
+    # Of ssh the user is part of the place.
+    if "@" in parts.netloc and (parts.scheme != "ssh" or parts.password is not None):
+        raise ValueError("the URL holds a user name or password")
+    return url
+
+
+def _check_place(path: str) -> str:
+    if problem := path_problem(path):
+        raise ValueError(problem)
+    if {"", ".", ".."} & set(path.split("/")):
+        raise ValueError("leads out of its folder, or has an empty part")
+    return path
+
+
+def _check_image(reference: str) -> str:
+    if problem := image_problem(reference):
+        raise ValueError(problem)
+    return reference
+
+
+Size = Annotated[int, Field(ge=0, le=LARGEST_FILE)]
+"""In bytes."""
+WebUrl = Annotated[str, AfterValidator(_check_url)]
+InnerPath = Annotated[str, AfterValidator(_check_place)]
+"""Of a file or folder, relative to another folder and below it."""
+
+
 class Deb(Document):
     """A Debian binary package."""
 
@@ -51,7 +103,7 @@ class Deb(Document):
         pattern=r"^mirror://debian(-security)?/pool/([A-Za-z0-9+._~-]+/)*[A-Za-z0-9+._~-]+\.deb$"
     )
     """Where it is in the archive, such as `mirror://debian/pool/main/t/tini/tini_0.19.0-1_amd64.deb`."""
-    size: int = Field(ge=0)
+    size: Size
     """In bytes."""
     sha256: str = Sha256
     group: Literal["base", "python", "system", "build"]
@@ -80,8 +132,8 @@ class Wheel(Document):
     project: str
     """Normalised as PEP 503 says."""
     version: str
-    file: str = Field(pattern=r"^[^/\\]+\.whl$")
-    size: int = Field(ge=0)
+    file: str = Field(pattern=r"^[A-Za-z0-9_.+!~-]+\.whl$")
+    size: Size
     sha256: str = Sha256
     url: str | None = None
     """Where the model itself says that it is, without credentials."""
@@ -103,15 +155,6 @@ class Wheel(Document):
         return _without(write(self), "url", "path")
 
 
-def _check_origin(url: str | None, path: str | None, *others: object) -> None:
-    if sum(origin is not None for origin in (url, path, *others)) > 1:
-        raise ValueError("comes from two places")
-    if url is not None and "@" in urlsplit(url).netloc:
-        raise ValueError("the URL holds a user name or password")
-    if path is not None and path.startswith("/"):
-        raise ValueError("the path is not relative to the model's folder")
-
-
 def _without(written: dict[str, Any], *keys: str) -> dict[str, Any]:
     """Leave out what is empty for most entries."""
     return {key: value for key, value in written.items() if value or key not in keys}
@@ -120,7 +163,7 @@ def _without(written: dict[str, Any], *keys: str) -> dict[str, Any]:
 class GitCommit(Document):
     """A commit of a git repository."""
 
-    url: str
+    url: Annotated[str, AfterValidator(lambda url: _check_url(url, GIT))]
     """As `git clone` takes it, without credentials."""
     commit: str = Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")
 
@@ -143,9 +186,9 @@ class Source(Document):
     project: str
     """Normalised as PEP 503 says."""
     version: str
-    file: str = Field(pattern=r"^[^/\\]+$")
+    file: str = Field(pattern=r"^[^/\\\x00-\x1f]+$")
     """The archive's name. One of a folder or a git commit is made by us, the same bytes each time."""
-    size: int = Field(ge=0)
+    size: Size
     sha256: str = Sha256
     url: str | None = None
     path: str | None = None
@@ -156,7 +199,7 @@ class Source(Document):
     build: SourceBuild
     wheel: str | None = None
     """The file name of what was built; null until it is sealed."""
-    wheel_size: int | None = None
+    wheel_size: Size | None = None
     wheel_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     needed_by: tuple[str, ...] = ()
     """As a `Deb`'s."""
@@ -184,7 +227,7 @@ class Suite(Document):
     suite: str
     architecture: str = "amd64"
     """Debian's name of the processor whose packages were read."""
-    date: str
+    date: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
     """The date of its signed Release file, RFC 3339, UTC."""
     packages_sha256: str = Sha256
     """Of the Packages index that was read."""
@@ -194,7 +237,7 @@ class Release(Document):
     """A Debian release, as it stood when the lock was made."""
 
     suites: tuple[Suite, ...]
-    timestamps: dict[str, str]
+    timestamps: dict[str, Annotated[str, Field(pattern=r"^\d{8}T\d{6}Z$")]]
     """For each archive a moment (`YYYYMMDDTHHMMSSZ`) whose snapshot holds every file that the lock takes from it."""
 
 
@@ -262,7 +305,7 @@ class PostBuild(Document):
     """Names of variables that it gets from whoever builds."""
     replaces: tuple[str, ...] = ()
     """Those of the model's files that it has written anew."""
-    size: int = Field(ge=0)
+    size: Size
     """Of the result, a tar, in bytes."""
     sha256: str = Sha256
 
@@ -281,7 +324,7 @@ class CommandResult(Document):
 
     sees: str = Sha256
     """Of everything that it can see; while that is the same, so is the result."""
-    size: int = Field(ge=0)
+    size: Size
     """Of the result, a tar, in bytes."""
     sha256: str = Sha256
 
@@ -298,7 +341,7 @@ class BaseLayer(Document):
     """Of the blob."""
     diff_id: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
     """Of the unpacked blob."""
-    size: int = Field(ge=0)
+    size: Size
     """Of the blob, in bytes."""
     media_type: str
 
@@ -319,7 +362,7 @@ class BasePython(Document):
 class BaseImage(Document):
     """The image that a model's goes on."""
 
-    reference: str
+    reference: Annotated[str, AfterValidator(_check_image)]
     """As the model names it."""
     named: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
     """The digest of what the reference named when it was locked: an index, or the manifest itself."""
@@ -373,11 +416,11 @@ class Platform(Document):
 class LockedDownload(Document):
     """A file behind a URL that the model declares."""
 
-    url: str = Field(pattern=r"^https?://")
+    url: WebUrl
     """Without credentials."""
-    size: int = Field(ge=0)
+    size: Size
     sha256: str = Sha256
-    to: str = Field(pattern=r"^[^/]")
+    to: InnerPath
     """Relative to the model's folder in the image."""
     executable: bool = False
 
@@ -394,24 +437,24 @@ class LockedDownload(Document):
 class RepositoryFile(Document):
     """A file of a repository."""
 
-    path: str = Field(pattern=r"^[^/]")
+    path: InnerPath
     """In the repository."""
-    size: int = Field(ge=0)
+    size: Size
     sha256: str = Sha256
 
 
 class LockedRepository(Document):
     """Files of a repository on the Hugging Face hub that the model declares."""
 
-    repository: str
+    repository: str = Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]*/)?[A-Za-z0-9][A-Za-z0-9_.-]*$")
     type: Literal["model", "dataset"]
-    revision: str
+    revision: InnerPath
     """The branch, tag or commit that was asked for."""
     commit: str = Field(pattern=r"^[0-9a-f]{40}$")
     """What it was."""
     restricted: bool = False
     """Whether the hub gives its files only to some."""
-    to: str | None = Field(default=None, pattern=r"^[^/]")
+    to: InnerPath | Literal["."] | None = None
     """A folder, relative to the model's; null is the hub's cache."""
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -458,9 +501,9 @@ class ServerEnvironment(Document):
 class FlakeInput(Document):
     """A repository of GitHub's at one revision, as a flake's lock file names it (Nix manual, "Lock files")."""
 
-    owner: str
-    repo: str
-    ref: str | None = None
+    owner: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    repo: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    ref: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$")
     """The branch that the revision is of."""
     rev: str = Field(pattern=r"^[0-9a-f]{40}$")
     nar_hash: str = Field(pattern=r"^sha256-[A-Za-z0-9+/]{43}=$")
@@ -514,6 +557,13 @@ class Lock(Document):
             problems.append("input-digest: is not that of inputs")
         if not self.platforms:
             problems.append("platforms: there is none")
+        # A name from here becomes a part of what Nix is asked for.
+        problems += [
+            f"{part}.{system[:100]!a}: no platform that is known here"
+            for part, named in (("platforms", self.platforms), ("server", self.server), ("tools", self.tools))
+            for system in named
+            if system not in ARCHITECTURES
+        ]
         if len({(platform.release, platform.python) for platform in self.platforms.values()}) > 1:
             problems.append("platforms: not all of one Debian release and Python")
         for system, platform in self.platforms.items():
@@ -759,13 +809,26 @@ def changed_inputs(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
 
 
 def _shown(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    is_plain = isinstance(value, str) and text_problem(value) is None
+    return str(value) if is_plain else json.dumps(value, sort_keys=True)
+
+
+# Of what a base image has, and of what commands say, any letter may be meant.
+_ANYTHING = re.compile(
+    r"^inputs\.dockerfile-commands\.|^platforms\.[^.]+\.base-image\.(environment|labels)\b"
+)
+_LARGEST_LOCK = 64 << 20
+"""In bytes; a hundred times what the largest model's has."""
 
 
 def read_lock(path: Path) -> Lock:
     """Read `tungsten.lock`; LockError where it is missing, damaged, or of a version that is not known here."""
     try:
-        data = path.read_bytes()
+        # What never ends, such as a pipe, is no document.
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "it is no file")
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_LOCK + 1)
     except FileNotFoundError:
         raise LockError("there is no lock", where=str(path), hint="run `tungsten lock`") from None
     except OSError as problem:
@@ -775,11 +838,21 @@ def read_lock(path: Path) -> Lock:
 
 def parse_lock(data: bytes, where: str) -> Lock:
     """A lock's bytes; where: whose, for messages. LockError as `read_lock`."""
+    if len(data) > _LARGEST_LOCK:
+        raise LockError(
+            f"it is larger than any lock: over {_LARGEST_LOCK >> 20} MiB", where=where, hint=_REMEDY
+        )
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as problem:
         raise LockError(f"the lock can't be read: {problem}", where=where) from None
-    check_version(text, "lock-version", LOCK_VERSION, where=where, error=LockError, hint=_REMEDY)
+    document = check_version(text, "lock-version", LOCK_VERSION, where=where, error=LockError, hint=_REMEDY)
+    if problems := [
+        f"{place[:200]!a}: {what}"
+        for place, one in texts(document)
+        if not _ANYTHING.search(place) and (what := text_problem(one))
+    ]:
+        raise LockError("\n".join(sorted(problems)[:_SHOWN]), where=where, hint=_REMEDY)
     return Lock.parse(text, where=where, error=LockError, hint=_REMEDY)
 
 

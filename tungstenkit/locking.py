@@ -46,7 +46,7 @@ from tungstenkit.requirements import parse
 from tungstenkit.resolve.base import loadable_on
 from tungstenkit.resolve.libraries import KIND as LIBRARY
 from tungstenkit.resolve.libraries import NOTHING
-from tungstenkit.resolve.model import Solver, chosen_systems, resolve
+from tungstenkit.resolve.model import Solver, chosen_systems, dates_of, resolve
 from tungstenkit.resolve.nixpkgs import resolve as resolve_nixpkgs
 from tungstenkit.seal import seal
 from tungstenkit.source_wheels import build_wheels, unbuilt
@@ -73,6 +73,7 @@ def make_lock(
     package_set: str | None = None,
     systems: Sequence[str] = (),
     python: str | None = None,
+    allow_older_index: bool = False,
 ) -> tuple[Lock, Difference]:
     """Resolve and seal, and write the lock; the result says also how it differs from the one before."""
     for notice in dockerfile.parse(project.spec.dockerfile_commands).notices:
@@ -101,7 +102,13 @@ def make_lock(
         for notice in mirrors.notices:
             err.print(notice)
         solver = Solver(
-            mirrors, get, report, partial(err.print, markup=False), project.directory, Path(scratch)
+            mirrors,
+            get,
+            report,
+            partial(err.print, markup=False),
+            project.directory,
+            Path(scratch),
+            {} if allow_older_index else dates_of(before),
         )
         bases = Bases(project, pins, python, report) if project.spec.base_image is not None else None
         if package_set == "nixpkgs":
@@ -191,7 +198,11 @@ def compare_locks(directory: Path, old: str) -> Difference:
     path = directory / LOCK_NAME
     lock, before = read_lock(path), old_lock(old, path)
     with working("asking for known vulnerabilities"):
-        mirrors = find_mirrors(directory, wishes=parse(lock.inputs.get("python-packages", ())))
+        try:
+            wishes = parse(lock.inputs.get("python-packages", ()))
+        except (AttributeError, TypeError, ValueError) as problem:
+            raise LockError(f"its inputs are none of a model: {problem}", where=str(path)) from None
+        mirrors = find_mirrors(directory, wishes=wishes)
         return compare(before, lock, advisories_for(mirrors, before, lock))
 
 
@@ -268,8 +279,8 @@ def _seal(
         def get(entry: Input) -> Path:
             if path := stored(entry):
                 return path
-            urls = locate([entry], lock, solver.mirrors, project.directory)[entry.sha256]
-            return download(entry, urls, downloads, bar)
+            urls = locate([entry], lock, solver.mirrors)[entry.sha256]
+            return download(entry, urls, downloads, bar, project.directory)
 
         def build(lock: Lock) -> Lock:
             if not unbuilt(lock):

@@ -35,6 +35,7 @@ import requests
 import urllib3
 
 from tungstenkit.errors import FetchError, TungstenError
+from tungstenkit.outside import WEB, url_problem
 from tungstenkit.resolve.debian_control import stanzas
 from tungstenkit.resolve.debian_index import ARCHIVES, fetch_inrelease, suites, trusted_certificates
 from tungstenkit.resolve.debian_release import RELEASES
@@ -56,6 +57,7 @@ _TIMEOUTS = 2  # so often a server may let us wait in vain
 _ATTEMPTS = 4
 _NO_ANSWER = "no answer in time"
 _PIECE = 1 << 18
+_SHOWN = 100  # letters of a name from outside
 _FIRST_PAUSE = 0.5  # seconds; each is twice the one before
 _JSON_INDEX = "application/vnd.pypi.simple.v1+json"
 _INDEX_FORMATS = f"{_JSON_INDEX}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
@@ -188,8 +190,8 @@ class Mirrors:
 
     def save(self, url: str, path: Path) -> None:
         """Fetch a URL, http, https or file, into a file, as `get_bytes` does. Raises FetchError."""
-        if url.startswith("file://"):
-            shutil.copyfile(url2pathname(urlsplit(url).path), path)
+        if urlsplit(url).scheme == "file":
+            shutil.copyfile(file_of(url), path)
             return
         with _request(url, stream=True) as answer, path.open("wb") as file:
             try:
@@ -306,6 +308,11 @@ def _place(link: str, project: Path | None) -> str:
 
 def _unique(*urls: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(url.rstrip("/") if _is_url(url) else url for url in urls))
+
+
+def file_of(url: str) -> str:
+    """The path that a `file:` URL names."""
+    return url2pathname(urlsplit(url).path)
 
 
 def redact(url: str) -> str:
@@ -451,7 +458,7 @@ def _from_project(project: Path | None) -> dict[str, tuple[str, ...]]:
 
 
 def _is_url(value: object) -> bool:
-    return isinstance(value, str) and value.startswith(("http://", "https://"))
+    return isinstance(value, str) and url_problem(value, WEB) is None
 
 
 def _bases(urls: Iterable[str]) -> tuple[str, ...]:
@@ -691,8 +698,20 @@ def _is_of(file: str, project: str) -> bool:
 
 
 def _absolute(file: IndexFile, base: str) -> IndexFile:
-    """With a whole URL; what is on the same host gets the index's credentials."""
-    url = urldefrag(urljoin(base, file.url)).url
+    """With a whole URL; what is on the same host gets the index's credentials.
+
+    Raises FetchError for one that leads elsewhere than to the web: to a file of this machine, or to a program.
+    """
+    try:
+        url = urldefrag(urljoin(base, file.url)).url
+    except ValueError:
+        url = ""
+    if problem := url_problem(url):
+        raise FetchError(
+            f"the index lists a file whose URL {problem}: {file.name[:_SHOWN]!a}",
+            where=redact(base),
+            hint="whoever keeps that index has to mend it; TUNGSTEN_MIRROR_PYPI names another",
+        )
     index, parts = urlsplit(base), urlsplit(url)
     if "@" in index.netloc and index.netloc.rpartition("@")[2] == parts.netloc:
         url = parts._replace(netloc=index.netloc).geturl()

@@ -7,6 +7,7 @@ says so by `progress`.
 from __future__ import annotations
 
 import fcntl
+import shlex
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from tungstenkit import build as builder
-from tungstenkit import commands, post_build
+from tungstenkit import commands, post_build, store
+from tungstenkit.asked import check_lock
 from tungstenkit.big_files import big_files
 from tungstenkit.declared import leave_out_declared
 from tungstenkit.errors import FetchError
@@ -30,7 +32,6 @@ from tungstenkit.files import likely_secrets, select_files
 from tungstenkit.lock import (
     LOCK_NAME,
     Lock,
-    check_lock,
     part_of,
     read_lock,
 )
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 
 STATE = ".tungsten"
 """The folder beside the model where we keep what can be made again."""
+_EXPORTS = ("export", "step")
+"""Folders there that hold the model's files, links among them, and are written anew."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,18 @@ class Project:
 
     @property
     def state(self) -> Path:
-        """Where what can be made again lies."""
-        return self.directory / STATE
+        """Where what can be made again lies.
+
+        Raises FetchError for one that we have not made: what a repository brings there must lead nowhere.
+        """
+        path = self.directory / STATE
+        if foreign := store.foreign(path, skip=_EXPORTS):
+            raise FetchError(
+                f"this is not of our making: {foreign}",
+                where=str(path),
+                hint=f"nothing is kept there that can't be made again: rm -r {shlex.quote(str(path))}",
+            )
+        return path
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -190,7 +203,7 @@ def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
     with working("asking the mirrors where each file is"):
         try:
             mirrors = project.mirrors()
-            found = locate(inputs(lock), lock, mirrors, project.directory)
+            found = locate(inputs(lock), lock, mirrors)
         except FetchError as problem:
             err.print(
                 f"[yellow]warning:[/] no mirror could be asked, so the export names none ({escape(problem.what)})"
@@ -209,7 +222,7 @@ def fetch_inputs(project: Project, lock: Lock, systems: Sequence[str], big: Sequ
     urls = {}
     if wanted:
         with working("asking the mirrors where each file is"):
-            urls = locate(wanted, lock, project.mirrors(), project.directory)
+            urls = locate(wanted, lock, project.mirrors())
     with FetchBar() as bar:
         fetch(part, urls, project.state, bar, whole=lock, big=big, directory=project.directory)
     return len(inputs(part)) + len(big)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tungstenkit.errors import FetchError
+from tungstenkit.outside import image_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -44,7 +45,7 @@ def manifest(reference: str) -> tuple[str, dict[str, Any]]:
 
     Raises FetchError where it can't be read.
     """
-    data = _skopeo(["inspect", "--raw", *_tls("", reference), f"docker://{reference}"], reference)
+    data = _skopeo(["inspect", "--raw", *_tls("", reference)], reference)
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     if reference.partition("@")[2] not in ("", digest):
         raise FetchError(
@@ -57,7 +58,7 @@ def manifest(reference: str) -> tuple[str, dict[str, Any]]:
 
 def configuration(reference: str) -> dict[str, Any]:
     """The configuration of the image that a reference names. Raises FetchError as `manifest`."""
-    data = _skopeo(["inspect", "--config", "--raw", *_tls("", reference), f"docker://{reference}"], reference)
+    data = _skopeo(["inspect", "--config", "--raw", *_tls("", reference)], reference)
     return _json(data, reference)
 
 
@@ -86,7 +87,7 @@ def pull(reference: str, blobs: Mapping[str, Path], folder: Path, advance: Calla
 def _copy(reference: str, folder: Path, advance: Callable[[int], None]) -> None:
     command = ["copy", "--quiet", "--preserve-digests", *_tls("src-", reference)]
     with tempfile.TemporaryFile() as log:
-        process = _start([*command, f"docker://{reference}", f"dir:{folder}"], log)
+        process = _start([*command, "--", _remote(reference), f"dir:{folder}"], log)
         before = 0
         try:
             while True:
@@ -103,6 +104,13 @@ def _copy(reference: str, folder: Path, advance: Callable[[int], None]) -> None:
         if process.returncode != 0:
             log.seek(0)
             raise _problem(log.read(), reference)
+
+
+def _remote(reference: str) -> str:
+    """As skopeo names what is in a registry; FetchError for a reference that is none."""
+    if problem := image_problem(reference):
+        raise FetchError(f"{reference!a} {problem}", where="base_image", hint="see base_image=…")
+    return f"docker://{reference}"
 
 
 def _size(path: Path) -> int:
@@ -130,7 +138,7 @@ def is_here(reference: str) -> bool:
 
 def _skopeo(arguments: list[str], reference: str) -> bytes:
     with tempfile.TemporaryFile() as log:
-        process = _start(arguments, log, subprocess.PIPE)
+        process = _start([*arguments, "--", _remote(reference)], log, subprocess.PIPE)
         output, _ = process.communicate()
         if process.returncode != 0:
             log.seek(0)

@@ -23,6 +23,8 @@ from packaging.utils import (
     parse_wheel_filename,
 )
 
+from tungstenkit.outside import GIT, WEB, git_name_problem, url_problem
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -283,24 +285,24 @@ def _at(found: Wanted, url: str) -> Wanted:
 def _git(address: str) -> Git:
     if not re.match(r"(https?|ssh|git|file)://", address):
         raise ValueError("is no git URL; write 'git+https://…' or 'git+ssh://…'")
-    _check_url(address)
+    _check_url(address, GIT)
     # A user name before the host has an `@` too; a ref is in the path.
     scheme, _, rest = address.partition("://")
     host, slash, path = rest.partition("/")
     path, at, ref = path.rpartition("@") if "@" in path else (path, "", "")
-    if at and (not ref or ref.startswith("-")):
+    if at and git_name_problem(ref):
         raise ValueError("names no branch, tag or commit after its '@'")
     return Git(f"{scheme}://{host}{slash}{path}", ref or None)
 
 
-def _check_url(url: str) -> None:
+def _check_url(url: str, schemes: tuple[str, ...] = WEB) -> None:
     if re.search(r"\$\{?\w", url):
         raise ValueError("holds a variable, which is not replaced; passwords come from ~/.netrc")
     parts = urlsplit(url)
     if "@" in parts.netloc and (parts.scheme in ("http", "https") or parts.password is not None):
         raise ValueError("holds a user name or password, which would be written down; put it into ~/.netrc")
-    if not parts.hostname and parts.scheme != "file":
-        raise ValueError("names no host")
+    if problem := url_problem(url, schemes):
+        raise ValueError(problem)
 
 
 def _relative(place: str) -> str:
@@ -322,14 +324,20 @@ def written_out(
 ) -> Iterator[tuple[str, str]]:
     """Entries with those of the files that they name, each with where it stands: `python_packages[0]`.
 
-    folder: what the paths of the files are relative to. Raises ValueError, worded whole, for a file that can't be
-    read or names itself.
+    folder: the model's, which the paths of the files are relative to, and in which they are: an error shows their
+    lines. Raises ValueError, worded whole, for a file that can't be read, is elsewhere or names itself.
     """
-    yield from _written_out([(f"{prefix}[{n}]", entry) for n, entry in enumerate(entries)], folder, ())
+    numbered = [(f"{prefix}[{n}]", entry) for n, entry in enumerate(entries)]
+    yield from _written_out(numbered, folder, (), folder.resolve())
 
 
 def _written_out(
-    entries: Sequence[tuple[str, str]], folder: Path, inside: tuple[Path, ...], *, constrains: bool = False
+    entries: Sequence[tuple[str, str]],
+    folder: Path,
+    inside: tuple[Path, ...],
+    top: Path,
+    *,
+    constrains: bool = False,
 ) -> Iterator[tuple[str, str]]:
     for where, entry in entries:
         try:
@@ -343,6 +351,8 @@ def _written_out(
         name = path.name
         if path.resolve() in inside:
             raise ValueError(f"{where}: {value} names itself")
+        if not path.resolve().is_relative_to(top):
+            raise ValueError(f"{where}: {value} is not in the model's folder; put a copy there")
         try:
             lines = list(_lines(path.read_text(encoding="utf-8")))
         except OSError as error:
@@ -354,6 +364,7 @@ def _written_out(
             numbered,
             path.parent,
             (*inside, path.resolve()),
+            top,
             constrains=constrains or option == "-c",
         )
 

@@ -129,7 +129,9 @@ class Handover(NamedTuple):
 
 def image_needs(engine: str, image: str) -> Needs:
     """What an image of ours says that its model needs: its labels. Raises RunError where it is none, or isn't there."""
-    command = [engine, "image", "inspect", "--format", "{{json .Config.Labels}}", image]
+    if image.startswith("-"):
+        raise RunError(f"{image!r} is no name of an image", hint="options stand before the name")
+    command = [engine, "image", "inspect", "--format", "{{json .Config.Labels}}", "--", image]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode != 0:
         raise RunError(

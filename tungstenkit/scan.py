@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _FORMAT = "1"  # of the cached files: raise it whenever a scan would find something else
 _IN_MEMORY = 8 << 20  # several are read at a time
 _PIECE = 1 << 20
+# What a wheel may unpack to, as in `nix/tools/wheelfile.py`: so much in any case, and so many times its own size.
+_ALWAYS_FINE, _MOST_INFLATED = 256 << 20, 200
 _MOST_TEXT = 32 << 20  # of a file that is read whole; more is no code that a person wrote
 # What a damaged, encrypted or oddly packed archive leads to.
 _DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, RuntimeError, lzma.LZMAError, zlib.error)
@@ -71,6 +73,11 @@ def scan_wheel(path: Path) -> Scan:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
+            whole, size = sum(info.file_size for info in infos), path.stat().st_size
+            if whole > max(_ALWAYS_FINE, _MOST_INFLATED * size):
+                raise FetchError(
+                    f"it unpacks to {whole} bytes from {size}, which no wheel does", where=path.name
+                )
             found: dict[str, Elf] = {}
             for info in infos:
                 with archive.open(info) as member:
@@ -106,6 +113,8 @@ def scan_deb(path: Path) -> Scan:
                 links[name] = _canonical(posixpath.join(posixpath.dirname(name), member.linkname))
             elif member.islnk() and ".so" in posixpath.basename(name):
                 links[name] = _canonical(member.linkname)
+            elif member.issparse():
+                raise FetchError(f"{name} is sparse, which no Debian package's file is", where=path.name)
             elif member.isreg() and (content := tar.extractfile(member)) and (elf := _elf(content)):
                 is_root = _is_module(name, elf) or _is_program(name, elf)
                 files.append(ScannedFile(path=name, elf=elf, is_root=is_root))

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from tungstenkit.lock import Lock, Platform, Source
 
 
+_MOST_TEXT = 8 << 20  # of a wheel's metadata
+
+
 def unbuilt(lock: Lock) -> list[tuple[str, Source]]:
     """The sources of a lock whose wheels nobody has here, each with its platform's Nix system.
 
@@ -203,7 +206,8 @@ def _check(built: Path, file: str, source: Source, platform: Platform, system: s
 def _metadata(wheel: Path) -> Message:
     with zipfile.ZipFile(wheel) as archive:
         name = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
-        return HeaderParser().parsestr(archive.read(name).decode("utf-8", errors="replace"))
+        with archive.open(name) as member:
+            return HeaderParser().parsestr(member.read(_MOST_TEXT).decode("utf-8", errors="replace"))
 
 
 def _keep(built: Path, source: Source, state: Path) -> None:

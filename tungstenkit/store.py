@@ -12,6 +12,7 @@ import grp
 import hashlib
 import os
 import re
+import stat
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,8 +44,12 @@ def tree_path(sri: str, name: str) -> str:
     return _path("source", base64.b64decode(sri.removeprefix("sha256-")).hex(), name)
 
 
+def _store() -> str:
+    return os.environ.get("NIX_STORE_DIR", "/nix/store")
+
+
 def _path(kind: str, digest: str, name: str) -> str:
-    store = os.environ.get("NIX_STORE_DIR", "/nix/store")
+    store = _store()
     full = hashlib.sha256(f"{kind}:sha256:{digest}:{store}:{name}".encode()).digest()
     folded = bytearray(20)
     for position, byte in enumerate(full):
@@ -95,11 +100,45 @@ def add_tree(folder: Path) -> str:
 def keep(paths: Iterable[str], roots: Path) -> None:
     """Hold paths against garbage collection, by links in a folder of the model's; what it held before is let go."""
     roots.mkdir(parents=True, exist_ok=True)
-    before = set(roots.iterdir())
+    # What holds nothing in the store is not ours to remove.
+    before = {link for link in roots.iterdir() if leads_here(link)}
     made = _nix_store(["--realise", *sorted(set(paths)), "--add-root", str(roots / "input"), "--indirect"])
     # Only now: what both hold is held all the time.
     for old in before - {Path(link) for link in made.split("\n")}:
         old.unlink()
+
+
+def leads_here(link: Path) -> bool:
+    """Whether a path is a link into the store."""
+    if not link.is_symlink():
+        return False
+    target = os.readlink(link)  # noqa: PTH115 (as it is written)
+    return target.startswith(f"{_store()}/") and ".." not in target.split("/")
+
+
+def foreign(folder: Path, skip: Sequence[str] = ()) -> str | None:
+    """What in a folder of our state is not of our making: a link that leads out of the store, or another user's file.
+
+    skip: folders at its top that are looked at from outside alone. None where all is ours, or nothing is there.
+    """
+    waiting = [folder]
+    while waiting:
+        path = waiting.pop()
+        try:
+            info = path.lstat()
+        except FileNotFoundError:
+            continue
+        if stat.S_ISLNK(info.st_mode):
+            if path == folder or not leads_here(path):
+                return f"{path} is a link to {os.readlink(path)!a}"  # noqa: PTH115
+        elif info.st_uid != os.geteuid():
+            return f"{path} is the user {info.st_uid}'s"
+        elif stat.S_ISDIR(info.st_mode):
+            if path.parent != folder or path.name not in skip:
+                waiting += path.iterdir()
+        elif not stat.S_ISREG(info.st_mode):
+            return f"{path} is neither a file nor a folder"
+    return None
 
 
 def hold(path: str, link: Path) -> None:

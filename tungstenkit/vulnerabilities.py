@@ -13,16 +13,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from packaging.version import Version
-from pydantic import AwareDatetime  # noqa: TC002 - pydantic reads it
+from pydantic import AfterValidator, AwareDatetime
 
 from tungstenkit.cache import cache_folder
 from tungstenkit.document import Document, write_atomically
 from tungstenkit.errors import FetchError
 from tungstenkit.lock import Deb, Source
 from tungstenkit.mirrors import MissingError, get_if_newer
+from tungstenkit.outside import text_problem
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debian_version import order
 
@@ -41,18 +42,28 @@ _PROBES = 3  # projects that are asked for before an index counts as one without
 _WORKERS = 8
 
 
+def _showable(text: str) -> str:
+    if problem := text_problem(text):
+        raise ValueError(problem)
+    return text
+
+
+_Text = Annotated[str, AfterValidator(_showable)]
+"""What somebody else says, and a terminal shows."""
+
+
 class Vulnerability(Document):
     """A known vulnerability of one package."""
 
-    id: str
+    id: _Text
     """Its CVE, or what the source calls it where there is none."""
-    urgency: str | None
+    urgency: _Text | None
     """As Debian's security team judges it for Debian; None for wheels."""
-    fixed: tuple[str, ...]
+    fixed: tuple[_Text, ...]
     """Versions without it: of the Debian source package, or of the project; empty where there is none yet."""
 
 
-_Row = tuple[str, str | None, str | None]
+_Row = tuple[_Text, _Text | None, _Text | None]
 """Of the tracker's data on one problem: id, the version that fixes it if there is one, urgency."""
 
 

@@ -28,6 +28,10 @@ _FIRST_DAY = (1980, 1, 1, 0, 0, 0)  # that a zip archive knows
 _LEVEL = 6
 
 
+# What an archive may unpack to: so much in any case, and so many times its own size.
+_ALWAYS_FINE, _MOST_INFLATED = 1 << 30, 200
+
+
 class BuildError(Exception):
     """Why there is no wheel, in words for the user."""
 
@@ -52,9 +56,11 @@ def build(work: Path) -> Path:
 def _unpack(work: Path, name: str) -> Path:
     """The archive's one top folder, or all of it, at a place that does not depend on its name."""
     unpacked = work / "unpacked"
+    left = max(_ALWAYS_FINE, _MOST_INFLATED * (work / "archive").stat().st_size)
     if name.endswith(".zip"):
         with zipfile.ZipFile(work / "archive") as archive:
             for info in archive.infolist():
+                left = _less(left, info.file_size, name)
                 path = Path(archive.extract(info, unpacked))
                 if info.external_attr >> 16 & 0o100:
                     path.chmod(0o755)
@@ -63,12 +69,19 @@ def _unpack(work: Path, name: str) -> Path:
             # Members may go where they like: this root is thrown away. Owners can't be kept with one user.
             tar.extraction_filter = lambda member, _folder: member
             for member in tar:
+                left = _less(left, member.size, name)
                 member.uid = member.gid = 0
                 member.uname = member.gname = ""
                 tar.extract(member, unpacked)
     entries = list(unpacked.iterdir())
     top = entries[0] if len(entries) == 1 and entries[0].is_dir() else unpacked
     return Path(shutil.move(str(top), str(work / "source")))
+
+
+def _less(left: int, size: int, name: str) -> int:
+    if size > left:
+        raise BuildError(f"{name} unpacks to more than any source does")
+    return left - size
 
 
 def _fix_environment(work: Path, source: Path, version: str) -> None:

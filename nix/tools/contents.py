@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, BinaryIO, Union
 from program import ToolError
 
 if TYPE_CHECKING:
+    import tarfile
     from collections.abc import Iterator
     from pathlib import Path
 
 CHUNK = 1 << 18
+_LARGEST_SPARSE = 1 << 30
 # What the standard library raises for a damaged zip archive; an OSError comes of an offset that is no offset.
 ZIP_ERRORS = (
     zipfile.BadZipFile,
@@ -189,6 +191,12 @@ def walk(folder: Path) -> Iterator[Path]:
     if folder.is_dir() and not folder.is_symlink():
         for child in sorted(folder.iterdir()):
             yield from walk(child)
+
+
+def check_size(member: tarfile.TarInfo) -> None:
+    """`ToolError` for a file of an archive that takes far more room than the archive has bytes for it."""
+    if member.issparse() and member.size > _LARGEST_SPARSE:
+        raise ToolError(f"{member.name}: a sparse file of {member.size} bytes, which no image has")
 
 
 def read_all(content: Content) -> bytes:

@@ -77,6 +77,8 @@ class Deb:
                     )
                 regions[name] = regions[target]
                 yield Entry(name, "file", *common, package=package, content=regions[name])
+            elif info.issparse():
+                raise ToolError(f"{self.path.name}: {info.name}: a sparse file, which no Debian package has")
             elif info.isreg():
                 regions[name] = Region(spool, info.offset_data, info.size)
                 yield Entry(name, "file", *common, package=package, content=regions[name])

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from contents import check_size
 from program import ToolError, read_json, run, write_json
 from rootfs import OPAQUE, WHITEOUT, Entry
 
@@ -110,6 +111,7 @@ def _members(archive: tarfile.TarFile) -> Iterator[tuple[Entry, IO[bytes] | None
         # What older engines noted for themselves.
         if not path or (name.startswith(".wh..wh.") and name != OPAQUE):
             continue
+        check_size(info)
         common = (info.mode & 0o7777, info.uid, info.gid)
         if info.isdir():
             yield Entry(path, "dir", *common, package=PACKAGE), None

@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from descendants import adopt, end
+from disguises import Disguises
+from landlock import forbid_abstract_sockets
 from variation import Variation
 
 if TYPE_CHECKING:
@@ -38,7 +40,6 @@ _OWNER = (65532, 0)
 _PIECE = 1 << 20
 _PATIENCE = 30.0  # seconds
 _WHITEOUT = ".wh."  # OCI image specification, "Layer Filesystem Changeset"
-_LINE = 8  # bytes of a secret's line that are a secret by themselves
 
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO")
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
@@ -63,10 +64,12 @@ def post_build(config_path: Path, out: Path) -> None:
     # Where secrets are asked for is the user's code's business as little as they are.
     config_path.unlink()
     secrets = _secrets(config)
+    # Only now: they may have come by such a socket.
+    forbid_abstract_sockets()
     try:
         _run_and_capture(config, secrets, out)
     except StepError as error:
-        raise StepError(os.fsdecode(_masked(os.fsencode(str(error)), secrets))) from None
+        raise StepError(os.fsdecode(Disguises(secrets).masked(os.fsencode(str(error))))) from None
 
 
 def _run_and_capture(config: dict[str, Any], secrets: dict[str, str], out: Path) -> None:
@@ -76,7 +79,7 @@ def _run_and_capture(config: dict[str, Any], secrets: dict[str, str], out: Path)
     removed = [path for top in (APP, HOME) for path in normalise(top, before[top])]
     if removed:
         lines = "\n  ".join(["left out, since it is no result of post_build:", *_shown(removed)])
-        _print(os.fsencode(f"{lines}\n"), secrets)
+        _print(os.fsencode(f"{lines}\n"), Disguises(secrets))
     module = f"{APP}/{config['module'].replace('.', '/')}"
     kept = {f"{module}.py", f"{module}/__init__.py"}
     made = [path for top in (APP, HOME) for path in _changed(top, before[top], kept)]
@@ -158,7 +161,7 @@ def _run(config: dict[str, Any], secrets: dict[str, str]) -> None:
         end(child.pid, adopted)
 
     try:
-        _show(child, secrets, end_all)
+        _show(child, Disguises(secrets), end_all)
     finally:
         # What it has started must not write while its result is read.
         end_all()
@@ -168,7 +171,7 @@ def _run(config: dict[str, Any], secrets: dict[str, str]) -> None:
         raise StepError(f"post_build {how}")
 
 
-def _show(child: subprocess.Popen[bytes], secrets: dict[str, str], end_all: Callable[[], None]) -> None:
+def _show(child: subprocess.Popen[bytes], secrets: Disguises, end_all: Callable[[], None]) -> None:
     """Pass on what a process prints, line by line, as long as it runs; what has a secret in it, without."""
     assert child.stdout is not None
     descriptor = child.stdout.fileno()
@@ -190,17 +193,9 @@ def _show(child: subprocess.Popen[bytes], secrets: dict[str, str], end_all: Call
     child.wait()
 
 
-def _print(data: bytes, secrets: dict[str, str]) -> None:
-    sys.stdout.buffer.write(_masked(data, secrets))
+def _print(data: bytes, secrets: Disguises) -> None:
+    sys.stdout.buffer.write(secrets.masked(data))
     sys.stdout.buffer.flush()
-
-
-def _masked(data: bytes, secrets: dict[str, str]) -> bytes:
-    for value in map(os.fsencode, secrets.values()):
-        # What is printed is masked line by line; a key may have several.
-        for part in (value, *(line for line in value.splitlines() if len(line) >= _LINE)):
-            data = data.replace(part, b"***")
-    return data
 
 
 def _walk(top: str) -> Iterator[tuple[str, str]]:
@@ -309,30 +304,12 @@ def _is_below(path: str, tops: Iterable[str]) -> bool:
 
 
 def _check_secrets(made: list[str], secrets: dict[str, str]) -> None:
-    holders = [
-        f"{path}: holds the value of {name}"
-        for path in made
-        for name, value in secrets.items()
-        if _holds(path, os.fsencode(value))
-    ]
+    if not secrets:
+        return
+    forms = Disguises(secrets)
+    holders = [f"{path}: holds the value of {name}" for path in made for name in forms.of_path(path)]
     if holders:
         raise StepError("\n".join(["a secret would be in the image:", *_shown(holders)]))
-
-
-def _holds(path: str, value: bytes) -> bool:
-    if value in os.fsencode(path):
-        return True
-    if os.path.islink(path):  # noqa: PTH114
-        return value in os.fsencode(os.readlink(path))  # noqa: PTH115
-    if os.path.isdir(path):  # noqa: PTH112
-        return False
-    tail = b""
-    with Path(path).open("rb") as file:
-        while data := file.read(_PIECE):
-            if value in tail + data:
-                return True
-            tail = data[-len(value) :]
-    return False
 
 
 def write_tar(paths: Iterable[str], out: Path) -> None:

@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from changes import write_changes
 from context import Context, inside
 from difference import Difference
+from landlock import forbid_abstract_sockets
 from program import Config, ToolError, read_json, run
 from rootfs import implied_directory
 from system import Lower
@@ -276,6 +277,8 @@ def run_commands(config_path: Path, out: Path) -> None:
         raise ToolError("this program needs namespaces of its own: run it by apart.sh")
     config = read_json(config_path)
     layers = [Path(path) for path in config["layers"]]
+    if config["network"]:
+        forbid_abstract_sockets()
     root = Path.cwd() / "root"
     root.mkdir()
     print("unpacking the layers below", file=sys.stderr, flush=True)

@@ -59,6 +59,8 @@ def write_tar(entries: Iterable[Entry], blob: Blob | SplicedBlob | BinaryIO) -> 
     `ToolError` that names all that a container would take for whiteouts, and is none.
     """
     entries = list(entries)
+    if strays := [f"{entry.path!a} ({entry.package})" for entry in entries if _is_stray(entry.path)]:
+        raise ToolError(f"{', '.join(strays)}: is no path in an image")
     mistaken = [f"/{entry.path} ({entry.package})" for entry in entries if _is_mistaken(entry)]
     if mistaken:
         raise ToolError(
@@ -71,6 +73,10 @@ def write_tar(entries: Iterable[Entry], blob: Blob | SplicedBlob | BinaryIO) -> 
         total += _write_member(entry, first, blob)
     end = bytes(2 * tarfile.BLOCKSIZE)
     blob.write(end + padding(total + len(end), tarfile.RECORDSIZE))
+
+
+def _is_stray(path: str) -> bool:
+    return bool({"", ".", ".."}.intersection(path.split("/")))
 
 
 def _is_mistaken(entry: Entry) -> bool:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from contents import check_size
 from program import ToolError, read_json, run
 from rootfs import OPAQUE, WHITEOUT
 
@@ -42,8 +43,14 @@ def unpack(layers: Iterable[Path], root: Path) -> None:
                         modes[path] = member.mode & 0o777
     # Only now: a folder that can't be written must be filled first.
     for path, mode in modes.items():
-        if path.is_dir() and not path.is_symlink():
+        # A later layer may have put a link into its place, or into that of what is above it.
+        if path.is_dir() and not _through_link(path, root):
             path.chmod(mode)
+
+
+def _through_link(path: Path, root: Path) -> bool:
+    """Whether a path below the root, or what it goes through, is a link."""
+    return path != root and (path.is_symlink() or _through_link(path.parent, root))
 
 
 def opened(blob: Path) -> BinaryIO | gzip.GzipFile:
@@ -98,6 +105,7 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, root: Pa
             raise ToolError(f"{member.name}: links to {member.linkname}, which is not in the layers")
         path.hardlink_to(source)
     elif member.isfile():
+        check_size(member)
         content = tar.extractfile(member)
         assert content is not None  # it is a file
         with path.open("xb") as file:

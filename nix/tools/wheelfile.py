@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 
 _ALGORITHMS = ("sha256", "sha384", "sha512")  # PEP 427: sha256 or better
 _SIGNATURES = ("RECORD.jws", "RECORD.p7s")
+# What a wheel may unpack to: so much in any case, and so many times its own size.
+_ALWAYS_FINE, _MOST_INFLATED = 256 << 20, 200
+_MOST_TEXT = 32 << 20  # bytes of what describes a wheel; the largest RECORD known has 2 MB
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# A file's name; one of dots alone is a folder's, and `.wh.` takes another file away (rootfs.py).
+_COMMAND = re.compile(r"(?!\.{1,2}$)(?!\.wh\.)[^/\s\x00-\x1f\x7f]+")
 _SCRIPT = """#!{interpreter}
 import sys
 
@@ -77,6 +83,9 @@ class Wheel:
         infos = [info for info in self._archive.infolist() if not info.is_dir()]
         for info in infos:
             self._check_member(info)
+        whole, size = sum(info.file_size for info in infos), path.stat().st_size
+        if whole > max(_ALWAYS_FINE, _MOST_INFLATED * size):
+            raise ToolError(f"{name}: unpacks to {whole} bytes from {size}, which no wheel does")
         names = [info.filename for info in infos]
         for member, times in Counter(names).items():
             if times > 1:
@@ -167,7 +176,7 @@ class Wheel:
         parser = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=False)
         parser.optionxform = str  # type: ignore[assignment,method-assign]  # names of commands have a case
         try:
-            parser.read_string(read_all(member).decode("utf-8"))
+            parser.read_string(self._text(member).decode("utf-8"))
         except (configparser.Error, UnicodeDecodeError) as error:
             raise self._error(f"{self._info}/entry_points.txt", f"cannot be read: {error}") from None
         commands: dict[str, str] = {}
@@ -175,9 +184,9 @@ class Wheel:
             if parser.has_section(section):
                 commands.update(parser.items(section))
         for command, target in commands.items():
-            if not re.fullmatch(r"[^/\s]+", command) or not re.match(r"[\w.]+\s*:\s*[\w.]+\s*(\[|$)", target):
+            if not _COMMAND.fullmatch(command) or not re.match(r"[\w.]+\s*:\s*[\w.]+\s*(\[|$)", target):
                 raise self._error(
-                    f"{self._info}/entry_points.txt", f"cannot make a script of '{command} = {target}'"
+                    f"{self._info}/entry_points.txt", f"cannot make a script of {f'{command} = {target}'!a}"
                 )
         return sorted(commands.items())
 
@@ -188,6 +197,7 @@ class Wheel:
             or "" in parts
             or "." in parts
             or ".." in parts
+            or _CONTROL.search(info.filename)
             or info.filename != info.orig_filename
         ):
             raise self._error(info.filename, "is no path inside the wheel")
@@ -208,13 +218,25 @@ class Wheel:
             raise ToolError(f"{self.name}: its metadata is that of {folders[0][: -len('.dist-info')]}")
         return distribution, folders[0]
 
+    def _text(self, member: WheelMember) -> bytes:
+        """A file that is read whole."""
+        self._check_text(member.info)
+        return read_all(member)
+
+    def _check_text(self, info: zipfile.ZipInfo) -> None:
+        # `zipfile` reads no more of a member than this.
+        if info.file_size > _MOST_TEXT:
+            raise self._error(info.filename, f"has {info.file_size} bytes, which no wheel's has")
+
     def _is_record(self, name: str) -> bool:
         return name in {f"{self._info}/{file}" for file in ("RECORD", *_SIGNATURES)}
 
     def _read_record(self) -> dict[str, tuple[str, bytes, str]]:
         path = f"{self._info}/RECORD"
         try:
-            text = self._archive.read(path).decode("utf-8")
+            info = self._archive.getinfo(path)
+            self._check_text(info)
+            text = self._archive.read(info).decode("utf-8")
             rows = [row for row in csv.reader(io.StringIO(text)) if row]
             return {
                 name: _parse_hash(digest, size) for name, digest, size in rows if not self._is_record(name)
@@ -237,7 +259,7 @@ class Wheel:
 
     def _check_version(self) -> None:
         member = self._members.get(f"{self._info}/WHEEL")
-        text = read_all(member).decode("utf-8", "replace") if member else ""
+        text = self._text(member).decode("utf-8", "replace") if member else ""
         match = re.search(r"^Wheel-Version:\s*(\d+)\.", text, re.MULTILINE)
         if match is None or match.group(1) != "1":
             raise self._error(f"{self._info}/WHEEL", "is not of wheel version 1")

@@ -26,6 +26,12 @@ in
     expr = builtins.match "run-tungsten-fetch.*" (from { }).url != null;
     expected = true;
   };
+  "a URL that is not of the web is refused" = {
+    expr =
+      map (url: (builtins.tryEval (from { ${entry.sha256} = [ url ]; }).url).success)
+        [ "file:///etc/passwd" "scp://host/x" "https://host/a b" "-o" "" "HTTPS://host/x" ];
+    expected = [ false false false false false true ];
+  };
   "no output may mention a store path" = {
     expr = somewhere.allowedReferences;
     expected = [ ];

@@ -340,3 +340,48 @@ def test_a_layers_links_lead_nowhere_outside(run_tool, import_layer, tmp_path, m
     assert done.returncode == status, done.stderr
     assert (outside / "file").read_text() == "mine"
     assert (outside / "file").stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("way", ["outside", "../outside"])
+def test_no_mode_is_set_through_a_link(run_tool, import_layer, tmp_path, way):
+    """A later layer puts a link where a folder was whose folders had modes."""
+    (tmp_path / "outside" / "folder").mkdir(parents=True)
+    (tmp_path / "outside" / "folder").chmod(0o700)
+    target = str(tmp_path / "outside") if way == "outside" else way
+    below = tar(("a", None), ("a/folder", None, {"mode": 0o777}), ("b", None, {"mode": 0o750}))
+    folders = [import_layer(below), import_layer(tar(("a", target)))]
+    done = run_tool("unpack_layers.py", {"layers": folders}, tmp_path / "root")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "root" / "a" / "folder").exists()
+    assert (tmp_path / "outside" / "folder").stat().st_mode & 0o7777 == 0o700
+    assert (tmp_path / "root" / "b").stat().st_mode & 0o7777 == 0o750
+
+
+def sparse(name, size):
+    """A tar with a file of a few bytes and of any size (GNU tar's manual, "Storing Sparse Files")."""
+    plain = tarfile.TarInfo(name)
+    plain.size = 512
+    header = bytearray(plain.tobuf(tarfile.GNU_FORMAT))
+    header[156:157] = tarfile.GNUTYPE_SPARSE
+    header[386:398], header[398:410] = b"%011o\0" % 0, b"%011o\0" % 512
+    header[483:495] = b"\x80" + size.to_bytes(11, "big")
+    header[148:156] = (
+        b"%06o\0 " % tarfile.calc_chksums(bytes(header[:148]) + b" " * 8 + bytes(header[156:]))[0]
+    )
+    return bytes(header) + b"x" * 512 + bytes(10240 - 1024)
+
+
+def test_a_sparse_file_of_8_tb_is_refused_by_name(import_layer, run_tool, tmp_path):
+    data = sparse("var/log/lastlog", 8 << 40)
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        (member,) = archive
+        assert (member.issparse(), member.size) == (True, 8 << 40)
+    assert f"var/log/lastlog: a sparse file of {8 << 40} bytes, which no image has" in import_layer(data)
+    assert import_layer(sparse("var/log/lastlog", 1 << 20)).is_dir()
+    # Nor where a layer was taken over without a look.
+    layer = import_layer(tar(("a", b"")))
+    (layer / "blob").unlink()
+    (layer / "blob").write_bytes(data)
+    done = run_tool("unpack_layers.py", {"layers": [layer]}, tmp_path / "root")
+    assert done.returncode == 1
+    assert "a sparse file of" in done.stderr

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 import pytest
@@ -110,3 +111,29 @@ def test_a_backend_that_is_not_there_is_named(build):
     done, _ = build({"setup.py": ""}, backend="no_such_backend:api")
     assert done.returncode == 1
     assert "the build backend no_such_backend:api can't be imported" in done.stderr
+
+
+UNPACK = """
+import sys; sys.path.insert(0, sys.argv[1]); import build_wheel; from pathlib import Path
+build_wheel._ALWAYS_FINE = 1 << 20
+try:
+    build_wheel._unpack(Path(sys.argv[2]), sys.argv[3])
+except build_wheel.BuildError as problem:
+    print(problem)
+"""
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archive_that_blows_up_is_not_unpacked(tmp_path, kind):
+    if kind == "zip":
+        with zipfile.ZipFile(tmp_path / "archive", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a", bytes(3 << 20))
+    else:
+        header = tarfile.TarInfo("a")
+        header.size = 8 << 40
+        (tmp_path / "archive").write_bytes(header.tobuf(tarfile.GNU_FORMAT))
+    done = subprocess.run(
+        [sys.executable, "-c", UNPACK, TOOLS, tmp_path, f"foo-1.{kind}"], capture_output=True, text=True
+    )
+    assert done.stdout == f"foo-1.{kind} unpacks to more than any source does\n", done.stderr
+    assert not (tmp_path / "unpacked").exists()

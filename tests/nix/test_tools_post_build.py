@@ -403,3 +403,31 @@ def test_where_nix_forbids_the_socket_the_environment_counts(step, environment, 
     done = step("pass", variables=["TOKEN"], secrets="a b", environment={environment: "x"}, program=program)
     assert (done.returncode == 0) == (said == ""), done.stderr
     assert said in done.stderr
+
+
+def test_abstract_sockets_of_the_machine_are_out_of_reach(step):
+    """It shares the machine's network, and with it those sockets."""
+    check = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import landlock\n"
+        "sys.exit(not landlock.forbid_abstract_sockets())"
+    )
+    if subprocess.run([sys.executable, "-c", check, TOOLS]).returncode:
+        pytest.skip("this kernel's Landlock has no scopes (Linux 6.12)")
+    name = f"tungsten-test-{os.getpid()}"
+    body = f"""
+import socket
+outer, own, inner = (socket.socket(socket.AF_UNIX) for _ in range(3))
+try:
+    outer.connect("\\0{name}")
+    print("reached")
+except PermissionError:
+    print("forbidden")
+own.bind("\\0{name}-own"); own.listen(); inner.connect("\\0{name}-own")
+print("its own work")
+"""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(f"\0{name}")
+        sock.listen()
+        done = step(body)
+    assert done.returncode == 0, done.stderr
+    assert "forbidden\nits own work" in done.stdout

@@ -1,7 +1,10 @@
 """Wheels are installed as the binary distribution format says, or refused with the wheel's and the member's name."""
 
+import base64
 import csv
+import hashlib
 import io
+import random
 import stat
 import zipfile
 from pathlib import Path
@@ -224,3 +227,78 @@ def test_two_wheels_with_one_file(make_wheel, make_layer, layer_error):
 def test_a_spliced_wheel_is_alone(make_wheel, layer_error):
     one, two = make_wheel("one", {}), make_wheel("two", {})
     assert "alone" in layer_error({**one, "splice": True}, two)
+
+
+@pytest.mark.parametrize(
+    "command", [".", "..", "a/b", "a b", "a\x1b[2J", "a\x7f", ".wh.passwd", ".wh..wh..opq", ""]
+)
+def test_a_command_is_the_name_of_a_file(make_wheel, layer_error, command):
+    """Engines refuse an image with another one, or take it for something else."""
+    text = f"[console_scripts]\n{command} = p:q\n".encode()
+    failed = layer_error(make_wheel("pkg", {"pkg-1.0.dist-info/entry_points.txt": text}))
+    assert "pkg-1.0-py3-none-any.whl: pkg-1.0.dist-info/entry_points.txt: cannot" in failed
+    assert "\x1b" not in failed
+
+
+def test_two_dots_in_a_commands_name_are_letters(make_wheel, make_layer):
+    text = b"[console_scripts]\n..x = p:q\na.. = p:q\n"
+    layer = make_layer(make_wheel("pkg", {"pkg-1.0.dist-info/entry_points.txt": text}))
+    assert {"usr/local/bin/..x", "usr/local/bin/a.."} <= set(layer.members())
+
+
+@pytest.mark.parametrize("letter", ["\n", "\x1b", "\x7f"])
+def test_a_members_name_has_no_control_characters(make_wheel, layer_error, letter):
+    failed = layer_error(make_wheel("pkg", {f"pkg/a{letter}b.py": b""}, record={}))
+    assert "is no path inside the wheel" in failed
+
+
+def zeros(path, size, member="pkg/zeros"):
+    """Add a member of zeros to a wheel, and to its RECORD, which stands anew at its end."""
+    info = f"{path.name.split('-py3')[0]}.dist-info"
+    digest = hashlib.sha256()
+    with zipfile.ZipFile(path) as old:
+        kept = {name: old.read(name) for name in old.namelist() if name != f"{info}/RECORD"}
+        record = old.read(f"{info}/RECORD")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in kept.items():
+            archive.writestr(name, data)
+        entry = zipfile.ZipInfo(member)
+        entry.compress_type = zipfile.ZIP_DEFLATED
+        with archive.open(entry, "w", force_zip64=True) as file:
+            for _ in range(size >> 20):
+                digest.update(bytes(1 << 20))
+                file.write(bytes(1 << 20))
+        encoded = base64.urlsafe_b64encode(digest.digest()).rstrip(b"=")
+        archive.writestr(
+            f"{info}/RECORD", b"%b,sha256=%b,%d\n" % (member.encode(), encoded, size >> 20 << 20) + record
+        )
+
+
+@pytest.mark.parametrize("member", ["pkg/zeros", "pkg-1.0.dist-info/entry_points.txt"])
+def test_a_wheel_does_not_blow_up(make_wheel, layer_error, member):
+    """300 MiB of a third of a megabyte: by the wheel's name, before any of it is unpacked."""
+    wheel = make_wheel("pkg", {})
+    zeros(Path(wheel["path"]), 300 << 20, member)
+    assert Path(wheel["path"]).stat().st_size < 1 << 20
+    failed = layer_error(wheel)
+    assert "pkg-1.0-py3-none-any.whl: unpacks to 314" in failed
+    assert "which no wheel does" in failed
+
+
+@pytest.mark.parametrize("member", ["entry_points.txt", "WHEEL", "RECORD"])
+def test_what_describes_a_wheel_is_not_endless(make_wheel, layer_error, member):
+    wheel = make_wheel("pkg", {"pkg/a": random.Random(1).randbytes(1 << 20)})
+    path = Path(wheel["path"])
+    name = f"pkg-1.0.dist-info/{member}"
+    with zipfile.ZipFile(path) as old:
+        kept = {one: old.read(one) for one in old.namelist() if one != name}
+        record = old.read("pkg-1.0.dist-info/RECORD")
+    data = (record if member == "RECORD" else b"x") + b"\n" * (33 << 20)
+    row = f"{name},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip('=')},\n"
+    if member != "RECORD":
+        lines = [line for line in record.decode().splitlines(keepends=True) if not line.startswith(name)]
+        kept["pkg-1.0.dist-info/RECORD"] = ("".join(lines) + row).encode()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for one, content in {**kept, name: data}.items():
+            archive.writestr(one, content)
+    assert f"pkg-1.0-py3-none-any.whl: {name}: has 346" in layer_error(wheel)

@@ -1,7 +1,9 @@
 """Small locks for tests: an example's, with its image's packages replaced."""
 
 from tests import generate
-from tungstenkit.lock import LOCK_NAME, BaseImage, Deb, Source, SourceBuild, Wheel, read_lock
+from tungstenkit.lock import LOCK_NAME, BaseImage, Choice, Deb, Files, Source, SourceBuild, Wheel, read_lock
+
+__all__ = ["SYSTEM", "Choice", "base_image", "deb", "files", "lock", "source", "wheel"]
 
 SYSTEM = "x86_64-linux"
 
@@ -39,6 +41,11 @@ def source(project, version="1", needed_by=(), **fields):
         ),
     }
     return Source(project=project, version=version, needed_by=needed_by, **{**values, **fields})
+
+
+def files(*downloads):
+    """What of a model's `files` is downloads."""
+    return Files(downloads=downloads)
 
 
 def base_image(digit="0"):

@@ -363,3 +363,22 @@ def test_a_failed_push_does_not_show_what_skopeo_was_told(monkeypatch, tmp_path)
         building.push(SimpleNamespace(layout=tmp_path), "host/a:1", ["--dest-creds=user:hunter2"])
     assert "hunter2" not in str(caught.value)
     assert "host/a:1" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("\x1b[1;31mred\x1b[0m", "red"),
+        ("\x1b[2J\x1b[Hcleared", "cleared"),
+        ("\x1b]0;a title\x07done", "done"),
+        ("\x1b]52;c;cm0gLXJmIC8=\x1b\\done", "done"),
+        ("\x1bP+q544e\x1b\\done", "done"),
+        ("\x9b2Jdone\x08\x00", "2Jdone"),
+        ("\x1b]8;;never ended", ""),
+        ("10%\r20%\tdone\n", "10%\r20%\tdone\n"),
+        ("größer", "größer"),
+    ],
+)
+def test_what_a_step_says_is_text_alone(said, shown):
+    """A step is somebody else's code, and the terminal is the user's."""
+    assert building._without_colours(said) == shown

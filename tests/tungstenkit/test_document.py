@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tungstenkit.document import to_json, write_atomically
+from tungstenkit.document import check_version, to_json, write_atomically
 from tungstenkit.errors import LockError
 from tungstenkit.lock import Choice
 
@@ -35,6 +35,19 @@ def test_a_problem_names_its_spot():
         Choice.parse('{"kind": 1, "other": 2}', where="choice.json", error=LockError, hint="mend it")
     for part in ("kind: ", "subject: ", "other: ", "in:   choice.json", "hint: mend it"):
         assert part in str(caught.value)
+
+
+def test_a_document_of_somebody_elses_fills_no_screen():
+    text = json.dumps({f"{number}-{'x' * 10_000}": 1 for number in range(1000)})
+    with pytest.raises(LockError) as caught:
+        Choice.parse(text, where="choice.json", error=LockError, hint="mend it")
+    assert len(caught.value.what) < 50_000
+    assert caught.value.what.endswith("and 984 more")
+
+
+def test_a_key_that_stands_twice_is_named():
+    with pytest.raises(LockError, match="'a' stands twice"):
+        check_version('{"v": 1, "b": {"a": 1, "a": 2}}', "v", 1, where="x", error=LockError, hint="mend it")
 
 
 def test_a_write_that_fails_leaves_the_old_text(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 
 from tungstenkit import fetch as fetching
 from tungstenkit.errors import FetchError, GoneError, LockError
-from tungstenkit.fetch import Input, check_local, download, inputs, locate, locate_own
+from tungstenkit.fetch import Input, check_local, download, inputs, locate
 from tungstenkit.lock import Source, SourceBuild, Wheel, read_lock
 from tungstenkit.resolve.archives import pack
 
@@ -235,7 +235,7 @@ def own(folder, path, file):
         packed.write_bytes((folder / path).read_bytes())
     content = packed.read_bytes()
     packed.unlink()
-    return Input(file, len(content), hashlib.sha256(content).hexdigest(), project="lib", origin=path)
+    return Input(file, len(content), hashlib.sha256(content).hexdigest(), project="lib", local=path)
 
 
 class TestOwnFiles:
@@ -251,8 +251,7 @@ class TestOwnFiles:
     def test_they_are_made_again_from_what_is_here(self, model, path, file):
         entry = own(model, path, file)
         assert entry.is_own
-        urls = locate_own([entry], model)
-        made = download(entry, urls[entry.sha256], model / "downloads", Count())
+        made = download(entry, [], model / "downloads", Count(), model)
         assert made.name == entry.name
         assert hashlib.sha256(made.read_bytes()).hexdigest() == entry.sha256
 
@@ -260,19 +259,19 @@ class TestOwnFiles:
         entry = own(model, "lib", "lib-1.tar")
         (model / "lib" / "a.py").write_text("2")
         with pytest.raises(FetchError, match="lib has changed since the lock was made"):
-            download(entry, locate_own([entry], model)[entry.sha256], model / "downloads", Count())
+            download(entry, [], model / "downloads", Count(), model)
         assert [file for file in (model / "downloads").rglob("*") if file.is_file()] == []
 
     def test_what_is_no_longer_there_is_an_error(self, model):
         entry = own(model, "lib", "lib-1.tar")
         (model / "lib").rename(model / "other")
         with pytest.raises(FetchError, match="no such file or folder"):
-            download(entry, locate_own([entry], model)[entry.sha256], model / "downloads", Count())
+            download(entry, [], model / "downloads", Count(), model)
 
     def test_a_url_of_the_models_is_asked_and_no_index(self, model):
-        entry = Input("x-1-py3-none-any.whl", 1, "0" * 64, project="x", origin="https://host.example/x.whl")
+        entry = Input("x-1-py3-none-any.whl", 1, "0" * 64, project="x", url="https://host.example/x.whl")
         assert not entry.is_own
-        assert locate([entry], None, None, model) == {entry.sha256: ["https://host.example/x.whl"]}
+        assert locate([entry], None, None) == {entry.sha256: ["https://host.example/x.whl"]}
 
     def test_the_lock_is_stale_by_the_name_of_each(self, model):
         wheel, folder = (
@@ -283,8 +282,8 @@ class TestOwnFiles:
         lock = SimpleNamespace(
             platforms={
                 "x": SimpleNamespace(
-                    wheels=[Wheel(**entry, file=wheel.file, size=1, sha256=wheel.sha256, path=wheel.origin)],
-                    sources=[SimpleNamespace(path=folder.origin, sha256=folder.sha256)],
+                    wheels=[Wheel(**entry, file=wheel.file, size=1, sha256=wheel.sha256, path=wheel.local)],
+                    sources=[SimpleNamespace(path=folder.local, sha256=folder.sha256)],
                 )
             }
         )

@@ -1,6 +1,7 @@
 """The lock: its reader and writer, its versions, and when it is stale."""
 
 import errno
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from tests import generate
 from tests.tungstenkit import locks
+from tungstenkit.document import to_json
 from tungstenkit.errors import LockError
 from tungstenkit.lock import (
     LOCK_NAME,
@@ -18,6 +20,7 @@ from tungstenkit.lock import (
     choose_platform,
     input_digest,
     inputs,
+    parse_lock,
     part_of,
     read_lock,
     unpinned,
@@ -358,3 +361,20 @@ def test_what_post_build_made_can_be_unpinned_by_name():
     assert platform.wheels == example.platforms[locks.SYSTEM].wheels
     with pytest.raises(LockError, match="no result of post_build"):
         unpinned(read_lock(generate.ROOT / "examples" / "blur" / LOCK_NAME), ["post_build"])
+
+
+def test_what_a_base_image_and_a_command_say_may_have_any_letter(lock):
+    image = locks.base_image().model_copy(update={"environment": {"PS1": "\x1b[1m"}, "labels": {"a": "\x9b"}})
+    platforms = {name: one.model_copy(update={"base_image": image}) for name, one in lock.platforms.items()}
+    made_from = lock.inputs | {"dockerfile-commands": ["RUN printf '\x1b[1m'"]}
+    whole = lock.model_copy(
+        update={"platforms": platforms, "inputs": made_from, "input_digest": digest_of(made_from)}
+    )
+    assert parse_lock(whole.to_json().encode(), "x") == whole
+    shown = changed_inputs(made_from, made_from | {"dockerfile-commands": []})
+    assert "\\u001b" in shown[0]
+    assert "\x1b" not in shown[0]
+
+
+def digest_of(made_from):
+    return f"sha256:{hashlib.sha256(to_json(made_from).encode()).hexdigest()}"

@@ -188,6 +188,17 @@ def test_settings_that_changed_are_named(model, platform):
         check(lock, model.spec, model.folder, model.files, "tungsten.lock")
 
 
+@pytest.mark.parametrize(
+    "change", [{"environment": ("AWS_SECRET_ACCESS_KEY",)}, {"baseline_cpu": True}, {"files": {}}]
+)
+def test_a_lock_decides_over_none_of_what_the_model_says(model, platform, change):
+    """Such as which of the caller's variables a step gets, whatever the digest beside it."""
+    entry = model.planned(platform)
+    lock = lock_with(entry.model_copy(update=change), platform)
+    with pytest.raises(LockError, match="stale"):
+        check(lock, model.spec, model.folder, model.files, "tungsten.lock")
+
+
 @pytest.fixture
 def runner(model, tmp_path, monkeypatch):
     """Runs nothing: `results` are what the runs make; the store has what was made."""

@@ -1,15 +1,22 @@
 """What a model's folder gives to those who read its lock."""
 
 import hashlib
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from tests.tungstenkit import locks
-from tungstenkit import project
+from tungstenkit import project, store
+from tungstenkit.errors import FetchError
 from tungstenkit.lock import Files, LockedDownload
 from tungstenkit.project import Project
+
+EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "blur"
 
 
 @pytest.mark.parametrize("part", ["commands", "post_build"])
@@ -43,3 +50,96 @@ def test_the_examples_results_are_of_what_their_models_see():
     directory = Path(__file__).resolve().parent.parent.parent / "examples" / "iris"
     lock = Project.read(directory, None, None).lock()
     assert all(platform.post_build for platform in lock.platforms.values())
+
+
+class TestState:
+    """`.tungsten` of a repository of somebody else's."""
+
+    @pytest.fixture
+    def model(self, tmp_path):
+        shutil.copytree(EXAMPLE, tmp_path / "model", ignore=shutil.ignore_patterns(".tungsten"))
+        (tmp_path / "precious").mkdir()
+        (tmp_path / "precious" / "file").write_text("kept")
+        return tmp_path / "model"
+
+    @pytest.mark.parametrize(
+        "place",
+        [
+            "",
+            "roots",
+            "downloads",
+            "downloads/0000",
+            "step",
+            "export",
+            "busy",
+            ".gitignore",
+            "roots/input",
+            "shell",
+        ],
+    )
+    def test_a_link_in_it_leads_nowhere(self, model, place):
+        link = self.link(model, place)
+        with pytest.raises(FetchError) as caught, Project(model, None).alone():
+            pass
+        assert f"{link} is a link to" in caught.value.what
+        self.check(model)
+
+    @pytest.mark.parametrize("command", [["fetch"], ["build", "--no-load"], ["shell", "--", "true"]])
+    def test_nor_for_any_command(self, model, command):
+        link = self.link(model, "roots")
+        name, *rest = command
+        run = subprocess.run(
+            [sys.executable, "-m", "tungstenkit.cli", name, str(model), *rest], capture_output=True, text=True
+        )
+        assert run.returncode == 1
+        assert f"{link} is a link to" in run.stderr
+        assert f"hint: nothing is kept there that can't be made again: rm -r {model}/.tungsten" in run.stderr
+        self.check(model)
+
+    def link(self, model, place):
+        link = model / ".tungsten" / place
+        link.parent.mkdir(parents=True, exist_ok=True)
+        target = model.parent / "precious" / ("file" if place in ("busy", ".gitignore") else "")
+        link.symlink_to(target, target_is_directory=target.is_dir())
+        return link
+
+    def check(self, model):
+        assert [path.name for path in (model.parent / "precious").iterdir()] == ["file"]
+        assert (model.parent / "precious" / "file").read_text() == "kept"
+
+    def test_what_belongs_to_another_user_is_not_used(self, model, monkeypatch):
+        (model / ".tungsten" / "roots").mkdir(parents=True)
+        project = Project(model, None)
+        assert project.state == model / ".tungsten"
+        uid = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
+        with pytest.raises(FetchError, match=f"is the user {uid}'s"):
+            _ = project.state
+
+    def test_what_we_make_ourselves_is_used_again(self, model):
+        project = Project(model, None)
+        with project.alone():
+            (project.state / "roots").mkdir()
+            (project.state / "roots" / "input").symlink_to("/nix/store/00000000000000000000000000000000-x")
+            (project.state / "export" / "model").mkdir(parents=True)
+            (project.state / "export" / "model" / "a").symlink_to("b")
+        with project.alone():
+            pass
+
+    def test_a_link_that_climbs_out_of_the_store_is_none_of_ours(self, model):
+        (model / ".tungsten").mkdir()
+        (model / ".tungsten" / "shell").symlink_to("/nix/store/../../etc")
+        with pytest.raises(FetchError, match="is a link to"):
+            _ = Project(model, None).state
+
+
+def test_letting_go_of_roots_removes_only_links_into_the_store(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "_nix_store", lambda arguments: "")
+    roots = tmp_path / "roots"
+    roots.mkdir()
+    (roots / "file").write_text("")
+    (roots / "folder").mkdir()
+    (roots / "elsewhere").symlink_to(tmp_path)
+    (roots / "input").symlink_to("/nix/store/00000000000000000000000000000000-x")
+    store.keep([], roots)
+    assert {path.name for path in roots.iterdir()} == {"file", "folder", "elsewhere"}

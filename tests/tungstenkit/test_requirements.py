@@ -140,3 +140,19 @@ def test_a_file_that_is_not_there_or_names_itself_is_an_error(tmp_path):
 
 def test_the_text_is_kept_for_messages():
     assert wanted("foo  >= 1").text == "foo  >= 1"
+
+
+@pytest.mark.parametrize("option", ["-r", "-c"])
+@pytest.mark.parametrize("way", ["/etc/passwd", "../secret.txt", "link.txt", "sub/../../secret.txt"])
+def test_a_file_from_elsewhere_is_not_shown(tmp_path, option, way):
+    """What is no requirement is quoted in the error, and what is one is asked of an index."""
+    model = tmp_path / "model"
+    (model / "sub").mkdir(parents=True)
+    (tmp_path / "secret.txt").write_text("a secret!\n")
+    (model / "link.txt").symlink_to(tmp_path / "secret.txt")
+    (model / "inner.txt").write_text(f"{option} {way}\n")
+    for entry in (f"{option} {way}", "-r inner.txt"):
+        with pytest.raises(ValueError, match="is not in the model's folder") as caught:
+            list(written_out([entry], model))
+        assert "secret!" not in str(caught.value)
+        assert "root:" not in str(caught.value)

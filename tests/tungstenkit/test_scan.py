@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.binaries import AARCH64, deb, elf, wheel
+from tungstenkit import scan
 from tungstenkit.elf import read_elf
 from tungstenkit.errors import FetchError
 from tungstenkit.scan import keep_scan, kept_scan, scan_deb, scan_wheel
@@ -220,3 +221,13 @@ class TestKeeping:
         file.write_bytes(file.read_bytes()[:-5])
         assert kept_scan("ab" * 32, tmp_path) is None
         assert not file.exists()
+
+
+def test_what_blows_up_is_refused_by_its_name_before_it_is_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(scan, "_ALWAYS_FINE", 1 << 20)
+    path = tmp_path / "bomb-1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.so", b"\x7fELF" + bytes(3 << 20))
+    with pytest.raises(FetchError, match="unpacks to 3145732 bytes") as caught:
+        scan_wheel(path)
+    assert caught.value.where == path.name

@@ -133,13 +133,32 @@ def test_without_an_address_the_way_to_one_is_named(ask):
     assert "TUNGSTEN_SECURITY_TRACKER" in notice
 
 
-@pytest.mark.parametrize("data", [[], {"a": {"CVE-1": {}}}, {"a": 1}, (b"<html>", None)])
+def told(identifier, fixed="2"):
+    return {"a": {identifier: {"releases": {"bookworm": {"status": "resolved", "fixed_version": fixed}}}}}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *([], {"a": {"CVE-1": {}}}, {"a": 1}, (b"<html>", None)),
+        *(told("\x1b[2J"), told("CVE-1", "\x1b]0;x\x07"), told("\u202e")),
+    ],
+)
 def test_a_tracker_that_is_none_is_a_notice(ask, data):
     (notice,) = ask(Net({TRACKER: data}), deb("a")).notices
     assert "not what was expected" in notice
 
 
-@pytest.mark.parametrize("data", [[], {}, {"vulnerabilities": [{}]}, (b"<html>", None)])
+@pytest.mark.parametrize(
+    "data",
+    [
+        *([], {}, {"vulnerabilities": [{}]}, (b"<html>", None)),
+        *(
+            {"vulnerabilities": [{"id": name, "aliases": [], "fixed_in": fixed}]}
+            for name, fixed in (("\x1b[2J", []), ("PYSEC-1", ["\x1b[2J"]))
+        ),
+    ],
+)
 def test_an_index_that_has_no_such_api_is_a_notice(ask, data):
     (notice,) = ask(Net({"http://user:secret@index.example/pypi/b/1/json": data}), wheel("b")).notices
     assert "1 of 1 wheels were not checked" in notice

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -29,6 +30,7 @@ from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, Field, ValidationError
 
 from tungstenkit.errors import FetchError, ResolveError
+from tungstenkit.outside import GIT, git_name_problem, url_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +62,8 @@ _DEFAULT_REQUIRES = ("setuptools>=40.8.0",)  # as PEP 518 and pip have it
 # What a damaged archive leads to.
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, lzma.LZMAError, zlib.error)
 _MOST_TEXT = 8 << 20  # of a file that is read whole
+# What an archive may unpack to, as in `nix/tools/build_wheel.py`: so much in any case, and so many times its own size.
+_ALWAYS_FINE, _MOST_INFLATED = 1 << 30, 200
 _COMPILED = {".c", ".cc", ".cpp", ".cxx", ".pyx", ".f", ".f90", ".f95", ".s"}
 
 
@@ -132,30 +136,44 @@ def check_out(url: str, ref: str | None, out: Path) -> str:
 
     ref: a branch, tag or commit; None is what the repository itself shows. Large files (LFS) stay pointers.
 
-    Raises FetchError where there is no git, no such repository or no such commit.
+    Raises FetchError where there is no git, no such repository or no such commit, and for words that are none.
     """
+    for what, problem in ((url, url_problem(url, GIT)), (ref, ref and git_name_problem(ref))):
+        if problem:
+            raise FetchError(f"{what!a} {problem}", where="a git repository", hint="see python_packages")
     with tempfile.TemporaryDirectory(prefix="tungsten-") as name:
         folder = Path(name) / "source"
         folder.mkdir()
         _git(folder, "init", "--quiet")
         fetch = ("fetch", "--quiet", "--no-tags")
         try:
-            _git(folder, *fetch, "--depth=1", url, ref or "HEAD")
-            commit = _git(folder, "rev-parse", "FETCH_HEAD^{commit}").strip()
+            _git(folder, *fetch, "--depth=1", END, url, ref or "HEAD", place=url)
+            commit = _commit(folder, "FETCH_HEAD")
         except FetchError:
             # A server may refuse a commit by its name where no branch ends there.
             if ref is None or not re.fullmatch(r"[0-9a-f]{7,64}", ref):
                 raise
-            _git(folder, *fetch, url, "+refs/*:refs/tungsten/*")
-            commit = _git(folder, "rev-parse", f"{ref}^{{commit}}").strip()
+            _git(folder, *fetch, END, url, "+refs/*:refs/tungsten/*", place=url)
+            commit = _commit(folder, ref)
         _git(folder, "checkout", "--quiet", "--detach", commit)
         if (folder / ".gitmodules").exists():
-            _git(folder, "submodule", "--quiet", "update", "--init", "--recursive", where=url)
+            _git(folder, "submodule", "--quiet", "update", "--init", "--recursive", place=url)
         pack(folder, out)
     return commit
 
 
-def _git(folder: Path, *arguments: str, where: str | None = None) -> str:
+END = "--end-of-options"
+"""What follows it is none of git's options (gitcli(7)), whoever wrote it."""
+
+
+def _commit(folder: Path, name: str) -> str:
+    found = _git(folder, "rev-parse", "--verify", "--quiet", END, f"{name}^{{commit}}").split()
+    # Before 2.43 it says again where its options end.
+    return found[-1]
+
+
+def _git(folder: Path, *arguments: str, place: str | None = None) -> str:
+    """Run git. place: the repository's URL, where one is asked."""
     # What a checkout holds must not follow from this machine's settings; its credential helpers do count.
     settings = {
         "core.autocrlf": "false",
@@ -170,6 +188,9 @@ def _git(folder: Path, *arguments: str, where: str | None = None) -> str:
     options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_DIR")}
     environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1", "LC_ALL": "C"}
+    # Nor may a repository's submodules run a program (`ext::`), or read this machine where it is another's (git(1)).
+    is_local = place is not None and arguments[0] == "fetch" and urlsplit(place).scheme == "file"
+    environment["GIT_ALLOW_PROTOCOL"] = ":".join(way for way in GIT if way != "file" or is_local)
     command = ["git", *options, *arguments]
     try:
         run = subprocess.run(
@@ -182,10 +203,9 @@ def _git(folder: Path, *arguments: str, where: str | None = None) -> str:
         ) from None
     if run.returncode != 0:
         said = re.sub(r"(?<=//)[^\s/@]*@", "", run.stderr.strip())
-        place = where or next((argument for argument in arguments if "://" in argument), None)
         raise FetchError(
             f"git can't get it: {said}",
-            where=place,
+            where=place and re.sub(r"(?<=//)[^/@]*@", "", place),
             hint="check the URL, the name after `@`, and the access to it",
         )
     return run.stdout
@@ -203,12 +223,15 @@ class _Members:
         try:
             if self._zip:
                 with zipfile.ZipFile(path) as archive:
-                    names = [info.filename for info in archive.infolist() if not info.is_dir()]
+                    found = [(one.filename, one.file_size) for one in archive.infolist() if not one.is_dir()]
             else:
                 with tarfile.open(path) as tar:
-                    names = [member.name for member in tar if not member.isdir()]
+                    found = [(member.name, member.size) for member in tar if not member.isdir()]
         except _DAMAGED as problem:
             raise ResolveError(f"is no archive that can be read: {problem}", where=name) from None
+        names, whole, size = [one for one, _ in found], sum(count for _, count in found), path.stat().st_size
+        if whole > max(_ALWAYS_FINE, _MOST_INFLATED * size):
+            raise ResolveError(f"unpacks to {whole} bytes from {size}, which no source does", where=name)
         tops = {PurePosixPath(member).parts[0] for member in names if PurePosixPath(member).parts}
         prefix = f"{tops.pop()}/" if len(tops) == 1 else ""
         prefix += f"{subdirectory.rstrip('/')}/" if subdirectory else ""
@@ -369,9 +392,16 @@ def _requires(
     if found is None:
         return None
     try:
-        return tuple(str(Requirement(text)) for text in found)
+        needed = [Requirement(text) for text in found]
     except InvalidRequirement as problem:
         raise ResolveError(f"it needs what is no requirement: {problem}", where=where) from None
+    if direct := [str(one) for one in needed if one.url]:
+        raise ResolveError(
+            f"it says itself where others are to be had, which only the model may: {', '.join(direct)}",
+            where=where,
+            hint="write them into python_packages, if you want that",
+        )
+    return tuple(map(str, needed))
 
 
 def _version_of(info: Message) -> tuple[int, ...]:

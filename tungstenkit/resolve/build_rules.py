@@ -85,11 +85,12 @@ def is_version(text: str) -> bool:
 
 
 def bad_requirements(texts: Iterable[object]) -> list[str]:
-    """A line for each text that is no requirement (PEP 508)."""
+    """A line for each text that is no requirement (PEP 508), or says itself where its file is."""
     bad = []
     for text in texts:
         try:
-            Requirement(str(text))
+            if Requirement(str(text)).url:
+                bad.append(f"{text!r}: what a build needs comes from the index, not by URL")
         except InvalidRequirement as problem:
             bad.append(f"{text!r}: {str(problem).splitlines()[0]}")
     return bad

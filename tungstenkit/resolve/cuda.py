@@ -487,6 +487,19 @@ def _aliases(major: int | None) -> dict[str, str]:
     }
 
 
+def adds(name: str, project: str) -> bool:
+    """Whether a choice of CUDA may put a project into a solve, in the place of a requirement's or beside it.
+
+    name: the requirement's project; empty for beside.
+    """
+    known = _data()
+    if name and project in known["alias"].get(name, {}).values():
+        return True
+    texts = (text for rows in known["framework"].values() for row in rows for text in row.get("requires", ()))
+    builds = {build for builds in known["alias"].values() for build in builds.values()}
+    return not name and (project in builds or project in {Requirement(text).name for text in texts})
+
+
 def _is_cuda(wheel: Wheel) -> bool:
     return bool(_NVIDIA.fullmatch(wheel.project))
 

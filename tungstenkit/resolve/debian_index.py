@@ -135,6 +135,7 @@ def fetch_index(
     now: datetime,
     cache: Path | None = None,
     certs: Mapping[str, Sequence[pysequoia.Cert]] | None = None,
+    not_before: Mapping[str, datetime] | None = None,
 ) -> ReleaseIndex:
     """Fetch, check and parse the indexes of a release; what the cache holds is not fetched again.
 
@@ -143,6 +144,8 @@ def fetch_index(
     now: the time to judge expiry by.
     cache: a folder (default: the user's cache).
     certs: the keys to trust for each archive (default: the pinned ones; `trusted_certificates`).
+    not_before: for a suite the date of an index that was seen before: an older one would take back what was mended
+        since, and the main archive's own never expires.
 
     Raises ResolveError for an index that is unsigned, altered, expired or not what was asked for, FetchError
     where no base has it or the cache can't be written.
@@ -153,6 +156,7 @@ def fetch_index(
     for archive, suite in suites(release):
         trusted = certs[archive] if certs else trusted_certificates(release, archive, bases, get)
         base, inrelease = fetch_inrelease(bases.get(archive, ()), suite, trusted, get, now=now)
+        _refuse_older(inrelease, (not_before or {}).get(suite), f"dists/{suite}/InRelease")
         # One that did not answer is not waited for again.
         bases[archive] = sorted(bases[archive], key=base.__ne__)
         remote = _Remote(f"{base}/dists/{suite}", inrelease)
@@ -165,6 +169,17 @@ def fetch_index(
         path = _parsed(packages, get, cache)
         found.append(SuiteIndex(archive, suite, inrelease.date, packages.listed.sha256, path, contents))
     return ReleaseIndex(release, architecture, tuple(found))
+
+
+def _refuse_older(inrelease: ReleaseFile, seen: datetime | None, where: str) -> None:
+    if seen is not None and inrelease.date < seen:
+        raise ResolveError(
+            f"the index is of {inrelease.date:%Y-%m-%d %H:%M} UTC, and the lock was made of a newer one, of "
+            f"{seen:%Y-%m-%d %H:%M} UTC",
+            where=where,
+            hint="the mirror lags behind, or something answers with an old index: name another mirror with "
+            "TUNGSTEN_MIRROR_DEBIAN; `tungsten lock --allow-older-index` takes it all the same",
+        )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
 from tungstenkit.errors import FetchError, ResolveError
+from tungstenkit.outside import LARGEST_FILE, path_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,14 +135,15 @@ def _files(kind: str, repository: str, commit: str) -> Iterator[TreeFile]:
 
 def _file(entry: dict[str, Any]) -> TreeFile:
     path, large = entry["path"], entry.get("lfs")
-    if path.startswith("/") or {"", ".", ".."} & set(path.split("/")):
-        raise ValueError(path)
+    size = int((entry if large is None else large)["size"])
+    if path_problem(path) or {"", ".", ".."} & set(path.split("/")) or not 0 <= size <= LARGEST_FILE:
+        raise ValueError(path[:100])
     if large is None:
-        return TreeFile(path, int(entry["size"]), None, str(entry["oid"]))
+        return TreeFile(path, size, None, str(entry["oid"]))
     sha256 = str(large["oid"]).removeprefix("sha256:")
     if not re.fullmatch("[0-9a-f]{64}", sha256):
         raise ValueError(sha256)
-    return TreeFile(path, int(large["size"]), sha256, None)
+    return TreeFile(path, size, sha256, None)
 
 
 def _ask(url: str, where: str) -> tuple[Any, str | None]:

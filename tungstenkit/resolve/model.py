@@ -13,6 +13,7 @@ import json
 import re
 import sys
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from importlib import resources
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -138,6 +139,8 @@ class Solver:
     """The model's folder."""
     scratch: Path
     """A folder for what is downloaded to be looked at; the caller's to remove."""
+    not_before: Mapping[str, datetime] = field(default_factory=dict)
+    """For each of Debian's suites the date of the oldest index to be believed."""
     _sources: Sources | None = None
     _indexes: dict[tuple[str, str], ReleaseIndex] = field(default_factory=dict)
     _deb_solvers: dict[tuple[str, str], DebSolver] = field(default_factory=dict)
@@ -149,7 +152,11 @@ class Solver:
         if key not in self._indexes:
             self.report(f"reading Debian {target.release}'s indexes for {target.architecture.debian}")
             self._indexes[key] = fetch_index(
-                *key, self.mirrors.debian_bases, self._get_once, now=self.mirrors.found
+                *key,
+                self.mirrors.debian_bases,
+                self._get_once,
+                now=self.mirrors.found,
+                not_before=self.not_before,
             )
         return self._indexes[key]
 
@@ -237,6 +244,16 @@ class Solver:
             # The same for every architecture: the dates are the InReleases'.
             timestamps[name] = index.timestamps
         return {name: Release(suites=tuple(suites[name]), timestamps=timestamps[name]) for name in suites}
+
+
+def dates_of(lock: Lock | None) -> dict[str, datetime]:
+    """The dates of Debian's indexes that a lock was made of, by suite."""
+    suites = [suite for release in lock.releases.values() for suite in release.suites] if lock else []
+    found: dict[str, datetime] = {}
+    for suite in suites:
+        date = datetime.strptime(suite.date, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        found[suite.suite] = max(date, found.get(suite.suite, date))
+    return found
 
 
 def resolve(

@@ -22,10 +22,12 @@ from urllib.request import url2pathname
 import requests
 from packaging.requirements import Requirement
 from packaging.tags import Tag, compatible_tags, cpython_tags
-from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from pydantic import ValidationError
 
 from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.lock import Wheel
+from tungstenkit.outside import url_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -104,7 +106,21 @@ def resolve_wheels(
     with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
         answer = _compile(Path(folder), requirements, constraints, target, places, where, prefer)
     tags = _tags(target)
-    wheels = [_best_wheel(package, tags, places, where) for package in answer.get("packages", [])]
+    # Only these may come from where they say themselves: what another package names was asked for by nobody here.
+    direct = {
+        project_of(line): url for line in (*requirements, *constraints) if (url := Requirement(line).url)
+    }
+    packages = answer.get("packages", [])
+    if foreign := [
+        one["name"] for one in packages if "archive" in one and project_of(one["name"]) not in direct
+    ]:
+        raise ResolveError(
+            f"another package says where these are to be had, which only the model may: {', '.join(foreign)}",
+            where=where,
+            hint=f"if you want that, say so in python_packages: '{foreign[0]} @ https://…'",
+        )
+    here = _local_files(direct.values(), places)
+    wheels = [_best_wheel(package, tags, places, where, here) for package in packages]
     if any(wheel.project == _OWN_DISTRIBUTION for wheel in wheels):
         raise ResolveError(
             f"a requirement needs the distribution {_OWN_DISTRIBUTION!r} of the Python index, which is another product",
@@ -162,7 +178,7 @@ def _compile(
     ]
     for place in places.find_links:
         if "://" not in place:
-            command += ["--find-links", place]
+            command += [f"--find-links={place}"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("UV_")}
     # Not on the command line, which every user of the machine can read: it may hold a password.
     environment["UV_DEFAULT_INDEX"] = places.index_url
@@ -330,13 +346,25 @@ def _tags(target: Target) -> list[Tag]:
     ]
 
 
-def _best_wheel(package: dict[str, Any], tags: Sequence[Tag], places: Places, where: str) -> Wheel:
+def _local_files(urls: Iterable[str], places: Places) -> list[Path]:
+    """The files of this machine, or the folders of them, that an answer may name: an index on the web has none."""
+    files = [url2pathname(urlsplit(url).path) for url in urls if urlsplit(url).scheme == "file"]
+    folders = [place.removeprefix("file://") for place in places.find_links if not place.startswith("http")]
+    return [Path(path).resolve() for path in (*files, *folders)]
+
+
+def _best_wheel(
+    package: dict[str, Any], tags: Sequence[Tag], places: Places, where: str, here: Sequence[Path]
+) -> Wheel:
     rank = {tag: number for number, tag in enumerate(tags)}
     candidates = []
     # A requirement that says itself where its wheel is has an `archive` (PEP 751).
     for wheel in [*package.get("wheels", []), *filter(None, [package.get("archive")])]:
         file = unquote(Path(urlsplit(wheel["url"]).path if "url" in wheel else wheel["path"]).name)
-        ranks = [rank[tag] for tag in parse_wheel_filename(file)[3] if tag in rank]
+        try:
+            ranks = [rank[tag] for tag in parse_wheel_filename(file)[3] if tag in rank]
+        except InvalidWheelFilename:
+            continue
         if ranks:
             candidates.append((min(ranks), file, wheel))
     if not candidates:
@@ -348,24 +376,36 @@ def _best_wheel(package: dict[str, Any], tags: Sequence[Tag], places: Places, wh
     _, file, wheel = min(candidates, key=lambda candidate: candidate[:2])
     size, sha256 = wheel.get("size"), wheel.get("hashes", {}).get("sha256")
     if size is None or sha256 is None:
-        size, sha256 = _measured(wheel, sha256, places, where)
-    return Wheel(
-        project=canonicalize_name(package["name"]),
-        version=package["version"],
-        file=file,
-        size=size,
-        sha256=sha256,
-        needed_by=package.get("needed-by", ()),
-    )
+        size, sha256 = _measured(wheel, sha256, places, where, here)
+    try:
+        return Wheel(
+            project=canonicalize_name(package["name"]),
+            version=package["version"],
+            file=file,
+            size=size,
+            sha256=sha256,
+            needed_by=package.get("needed-by", ()),
+        )
+    except ValidationError as problem:
+        said = "; ".join(one["msg"] for one in problem.errors(include_url=False, include_input=False))
+        raise ResolveError(
+            f"the index lists what no lock can hold: {file[:100]!a}: {said}", where=where
+        ) from None
 
 
-def _measured(wheel: dict[str, Any], sha256: str | None, places: Places, where: str) -> tuple[int, str]:
+def _measured(
+    wheel: dict[str, Any], sha256: str | None, places: Places, where: str, here: Sequence[Path]
+) -> tuple[int, str]:
     """Size and sha256 of a wheel whose index does not tell both (PEP 503 has no sizes)."""
     url = wheel.get("url", "")
-    path = wheel.get("path") or (url2pathname(urlsplit(url).path) if url.startswith("file:") else None)
+    path = wheel.get("path") or (url2pathname(urlsplit(url).path) if urlsplit(url).scheme == "file" else None)
     if path is not None:
+        if not any(Path(path).resolve().is_relative_to(one) for one in here):
+            raise FetchError("the index lists a file of this machine", where=f"{where}: {path}")
         content = Path(path).read_bytes()
         return len(content), hashlib.sha256(content).hexdigest()
+    if problem := url_problem(url):
+        raise FetchError(f"the index lists a file whose URL {problem}", where=f"{where}: {url[:200]!a}")
     url = _with_credentials(url, places)
     try:
         if sha256 is not None:

@@ -83,3 +83,29 @@ def serve(wheels, cache_control="max-age=600"):
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def pages(answers):
+    """The URL of a server that has some pages: by path their type and their bytes."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            kind, body = answers.get(self.path, ("text/plain", None))
+            self.send_response(404 if body is None else 200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body or b"")))
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, *arguments):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,5 +1,6 @@
 """Source archives: the same bytes wherever they are made, and what they say of themselves without being run."""
 
+import gzip
 import io
 import os
 import shutil
@@ -10,6 +11,7 @@ import zipfile
 import pytest
 
 from tungstenkit.errors import FetchError, ResolveError
+from tungstenkit.resolve import archives
 from tungstenkit.resolve.archives import check_out, pack, read_facts
 
 
@@ -263,3 +265,29 @@ class TestHostileSources:
         path.write_bytes(content)
         with pytest.raises(ResolveError, match="can't be read"):
             read_facts(path, path.name)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz", "sparse"])
+def test_a_source_that_blows_up_is_refused_by_its_name(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(archives, "_ALWAYS_FINE", 1 << 20)
+    path = tmp_path / f"foo-1.0.{'zip' if kind == 'zip' else 'tar.gz' if kind == 'tar.gz' else 'tar'}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("foo-1.0/setup.py", "")
+            archive.writestr("foo-1.0/zeros", bytes(3 << 20))
+    else:
+        header = tarfile.TarInfo("foo-1.0/zeros")
+        header.size = 8 << 40
+        data = bytearray(header.tobuf(tarfile.GNU_FORMAT))
+        if kind == "sparse":
+            header.size = 0
+            data = bytearray(header.tobuf(tarfile.GNU_FORMAT))
+            data[156:157] = tarfile.GNUTYPE_SPARSE
+            data[483:495] = b"\x80" + (8 << 40).to_bytes(11, "big")
+            blank = bytes(data[:148]) + b" " * 8 + bytes(data[156:])
+            data[148:156] = b"%06o\0 " % tarfile.calc_chksums(blank)[0]
+        end = bytes(1024)
+        path.write_bytes(gzip.compress(bytes(data) + end) if kind == "tar.gz" else bytes(data) + end)
+    with pytest.raises(ResolveError, match=r"which no source does|is no archive") as caught:
+        read_facts(path, path.name)
+    assert caught.value.where == path.name

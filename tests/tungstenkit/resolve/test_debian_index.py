@@ -3,13 +3,14 @@
 import hashlib
 import lzma
 import resource
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
 from pysequoia import SignatureMode, Tsk, sign
 
 from tests.binaries import deb
+from tests.tungstenkit import locks
 from tests.tungstenkit.resolve.solving import resolve
 from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.mirrors import MissingError, get_bytes
@@ -21,6 +22,7 @@ from tungstenkit.resolve.debian_index import (
     write_solv,
 )
 from tungstenkit.resolve.debian_release import RELEASES, certificates, pinned_fingerprints
+from tungstenkit.resolve.model import dates_of
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 DATE = datetime(2026, 2, 28, 10, tzinfo=UTC)
@@ -260,3 +262,38 @@ def test_debians_own_package_of_keys_holds_keys_that_signed_the_release(upstream
     for archive in bases:
         pinned = pinned_fingerprints(release, archive)
         assert {c.fingerprint for c in certificates(debian_index._keyrings_of(deb), pinned)} == pinned
+
+
+class TestOlderIndexes:
+    """The main archive's indexes never expire: who answers with an old one takes back what was mended since."""
+
+    def index(self, mirror, cache, seen):
+        certs = {archive: [mirror.key.extract_certificate()] for archive in BASES}
+        return fetch_index(
+            "bookworm", "amd64", BASES, mirror.get, cache=cache, now=NOW, certs=certs, not_before=seen
+        )
+
+    @pytest.mark.parametrize(("archive", "suite"), suites("bookworm"))
+    def test_one_that_is_older_than_the_locks_is_refused(self, mirror, tmp_path, archive, suite):
+        with pytest.raises(
+            ResolveError, match=r"2026-02-28 10:00 UTC, and the lock.*2026-02-28 11:00"
+        ) as caught:
+            self.index(mirror, tmp_path, {suite: DATE + timedelta(hours=1)})
+        assert caught.value.where == f"dists/{suite}/InRelease"
+        assert "--allow-older-index" in caught.value.hint
+
+    def test_the_same_one_as_of_a_snapshot_is_none(self, mirror, tmp_path):
+        seen = {suite: DATE for _, suite in suites("bookworm")}
+        assert {one.date for one in self.index(mirror, tmp_path, seen).suites} == {DATE}
+        assert self.index(mirror, tmp_path, {"trixie": NOW}).suites
+
+    def test_a_locks_moment_is_the_newest_of_its_platforms(self):
+        lock = locks.lock()
+        dates = dates_of(lock)
+        assert set(dates) == {suite.suite for one in lock.releases.values() for suite in one.suites}
+        assert all(
+            dates[suite.suite] >= datetime.fromisoformat(suite.date)
+            for one in lock.releases.values()
+            for suite in one.suites
+        )
+        assert dates_of(None) == {}

@@ -18,15 +18,14 @@ from tungsten_server.body import parse_inputs
 from tungsten_server.demo_page import demo_page
 from tungsten_server.dispatcher import Dispatcher, UnavailableError
 from tungsten_server.docs_page import docs_page
-from tungsten_server.form import Part, read_form
+from tungsten_server.form import LEAST_PARTS, TooManyPartsError, read_form, read_parts
 from tungsten_server.links import HEADERS, OutputLinks
 from tungsten_server.openapi import openapi_document
 from tungsten_server.problems import InputError, Problem
 from tungsten_server.wire import demo_body, error_body, json_body, prediction_body
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from tungsten_server.access import Access
     from tungsten_server.budget import ByteBudget
     from tungsten_server.inputs import Input, InputSchema
     from tungsten_server.metrics import Metrics
@@ -41,7 +40,13 @@ _log = logging.getLogger("tungsten.http")
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """The text format that every Prometheus reads."""
 
-_DOCS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_DOCS_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'"
+)
+
+_OF_PAGES = {"X-Frame-Options": "SAMEORIGIN", "X-Content-Type-Options": "nosniff"}
+"""No page of others' shows ours as a part of itself, to have its visitors press what they do not see."""
 
 
 def create_app(
@@ -52,12 +57,13 @@ def create_app(
     results: Results,
     budget: ByteBudget,
     metrics: Metrics,
+    access: Access,
     downloads: Downloads | None = None,
 ) -> Flask:
     """Make the WSGI application that serves one model. downloads: where files may be given by their address."""
     app = _App(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # or `//` were redirected, to the host that the client names
-    app.config["MAX_FORM_MEMORY_SIZE"] = None  # the body's limit is the one that counts
+    app.url_map.strict_slashes = False  # a path with a slash at its end means the same as without
     app.register_blueprint(demo_page())
     metadata = json_body(
         {
@@ -72,9 +78,14 @@ def create_app(
     links = OutputLinks(spec.output_schema, spec.demo_output_schema)
 
     def read_values() -> list[Any]:
+        if request.headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):
+            raise _EncodedError
         kind = request.mimetype
         if kind == "multipart/form-data":
-            return [read_form(spec.input_schema, _parts())]
+            parts = read_parts(
+                request.stream, request.content_type or "", max(settings.max_inputs, LEAST_PARTS)
+            )
+            return [read_form(spec.input_schema, parts)]
         if kind and kind != "application/json" and not kind.endswith("+json"):
             what = f"Content-Type is {kind}, not application/json or multipart/form-data"
             raise InputError([Problem((), what, "content_type")])
@@ -196,16 +207,27 @@ def create_app(
 
     @app.get("/docs")
     def get_docs() -> Response:
-        return Response(docs_page(openapi), headers={"Content-Security-Policy": _DOCS_POLICY})
+        page = docs_page(openapi, "../" if request.path.endswith("/") else "")
+        return Response(page, headers={"Content-Security-Policy": _DOCS_POLICY})
 
     @app.before_request
-    def begin() -> None:
+    def begin() -> Response | None:
         g.began = time.monotonic()
+        headers = request.headers
+        host, origin, site = (headers.get(name) for name in ("Host", "Origin", "Sec-Fetch-Site"))
+        refusal = access.refusal(request.method, host, origin, site)
+        return _answer(403, error_body(refusal)) if refusal else None
 
     @app.after_request
     def count(response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else None
         metrics.count(route, request.method, response.status_code, time.monotonic() - g.began)
+        preflight = request.method == "OPTIONS"
+        wanted = access.cors(request.headers.get("Origin"), preflight=preflight)
+        if response.mimetype == "text/html":
+            wanted.update(_OF_PAGES)
+        for name, value in wanted.items():
+            response.headers.setdefault(name, value)
         return response
 
     @app.errorhandler(InputError)
@@ -215,6 +237,15 @@ def create_app(
     @app.errorhandler(_QueryError)
     def invalid_query(error: _QueryError) -> Response:
         return _answer(422, {"detail": [{"loc": ["query", error.name], "msg": str(error), "type": "enum"}]})
+
+    @app.errorhandler(TooManyPartsError)
+    def too_many_parts(error: TooManyPartsError) -> Response:
+        return _answer(413, error_body(str(error)))
+
+    @app.errorhandler(_EncodedError)
+    def encoded(_: _EncodedError) -> Response:
+        what = f"the body comes with Content-Encoding {request.headers['Content-Encoding'][:100]}; send it as it is"
+        return _answer(415, error_body(what), {"Accept-Encoding": "identity"})
 
     @app.errorhandler(UnavailableError)
     def unavailable(error: UnavailableError) -> Response:
@@ -249,6 +280,10 @@ class _App(Flask):
         return response
 
 
+class _EncodedError(Exception):
+    """A body that is compressed: some kilobytes could become gigabytes."""
+
+
 class _QueryError(Exception):
     """A part of the query that is not valid."""
 
@@ -263,14 +298,6 @@ def _wants_links() -> bool:
     if how not in ("data", "links"):
         raise _QueryError("files", "it is neither data nor links")
     return how == "links"
-
-
-def _parts() -> Iterator[Part]:
-    # A part without a name gets the empty one, which is no field's.
-    for name, text in request.form.items(multi=True):
-        yield Part(name or "", text.encode(), is_file=False)
-    for name, file in request.files.items(multi=True):
-        yield Part(name or "", file.read(), is_file=True, media_type=file.mimetype)
 
 
 def _detail(problem: Problem) -> dict[str, Any]:

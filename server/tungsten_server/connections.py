@@ -13,7 +13,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Protocol
 
 from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
-from waitress.parser import HTTPRequestParser  # type: ignore[import-untyped]
+from waitress.parser import (  # type: ignore[import-untyped]
+    HEADER_FIELD_RE,
+    HTTPRequestParser,
+    ParsingError,
+    get_header_lines,
+)
 from waitress.task import ErrorTask, WSGITask  # type: ignore[import-untyped]
 from waitress.utilities import BadRequest, Error  # type: ignore[import-untyped]
 
@@ -34,6 +39,8 @@ _MOST_REQUESTS = 64
 them the connection is closed, as HTTP allows (RFC 9112, 9.3.2)."""
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nContent-Type: application/json\r\nDate: %b\r\n\r\n"
+
+_CODED = re.compile(rb"transfer-encoding", re.IGNORECASE)
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,9})\r\n", re.IGNORECASE)
 
@@ -140,6 +147,12 @@ class Request(HTTPRequestParser):  # type: ignore[misc]
             self.expect_continue = False
         return consumed
 
+    def parse_header(self, header_plus: bytes) -> None:
+        """Read the head; refuse one whose body others may see end elsewhere."""
+        if _CODED.search(header_plus):
+            _check_framing(header_plus)
+        super().parse_header(header_plus)
+
     def _refuse(self, error: Error) -> None:
         self.error = error
         self.completed = True
@@ -149,6 +162,26 @@ class Request(HTTPRequestParser):  # type: ignore[misc]
         super().close()
         self._arriving.give_back(self.held)
         self.held = 0
+
+
+def _check_framing(header_plus: bytes) -> None:
+    """Refuse a head that says more than once, or in a way that not all understand, where its body ends.
+
+    RFC 9112, 6.1 to 6.3. Raises ParsingError.
+    """
+    first_line, _, rest = header_plus.partition(b"\r\n")
+    found: dict[bytes, list[bytes]] = {}
+    for line in get_header_lines(rest):
+        field = HEADER_FIELD_RE.match(line)
+        if field:
+            found.setdefault(field["name"].lower(), []).append(field["value"].lower())
+    codings = found.get(b"transfer-encoding")
+    if codings is None:
+        return
+    repeated = len(codings) > 1 or codings[0].count(b"chunked") > 1
+    if repeated or b"content-length" in found or first_line.rstrip().endswith(b"HTTP/1.0"):
+        msg = "where the body ends is said in more than one way"
+        raise ParsingError(msg)
 
 
 class Task(WSGITask):  # type: ignore[misc]

@@ -8,8 +8,20 @@ one, and the schema's check says what is wrong with it. Pure; HTTP threads call 
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import IO, TYPE_CHECKING, Any
+
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.http import parse_options_header
+from werkzeug.sansio.multipart import (
+    NEED_DATA,
+    Data,
+    Epilogue,
+    Event,
+    Field,
+    File,
+    MultipartDecoder,
+)
 
 from tungsten_server.body import parse_json
 from tungsten_server.files import FILE_TYPES
@@ -17,6 +29,11 @@ from tungsten_server.problems import InputError, Location, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+LEAST_PARTS = 1024
+"""Parts that every form may have, however few inputs a request may."""
+
+_CHUNK = 65536
 
 _WORDS = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
 """What HTML forms and people write for booleans."""
@@ -31,6 +48,59 @@ class Part:
     is_file: bool
     """Whether it came with a file name."""
     media_type: str = ""
+    file_name: str = ""
+
+
+class TooManyPartsError(Exception):
+    """A form with more parts than are read; its text says how many that is."""
+
+
+def read_parts(stream: IO[bytes], content_type: str, most: int) -> list[Part]:
+    """Take a body apart.
+
+    content_type: with the boundary. most: parts that it may have. Raises InputError where the body is not a whole
+    form, and TooManyPartsError.
+    """
+    parts: list[Part] = []
+    content: list[bytes] = []
+    part = Part("", b"", is_file=False)
+    boundary = parse_options_header(content_type)[1].get("boundary", "").encode()
+    if not boundary:
+        raise InputError([Problem((), "the form's Content-Type names no boundary", "form_invalid")])
+    try:
+        for event in _events(stream, boundary, most):
+            if isinstance(event, Data):
+                content.append(event.data)
+                if not event.more_data:
+                    parts.append(replace(part, content=b"".join(content)))
+                continue
+            content = []
+            media_type = parse_options_header(event.headers.get("Content-Type", ""))[0].lower()
+            # A part without a name gets the empty one, which is no field's.
+            if isinstance(event, File):
+                part = Part(
+                    event.name or "", b"", is_file=True, media_type=media_type, file_name=event.filename
+                )
+            else:
+                part = Part(event.name or "", b"", is_file=False, media_type=media_type)
+    except RequestEntityTooLarge:
+        raise TooManyPartsError(f"the form has more than {most} parts") from None
+    except ValueError as error:
+        what = "the body is not a whole form: parts with a name, in UTF-8, and the boundary that closes it"
+        raise InputError([Problem((), what, "form_invalid")]) from error
+    return parts
+
+
+def _events(stream: IO[bytes], boundary: bytes, most: int) -> Iterator[Field | File | Data]:
+    """What werkzeug's decoder finds, without what stands before and behind the parts."""
+    decoder = MultipartDecoder(boundary, max_parts=most)
+    event: Event = NEED_DATA
+    while not isinstance(event, Epilogue):
+        if event is NEED_DATA:
+            decoder.receive_data(stream.read(_CHUNK) or None)
+        event = decoder.next_event()
+        if isinstance(event, (Field, File, Data)):
+            yield event
 
 
 def read_form(schema: dict[str, Any], parts: Iterable[Part]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from tungsten_server.connections import LARGEST_DIRECT_BODY, LONGEST_HEAD, Chann
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Mapping
     from wsgiref.types import WSGIApplication
 
     from tungsten_server.budget import ByteBudget
@@ -33,6 +34,12 @@ _MAX_CONNECTIONS = 1000
 
 _SPARE_FILES = 64
 """File descriptors left to everything but connections, and the temporary file that each may need."""
+
+_ACCEPTED_AT_ONCE = 256
+"""Connections accepted before those that are there are read again."""
+
+_GRACE_SECONDS = 0.1
+"""In which a client may send its first request however many others come: that is on its way when it connects."""
 
 _IO_BYTES = 65536
 """Bytes read at once, and written before a task thread sends by itself: so the loop sends all common answers,
@@ -58,6 +65,7 @@ class HttpServer:
     each_second: called about once a second, by the loop.
     arriving: for the bytes of bodies that arrive, or have and are not answered, but for small ones.
     error_body: makes the body of an error that waitress itself detects, of the status and its name.
+    is_plain: whether `predict` may answer a request with these headers.
     """
 
     def __init__(
@@ -72,19 +80,21 @@ class HttpServer:
         each_second: Callable[[], None],
         arriving: ByteBudget,
         error_body: Callable[[int, str], bytes],
+        is_plain: Callable[[Mapping[str, str]], bool],
     ) -> None:
         """Start the task threads."""
         # Each request that has to wait for a thread would be logged.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._map: dict[int, Any] = {}
+        # Waitress counts the listening socket and its own pipe, too.
+        self._limit = 2 + min(_MAX_CONNECTIONS, max((files - _SPARE_FILES) // 2, files // 8))
         self._server = create_server(
             app,
             map=self._map,
             sockets=[listener],
             threads=threads,
-            # Waitress counts the listening socket and its own pipe, too.
-            connection_limit=2 + min(_MAX_CONNECTIONS, max((files - _SPARE_FILES) // 2, files // 8)),
+            connection_limit=self._limit,
             asyncore_use_poll=True,  # select(2) knows no file descriptor above 1023
             recv_bytes=_IO_BYTES,
             send_bytes=_IO_BYTES,
@@ -96,9 +106,14 @@ class HttpServer:
         self.arriving = arriving
         self.error_body = error_body
         self._server.channel_class = partial(Channel, self)
+        self._accept_one: Callable[[], None] = self._server.handle_accept
+        # Not in the midst of a turn, in which a file descriptor that is closed would be taken for the next one.
+        self._server.handle_accept = self._knock
+        self._knocking = False
         self._server.add_task = self.add_task
         self.largest_direct_body = min(max_body, LARGEST_DIRECT_BODY)
         self._predict = predict
+        self._is_plain = is_plain
         self._release = release
         self._each_second = each_second
         self._next_second = 0.0
@@ -140,7 +155,11 @@ class HttpServer:
         return self._busy()
 
     def _turn(self, timeout: float) -> None:
+        if self._is_full and self._server.accepting:
+            self._make_room()
+            timeout = min(timeout, _GRACE_SECONDS)
         wasyncore.loop(timeout=timeout, use_poll=True, map=self._map, count=1)
+        self._accept()
         with self._answered_lock:
             answered, self._answered = self._answered, []
         for channel in answered:
@@ -151,23 +170,42 @@ class HttpServer:
             self._release()
         if time.monotonic() >= self._next_second:
             self._next_second = time.monotonic() + 1.0
-            self._close_connections()
+            self._close_given_up()
             self._each_second()
 
-    def _close_connections(self) -> None:
-        """Close what waitress has given up, and make room where there is none.
-
-        Waitress itself closes a connection only when its client reads, or goes.
-        """
-        channels = list(self._server.active_channels.values())
-        for channel in channels:
+    def _close_given_up(self) -> None:
+        """Close what waitress has given up: it does so itself only when the client reads, or goes."""
+        for channel in list(self._server.active_channels.values()):
             if channel.will_close:
                 channel.handle_close()
-        if self._server.in_connection_overflow and self._server.accepting:
-            # Bytes that trickle in do not help: it takes a whole request.
-            waiting = sorted((one for one in channels if one.waits), key=lambda one: one.waits_since)
-            for channel in waiting[: len(channels) // 10 + 1]:
-                channel.handle_close()
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._map) >= self._limit
+
+    def _make_room(self) -> None:
+        """Close those connections that have waited longest for their clients."""
+        channels = list(self._server.active_channels.values())
+        # Bytes that trickle in do not help: it takes a whole request.
+        until = time.time() - _GRACE_SECONDS
+        waiting = sorted(
+            (one for one in channels if one.waits and one.waits_since < until),
+            key=lambda one: one.waits_since,
+        )
+        for channel in waiting[: len(channels) // 10 + 1]:
+            channel.handle_close()
+
+    def _knock(self) -> None:
+        self._knocking = True
+
+    def _accept(self) -> None:
+        """Accept who knocks, as far as there is room."""
+        left = _ACCEPTED_AT_ONCE if self._knocking and self._server.accepting else 0
+        self._knocking = False
+        while left and not self._is_full:
+            known = len(self._map)
+            self._accept_one()
+            left = left - 1 if len(self._map) > known else 0
 
     def add_task(self, channel: Channel) -> None:
         """Answer a request that has arrived whole: in waitress' place, on the loop or on a task thread."""
@@ -181,6 +219,8 @@ class HttpServer:
             and request.path == "/predict"
             and not request.query
             and request.headers.get("CONTENT_TYPE") in _DIRECT_TYPES
+            and "CONTENT_ENCODING" not in request.headers
+            and self._is_plain(request.headers)
             and len(request.body_rcv or "") <= self.largest_direct_body
             and threading.get_ident() == self._loop
         ):
@@ -230,7 +270,7 @@ class HttpServer:
         waiting = select.poll()
         waiting.register(self._server.socket, select.POLLIN)
         while waiting.poll(0):
-            self._server.handle_accept()
+            self._accept_one()
         self._server.accepting = False
         self._server.del_channel()
         self._server.socket.close()

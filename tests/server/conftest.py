@@ -154,7 +154,7 @@ def wait_until(condition, what):
 
 def request(method, path, headers="", body=b""):
     """The bytes of a request."""
-    return f"{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode() + body
+    return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode() + body
 
 
 def connect(port):

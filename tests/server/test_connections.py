@@ -35,6 +35,41 @@ def test_what_is_between_chunks_has_a_limit(server, begin):
     assert status(server, request("POST", "/predict", CHUNKED, begin + b"0" * 70_000)) == 400
 
 
+@pytest.mark.parametrize(
+    "framing",
+    [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        "Transfer-Encoding: chunked\r\ncontent-length: 0\r\n",
+        "Transfer-Encoding: chunked, chunked\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nTRANSFER-ENCODING: identity\r\n",
+        "Transfer-Encoding:\r\n chunked,\r\n chunked\r\n",
+        "Content-Length: 5\r\nContent-Length: 5\r\n",
+    ],
+)
+@pytest.mark.parametrize("known", [False, True])
+def test_a_body_whose_end_is_said_twice_is_400_and_the_end(server, framing, known):
+    body = b'[{"do": "x"}]'
+    good = request(
+        "POST", "/predict", f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n", body
+    )
+    with connect(server.port) as sock, sock.makefile("rb") as stream:
+        for _ in range(2 * known):
+            sock.sendall(good)
+            assert sock.recv(65536).startswith(b"HTTP/1.1 200")
+        head = f"Content-Type: application/json\r\n{framing}"
+        sock.sendall(request("POST", "/predict", head, b"0\r\n\r\n" + request("GET", "/healthz")))
+        answer = stream.read()  # to the end of the connection
+    assert re.match(rb"HTTP/1.[01] 400 ", answer)
+    assert answer.count(b"HTTP/1.") == 1
+
+
+def test_chunks_in_http_1_0_are_400(server):
+    chunked = request("POST", "/predict", CHUNKED, b"0\r\n\r\n").replace(b"HTTP/1.1", b"HTTP/1.0")
+    assert status(server, chunked) == 400
+
+
 def test_a_long_head_is_431(server):
     assert status(server, request("GET", "/", "X: " + "x" * 70_000)) == 431
 

@@ -244,6 +244,7 @@ def test_files_expire_with_their_results(start_server):
 
 
 def test_the_host_that_a_client_names_is_not_told(server):
-    headers = {"Host": "evil.test", "X-Forwarded-Host": "evil.test", "X-Forwarded-Prefix": "/evil"}
+    headers = {"Host": "10.6.6.6", "X-Forwarded-Host": "evil.test", "X-Forwarded-Prefix": "/evil"}
     answer = server.post([{"content": data_uri()}], "/predict?files=links", **headers)
     assert "evil" not in answer.text
+    assert "10.6.6.6" not in answer.text

@@ -25,7 +25,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # Left may be imported by right, never the reverse.
 ORDER = [
     ["errors"],
-    ["io"],
+    ["io", "suffixes"],
     ["media", "downloads"],
     ["define"],
     [
@@ -201,3 +201,8 @@ def test_links_between_documents_lead_somewhere(document):
 
 def test_every_example_has_a_lock():
     assert {example.name for example in generate.LOCKED_EXAMPLES} == {"blur", "caption", "detection", "iris"}
+
+
+def test_sdk_and_server_name_files_by_the_same_rule():
+    texts = {(ROOT / path / "suffixes.py").read_text() for path in ("tungstenkit", "server/tungsten_server")}
+    assert len(texts) == 1

@@ -23,9 +23,10 @@ from werkzeug.sansio.multipart import (
     MultipartDecoder,
 )
 
-from tungsten_server.body import parse_json
+from tungsten_server.body import MAX_DEPTH, parse_json
 from tungsten_server.files import FILE_TYPES
 from tungsten_server.problems import InputError, Location, Problem
+from tungsten_server.suffixes import UNKNOWN_MEDIA_TYPE, suffix_of_name, with_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -110,16 +111,20 @@ def read_form(schema: dict[str, Any], parts: Iterable[Part]) -> dict[str, Any]:
     """
     named: dict[str, list[Part]] = {}
     for part in parts:
-        named.setdefault(part.name, []).append(part)
+        # What HTML sends for a file that was not chosen is no file, and what has no name is no field's.
+        not_chosen = part.is_file and not part.file_name and not part.content
+        if part.name and not not_chosen:
+            named.setdefault(part.name, []).append(part)
     value: dict[str, Any] = {}
     problems = []
     for name, same in named.items():
         path = name.split(".")
+        if len(path) > MAX_DEPTH:
+            raise InputError([Problem((), "a part's name leads too deep", "form_invalid")])
         field = _at(schema, path)
-        if field is None:
-            continue  # unknown fields are ignored, as in JSON
         try:
-            _set(value, path, _field(field, same, (0, *path)))
+            # A field that is not known is given all the same: the schema's check knows whether that is wrong.
+            _set(value, path, _unknown(same[-1]) if field is None else _field(field, same, (0, *path)))
         except InputError as error:
             problems += error.problems
     if problems:
@@ -134,22 +139,24 @@ def _field(schema: dict[str, Any], parts: list[Part], location: Location) -> Any
         if len(parts) > 1:
             raise InputError([Problem(location, "the field is given more than once", "duplicate")])
         return _value(schema, parts[0], location)
-    if len(parts) == 1 and not _is_file(items):
+    if len(parts) == 1 and not (parts[0].is_file and _is_file(items)):
         whole = _value(schema, parts[0], location)  # a list as JSON
-        if isinstance(whole, list):
+        if isinstance(whole, list) or whole is None:
             return whole
     return [_value(items, part, (*location, index)) for index, part in enumerate(parts)]
 
 
 def _value(schema: dict[str, Any], part: Part, location: Location) -> Any:  # noqa: ANN401
-    if part.is_file and _is_file(schema):
-        media_type = part.media_type or "application/octet-stream"
-        return f"data:{media_type};base64,{base64.b64encode(part.content).decode()}"
+    is_file = _is_file(schema)
+    if part.is_file and is_file:
+        return _uri(part)
     try:
         text = part.content.decode()
     except UnicodeDecodeError as error:
         raise InputError([Problem(location, "the part is not text in UTF-8", "text_invalid")]) from error
     types = {kind for choice in _choices(schema) for kind in _types(choice)}
+    if is_file and text == "null" and "null" in types:
+        return None
     if part.is_file and part.media_type == "application/json":
         types.discard("string")
     if "string" in types or not types:
@@ -160,6 +167,15 @@ def _value(schema: dict[str, Any], part: Part, location: Location) -> Any:  # no
         return parse_json(part.content)
     except InputError:
         return text
+
+
+def _uri(part: Part) -> str:
+    media_type = with_suffix(part.media_type or UNKNOWN_MEDIA_TYPE, suffix_of_name(part.file_name))
+    return f"data:{media_type};base64,{base64.b64encode(part.content).decode()}"
+
+
+def _unknown(part: Part) -> str:
+    return _uri(part) if part.is_file else part.content.decode(errors="replace")
 
 
 def _at(schema: dict[str, Any], path: list[str]) -> dict[str, Any] | None:

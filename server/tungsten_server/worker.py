@@ -19,6 +19,7 @@ import ctypes
 import importlib
 import importlib.util
 import json
+import math
 import mmap
 import os
 import signal
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 _CANCEL_SIGNAL = signal.SIGUSR1
+
+_MOST_PLACES = 20
+"""Places told of one output: the first ones say what is wrong."""
 
 _MAX_MESSAGE = 2000
 """Characters of an exception's message that a client gets; one that quotes its input could be megabytes."""
@@ -387,6 +391,7 @@ class _Model:
                 msg = f"{what} of type {type(output).__name__}, not {declared.__name__}"
                 raise error_class(msg)
             content = declared.model_validate(output).model_dump_json().encode()
+            _refuse_non_finite(content, error_class)
             if len(content) > self._max_output:
                 msg = f"an output has {len(content)} bytes of JSON; the limit is {self._max_output}"
                 raise OutputTooLarge(msg)
@@ -394,6 +399,32 @@ class _Model:
         except BaseException as error:
             _log("output refused", error)
             return _failed(error)
+
+
+def _refuse_non_finite(content: bytes, error_class: type[InvalidOutput]) -> None:
+    """Refuse JSON with what JSON has not, naming each place. Raises error_class."""
+    if not any(_holds_value(content, word) for word in (b"NaN", b"Infinity")):
+        return
+    found: list[str] = []
+
+    def walk(value: object, place: tuple[object, ...]) -> None:
+        if isinstance(value, float) and not math.isfinite(value):
+            found.append(f"{_dotted(place)}: {value} is not a finite number")
+        elif isinstance(value, (list, dict)):
+            for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+                walk(item, (*place, key))
+
+    walk(json.loads(content), ())
+    if found:
+        raise error_class("; ".join(found[:_MOST_PLACES]))
+
+
+def _holds_value(content: bytes, word: bytes) -> bool:
+    """Whether a word may stand in JSON as a value: not inside a file's base64, where its letters come by chance."""
+    at = content.find(word)
+    while at > 0 and content[at - 1] not in b":,[-":
+        at = content.find(word, at + 1)
+    return at > 0
 
 
 def _pair(returned: object) -> tuple[object, object]:

@@ -384,13 +384,21 @@ def test_nobody_is_sent_to_a_host_that_the_client_names(server):
     assert (response.status_code, response.history) == (404, [])
 
 
-def test_nan_and_infinities_never_leave(start_server):
-    model = MODEL.replace("scales=scales", "scales=[float('nan'), float('inf'), -float('inf')]")
-    with start_server(model=model) as server:
-
-        def refuse(text):
-            raise AssertionError(f"{text} is no JSON")
-
+@pytest.mark.parametrize(
+    ("scales", "told"),
+    [
+        ("[1.0, float('nan')]", "scales.1: nan is not a finite number"),
+        ("[float('inf'), -float('inf')]", "scales.0: inf is not a finite number; scales.1: -inf is not"),
+    ],
+)
+def test_nan_and_infinities_fail_and_are_named(start_server, scales, told):
+    with start_server(model=MODEL.replace("scales=scales", f"scales={scales}")) as server:
         for path in ("/predict", "/predict?files=links"):
-            body = json.loads(server.post([{"do": "x"}], path).text, parse_constant=refuse)
-            assert body["outputs"][0]["scales"] == [None, None, None]
+            answer = server.post([{"do": "x"}], path).json()
+            assert answer["status"] == "failed"
+            assert answer["error_message"].startswith(f"InvalidOutput: {told}")
+
+
+def test_words_that_mean_no_number_are_words(server):
+    for text in ("NaN", ":NaN", "[1,-Infinity]", '":Infinity'):
+        assert server.predict(text)["outputs"][0]["did"] == text

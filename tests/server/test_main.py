@@ -1,5 +1,6 @@
 """The life of the whole server: start, ready, stop; and how requests of many clients are batched."""
 
+import errno
 import functools
 import os
 import resource
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import requests
+from tungsten_server import launch
+from tungsten_server.settings import Settings
 
 from tests.server.conftest import DEADLINE, MODEL, SERVER, SPEC, Gate, Server, wait_until, write_model
 
@@ -97,6 +100,19 @@ class TestStart:
         finally:
             process.kill()
             process.wait()
+
+    def test_without_ipv6_it_answers_on_ipv4(self, monkeypatch):
+        create = socket.create_server
+
+        def without_ipv6(address, **options):
+            if options["family"] == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, "no IPv6")
+            return create(address, **options)
+
+        monkeypatch.setattr(socket, "create_server", without_ipv6)
+        monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: True)
+        with launch._listen(Settings(Path("spec.json"), port=0)) as listener:
+            assert listener.getsockname()[0] == "0.0.0.0"
 
     def test_one_server_takes_anothers_place_when_it_is_told_to(self, tmp_path, pool):
         spec = write_model(tmp_path / "model", SLOW_SETUP)

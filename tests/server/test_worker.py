@@ -1,6 +1,5 @@
 """What the user's code may do to the model process, as a client sees it."""
 
-import json
 import os
 import re
 import signal
@@ -126,12 +125,27 @@ class Output""",
         assert "Traceback" not in message
 
 
-def test_nan_leaves_as_null(start_server):
-    model = MODEL.replace("scales=scales", "scales=[float('nan')]")
+def test_an_address_in_an_output_is_that_address_and_is_not_fetched(start_server):
+    model = MODEL.replace("did: str", "did: Image").replace("did=i.do", "did=Image.from_url(i.do)")
+    schema = {
+        "type": "object",
+        "properties": {"did": {"type": "string", "format": "uri", "x-file-type": "image"}},
+    }
+    address = "http://nowhere.invalid/a.png?x=1"
+    with start_server(model=model, spec={**SPEC, "output-schema": schema}) as server:
+        for path in ("/predict", "/predict?files=links"):
+            (output,) = server.post([{"do": address}], path).json()["outputs"]
+            assert output["did"] == address
+
+
+def test_integers_are_exact(start_server):
+    model = MODEL.replace("did: str", "did: int").replace("did=i.do", "did=Whole()") + (
+        "\nclass Whole:\n"
+        "    def __index__(self):\n        return 2**63 - 1\n"
+        "    def __float__(self):\n        return float(2**63 - 1)\n"
+    )
     with start_server(model=model) as server:
-        response = server.post([{"do": "x"}])
-        parsed = json.loads(response.content, parse_constant=pytest.fail)
-        assert parsed["outputs"][0]["scales"] == [None]
+        assert server.predict("x")["outputs"][0]["did"] == 2**63 - 1
 
 
 def test_temporary_files_do_not_outlive_their_batch(start_server, tmp_path):

@@ -187,9 +187,9 @@ class HttpServer:
         """Close those connections that have waited longest for their clients."""
         channels = list(self._server.active_channels.values())
         # Bytes that trickle in do not help: it takes a whole request.
-        until = time.time() - _GRACE_SECONDS
+        now = time.time()
         waiting = sorted(
-            (one for one in channels if one.waits and one.waits_since < until),
+            (one for one in channels if one.waits and not 0 <= now - one.waits_since < _GRACE_SECONDS),
             key=lambda one: one.waits_since,
         )
         for channel in waiting[: len(channels) // 10 + 1]:

@@ -12,13 +12,13 @@ import time
 from typing import TYPE_CHECKING, Any, Callable
 
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.exceptions import HTTPException, NotFound, UnsupportedMediaType
 
 from tungsten_server.body import parse_inputs
 from tungsten_server.demo_page import demo_page
 from tungsten_server.dispatcher import Dispatcher, UnavailableError
 from tungsten_server.docs_page import docs_page
-from tungsten_server.form import LEAST_PARTS, TooManyPartsError, read_form, read_parts
+from tungsten_server.form import LEAST_PARTS, read_form, read_parts
 from tungsten_server.links import HEADERS, OutputLinks
 from tungsten_server.openapi import openapi_document
 from tungsten_server.problems import InputError, Problem
@@ -78,8 +78,11 @@ def create_app(
     links = OutputLinks(spec.output_schema, spec.demo_output_schema)
 
     def read_values() -> list[Any]:
-        if request.headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):
-            raise _EncodedError
+        encoding = request.headers.get("Content-Encoding", "")
+        if encoding.lower() not in ("identity", ""):
+            # Some kilobytes could become gigabytes.
+            what = f"the body comes with Content-Encoding {encoding[:100]}; send it as it is"
+            raise UnsupportedMediaType(what)
         kind = request.mimetype
         if kind == "multipart/form-data":
             parts = read_parts(
@@ -238,15 +241,6 @@ def create_app(
     def invalid_query(error: _QueryError) -> Response:
         return _answer(422, {"detail": [{"loc": ["query", error.name], "msg": str(error), "type": "enum"}]})
 
-    @app.errorhandler(TooManyPartsError)
-    def too_many_parts(error: TooManyPartsError) -> Response:
-        return _answer(413, error_body(str(error)))
-
-    @app.errorhandler(_EncodedError)
-    def encoded(_: _EncodedError) -> Response:
-        what = f"the body comes with Content-Encoding {request.headers['Content-Encoding'][:100]}; send it as it is"
-        return _answer(415, error_body(what), {"Accept-Encoding": "identity"})
-
     @app.errorhandler(UnavailableError)
     def unavailable(error: UnavailableError) -> Response:
         return _answer(503, {"detail": str(error)}, {"Retry-After": str(error.retry_after)})
@@ -260,7 +254,11 @@ def create_app(
     def http_error(error: HTTPException) -> Response:
         # Keeps what werkzeug adds: Allow with 405, Location with 308.
         headers = {k: v for k, v in error.get_headers() if k != "Content-Type"}
-        return _answer(error.code or 500, error_body(error.name), headers)
+        if error.code == 415:
+            headers["Accept-Encoding"] = "identity"
+        # What of a body is refused is said in our words.
+        what = error.description if error.code in (413, 415) else error.name
+        return _answer(error.code or 500, error_body(what), headers)
 
     @app.errorhandler(Exception)
     def defect(_: Exception) -> Response:
@@ -278,10 +276,6 @@ class _App(Flask):
         response.status_code = 204
         del response.headers["Content-Type"]
         return response
-
-
-class _EncodedError(Exception):
-    """A body that is compressed: some kilobytes could become gigabytes."""
 
 
 class _QueryError(Exception):

@@ -52,15 +52,11 @@ class Part:
     file_name: str = ""
 
 
-class TooManyPartsError(Exception):
-    """A form with more parts than are read; its text says how many that is."""
-
-
 def read_parts(stream: IO[bytes], content_type: str, most: int) -> list[Part]:
     """Take a body apart.
 
     content_type: with the boundary. most: parts that it may have. Raises InputError where the body is not a whole
-    form, and TooManyPartsError.
+    form, and RequestEntityTooLarge.
     """
     parts: list[Part] = []
     content: list[bytes] = []
@@ -85,7 +81,7 @@ def read_parts(stream: IO[bytes], content_type: str, most: int) -> list[Part]:
             else:
                 part = Part(event.name or "", b"", is_file=False, media_type=media_type)
     except RequestEntityTooLarge:
-        raise TooManyPartsError(f"the form has more than {most} parts") from None
+        raise RequestEntityTooLarge(f"the form has more than {most} parts") from None
     except ValueError as error:
         what = "the body is not a whole form: parts with a name, in UTF-8, and the boundary that closes it"
         raise InputError([Problem((), what, "form_invalid")]) from error

@@ -27,7 +27,7 @@ ORDER = [
     ["errors"],
     ["io"],
     ["media", "downloads"],
-    ["define"],
+    ["define", "outputs"],
     [
         "load",
         "document",

@@ -16,6 +16,7 @@ import math
 import re
 import types
 import typing
+import weakref
 from typing import Any, Literal, Union
 
 import pydantic
@@ -24,6 +25,10 @@ import pydantic.fields
 from tungstenkit.errors import DefinitionError
 
 __all__ = ["BaseIO", "Field", "Option", "json_schema"]
+
+
+changed: weakref.WeakValueDictionary[int, BaseIO] = weakref.WeakValueDictionary()
+"""Objects whose attributes have been set since they were made, by `id`."""
 
 
 class BaseIO(pydantic.BaseModel):
@@ -41,6 +46,13 @@ class BaseIO(pydantic.BaseModel):
         validate_assignment=True,
         validate_default=True,
     )
+
+    if not typing.TYPE_CHECKING:  # or a type checker would let every attribute through
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Note that the object is no more what it was when it was made; `outputs` asks."""
+            super().__setattr__(name, value)
+            changed[id(self)] = self
 
     @pydantic.field_validator("*")
     @classmethod

@@ -68,6 +68,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         max_result=settings.max_result,
         setup_timeout=settings.setup_timeout,
         prediction_timeout=settings.prediction_timeout,
+        queue_timeout=settings.queue_timeout,
         max_setups=settings.max_setups,
     )
     dispatcher.start()

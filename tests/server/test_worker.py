@@ -199,6 +199,21 @@ def test_inputs_that_wait_are_kept_when_the_model_process_dies(server, pool, gat
     assert [request.result()["status"] for request in waiting] == ["success"] * 8
 
 
+def test_what_shares_no_batch_with_a_death_is_run_once_and_answered(start_server, pool, tmp_path):
+    runs = tmp_path / "runs"
+    model = MODEL.replace(
+        "outputs = []", f"outputs = []; open({str(runs)!r}, 'a').write(inputs[0].do + chr(10))"
+    )
+    with start_server("--max-batch-size", "1", model=model) as server:
+        todo = [f"n{number}" for number in range(40)]
+        for place in range(0, 50, 5):
+            todo.insert(place, "die 9")
+        answers = list(pool.map(server.predict, todo))
+    for do, answer in zip(todo, answers, strict=True):
+        assert answer["status"] == ("failed" if do == "die 9" else "success")
+    assert sorted(runs.read_text().split("\n")[:-1]) == sorted(todo)
+
+
 def test_predict_above_its_time_is_killed_with_all_that_it_started(start_server, tmp_path):
     with start_server(PREDICTION_TIMEOUT="1") as server:
         message = failure(server, f"hang {tmp_path / 'pid'}")
@@ -207,6 +222,16 @@ def test_predict_above_its_time_is_killed_with_all_that_it_started(start_server,
         child = int((tmp_path / "pid").read_text())
         wait_until(lambda: not Path(f"/proc/{child}").exists(), "the end of the model's child")
         assert server.predict("x")["status"] == "success"
+
+
+def test_who_waits_behind_a_call_that_hangs_is_not_to_blame(start_server, pool, tmp_path):
+    with start_server("--max-batch-size", "1", PREDICTION_TIMEOUT="1") as server:
+        hanging = [pool.submit(server.predict, f"hang {tmp_path / name}") for name in ("a", "b")]
+        wait_until(lambda: (tmp_path / "a").exists() or (tmp_path / "b").exists(), "the call")
+        others = [pool.submit(server.predict, "x") for _ in range(4)]
+        messages = [one.result()["error_message"] for one in hanging]
+        assert all(message.startswith("predict took longer than 1 seconds") for message in messages)
+        assert [one.result()["status"] for one in others] == ["success"] * 4
 
 
 def test_a_spec_that_names_no_class_is_said_so(start_server):

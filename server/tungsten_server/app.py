@@ -15,6 +15,7 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, NotFound
 
 from tungsten_server.body import parse_inputs
+from tungsten_server.connections import WHEN_GONE
 from tungsten_server.demo_page import demo_page
 from tungsten_server.dispatcher import Dispatcher, UnavailableError
 from tungsten_server.docs_page import docs_page
@@ -144,6 +145,8 @@ def create_app(
     def predict() -> Response:
         as_links = _wants_links()
         prediction = accept(keep=as_links)
+        if WHEN_GONE in request.environ:
+            request.environ[WHEN_GONE](lambda: dispatcher.abandon(prediction))
         dispatcher.wait(prediction)
         return answer(prediction, prediction_body, as_links=as_links)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple
 from tungsten_server.batcher import Batcher
 from tungsten_server.driver import Driver
 from tungsten_server.logs import Log
-from tungsten_server.prediction import CANCELED, Answer, Failure, Outcome, Prediction
+from tungsten_server.prediction import CANCELED, GONE, Answer, Failure, Outcome, Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -274,6 +274,11 @@ class Dispatcher:
         """
         with self._lock:
             self._answer(prediction, 0, CANCELED)
+
+    def abandon(self, prediction: Prediction) -> None:
+        """Do as `cancel` does, for a client that has gone."""
+        with self._lock:
+            self._answer(prediction, 0, GONE)
 
     def fail_pending(self, message: str) -> None:
         """Fail every prediction that is not done, and empty the queue."""

@@ -121,9 +121,7 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
         )
     except RuntimeError as error:
         return _refuse(
-            f"{threads} threads can't be started: {error}",
-            "the server's settings",
-            "lower --max-pending (TUNGSTEN_MAX_PENDING)",
+            f"no thread can be started: {error}", "the limits of this process", "raise its `ulimit -u`"
         )
     handover = _take_over(dispatcher, settings.handover_fd)
     for signum in (signal.SIGTERM, signal.SIGINT):

@@ -14,24 +14,22 @@ from typing import TYPE_CHECKING, Any, Callable
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, NotFound
 
-from tungsten_server.body import parse_inputs
 from tungsten_server.connections import WHEN_GONE
 from tungsten_server.demo_page import demo_page
 from tungsten_server.dispatcher import Dispatcher, UnavailableError
 from tungsten_server.docs_page import docs_page
-from tungsten_server.form import Part, read_form
 from tungsten_server.links import HEADERS, OutputLinks
 from tungsten_server.openapi import openapi_document
 from tungsten_server.problems import InputError, Problem
+from tungsten_server.reading import is_large, read_values
 from tungsten_server.wire import demo_body, error_body, json_body, prediction_body
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tungsten_server.budget import ByteBudget
     from tungsten_server.inputs import Input, InputSchema
     from tungsten_server.metrics import Metrics
     from tungsten_server.prediction import Prediction
+    from tungsten_server.reading import BodyReaders
     from tungsten_server.results import Results
     from tungsten_server.settings import Settings
     from tungsten_server.spec import Spec
@@ -53,6 +51,7 @@ def create_app(
     results: Results,
     budget: ByteBudget,
     metrics: Metrics,
+    readers: BodyReaders,
     downloads: Downloads | None = None,
 ) -> Flask:
     """Make the WSGI application that serves one model. downloads: where files may be given by their address."""
@@ -72,17 +71,14 @@ def create_app(
     openapi = openapi_document(spec, settings)
     links = OutputLinks(spec.output_schema, spec.demo_output_schema)
 
-    def read_values() -> list[Any]:
-        kind = request.mimetype
-        if kind == "multipart/form-data":
-            return [read_form(spec.input_schema, _parts())]
-        if kind and kind != "application/json" and not kind.endswith("+json"):
-            what = f"Content-Type is {kind}, not application/json or multipart/form-data"
-            raise InputError([Problem((), what, "content_type")])
-        return parse_inputs(request.get_data(cache=False), settings.max_inputs)
-
     def read_inputs(take: Callable[[int], None]) -> list[Input]:
-        values = read_values()
+        body = request.get_data()
+        if is_large(body):
+            headers = request.headers
+            inputs = readers.read(request.content_type or "", headers.get("Content-Encoding", ""), body)
+            if inputs is not None:
+                return inputs
+        values = read_values(request, spec.input_schema, settings.max_inputs)
         if downloads is not None:
             downloads.fill_in(schema, values, take)
         return schema.check(values)
@@ -266,14 +262,6 @@ def _wants_links() -> bool:
     if how not in ("data", "links"):
         raise _QueryError("files", "it is neither data nor links")
     return how == "links"
-
-
-def _parts() -> Iterator[Part]:
-    # A part without a name gets the empty one, which is no field's.
-    for name, text in request.form.items(multi=True):
-        yield Part(name or "", text.encode(), is_file=False)
-    for name, file in request.files.items(multi=True):
-        yield Part(name or "", file.read(), is_file=True, media_type=file.mimetype)
 
 
 def _detail(problem: Problem) -> dict[str, Any]:

@@ -60,8 +60,12 @@ Frame = tuple[int, list[bytes]]
 
 def encode(kind: int, parts: Sequence[bytes] = ()) -> bytes:
     """Make one frame."""
-    lengths = struct.pack(f"!{len(parts)}Q", *map(len, parts))
-    return b"".join([_HEADER.pack(kind, len(parts)), lengths, *parts])
+    return b"".join([head(kind, parts), *parts])
+
+
+def head(kind: int, parts: Sequence[bytes]) -> bytes:
+    """Make what stands before the byte strings of a frame."""
+    return _HEADER.pack(kind, len(parts)) + struct.pack(f"!{len(parts)}Q", *map(len, parts))
 
 
 class Decoder:

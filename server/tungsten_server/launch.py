@@ -86,6 +86,7 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
     from tungsten_server.direct import direct_predict
     from tungsten_server.inputs import InputSchema
     from tungsten_server.metrics import Metrics
+    from tungsten_server.reading import BodyReaders
     from tungsten_server.results import Results
     from tungsten_server.serving import HttpServer
     from tungsten_server.wire import error_body
@@ -100,6 +101,13 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
     budget = ByteBudget(settings.max_waiting_bytes)
     metrics = Metrics(dispatcher, results, budget, settings.max_batch_size or spec.batch_size)
     downloads = _downloads(settings) if settings.allow_urls else None
+    readers = BodyReaders(
+        settings.spec, settings.max_file, settings.max_inputs, fetching=downloads is not None
+    )
+
+    def each_second() -> None:
+        dispatcher.expire()
+        readers.tidy()
 
     def refused(status: int, reason: str) -> bytes:
         """Answer for waitress what it refuses by itself."""
@@ -109,13 +117,13 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
     threads = settings.max_pending + _SPARE_THREADS + (downloads.at_once if downloads else 0)
     try:
         server = HttpServer(
-            create_app(spec, settings, schema, dispatcher, results, budget, metrics, downloads),
+            create_app(spec, settings, schema, dispatcher, results, budget, metrics, readers, downloads),
             listener,
             threads=threads,
             max_body=settings.max_body,
             predict=direct_predict(schema, dispatcher, budget, metrics, settings.max_inputs),
             release=dispatcher.wake,
-            each_second=dispatcher.expire,
+            each_second=each_second,
             arriving=ByteBudget(settings.max_waiting_bytes),
             error_body=refused,
         )
@@ -138,6 +146,7 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
     if unanswered:
         dispatcher.fail_pending("the server is stopping")
         unanswered = server.drain(_LAST_WORDS)
+    readers.close()
     _log.info("drained seconds=%.2f unanswered=%d", time.monotonic() - began, unanswered)
     if dispatcher.fatal:
         _log.error("%s", dispatcher.fatal)

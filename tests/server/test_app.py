@@ -167,7 +167,9 @@ def test_a_defect_is_500_without_a_traceback():
             raise RuntimeError("secret")
 
     budget, results = ByteBudget(9), Results(9, 9, lambda: 0)
-    app = create_app(spec, settings, schema, Broken(), results, budget, Metrics(Broken(), results, budget, 1))
+    app = create_app(
+        spec, settings, schema, Broken(), results, budget, Metrics(Broken(), results, budget, 1), None
+    )
     response = app.test_client().post("/predict", json=[{}])
     assert (response.status_code, response.json) == (500, {"detail": "Internal Server Error"})
     assert budget.taken == 0

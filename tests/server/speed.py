@@ -220,7 +220,7 @@ def main():
             "busy": lambda: server(folder / "busy", MODEL.replace("SECONDS", "0.01")),
             "picture": lambda: server(folder / "picture", PICTURE_MODEL, PICTURE_SPEC),
         }
-        loads = {name: (script, CONNECTIONS) for name in all_runs}
+        loads = dict.fromkeys(all_runs, (script, CONNECTIONS))
         loads["picture"] = (pictures, 8)
         runs = {name: stack.enter_context(all_runs[name]()) for name in arguments.only}
         time.sleep(1)

@@ -27,7 +27,7 @@ from tungstenkit.media import File, new_temporary_file, writing_files
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
-    from typing import BinaryIO
+    from typing import BinaryIO, Callable
 
 _BIG_FILE = 16 * 1024 * 1024
 """Bytes from which a file is copied to another one, and not into memory."""
@@ -45,46 +45,34 @@ class PerhapsSharedError(ValueError):
 
 
 class FixedJson:
-    """A pydantic object's JSON as it is now, and its files as they are now.
+    """JSON as it was at one moment, whose files are still to be written into it, as they were at that moment.
 
-    Files are read when this is made: into memory, big ones into `temporary_files`. `text` writes it all.
+    They have been read: into memory, big ones into `temporary_files`. Pictures may still have to be encoded.
     """
 
-    def __init__(self, value: pydantic.BaseModel, limit: int) -> None:
-        """limit: bytes of JSON beyond which files are not read: `size` tells. Raises what serialising raises."""
-        self._files: list[File] = []
-        self._mark = ""
+    def __init__(self, limit: int) -> None:
+        """Begin. limit: bytes of JSON beyond which files are not read; `size` tells."""
         self._limit = limit
+        # Made anew for each, so that no text that a model has can stand for a file.
+        self._mark = uuid.uuid4().hex
+        self._files: list[File] = []
+        self.json = ""
+        """The JSON, with marks in place of the files."""
+        self.size = 0
+        """Bytes of the files in JSON, at least."""
         self.read: dict[Hashable, int] = {}
         """The files of this machine that were read: for each the time when it, or a link to it, was changed last."""
-        self.size = 0
-        """Bytes of JSON, at least."""
-        token = writing_files.set(self._take)
-        try:
-            self._json = value.model_dump_json()
-        finally:
-            writing_files.reset(token)
-        self.size += len(self._json)
-
-    @property
-    def has_files(self) -> bool:
-        """Whether `text` has more to do than to return it."""
-        return bool(self._files)
 
     def text(self) -> bytes:
-        """The JSON with its files in it."""
-        if not self._files:
-            return self._json.encode()
-        first, *others = re.split(rf"{self._mark}-(\d+)-", self._json)
+        """Write the JSON with its files in it."""
+        first, *others = re.split(rf"{self._mark}-(\d+)-", self.json)
         parts = [first.encode()]
         for index, after in zip(others[::2], others[1::2]):
             parts += json.dumps(self._files[int(index)].uri)[1:-1].encode(), after.encode()
         return b"".join(parts)
 
-    def _take(self, file: File) -> str:
-        """Keep a file; return what stands for it."""
-        # Made anew for each object, so that no text that a model has can stand for a file.
-        self._mark = self._mark or uuid.uuid4().hex
+    def take(self, file: File) -> str:
+        """Keep a file as it is now; return what stands for it."""
         given = file._given
         if isinstance(given, Path):
             with given.open("rb") as opened:
@@ -105,6 +93,35 @@ class FixedJson:
                 return _copied(file)
             file.seek(0)
         return file.read()
+
+
+@contextlib.contextmanager
+def fixing(limit: int) -> Iterator[Callable[[pydantic.BaseModel], bytes | FixedJson]]:
+    """Within the block, fix pydantic objects: as bytes of JSON, or as FixedJson where they hold files.
+
+    limit: see FixedJson. What is given raises what serialising raises.
+    """
+    fixed: list[FixedJson] = []
+
+    def take(file: File) -> str:
+        if not fixed:
+            fixed.append(FixedJson(limit))
+        return fixed[0].take(file)
+
+    def fix(value: pydantic.BaseModel) -> bytes | FixedJson:
+        fixed.clear()  # of one that failed
+        text = value.model_dump_json()
+        if not fixed:
+            return text.encode()
+        one = fixed.pop()
+        one.json = text
+        return one
+
+    token = writing_files.set(take)
+    try:
+        yield fix
+    finally:
+        writing_files.reset(token)
 
 
 def _copied(file: BinaryIO) -> Path:
@@ -153,7 +170,12 @@ def check_objects(returned: Sequence[object], keys: Sequence[Hashable]) -> None:
     first: dict[int, Hashable] = {}
     perhaps = False
     for value, key in zip(returned, keys):
-        for part in _changeable(value):
+        is_flat = (
+            isinstance(value, io.BaseIO)
+            and not value.__pydantic_extra__
+            and _PLAIN.issuperset(map(type, vars(value).values()))
+        )
+        for part in (value,) if is_flat else _changeable(value):
             if part is _LIVE:
                 perhaps = True
             elif first.setdefault(id(part), key) != key:

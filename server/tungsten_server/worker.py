@@ -81,15 +81,16 @@ class _Answer(NamedTuple):
     """The demo output as JSON; empty if there is none."""
 
 
+if TYPE_CHECKING:
+    _Fix = Callable[[Any], "bytes | FixedJson"]
+
+
 class _Unwritten(NamedTuple):
     """An answer that nothing can change any more, and whose files are still to be written as JSON."""
 
-    output: FixedJson
-    demo: FixedJson | None
-
-    @property
-    def has_files(self) -> bool:
-        return self.output.has_files or (self.demo is not None and self.demo.has_files)
+    output: bytes | FixedJson
+    demo: bytes | FixedJson
+    """As in _Answer."""
 
 
 _CANCELED = _Answer(False, Canceled.__name__.encode())
@@ -410,7 +411,7 @@ class _Model:
         with around:
             returned = self._instance.predict(inputs)
         outputs = _checked(returned, len(keys), "predict", "outputs")
-        return self._fixed(outputs, keys, since, self._fix)
+        return self._fixed(outputs, keys, since, lambda fix, output: self._fix(fix, output))
 
     def predict_demo(
         self, inputs: list[object], keys: Sequence[int], around: AbstractContextManager[None]
@@ -426,53 +427,68 @@ class _Model:
         first, second = _pair(returned)
         outputs = _checked(first, len(keys), "predict_demo", "outputs")
         demo_outputs = _checked(second, len(keys), "predict_demo", "demo outputs")
-        return self._fixed(list(zip(outputs, demo_outputs)), keys, since, lambda pair: self._fix(*pair))
+        return self._fixed(
+            list(zip(outputs, demo_outputs)), keys, since, lambda fix, pair: self._fix(fix, *pair)
+        )
 
     def _fixed(
         self,
         returned: Sequence[Any],
         keys: Sequence[int],
         since: int,
-        fix: Callable[[Any], _Answer | _Unwritten],
+        fix_one: Callable[[_Fix, Any], _Answer | _Unwritten],
     ) -> list[_Answer | _Unwritten]:
         """Make of what was returned for each input what nothing can change any more.
 
-        since: when the call began, as files have it. fix: does it for one input.
+        since: when the call began, as files have it. fix_one: does it for one input.
         """
         mixed = any(key != keys[0] for key in keys)
         try:
             if mixed:
                 self._outputs.check_objects(returned, keys)
-            answers = list(map(fix, returned))
+            with self._outputs.fixing(self._max_output) as fix:
+                answers = [fix_one(fix, one) for one in returned]
             if mixed:
                 self._outputs.check_files(list(map(_files_read, answers)), keys, since)
         except self._outputs.SharedError as error:
             raise InvalidOutput(str(error)) from None
         except self._outputs.PerhapsSharedError as error:
             raise _PerhapsMixed(str(error)) from None
-        return [one if isinstance(one, _Answer) or one.has_files else self.write(one) for one in answers]
+        return answers
 
-    def _fix(self, output: object, demo_output: object = None) -> _Answer | _Unwritten:
+    def _fix(self, fix: _Fix, output: object, demo_output: object = None) -> _Answer | _Unwritten:
         """Check what there is for one input, and fix it; a failed answer if it is not what the model declares."""
-        fixed = self._json(output, demo=False)
-        if isinstance(fixed, _Answer) or demo_output is None:
-            return fixed if isinstance(fixed, _Answer) else _Unwritten(fixed, None)
-        demo = self._json(demo_output, demo=True)
-        return demo if isinstance(demo, _Answer) else _Unwritten(fixed, demo)
+        fixed = self._json(fix, output, self._definition.output, InvalidOutput)
+        demo: bytes | FixedJson | _Answer = b""
+        if demo_output is not None and not isinstance(fixed, _Answer):
+            declared = self._definition.demo_output or self._definition.output
+            demo = self._json(fix, demo_output, declared, InvalidDemoOutput)
+        if isinstance(fixed, _Answer):
+            return fixed
+        if isinstance(demo, _Answer):
+            return demo
+        if isinstance(fixed, bytes) and isinstance(demo, bytes):
+            return _Answer(True, fixed, demo)
+        return _Unwritten(fixed, demo)
 
-    def _json(self, output: object, *, demo: bool) -> FixedJson | _Answer:
-        declared = (demo and self._definition.demo_output) or self._definition.output
-        error_class = InvalidDemoOutput if demo else InvalidOutput
-        what = "predict_demo returned a demo output" if demo else "predict returned an object"
+    def _json(
+        self,
+        fix: _Fix,
+        output: object,
+        declared: Any,  # noqa: ANN401 (a class of pydantic's)
+        error_class: type[InvalidOutput],
+    ) -> bytes | FixedJson | _Answer:
         try:
-            if isinstance(output, declared):
+            if type(output) is declared or isinstance(output, declared):
                 # Validated again: it may have been changed since. Not by `dict`, which would call a field `keys`.
                 output = dict(vars(output))
             if not isinstance(output, dict):
+                demo = error_class is InvalidDemoOutput
+                what = "predict_demo returned a demo output" if demo else "predict returned an object"
                 msg = f"{what} of type {type(output).__name__}, not {declared.__name__}"
                 raise error_class(msg)
-            fixed = self._outputs.FixedJson(declared.model_validate(output), self._max_output)
-            self._check_size(fixed.size)
+            fixed = fix(declared.model_validate(output))
+            self._check_size(len(fixed) if isinstance(fixed, bytes) else len(fixed.json) + fixed.size)
         except BaseException as error:
             _log("output refused", error)
             return _failed(error)
@@ -483,15 +499,14 @@ class _Model:
         if isinstance(answer, _Answer):
             return answer
         try:
-            output = answer.output.text()
-            demo = (
-                b"" if answer.demo is None else output if answer.demo is answer.output else answer.demo.text()
-            )
-            self._check_size(max(len(output), len(demo)))
+            output, demo = answer
+            text = output if isinstance(output, bytes) else output.text()
+            demo_text = text if demo is output else demo if isinstance(demo, bytes) else demo.text()
+            self._check_size(max(len(text), len(demo_text)))
         except BaseException as error:
             _log("output refused", error)
             return _failed(error)
-        return _Answer(True, output, demo)
+        return _Answer(True, text, demo_text)
 
     def _check_size(self, size: int) -> None:
         if size > self._max_output:
@@ -507,9 +522,12 @@ def _with_itself(answer: _Answer | _Unwritten) -> _Answer | _Unwritten:
 
 
 def _files_read(answer: _Answer | _Unwritten) -> dict[Hashable, int]:
-    if isinstance(answer, _Answer):
-        return {}
-    return {**answer.output.read, **(answer.demo.read if answer.demo else {})}
+    return {
+        identity: changed
+        for part in answer
+        if not isinstance(part, (bool, bytes))
+        for identity, changed in part.read.items()
+    }
 
 
 def _pair(returned: object) -> tuple[object, object]:

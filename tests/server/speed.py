@@ -112,10 +112,10 @@ wrk.body = io.open(os.getenv("PICTURE_BODY"), "rb"):read("*a")
 
 
 def picture_body():
-    """An input with a picture of 512 times 512 pixels that is neither flat nor noise."""
+    """An input with a picture of 256 times 256 pixels that is neither flat nor noise."""
     small = PIL.Image.frombytes("RGB", (32, 32), random.Random(1).randbytes(32 * 32 * 3))
     buffer = io.BytesIO()
-    small.resize((512, 512), PIL.Image.Resampling.BICUBIC).save(buffer, "PNG")
+    small.resize((256, 256), PIL.Image.Resampling.BICUBIC).save(buffer, "PNG")
     picture = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
     return json.dumps([{"picture": picture}])
 

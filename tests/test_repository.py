@@ -27,7 +27,7 @@ ORDER = [
     ["errors"],
     ["io", "suffixes"],
     ["media", "downloads"],
-    ["define"],
+    ["define", "outputs"],
     [
         "load",
         "document",

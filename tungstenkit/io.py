@@ -17,6 +17,7 @@ import operator
 import re
 import types
 import typing
+import weakref
 from typing import Any, Literal, Union
 
 import pydantic
@@ -26,6 +27,10 @@ from pydantic_core import core_schema
 from tungstenkit.errors import DefinitionError
 
 __all__ = ["BaseIO", "Field", "Option", "json_schema"]
+
+
+changed: weakref.WeakValueDictionary[int, BaseIO] = weakref.WeakValueDictionary()
+"""Objects whose attributes have been set since they were made, by `id`."""
 
 
 class BaseIO(pydantic.BaseModel):
@@ -56,6 +61,13 @@ class BaseIO(pydantic.BaseModel):
             if _EXACT not in field.metadata and _may_hold_integers(field.annotation):
                 field.metadata.append(_EXACT)
         return handler(source)
+
+    if not typing.TYPE_CHECKING:  # or a type checker would let every attribute through
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Note that the object is no more what it was when it was made; `outputs` asks."""
+            super().__setattr__(name, value)
+            changed[id(self)] = self
 
     @pydantic.field_validator("*")
     @classmethod

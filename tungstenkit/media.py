@@ -44,7 +44,7 @@ from tungstenkit.suffixes import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import IO
+    from typing import IO, Callable
 
 __all__ = ["Audio", "Binary", "File", "FilePath", "Image", "MaskedImage", "Video", "temporary_files"]
 
@@ -86,7 +86,8 @@ class File:
 
     def __init__(self, source: str | os.PathLike[str]) -> None:
         """See the class. Raises ValueError for a URI that is malformed or of another scheme."""
-        self._source, self._media_type, self._suffix = _from_code(source)
+        self._given: Path | bytes | str | _Picture
+        self._given, self._media_type, self._suffix = _from_code(source)
         self._temporary: Path | None = None
 
     @classmethod
@@ -121,10 +122,17 @@ class File:
         return file
 
     @classmethod
-    def _of(cls: type[_Self], source: Path | bytes | str, media_type: str | None = None) -> _Self:
+    def _of(cls: type[_Self], given: Path | bytes | str | _Picture, media_type: str | None = None) -> _Self:
         file = cls.__new__(cls)
-        file._source, file._media_type, file._suffix, file._temporary = source, media_type, "", None
+        file._given, file._media_type, file._suffix, file._temporary = given, media_type, "", None
         return file
+
+    @property
+    def _source(self) -> Path | bytes | str:
+        """Where the contents are, or themselves; a picture that is not encoded yet is encoded."""
+        if isinstance(self._given, _Picture):
+            self._given = self._given.encoded()
+        return self._given
 
     @property
     def path(self) -> FilePath:
@@ -141,8 +149,7 @@ class File:
         return FilePath(self._temporary)
 
     def _write(self) -> Path:
-        scratch = _scratch.get() or _scratch_of_process(os.getpid())
-        target = scratch.directory / f"{uuid.uuid4().hex}{self.suffix}"
+        target = new_temporary_file(self.suffix)
         if isinstance(self._source, str):
             self._media_type = _download(self._source, target)
             return target
@@ -152,11 +159,13 @@ class File:
     @property
     def suffix(self) -> str:
         """What the file's name ends in, such as `.png` or `.nii.gz`: as it was named, or else by its type; or empty."""
+        if self._suffix:
+            return self._suffix
         if isinstance(self._source, str):
             return suffix_of_name(urllib.parse.urlsplit(self._source).path)
         if isinstance(self._source, Path):
             return suffix_of_name(self._source.name)
-        return self._suffix or suffix_of_type(self.media_type)
+        return suffix_of_type(self.media_type)
 
     def to_bytes(self) -> bytes:
         """The contents. OSError where the file can't be read or the address not downloaded."""
@@ -181,7 +190,7 @@ class File:
 
     def __eq__(self, other: object) -> bool:
         """Equal by class and contents."""
-        return type(other) is type(self) and vars(other)["_source"] == self._source
+        return isinstance(other, File) and type(other) is type(self) and other._source == self._source
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -206,8 +215,9 @@ class File:
 
     @staticmethod
     def _written(file: File) -> str:
+        write = writing_files.get()
         try:
-            return file.uri
+            return file.uri if write is None else write(file)
         except FileNotFoundError as missing:
             raise FileNotFoundError(
                 f"{missing.filename} is not there; the file of an output is read after `predict` has returned"
@@ -237,6 +247,22 @@ class File:
         raise ValueError(f"must be {cls.__name__}, a path or a URI, not {type(value).__name__}")
 
 
+class _Picture:
+    """A Pillow image that nobody else has, and how it is to be encoded."""
+
+    def __init__(self, image: PIL.Image.Image, image_format: str, **options: Any) -> None:  # noqa: ANN401
+        self.image = image
+        self._format = image_format
+        self._options = options
+
+    def encoded(self) -> bytes:
+        buffer = io.BytesIO()
+        if getattr(self.image, "n_frames", 1) > 1:
+            self._options["save_all"] = True
+        self.image.save(buffer, format=self._format, **self._options)
+        return buffer.getvalue()
+
+
 class Image(File):
     """A picture."""
 
@@ -244,7 +270,9 @@ class Image(File):
 
     @classmethod
     def from_pil_image(cls, image: PIL.Image.Image, *, compress_level: int = 1) -> Image:
-        """A Pillow image, in the format that it was read from, or else as PNG.
+        """A Pillow image as it is now, in the format that it was read from, or else as PNG.
+
+        The PNG is made when somebody asks for it: of an output, outside the model's turn.
 
         compress_level: zlib's level for PNG, 0 to 9. The default, 1, is several times faster than Pillow's
         own, 6, for files that are a little bigger; no level changes a pixel.
@@ -272,15 +300,17 @@ class Image(File):
                 )
         if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
             image = image.convert(_PNG_MODES.get(image.mode, "RGB"))
-        return cls._encoded(image, "PNG", compress_level=compress_level)
+        picture = _Picture(image, "PNG", compress_level=compress_level)
+        if getattr(image, "n_frames", 1) > 1:  # a copy would have one
+            return cls.from_bytes(picture.encoded(), "image/png")
+        picture.image = image.copy()
+        return cls._of(picture, "image/png")
 
     @classmethod
     def _encoded(cls, image: PIL.Image.Image, image_format: str, **options: Any) -> Image:  # noqa: ANN401
-        buffer = io.BytesIO()
-        if getattr(image, "n_frames", 1) > 1:
-            options["save_all"] = True
-        image.save(buffer, format=image_format, **options)
-        return cls.from_bytes(buffer.getvalue(), PIL.Image.MIME[image_format])
+        return cls.from_bytes(
+            _Picture(image, image_format, **options).encoded(), PIL.Image.MIME[image_format]
+        )
 
     def to_pil_image(self, mode: str = "RGB") -> PIL.Image.Image:
         """A Pillow image, converted to `mode`, as it is meant to be seen. RGB drops transparency.
@@ -329,6 +359,8 @@ class Image(File):
 
     def _opened(self) -> PIL.Image.Image:
         """The image with only its header read."""
+        if isinstance(self._given, _Picture):
+            return self._given.image.copy()
         source: Any = io.BytesIO(self._source) if isinstance(self._source, bytes) else self.path
         try:
             image = PIL.Image.open(source)
@@ -448,6 +480,11 @@ class _Scratch:
             shutil.rmtree(self.directory, ignore_errors=True)
 
 
+writing_files: contextvars.ContextVar[Callable[[File], str] | None] = contextvars.ContextVar(
+    "writing_files", default=None
+)
+"""Where it is set, what files are written as in JSON, in place of their URIs."""
+
 _scratch: contextvars.ContextVar[_Scratch | None] = contextvars.ContextVar("scratch", default=None)
 
 
@@ -472,6 +509,12 @@ def temporary_files() -> Iterator[None]:
     finally:
         _scratch.reset(token)
         scratch.remove()
+
+
+def new_temporary_file(suffix: str = "") -> Path:
+    """A path for a file that lasts as long as the process or the surrounding `temporary_files`."""
+    scratch = _scratch.get() or _scratch_of_process(os.getpid())
+    return scratch.directory / f"{uuid.uuid4().hex}{suffix}"
 
 
 def _from_code(source: str | os.PathLike[str]) -> tuple[Path | bytes | str, str | None, str]:

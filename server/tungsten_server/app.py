@@ -12,16 +12,16 @@ import time
 from typing import TYPE_CHECKING, Any, Callable
 
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException, NotFound, UnsupportedMediaType
+from werkzeug.exceptions import HTTPException, NotFound
 
-from tungsten_server.body import parse_inputs
+from tungsten_server.connections import WHEN_GONE
 from tungsten_server.demo_page import demo_page
 from tungsten_server.dispatcher import Dispatcher, UnavailableError
 from tungsten_server.docs_page import docs_page
-from tungsten_server.form import LEAST_PARTS, read_form, read_parts
 from tungsten_server.links import HEADERS, OutputLinks
 from tungsten_server.openapi import openapi_document
 from tungsten_server.problems import InputError, Problem
+from tungsten_server.reading import is_large, read_values
 from tungsten_server.wire import demo_body, error_body, json_body, prediction_body
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tungsten_server.inputs import Input, InputSchema
     from tungsten_server.metrics import Metrics
     from tungsten_server.prediction import Prediction
+    from tungsten_server.reading import BodyReaders
     from tungsten_server.results import Results
     from tungsten_server.settings import Settings
     from tungsten_server.spec import Spec
@@ -58,6 +59,7 @@ def create_app(
     budget: ByteBudget,
     metrics: Metrics,
     access: Access,
+    readers: BodyReaders,
     downloads: Downloads | None = None,
 ) -> Flask:
     """Make the WSGI application that serves one model. downloads: where files may be given by their address."""
@@ -77,25 +79,14 @@ def create_app(
     openapi = openapi_document(spec, settings)
     links = OutputLinks(spec.output_schema, spec.demo_output_schema)
 
-    def read_values() -> list[Any]:
-        encoding = request.headers.get("Content-Encoding", "")
-        if encoding.lower() not in ("identity", ""):
-            # Some kilobytes could become gigabytes.
-            what = f"the body comes with Content-Encoding {encoding[:100]}; send it as it is"
-            raise UnsupportedMediaType(what)
-        kind = request.mimetype
-        if kind == "multipart/form-data":
-            parts = read_parts(
-                request.stream, request.content_type or "", max(settings.max_inputs, LEAST_PARTS)
-            )
-            return [read_form(spec.input_schema, parts)]
-        if kind and kind != "application/json" and not kind.endswith("+json"):
-            what = f"Content-Type is {kind}, not application/json or multipart/form-data"
-            raise InputError([Problem((), what, "content_type")])
-        return parse_inputs(request.get_data(cache=False), settings.max_inputs)
-
     def read_inputs(take: Callable[[int], None]) -> list[Input]:
-        values = read_values()
+        body = request.get_data()
+        if is_large(body):
+            headers = request.headers
+            inputs = readers.read(request.content_type or "", headers.get("Content-Encoding", ""), body)
+            if inputs is not None:
+                return inputs
+        values = read_values(request, spec.input_schema, settings.max_inputs)
         if downloads is not None:
             downloads.fill_in(schema, values, take)
         return schema.check(values)
@@ -158,6 +149,8 @@ def create_app(
     def predict() -> Response:
         as_links = _wants_links()
         prediction = accept(keep=as_links)
+        if WHEN_GONE in request.environ:
+            request.environ[WHEN_GONE](lambda: dispatcher.abandon(prediction))
         dispatcher.wait(prediction)
         return answer(prediction, prediction_body, as_links=as_links)
 

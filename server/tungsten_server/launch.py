@@ -76,6 +76,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         max_result=settings.max_result,
         setup_timeout=settings.setup_timeout,
         prediction_timeout=settings.prediction_timeout,
+        queue_timeout=settings.queue_timeout,
         max_setups=settings.max_setups,
     )
     dispatcher.start()
@@ -94,6 +95,7 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
     from tungsten_server.direct import direct_predict
     from tungsten_server.inputs import InputSchema
     from tungsten_server.metrics import Metrics
+    from tungsten_server.reading import BodyReaders
     from tungsten_server.results import Results
     from tungsten_server.serving import HttpServer
     from tungsten_server.wire import error_body
@@ -110,6 +112,13 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
     downloads = _downloads(settings) if settings.allow_urls else None
     names = settings.allow_host if settings.allow_host or is_loopback(listener.getsockname()[0]) else None
     access = Access(names, settings.allow_origins)
+    readers = BodyReaders(
+        settings.spec, settings.max_file, settings.max_inputs, fetching=downloads is not None
+    )
+
+    def each_second() -> None:
+        dispatcher.expire()
+        readers.tidy()
 
     def refused(status: int, reason: str) -> bytes:
         """Answer for waitress what it refuses by itself."""
@@ -119,22 +128,22 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
     threads = settings.max_pending + _SPARE_THREADS + (downloads.at_once if downloads else 0)
     try:
         server = HttpServer(
-            create_app(spec, settings, schema, dispatcher, results, budget, metrics, access, downloads),
+            create_app(
+                spec, settings, schema, dispatcher, results, budget, metrics, access, readers, downloads
+            ),
             listener,
             threads=threads,
             max_body=settings.max_body,
             predict=direct_predict(schema, dispatcher, budget, metrics, settings.max_inputs),
             release=dispatcher.wake,
-            each_second=dispatcher.expire,
+            each_second=each_second,
             arriving=ByteBudget(settings.max_waiting_bytes),
             error_body=refused,
             is_plain=access.is_plain,
         )
     except RuntimeError as error:
         return _refuse(
-            f"{threads} threads can't be started: {error}",
-            "the server's settings",
-            "lower --max-pending (TUNGSTEN_MAX_PENDING)",
+            f"no thread can be started: {error}", "the limits of this process", "raise its `ulimit -u`"
         )
     handover = _take_over(dispatcher, settings.handover_fd)
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -151,6 +160,7 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
     if unanswered:
         dispatcher.fail_pending("the server is stopping")
         unanswered = server.drain(_LAST_WORDS)
+    readers.close()
     _log.info("drained seconds=%.2f unanswered=%d", time.monotonic() - began, unanswered)
     if dispatcher.fatal:
         _log.error("%s", dispatcher.fatal)

@@ -9,18 +9,18 @@ rest; nothing else knows waitress.
 
 from __future__ import annotations
 
-import logging
 import resource
 import select
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from waitress import create_server, wasyncore  # type: ignore[import-untyped]
 from waitress.utilities import build_http_date  # type: ignore[import-untyped]
 
 from tungsten_server.connections import LARGEST_DIRECT_BODY, LONGEST_HEAD, Channel, DirectAnswer
+from tungsten_server.task_threads import TaskThreads
 
 if TYPE_CHECKING:
     import socket
@@ -50,9 +50,9 @@ _DIRECT_TYPES = frozenset({"application/json", "application/json; charset=utf-8"
 _QUIET_SECONDS = 0.05
 """How long nothing may arrive before a stop calls the connections idle: a request may still be on its way."""
 
-Predict = Callable[[bytes, Callable[[DirectAnswer], None]], bool]
-"""Takes a JSON body and a callback, which any thread may call, once, with the answer. Returns whether it will
-be called: if not, the request is the application's."""
+Predict = Callable[[bytes, Callable[[DirectAnswer], None]], Optional[Callable[[], None]]]
+"""Takes a JSON body and a callback, which any thread may call, once, with the answer. Returns what to call if the
+client goes before that; None if there will be no answer: then the request is the application's."""
 
 
 class HttpServer:
@@ -82,9 +82,8 @@ class HttpServer:
         error_body: Callable[[int, str], bytes],
         is_plain: Callable[[Mapping[str, str]], bool],
     ) -> None:
-        """Start the task threads."""
-        # Each request that has to wait for a thread would be logged.
-        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+        """Start the first task thread. Raises RuntimeError where it can't be."""
+        self._threads = TaskThreads(threads)
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._map: dict[int, Any] = {}
         # Waitress counts the listening socket and its own pipe, too.
@@ -93,7 +92,7 @@ class HttpServer:
             app,
             map=self._map,
             sockets=[listener],
-            threads=threads,
+            _dispatcher=self._threads,
             connection_limit=self._limit,
             asyncore_use_poll=True,  # select(2) knows no file descriptor above 1023
             recv_bytes=_IO_BYTES,
@@ -158,20 +157,42 @@ class HttpServer:
         if self._is_full and self._server.accepting:
             self._make_room()
             timeout = min(timeout, _GRACE_SECONDS)
-        wasyncore.loop(timeout=timeout, use_poll=True, map=self._map, count=1)
+        self._poll(timeout)
         self._accept()
         with self._answered_lock:
             answered, self._answered = self._answered, []
         for channel in answered:
             if not channel.answer():
-                self._server.task_dispatcher.add_task(channel)
+                self._threads.add_task(channel)
         if self._offered:
             self._offered = False
             self._release()
         if time.monotonic() >= self._next_second:
             self._next_second = time.monotonic() + 1.0
             self._close_given_up()
+            self._threads.grow()
             self._each_second()
+
+    def _poll(self, timeout: float) -> None:
+        """Do what waitress' own loop does, and hear of clients that go while they have to wait."""
+        poller = select.poll()
+        for fd, one in list(self._map.items()):
+            events = 0
+            if one.readable():
+                events |= select.POLLIN | select.POLLPRI
+            if one.writable() and not one.accepting:
+                events |= select.POLLOUT
+            if isinstance(one, Channel) and one.on_gone:
+                events |= select.POLLRDHUP
+            if events:
+                poller.register(fd, events)
+        for fd, events in poller.poll(int(timeout * 1000)):
+            one = self._map.get(fd)
+            if one is None:
+                continue
+            if events & (select.POLLRDHUP | select.POLLHUP | select.POLLERR) and isinstance(one, Channel):
+                one.leave()
+            wasyncore.readwrite(one, events)
 
     def _close_given_up(self) -> None:
         """Close what waitress has given up: it does so itself only when the client reads, or goes."""
@@ -230,7 +251,7 @@ class HttpServer:
             if self.offer(channel, body):
                 channel.remember = True
                 return
-        self._server.task_dispatcher.add_task(channel)
+        self._threads.add_task(channel)
 
     def offer(self, channel: Channel, body: bytes) -> bool:
         """Have the first request of a channel answered without the application; return whether it will be."""
@@ -243,9 +264,13 @@ class HttpServer:
             if first:
                 self._server.pull_trigger()
 
-        offered = self._predict(body, done)
-        self._offered |= offered
-        return offered
+        channel.on_gone = self._predict(body, done)
+        self._offered |= channel.on_gone is not None
+        return channel.on_gone is not None
+
+    def look(self) -> None:
+        """Have the loop look at the connections anew. For any thread."""
+        self._server.pull_trigger()
 
     def date(self) -> bytes:
         """Now, as HTTP writes it."""

@@ -221,14 +221,17 @@ class Settings:
 
     prediction_timeout: float = field(
         default=7200.0,
-        metadata=_how(
-            "seconds that an input may wait, and that one call of predict may take",
-            _seconds,
-            _DURATION,
-            "PREDICTION_TIMEOUT",
-        ),
+        metadata=_how("seconds that one call of predict may take", _seconds, _DURATION, "PREDICTION_TIMEOUT"),
     )
     """Two hours, as existing deployments have it: a limit for hangs, not for latency."""
+
+    queue_timeout: float = field(
+        default=7200.0,
+        metadata=_how(
+            "seconds that an input may wait for the model", _seconds, _DURATION, "TUNGSTEN_QUEUE_TIMEOUT"
+        ),
+    )
+    """Two hours, too, and a limit of its own: who waits behind a call that hangs is not to blame for it."""
 
     max_pending: int = field(
         default=256,

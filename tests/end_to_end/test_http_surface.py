@@ -181,6 +181,24 @@ class TestPredict:
         assert answer["status"] == "failed"
         assert answer["error_message"] == "InvalidOutput: number: nan is not a finite number"
 
+    @pytest.mark.parametrize("route", ["/predict", "/demo"])
+    def test_each_client_gets_its_own_whatever_the_model_keeps(self, target, route):
+        def ask(number):
+            do = f"kept {number}"
+            answer = target.ended(target.begin(do, path=route)) if route == "/demo" else target.predict(do)
+            (output,) = answer["outputs"]
+            return do, output["did"], base64.b64decode(output["file"].partition(",")[2]).decode()
+
+        with ThreadPoolExecutor(12) as pool:  # no more than may wait
+            for answer in pool.map(ask, range(100)):
+                assert len(set(answer)) == 1, answer
+
+    def test_one_object_for_two_inputs_of_a_request_fails_and_is_said_so(self, target):
+        answer = target.predict("kept a", "kept b")
+        assert answer["error_message"].startswith(
+            "InvalidOutput: one Output object, changed since it was made"
+        )
+
     def test_of_a_batch_only_the_poisonous_request_fails(self, target, gate, pool):
         blocked = pool.submit(target.predict, f"wait {gate.name}")
         with gate.open():

@@ -192,7 +192,7 @@ def test_a_defect_is_500_without_a_traceback():
 
     budget, results = ByteBudget(9), Results(9, 9, lambda: 0)
     metrics, access = Metrics(Broken(), results, budget, 1), Access(None, ())
-    app = create_app(spec, settings, schema, Broken(), results, budget, metrics, access)
+    app = create_app(spec, settings, schema, Broken(), results, budget, metrics, access, None)
     response = app.test_client().post("/predict", json=[{}])
     assert (response.status_code, response.json) == (500, {"detail": "Internal Server Error"})
     assert budget.taken == 0

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.server.conftest import connect, request
+from tests.server.conftest import connect, request, wait_until
 
 CHUNKED = "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
 
@@ -108,3 +108,67 @@ def test_a_client_that_does_not_read_holds_no_thread(start_server):
             bodies = re.split(rb"HTTP/1.1 200 OK\r\n(?:.+\r\n)+\r\n", stream.read())[1:]
         assert bodies[-1] == b'{"status":"ok"}'
         assert [len(body) for body in bodies[:-1]] == [size] * 9
+
+
+BOUNDARY = "Content-Type: multipart/form-data; boundary=x\r\n"
+
+
+def predict(do, *, form):
+    """The bytes of a request to predict, by the road of small JSON bodies or by that of all others."""
+    if form:
+        body = f'--x\r\nContent-Disposition: form-data; name="do"\r\n\r\n{do}\r\n--x--\r\n'.encode()
+        head = BOUNDARY
+    else:
+        body = f'[{{"do": "{do}"}}]'.encode()
+        head = "Content-Type: application/json\r\n"
+    return request("POST", "/predict", f"{head}Content-Length: {len(body)}\r\n", body)
+
+
+def disconnected(server):
+    """How many predictions ended because their clients had gone."""
+    found = re.search(
+        r'tungsten_predictions_total\{outcome="disconnected"\} (\d+)', server.get("/metrics").text
+    )
+    return int(found.group(1))
+
+
+@pytest.mark.parametrize("form", [False, True])
+class TestClientsThatGo:
+    def test_they_leave_their_places_and_what_waits_is_not_run(self, start_server, gate, form):
+        with start_server("--max-pending", "4", "--max-batch-size", "1") as server:
+            blocked = server.begin(f"block {gate}")
+            with gate.open():
+                for gone in range(1, 11):
+                    with connect(server.port) as sock:
+                        sock.sendall(predict("die 1", form=form))
+                        wait_until(lambda: "pending 2.0" in server.get("/metrics").text, "the prediction")
+                    wait_until(lambda gone=gone: disconnected(server) == gone, "the notice that it has gone")
+                living = server.begin("x")
+            assert server.ended(living)["status"] == server.ended(blocked)["status"] == "success"
+            assert len(server.model_pids()) == 1
+
+    def test_a_batch_that_is_all_theirs_is_interrupted(self, start_server, gate, form):
+        with start_server() as server:
+            with connect(server.port) as sock:
+                sock.sendall(predict(f"block {gate}", form=form))
+                with gate.open():
+                    sock.close()
+                    assert server.predict("x")["status"] == "success"
+            assert disconnected(server) == 1
+            assert len(server.model_pids()) == 1
+
+    def test_others_in_their_batch_are_answered(self, start_server, gate, pool, form):
+        with start_server() as server:
+            first = server.begin(f"block {gate}")
+            with gate.open():
+                with connect(server.port) as sock:
+                    sock.sendall(predict("a", form=form))
+                    wait_until(lambda: "pending 2.0" in server.get("/metrics").text, "the prediction")
+                    path = server.begin("b")
+                wait_until(lambda: disconnected(server) == 1, "the notice")
+            assert server.ended(path)["status"] == server.ended(first)["status"] == "success"
+
+    def test_who_sends_the_next_request_ahead_has_not_gone(self, server, form):
+        with connect(server.port) as sock, sock.makefile("rb") as stream:
+            sock.sendall(predict("a", form=form) * 3 + request("GET", "/healthz", "Connection: close\r\n"))
+            assert stream.read().count(b'"status":"success"') == 3

@@ -31,7 +31,7 @@ def small_server(monkeypatch, connections):
             listener,
             threads=1,
             max_body=1000,
-            predict=lambda *_: False,
+            predict=lambda *_: None,
             release=lambda: None,
             each_second=lambda: None,
             arriving=ByteBudget(1000),
@@ -46,6 +46,8 @@ def small_server(monkeypatch, connections):
             server.stop()
             thread.join()
             server.drain(0.0)
+            for one in list(server._map.values()):
+                one.close()
 
 
 @pytest.mark.parametrize(

@@ -558,3 +558,45 @@ def test_masks_of_clients():
     assert json.loads(both.model_dump_json())["image"] == uri
     with pytest.raises(pydantic.ValidationError):
         MaskedImage.model_validate_json(json.dumps({"image": uri, "mask": "data:image/png;base64,aGk="}))
+
+
+class TestLater:
+    """A picture that is not encoded before somebody asks."""
+
+    @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK", "F"])
+    def test_it_is_encoded_as_it_would_have_been_at_once(self, mode):
+        picture = PIL.Image.new(mode, (5, 3))
+        picture.info["dpi"] = (72, 72)
+        buffer = io.BytesIO()
+        with_png_mode = Image.from_pil_image(picture)._given.image
+        with_png_mode.save(buffer, "PNG", compress_level=1)
+        assert Image.from_pil_image(picture).to_bytes() == buffer.getvalue()
+
+    def test_what_happens_to_the_original_does_not_matter(self, tmp_path):
+        canvas = PIL.Image.new("RGB", (2, 2), "red")
+        image = Image.from_pil_image(canvas)
+        canvas.putpixel((0, 0), (0, 0, 255))
+        assert image.to_pil_image().getpixel((0, 0)) == (255, 0, 0)
+        canvas.save(tmp_path / "x.png")
+        with PIL.Image.open(tmp_path / "x.png") as opened:
+            image = Image.from_pil_image(opened)
+            PIL.Image.new("RGB", (2, 2), "green").save(tmp_path / "x.png")
+        assert image.to_pil_image().getpixel((0, 0)) == (0, 0, 255)
+
+    def test_it_is_encoded_once(self, monkeypatch):
+        image = Image.from_pil_image(PIL.Image.new("RGB", (2, 2)))
+        first = image.to_bytes()
+        monkeypatch.setattr(PIL.Image.Image, "save", None)
+        assert image.to_bytes() is first
+        assert image.media_type == "image/png"
+
+    def test_its_size_and_pixels_need_no_encoding(self, monkeypatch):
+        monkeypatch.setattr(PIL.Image.Image, "save", None)
+        image = Image.from_pil_image(PIL.Image.new("RGB", (2, 3)))
+        assert image.to_pil_image("L").size == (2, 3)
+        assert image.media_type == "image/png"
+
+    def test_equality_is_of_contents(self):
+        picture = PIL.Image.new("RGB", (2, 2))
+        assert Image.from_pil_image(picture) == Image.from_bytes(Image.from_pil_image(picture).to_bytes())
+        assert Image.from_pil_image(picture) != "x"

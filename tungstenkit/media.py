@@ -24,6 +24,7 @@ import time
 import urllib.parse
 import urllib.request
 import uuid
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
@@ -54,6 +55,44 @@ READ_TIMEOUT = 10
 DOWNLOAD_LIMIT = 4 * 1024**3
 
 _Self = TypeVar("_Self", bound="File")
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a file of this machine was like, to tell later whether it was written since."""
+
+    status: tuple[int, ...]
+    content: int | None
+    """A hash, where the file's times can't tell: it was written so shortly before that they may stay the same."""
+
+    wanted: ClassVar[bool] = False
+    """Whether files are looked at when a `File` is made of them; `outputs` asks for it."""
+
+    @classmethod
+    def at(cls, source: object) -> Look | None:
+        """Look at a file; None where nobody wants it, or there is none."""
+        if not cls.wanted or not isinstance(source, Path):
+            return None
+        try:
+            status = source.stat()
+            recent = time.time_ns() - status.st_ctime_ns < _TICK and status.st_size <= _QUICKLY_READ
+            return cls(_identity(status), hash(source.read_bytes()) if recent else None)
+        except OSError:
+            return None
+
+    def is_same(self, status: os.stat_result, content: bytes | Path) -> bool:
+        """Whether it is as it was. content: its bytes, or a copy of it."""
+        if self.status != _identity(status) or self.content is None:
+            return self.status == _identity(status)
+        return self.content == hash(content if isinstance(content, bytes) else content.read_bytes())
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+_TICK = 20_000_000  # nanoseconds: two of the slowest clocks' ticks
+_QUICKLY_READ = 1 << 20  # bytes; what is bigger is not written twice within a tick
 
 
 class FilePath(str):
@@ -89,6 +128,7 @@ class File:
         self._given: Path | bytes | str | _Picture
         self._given, self._media_type, self._suffix = _from_code(source)
         self._temporary: Path | None = None
+        self._look = Look.at(self._given)
 
     @classmethod
     def from_path(cls: type[_Self], path: str | os.PathLike[str]) -> _Self:
@@ -125,6 +165,7 @@ class File:
     def _of(cls: type[_Self], given: Path | bytes | str | _Picture, media_type: str | None = None) -> _Self:
         file = cls.__new__(cls)
         file._given, file._media_type, file._suffix, file._temporary = given, media_type, "", None
+        file._look = Look.at(given)
         return file
 
     @property

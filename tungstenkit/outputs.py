@@ -18,12 +18,12 @@ import sys
 import time
 import uuid
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pydantic
 
 from tungstenkit import io
-from tungstenkit.media import File, new_temporary_file, writing_files
+from tungstenkit.media import File, Look, new_temporary_file, writing_files
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -44,6 +44,15 @@ class PerhapsSharedError(ValueError):
     """Outputs that may be fine, but only a call for each input alone can tell."""
 
 
+class FileRead(NamedTuple):
+    """What is known of a file that was read."""
+
+    changed: int
+    """When it, or a link to it, was changed last."""
+    is_as_made: bool
+    """Whether it is as it was when the `File` was made."""
+
+
 class FixedJson:
     """JSON as it was at one moment, whose files are still to be written into it, as they were at that moment.
 
@@ -60,8 +69,8 @@ class FixedJson:
         """The JSON, with marks in place of the files."""
         self.size = 0
         """Bytes of the files in JSON, at least."""
-        self.read: dict[Hashable, int] = {}
-        """The files of this machine that were read: for each the time when it, or a link to it, was changed last."""
+        self.read: dict[Hashable, FileRead] = {}
+        """The files of this machine that were read, by what they are on their file system."""
 
     def text(self) -> bytes:
         """Write the JSON with its files in it."""
@@ -77,13 +86,16 @@ class FixedJson:
         if isinstance(given, Path):
             with given.open("rb") as opened:
                 status = os.fstat(opened.fileno())
-                changed = max(status.st_ctime_ns, os.lstat(given).st_ctime_ns)
-                self.read[status.st_dev, status.st_ino] = changed
                 self.size += status.st_size * 4 // 3
-                # Of the base class, as a file of this machine is called what its name says.
-                kept = File._of(self._contents(opened, status.st_size), file.media_type)
-                kept._suffix = file.suffix
-                file = kept
+                contents = self._contents(opened, status.st_size)
+            identity = status.st_dev, status.st_ino
+            changed = max(status.st_ctime_ns, os.lstat(given).st_ctime_ns)
+            is_as_made = file._look is not None and file._look.is_same(status, contents)
+            before = self.read.get(identity)
+            self.read[identity] = FileRead(changed, is_as_made and (before is None or before.is_as_made))
+            # Of the base class, as a file of this machine is called what its name says.
+            suffix, file = file.suffix, File._of(contents, file.media_type)
+            file._suffix = suffix
         self._files.append(file)
         return f"{self._mark}-{len(self._files) - 1}-"
 
@@ -148,20 +160,39 @@ def file_clock() -> int:
     return time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
 
 
-def check_files(files: Sequence[dict[Hashable, int]], keys: Sequence[Hashable], since: int) -> None:
-    """Refuse a file that was written during a call and stands for inputs that differ.
+@contextlib.contextmanager
+def looking_at_files(wanted: bool) -> Iterator[None]:
+    """Within the block, where it is wanted, note what files are like when a `File` is made of them."""
+    Look.wanted = wanted
+    try:
+        yield
+    finally:
+        Look.wanted = False
+
+
+def check_files(files: Sequence[dict[Hashable, FileRead]], keys: Sequence[Hashable], since: int) -> None:
+    """Refuse a file that was written during a call, and may hold what is of another input than it is returned for.
 
     files: `FixedJson.read` of what was returned for each input. keys: equal where the inputs are. since: `file_clock`
-    before the call. Raises SharedError.
+    before the call, which was within `looking_at_files`. Raises SharedError and PerhapsSharedError.
     """
     first: dict[Hashable, Hashable] = {}
-    for found, key in zip(files, keys):
-        for identity, changed in found.items():
-            if first.setdefault(identity, key) != key and changed >= since:
-                raise SharedError(
-                    "one file that was written during the call is returned for different inputs; "
-                    "write a file for each input"
-                )
+    written = [
+        (identity, one, key)
+        for found, key in zip(files, keys)
+        for identity, one in found.items()
+        if one.changed >= since
+    ]
+    for identity, _, key in written:
+        if first.setdefault(identity, key) != key:
+            raise SharedError(
+                "one file that was written during the call is returned for different inputs; "
+                "write a file for each input"
+            )
+    if not all(one.is_as_made for _, one, _ in written):
+        raise PerhapsSharedError(
+            "a file was written after it was made an output; write a file for each input"
+        )
 
 
 def check_objects(returned: Sequence[object], keys: Sequence[Hashable]) -> None:

@@ -242,7 +242,7 @@ class Settings:
             "TUNGSTEN_MAX_PENDING",
         ),
     )
-    """Each holds a thread: four times the 64 that keep batches of 16 full."""
+    """Each may hold a thread: four times the 64 that keep batches of 16 full."""
 
     max_body: int = field(
         default=256 * 1024 * 1024,

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Callable
 
-    from tungstenkit.outputs import FixedJson
+    from tungstenkit.outputs import FileRead, FixedJson
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -411,7 +411,7 @@ class _Model:
         keys: equal where inputs are. Raises what it raises, InvalidOutput and _PerhapsMixed.
         """
         since = self._outputs.file_clock()
-        with around:
+        with self._outputs.looking_at_files(_mixed(keys)), around:
             returned = self._instance.predict(inputs)
         outputs = _checked(returned, len(keys), "predict", "outputs")
         return self._fixed(outputs, keys, since, lambda fix, output: self._fix(fix, output))
@@ -425,7 +425,7 @@ class _Model:
                 answers = self.predict(inputs, keys, around)
             return [_with_itself(one) for one in answers]
         since = self._outputs.file_clock()
-        with _redirected(self._log_pipe), around:
+        with self._outputs.looking_at_files(_mixed(keys)), _redirected(self._log_pipe), around:
             returned = self._instance.predict_demo(inputs)
         first, second = _pair(returned)
         outputs = _checked(first, len(keys), "predict_demo", "outputs")
@@ -445,7 +445,7 @@ class _Model:
 
         since: when the call began, as files have it. fix_one: does it for one input.
         """
-        mixed = any(key != keys[0] for key in keys)
+        mixed = _mixed(keys)
         try:
             if mixed:
                 self._outputs.check_objects(returned, keys)
@@ -518,6 +518,11 @@ class _Model:
             raise OutputTooLarge(msg)
 
 
+def _mixed(keys: Sequence[int]) -> bool:
+    """Whether there are inputs that differ."""
+    return any(key != keys[0] for key in keys)
+
+
 def _with_itself(answer: _Answer | _Unwritten) -> _Answer | _Unwritten:
     """Make the output the demo output, too."""
     if isinstance(answer, _Answer):
@@ -525,12 +530,12 @@ def _with_itself(answer: _Answer | _Unwritten) -> _Answer | _Unwritten:
     return answer._replace(demo=answer.output)
 
 
-def _files_read(answer: _Answer | _Unwritten) -> dict[Hashable, int]:
+def _files_read(answer: _Answer | _Unwritten) -> dict[Hashable, FileRead]:
     return {
-        identity: changed
+        identity: found
         for part in answer
         if not isinstance(part, (bool, bytes))
-        for identity, changed in part.read.items()
+        for identity, found in part.read.items()
     }
 
 

@@ -159,6 +159,14 @@ class Model:
         picture.to_bytes()
         return Output(picture=picture, file=picture.path)
 
+    def path_read(self, tag):
+        self.path.write_text(tag)
+        return Output(file=Binary.from_bytes(self.path.read_bytes()))
+
+    def picture_read(self, tag):
+        self.painted(tag).save(self.picture)
+        return Output(picture=Image.from_pil_image(PIL.Image.open(self.picture)))
+
     def bad(self, tag):
         raise ValueError(tag)
 """

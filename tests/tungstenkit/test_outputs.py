@@ -15,7 +15,7 @@ import pytest
 
 from tungstenkit import BaseIO, Binary, Image, Option, outputs
 from tungstenkit.media import temporary_files
-from tungstenkit.outputs import FixedJson, PerhapsSharedError, SharedError, check_files, check_objects
+from tungstenkit.outputs import PerhapsSharedError, SharedError, check_files, check_objects
 
 
 class Inner(BaseIO):
@@ -175,14 +175,18 @@ class TestObjects:
 
 
 class TestFiles:
-    def read(self, *paths):
-        value = fixed(Output(files=list(paths)))
-        return value.read if isinstance(value, FixedJson) else {}
+    @pytest.fixture(autouse=True)
+    def looking(self):
+        with outputs.looking_at_files(True):
+            yield
+
+    def read(self, *files):
+        return fixed(Output(files=list(files))).read
 
     def test_one_that_was_there_before_may_stand_twice(self, tmp_path):
         path = tmp_path / "x"
         path.write_text("x")
-        since = max(self.read(path).values()) + 1
+        since = max(one.changed for one in self.read(path).values()) + 1
         check_files([self.read(path), self.read(path)], [1, 2], since)
 
     def test_one_that_was_written_since_must_not(self, tmp_path):
@@ -207,7 +211,7 @@ class TestFiles:
         path, link = tmp_path / "x", tmp_path / "link"
         path.write_text("x")
         os.utime(path)
-        since = max(self.read(path).values()) + 1
+        since = max(one.changed for one in self.read(path).values()) + 1
         while outputs.file_clock() < since:  # a tick of the kernel's
             pass
         link.symlink_to(path)
@@ -218,3 +222,37 @@ class TestFiles:
         for name in "xy":
             (tmp_path / name).write_text(name)
         check_files([self.read(tmp_path / "x"), self.read(tmp_path / "y")], [1, 2], 0)
+
+    @pytest.mark.parametrize("later", [False, True])
+    def test_one_that_was_written_after_it_was_made_an_output_is_for_calls_of_their_own(
+        self, tmp_path, later
+    ):
+        since = outputs.file_clock()
+        path, other = tmp_path / "x", tmp_path / "y"
+        path.write_text("x")
+        other.write_text("y")
+        files = [Binary.from_path(path), Binary.from_path(other)]
+        check_files([self.read(one) for one in files], [1, 2], since)
+        if later:
+            os.utime(path, (1, 1))
+        else:
+            path.write_text("z")  # perhaps within a tick
+        with pytest.raises(PerhapsSharedError, match="a file was written after it was made an output"):
+            check_files([self.read(one) for one in files], [1, 2], since)
+
+    def test_so_is_one_that_was_not_there_when_it_was_made_an_output(self, tmp_path):
+        since = outputs.file_clock()
+        file = Binary.from_path(tmp_path / "x")
+        (tmp_path / "x").write_text("x")
+        with pytest.raises(PerhapsSharedError):
+            check_files([self.read(file), {}], [1, 2], since)
+
+    def test_and_one_that_nobody_looked_at_when_it_was_made(self, tmp_path):
+        path = tmp_path / "x"
+        path.write_text("x")
+        with outputs.looking_at_files(False):
+            file = Binary.from_path(path)
+        with outputs.looking_at_files(True):
+            check_files([self.read(file), {}], [1, 2], outputs.file_clock() + 10**9)
+            with pytest.raises(PerhapsSharedError):
+                check_files([self.read(file), {}], [1, 2], 0)

@@ -26,9 +26,9 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # Left may be imported by right, never the reverse.
 ORDER = [
     ["errors", "outside"],
-    ["io"],
+    ["io", "suffixes"],
     ["media", "downloads"],
-    ["define"],
+    ["define", "outputs"],
     [
         "load",
         "document",
@@ -230,3 +230,8 @@ def test_links_between_documents_lead_somewhere(document):
 
 def test_every_example_has_a_lock():
     assert {example.name for example in generate.LOCKED_EXAMPLES} == {"blur", "caption", "detection", "iris"}
+
+
+def test_sdk_and_server_name_files_by_the_same_rule():
+    texts = {(ROOT / path / "suffixes.py").read_text() for path in ("tungstenkit", "server/tungsten_server")}
+    assert len(texts) == 1

@@ -280,10 +280,11 @@ def _batches(
     said: Callable[[str], None],
 ) -> list[Trial]:
     """The same inputs again, together: outputs must be as many, and should be equal to what each gave alone."""
-    required = set(spec.input_schema.get("required", ()))
+    properties = spec.input_schema.get("properties", {})
+    options = {name for name, field in properties.items() if field.get("x-option")}
     alone = {t.what: t for t in trials if t.kind == "valid" and t.ok and t.output is not None}
     # Only inputs with the same options share a batch.
-    chosen = [s for s in valid if s.what in alone and not set(s.value) - required][
+    chosen = [s for s in valid if s.what in alone and not set(s.value) & options][
         : min(_BATCH, spec.batch_size)
     ]
     if spec.batch_size < 2 or not chosen:

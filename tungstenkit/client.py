@@ -8,7 +8,7 @@ a file need not become base64 here.
 from __future__ import annotations
 
 import contextlib
-import mimetypes
+import json
 import re
 import time
 import urllib.request
@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 import requests
 
 from tungstenkit.errors import RunError
+from tungstenkit.suffixes import type_of_name, without_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +38,8 @@ def parse_input(texts: Sequence[str], schema: Schema, stack: ExitStack) -> list[
     """Make a form of `name=value` texts.
 
     A value may contain `=`. For a file's field it is a path, with an `@` before it or without, unless it is a `data:`,
-    `http:` or `https:` URI. `a.b` is field `b` of the object `a`; a name given several times makes a list.
+    `http:` or `https:` URI; for a list of them, it may be a JSON list of these. `a.b` is field `b` of the object `a`; a
+    name given several times makes a list.
     stack: what keeps the files open. Raises RunError naming everything that is wrong.
     """
     parts: list[Part] = []
@@ -49,26 +51,47 @@ def parse_input(texts: Sequence[str], schema: Schema, stack: ExitStack) -> list[
             problems.append(f"{text!r} is not of the form NAME=VALUE")
         elif field is None:
             problems.append(f"{name}: the model has no such input")
-        elif not _is_file(field) or _URI.match(value):
+        elif not _is_file(field):
             parts.append((name, (None, value, None)))
         else:
-            path = Path(value.removeprefix("@")).expanduser()
-            try:
-                file = stack.enter_context(path.open("rb"))
-                file.read(1)  # a folder can be opened, too
-                file.seek(0)
-            except OSError as problem:
-                problems.append(f"{name}: {path} can't be read: {problem.strerror}")
-            else:
-                parts.append((name, (path.name, file, _media_type(path))))
+            files = _listed(value) if _member(field, 0) else None
+            if files == [] or (value == "null" and {"type": "null"} in field.get("anyOf", ())):
+                parts.append((name, (None, value, None)))
+                continue
+            for one in [value] if files is None else files:
+                try:
+                    parts.append((name, _file_part(one, stack)))
+                except OSError as problem:
+                    problems.append(f"{name}: {problem.filename} can't be read: {problem.strerror}")
     if problems:
         names = ", ".join(schema.get("properties", ())) or "none"
         raise RunError("\n".join(problems), where="-i", hint=f"the model's inputs are: {names}")
     return parts
 
 
-def _media_type(path: Path) -> str:
-    return mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+def _listed(value: str) -> list[str] | None:
+    """The files of a list that is written as JSON; None for what is none."""
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return None
+    is_list = isinstance(found, list) and all(isinstance(item, str) for item in found)
+    return found if is_list else None
+
+
+def _file_part(value: str, stack: ExitStack) -> tuple[str | None, str | IO[bytes], str | None]:
+    """A file, by its URI or its path. Raises OSError."""
+    if _URI.match(value):
+        return None, value, None
+    path = Path(value.removeprefix("@")).expanduser()
+    try:
+        file = stack.enter_context(path.open("rb"))
+        file.read(1)  # a folder can be opened, too
+    except OSError as problem:
+        problem.filename = str(path)
+        raise
+    file.seek(0)
+    return path.name, file, type_of_name(path.name)
 
 
 def _at(schema: Schema, path: Sequence[str]) -> Schema | None:
@@ -224,7 +247,7 @@ def save_files(value: Any, schema: Schema | None, folder: Path, place: tuple[str
 def _save(uri: str, folder: Path, name: str) -> Path:
     with urllib.request.urlopen(uri) as answer:  # noqa: S310 (a data: URI)
         content = answer.read()
-        suffix = mimetypes.guess_extension(answer.headers.get_content_type(), strict=False) or ".bin"
+    suffix = without_suffix(uri[len("data:") :].partition(",")[0].removesuffix(";base64"))[1] or ".bin"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{name}{suffix}"

@@ -13,24 +13,32 @@ import collections.abc
 import enum
 import json
 import math
+import operator
 import re
 import types
 import typing
+import weakref
 from typing import Any, Literal, Union
 
 import pydantic
 import pydantic.fields
+from pydantic_core import core_schema
 
 from tungstenkit.errors import DefinitionError
 
 __all__ = ["BaseIO", "Field", "Option", "json_schema"]
 
 
+changed: weakref.WeakValueDictionary[int, BaseIO] = weakref.WeakValueDictionary()
+"""Objects whose attributes have been set since they were made, by `id`."""
+
+
 class BaseIO(pydantic.BaseModel):
     """Base class of the inputs and outputs of a model.
 
     A pydantic model: fields are annotated attributes, unknown fields are ignored, defaults are checked like
-    any other value. A field with a default is an option: all inputs of a batch have the same options.
+    any other value. A field with a default is an option: all inputs of a batch have the same options. An
+    `Optional[…]` without a default need not be given, and is then None; it is no option.
     """
 
     model_config = pydantic.ConfigDict(
@@ -40,7 +48,26 @@ class BaseIO(pydantic.BaseModel):
         protected_namespaces=(),
         validate_assignment=True,
         validate_default=True,
+        # As they are, so that who writes JSON can refuse them: `null` would be another value.
+        ser_json_inf_nan="constants",
     )
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: pydantic.GetCoreSchemaHandler) -> Any:
+        """Read the fields as this module means them; called when their types are known."""
+        for field in cls.model_fields.values():
+            if field.is_required() and _is_nullable(field.annotation):
+                field.default_factory = _nothing
+            if _EXACT not in field.metadata and _may_hold_integers(field.annotation):
+                field.metadata.append(_EXACT)
+        return handler(source)
+
+    if not typing.TYPE_CHECKING:  # or a type checker would let every attribute through
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Note that the object is no more what it was when it was made; `outputs` asks."""
+            super().__setattr__(name, value)
+            changed[id(self)] = self
 
     @pydantic.field_validator("*")
     @classmethod
@@ -54,6 +81,70 @@ class BaseIO(pydantic.BaseModel):
         raise ValueError(f"must be one of {', '.join(map(repr, choices))}")
 
 
+def _nothing() -> None:
+    """What a field that need not be given is without a value."""
+
+
+def _is_nullable(annotation: Any) -> bool:
+    is_union = typing.get_origin(annotation) in (Union, getattr(types, "UnionType", Union))
+    return is_union and type(None) in typing.get_args(annotation)
+
+
+class _Exact:
+    """Metadata of a field: integers that are not Python's, such as numpy's, become Python's before they are checked.
+
+    Pydantic would read them by way of a float, which holds 53 bits. JSON has none of them.
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: pydantic.GetCoreSchemaHandler) -> Any:
+        plain = handler(source)
+        exact = core_schema.no_info_before_validator_function(_with_own_integers, plain)
+        return core_schema.json_or_python_schema(json_schema=plain, python_schema=exact)
+
+
+_EXACT = _Exact()
+
+_BARE = (int, list, tuple, dict, collections.abc.Sequence, collections.abc.Mapping)
+
+_PLAIN = frozenset({int, str, float, bool, type(None), bytes})
+
+
+def _may_hold_integers(annotation: Any) -> bool:
+    """Whether values of a type may be, or hold, integers that no class of their own checks."""
+    if hasattr(annotation, "__supertype__"):  # typing.NewType
+        return _may_hold_integers(annotation.__supertype__)
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any or origin is Literal or (origin is not None and not arguments):
+        return True
+    if isinstance(annotation, type) and not arguments:
+        return annotation in _BARE or issubclass(annotation, enum.Enum)
+    return any(map(_may_hold_integers, arguments))
+
+
+def _with_own_integers(value: Any) -> Any:
+    """`value`, or a copy of it in which every integer is a Python one."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is list or kind is tuple:
+        if _PLAIN.issuperset(map(type, value)):
+            return value
+        items = kind(map(_with_own_integers, value))
+        return value if all(map(operator.is_, items, value)) else items
+    if kind is dict:
+        fields = {_with_own_integers(key): _with_own_integers(item) for key, item in value.items()}
+        same = all(map(operator.is_, fields, value)) and all(
+            map(operator.is_, fields.values(), value.values())
+        )
+        return value if same else fields
+    if hasattr(kind, "__index__") and not isinstance(value, int):
+        try:
+            return operator.index(value)
+        except TypeError:  # an array, or a truth value
+            return value
+    return value
+
+
 def Field(  # noqa: N802 (the contract's name)
     *,
     description: str | None = None,
@@ -63,7 +154,7 @@ def Field(  # noqa: N802 (the contract's name)
     min_length: int | None = None,
     max_length: int | None = None,
 ) -> Any:
-    """Declare a required field.
+    """Declare a field that has no default: it is required, unless it is an `Optional[…]`.
 
     description: shown in the API's documentation and on the demo page.
     choices: the values allowed.
@@ -140,10 +231,10 @@ def json_schema(io_class: type[BaseIO], *, describe: bool = False) -> dict[str, 
 
     describe: give fields without a description their name in title case ("my_field" is "My Field").
 
-    Normal form: no `$schema`, `title`, `$ref` or `$defs`; an option is a property that is not in `required`;
-    files are strings with an `x-file-type`; `choices` stands there both as `enum` and as `choices`. Raises
-    `DefinitionError` with every problem of the class and of those it holds: unsupported or recursive types,
-    wrong defaults and choices.
+    Normal form: no `$schema`, `title`, `$ref` or `$defs`; the properties of an object stand in `x-order` as they
+    are declared; an option has `x-option`; files are strings with an `x-file-type`; `choices` stands there both as
+    `enum` and as `choices`. Raises `DefinitionError` with every problem of the class and of those it holds:
+    unsupported or recursive types, wrong defaults and choices.
     """
     writer = _SchemaWriter(describe=describe)
     schema = writer.of_class(io_class)
@@ -203,7 +294,7 @@ class _SchemaWriter:
         self.open_classes.append(io_class)
         properties = {name: self._of_field(io_class, name) for name in io_class.model_fields}
         self.open_classes.pop()
-        schema: dict[str, Any] = {"type": "object", "properties": properties}
+        schema: dict[str, Any] = {"type": "object", "properties": properties, "x-order": list(properties)}
         required = [name for name, field in io_class.model_fields.items() if field.is_required()]
         if required:
             schema["required"] = required
@@ -225,6 +316,8 @@ class _SchemaWriter:
         if len(self.problems) == known:
             # Only a type that is right can tell whether its values are.
             self._add_values(schema, field, where)
+        if not field.is_required() and field.default_factory is not _nothing:
+            schema["x-option"] = True
         if field.description:
             schema["description"] = field.description
         elif self.describe:

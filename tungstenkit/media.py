@@ -15,32 +15,39 @@ import contextlib
 import contextvars
 import functools
 import io
-import mimetypes
 import os
 import re
 import shutil
+import struct
 import tempfile
 import time
 import urllib.parse
 import urllib.request
 import uuid
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import PIL.Image
 import pydantic
 from pydantic_core import core_schema
 
 from tungstenkit.io import BaseIO
+from tungstenkit.suffixes import (
+    UNKNOWN_MEDIA_TYPE,
+    suffix_of_name,
+    suffix_of_type,
+    type_of_name,
+    with_suffix,
+    without_suffix,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import IO
+    from typing import IO, Callable
 
 __all__ = ["Audio", "Binary", "File", "FilePath", "Image", "MaskedImage", "Video", "temporary_files"]
-
-UNKNOWN_MEDIA_TYPE = "application/octet-stream"
 
 # A download may take this long in all (seconds), each read at most `READ_TIMEOUT`, and be this big (bytes).
 DOWNLOAD_TIMEOUT = 600
@@ -48,6 +55,44 @@ READ_TIMEOUT = 10
 DOWNLOAD_LIMIT = 4 * 1024**3
 
 _Self = TypeVar("_Self", bound="File")
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a file of this machine was like, to tell later whether it was written since."""
+
+    status: tuple[int, ...]
+    content: int | None
+    """A hash, where the file's times can't tell: it was written so shortly before that they may stay the same."""
+
+    wanted: ClassVar[bool] = False
+    """Whether files are looked at when a `File` is made of them; `outputs` asks for it."""
+
+    @classmethod
+    def at(cls, source: object) -> Look | None:
+        """Look at a file; None where nobody wants it, or there is none."""
+        if not cls.wanted or not isinstance(source, Path):
+            return None
+        try:
+            status = source.stat()
+            recent = time.time_ns() - status.st_ctime_ns < _TICK and status.st_size <= _QUICKLY_READ
+            return cls(_identity(status), hash(source.read_bytes()) if recent else None)
+        except OSError:
+            return None
+
+    def is_same(self, status: os.stat_result, content: bytes | Path) -> bool:
+        """Whether it is as it was. content: its bytes, or a copy of it."""
+        if self.status != _identity(status) or self.content is None:
+            return self.status == _identity(status)
+        return self.content == hash(content if isinstance(content, bytes) else content.read_bytes())
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+_TICK = 20_000_000  # nanoseconds: two of the slowest clocks' ticks
+_QUICKLY_READ = 1 << 20  # bytes; what is bigger is not written twice within a tick
 
 
 class FilePath(str):
@@ -80,8 +125,10 @@ class File:
 
     def __init__(self, source: str | os.PathLike[str]) -> None:
         """See the class. Raises ValueError for a URI that is malformed or of another scheme."""
-        self._source, self._media_type = _from_code(source)
+        self._given: Path | bytes | str | _Picture
+        self._given, self._media_type, self._suffix = _from_code(source)
         self._temporary: Path | None = None
+        self._look = Look.at(self._given)
 
     @classmethod
     def from_path(cls: type[_Self], path: str | os.PathLike[str]) -> _Self:
@@ -109,14 +156,24 @@ class File:
             raise TypeError(f"an open file wanted, not {type(buffer).__name__}")
         data = buffer.read()
         name = getattr(buffer, "name", None)
-        media_type = _media_type_of(name) if isinstance(name, str) else UNKNOWN_MEDIA_TYPE
-        return cls.from_bytes(data.encode() if isinstance(data, str) else data, media_type)
+        name = name if isinstance(name, str) else ""
+        file = cls.from_bytes(data.encode() if isinstance(data, str) else data, type_of_name(name))
+        file._suffix = suffix_of_name(name)
+        return file
 
     @classmethod
-    def _of(cls: type[_Self], source: Path | bytes | str, media_type: str | None = None) -> _Self:
+    def _of(cls: type[_Self], given: Path | bytes | str | _Picture, media_type: str | None = None) -> _Self:
         file = cls.__new__(cls)
-        file._source, file._media_type, file._temporary = source, media_type, None
+        file._given, file._media_type, file._suffix, file._temporary = given, media_type, "", None
+        file._look = Look.at(given)
         return file
+
+    @property
+    def _source(self) -> Path | bytes | str:
+        """Where the contents are, or themselves; a picture that is not encoded yet is encoded."""
+        if isinstance(self._given, _Picture):
+            self._given = self._given.encoded()
+        return self._given
 
     @property
     def path(self) -> FilePath:
@@ -133,20 +190,23 @@ class File:
         return FilePath(self._temporary)
 
     def _write(self) -> Path:
-        scratch = _scratch.get() or _scratch_of_process(os.getpid())
-        target = scratch.directory / f"{uuid.uuid4().hex}{self._suffix()}"
+        target = new_temporary_file(self.suffix)
         if isinstance(self._source, str):
             self._media_type = _download(self._source, target)
             return target
         target.write_bytes(self.to_bytes())
         return target
 
-    def _suffix(self) -> str:
+    @property
+    def suffix(self) -> str:
+        """What the file's name ends in, such as `.png` or `.nii.gz`: as it was named, or else by its type; or empty."""
+        if self._suffix:
+            return self._suffix
         if isinstance(self._source, str):
-            suffix = Path(urllib.parse.urlsplit(self._source).path).suffix
-            return suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,10}", suffix) else ""
-        essence = self.media_type.partition(";")[0].strip()
-        return _SUFFIXES.get(essence) or _other_types().guess_extension(essence) or ""
+            return suffix_of_name(urllib.parse.urlsplit(self._source).path)
+        if isinstance(self._source, Path):
+            return suffix_of_name(self._source.name)
+        return suffix_of_type(self.media_type)
 
     def to_bytes(self) -> bytes:
         """The contents. OSError where the file can't be read or the address not downloaded."""
@@ -158,8 +218,8 @@ class File:
         if self._media_type is not None:
             return self._media_type
         if isinstance(self._source, str):
-            return _media_type_of(urllib.parse.urlsplit(self._source).path)
-        return _media_type_of(str(self._source))
+            return type_of_name(urllib.parse.urlsplit(self._source).path)
+        return type_of_name(str(self._source))
 
     @property
     def uri(self) -> str:
@@ -167,11 +227,11 @@ class File:
         if isinstance(self._source, str):
             return self._source
         data = base64.b64encode(self.to_bytes()).decode("ascii")
-        return f"data:{self.media_type};base64,{data}"
+        return f"data:{with_suffix(self.media_type, self.suffix)};base64,{data}"
 
     def __eq__(self, other: object) -> bool:
         """Equal by class and contents."""
-        return type(other) is type(self) and vars(other)["_source"] == self._source
+        return isinstance(other, File) and type(other) is type(self) and other._source == self._source
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -196,8 +256,9 @@ class File:
 
     @staticmethod
     def _written(file: File) -> str:
+        write = writing_files.get()
         try:
-            return file.uri
+            return file.uri if write is None else write(file)
         except FileNotFoundError as missing:
             raise FileNotFoundError(
                 f"{missing.filename} is not there; the file of an output is read after `predict` has returned"
@@ -227,6 +288,22 @@ class File:
         raise ValueError(f"must be {cls.__name__}, a path or a URI, not {type(value).__name__}")
 
 
+class _Picture:
+    """A Pillow image that nobody else has, and how it is to be encoded."""
+
+    def __init__(self, image: PIL.Image.Image, image_format: str, **options: Any) -> None:  # noqa: ANN401
+        self.image = image
+        self._format = image_format
+        self._options = options
+
+    def encoded(self) -> bytes:
+        buffer = io.BytesIO()
+        if getattr(self.image, "n_frames", 1) > 1:
+            self._options["save_all"] = True
+        self.image.save(buffer, format=self._format, **self._options)
+        return buffer.getvalue()
+
+
 class Image(File):
     """A picture."""
 
@@ -234,47 +311,83 @@ class Image(File):
 
     @classmethod
     def from_pil_image(cls, image: PIL.Image.Image, *, compress_level: int = 1) -> Image:
-        """A Pillow image, in the format that it was read from, or else as PNG.
+        """A Pillow image as it is now, in the format that it was read from, or else as PNG.
+
+        The PNG is made when somebody asks for it: of an output, outside the model's turn.
 
         compress_level: zlib's level for PNG, 0 to 9. The default, 1, is several times faster than Pillow's
         own, 6, for files that are a little bigger; no level changes a pixel.
 
         JPEG keeps its quantisation tables. Modes that PNG has not are converted: CMYK, YCbCr, HSV and LAB
-        to RGB, F to L, I to 16 bits, premultiplied alpha to plain.
+        to RGB, F to L, I to 16 bits, premultiplied alpha to plain. Raises ValueError where F has values outside
+        0 to 255, or I outside 0 to 65535.
         """
         if not isinstance(image, PIL.Image.Image):
             raise TypeError(f"a Pillow image wanted, not {type(image).__module__}.{type(image).__name__}")
+        image.load()
         options = _KEPT_FORMATS.get(image.format or "")
         if image.format is not None and options is not None:
             with contextlib.suppress(OSError, ValueError):
-                return cls._encoded(image, image.format, **options)
+                exif = {"exif": image.getexif()} if _orientation(image) > 1 else {}
+                return cls._encoded(image, image.format, **options, **exif)
+        image = _turned(image)
+        if image.mode in _HELD:
+            low, high = cast("tuple[float, float]", image.getextrema())
+            most = _HELD[image.mode]
+            if not 0 <= low <= high <= most:  # nan is not either
+                raise ValueError(
+                    f"the image has mode {image.mode} and values from {low} to {high}, of which 0 to {most} can be "
+                    "written; scale them first"
+                )
         if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
             image = image.convert(_PNG_MODES.get(image.mode, "RGB"))
-        return cls._encoded(image, "PNG", compress_level=compress_level)
+        picture = _Picture(image, "PNG", compress_level=compress_level)
+        if getattr(image, "n_frames", 1) > 1:  # a copy would have one
+            return cls.from_bytes(picture.encoded(), "image/png")
+        picture.image = image.copy()
+        return cls._of(picture, "image/png")
 
     @classmethod
     def _encoded(cls, image: PIL.Image.Image, image_format: str, **options: Any) -> Image:  # noqa: ANN401
-        buffer = io.BytesIO()
-        if getattr(image, "n_frames", 1) > 1:
-            options["save_all"] = True
-        image.save(buffer, format=image_format, **options)
-        return cls.from_bytes(buffer.getvalue(), PIL.Image.MIME[image_format])
+        return cls.from_bytes(
+            _Picture(image, image_format, **options).encoded(), PIL.Image.MIME[image_format]
+        )
 
     def to_pil_image(self, mode: str = "RGB") -> PIL.Image.Image:
-        """A Pillow image, converted to `mode`. RGB drops transparency.
+        """A Pillow image, converted to `mode`, as it is meant to be seen. RGB drops transparency.
 
         mode: RGB, RGBA, CMYK, YCbCr, LAB, HSV, 1, L, P, I or F.
 
-        Raises ValueError where the file is not an image that Pillow reads, is damaged, or has more pixels
-        than Pillow takes for safe; OSError where the file itself can't be read.
+        Where the file says that its camera was turned (EXIF), so is the image. Raises ValueError where the file
+        is not an image that Pillow reads, is damaged, has more pixels than Pillow takes for safe, or has more
+        than 8 bits a colour and `mode` has not; OSError where the file itself can't be read.
         """
         if mode not in _MODES:
             raise ValueError(f"Unsupported image mode: {mode!r}; use one of {', '.join(_MODES)}")
+        image = self._upright()
+        if image.mode in _DEEP and mode not in _DEEP:
+            raise ValueError(
+                f"{self!r} has mode {image.mode}, whose values {mode} can't hold; scale them to what the model "
+                f"expects, such as the darkest to black and the brightest to white:\n{_SCALING.format(mode=mode)}"
+            )
+        return image.convert(mode)
+
+    def _upright(self) -> PIL.Image.Image:
+        """The image in its own mode, turned as its EXIF says."""
         with self._opened() as image:
             try:
-                return image.convert(mode)
+                image.load()
+                return _turned(image)
             except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
                 raise ValueError(f"{self!r} is a damaged image: {error}") from error
+
+    def _size(self) -> tuple[int, int]:
+        """Width and height as it is seen, of the header alone where that says both."""
+        with self._opened() as image:
+            if image.format == "TIFF":
+                image.load()  # turns it; and what it says before that differs between releases of Pillow
+            width, height = image.size
+            return (height, width) if _orientation(image) >= 5 else (width, height)
 
     @property
     def media_type(self) -> str:
@@ -287,6 +400,8 @@ class Image(File):
 
     def _opened(self) -> PIL.Image.Image:
         """The image with only its header read."""
+        if isinstance(self._given, _Picture):
+            return self._given.image.copy()
         source: Any = io.BytesIO(self._source) if isinstance(self._source, bytes) else self.path
         try:
             image = PIL.Image.open(source)
@@ -330,15 +445,15 @@ class MaskedImage(BaseIO):
     @pydantic.field_validator("mask")
     @classmethod
     def _two_values(cls, mask: Image) -> Image:
-        grey = mask.to_pil_image("L")
-        return Image.from_pil_image(grey.point([0] + [255] * 255))
+        image = mask._upright()
+        if image.mode in _DEEP:
+            # So that all but 0 is at least 1 of 255, and at most that.
+            image = image.convert("F").point(lambda value: value * 1e6)
+        return Image.from_pil_image(image.convert("L").point([0] + [255] * 255))
 
     @pydantic.model_validator(mode="after")
     def _same_size(self) -> MaskedImage:
-        with self.image._opened() as opened:  # the header is enough
-            image = opened.size
-        with self.mask._opened() as opened:
-            mask = opened.size
+        image, mask = self.image._size(), self.mask._size()
         if image != mask:
             raise ValueError(f"Mask size is different to the image's (image: {image}, mask: {mask})")
         return self
@@ -353,56 +468,45 @@ _KEPT_FORMATS: dict[str, dict[str, Any]] = {
     "TIFF": {},
 }
 
+# Modes with more than 8 bits a colour.
+_DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+
+# Of those that are converted, the greatest value that is kept.
+_HELD = {"I": 65535, "F": 255}
+
+# Python for who gets a picture of such a mode.
+_SCALING = """\
+    grey = image.to_pil_image("F")
+    low, high = grey.getextrema()
+    scale = 255 / ((high - low) or 1)
+    picture = grey.point(lambda value: value * scale - low * scale).convert("L").convert("{mode}")"""
+
+_ORIENTATION = 0x0112  # EXIF's tag
+
+
+def _orientation(image: PIL.Image.Image) -> int:
+    """What EXIF says of the camera's turn: 1 to 8; 1 where it says nothing that is known."""
+    try:
+        found = image.getexif().get(_ORIENTATION)
+    except (OSError, SyntaxError, ValueError, struct.error):  # EXIF that is damaged
+        return 1
+    return found if isinstance(found, int) and 1 < found <= 8 else 1
+
+
+def _turned(image: PIL.Image.Image) -> PIL.Image.Image:
+    """An image that is loaded, turned as its EXIF says."""
+    if _orientation(image) == 1:
+        return image
+    from PIL import ImageOps  # few pictures need it
+
+    # Forgets what EXIF says of it, too: model code that does the same turns nothing twice.
+    return ImageOps.exif_transpose(image)
+
+
 _MODES = ("RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "1", "L", "P", "I", "F")
 
 # The nearest mode that PNG has; RGB where none is named.
 _PNG_MODES = {"I": "I;16", "F": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
-
-# The common types, because Python's own table grows from version to version.
-_MEDIA_TYPES = {
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".gif": "image/gif",
-    ".webp": "image/webp",
-    ".bmp": "image/bmp",
-    ".tif": "image/tiff",
-    ".tiff": "image/tiff",
-    ".avif": "image/avif",
-    ".svg": "image/svg+xml",
-    ".wav": "audio/wav",
-    ".mp3": "audio/mpeg",
-    ".flac": "audio/flac",
-    ".ogg": "audio/ogg",
-    ".opus": "audio/opus",
-    ".m4a": "audio/mp4",
-    ".aac": "audio/aac",
-    ".mp4": "video/mp4",
-    ".webm": "video/webm",
-    ".mov": "video/quicktime",
-    ".mkv": "video/x-matroska",
-    ".avi": "video/x-msvideo",
-    ".json": "application/json",
-    ".pdf": "application/pdf",
-    ".zip": "application/zip",
-    ".gz": "application/gzip",
-    ".csv": "text/csv",
-    ".txt": "text/plain",
-}
-
-# The first suffix named for a type is the one that files get.
-_SUFFIXES = {media_type: suffix for suffix, media_type in reversed(_MEDIA_TYPES.items())}
-
-
-@functools.cache
-def _other_types() -> mimetypes.MimeTypes:
-    """Python's table without the machine's own files, which would make results depend on the machine."""
-    return mimetypes.MimeTypes()
-
-
-def _media_type_of(name: str) -> str:
-    suffix = Path(name).suffix.lower()
-    return _MEDIA_TYPES.get(suffix) or _other_types().guess_type(f"file{suffix}")[0] or UNKNOWN_MEDIA_TYPE
 
 
 class _Scratch:
@@ -416,6 +520,11 @@ class _Scratch:
         if "directory" in vars(self):
             shutil.rmtree(self.directory, ignore_errors=True)
 
+
+writing_files: contextvars.ContextVar[Callable[[File], str] | None] = contextvars.ContextVar(
+    "writing_files", default=None
+)
+"""Where it is set, what files are written as in JSON, in place of their URIs."""
 
 _scratch: contextvars.ContextVar[_Scratch | None] = contextvars.ContextVar("scratch", default=None)
 
@@ -443,8 +552,14 @@ def temporary_files() -> Iterator[None]:
         scratch.remove()
 
 
-def _from_code(source: str | os.PathLike[str]) -> tuple[Path | bytes | str, str | None]:
-    """What a string or path means in model code, and its MIME type where it says so."""
+def new_temporary_file(suffix: str = "") -> Path:
+    """A path for a file that lasts as long as the process or the surrounding `temporary_files`."""
+    scratch = _scratch.get() or _scratch_of_process(os.getpid())
+    return scratch.directory / f"{uuid.uuid4().hex}{suffix}"
+
+
+def _from_code(source: str | os.PathLike[str]) -> tuple[Path | bytes | str, str | None, str]:
+    """What a string or path means in model code, and its MIME type and suffix where a data URI says so."""
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"a path or a URI wanted, not {type(source).__name__}")
     scheme = _scheme(source) if isinstance(source, str) else None
@@ -454,19 +569,19 @@ def _from_code(source: str | os.PathLike[str]) -> tuple[Path | bytes | str, str 
     if scheme in ("http", "https"):
         if not urllib.parse.urlsplit(text).hostname:
             raise ValueError(f"no host in {_shortened(text)}")
-        return text, None
+        return text, None, ""
     if scheme == "file":
         parts = urllib.parse.urlsplit(text)
         if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
             raise ValueError(f"{_shortened(text)}: only absolute paths of this machine are supported")
-        return Path(urllib.parse.unquote(parts.path)), None
+        return Path(urllib.parse.unquote(parts.path)), None, ""
     if scheme is not None:
         raise ValueError(
             f"{_shortened(text)}: the scheme {scheme!r} is not supported; use data, http, https or file"
         )
     if not text:
         raise ValueError("an empty string is no file")
-    return Path(text).absolute(), None
+    return Path(text).absolute(), None, ""
 
 
 def _scheme(text: str) -> str | None:
@@ -475,8 +590,8 @@ def _scheme(text: str) -> str | None:
     return (match.group(1) or match.group(2)).lower() if match else None
 
 
-def _from_data_uri(uri: str) -> tuple[bytes, str]:
-    """The bytes and MIME type of a data URI (RFC 2397)."""
+def _from_data_uri(uri: str) -> tuple[bytes, str, str]:
+    """The bytes, MIME type and suffix of a data URI (RFC 2397)."""
     header, comma, data = uri[len("data:") :].partition(",")
     plain = re.sub(r"(?i);base64$", "", header)
     media_type = plain if plain and not plain.startswith(";") else f"text/plain{plain or ';charset=US-ASCII'}"
@@ -485,7 +600,7 @@ def _from_data_uri(uri: str) -> tuple[bytes, str]:
     payload = urllib.parse.unquote_to_bytes(data) if "%" in data or plain == header else data.encode()
     if plain != header:
         payload = _decoded(payload, what=f"malformed base64 in {_shortened(uri)}")
-    return payload, media_type
+    return (payload, *without_suffix(media_type))
 
 
 def _decoded(data: bytes, *, what: str) -> bytes:

@@ -6,6 +6,7 @@ block at the latest.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from tungstenkit.spec import ModelSpec
 
 _SETTINGS = re.compile(
-    r"TUNGSTEN_(?!MIRROR_|ENGINE|SHELL|MODEL_PYTHON|PORT$).+|SETUP_TIMEOUT|PREDICTION_TIMEOUT|RESULT_EXPIRATION"
+    r"TUNGSTEN_(?!MIRROR_|ENGINE|SHELL|MODEL_PYTHON|PORT$|HOST$).+|SETUP_TIMEOUT|PREDICTION_TIMEOUT|RESULT_EXPIRATION"
 )
 """The environment variables that the server reads: a container gets those that are set here."""
 
@@ -171,6 +172,9 @@ def container(
     else:
         # The same port inside: so it is right, too, where the engine's configuration chooses the host's network.
         listen, publish = [], ["--publish", f"{Address.bracketed(host)}:{port}:{port}"]
+        if ipaddress.ip_address(host).is_loopback:
+            # Inside, the server listens on all addresses, and can't tell that only this machine reaches it.
+            publish.append("--env=TUNGSTEN_ALLOW_HOST=localhost")
     settings = sorted(name for name in os.environ if _SETTINGS.fullmatch(name))
     return Program(
         [

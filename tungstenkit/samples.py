@@ -118,7 +118,7 @@ def make_samples(schema: Schema, seed: int = 0, known: dict[str, Any] | None = N
     """
     maker = _Maker(seed)
     fields: dict[str, list[Value]] = {}
-    for name, field in schema.get("properties", {}).items():
+    for name, field in _declared(schema).items():
         fields[name] = maker.values(field, name, *([known[name]] if known and name in known else []))
     required = [name for name in schema.get("required", ()) if name in fields]
     if any(not fields[name] for name in required):
@@ -126,7 +126,7 @@ def make_samples(schema: Schema, seed: int = 0, known: dict[str, Any] | None = N
     usual = {name: fields[name][0][1] for name in required}
     options = {
         name: field["default"] if "default" in field else fields[name][0][1]
-        for name, field in schema.get("properties", {}).items()
+        for name, field in _declared(schema).items()
         if name not in required and ("default" in field or fields[name])
     }
     valid = [Sample("required fields alone" if options else "usual values", usual)]
@@ -148,7 +148,7 @@ def make_samples(schema: Schema, seed: int = 0, known: dict[str, Any] | None = N
         _without_repetition(
             [
                 Sample(f"{name}: {what}", {**usual, name: value})
-                for name, field in schema.get("properties", {}).items()
+                for name, field in _declared(schema).items()
                 for what, value in maker.broken(field)
             ]
         ),
@@ -156,12 +156,18 @@ def make_samples(schema: Schema, seed: int = 0, known: dict[str, Any] | None = N
     )
 
 
+def _declared(schema: Schema) -> dict[str, Schema]:
+    """The fields of an object, in the order in which they are declared."""
+    properties: dict[str, Schema] = schema.get("properties", {})
+    return {name: properties[name] for name in schema.get("x-order", properties)}
+
+
 def _invalid(schema: Schema, usual: dict[str, Any], maker: _Maker) -> Iterator[Sample]:
     for what, value in (("a text", "text"), ("a list", []), ("null", None)):
         yield Sample(f"the whole input: {what}", value)
     for name in schema.get("required", ()):
         yield Sample(f"{name}: left out", {key: value for key, value in usual.items() if key != name})
-    for name, field in schema.get("properties", {}).items():
+    for name, field in _declared(schema).items():
         for what, value in maker.wrong(field):
             yield Sample(f"{name}: {what}", {**usual, name: value})
     if schema.get("additionalProperties") is False:
@@ -247,10 +253,7 @@ class _Maker:
             yield from ((what, [value] * first) for what, value in items[1:])
 
     def _objects(self, schema: Schema, where: str) -> Iterator[Value]:
-        fields = {
-            name: self.values(field, f"{where}.{name}")
-            for name, field in schema.get("properties", {}).items()
-        }
+        fields = {name: self.values(field, f"{where}.{name}") for name, field in _declared(schema).items()}
         required = schema.get("required", ())
         others = schema.get("additionalProperties")
         if not fields and isinstance(others, (dict, bool, type(None))) and others is not False:

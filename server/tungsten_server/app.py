@@ -14,23 +14,23 @@ from typing import TYPE_CHECKING, Any, Callable
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, NotFound
 
-from tungsten_server.body import parse_inputs
+from tungsten_server.connections import WHEN_GONE
 from tungsten_server.demo_page import demo_page
 from tungsten_server.dispatcher import Dispatcher, UnavailableError
 from tungsten_server.docs_page import docs_page
-from tungsten_server.form import Part, read_form
 from tungsten_server.links import HEADERS, OutputLinks
 from tungsten_server.openapi import openapi_document
 from tungsten_server.problems import InputError, Problem
+from tungsten_server.reading import is_large, read_values
 from tungsten_server.wire import demo_body, error_body, json_body, prediction_body
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from tungsten_server.access import Access
     from tungsten_server.budget import ByteBudget
     from tungsten_server.inputs import Input, InputSchema
     from tungsten_server.metrics import Metrics
     from tungsten_server.prediction import Prediction
+    from tungsten_server.reading import BodyReaders
     from tungsten_server.results import Results
     from tungsten_server.settings import Settings
     from tungsten_server.spec import Spec
@@ -41,7 +41,13 @@ _log = logging.getLogger("tungsten.http")
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """The text format that every Prometheus reads."""
 
-_DOCS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_DOCS_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'"
+)
+
+_OF_PAGES = {"X-Frame-Options": "SAMEORIGIN", "X-Content-Type-Options": "nosniff"}
+"""No page of others' shows ours as a part of itself, to have its visitors press what they do not see."""
 
 
 def create_app(
@@ -52,12 +58,14 @@ def create_app(
     results: Results,
     budget: ByteBudget,
     metrics: Metrics,
+    access: Access,
+    readers: BodyReaders,
     downloads: Downloads | None = None,
 ) -> Flask:
     """Make the WSGI application that serves one model. downloads: where files may be given by their address."""
     app = _App(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # or `//` were redirected, to the host that the client names
-    app.config["MAX_FORM_MEMORY_SIZE"] = None  # the body's limit is the one that counts
+    app.url_map.strict_slashes = False  # a path with a slash at its end means the same as without
     app.register_blueprint(demo_page())
     metadata = json_body(
         {
@@ -71,17 +79,14 @@ def create_app(
     openapi = openapi_document(spec, settings)
     links = OutputLinks(spec.output_schema, spec.demo_output_schema)
 
-    def read_values() -> list[Any]:
-        kind = request.mimetype
-        if kind == "multipart/form-data":
-            return [read_form(spec.input_schema, _parts())]
-        if kind and kind != "application/json" and not kind.endswith("+json"):
-            what = f"Content-Type is {kind}, not application/json or multipart/form-data"
-            raise InputError([Problem((), what, "content_type")])
-        return parse_inputs(request.get_data(cache=False), settings.max_inputs)
-
     def read_inputs(take: Callable[[int], None]) -> list[Input]:
-        values = read_values()
+        body = request.get_data()
+        if is_large(body):
+            headers = request.headers
+            inputs = readers.read(request.content_type or "", headers.get("Content-Encoding", ""), body)
+            if inputs is not None:
+                return inputs
+        values = read_values(request, spec.input_schema, settings.max_inputs)
         if downloads is not None:
             downloads.fill_in(schema, values, take)
         return schema.check(values)
@@ -144,6 +149,8 @@ def create_app(
     def predict() -> Response:
         as_links = _wants_links()
         prediction = accept(keep=as_links)
+        if WHEN_GONE in request.environ:
+            request.environ[WHEN_GONE](lambda: dispatcher.abandon(prediction))
         dispatcher.wait(prediction)
         return answer(prediction, prediction_body, as_links=as_links)
 
@@ -196,16 +203,27 @@ def create_app(
 
     @app.get("/docs")
     def get_docs() -> Response:
-        return Response(docs_page(openapi), headers={"Content-Security-Policy": _DOCS_POLICY})
+        page = docs_page(openapi, "../" if request.path.endswith("/") else "")
+        return Response(page, headers={"Content-Security-Policy": _DOCS_POLICY})
 
     @app.before_request
-    def begin() -> None:
+    def begin() -> Response | None:
         g.began = time.monotonic()
+        headers = request.headers
+        host, origin, site = (headers.get(name) for name in ("Host", "Origin", "Sec-Fetch-Site"))
+        refusal = access.refusal(request.method, host, origin, site)
+        return _answer(403, error_body(refusal)) if refusal else None
 
     @app.after_request
     def count(response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else None
         metrics.count(route, request.method, response.status_code, time.monotonic() - g.began)
+        preflight = request.method == "OPTIONS"
+        wanted = access.cors(request.headers.get("Origin"), preflight=preflight)
+        if response.mimetype == "text/html":
+            wanted.update(_OF_PAGES)
+        for name, value in wanted.items():
+            response.headers.setdefault(name, value)
         return response
 
     @app.errorhandler(InputError)
@@ -229,7 +247,11 @@ def create_app(
     def http_error(error: HTTPException) -> Response:
         # Keeps what werkzeug adds: Allow with 405, Location with 308.
         headers = {k: v for k, v in error.get_headers() if k != "Content-Type"}
-        return _answer(error.code or 500, error_body(error.name), headers)
+        if error.code == 415:
+            headers["Accept-Encoding"] = "identity"
+        # What of a body is refused is said in our words.
+        what = error.description if error.code in (413, 415) else error.name
+        return _answer(error.code or 500, error_body(what), headers)
 
     @app.errorhandler(Exception)
     def defect(_: Exception) -> Response:
@@ -263,14 +285,6 @@ def _wants_links() -> bool:
     if how not in ("data", "links"):
         raise _QueryError("files", "it is neither data nor links")
     return how == "links"
-
-
-def _parts() -> Iterator[Part]:
-    # A part without a name gets the empty one, which is no field's.
-    for name, text in request.form.items(multi=True):
-        yield Part(name or "", text.encode(), is_file=False)
-    for name, file in request.files.items(multi=True):
-        yield Part(name or "", file.read(), is_file=True, media_type=file.mimetype)
 
 
 def _detail(problem: Problem) -> dict[str, Any]:

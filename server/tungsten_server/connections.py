@@ -13,7 +13,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Protocol
 
 from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
-from waitress.parser import HTTPRequestParser  # type: ignore[import-untyped]
+from waitress.parser import (  # type: ignore[import-untyped]
+    HEADER_FIELD_RE,
+    HTTPRequestParser,
+    ParsingError,
+    get_header_lines,
+)
 from waitress.task import ErrorTask, WSGITask  # type: ignore[import-untyped]
 from waitress.utilities import BadRequest, Error  # type: ignore[import-untyped]
 
@@ -33,7 +38,12 @@ _MOST_REQUESTS = 64
 """Requests that a client may send ahead on one connection: one that is parsed takes a hundred times its bytes. Behind
 them the connection is closed, as HTTP allows (RFC 9112, 9.3.2)."""
 
+WHEN_GONE = "tungsten.when_gone"
+"""In the WSGI environment: takes what is to be called if the client goes before its request is answered."""
+
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nContent-Type: application/json\r\nDate: %b\r\n\r\n"
+
+_CODED = re.compile(rb"transfer-encoding", re.IGNORECASE)
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,9})\r\n", re.IGNORECASE)
 
@@ -63,6 +73,9 @@ class Owner(Protocol):
 
     def offer(self, channel: Channel, body: bytes) -> bool:
         """Have it answered without the application; return whether it will be."""
+
+    def look(self) -> None:
+        """Have the loop look at the connections anew."""
 
     def date(self) -> bytes:
         """Now, as HTTP writes it."""
@@ -140,6 +153,12 @@ class Request(HTTPRequestParser):  # type: ignore[misc]
             self.expect_continue = False
         return consumed
 
+    def parse_header(self, header_plus: bytes) -> None:
+        """Read the head; refuse one whose body others may see end elsewhere."""
+        if _CODED.search(header_plus):
+            _check_framing(header_plus)
+        super().parse_header(header_plus)
+
     def _refuse(self, error: Error) -> None:
         self.error = error
         self.completed = True
@@ -149,6 +168,26 @@ class Request(HTTPRequestParser):  # type: ignore[misc]
         super().close()
         self._arriving.give_back(self.held)
         self.held = 0
+
+
+def _check_framing(header_plus: bytes) -> None:
+    """Refuse a head that says more than once, or in a way that not all understand, where its body ends.
+
+    RFC 9112, 6.1 to 6.3. Raises ParsingError.
+    """
+    first_line, _, rest = header_plus.partition(b"\r\n")
+    found: dict[bytes, list[bytes]] = {}
+    for line in get_header_lines(rest):
+        field = HEADER_FIELD_RE.match(line)
+        if field:
+            found.setdefault(field["name"].lower(), []).append(field["value"].lower())
+    codings = found.get(b"transfer-encoding")
+    if codings is None:
+        return
+    repeated = len(codings) > 1 or codings[0].count(b"chunked") > 1
+    if repeated or b"content-length" in found or first_line.rstrip().endswith(b"HTTP/1.0"):
+        msg = "where the body ends is said in more than one way"
+        raise ParsingError(msg)
 
 
 class Task(WSGITask):  # type: ignore[misc]
@@ -164,11 +203,20 @@ class Task(WSGITask):  # type: ignore[misc]
         header: bytes = super().build_response_header()
         return header
 
+    def get_environment(self) -> dict[str, Any]:
+        """Make the WSGI environment."""
+        environ: dict[str, Any] = super().get_environment()
+        environ[WHEN_GONE] = self.channel.when_gone
+        return environ
+
     def execute(self) -> None:
         """Write the direct answer, or what the application says."""
         answer: DirectAnswer | None = self.channel.direct_answer
         if answer is None:
-            super().execute()
+            try:
+                super().execute()
+            finally:
+                self.channel.on_gone = None
             return
         body = answer.render()
         self.channel.direct_answer = None
@@ -207,6 +255,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     error_task_class = Refusal
     direct_answer: DirectAnswer | None = None
     """The answer to its first request, where that needs no application any more."""
+    on_gone: Callable[[], None] | None = None
+    """To be called if the client goes while its first request is answered."""
     remember = False
     """Whether the request that was just read may come again."""
     known: _Known | None = None
@@ -237,6 +287,17 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def writable(self) -> bool:
         """Whether the loop is to call `handle_write`."""
         return bool(self.later or super().writable())
+
+    def when_gone(self, callback: Callable[[], None]) -> None:
+        """Have something called if the client goes before its request is answered. For the thread that answers."""
+        self.on_gone = callback
+        self.owner.look()
+
+    def leave(self) -> None:
+        """Note that the client has closed the connection."""
+        on_gone, self.on_gone = self.on_gone, None
+        if on_gone:
+            on_gone()
 
     def postpone(self) -> None:
         """Begin the next request when the client has read what there is. For the thread that has answered."""
@@ -300,6 +361,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def answer(self) -> bool:
         """Send the direct answer; return whether that could be done without waiting. For the loop."""
         assert self.direct_answer is not None
+        self.on_gone = None
         if self.direct_answer.size > _LARGEST_DIRECT_ANSWER or self.total_outbufs_len:
             return False
         if not self.known or len(self.requests) > 1 or self.request is not None or self.owner.stopping:

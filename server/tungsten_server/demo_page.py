@@ -54,7 +54,10 @@ def demo_page() -> Blueprint:
 
     @blueprint.get("/demo")
     def page() -> Response:
-        return _answer(*files["demo.html"])
+        data, media_type = files["demo.html"]
+        if request.path.endswith("/"):  # one level deeper, as browsers see it
+            data = data.replace(b'="static/', b'="../static/')
+        return _answer(data, media_type)
 
     @blueprint.get("/static/<name>")
     def static(name: str) -> Response:

@@ -28,10 +28,10 @@ def direct_predict(
 ) -> Predict:
     """Make the function that `HttpServer` calls."""
 
-    def predict(body: bytes, answer: Callable[[DirectAnswer], None]) -> bool:
+    def predict(body: bytes, answer: Callable[[DirectAnswer], None]) -> Callable[[], None] | None:
         began = time.monotonic()
         if not budget.take(len(body)):
-            return False
+            return None
 
         def done(prediction: Prediction) -> None:
             budget.give_back(len(body))
@@ -40,10 +40,12 @@ def direct_predict(
             answer(DirectAnswer(prediction.held_bytes, lambda: prediction_body(prediction)))
 
         try:
-            dispatcher.submit(schema.check(parse_inputs(body, max_inputs)), on_done=done, more=True)
+            prediction = dispatcher.submit(
+                schema.check(parse_inputs(body, max_inputs)), on_done=done, more=True
+            )
         except (InputError, UnavailableError):
             budget.give_back(len(body))
-            return False
-        return True
+            return None
+        return lambda: dispatcher.abandon(prediction)
 
     return predict

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Callable, NamedTuple
@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Callable, NamedTuple
 from tungsten_server.batcher import Batcher
 from tungsten_server.driver import Driver
 from tungsten_server.logs import Log
-from tungsten_server.prediction import CANCELED, Answer, Failure, Outcome, Prediction
+from tungsten_server.prediction import CANCELED, GONE, Answer, Failure, Outcome, Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tungsten_server.batcher import Place
     from tungsten_server.inputs import Input
-    from tungsten_server.model_process import ModelProcess
+    from tungsten_server.model_process import Answers, ModelProcess
 
 _log = logging.getLogger("tungsten.model")
 
@@ -50,8 +50,14 @@ class Task(NamedTuple):
     place: int
     """Among the prediction's inputs."""
     json: bytes
-    requeued: bool = False
-    """Whether a process has died before this was run there."""
+    suspect: bool = False
+    """Whether a process has died while it was doing something with this, and did not run it: it has the next process
+    for itself, so that its own fault costs nobody else anything."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether it must not be with a process beside others."""
+        return self.suspect or self.prediction.log is not None
 
 
 class Batch:
@@ -62,8 +68,8 @@ class Batch:
         self.number = number
         self.taken = taken
         self.tasks = [task for _, task in taken]
-        self.answered = 0
-        """How many tasks, from the first on."""
+        self.open = set(range(len(taken)))
+        """Places of the tasks that are not answered."""
 
     @property
     def owners(self) -> list[int]:
@@ -81,8 +87,9 @@ class Batch:
 class _Flight:
     """What a driver has been given, and what it is to be told."""
 
-    batches: deque[Batch] = field(default_factory=deque)
-    """Those not answered, in order."""
+    process: ModelProcess
+    batches: dict[int, Batch] = field(default_factory=dict)
+    """Those not answered, by their numbers, which rise."""
     unwanted: list[tuple[int, list[int]]] = field(default_factory=list)
     ahead: int = 1
     taken: int = 0
@@ -128,8 +135,8 @@ class Dispatcher:
     batch_size: most inputs in a batch.
     max_pending: predictions that may be waiting or running at a time.
     max_result: bytes of JSON that all outputs of a prediction may have.
-    setup_timeout, prediction_timeout: seconds. The latter limits an input's time in the queue, and a call of
-    predict.
+    setup_timeout, prediction_timeout, queue_timeout: seconds. The second limits a call of predict, the last one an
+    input's time before that.
     max_setups, backoff: see `Driver`.
     """
 
@@ -143,15 +150,16 @@ class Dispatcher:
         max_result: int,
         setup_timeout: float,
         prediction_timeout: float,
+        queue_timeout: float,
         max_setups: int,
         backoff: float = 0.5,
     ) -> None:
         """Prepare; nothing runs before `start`."""
         self._max_pending = max_pending
         self._max_result = max_result
-        self._prediction_timeout = prediction_timeout
+        self._queue_timeout = queue_timeout
         self._lock = threading.Lock()
-        self._batcher: Batcher[Task] = Batcher(batch_size, prediction_timeout, time.monotonic)
+        self._batcher: Batcher[Task] = Batcher(batch_size, queue_timeout, time.monotonic)
         self._pending: set[Prediction] = set()
         self._ready: dict[Driver, _Flight] = {}
         self._why_unready = _BEING_SET_UP
@@ -251,7 +259,7 @@ class Dispatcher:
 
         That is at the latest when its inputs' time in the queue, and then on the model, is up.
         """
-        while not prediction.wait(self._prediction_timeout):
+        while not prediction.wait(self._queue_timeout):
             self.expire()
 
     def expire(self) -> None:
@@ -266,6 +274,11 @@ class Dispatcher:
         """
         with self._lock:
             self._answer(prediction, 0, CANCELED)
+
+    def abandon(self, prediction: Prediction) -> None:
+        """Do as `cancel` does, for a client that has gone."""
+        with self._lock:
+            self._answer(prediction, 0, GONE)
 
     def fail_pending(self, message: str) -> None:
         """Fail every prediction that is not done, and empty the queue."""
@@ -310,50 +323,55 @@ class Dispatcher:
                 self._counts.batches[len(batch.tasks)] += 1
                 for task in batch.tasks:
                     task.prediction.start()
-                flight.batches.append(batch)
+                flight.batches[batch.number] = batch
                 batches.append(batch)
             unwanted, flight.unwanted = flight.unwanted, []
             self._wake()  # now that this one is busy, others may take batches ahead
             return Orders(batches, unwanted, was_idle, bool(flight.batches))
 
-    def answer(self, driver: Driver, lists: Sequence[Sequence[Answer]]) -> None:
-        """Record the answers to the next tasks of the driver's batches; each list is of one batch."""
+    def answer(self, driver: Driver, received: Sequence[Answers]) -> None:
+        """Record answers to tasks of the driver's batches."""
         with self._lock:
             batches = self._ready[driver].batches
-            for answers in lists:
-                batch = batches[0]
-                tasks = [batch.tasks[batch.answered + n] for n in range(len(answers))]
-                batch.answered += len(answers)
-                if batch.answered == len(batch.tasks):
-                    batches.popleft()
-                for task, answer in zip(tasks, answers):
+            for number, place, answers in received:
+                batch = batches[number]
+                batch.open.difference_update(range(place, place + len(answers)))
+                if not batch.open:
+                    del batches[number]
+                for task, answer in zip(islice(batch.tasks, place, None), answers):
                     self._answer(task.prediction, task.place, answer)
 
-    def lose(self, driver: Driver, failure: Failure, running: int) -> None:
-        """Settle what the driver's process had when it was lost: what ran fails, what waited is queued again, once.
+    def lose(self, driver: Driver, failure: Failure) -> None:
+        """Settle what the driver's process had when it was lost: what ran fails, what waited is queued again.
 
-        running: number of the batch that ran; 0 if none did. One that has run out of time is the first, wherever
-        it got stuck.
+        What was only read or written then may be to blame or not. So it is run again alone, once.
         """
         with self._lock:
-            batches = self._ready.pop(driver).batches
-            if batches and failure.outcome == "timeout":
-                running = batches[0].number
-            for batch in batches:
+            flight = self._ready.pop(driver)
+            reading, running, writing = flight.process.doing
+            if failure.outcome == "timeout" and not running:
+                running = reading or next(iter(flight.batches), 0)
+            for number, batch in flight.batches.items():
+                touched = number in (reading, writing)
+                # A key of its own, so that nobody else's inputs can meet them in a batch.
+                key = f"after {driver.number} {flight.process.pid} {number} " if touched else ""
                 waiting = []
-                for place, task in batch.taken[batch.answered :]:
-                    if batch.number == running or task.requeued:
+                for index in sorted(batch.open):
+                    place, task = batch.taken[index]
+                    if number == running or (touched and task.suspect):
                         self._answer(task.prediction, task.place, failure)
+                    elif touched:
+                        waiting.append((place._replace(key=key + place.key), task._replace(suspect=True)))
                     else:
-                        waiting.append((place, task._replace(requeued=True)))
+                        waiting.append((place, task))
                 self._batcher.put_back(one for one in waiting if one[1].prediction in self._pending)
             self._wake()
 
-    def set_ready(self, driver: Driver) -> None:
+    def set_ready(self, driver: Driver, process: ModelProcess) -> None:
         """Note that the driver's process is set up."""
         with self._lock:
             self._was_ready = True
-            self._ready[driver] = _Flight()
+            self._ready[driver] = _Flight(process)
         self._settled.set()
 
     def set_unready(self, driver: Driver, reason: str) -> None:
@@ -393,7 +411,8 @@ class Dispatcher:
         """Whether the driver may have the next batch; holds the lock.
 
         Any batch when it has none. Ahead, a full one, since another may still fill up, and only while no process is
-        idle that could have it. A demo's batch is on its process alone: what is printed meanwhile is its log.
+        idle that could have it. A demo's batch is on its process alone, since what is printed meanwhile is its log, and
+        so is one that another process may have died of.
         """
         if not self._batcher:
             return False
@@ -404,9 +423,9 @@ class Dispatcher:
             len(flight.batches) <= flight.ahead
             and self._batcher.full
             and all(other.batches for other in self._ready.values())
-            and flight.batches[0].log is None
+            and not next(iter(flight.batches.values())).tasks[0].alone
             and first is not None
-            and first.prediction.log is None
+            and not first.alone
         )
 
     def _wake(self) -> None:
@@ -431,11 +450,9 @@ class Dispatcher:
     def _disown(self, prediction: Prediction) -> None:
         """Tell drivers that what they have of a prediction needs no answer; holds the lock."""
         for driver, flight in self._ready.items():
-            for batch in flight.batches:
+            for batch in flight.batches.values():
                 places = [
-                    place
-                    for place, task in enumerate(batch.tasks)
-                    if place >= batch.answered and task.prediction is prediction
+                    place for place in sorted(batch.open) if batch.tasks[place].prediction is prediction
                 ]
                 if places:
                     flight.unwanted.append((batch.number, places))
@@ -446,9 +463,10 @@ class Dispatcher:
         now = time.monotonic()
         late = self._batcher.expire()
         for flight in self._ready.values():
-            for batch in islice(flight.batches, 1, None):
-                if batch.taken[0][0].deadline <= now:
+            begun = max(flight.process.doing[1:])
+            for number, batch in flight.batches.items():
+                if number > begun and batch.taken[0][0].deadline <= now:
                     late += [task for place, task in batch.taken if place.deadline <= now]
         for task in late:
-            message = f"it waited longer than {self._prediction_timeout:g} seconds for the model: Timeout"
+            message = f"it waited longer than {self._queue_timeout:g} seconds for the model: Timeout"
             self._answer(task.prediction, task.place, Failure(message, "timeout"))

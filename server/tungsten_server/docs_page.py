@@ -19,8 +19,8 @@ td, th { text-align: left; vertical-align: top; padding: 0.2rem 1rem 0.2rem 0; }
 """
 
 
-def docs_page(document: dict[str, Any]) -> str:
-    """Write the page. document: as `openapi_document` makes it."""
+def docs_page(document: dict[str, Any], base: str = "") -> str:
+    """Write the page. document: as `openapi_document` makes it. base: the way to the server's root."""
     info = document["info"]
     return "\n".join(
         [
@@ -28,7 +28,7 @@ def docs_page(document: dict[str, Any]) -> str:
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{escape(info['title'])}: API</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
             f"<h1>{escape(info['title'])}</h1>\n{_paragraph(info['description'])}",
-            '<p>For programs: <a href="openapi.json">openapi.json</a> (OpenAPI 3.1).</p>',
+            f'<p>For programs: <a href="{base}openapi.json">openapi.json</a> (OpenAPI 3.1).</p>',
             "<nav><ul>",
             *(
                 f'<li><a href="#{operation["operationId"]}">{_name(method, path)}</a>: '

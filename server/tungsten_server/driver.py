@@ -30,6 +30,10 @@ _QUICK_SECONDS = 0.0005
 
 _AHEAD_OF_QUICK = 7
 
+_TRUSTED_AFTER = 32
+"""Answered batches after which a process that took a dead one's place gets batches ahead: of one that keeps dying they
+would only have to be sent again."""
+
 _log = logging.getLogger("tungsten.model")
 
 
@@ -56,6 +60,7 @@ class Driver:
         backoff: float,
     ) -> None:
         """Prepare; nothing runs before `start`."""
+        self.number = number
         self._dispatcher = dispatcher
         self._start_process = start_process
         self._setup_timeout = setup_timeout
@@ -69,6 +74,8 @@ class Driver:
             os.set_blocking(fd, False)
         self._seconds = 1.0
         """How long a batch takes, about; unknown at first."""
+        self._doubted = 0
+        """How many batches are to be answered before one is sent ahead again."""
         self._thread = threading.Thread(target=self._live, name=f"driver-{number}", daemon=True)
 
     def start(self) -> None:
@@ -118,7 +125,7 @@ class Driver:
                 continue
             failed_setups = 0
             _log.info("ready pid=%d setup_seconds=%.2f", process.pid, time.monotonic() - began)
-            self._dispatcher.set_ready(self)
+            self._dispatcher.set_ready(self, process)
             futile_lives = 0 if self._serve(process) else futile_lives + 1
             if not self._dispatcher.is_stopping():
                 _log.warning("restart of the model process")
@@ -154,17 +161,19 @@ class Driver:
                 if orders.was_idle:
                     since = time.monotonic()
                 deadline = since + self._prediction_timeout if orders.busy else None
-                lists = process.receive(deadline, self._prediction_timeout)
-                if lists:
+                received = process.receive(deadline, self._prediction_timeout)
+                if received:
                     now = time.monotonic()
                     # Those that came together have shared the time; half of what was known is kept.
-                    self._seconds += ((now - since) / len(lists) - self._seconds) / 2
+                    self._seconds += ((now - since) / len(received) - self._seconds) / 2
                     since, useful = now, True
-                    self._dispatcher.answer(self, lists)
+                    self._doubted -= min(len(received), self._doubted)
+                    self._dispatcher.answer(self, received)
         except ModelProcessError as error:
             if not self._dispatcher.is_stopping():
                 _log.error("%s", error)
-            self._dispatcher.lose(self, Failure(str(error), error.outcome), process.running)
+            self._doubted = _TRUSTED_AFTER
+            self._dispatcher.lose(self, Failure(str(error), error.outcome))
             return useful
         finally:
             self._dispatcher.set_unready(self, "the model process is being restarted")
@@ -175,6 +184,8 @@ class Driver:
         One, so that the model need not wait for the next; more would be missed by other processes. But a batch that
         takes no longer than handing it over is best handed over with others.
         """
+        if self._doubted:
+            return 0
         return _AHEAD_OF_QUICK if self._seconds < _QUICK_SECONDS else 1
 
     def _pause(self, doublings: int) -> None:

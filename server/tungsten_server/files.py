@@ -22,7 +22,6 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _SPACE = b" \t\r\n"
 
-UNKNOWN_MEDIA_TYPE = "application/octet-stream"
 # RFC 2397, with the parameters that browsers and the SDK know.
 MEDIA_TYPE = re.compile(r"([\w.+-]+/[\w.+-]+)?(;[\w.+-]+=[\w.+%\"-]+)*", re.ASCII)
 LONGEST_HEADER = 1000

@@ -33,18 +33,20 @@ READY = 2
 SETUP_FAILED = 3
 """Model to server: why the model could not be set up, as "ExceptionType: message" in UTF-8."""
 ANSWERS = 4
-"""Model to server: answers to the next inputs, in the order in which they were sent; a batch may be answered by several
-frames.
+"""Model to server: answers to some inputs of a batch that stand together; a batch may be answered by several frames,
+and before one that was sent earlier.
 
-The first byte string holds one of SUCCEEDED and FAILED for each answer. Then come two for each answer: the
-output as JSON, or the reason of the failure in UTF-8; and the demo output as JSON, empty where there is none.
+The first byte string is made by `numbers`: the batch's number, the place of the first input in it, and one of SUCCEEDED
+and FAILED for each answer. Then come two for each answer: the output as JSON, or the reason of the failure in UTF-8;
+and the demo output as JSON, empty where there is none.
 """
 
 SUCCEEDED = ord("+")
 FAILED = ord("-")
 
-RUNNING = struct.Struct("!Q")
-"""What is in memory that both sides share: the number of the batch that is inside `predict`; 0 if none is."""
+DOING = struct.Struct("!QQQ")
+"""What is in memory that both sides share: the numbers of the batches that are being read, that are inside `predict`,
+and that are being written; 0 where none is."""
 
 _HEADER = struct.Struct("!BI")
 
@@ -58,8 +60,12 @@ Frame = tuple[int, list[bytes]]
 
 def encode(kind: int, parts: Sequence[bytes] = ()) -> bytes:
     """Make one frame."""
-    lengths = struct.pack(f"!{len(parts)}Q", *map(len, parts))
-    return b"".join([_HEADER.pack(kind, len(parts)), lengths, *parts])
+    return b"".join([head(kind, parts), *parts])
+
+
+def head(kind: int, parts: Sequence[bytes]) -> bytes:
+    """Make what stands before the byte strings of a frame."""
+    return _HEADER.pack(kind, len(parts)) + struct.pack(f"!{len(parts)}Q", *map(len, parts))
 
 
 class Decoder:

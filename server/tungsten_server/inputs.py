@@ -19,7 +19,7 @@ from tungsten_server.files import FileFields, is_url
 from tungsten_server.problems import MAX_PROBLEMS, InputError, Location, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 # Made once: json.dumps makes a new encoder for each call with options.
@@ -51,9 +51,8 @@ class InputSchema:
             _bounded(schema), validate_formats=False, mask="the value"
         )
         self._files = FileFields(schema, max_file)
-        required = set(schema.get("required", ()))
         properties: dict[str, Any] = schema.get("properties", {})
-        self._options = [(name, field) for name, field in properties.items() if name not in required]
+        self._options = [(name, field) for name, field in properties.items() if field.get("x-option")]
 
     def check(self, values: Sequence[object]) -> list[Input]:
         """Check inputs, as `json.loads` gives them.
@@ -88,7 +87,7 @@ class InputSchema:
             # First of all: what is no JSON (an infinity, half a surrogate pair) is no input for the validator.
             encoded = _compact(value).encode()
             if not self._validator.is_valid(value):
-                return [_problem(error) for error in islice(self._validator.iter_errors(value), MAX_PROBLEMS)]
+                return list(islice(_problems(self._validator.iter_errors(value)), MAX_PROBLEMS))
             return self._files.problems(value) or Input(encoded, self._key(value))
         except (ValueError, RecursionError) as error:
             places = _infinities(value, ()) if isinstance(error, ValueError) else ()
@@ -153,8 +152,43 @@ def _canonical(value: object) -> object:
     return value
 
 
-def _problem(error: jsonschema_rs.ValidationError) -> Problem:
-    location: Location = tuple(error.instance_path)
-    if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Required):
-        return Problem((*location, error.kind.property), "the field is required", "missing")
-    return Problem(location, error.message, str(error.schema_path[-1]))
+def _problems(errors: Iterable[jsonschema_rs.ValidationError]) -> Iterator[Problem]:
+    """Say what is wrong, where: of a union, what is wrong with the one member that can be meant."""
+    for error in errors:
+        location: Location = tuple(error.instance_path)
+        kind = error.kind
+        if isinstance(kind, jsonschema_rs.ValidationErrorKind.AnyOf):
+            meant = _meant(kind.context, location)
+            if meant is not None:
+                yield from _problems(meant)
+                continue
+        if isinstance(kind, jsonschema_rs.ValidationErrorKind.Required):
+            yield Problem((*location, kind.property), "the field is required", "missing")
+        elif isinstance(kind, jsonschema_rs.ValidationErrorKind.Enum):
+            values = [_compact(value) for value in kind.options]
+            known = " or ".join(filter(None, [", ".join(values[:-1]), values[-1]]))
+            yield Problem(location, f"the value is not one of {known}", "enum")
+        else:
+            yield Problem(location, error.message, str(error.schema_path[-1]))
+
+
+def _meant(
+    members: Sequence[Sequence[jsonschema_rs.ValidationError]], location: Location
+) -> Sequence[jsonschema_rs.ValidationError] | None:
+    """Which errors are told of a union: of the only member beside null, else of the only one of the value's type."""
+
+    def wanted(errors: Sequence[jsonschema_rs.ValidationError]) -> list[str]:
+        """Which types the value itself should have had, if that is what is wrong."""
+        for error in errors:
+            kind = error.kind
+            if (
+                isinstance(kind, jsonschema_rs.ValidationErrorKind.Type)
+                and tuple(error.instance_path) == location
+            ):
+                return kind.types
+        return []
+
+    others = [errors for errors in members if wanted(errors) != ["null"]]
+    if len(others) != 1:
+        others = [errors for errors in others if not wanted(errors)]
+    return others[0] if len(others) == 1 else None

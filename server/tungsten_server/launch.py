@@ -6,6 +6,7 @@ before either is ready. The main thread does this, and is then the event loop.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 _SPARE_THREADS = 4
 """For everything but predictions: health and metadata are answered when all predictions have to wait."""
+
+_BACKLOG = 4096
+"""Connections that may wait in the kernel's queue: behind a full one, clients try again after a second."""
 
 _LAST_WORDS = 2.0
 """Seconds in which the failures of what a stop could not finish are sent."""
@@ -50,7 +54,11 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     try:
         listener = _listen(settings)
     except OSError as error:
-        where = f"{settings.host} port {settings.port}" if settings.listen_fd is None else "--listen-fd"
+        where = (
+            f"{settings.host or 'all addresses'} port {settings.port}"
+            if settings.listen_fd is None
+            else "--listen-fd"
+        )
         return _refuse(f"can't listen: {error}", where, "choose with --host and --port")
     _log_to_stderr()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -68,6 +76,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         max_result=settings.max_result,
         setup_timeout=settings.setup_timeout,
         prediction_timeout=settings.prediction_timeout,
+        queue_timeout=settings.queue_timeout,
         max_setups=settings.max_setups,
     )
     dispatcher.start()
@@ -80,11 +89,13 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: socket.socket) -> int:
     """Import the HTTP parts and serve."""
+    from tungsten_server.access import Access, is_loopback
     from tungsten_server.app import create_app
     from tungsten_server.budget import ByteBudget
     from tungsten_server.direct import direct_predict
     from tungsten_server.inputs import InputSchema
     from tungsten_server.metrics import Metrics
+    from tungsten_server.reading import BodyReaders
     from tungsten_server.results import Results
     from tungsten_server.serving import HttpServer
     from tungsten_server.wire import error_body
@@ -99,6 +110,15 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
     budget = ByteBudget(settings.max_waiting_bytes)
     metrics = Metrics(dispatcher, results, budget, settings.max_batch_size or spec.batch_size)
     downloads = _downloads(settings) if settings.allow_urls else None
+    names = settings.allow_host if settings.allow_host or is_loopback(listener.getsockname()[0]) else None
+    access = Access(names, settings.allow_origins)
+    readers = BodyReaders(
+        settings.spec, settings.max_file, settings.max_inputs, fetching=downloads is not None
+    )
+
+    def each_second() -> None:
+        dispatcher.expire()
+        readers.tidy()
 
     def refused(status: int, reason: str) -> bytes:
         """Answer for waitress what it refuses by itself."""
@@ -108,21 +128,22 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
     threads = settings.max_pending + _SPARE_THREADS + (downloads.at_once if downloads else 0)
     try:
         server = HttpServer(
-            create_app(spec, settings, schema, dispatcher, results, budget, metrics, downloads),
+            create_app(
+                spec, settings, schema, dispatcher, results, budget, metrics, access, readers, downloads
+            ),
             listener,
             threads=threads,
             max_body=settings.max_body,
             predict=direct_predict(schema, dispatcher, budget, metrics, settings.max_inputs),
             release=dispatcher.wake,
-            each_second=dispatcher.expire,
+            each_second=each_second,
             arriving=ByteBudget(settings.max_waiting_bytes),
             error_body=refused,
+            is_plain=access.is_plain,
         )
     except RuntimeError as error:
         return _refuse(
-            f"{threads} threads can't be started: {error}",
-            "the server's settings",
-            "lower --max-pending (TUNGSTEN_MAX_PENDING)",
+            f"no thread can be started: {error}", "the limits of this process", "raise its `ulimit -u`"
         )
     handover = _take_over(dispatcher, settings.handover_fd)
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -139,6 +160,7 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
     if unanswered:
         dispatcher.fail_pending("the server is stopping")
         unanswered = server.drain(_LAST_WORDS)
+    readers.close()
     _log.info("drained seconds=%.2f unanswered=%d", time.monotonic() - began, unanswered)
     if dispatcher.fatal:
         _log.error("%s", dispatcher.fatal)
@@ -190,8 +212,17 @@ def _listen(settings: Settings) -> socket.socket:
     if settings.listen_fd is not None:
         return socket.socket(fileno=settings.listen_fd)
     host, port = settings.host, settings.port
+    if not host and socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(
+                ("::", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True
+            )
+        except OSError as error:
+            # A kernel, or a container, without IPv6.
+            if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                raise
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=1024)
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
 
 
 def _log_to_stderr() -> None:

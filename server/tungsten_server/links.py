@@ -10,11 +10,11 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import mimetypes
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tungsten_server.files import LONGEST_HEADER, MEDIA_TYPE, UNKNOWN_MEDIA_TYPE, FileFields
+from tungsten_server.files import LONGEST_HEADER, MEDIA_TYPE, FileFields
 from tungsten_server.prediction import Output
+from tungsten_server.suffixes import UNKNOWN_MEDIA_TYPE, without_suffix
 from tungsten_server.wire import json_body
 
 if TYPE_CHECKING:
@@ -89,13 +89,12 @@ def _files(document: object, fields: FileFields) -> list[tuple[tuple[str | int, 
 
 
 def _decoded(uri: str, number: int) -> OutputFile | None:
-    declared, _, payload = uri[len("data:") :].partition(";base64,")
+    header, _, payload = uri[len("data:") :].partition(";base64,")
+    declared, suffix = without_suffix(header)
     essence = declared.partition(";")[0].lower()
     media_type = declared if essence and MEDIA_TYPE.fullmatch(declared) else UNKNOWN_MEDIA_TYPE
     shown = essence.startswith(_SHOWN) and essence != "image/svg+xml"
-    # Python's own table: the machine's would make names depend on the machine.
-    suffix = mimetypes.MimeTypes().guess_extension(essence) or ".bin"
-    disposition = f'{"inline" if shown else "attachment"}; filename="output-{number}{suffix}"'
+    disposition = f'{"inline" if shown else "attachment"}; filename="output-{number}{suffix or ".bin"}"'
     try:
         return OutputFile(base64.b64decode(payload), media_type, disposition)
     except binascii.Error:  # a text that looked like a file, where the model may give either

@@ -10,7 +10,9 @@ import threading
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
+
+from tungsten_server.prediction import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,7 +111,7 @@ class Metrics:
         yield batches
 
         predictions = CounterMetricFamily("tungsten_predictions", "Predictions ended.", labels=["outcome"])
-        for outcome in ("success", "failed", "canceled", "timeout"):
+        for outcome in get_args(Outcome):
             predictions.add_metric([outcome], counts.predictions[outcome])
         yield predictions
 

@@ -23,7 +23,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tungsten_server import frames
 from tungsten_server.logs import LogPipe
@@ -69,6 +69,27 @@ class Program:
     """Pixels of an image that is read."""
 
 
+class Doing(NamedTuple):
+    """The numbers of the batches that a model process is doing something with; 0 where there is none."""
+
+    reading: int = 0
+    """Its JSON is read."""
+    predicting: int = 0
+    """It is inside the user's `predict`."""
+    writing: int = 0
+    """Its files are encoded."""
+
+
+class Answers(NamedTuple):
+    """Answers to inputs that stand together in a batch."""
+
+    number: int
+    """The batch's."""
+    place: int
+    """Of the first input, in the batch."""
+    answers: list[Answer]
+
+
 class ModelProcess:
     """A running model process."""
 
@@ -83,17 +104,17 @@ class ModelProcess:
         self._wake_fd = wake_fd
         self._socket, theirs = socket.socketpair()
         self._log_pipe = LogPipe()
-        running = os.memfd_create("running-batch")
+        doing = os.memfd_create("doing")
         try:
-            os.ftruncate(running, frames.RUNNING.size)
-            self._running = mmap.mmap(running, frames.RUNNING.size)
+            os.ftruncate(doing, frames.DOING.size)
+            self._doing = mmap.mmap(doing, frames.DOING.size)
             for end in (self._socket, theirs):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
             self._socket.setblocking(False)
             arguments = {
                 "socket": theirs.fileno(),
                 "log": self._log_pipe.write_end,
-                "running": running,
+                "doing": doing,
                 "server": os.getpid(),
                 "folder": str(program.model_dir),
                 "module": program.module,
@@ -106,7 +127,7 @@ class ModelProcess:
                 [program.python, "-u", _WORKER, json.dumps(arguments)],
                 stdin=subprocess.DEVNULL,
                 cwd=program.model_dir,
-                pass_fds=[theirs.fileno(), self._log_pipe.write_end, running],
+                pass_fds=[theirs.fileno(), self._log_pipe.write_end, doing],
                 start_new_session=True,
             )
         except OSError as error:
@@ -117,11 +138,13 @@ class ModelProcess:
         finally:
             theirs.close()
             os.close(self._log_pipe.write_end)
-            os.close(running)
+            os.close(doing)
         self._decoder = frames.Decoder()
         self._unsent: deque[memoryview] = deque()
         self._capture = ExitStack()
         """Closed when the demo that runs is answered."""
+        self._captured = 0
+        """How many inputs of it are not answered yet."""
         self._poll = select.poll()
         self._poll.register(self._wake_fd, select.POLLIN)
         self._gone = threading.Event()
@@ -136,10 +159,9 @@ class ModelProcess:
         return self._process.pid
 
     @property
-    def running(self) -> int:
-        """The number of the batch that is inside the user's `predict`, or was when the process died; 0 if none."""
-        (number,) = frames.RUNNING.unpack_from(self._running)
-        return int(number)
+    def doing(self) -> Doing:
+        """What it does, or did when it died."""
+        return Doing(*frames.DOING.unpack_from(self._doing))
 
     def wait_ready(self, timeout: float) -> None:
         """Wait for the end of `setup`, at most `timeout` seconds.
@@ -167,6 +189,7 @@ class ModelProcess:
         """
         if log is not None:
             self._capture.enter_context(self._log_pipe.captured(log))
+            self._captured = len(inputs)
         kind = frames.RUN if log is None else frames.RUN_DEMO
         self._unsent.append(memoryview(frames.encode(kind, [frames.numbers(number, owners), *inputs])))
 
@@ -177,8 +200,8 @@ class ModelProcess:
         """
         self._unsent.append(memoryview(frames.encode(frames.CANCEL, [frames.numbers(number, places)])))
 
-    def receive(self, deadline: float | None, limit: float) -> list[list[Answer]]:
-        """Send what there is to send, wait until answers come, and return them, in the inputs' order.
+    def receive(self, deadline: float | None, limit: float) -> list[Answers]:
+        """Send what there is to send, wait until answers come, and return them.
 
         Returns early, perhaps with nothing, when something is written to `wake_fd`.
 
@@ -186,16 +209,18 @@ class ModelProcess:
 
         Raises ModelProcessError; then the process is gone.
         """
-        lists: list[list[Answer]] = []
-        for _, (statuses, *parts) in self._receive(deadline, limit, "predict" if deadline else "no call"):
-            self._capture.close()
-            lists.append(
-                [
-                    Output(part, demo) if status == frames.SUCCEEDED else Failure(part.decode())
-                    for status, part, demo in zip(statuses, parts[::2], parts[1::2])
-                ]
-            )
-        return lists
+        received: list[Answers] = []
+        for _, (head, *parts) in self._receive(deadline, limit, "predict" if deadline else "no call"):
+            number, (place, *statuses) = frames.read_numbers(head)
+            answers = [
+                Output(part, demo) if status == frames.SUCCEEDED else Failure(part.decode())
+                for status, part, demo in zip(statuses, parts[::2], parts[1::2])
+            ]
+            self._captured -= len(answers)
+            if self._captured <= 0:
+                self._capture.close()
+            received.append(Answers(number, place, answers))
+        return received
 
     def close(self, grace: float) -> None:
         """End it: by closing its socket, and by SIGKILL where it still runs after `grace` seconds.

@@ -179,13 +179,26 @@ def _cancel(operation: str, settings: Settings) -> dict[str, Any]:
 
 
 def _refusals() -> dict[str, Any]:
-    names = {"400": "BadRequest", "413": "TooLarge", "422": "Invalid", "500": "Defect", "503": "Unavailable"}
+    names = {
+        "400": "BadRequest",
+        "403": "Forbidden",
+        "413": "TooLarge",
+        "415": "Encoded",
+        "422": "Invalid",
+        "500": "Defect",
+        "503": "Unavailable",
+    }
     return {status: {"$ref": f"#/components/responses/{name}"} for status, name in names.items()}
 
 
 def _errors(settings: Settings) -> dict[str, Any]:
     return {
         "BadRequest": {"description": "Not HTTP", **_content("Error")},
+        "Forbidden": {
+            "description": "A page of another site has sent it, or calls the server by a name that it has not",
+            **_content("Error"),
+        },
+        "Encoded": {"description": "The body comes with a Content-Encoding", **_content("Error")},
         "NotFound": {
             "description": "No such id, or its result has expired; `detail` is the id",
             **_content("Error"),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Status = Literal["pending", "running", "success", "failed"]
 """The words that clients know. What was cancelled or took too long has failed."""
 
-Outcome = Literal["success", "failed", "canceled", "timeout"]
+Outcome = Literal["success", "failed", "canceled", "timeout", "disconnected"]
 """How a prediction ended, for metrics."""
 
 
@@ -38,6 +38,7 @@ class Failure:
 Answer = Union[Output, Failure]
 
 CANCELED = Failure("Canceled", "canceled")
+GONE = Failure("The connection was closed before there was an answer", "disconnected")
 
 
 class Prediction:

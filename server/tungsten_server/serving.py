@@ -9,21 +9,22 @@ rest; nothing else knows waitress.
 
 from __future__ import annotations
 
-import logging
 import resource
 import select
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from waitress import create_server, wasyncore  # type: ignore[import-untyped]
 from waitress.utilities import build_http_date  # type: ignore[import-untyped]
 
 from tungsten_server.connections import LARGEST_DIRECT_BODY, LONGEST_HEAD, Channel, DirectAnswer
+from tungsten_server.task_threads import TaskThreads
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Mapping
     from wsgiref.types import WSGIApplication
 
     from tungsten_server.budget import ByteBudget
@@ -34,6 +35,12 @@ _MAX_CONNECTIONS = 1000
 _SPARE_FILES = 64
 """File descriptors left to everything but connections, and the temporary file that each may need."""
 
+_ACCEPTED_AT_ONCE = 256
+"""Connections accepted before those that are there are read again."""
+
+_GRACE_SECONDS = 0.1
+"""In which a client may send its first request however many others come: that is on its way when it connects."""
+
 _IO_BYTES = 65536
 """Bytes read at once, and written before a task thread sends by itself: so the loop sends all common answers,
 and does not fight the task threads for the interpreter's lock."""
@@ -43,9 +50,9 @@ _DIRECT_TYPES = frozenset({"application/json", "application/json; charset=utf-8"
 _QUIET_SECONDS = 0.05
 """How long nothing may arrive before a stop calls the connections idle: a request may still be on its way."""
 
-Predict = Callable[[bytes, Callable[[DirectAnswer], None]], bool]
-"""Takes a JSON body and a callback, which any thread may call, once, with the answer. Returns whether it will
-be called: if not, the request is the application's."""
+Predict = Callable[[bytes, Callable[[DirectAnswer], None]], Optional[Callable[[], None]]]
+"""Takes a JSON body and a callback, which any thread may call, once, with the answer. Returns what to call if the
+client goes before that; None if there will be no answer: then the request is the application's."""
 
 
 class HttpServer:
@@ -58,6 +65,7 @@ class HttpServer:
     each_second: called about once a second, by the loop.
     arriving: for the bytes of bodies that arrive, or have and are not answered, but for small ones.
     error_body: makes the body of an error that waitress itself detects, of the status and its name.
+    is_plain: whether `predict` may answer a request with these headers.
     """
 
     def __init__(
@@ -72,19 +80,20 @@ class HttpServer:
         each_second: Callable[[], None],
         arriving: ByteBudget,
         error_body: Callable[[int, str], bytes],
+        is_plain: Callable[[Mapping[str, str]], bool],
     ) -> None:
-        """Start the task threads."""
-        # Each request that has to wait for a thread would be logged.
-        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+        """Start the first task thread. Raises RuntimeError where it can't be."""
+        self._threads = TaskThreads(threads)
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._map: dict[int, Any] = {}
+        # Waitress counts the listening socket and its own pipe, too.
+        self._limit = 2 + min(_MAX_CONNECTIONS, max((files - _SPARE_FILES) // 2, files // 8))
         self._server = create_server(
             app,
             map=self._map,
             sockets=[listener],
-            threads=threads,
-            # Waitress counts the listening socket and its own pipe, too.
-            connection_limit=2 + min(_MAX_CONNECTIONS, max((files - _SPARE_FILES) // 2, files // 8)),
+            _dispatcher=self._threads,
+            connection_limit=self._limit,
             asyncore_use_poll=True,  # select(2) knows no file descriptor above 1023
             recv_bytes=_IO_BYTES,
             send_bytes=_IO_BYTES,
@@ -96,9 +105,14 @@ class HttpServer:
         self.arriving = arriving
         self.error_body = error_body
         self._server.channel_class = partial(Channel, self)
+        self._accept_one: Callable[[], None] = self._server.handle_accept
+        # Not in the midst of a turn, in which a file descriptor that is closed would be taken for the next one.
+        self._server.handle_accept = self._knock
+        self._knocking = False
         self._server.add_task = self.add_task
         self.largest_direct_body = min(max_body, LARGEST_DIRECT_BODY)
         self._predict = predict
+        self._is_plain = is_plain
         self._release = release
         self._each_second = each_second
         self._next_second = 0.0
@@ -140,34 +154,79 @@ class HttpServer:
         return self._busy()
 
     def _turn(self, timeout: float) -> None:
-        wasyncore.loop(timeout=timeout, use_poll=True, map=self._map, count=1)
+        if self._is_full and self._server.accepting:
+            self._make_room()
+            timeout = min(timeout, _GRACE_SECONDS)
+        self._poll(timeout)
+        self._accept()
         with self._answered_lock:
             answered, self._answered = self._answered, []
         for channel in answered:
             if not channel.answer():
-                self._server.task_dispatcher.add_task(channel)
+                self._threads.add_task(channel)
         if self._offered:
             self._offered = False
             self._release()
         if time.monotonic() >= self._next_second:
             self._next_second = time.monotonic() + 1.0
-            self._close_connections()
+            self._close_given_up()
+            self._threads.grow()
             self._each_second()
 
-    def _close_connections(self) -> None:
-        """Close what waitress has given up, and make room where there is none.
+    def _poll(self, timeout: float) -> None:
+        """Do what waitress' own loop does, and hear of clients that go while they have to wait."""
+        poller = select.poll()
+        for fd, one in list(self._map.items()):
+            events = 0
+            if one.readable():
+                events |= select.POLLIN | select.POLLPRI
+            if one.writable() and not one.accepting:
+                events |= select.POLLOUT
+            if isinstance(one, Channel) and one.on_gone:
+                events |= select.POLLRDHUP
+            if events:
+                poller.register(fd, events)
+        for fd, events in poller.poll(int(timeout * 1000)):
+            one = self._map.get(fd)
+            if one is None:
+                continue
+            if events & (select.POLLRDHUP | select.POLLHUP | select.POLLERR) and isinstance(one, Channel):
+                one.leave()
+            wasyncore.readwrite(one, events)
 
-        Waitress itself closes a connection only when its client reads, or goes.
-        """
-        channels = list(self._server.active_channels.values())
-        for channel in channels:
+    def _close_given_up(self) -> None:
+        """Close what waitress has given up: it does so itself only when the client reads, or goes."""
+        for channel in list(self._server.active_channels.values()):
             if channel.will_close:
                 channel.handle_close()
-        if self._server.in_connection_overflow and self._server.accepting:
-            # Bytes that trickle in do not help: it takes a whole request.
-            waiting = sorted((one for one in channels if one.waits), key=lambda one: one.waits_since)
-            for channel in waiting[: len(channels) // 10 + 1]:
-                channel.handle_close()
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._map) >= self._limit
+
+    def _make_room(self) -> None:
+        """Close those connections that have waited longest for their clients."""
+        channels = list(self._server.active_channels.values())
+        # Bytes that trickle in do not help: it takes a whole request.
+        now = time.time()
+        waiting = sorted(
+            (one for one in channels if one.waits and not 0 <= now - one.waits_since < _GRACE_SECONDS),
+            key=lambda one: one.waits_since,
+        )
+        for channel in waiting[: len(channels) // 10 + 1]:
+            channel.handle_close()
+
+    def _knock(self) -> None:
+        self._knocking = True
+
+    def _accept(self) -> None:
+        """Accept who knocks, as far as there is room."""
+        left = _ACCEPTED_AT_ONCE if self._knocking and self._server.accepting else 0
+        self._knocking = False
+        while left and not self._is_full:
+            known = len(self._map)
+            self._accept_one()
+            left = left - 1 if len(self._map) > known else 0
 
     def add_task(self, channel: Channel) -> None:
         """Answer a request that has arrived whole: in waitress' place, on the loop or on a task thread."""
@@ -181,6 +240,8 @@ class HttpServer:
             and request.path == "/predict"
             and not request.query
             and request.headers.get("CONTENT_TYPE") in _DIRECT_TYPES
+            and "CONTENT_ENCODING" not in request.headers
+            and self._is_plain(request.headers)
             and len(request.body_rcv or "") <= self.largest_direct_body
             and threading.get_ident() == self._loop
         ):
@@ -190,7 +251,7 @@ class HttpServer:
             if self.offer(channel, body):
                 channel.remember = True
                 return
-        self._server.task_dispatcher.add_task(channel)
+        self._threads.add_task(channel)
 
     def offer(self, channel: Channel, body: bytes) -> bool:
         """Have the first request of a channel answered without the application; return whether it will be."""
@@ -203,9 +264,13 @@ class HttpServer:
             if first:
                 self._server.pull_trigger()
 
-        offered = self._predict(body, done)
-        self._offered |= offered
-        return offered
+        channel.on_gone = self._predict(body, done)
+        self._offered |= channel.on_gone is not None
+        return channel.on_gone is not None
+
+    def look(self) -> None:
+        """Have the loop look at the connections anew. For any thread."""
+        self._server.pull_trigger()
 
     def date(self) -> bytes:
         """Now, as HTTP writes it."""
@@ -230,7 +295,7 @@ class HttpServer:
         waiting = select.poll()
         waiting.register(self._server.socket, select.POLLIN)
         while waiting.poll(0):
-            self._server.handle_accept()
+            self._accept_one()
         self._server.accepting = False
         self._server.del_channel()
         self._server.socket.close()

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     import ipaddress
@@ -84,6 +86,30 @@ def _text(text: str) -> str:
     return text
 
 
+def _texts(text: str) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in text.split(","))
+    if not all(found):
+        raise ValueError
+    return found
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    found = _texts(text)
+    if any(set(host) & set("/:@ []") for host in found):  # an address needs no mention
+        raise ValueError
+    return found
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    found = _texts(text)
+    for origin in found:
+        parts = urlsplit(origin)
+        plain = f"{parts.scheme}://{parts.netloc}".lower()
+        if origin != "*" and (origin != plain or not parts.hostname or "@" in parts.netloc):
+            raise ValueError
+    return found
+
+
 def _switch(text: str) -> bool:
     return {
         "1": True,
@@ -103,6 +129,9 @@ def _networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network,
     return tuple(ipaddress.ip_network(part.strip()) for part in text.split(","))
 
 
+_SERVICE = re.compile(r"(tcp|udp|sctp)://")
+"""What Kubernetes sets as NAME_PORT for each service of a namespace: one called `tungsten` is not meant for us."""
+
 _COUNT = "a whole number, at least 1"
 _DURATION = "seconds, above 0 and at most 20 days"
 
@@ -121,8 +150,10 @@ class Settings:
     spec: Path = field(metadata=_how("the model's spec.json", _file, "a file"))
 
     host: str = field(
-        default="0.0.0.0",  # noqa: S104
-        metadata=_how("address to listen on", _text, "an address"),
+        default="",
+        metadata=_how(
+            "address to listen on (default: all of them, IPv4 and IPv6)", _text, "an address", "TUNGSTEN_HOST"
+        ),
     )
     """All addresses: in a container, what may reach the port is the engine's decision."""
 
@@ -190,14 +221,17 @@ class Settings:
 
     prediction_timeout: float = field(
         default=7200.0,
-        metadata=_how(
-            "seconds that an input may wait, and that one call of predict may take",
-            _seconds,
-            _DURATION,
-            "PREDICTION_TIMEOUT",
-        ),
+        metadata=_how("seconds that one call of predict may take", _seconds, _DURATION, "PREDICTION_TIMEOUT"),
     )
     """Two hours, as existing deployments have it: a limit for hangs, not for latency."""
+
+    queue_timeout: float = field(
+        default=7200.0,
+        metadata=_how(
+            "seconds that an input may wait for the model", _seconds, _DURATION, "TUNGSTEN_QUEUE_TIMEOUT"
+        ),
+    )
+    """Two hours, too, and a limit of its own: who waits behind a call that hangs is not to blame for it."""
 
     max_pending: int = field(
         default=256,
@@ -208,7 +242,7 @@ class Settings:
             "TUNGSTEN_MAX_PENDING",
         ),
     )
-    """Each holds a thread: four times the 64 that keep batches of 16 full."""
+    """Each may hold a thread: four times the 64 that keep batches of 16 full."""
 
     max_body: int = field(
         default=256 * 1024 * 1024,
@@ -246,6 +280,29 @@ class Settings:
         ),
     )
     """None: what only this machine reaches is not for its clients."""
+
+    allow_host: tuple[str, ...] = field(
+        default=(),
+        metadata=_how(
+            "names by which clients may call the server, beside localhost and any address; where it listens on a "
+            "loopback address alone, or this is given, other names are refused; * lets all pass",
+            _hosts,
+            "a list of names without ports, separated by commas",
+            "TUNGSTEN_ALLOW_HOST",
+        ),
+    )
+    """None: by which names an image is called, only its operator knows; on loopback it is localhost."""
+
+    allow_origins: tuple[str, ...] = field(
+        default=(),
+        metadata=_how(
+            "origins of other web pages that may call the server, such as https://app.example.org; * allows all",
+            _origins,
+            "a list of origins in lower case, as https://host:port, separated by commas",
+            "TUNGSTEN_ALLOW_ORIGINS",
+        ),
+    )
+    """None: what a page sends without asking is refused, unless it is the server's own page."""
 
     url_timeout: float = field(
         default=60.0,
@@ -335,7 +392,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     )
     for setting in fields(Settings):
         env = f" [{setting.metadata['env']}]" if setting.metadata["env"] else ""
-        known = setting.default not in (MISSING, None, False, ())
+        known = setting.default not in (MISSING, None, False, (), "")
         default = f" (default: {setting.default})" if known else ""
         is_switch = setting.metadata["parse"] is _switch
         parser.add_argument(
@@ -354,7 +411,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         env = setting.metadata["env"]
         if given[setting.name] is not None:
             source, text = _flag(setting.name), given[setting.name]
-        elif env and environ.get(env):
+        elif env and environ.get(env) and not (env == "TUNGSTEN_PORT" and _SERVICE.match(environ[env])):
             source, text = env, environ[env]
         elif setting.default is MISSING:
             problems.append(f"{_flag(setting.name)} is missing")

@@ -56,21 +56,53 @@ def read_spec(path: Path) -> Spec:
     if batch_size < 1:
         msg = f"batch-size is {batch_size}, not at least 1"
         raise SpecError(msg)
-    output_schema = _get(document, "output-schema", dict)
+    input_schema = _in_order(_get(document, "input-schema", dict))
+    output_schema = _in_order(_get(document, "output-schema", dict))
     demo_output_schema = document.get("demo-output-schema")
     return Spec(
         name=_get(document, "name", str),
         module=_get(document, "module", str),
         class_name=_get(document, "class", str),
         batch_size=batch_size,
-        input_schema=_get(document, "input-schema", dict),
+        input_schema=input_schema,
         output_schema=output_schema,
         demo_output_schema=output_schema
         if demo_output_schema is None
-        else _get(document, "demo-output-schema", dict),
+        else _in_order(_get(document, "demo-output-schema", dict)),
         # Not in specs of earlier versions.
-        examples=_get({"examples": [], **document}, "examples", list),
+        examples=_value_in_order(
+            _get({"examples": [], **document}, "examples", list), {"items": input_schema}
+        ),
     )
+
+
+def _in_order(schema: Any) -> Any:  # noqa: ANN401 (any part of a schema)
+    """A schema whose objects have their fields in the order of `x-order`: the file's keys are sorted."""
+    if isinstance(schema, list):
+        return [_in_order(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    # Values of enumerations and defaults are no schemas.
+    ordered = {
+        key: value if key in ("enum", "choices", "const", "default", "properties") else _in_order(value)
+        for key, value in schema.items()
+    }
+    properties = schema.get("properties", {})
+    if properties:
+        names = schema.get("x-order") or properties
+        ordered["properties"] = {name: _in_order(properties[name]) for name in names}
+    return ordered
+
+
+def _value_in_order(value: Any, schema: dict[str, Any]) -> Any:  # noqa: ANN401 (JSON)
+    """An input with its fields in the schema's order."""
+    if isinstance(value, list):
+        return [_value_in_order(item, schema.get("items", {})) for item in value]
+    if not isinstance(value, dict):
+        return value
+    known = schema.get("properties", {})
+    names = [*(name for name in known if name in value), *(name for name in value if name not in known)]
+    return {name: _value_in_order(value[name], known.get(name, {})) for name in names}
 
 
 def _get(document: dict[str, Any], key: str, kind: type[T]) -> T:

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
 from urllib.parse import quote, urljoin, urlsplit
 
 from tungsten_server.dispatcher import UnavailableError
-from tungsten_server.files import MEDIA_TYPE, UNKNOWN_MEDIA_TYPE
+from tungsten_server.files import MEDIA_TYPE
 from tungsten_server.problems import MAX_PROBLEMS, InputError, Location, Problem
+from tungsten_server.suffixes import UNKNOWN_MEDIA_TYPE, suffix_of_name, with_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,7 +144,7 @@ class Downloads:
                     break
                 continue
             left -= len(file.content)
-            _put(values, location, file.uri())
+            _put(values, location, file.uri(suffix_of_name(urlsplit(url).path)))
         if problems:
             raise InputError(problems)
 
@@ -257,8 +258,9 @@ class _File(NamedTuple):
     media_type: str
     content: bytearray
 
-    def uri(self) -> str:
-        return f"data:{self.media_type};base64,{base64.b64encode(self.content).decode()}"
+    def uri(self, suffix: str) -> str:
+        media_type = with_suffix(self.media_type, suffix)
+        return f"data:{media_type};base64,{base64.b64encode(self.content).decode()}"
 
 
 class _Socket:

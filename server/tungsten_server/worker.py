@@ -19,10 +19,12 @@ import ctypes
 import importlib
 import importlib.util
 import json
+import math
 import mmap
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -34,15 +36,21 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Hashable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from contextvars import Context
     from types import ModuleType
     from typing import Callable
 
+    from tungstenkit.outputs import FileRead, FixedJson
+
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 _CANCEL_SIGNAL = signal.SIGUSR1
+
+_NUMBER = struct.Struct("!Q")
+_MOST_PLACES = 20
+"""Places told of one output: the first ones say what is wrong."""
 
 _MAX_MESSAGE = 2000
 """Characters of an exception's message that a client gets; one that quotes its input could be megabytes."""
@@ -60,6 +68,10 @@ class OutputTooLarge(Exception):  # noqa: N818
     """One output is more than the server is told to take."""
 
 
+class _PerhapsMixed(Exception):  # noqa: N818
+    """A part of what was returned for one input may be another's: only calls for each alone can tell."""
+
+
 class Canceled(BaseException):
     """Raised in the user's code when its batch is cancelled; no `Exception`, which that code may catch."""
 
@@ -70,6 +82,18 @@ class _Answer(NamedTuple):
     """The output as JSON, or the reason of the failure."""
     demo: bytes = b""
     """The demo output as JSON; empty if there is none."""
+
+
+if TYPE_CHECKING:
+    _Fix = Callable[[Any], "bytes | FixedJson"]
+
+
+class _Unwritten(NamedTuple):
+    """An answer that nothing can change any more, and whose files are still to be written as JSON."""
+
+    output: bytes | FixedJson
+    demo: bytes | FixedJson
+    """As in _Answer."""
 
 
 _CANCELED = _Answer(False, Canceled.__name__.encode())
@@ -86,7 +110,7 @@ def main() -> None:
     sys.argv = [program]
     _die_with(arguments["server"])
     frames = _load_frames()
-    for fd in (arguments["log"], arguments["running"]):
+    for fd in (arguments["log"], arguments["doing"]):
         os.set_inheritable(fd, False)
     with socket.socket(fileno=arguments["socket"]) as sock:
         sock.set_inheritable(False)
@@ -100,7 +124,7 @@ def main() -> None:
             sock.sendall(frames.encode(frames.SETUP_FAILED, [_failed(error).content]))
             sys.exit(1)
         sock.sendall(frames.encode(frames.READY))
-        _Pipeline(sock, frames, model, arguments["running"]).run()
+        _Pipeline(sock, frames, model, arguments["doing"]).run()
 
 
 class _Batch:
@@ -116,8 +140,11 @@ class _Batch:
         """Closed when the batch is answered: what its files need."""
         self.inputs: list[object] = []
         """What the JSON says, as the model's input objects; an _Answer where that has failed already."""
+        self.keys: list[int] = []
+        """For each input a number that no input which differs from it has."""
         self.unwanted: set[int] = set()
         """Places of inputs that need no answer any more. The reader adds to it at any time."""
+        self.unanswered = len(owners)
 
     @property
     def canceled(self) -> bool:
@@ -126,25 +153,33 @@ class _Batch:
 
 
 class _Pipeline:
-    """Three threads, so that the model waits for nobody who reads or writes JSON.
+    """Three threads, so that the model waits for nobody who reads JSON or encodes files.
 
     The reader makes input objects of the next batch's JSON while the main thread is inside `predict` with this
-    one, and the writer makes JSON of the last one's outputs. The server limits how many batches are on the way.
+    one. When `predict` has returned, the main thread makes of the outputs what nothing can change any more, and sends
+    it before it calls `predict` again, so that no death takes it away; but what has files goes to the writer, which
+    encodes them and sends it then. The server limits how many batches are on the way.
     """
 
-    def __init__(self, sock: socket.socket, frames: ModuleType, model: _Model, running: int) -> None:
-        """running: the file that is the memory of frames.RUNNING; closed."""
+    def __init__(self, sock: socket.socket, frames: ModuleType, model: _Model, doing: int) -> None:
+        """doing: the file that is the memory of frames.DOING; closed."""
         self._socket = sock
         self._frames = frames
         self._model = model
         self._pid = os.getpid()
-        self._memory = mmap.mmap(running, frames.RUNNING.size)
-        os.close(running)
+        memory = mmap.mmap(doing, frames.DOING.size)
+        os.close(doing)
+        # Its numbers are the reader's, the main thread's and the writer's.
+        self._reading, self._predicting, self._writing = (_Number(memory, place) for place in range(3))
         self._context = copy_context()  # with what `setup` has set, such as decimal's precision
         self._todo: SimpleQueue[_Batch | None] = SimpleQueue()
-        self._done: SimpleQueue[tuple[_Batch, list[object], bool] | None] = SimpleQueue()
+        self._unwritten: SimpleQueue[tuple[_Batch, int, Sequence[_Answer | _Unwritten]] | None] = (
+            SimpleQueue()
+        )
         self._batches: dict[int, _Batch] = {}
         """Those that are not answered yet. Only single operations on it: each is one step for all threads."""
+        self._sending = threading.Lock()
+        """Held to send answers, and to note that they are sent."""
         self._running: _Batch | None = None
         self._interruptible = False
         signal.signal(_CANCEL_SIGNAL, lambda *_: self._interrupt())
@@ -157,8 +192,8 @@ class _Pipeline:
         )
         writer.start()
         while (batch := self._todo.get()) is not None:
-            self._run_batch(batch)
-        self._done.put(None)
+            self._run(batch, [(0, len(batch.owners))])
+        self._unwritten.put(None)
         writer.join()
 
     def _guarded(self, loop: Callable[[], None]) -> None:
@@ -181,7 +216,8 @@ class _Pipeline:
                     continue
                 batch = _Batch(number, others, self._context.copy(), demo=kind == frames.RUN_DEMO)
                 self._batches[number] = batch
-                batch.context.run(self._parse, batch, inputs)
+                with self._reading(number):
+                    batch.context.run(self._parse, batch, inputs)
                 del inputs  # perhaps megabytes, and the next frame may be long in coming
                 self._todo.put(batch)
         self._todo.put(None)
@@ -204,60 +240,68 @@ class _Pipeline:
     def _parse(self, batch: _Batch, inputs: list[bytes]) -> None:
         batch.files.enter_context(self._model.temporary_files())
         batch.inputs = [self._model.parse(data) for data in inputs]
+        batch.keys = [hash(data) for data in inputs]
 
     # The main thread.
 
-    def _run_batch(self, batch: _Batch) -> None:
-        """Run one batch whole and, where `predict` fails, each request's inputs apart.
+    def _run(self, batch: _Batch, parts: Sequence[tuple[int, int]]) -> None:
+        """Run parts of a batch, each whole and, where `predict` fails, each request's inputs apart.
 
         So only the request at fault fails, and not those that happened to be in its batch.
         """
-        count = len(batch.owners)
-        requests = [(0, count)]
-        try:
-            outputs = self._outputs(batch, 0, count)
-        except Canceled:
-            outputs = [_CANCELED] * count
-        except BaseException as error:  # sys.exit too: it fails a request, not the process
-            _log(f"{'demo' if batch.demo else 'batch'} failed inputs={count}", error)
-            outputs = [_failed(error)] * count
-            requests = _runs(batch.owners)
-        if len(requests) < 2:
-            self._done.put((batch, outputs, True))
-            return
-        # No more inside the `except`, which would chain the batch's exception to those of the requests.
-        for begin, end in requests:
-            self._done.put((batch, self._outputs_of_one(batch, begin, end), end == count))
+        for begin, end in parts:
+            smaller: list[tuple[int, int]] = []
+            # Until it is sent: what kills the process there must not be run again and again.
+            with self._predicting(batch.number):
+                try:
+                    answers = self._answers(batch, begin, end)
+                except Canceled:
+                    answers = [_CANCELED] * (end - begin)
+                except _PerhapsMixed as error:
+                    _log(f"inputs={end - begin} are run one by one", error)
+                    answers, smaller = [], [(place, place + 1) for place in range(begin, end)]
+                except BaseException as error:  # sys.exit too: it fails a request, not the process
+                    kind = (
+                        "demo" if batch.demo else "batch" if end - begin == len(batch.owners) else "request"
+                    )
+                    _log(f"{kind} failed inputs={end - begin}", error)
+                    answers, smaller = [_failed(error)] * (end - begin), _runs(batch.owners, begin, end)
+                if len(smaller) < 2:
+                    self._pass_on(batch, begin, answers)
+            # Not inside the `except`, which would chain this exception to those of the parts.
+            if len(smaller) > 1:
+                self._run(batch, smaller)
 
-    def _outputs_of_one(self, batch: _Batch, begin: int, end: int) -> list[object]:
-        """Run the inputs of one request of a batch."""
-        try:
-            return self._outputs(batch, begin, end)
-        except BaseException as error:
-            if not isinstance(error, Canceled):
-                _log(f"request failed inputs={end - begin}", error)
-            return [_failed(error)] * (end - begin)
+    def _pass_on(self, batch: _Batch, begin: int, answers: list[_Answer | _Unwritten]) -> None:
+        """Send answers, or have the writer do it once it has written their files."""
+        written = [answer for answer in answers if type(answer) is _Answer]
+        if len(written) == len(answers):
+            self._send(batch, begin, written)
+        else:
+            self._unwritten.put((batch, begin, answers))
 
-    def _outputs(self, batch: _Batch, begin: int, end: int) -> list[object]:
-        """Call `predict` on a part of a batch; one output for each input, or an _Answer where there is one already."""
+    def _answers(self, batch: _Batch, begin: int, end: int) -> list[_Answer | _Unwritten]:
+        """Call `predict` on a part of a batch, and fix what it returns: one answer for each input."""
         inputs = batch.inputs[begin:end]
         for place in batch.unwanted.copy():
             if begin <= place < end:
                 inputs[place - begin] = _CANCELED
-        valid = [one for one in inputs if not isinstance(one, _Answer)]
+        # Not isinstance, which may run the user's code: an object may lie about its class.
+        valid = [place for place, one in enumerate(inputs) if type(one) is not _Answer]
         if not valid:
-            return inputs
-        predict = self._model.predict_demo if batch.demo else self._model.predict
-        self._frames.RUNNING.pack_into(self._memory, 0, batch.number)
+            return inputs  # type: ignore[return-value]
+        keys = [batch.keys[begin + place] for place in valid]
+        call = self._model.predict_demo if batch.demo else self._model.predict
         try:
-            outputs = iter(batch.context.run(predict, valid, self._interruption(batch)))
+            fixed = batch.context.run(
+                call, [inputs[place] for place in valid], keys, self._interruption(batch)
+            )
             _end_fork(self._pid)
         except BaseException as error:
             _end_fork(self._pid, error)
             raise
-        finally:
-            self._frames.RUNNING.pack_into(self._memory, 0, 0)
-        return [one if isinstance(one, _Answer) else next(outputs) for one in inputs]
+        answers = iter(fixed)
+        return [one if type(one) is _Answer else next(answers) for one in inputs]
 
     @contextmanager
     def _interruption(self, batch: _Batch) -> Iterator[None]:
@@ -278,32 +322,53 @@ class _Pipeline:
     # The writer.
 
     def _write(self) -> None:
-        while (done := self._done.get()) is not None:
-            batch, outputs, last = done
-            # A copy, since the main thread may be inside with the batch's other requests.
-            answers = batch.context.copy().run(self._dump, batch, outputs)
-            statuses = [self._frames.SUCCEEDED if one.succeeded else self._frames.FAILED for one in answers]
-            parts = [bytes(statuses)]
-            for answer in answers:
-                parts += answer.content, answer.demo
-            if last:
+        while (todo := self._unwritten.get()) is not None:
+            batch, begin, answers = todo
+            with self._writing(batch.number):
+                # A copy, since the main thread may be inside with the batch's other requests.
+                written = batch.context.copy().run(list, map(self._model.write, answers))
+                self._send(batch, begin, written)
+            del todo, answers, written  # perhaps megabytes, and the next may be long in coming
+
+    # The main thread and the writer.
+
+    def _send(self, batch: _Batch, begin: int, answers: Sequence[_Answer]) -> None:
+        frames = self._frames
+        statuses = [frames.SUCCEEDED if one.succeeded else frames.FAILED for one in answers]
+        parts = [frames.numbers(batch.number, [begin, *statuses])]
+        for answer in answers:
+            parts += answer.content, answer.demo
+        with self._sending:
+            batch.unanswered -= len(answers)
+            if not batch.unanswered:
                 del self._batches[batch.number]
                 batch.context.run(batch.files.close)
             try:
-                self._socket.sendall(self._frames.encode(self._frames.ANSWERS, parts))
+                self._socket.sendall(frames.encode(frames.ANSWERS, parts))
             except OSError:  # the server is gone, or the user's code has closed what was not its own
                 os._exit(1)
 
-    def _dump(self, batch: _Batch, outputs: list[object]) -> list[_Answer]:
-        dump = self._model.dump_demo if batch.demo else self._model.dump
-        # Not isinstance, which may run the user's code: an object may lie about its class.
-        return [one if type(one) is _Answer else dump(one) for one in outputs]
+
+class _Number:
+    """A number in memory that the server sees: that of the batch that something is being done with."""
+
+    def __init__(self, memory: mmap.mmap, place: int) -> None:
+        self._memory = memory
+        self._offset = place * _NUMBER.size
+
+    @contextmanager
+    def __call__(self, number: int) -> Iterator[None]:
+        _NUMBER.pack_into(self._memory, self._offset, number)
+        try:
+            yield
+        finally:
+            _NUMBER.pack_into(self._memory, self._offset, 0)
 
 
-def _runs(values: Sequence[int]) -> list[tuple[int, int]]:
+def _runs(values: Sequence[int], begin: int, end: int) -> list[tuple[int, int]]:
     """Begin and end of each run of equal values."""
-    places = [place for place, value in enumerate(values) if place == 0 or value != values[place - 1]]
-    return list(zip(places, [*places[1:], len(values)]))
+    places = [place for place in range(begin, end) if place == begin or values[place] != values[place - 1]]
+    return list(zip(places, [*places[1:], end]))
 
 
 class _Model:
@@ -313,11 +378,13 @@ class _Model:
         """Import it, make an instance, call its `setup`. Raises whatever the user's code raises."""
         import PIL.Image
 
+        from tungstenkit import outputs
         from tungstenkit.media import temporary_files
 
         # Pillow only warns up to twice this number.
         PIL.Image.MAX_IMAGE_PIXELS = -(-arguments["max-pixels"] // 2)
         self.temporary_files = temporary_files
+        self._outputs = outputs
         self._max_output: int = arguments["max-output"]
         self._log_pipe: int = arguments["log"]
         model_class = getattr(importlib.import_module(arguments["module"]), arguments["class"])
@@ -336,64 +403,166 @@ class _Model:
             _log("input refused", error)
             return _failed(error)
 
-    def predict(self, inputs: list[object], around: AbstractContextManager[None]) -> Sequence[object]:
-        """Call `predict`, within `around`. One output for each input, not checked yet.
+    def predict(
+        self, inputs: list[object], keys: Sequence[int], around: AbstractContextManager[None]
+    ) -> list[_Answer | _Unwritten]:
+        """Call `predict`, within `around`, and fix what it returns: one answer for each input.
 
-        Raises what it raises, and InvalidOutput.
+        keys: equal where inputs are. Raises what it raises, InvalidOutput and _PerhapsMixed.
         """
-        count = len(inputs)
-        with around:
-            outputs = self._instance.predict(inputs)
-        return _checked(outputs, count, "predict", "outputs")
+        since = self._outputs.file_clock()
+        with self._outputs.looking_at_files(_mixed(keys)), around:
+            returned = self._instance.predict(inputs)
+        outputs = _checked(returned, len(keys), "predict", "outputs")
+        return self._fixed(outputs, keys, since, lambda fix, output: self._fix(fix, output))
 
-    def predict_demo(self, inputs: list[object], around: AbstractContextManager[None]) -> Sequence[object]:
-        """Call `predict_demo` if there is one; what it prints goes to the log pipe.
-
-        One pair of an output and a demo output for each input, or what `predict` gives.
-        """
-        count = len(inputs)
-        predict = self._instance.predict_demo if self._has_predict_demo else self._instance.predict
-        with _redirected(self._log_pipe), around:
-            returned = predict(inputs)
+    def predict_demo(
+        self, inputs: list[object], keys: Sequence[int], around: AbstractContextManager[None]
+    ) -> list[_Answer | _Unwritten]:
+        """Call `predict_demo`, where there is one; what it prints goes to the log pipe. The rest is as in `predict`."""
         if not self._has_predict_demo:
-            return _checked(returned, count, "predict", "outputs")
+            with _redirected(self._log_pipe):
+                answers = self.predict(inputs, keys, around)
+            return [_with_itself(one) for one in answers]
+        since = self._outputs.file_clock()
+        with self._outputs.looking_at_files(_mixed(keys)), _redirected(self._log_pipe), around:
+            returned = self._instance.predict_demo(inputs)
         first, second = _pair(returned)
-        outputs = _checked(first, count, "predict_demo", "outputs")
-        demo_outputs = _checked(second, count, "predict_demo", "demo outputs")
-        return list(zip(outputs, demo_outputs))
+        outputs = _checked(first, len(keys), "predict_demo", "outputs")
+        demo_outputs = _checked(second, len(keys), "predict_demo", "demo outputs")
+        return self._fixed(
+            list(zip(outputs, demo_outputs)), keys, since, lambda fix, pair: self._fix(fix, *pair)
+        )
 
-    def dump_demo(self, returned: Any) -> _Answer:  # noqa: ANN401 (whatever the user's code has returned)
-        """Check and write what `predict_demo` has for one input."""
-        if not self._has_predict_demo:
-            answer = self.dump(returned)
-            return answer._replace(demo=answer.content)
-        output, demo_output = returned
-        answer = self.dump(output)
-        if not answer.succeeded or demo_output is None:
-            return answer
-        demo = self.dump(demo_output, demo=True)
-        return answer._replace(demo=demo.content) if demo.succeeded else demo
+    def _fixed(
+        self,
+        returned: Sequence[Any],
+        keys: Sequence[int],
+        since: int,
+        fix_one: Callable[[_Fix, Any], _Answer | _Unwritten],
+    ) -> list[_Answer | _Unwritten]:
+        """Make of what was returned for each input what nothing can change any more.
 
-    def dump(self, output: object, *, demo: bool = False) -> _Answer:
-        """Check one output and make JSON of it; a failed answer if it is not what the model declares."""
-        declared = (demo and self._definition.demo_output) or self._definition.output
-        error_class = InvalidDemoOutput if demo else InvalidOutput
-        what = "predict_demo returned a demo output" if demo else "predict returned an object"
+        since: when the call began, as files have it. fix_one: does it for one input.
+        """
+        mixed = _mixed(keys)
         try:
-            if isinstance(output, declared):
+            if mixed:
+                self._outputs.check_objects(returned, keys)
+            with self._outputs.fixing(self._max_output) as fix:
+                answers = [fix_one(fix, one) for one in returned]
+            if mixed:
+                self._outputs.check_files(list(map(_files_read, answers)), keys, since)
+        except self._outputs.SharedError as error:
+            raise InvalidOutput(str(error)) from None
+        except self._outputs.PerhapsSharedError as error:
+            raise _PerhapsMixed(str(error)) from None
+        return answers
+
+    def _fix(self, fix: _Fix, output: object, demo_output: object = None) -> _Answer | _Unwritten:
+        """Check what there is for one input, and fix it; a failed answer if it is not what the model declares."""
+        fixed = self._json(fix, output, self._definition.output, InvalidOutput)
+        demo: bytes | FixedJson | _Answer = b""
+        if demo_output is not None and not isinstance(fixed, _Answer):
+            declared = self._definition.demo_output or self._definition.output
+            demo = self._json(fix, demo_output, declared, InvalidDemoOutput)
+        if isinstance(fixed, _Answer):
+            return fixed
+        if isinstance(demo, _Answer):
+            return demo
+        if isinstance(fixed, bytes) and isinstance(demo, bytes):
+            return _Answer(True, fixed, demo)
+        return _Unwritten(fixed, demo)
+
+    def _json(
+        self,
+        fix: _Fix,
+        output: object,
+        declared: Any,  # noqa: ANN401 (a class of pydantic's)
+        error_class: type[InvalidOutput],
+    ) -> bytes | FixedJson | _Answer:
+        try:
+            if type(output) is declared or isinstance(output, declared):
                 # Validated again: it may have been changed since. Not by `dict`, which would call a field `keys`.
                 output = dict(vars(output))
             if not isinstance(output, dict):
+                demo = error_class is InvalidDemoOutput
+                what = "predict_demo returned a demo output" if demo else "predict returned an object"
                 msg = f"{what} of type {type(output).__name__}, not {declared.__name__}"
                 raise error_class(msg)
-            content = declared.model_validate(output).model_dump_json().encode()
-            if len(content) > self._max_output:
-                msg = f"an output has {len(content)} bytes of JSON; the limit is {self._max_output}"
-                raise OutputTooLarge(msg)
-            return _Answer(True, content)
+            fixed = fix(declared.model_validate(output))
+            _refuse_non_finite(fixed if isinstance(fixed, bytes) else fixed.json.encode(), error_class)
+            self._check_size(len(fixed) if isinstance(fixed, bytes) else len(fixed.json) + fixed.size)
         except BaseException as error:
             _log("output refused", error)
             return _failed(error)
+        return fixed
+
+    def write(self, answer: _Answer | _Unwritten) -> _Answer:
+        """Do what is left to do for an answer. For any thread."""
+        if isinstance(answer, _Answer):
+            return answer
+        try:
+            output, demo = answer
+            text = output if isinstance(output, bytes) else output.text()
+            demo_text = text if demo is output else demo if isinstance(demo, bytes) else demo.text()
+            self._check_size(max(len(text), len(demo_text)))
+        except BaseException as error:
+            _log("output refused", error)
+            return _failed(error)
+        return _Answer(True, text, demo_text)
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_output:
+            msg = f"an output has {size} bytes of JSON; the limit is {self._max_output}"
+            raise OutputTooLarge(msg)
+
+
+def _mixed(keys: Sequence[int]) -> bool:
+    """Whether there are inputs that differ."""
+    return any(key != keys[0] for key in keys)
+
+
+def _with_itself(answer: _Answer | _Unwritten) -> _Answer | _Unwritten:
+    """Make the output the demo output, too."""
+    if isinstance(answer, _Answer):
+        return answer._replace(demo=answer.content)
+    return answer._replace(demo=answer.output)
+
+
+def _files_read(answer: _Answer | _Unwritten) -> dict[Hashable, FileRead]:
+    return {
+        identity: found
+        for part in answer
+        if not isinstance(part, (bool, bytes))
+        for identity, found in part.read.items()
+    }
+
+
+def _refuse_non_finite(content: bytes, error_class: type[InvalidOutput]) -> None:
+    """Refuse JSON with what JSON has not, naming each place. Raises error_class."""
+    if not any(_holds_value(content, word) for word in (b"NaN", b"Infinity")):
+        return
+    found: list[str] = []
+
+    def walk(value: object, place: tuple[object, ...]) -> None:
+        if isinstance(value, float) and not math.isfinite(value):
+            found.append(f"{_dotted(place)}: {value} is not a finite number")
+        elif isinstance(value, (list, dict)):
+            for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+                walk(item, (*place, key))
+
+    walk(json.loads(content), ())
+    if found:
+        raise error_class("; ".join(found[:_MOST_PLACES]))
+
+
+def _holds_value(content: bytes, word: bytes) -> bool:
+    """Whether a word may stand in JSON as a value: not inside a file's base64, where its letters come by chance."""
+    at = content.find(word)
+    while at > 0 and content[at - 1] not in b":,[-":
+        at = content.find(word, at + 1)
+    return at > 0
 
 
 def _pair(returned: object) -> tuple[object, object]:

@@ -6,16 +6,20 @@ import json
 import pytest
 from PIL import Image
 
+import tungstenkit
 from tests.browser.conftest import data_uri, from_data_uri, png
 from tests.server.demo_api import succeeded
+from tungstenkit import MaskedImage
+from tungstenkit.suffixes import MEDIA_TYPES, suffix_of_type
 
 
 def file(kind, **more):
     return {"type": "string", "format": "uri", "x-file-type": kind, **more}
 
 
-def io_schema(required, optional=None):
-    schema = {"type": "object", "properties": {**required, **(optional or {})}}
+def io_schema(required, options=None):
+    options = {name: {**field, "x-option": True} for name, field in (options or {}).items()}
+    schema = {"type": "object", "properties": {**required, **options}}
     return {**schema, "required": list(required)} if required else schema
 
 
@@ -116,18 +120,99 @@ def test_every_kind_of_field_gives_its_json(page, serve, tmp_path):
     ]  # fmt: skip
 
 
-def test_required_fields_come_first_in_their_order_and_options_are_folded(page, serve):
+def test_fields_are_in_their_order_and_options_are_folded(page, serve):
     text = {"type": "string"}
-    schema = {"type": "object", "properties": dict.fromkeys("abcz", text), "required": ["z", "b"]}
-    schema["properties"] = {
-        **schema["properties"],
-        "a": {**text, "default": ""},
-        "c": {**text, "default": ""},
-    }
-    page.open(serve(schema, TEXT, echo).url)
-    assert [label.text for label in page.all("#fields .label") if label.is_displayed()] == ["Z *", "B *"]
+    option = {**text, "default": "", "x-option": True}
+    perhaps = {"anyOf": [text, {"type": "null"}]}
+    inner = {"type": "object", "properties": {"q": option, "p": text}, "required": ["p"]}
+    fields = {"z": text, "a": option, "o": perhaps, "b": inner, "A2": option}
+    page.open(serve({"type": "object", "properties": fields, "required": ["z", "b"]}, TEXT, echo).url)
+    shown = [label.text for label in page.all("#fields .label") if label.is_displayed()]
+    assert shown == ["Z *", "O", "Q", "P *"]
     page.one(".options summary").click()
-    assert [label.text for label in page.all("#fields .label")] == ["Z *", "B *", "A", "C"]
+    assert [label.text for label in page.all(".options .label")] == ["A", "A2"]
+
+
+BIG = 2**53 + 1
+HUGE = 2**63 - 1
+
+
+def test_whole_numbers_are_exact(page, serve):
+    whole = {"type": "integer"}
+    schema = io_schema(
+        {
+            "typed": {**whole, "minimum": -(2**63), "maximum": 2**63},
+            "choice": {**whole, "enum": [BIG, HUGE], "choices": [BIG, HUGE]},
+            "any": {},
+            "even": {**whole, "multipleOf": 2},
+        },
+        {"standard": {**whole, "default": BIG}},
+    )
+    output = io_schema({"typed": whole, "list": {"type": "array", "items": whole}})
+    answer = {"typed": BIG, "list": [BIG, HUGE]}
+    example = {"typed": HUGE, "choice": BIG, "any": [BIG], "even": 2}
+    api = serve(schema, output, lambda _: [succeeded(answer)], examples=[example])
+    page.open(api.url)
+    page.one("#examples button").click()
+    assert page.field("Typed").get_property("value") == str(HUGE)
+    page.run()
+    page.wait_status("Done")
+    page.fill("Typed", str(BIG))
+    page.field("Choice").send_keys(str(HUGE))
+    page.fill("Any", f'{{"a": {BIG}}}')
+    page.fill("Even", str(HUGE))
+    page.run()
+    page.wait(lambda: page.error("Even") == "This must be a multiple of 2.", "the error")
+    page.fill("Even", str(2**63))
+    page.fill("Typed", str(2**63 + 1))
+    page.run()
+    page.wait(lambda: page.error("Typed") == f"This must be at most {2**63}.", "the error")
+    page.fill("Typed", str(BIG))
+    page.one("#curl summary").click()
+    page.wait(lambda: f'"typed": {BIG}' in page.one("#curl-text").text, "the command")
+    page.run()
+    page.wait(lambda: len(api.inputs) == 2 and page.status() == "Done", "the run")
+    assert api.inputs == [
+        {**example, "standard": BIG},
+        {"typed": BIG, "choice": HUGE, "any": {"a": BIG}, "even": 2**63, "standard": BIG},
+    ]
+    assert [one.text for one in page.all("#output .scalar")] == [str(BIG)]
+    assert [one.text for one in page.all("#output .chips li")] == [str(BIG), str(HUGE)]
+    assert str(HUGE) in page.show_tab("JSON").text
+
+
+def test_a_file_keeps_its_suffix(page, serve, tmp_path):
+    (tmp_path / "scan.nii.gz").write_bytes(b"abc")
+    (tmp_path / "a.madeup").write_bytes(b"abc")
+    saved = {
+        "x": "data:application/octet-stream;name=file.npz;base64,AAAA",
+        "y": "data:audio/wav;base64,AAAA",
+    }
+    schema = io_schema({"x": file("binary"), "y": file("audio")})
+    api = serve(
+        io_schema({"scan": file("binary"), "table": file("binary")}), schema, lambda _: [succeeded(saved)]
+    )
+    page.open(api.url)
+    page.field("Scan").send_keys(str(tmp_path / "scan.nii.gz"))
+    page.field("Table").send_keys(str(tmp_path / "a.madeup"))
+    page.run()
+    page.wait_status("Done")
+    assert api.inputs == [
+        {
+            "scan": "data:application/gzip;name=file.nii.gz;base64,YWJj",
+            "table": "data:application/octet-stream;name=file.madeup;base64,YWJj",
+        }
+    ]
+    names = [link.get_attribute("download") for link in page.all("#output a.download")]
+    assert names == ["x.npz", "y.wav"]
+
+
+def test_files_are_called_as_the_server_calls_them(page, serve):
+    page.open(serve(TEXT, TEXT, echo).url)
+    script = """const [types, done] = arguments;
+        import("/static/datauri.js").then(({ fileName }) => done(types.map((type) => fileName("", type))))"""
+    types = sorted(set(MEDIA_TYPES.values()))
+    assert page.driver.execute_async_script(script, types) == [suffix_of_type(one) for one in types]
 
 
 def test_options_are_open_where_there_is_nothing_else(page, serve):
@@ -334,26 +419,29 @@ def test_a_mask_can_be_painted_with_the_keyboard(page, serve, picture):
     assert mask.getpixel((41, 20)) == 255
 
 
-def test_a_photos_turn_does_not_move_boxes(page, serve, tmp_path):
+def test_a_photo_is_shown_upright_with_its_boxes(page, serve, tmp_path):
+    """As `to_pil_image` gives it to the model: 30 by 80."""
     path = turned_photo(tmp_path)
-    schema, output = detections([{"bbox": [40, 0, 80, 30]}])
+    schema, output = detections([{"bbox": [0, 40, 30, 80]}])
     page.open(serve(BLUR_IN, schema, lambda _: [succeeded(output)]).url)
     page.field("Image").send_keys(str(path))
+    assert page.natural_size(".drop-zone img") == (30, 80)
     page.run()
     box = page.wait(lambda: page.one(".boxes rect").rect, "the box")
     shown = page.one(".boxed img").rect
-    assert shown["width"] / shown["height"] == pytest.approx(80 / 30, rel=0.02)
-    assert box["x"] - shown["x"] == pytest.approx(shown["width"] / 2, abs=2)
+    assert shown["width"] / shown["height"] == pytest.approx(30 / 80, rel=0.02)
+    assert box["y"] - shown["y"] == pytest.approx(shown["height"] / 2, abs=2)
 
 
-def test_a_photos_turn_does_not_turn_its_mask(page, serve, tmp_path):
-    """A camera's turn is a note beside the pixels, which a model does not see."""
+def test_a_mask_is_painted_over_the_upright_photo(page, serve, tmp_path):
     path = turned_photo(tmp_path)
     api = serve(io_schema({"picture": MASKED}), TEXT, lambda _: [succeeded({"text": "ok"})])
     page.open(api.url)
     page.field("Picture").send_keys(str(path))
     page.wait(lambda: page.one(".stage.ready canvas"), "the canvas")
-    assert sent_mask(page, api).size == (80, 30)
+    mask = sent_mask(page, api)
+    assert mask.size == (30, 80)
+    MaskedImage(image=tungstenkit.Image.from_path(path), mask=tungstenkit.Image.from_pil_image(mask))
 
 
 # A run

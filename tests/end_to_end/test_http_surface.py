@@ -94,6 +94,7 @@ class TestDescription:
         assert metadata["input_schema"]["required"] == ["do"]
         assert metadata["input_schema"]["properties"]["scale"]["maximum"] == 10
         assert metadata["input_schema"]["properties"]["mode"]["choices"] == ["plain", "fancy"]
+        assert list(metadata["input_schema"]["properties"]) == ["do", "scale", "mode", "file"]
 
     def test_a_list_of_objects_is_described_in_place(self, target):
         metadata = target.get("/").json()
@@ -117,6 +118,11 @@ class TestDescription:
             assert page.headers["Content-Type"].startswith("text/html")
         for name in re.findall(r'(?:src|href)="(/?static/[^"]+)"', target.get("/demo").text):
             assert target.get("/" + name.lstrip("/")).status_code == 200
+
+    def test_a_page_of_another_site_sends_nothing_without_asking(self, target):
+        for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+            refused = target.post([{"do": "x"}], **headers)
+            assert (refused.status_code, "--allow-origins" in refused.json()["detail"]) == (403, True)
 
     def test_metrics_count_what_happened(self, target):
         target.predict("x")
@@ -170,10 +176,28 @@ class TestPredict:
         target.wait_ready()
         assert target.predict("x")["status"] == "success"
 
-    def test_nan_leaves_as_null(self, target):
-        text = target.post([{"do": "nan"}]).text
-        answer = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-        assert answer["outputs"][0]["number"] is None
+    def test_nan_fails_and_is_named(self, target):
+        answer = target.post([{"do": "nan"}]).json()
+        assert answer["status"] == "failed"
+        assert answer["error_message"] == "InvalidOutput: number: nan is not a finite number"
+
+    @pytest.mark.parametrize("route", ["/predict", "/demo"])
+    def test_each_client_gets_its_own_whatever_the_model_keeps(self, target, route):
+        def ask(number):
+            do = f"kept {number}"
+            answer = target.ended(target.begin(do, path=route)) if route == "/demo" else target.predict(do)
+            (output,) = answer["outputs"]
+            return do, output["did"], base64.b64decode(output["file"].partition(",")[2]).decode()
+
+        with ThreadPoolExecutor(12) as pool:  # no more than may wait
+            for answer in pool.map(ask, range(100)):
+                assert len(set(answer)) == 1, answer
+
+    def test_one_object_for_two_inputs_of_a_request_fails_and_is_said_so(self, target):
+        answer = target.predict("kept a", "kept b")
+        assert answer["error_message"].startswith(
+            "InvalidOutput: one Output object, changed since it was made"
+        )
 
     def test_of_a_batch_only_the_poisonous_request_fails(self, target, gate, pool):
         blocked = pool.submit(target.predict, f"wait {gate.name}")
@@ -345,7 +369,7 @@ class TestRefusals:
         assert "text/plain" in detail["msg"]
 
     def test_a_body_above_the_limit_is_413_before_it_is_sent(self, target):
-        lines = [b"POST /predict HTTP/1.1", b"Host: x", b"Content-Length: 300001"]
+        lines = [b"POST /predict HTTP/1.1", b"Host: localhost", b"Content-Length: 300001"]
         assert raw_request(target, lines)[0] == 413
 
     def test_a_body_of_the_limit_is_read(self, target):
@@ -388,7 +412,7 @@ class TestForms:
         (output,) = answer["outputs"]
         assert (output["did"], output["scales"]) == ("5", [2.5])
         media_type, _, data = output["file"].partition(";base64,")
-        assert media_type == "data:application/x-test"
+        assert media_type == "data:application/x-test;name=file.bin"
         assert base64.b64decode(data) == content
 
     def test_a_text_that_is_no_number_is_422(self, target):

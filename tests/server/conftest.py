@@ -133,10 +133,17 @@ SPEC = {
         "type": "object",
         "properties": {
             "do": {"type": "string"},
-            "scale": {"type": "number", "default": 1.0, "maximum": 10},
-            "picture": {"type": "string", "format": "uri", "x-file-type": "image", "default": "data:,"},
+            "scale": {"type": "number", "default": 1.0, "maximum": 10, "x-option": True},
+            "picture": {
+                "type": "string",
+                "format": "uri",
+                "x-file-type": "image",
+                "default": "data:,",
+                "x-option": True,
+            },
         },
         "required": ["do"],
+        "x-order": ["do", "scale", "picture"],
     },
     "output-schema": {"type": "object", "properties": {"did": {"type": "string"}}},
     "demo-output-schema": None,
@@ -154,7 +161,7 @@ def wait_until(condition, what):
 
 def request(method, path, headers="", body=b""):
     """The bytes of a request."""
-    return f"{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode() + body
+    return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode() + body
 
 
 def connect(port):

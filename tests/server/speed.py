@@ -8,7 +8,11 @@ that it has started, depends least on the neighbours.
 """
 
 import argparse
+import base64
+import io
+import json
 import os
+import random
 import re
 import shutil
 import statistics
@@ -19,10 +23,30 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import PIL.Image
+
 from tests.server.conftest import running_server
 
 CONNECTIONS = 64
 BATCH = 16
+
+PICTURE_MODEL = """
+import PIL.ImageFilter
+from tungstenkit import BaseIO, Image, define_model
+
+class Input(BaseIO):
+    picture: Image
+
+class Output(BaseIO):
+    picture: Image
+
+@define_model(input=Input, output=Output, batch_size=4)
+class Model:
+    def predict(self, inputs):
+        blur = PIL.ImageFilter.GaussianBlur(2)
+        pictures = [one.picture.to_pil_image().filter(blur) for one in inputs]
+        return [Output(picture=Image.from_pil_image(picture)) for picture in pictures]
+"""
 
 MODEL = """
 import time
@@ -53,6 +77,15 @@ SPEC = {
     "demo-output-schema": None,
 }
 
+FILE = {"type": "string", "format": "uri", "x-file-type": "image"}
+PICTURE_SCHEMA = {"type": "object", "properties": {"picture": FILE}, "required": ["picture"]}
+PICTURE_SPEC = {
+    **SPEC,
+    "batch-size": 4,
+    "input-schema": PICTURE_SCHEMA,
+    "output-schema": PICTURE_SCHEMA,
+}
+
 FLOOR = """
 import sys, waitress
 
@@ -69,6 +102,22 @@ wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
 wrk.body = '[{"x": 1}]'
 """
+
+
+PICTURE_SCRIPT = """
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+wrk.body = io.open(os.getenv("PICTURE_BODY"), "rb"):read("*a")
+"""
+
+
+def picture_body():
+    """An input with a picture of 256 times 256 pixels that is neither flat nor noise."""
+    small = PIL.Image.frombytes("RGB", (32, 32), random.Random(1).randbytes(32 * 32 * 3))
+    buffer = io.BytesIO()
+    small.resize((256, 256), PIL.Image.Resampling.BICUBIC).save(buffer, "PNG")
+    picture = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return json.dumps([{"picture": picture}])
 
 
 def children(pid):
@@ -104,10 +153,10 @@ def milliseconds(text):
     return float(number) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000}[unit]
 
 
-def load(port, pid, script, seconds):
+def load(port, pid, script, seconds, connections=CONNECTIONS):
     """Requests a second, 99th percentile in ms, CPU ms for each request."""
     before = cpu_seconds(pid)
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}", "--latency", "-s", script]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", "-s", script]
     out = subprocess.run(
         [*command, f"http://127.0.0.1:{port}/predict"], capture_output=True, text=True, check=True
     ).stdout
@@ -120,10 +169,9 @@ def load(port, pid, script, seconds):
 
 
 @contextmanager
-def server(folder, seconds):
+def server(folder, model, spec=SPEC, *flags):
     folder.mkdir()
-    model = MODEL.replace("SECONDS", str(seconds))
-    with running_server(folder, model=model, spec=SPEC) as one:
+    with running_server(folder, *flags, model=model, spec=spec) as one:
         yield one.port, one.process.pid
 
 
@@ -152,7 +200,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3)
-    parser.add_argument("--only", nargs="*", default=["noop", "floor", "busy"])
+    parser.add_argument("--only", nargs="*", default=["noop", "single", "floor", "busy", "picture"])
     arguments = parser.parse_args()
     if not shutil.which("wrk"):
         sys.exit("error: wrk is missing\n  in:   PATH\n  hint: apt install wrk")
@@ -160,21 +208,30 @@ def main():
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         script = folder / "post.lua"
         script.write_text(SCRIPT)
+        pictures = folder / "pictures.lua"
+        pictures.write_text(PICTURE_SCRIPT)
+        os.environ["PICTURE_BODY"] = str(folder / "picture.json")
+        (folder / "picture.json").write_text(picture_body())
+        noop = MODEL.replace("SECONDS", "0")
         all_runs = {
-            "noop": lambda: server(folder / "noop", 0),
+            "noop": lambda: server(folder / "noop", noop),
+            "single": lambda: server(folder / "single", noop, SPEC, "--max-batch-size", "1"),
             "floor": floor,
-            "busy": lambda: server(folder / "busy", 0.01),
+            "busy": lambda: server(folder / "busy", MODEL.replace("SECONDS", "0.01")),
+            "picture": lambda: server(folder / "picture", PICTURE_MODEL, PICTURE_SPEC),
         }
+        loads = dict.fromkeys(all_runs, (script, CONNECTIONS))
+        loads["picture"] = (pictures, 8)
         runs = {name: stack.enter_context(all_runs[name]()) for name in arguments.only}
         time.sleep(1)
         for name, (_, pid) in runs.items():
             print(f"{name}: {pss_megabytes(pid):.1f} MB PSS at rest")
-        for port, pid in runs.values():
-            load(port, pid, script, 1)
+        for name, (port, pid) in runs.items():
+            load(port, pid, loads[name][0], 1, loads[name][1])
         results = {name: [] for name in runs}
         for _ in range(arguments.rounds):
             for name, (port, pid) in runs.items():
-                results[name].append(load(port, pid, script, arguments.seconds))
+                results[name].append(load(port, pid, loads[name][0], arguments.seconds, loads[name][1]))
         for name, values in results.items():
             row(name, values)
         if "noop" in results and "floor" in results:

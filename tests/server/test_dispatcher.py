@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 from tungsten_server.dispatcher import Dispatcher, UnavailableError
 from tungsten_server.inputs import Input
-from tungsten_server.model_process import ModelProcessError
+from tungsten_server.model_process import Answers, Doing, ModelProcessError
 from tungsten_server.prediction import Failure, Output
 
 from tests.server.conftest import DEADLINE, wait_until
@@ -48,6 +48,12 @@ class FakeProcess:
         self.death = Turns()
         self.queue = deque()
         self.running = 0
+        self.doing_else = None
+        self.depth = 0  # most batches that it had at a time
+
+    @property
+    def doing(self):
+        return self.doing_else or Doing(predicting=self.running)
 
     def wait_ready(self, timeout):
         if self.model.setups.popleft() if self.model.setups else False:
@@ -56,6 +62,7 @@ class FakeProcess:
     def begin(self, number, owners, inputs, log=None):
         self.model.owners.append(owners)
         self.queue.append((number, dict(enumerate(inputs))))
+        self.depth = max(self.depth, len(self.queue))
         if len(self.queue) == 1:
             self._start()
 
@@ -74,14 +81,15 @@ class FakeProcess:
         if self.wake_fd in ready:
             os.read(self.wake_fd, 4096)
         elif self.model.turn.take():
-            _, inputs = self.queue[0]
+            number, inputs = self.queue[0]
             if wanted := [one.decode() for one in inputs.values() if one is not None]:
                 self.model.batches.append(wanted)
             if b"die" in inputs.values():
                 raise ModelProcessError("died")
             self.queue.popleft()
             self._start()
-            return [[Failure("bad") if one == b"fail" else Output(one) for one in inputs.values()]]
+            answers = [Failure("bad") if one == b"fail" else Output(one) for one in inputs.values()]
+            return [Answers(number, 0, answers)]
         return []
 
     def _start(self):
@@ -142,6 +150,7 @@ def make(model):
             "max_result": 1000,
             "setup_timeout": 9,
             "prediction_timeout": 9,
+            "queue_timeout": 9,
             "max_setups": MAX_SETUPS,
             "backoff": 0.001,
         }
@@ -314,7 +323,7 @@ def test_a_defect_in_the_driver_is_fatal_and_not_silent(model, dispatcher, monke
 
 
 def test_an_input_that_waits_too_long_fails(model, make):
-    dispatcher = ready(make(prediction_timeout=0.5, batch_size=1))
+    dispatcher = ready(make(queue_timeout=0.5, batch_size=1))
     first = submit(dispatcher, "a")
     model.wait_busy()
     late = [submit(dispatcher, text) for text in "bcd"]
@@ -326,7 +335,7 @@ def test_an_input_that_waits_too_long_fails(model, make):
 
 
 def test_what_waits_expires_though_nobody_waits_for_it(model, make):
-    dispatcher = ready(make(prediction_timeout=0.5, batch_size=1))
+    dispatcher = ready(make(queue_timeout=0.5, batch_size=1))
     submit(dispatcher, "a")
     model.wait_busy()
     late = submit(dispatcher, "b")
@@ -372,14 +381,48 @@ class TestAhead:
         ]
         assert model.batches == ([list("bcd"), list("ef")] if running else [list("abc"), list("def")])
 
-    def test_what_was_there_at_two_deaths_fails(self, model, dispatcher):
-        submit(dispatcher, "a")
-        unlucky = submit(dispatcher, *"bcd")
-        for _ in range(2):
-            model.wait_busy()
+    def test_what_only_waited_is_run_however_often_a_process_died_before_its_turn(self, model, dispatcher):
+        dying = submit(dispatcher, "a")
+        model.wait_busy()
+        innocent = submit(dispatcher, *"bcd")
+        wait_until(lambda: dispatcher.counts().queued == 0, "a batch ahead")
+        for _ in range(5):
             model.processes[-1].running = 9  # another one is to blame
             model.processes[-1].kill()
-        assert result(dispatcher, unlucky) == "died"
+            model.wait_busy()
+        model.turn.release(9)
+        assert [result(dispatcher, p) for p in (dying, innocent)] == ["a", "bcd"]
+
+    def test_nothing_is_sent_ahead_to_a_process_in_the_place_of_a_dead_one(self, model, dispatcher):
+        dying = submit(dispatcher, "die")
+        model.wait_busy()
+        others = [submit(dispatcher, *"abc"), submit(dispatcher, *"def")]
+        wait_until(lambda: dispatcher.counts().queued == 3, "a batch ahead")
+        model.turn.release()
+        assert result(dispatcher, dying) == "died"
+        model.turn.release(9)
+        assert [result(dispatcher, one) for one in others] == ["abc", "def"]
+        assert [process.depth for process in model.processes] == [2, 1]
+
+    @pytest.mark.parametrize("doing", [Doing(reading=1), Doing(writing=1)])
+    def test_what_was_read_or_written_at_a_death_is_run_again_alone(self, model, dispatcher, doing):
+        first = submit(dispatcher, "a")
+        model.wait_busy()
+        others = [submit(dispatcher, *"bcd"), submit(dispatcher, *"ef")]
+        wait_until(lambda: dispatcher.counts().queued == 2, "a batch ahead")
+        model.processes[0].doing_else = doing
+        model.processes[0].kill()
+        model.turn.release(9)
+        assert [result(dispatcher, p) for p in (first, *others)] == ["a", "bcd", "ef"]
+        assert model.batches == [["a"], list("bcd"), list("ef")]
+
+    def test_what_is_read_at_two_deaths_fails(self, model, dispatcher):
+        poisonous = submit(dispatcher, "a")
+        for _ in range(2):
+            model.wait_busy()
+            model.processes[-1].doing_else = Doing(reading=1)
+            model.processes[-1].kill()
+        assert result(dispatcher, poisonous) == "died"
 
     def test_what_hangs_is_the_first_and_not_what_waits_behind_it(self, model, dispatcher, monkeypatch):
         hanging = submit(dispatcher, "a")
@@ -562,6 +605,7 @@ def test_nothing_is_accepted_before_the_first_setup_and_after_a_stop(model):
         max_result=1,
         setup_timeout=1,
         prediction_timeout=1,
+        queue_timeout=1,
         max_setups=1,
     )
     with pytest.raises(UnavailableError, match="being set up"):

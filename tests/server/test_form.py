@@ -23,6 +23,9 @@ SCHEMA = {
         "scores": {"type": "object", "additionalProperties": {"type": "number"}},
         "photo": FILE,
         "photos": {"type": "array", "items": FILE},
+        "album": {"anyOf": [{"type": "array", "items": FILE}, {"type": "null"}]},
+        "portrait": {"anyOf": [FILE, {"type": "null"}]},
+        "names": {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "null"}]},
         "masked": {"type": "object", "properties": {"image": FILE, "mask": FILE}},
     },
 }
@@ -61,6 +64,12 @@ def file(name, content=b"abc", media_type="image/png"):
         ("numbers", "3", [3]),
         ("tags", "a", ["a"]),
         ("box", '{"x": 1}', {"x": 1}),
+        ("album", "null", None),
+        ("album", '["data:,x"]', ["data:,x"]),
+        ("album", "data:,x", ["data:,x"]),
+        ("photos", '["data:,x", "data:,y"]', ["data:,x", "data:,y"]),
+        ("portrait", "null", None),
+        ("names", "null", None),
     ],
 )
 def test_the_schema_says_what_a_text_means(name, written, value):
@@ -83,6 +92,26 @@ def test_a_file_part_is_a_data_uri_of_its_type():
     assert unknown == f"data:application/octet-stream;base64,{encoded}"
 
 
+@pytest.mark.parametrize(
+    ("name", "media_type", "written"),
+    [
+        ("a.npz", "application/octet-stream", "application/octet-stream;name=file.npz"),
+        ("a.nii.gz", "application/gzip", "application/gzip;name=file.nii.gz"),
+        ("../evil/b.parquet", "", "application/octet-stream;name=file.parquet"),
+        ("C:\\b.stl", "model/stl", "model/stl;name=file.stl"),
+        ("a.png", "image/png", "image/png"),
+        ("a.JPEG", "image/jpeg", "image/jpeg"),
+        ("a", "image/png", "image/png"),
+        ("a.;base64,b", "image/png", "image/png"),
+        (".npz", "image/png", "image/png"),
+        ("a.this-is-no-suffix", "image/png", "image/png"),
+    ],
+)
+def test_of_a_files_name_its_suffix_is_kept(name, media_type, written):
+    part = Part("photo", b"abc", is_file=True, media_type=media_type, file_name=name)
+    assert read(part)["photo"] == f"data:{written};base64,YWJj"
+
+
 def test_a_file_field_may_be_text_as_in_json():
     assert read(text("photo", "data:,x"))["photo"] == "data:,x"
 
@@ -101,9 +130,20 @@ def test_a_dotted_name_leads_into_an_object():
     assert (value["box"], value["scores"]) == ({"x": 4}, {"cat": 0.5})
 
 
-def test_what_the_model_does_not_know_is_ignored():
-    assert read(text("unknown", "1"), text("unknown", "2"), text("text.b", "3"), text("", "4")) == {}
-    assert read(text("masked.other", "1"), text("box.x.y", "2")) == {}
+def test_what_the_model_does_not_know_is_as_in_json_for_the_schema_to_judge():
+    assert read(text("unknown", "1"), text("unknown", "2"), text("", "4")) == {"unknown": "2"}
+    assert read(text("masked.other", "1")) == {"masked": {"other": "1"}}
+    assert read(text("text.b", "3"), text("box.x.y", "2")) == {"text": {"b": "3"}, "box": {"x": {"y": "2"}}}
+    assert read(file("unknown", b"\xff"))["unknown"].startswith("data:")
+
+
+def test_a_file_that_was_not_chosen_is_none():
+    assert read(Part("photo", b"", is_file=True, media_type="application/octet-stream")) == {}
+    assert read(Part("photos", b"", is_file=True), text("text", "a")) == {"text": "a"}
+    # One that is empty is one.
+    assert read(Part("photo", b"", is_file=True, media_type="image/png", file_name="a.png")) == {
+        "photo": "data:image/png;base64,"
+    }
 
 
 def test_an_object_may_have_any_names():
@@ -123,6 +163,7 @@ def test_a_file_for_a_text_field_is_its_text_and_json_is_read_as_such():
         ([text("box", '{"x": 1}'), text("box.x", "1")], (0, "box", "x"), "duplicate"),
         ([text("box", "x"), text("box.x", "1")], (0, "box"), "duplicate"),
         ([file("text", b"\xff")], (0, "text"), "text_invalid"),
+        ([text("a" + ".a" * 100_000, "x")], (), "form_invalid"),
     ],
 )
 def test_what_makes_no_sense_is_refused_where_it_is(parts, location, kind):

@@ -38,15 +38,19 @@ def key(schema, value):
 OPTIONS = schema_of(
     required=["x"],
     x={"type": "number"},
-    scale={"type": "number", "default": 1.0},
-    flag={"default": True},
-    name={"type": "string"},
+    scale={"type": "number", "default": 1.0, "x-option": True},
+    flag={"default": True, "x-option": True},
+    name={"type": "string", "x-option": True},
+    note={"anyOf": [{"type": "string"}, {"type": "null"}]},
 )
 
 
 class TestOptionKey:
     def test_required_fields_do_not_count(self):
         assert key(OPTIONS, {"x": 1}) == key(OPTIONS, {"x": 2})
+
+    def test_what_need_not_be_given_is_no_option_by_that(self):
+        assert key(OPTIONS, {"x": 1}) == key(OPTIONS, {"x": 1, "note": "a"})
 
     def test_unknown_fields_do_not_count(self):
         assert key(OPTIONS, {"x": 1, "other": 5}) == key(OPTIONS, {"x": 1})
@@ -65,7 +69,7 @@ class TestOptionKey:
         assert key(OPTIONS, {"x": 1, "flag": 1}) != key(OPTIONS, {"x": 1, "flag": "1"})
 
     def test_no_value_is_not_null(self):
-        schema = schema_of(name={"type": ["string", "null"]})
+        schema = schema_of(name={"type": ["string", "null"], "x-option": True})
         assert key(schema, {}) != key(schema, {"name": None})
 
     @given(st.permutations([("x", 1), ("scale", 2), ("flag", False), ("name", "n")]))
@@ -87,7 +91,7 @@ class TestOptionKey:
                 return {name: typed(item) for name, item in value.items()}
             return isinstance(value, bool), value
 
-        schema = schema_of(any={})
+        schema = schema_of(any={"x-option": True})
         same = key(schema, {"any": one}) == key(schema, {"any": other})
         assert same == (typed(one) == typed(other))
 
@@ -215,3 +219,55 @@ class TestFiles:
 
     def test_a_missing_optional_file_is_no_problem(self):
         assert schema_of(f={"anyOf": [FILE, {"type": "null"}], "default": None}).check([{}, {"f": None}])
+
+
+OPTIONAL = {"type": "null"}
+INNER = {"type": "object", "properties": {"q": {"type": "integer"}}, "required": ["q"]}
+
+
+class TestUnions:
+    @pytest.mark.parametrize(
+        ("members", "value", "location", "kind"),
+        [
+            ([{"type": "integer", "minimum": 1}, OPTIONAL], 0, ("f",), "minimum"),
+            ([{"type": "integer", "minimum": 1}, OPTIONAL], "x", ("f",), "type"),
+            ([INNER, OPTIONAL], {}, ("f", "q"), "missing"),
+            ([{"type": "array", "items": OPTIONAL}, OPTIONAL], [None, 1], ("f", 1), "type"),
+            ([{"type": "array", "items": INNER}, OPTIONAL], [{"q": 1}, {"q": "x"}], ("f", 1, "q"), "type"),
+            ([{"type": "integer"}, {"type": "string", "maxLength": 2}, OPTIONAL], "abc", ("f",), "maxLength"),
+            ([{"type": "integer"}, {"type": "string"}, OPTIONAL], [], ("f",), "anyOf"),
+            (
+                [{"type": "array", "items": {"anyOf": [INNER, OPTIONAL]}}, OPTIONAL],
+                [{}],
+                ("f", 0, "q"),
+                "missing",
+            ),
+        ],
+    )
+    def test_the_problem_is_the_inner_one_at_its_place(self, members, value, location, kind):
+        assert problems(schema_of(f={"anyOf": members}), {"f": value}) == [((0, *location), kind)]
+
+    def test_the_words_are_those_of_a_field_that_is_no_union(self):
+        field = {"type": "integer", "minimum": 1}
+        told = []
+        for one in (field, {"anyOf": [field, OPTIONAL]}):
+            with pytest.raises(InputError) as raised:
+                schema_of(f=one).check([{"f": 0}])
+            told.append(str(raised.value))
+        assert told[0] == told[1]
+
+    def test_all_values_of_a_choice_are_told(self):
+        with pytest.raises(InputError, match='the value is not one of "a", "b", "c", 4, true or null'):
+            schema_of(f={"enum": ["a", "b", "c", 4, True, None]}).check([{"f": "d"}])
+        with pytest.raises(InputError, match=r'the value is not one of "a"$'):
+            schema_of(f={"enum": ["a"]}).check([{"f": "d"}])
+
+
+def test_whole_numbers_are_exact():
+    schema = schema_of(f={"type": "integer", "maximum": 2**63}, g={"enum": [2**53 + 1]})
+    assert (
+        schema.check([{"f": 2**63, "g": 2**53 + 1}])[0].json
+        == b'{"f":9223372036854775808,"g":9007199254740993}'
+    )
+    assert problems(schema, {"f": 2**63 + 1}) == [((0, "f"), "maximum")]
+    assert problems(schema, {"g": 2**53}) == [((0, "g"), "enum")]

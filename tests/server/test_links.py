@@ -72,6 +72,9 @@ def test_a_text_that_looks_like_a_file_is_none():
         ("image/png", "image/png", 'inline; filename="output-0.png"'),
         ("image/jpeg", "image/jpeg", 'inline; filename="output-0.jpg"'),
         ("video/mp4", "video/mp4", 'inline; filename="output-0.mp4"'),
+        ("audio/wav", "audio/wav", 'inline; filename="output-0.wav"'),
+        ("model/stl;name=file.stl", "model/stl", 'attachment; filename="output-0.stl"'),
+        ("x/y;name=file.nii.gz;a=b", "x/y;a=b", 'attachment; filename="output-0.nii.gz"'),
         ("audio/mpeg;x=y", "audio/mpeg;x=y", 'inline; filename="output-0.mp3"'),
         ("image/svg+xml", "image/svg+xml", 'attachment; filename="output-0.svg"'),
         ("IMAGE/SVG+XML;charset=utf-8", "IMAGE/SVG+XML;charset=utf-8", 'attachment; filename="output-0.svg"'),
@@ -244,6 +247,7 @@ def test_files_expire_with_their_results(start_server):
 
 
 def test_the_host_that_a_client_names_is_not_told(server):
-    headers = {"Host": "evil.test", "X-Forwarded-Host": "evil.test", "X-Forwarded-Prefix": "/evil"}
+    headers = {"Host": "10.6.6.6", "X-Forwarded-Host": "evil.test", "X-Forwarded-Prefix": "/evil"}
     answer = server.post([{"content": data_uri()}], "/predict?files=links", **headers)
     assert "evil" not in answer.text
+    assert "10.6.6.6" not in answer.text

@@ -31,11 +31,12 @@ def small_server(monkeypatch, connections):
             listener,
             threads=1,
             max_body=1000,
-            predict=lambda *_: False,
+            predict=lambda *_: None,
             release=lambda: None,
             each_second=lambda: None,
             arriving=ByteBudget(1000),
             error_body=lambda *_: b"",
+            is_plain=lambda _: True,
         )
         thread = threading.Thread(target=server.run)
         thread.start()
@@ -45,6 +46,8 @@ def small_server(monkeypatch, connections):
             server.stop()
             thread.join()
             server.drain(0.0)
+            for one in list(server._map.values()):
+                one.close()
 
 
 @pytest.mark.parametrize(
@@ -53,6 +56,17 @@ def small_server(monkeypatch, connections):
 def test_connections_whose_clients_are_waited_for_make_room(monkeypatch, sent):
     with small_server(monkeypatch, 4) as (_, port), ExitStack() as stack:
         for _ in range(6):
+            stack.enter_context(connect(port)).sendall(sent)
+        with connect(port) as sock:
+            sock.sendall(request("GET", "/"))
+            assert sock.recv(65536).endswith(b"\r\n\r\nok")
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /predict HTTP/1.1\r\nHost"])
+def test_however_many_half_open_connections_came_first_keep_nobody_waiting(monkeypatch, sent):
+    # One is closed a second where nothing else makes room: the last one would be let in after minutes.
+    with small_server(monkeypatch, 4) as (_, port), ExitStack() as stack:
+        for _ in range(200):
             stack.enter_context(connect(port)).sendall(sent)
         with connect(port) as sock:
             sock.sendall(request("GET", "/"))

@@ -15,7 +15,7 @@ def base(tmp_path):
 
 def test_defaults_are_the_documented_ones(base):
     settings = read_settings(base, {})
-    assert (settings.host, settings.port, settings.max_batch_size) == ("0.0.0.0", 3000, None)
+    assert (settings.host, settings.port, settings.max_batch_size) == ("", 3000, None)
     assert (settings.setup_timeout, settings.prediction_timeout) == (3600, 7200)
     assert (settings.result_expiration, settings.workers) == (3600, 1)
 
@@ -68,9 +68,30 @@ def test_networks_are_a_list(base):
     ]
 
 
+@pytest.mark.parametrize("scheme", ["tcp", "udp"])
+def test_what_kubernetes_sets_for_a_service_of_our_name_is_not_meant_for_us(base, scheme):
+    assert read_settings(base, {"TUNGSTEN_PORT": f"{scheme}://10.0.0.1:3000"}).port == 3000
+
+
+def test_hosts_and_origins_are_lists(base):
+    environment = {"TUNGSTEN_ALLOW_HOST": "a.example, b", "TUNGSTEN_ALLOW_ORIGINS": "https://a.example:81, *"}
+    settings = read_settings(base, environment)
+    assert settings.allow_host == ("a.example", "b")
+    assert settings.allow_origins == ("https://a.example:81", "*")
+    assert read_settings([*base, "--host", "::1"], {"TUNGSTEN_HOST": "10.0.0.1"}).host == "::1"
+    assert read_settings(base, {"TUNGSTEN_HOST": "10.0.0.1"}).host == "10.0.0.1"
+
+
 @pytest.mark.parametrize(
     ("flag", "value"),
     [
+        ("--allow-host", "a.example:80"),
+        ("--allow-host", "http://a.example"),
+        ("--allow-host", "a,,b"),
+        ("--allow-origins", "a.example"),
+        ("--allow-origins", "https://a.example/"),
+        ("--allow-origins", "https://A.example"),
+        ("--allow-origins", "https://x@a.example"),
         ("--allow-urls", "perhaps"),
         ("--allow-url-networks", "10.0.0.1/8"),
         ("--allow-url-networks", "10.0.0.0/8,"),

@@ -29,6 +29,27 @@ def test_the_demo_output_is_the_output_where_there_is_none(tmp_path):
     assert read(tmp_path, {**SPEC, "demo-output-schema": schema}).demo_output_schema == schema
 
 
+def test_fields_are_in_the_order_of_their_declaration(tmp_path):
+    inner = {"type": "object", "properties": {"a": {}, "b": {}}, "x-order": ["b", "a"], "required": ["b"]}
+    fields = {
+        "height": {"type": "array", "items": inner},
+        "default": inner,
+        "width": {"enum": [{"x-order": 1}]},
+    }
+    schema = {"type": "object", "properties": fields, "x-order": ["width", "height", "default"]}
+    document = {**SPEC, "input-schema": schema, "output-schema": schema, "demo-output-schema": schema}
+    document["examples"] = [{"height": [{"a": 1, "b": 2}], "unknown": 1, "width": 3}]
+    spec = read(tmp_path, json.dumps(document, sort_keys=True))
+    for one in (spec.input_schema, spec.output_schema, spec.demo_output_schema):
+        assert one == schema
+        assert list(one["properties"]) == ["width", "height", "default"]
+        assert list(one["properties"]["height"]["items"]["properties"]) == ["b", "a"]
+        assert list(one["properties"]["default"]["properties"]) == ["b", "a"]
+    (example,) = spec.examples
+    assert list(example) == ["width", "height", "unknown"]
+    assert list(example["height"][0]) == ["b", "a"]
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [

@@ -90,7 +90,9 @@ class Load:
 
     def _begin(self, sock, client, number):
         body = json.dumps([{"do": f"{client} {number}", "padding": self.padding}])
-        head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
+        head = (
+            "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
+        )
         sock.sendall(f"{head}{len(body)}\r\n\r\n{body}".encode())
         self._selector.register(sock, selectors.EVENT_READ, (client, number, time.monotonic(), b""))
 

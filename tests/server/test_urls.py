@@ -163,8 +163,8 @@ def test_the_request_names_the_host_and_asks_for_the_file_as_it_is(web):
     [
         ("image/png; charset=x", "image/png"),
         ("IMAGE/PNG", "image/png"),
-        (None, "application/octet-stream"),
-        ("image/<png>,;base64", "application/octet-stream"),
+        (None, "application/octet-stream;name=file.png"),
+        ("image/<png>,;base64", "application/octet-stream;name=file.png"),
     ],
 )
 def test_the_media_type_is_the_answer_s(web, declared, kept):

@@ -1,6 +1,5 @@
 """What the user's code may do to the model process, as a client sees it."""
 
-import json
 import os
 import re
 import signal
@@ -126,12 +125,27 @@ class Output""",
         assert "Traceback" not in message
 
 
-def test_nan_leaves_as_null(start_server):
-    model = MODEL.replace("scales=scales", "scales=[float('nan')]")
+def test_an_address_in_an_output_is_that_address_and_is_not_fetched(start_server):
+    model = MODEL.replace("did: str", "did: Image").replace("did=i.do", "did=Image.from_url(i.do)")
+    schema = {
+        "type": "object",
+        "properties": {"did": {"type": "string", "format": "uri", "x-file-type": "image"}},
+    }
+    address = "http://nowhere.invalid/a.png?x=1"
+    with start_server(model=model, spec={**SPEC, "output-schema": schema}) as server:
+        for path in ("/predict", "/predict?files=links"):
+            (output,) = server.post([{"do": address}], path).json()["outputs"]
+            assert output["did"] == address
+
+
+def test_integers_are_exact(start_server):
+    model = MODEL.replace("did: str", "did: int").replace("did=i.do", "did=Whole()") + (
+        "\nclass Whole:\n"
+        "    def __index__(self):\n        return 2**63 - 1\n"
+        "    def __float__(self):\n        return float(2**63 - 1)\n"
+    )
     with start_server(model=model) as server:
-        response = server.post([{"do": "x"}])
-        parsed = json.loads(response.content, parse_constant=pytest.fail)
-        assert parsed["outputs"][0]["scales"] == [None]
+        assert server.predict("x")["outputs"][0]["did"] == 2**63 - 1
 
 
 def test_temporary_files_do_not_outlive_their_batch(start_server, tmp_path):
@@ -199,6 +213,21 @@ def test_inputs_that_wait_are_kept_when_the_model_process_dies(server, pool, gat
     assert [request.result()["status"] for request in waiting] == ["success"] * 8
 
 
+def test_what_shares_no_batch_with_a_death_is_run_once_and_answered(start_server, pool, tmp_path):
+    runs = tmp_path / "runs"
+    model = MODEL.replace(
+        "outputs = []", f"outputs = []; open({str(runs)!r}, 'a').write(inputs[0].do + chr(10))"
+    )
+    with start_server("--max-batch-size", "1", model=model) as server:
+        todo = [f"n{number}" for number in range(40)]
+        for place in range(0, 50, 5):
+            todo.insert(place, "die 9")
+        answers = list(pool.map(server.predict, todo))
+    for do, answer in zip(todo, answers, strict=True):
+        assert answer["status"] == ("failed" if do == "die 9" else "success")
+    assert sorted(runs.read_text().split("\n")[:-1]) == sorted(todo)
+
+
 def test_predict_above_its_time_is_killed_with_all_that_it_started(start_server, tmp_path):
     with start_server(PREDICTION_TIMEOUT="1") as server:
         message = failure(server, f"hang {tmp_path / 'pid'}")
@@ -207,6 +236,16 @@ def test_predict_above_its_time_is_killed_with_all_that_it_started(start_server,
         child = int((tmp_path / "pid").read_text())
         wait_until(lambda: not Path(f"/proc/{child}").exists(), "the end of the model's child")
         assert server.predict("x")["status"] == "success"
+
+
+def test_who_waits_behind_a_call_that_hangs_is_not_to_blame(start_server, pool, tmp_path):
+    with start_server("--max-batch-size", "1", PREDICTION_TIMEOUT="1") as server:
+        hanging = [pool.submit(server.predict, f"hang {tmp_path / name}") for name in ("a", "b")]
+        wait_until(lambda: (tmp_path / "a").exists() or (tmp_path / "b").exists(), "the call")
+        others = [pool.submit(server.predict, "x") for _ in range(4)]
+        messages = [one.result()["error_message"] for one in hanging]
+        assert all(message.startswith("predict took longer than 1 seconds") for message in messages)
+        assert [one.result()["status"] for one in others] == ["success"] * 4
 
 
 def test_a_spec_that_names_no_class_is_said_so(start_server):
@@ -222,9 +261,10 @@ class TestPipeline:
         self.server, theirs = socket.socketpair()
         before = signal.getsignal(signal.SIGUSR1)
         memory = os.memfd_create("running")
-        os.ftruncate(memory, frames.RUNNING.size)
+        os.ftruncate(memory, frames.DOING.size)
         self.calls = []
         self.steps = []
+        self.unwritten = {}
         with self.server, theirs:
             self.theirs = theirs
             self.pipeline = worker._Pipeline(theirs, frames, self, memory)
@@ -236,33 +276,43 @@ class TestPipeline:
     def parse(self, data):
         return data.decode()
 
-    def dump(self, output):
-        return worker._Answer(True, output.encode())
+    def write(self, answer):
+        if isinstance(answer, worker._Answer):
+            return answer
+        answer()
+        return worker._Answer(True, b"written")
 
-    def predict(self, inputs, around):
+    def predict(self, inputs, keys, around):
+        assert keys == [hash(one.encode()) for one in inputs]
         self.calls.append(inputs)
         with around:
             if self.steps:
                 self.steps.pop(0)()
             if "bad" in inputs:
                 raise ValueError("bad")
-        return inputs
+            if "mixed" in inputs and len(inputs) > 1:
+                raise worker._PerhapsMixed
+        return [self.unwritten.pop(one, worker._Answer(True, one.encode())) for one in inputs]
 
     def send(self, *messages):
         self.server.sendall(b"".join(frames.encode(kind, parts) for kind, parts in messages))
 
     def answers(self):
         """Run what was sent to its end; return the lists of answers, failures without their reasons."""
+        return [found for _, _, found in self.placed_answers()]
+
+    def placed_answers(self):
+        """The same with each batch's number and the place of the first input."""
         self.pipeline.run()
         self.theirs.shutdown(socket.SHUT_WR)
         decoder, lists = frames.Decoder(), []
         while data := self.server.recv(decoder.wanted):
-            for kind, (statuses, *parts) in decoder.feed(data):
+            for kind, (head, *parts) in decoder.feed(data):
                 assert kind == frames.ANSWERS
+                number, (place, *statuses) = frames.read_numbers(head)
                 pairs = zip(statuses, parts[::2], strict=True)
-                lists.append(
-                    [part.decode() if status == frames.SUCCEEDED else None for status, part in pairs]
-                )
+                found = [part.decode() if status == frames.SUCCEEDED else None for status, part in pairs]
+                lists.append((number, place, found))
         return lists
 
     def run(self, number, owners, *inputs):
@@ -323,16 +373,57 @@ class TestPipeline:
         assert self.answers() == [[None, None], ["c"]]
         assert self.calls == [["a", "b"], ["c"]]
 
-    def test_the_memory_says_what_is_in_predict(self):
-        def running():
-            return frames.RUNNING.unpack(self.pipeline._memory)[0]
+    def doing(self):
+        return frames.DOING.unpack(self.pipeline._reading._memory)
 
+    def test_the_memory_says_what_is_in_predict(self):
         seen = []
-        self.steps += [lambda: seen.append(running())] * 2
+        self.steps += [lambda: seen.append(self.doing()[1])] * 2
         self.send(self.run(1, [0], b"a"), self.run(7, [0], b"bad"))
         self.end()
         self.answers()
-        assert (seen, running()) == ([1, 7], 0)
+        assert (seen, self.doing()) == ([1, 7], (0, 0, 0))
+
+    def test_the_memory_says_what_is_read_and_what_is_written(self, monkeypatch):
+        seen = []
+        parse = self.parse
+        monkeypatch.setattr(self, "parse", lambda data: seen.append(self.doing()[0]) or parse(data))
+        self.unwritten["a"] = lambda: seen.append(self.doing()[2])
+        self.send(self.run(3, [0], b"a"))
+        self.end()
+        assert self.answers() == [["written"]]
+        assert (seen, self.doing()) == ([3, 3], (0, 0, 0))
+
+    def test_what_may_be_mixed_is_run_input_by_input(self):
+        self.send(
+            self.run(1, [0, 0, 1], b"a", b"mixed", b"bad"), self.run(2, [0, 1, 1], b"b", b"mixed", b"c")
+        )
+        self.end()
+        assert self.placed_answers() == [
+            *[(1, 0, ["a"]), (1, 1, ["mixed"]), (1, 2, [None])],
+            *[(2, 0, ["b"]), (2, 1, ["mixed"]), (2, 2, ["c"])],
+        ]
+        assert self.calls == [
+            *[["a", "mixed", "bad"], ["a", "mixed"], ["a"], ["mixed"], ["bad"]],
+            *[["b", "mixed", "c"], ["b"], ["mixed"], ["c"]],
+        ]
+
+    def test_what_has_no_files_is_sent_before_the_next_call_and_what_has_them_when_they_are_written(self):
+        writing = threading.Event()
+        self.unwritten["file"] = lambda: writing.wait(DEADLINE)
+        seen = []
+
+        def receive():
+            self.server.settimeout(DEADLINE)
+            ((_, (head, *_)),) = frames.Decoder().feed(self.server.recv(65536))
+            seen.append(frames.read_numbers(head))
+            writing.set()
+
+        self.steps += [lambda: None, lambda: None, receive]
+        self.send(self.run(1, [0], b"file"), self.run(2, [0], b"a"), self.run(3, [0], b"b"))
+        self.end()
+        assert sorted(self.placed_answers()) == [(1, 0, ["written"]), (3, 0, ["b"])]
+        assert seen == [(2, [0, frames.SUCCEEDED])]
 
 
 def test_a_demo_s_log_has_nothing_of_other_batches(start_server, gate):

@@ -1,6 +1,7 @@
 """`name=value` texts into a form, and files out of an output."""
 
 import base64
+import json
 import socket
 from contextlib import ExitStack
 
@@ -22,6 +23,7 @@ SCHEMA = {
         "photo": FILE,
         "perhaps": {"anyOf": [FILE, {"type": "null"}]},
         "photos": {"type": "array", "items": FILE},
+        "album": {"anyOf": [{"type": "array", "items": FILE}, {"type": "null"}]},
         "masked": MASKED,
     },
 }
@@ -62,6 +64,41 @@ def test_a_files_field_is_a_path(parse, picture, name, at):
     assert parse(f"{name}={at}{picture}") == [(name, "a=b.png", PNG, "image/png")]
 
 
+@pytest.mark.parametrize("name", ["photos", "album"])
+def test_a_list_of_files_may_be_json(parse, picture, name):
+    sent = (name, "a=b.png", PNG, "image/png")
+    assert parse(f"{name}={json.dumps([str(picture), f'@{picture}', URI])}") == [
+        sent,
+        sent,
+        (name, None, URI, None),
+    ]
+    assert parse(f"{name}=[]") == [(name, None, "[]", None)]
+    with pytest.raises(RunError, match=r"none\.png can't be read") as caught:
+        parse(f'{name}=["/none.png", "/none.jpg"]')
+    assert len(caught.value.what.splitlines()) == 2
+
+
+def test_no_list_of_files_is_null(parse):
+    assert parse("album=null", "perhaps=null") == [
+        ("album", None, "null", None),
+        ("perhaps", None, "null", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.npz", "application/octet-stream"),
+        ("a.nii.gz", "application/gzip"),
+        ("a.wav", "audio/wav"),
+        ("a.flac", "audio/flac"),
+    ],
+)
+def test_a_files_type_is_what_its_name_says_on_every_machine(parse, tmp_path, name, kind):
+    (tmp_path / name).write_bytes(b"x")
+    assert parse(f"photo={tmp_path / name}") == [("photo", name, b"x", kind)]
+
+
 def test_a_files_field_may_be_a_uri(parse):
     for uri in (URI, "https://example.invalid/a.png"):
         assert parse(f"photo={uri}") == [("photo", None, uri, None)]
@@ -75,7 +112,7 @@ def test_everything_that_is_wrong_is_told_at_once(parse, tmp_path):
     assert problems[2] == "unknown: the model has no such input"
     assert "No such file" in problems[4]
     assert "Is a directory" in problems[5]
-    assert caught.value.hint.endswith("text, photo, perhaps, photos, masked")
+    assert caught.value.hint.endswith("text, photo, perhaps, photos, album, masked")
 
 
 def test_files_become_paths_called_after_their_fields(tmp_path):
@@ -95,6 +132,23 @@ def test_files_become_paths_called_after_their_fields(tmp_path):
         "by": {"../x": str(folder / "by-___x.png")},
     }
     assert {path.read_bytes() for path in folder.iterdir()} == {PNG}
+
+
+@pytest.mark.parametrize(
+    ("media_type", "suffix"),
+    [
+        ("audio/wav", ".wav"),
+        ("audio/x-wav", ".wav"),
+        ("application/octet-stream", ".bin"),
+        ("application/octet-stream;name=file.npz", ".npz"),
+        ("application/gzip;name=file.nii.gz", ".nii.gz"),
+        ("model/stl;name=file.stl", ".stl"),
+        ("image/png;name=file.%2F..", ".png"),
+    ],
+)
+def test_a_file_keeps_its_suffix(tmp_path, media_type, suffix):
+    saved = save_files({"photo": f"data:{media_type};base64,AAAA"}, {"properties": {"photo": FILE}}, tmp_path)
+    assert saved == {"photo": str(tmp_path / f"photo{suffix}")}
 
 
 def test_no_file_is_overwritten(tmp_path):

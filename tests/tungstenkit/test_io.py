@@ -55,6 +55,7 @@ def test_normal_form():
     expected = {
         "type": "object",
         "required": ["image", "prompt"],
+        "x-order": ["image", "prompt", "width", "strength", "myColor", "mode", "boxes", "style"],
         "properties": {
             "image": {"type": "string", "format": "uri", "x-file-type": "image", "description": "Image"},
             "prompt": {"type": "string", "description": "What to draw", "minLength": 1, "maxLength": 20},
@@ -64,6 +65,7 @@ def test_normal_form():
                 "default": 128,
                 "choices": [128, 256],
                 "enum": [128, 256],
+                "x-option": True,
             },
             "strength": {
                 "type": "number",
@@ -71,24 +73,34 @@ def test_normal_form():
                 "default": 1.0,
                 "minimum": 0,
                 "maximum": 2,
+                "x-option": True,
             },
             "myColor": {
                 "type": "string",
                 "description": "My Color",
                 "enum": ["red", "blue"],
                 "default": "red",
+                "x-option": True,
             },
-            "mode": {"type": "string", "description": "Mode", "enum": ["fast", "slow"], "default": "fast"},
+            "mode": {
+                "type": "string",
+                "description": "Mode",
+                "enum": ["fast", "slow"],
+                "default": "fast",
+                "x-option": True,
+            },
             "boxes": {
                 "type": "array",
                 "description": "Boxes",
                 "default": [],
+                "x-option": True,
                 "items": {
                     "type": "object",
                     "required": ["x"],
+                    "x-order": ["x", "y"],
                     "properties": {
                         "x": {"type": "integer", "description": "X"},
-                        "y": {"type": "integer", "description": "Y", "default": 0},
+                        "y": {"type": "integer", "description": "Y", "default": 0, "x-option": True},
                     },
                 },
             },
@@ -98,6 +110,7 @@ def test_normal_form():
                 "default": None,
                 "choices": ["oil", "ink"],
                 "enum": ["oil", "ink", None],
+                "x-option": True,
             },
         },
     }
@@ -105,7 +118,113 @@ def test_normal_form():
     assert written == json.dumps(expected, sort_keys=True)
 
 
+def test_an_optional_field_need_not_be_given_and_is_no_option():
+    class Holder(BaseIO):
+        mask: Optional[Image]
+        described: "Optional[int]" = Field(description="A number", ge=1)
+        chosen: Optional[int] = None
+
+    class Sub(Holder):
+        own: Union[str, None]
+        needed: int
+
+    schema = json_schema(Sub)
+    assert schema["required"] == ["needed"]
+    assert [name for name in schema["x-order"] if schema["properties"][name].get("x-option")] == ["chosen"]
+    assert "default" not in schema["properties"]["mask"]
+    assert Sub(needed=1).model_dump() == dict.fromkeys(Sub.model_fields, None) | {"needed": 1}
+    assert Sub.model_validate_json('{"needed": 1, "described": 2}').described == 2
+    with pytest.raises(pydantic.ValidationError, match="described"):
+        Sub(needed=1, described=0)
+
+
 UserId = NewType("UserId", int)
+
+
+class Foreign:
+    """An integer as numpy has them: pydantic reads it by way of a float."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __index__(self):
+        return self.value
+
+    def __float__(self):
+        return float(self.value)
+
+
+class Switch(enum.Enum):
+    ON = 1
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, 2**63 - 1, -(2**63), 2**80])
+def test_integers_of_other_libraries_stay_exact(number):
+    class Holder(BaseIO):
+        whole: int
+        limited: int = Field(ge=-(2**70))
+        listed: List[int]
+        paired: Tuple[int, float]
+        named: Dict[str, List[Optional[int]]]
+        either: Union[int, str]
+        anything: Any
+        box: Box
+        boxes: List[Box]
+        switch: Switch
+        user: UserId
+        bare: list
+        older: List
+        some: Sequence[UserId]
+
+    one = Foreign(number)
+    held = Holder(
+        whole=one,
+        limited=one,
+        listed=[1, one],
+        paired=(one, 0.5),
+        named={"a": [one, None]},
+        either=one,
+        anything=[{"deep": (one,)}],
+        box={"x": one},
+        boxes=[{"x": one}],
+        switch=Foreign(1),
+        user=one,
+        bare=[one],
+        older=[one],
+        some=[one],
+    )
+    held.whole = one
+    assert json.loads(held.model_dump_json()) == {
+        "whole": number,
+        "limited": number,
+        "listed": [1, number],
+        "paired": [number, 0.5],
+        "named": {"a": [number, None]},
+        "either": number,
+        "anything": [{"deep": [number]}],
+        "box": {"x": number, "y": 0},
+        "boxes": [{"x": number, "y": 0}],
+        "switch": 1,
+        "user": number,
+        "bare": [number],
+        "older": [number],
+        "some": [number],
+    }
+
+
+def test_what_is_no_integer_is_left_alone():
+    class Array(Foreign):
+        def __index__(self):
+            raise TypeError("only one element can be an index")
+
+    class Holder(BaseIO):
+        anything: Any
+        whole: int = 0
+
+    kept = [1, {"a": [True, "x"]}, Array(1)]
+    assert Holder(anything=kept).anything is kept
+    with pytest.raises(pydantic.ValidationError):
+        Holder(anything=None, whole=Foreign)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +284,7 @@ UserId = NewType("UserId", int)
                 "type": "object",
                 "x-file-type": "masked_image",
                 "required": ["image", "mask"],
+                "x-order": ["image", "mask"],
                 "properties": {
                     "image": {"type": "string", "format": "uri", "x-file-type": "image"},
                     "mask": {"type": "string", "format": "uri", "x-file-type": "image"},

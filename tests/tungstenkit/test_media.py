@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import PIL.Image
+import PIL.ImageOps
 import pydantic
 import pytest
 from pydantic_core import PydanticSerializationError
@@ -371,6 +372,147 @@ def test_to_pil_image():
         image.to_pil_image("XYZ")
 
 
+def deep(mode, *values):
+    image = PIL.Image.new(mode, (len(values), 1))
+    for x, value in enumerate(values):
+        image.putpixel((x, 0), value)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG" if mode == "I;16" else "TIFF")
+    return Image.from_bytes(buffer.getvalue())
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+@pytest.mark.parametrize("wanted", ["RGB", "RGBA", "L", "1", "P", "CMYK", "YCbCr", "HSV", "LAB"])
+def test_more_than_8_bits_are_never_cut_off_in_silence(mode, wanted):
+    image = deep(mode, 100, 300, 60_000)
+    with pytest.raises(ValueError, match="scale them") as caught:
+        image.to_pil_image(wanted)
+    # What it says to write works.
+    names = {"image": image}
+    exec("\n".join(line[4:] for line in str(caught.value).splitlines()[1:]), names)
+    assert names["picture"].mode == wanted
+    if wanted != "LAB":  # which Pillow turns into nothing else
+        assert [names["picture"].convert("L").getpixel((x, 0)) for x in (0, 2)] == [0, 255]
+
+
+def test_all_bits_are_there_for_who_asks():
+    image = deep("I;16", 100, 300, 60_000)
+    for mode in ("I", "F"):
+        assert [image.to_pil_image(mode).getpixel((x, 0)) for x in range(3)] == [100, 300, 60_000]
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "fit"),
+    [
+        ("I", (0, 65535), True),
+        ("I", (0, 65536), False),
+        ("I", (-1, 5), False),
+        ("F", (0.5, 255.0), True),
+        ("F", (0.0, 256.0), False),
+        ("F", (float("nan"), 1.0), False),
+    ],
+)
+def test_what_png_cannot_hold_is_not_written(mode, values, fit):
+    image = PIL.Image.new(mode, (len(values), 1))
+    for x, value in enumerate(values):
+        image.putpixel((x, 0), value)
+    if fit:
+        assert Image.from_pil_image(image).media_type == "image/png"
+        return
+    with pytest.raises(ValueError, match="scale them first"):
+        Image.from_pil_image(image)
+
+
+def turned(orientation, image_format, size=(8, 4)):
+    """A picture whose upper left corner, as it is seen, is red."""
+    seen = PIL.Image.new("RGB", size, "blue")
+    seen.paste("red", (0, 0, size[0] // 2, size[1] // 2))
+    turns = PIL.Image.Transpose
+    undo = [None, turns.FLIP_LEFT_RIGHT, turns.ROTATE_180, turns.FLIP_TOP_BOTTOM, turns.TRANSPOSE]
+    undo += [turns.ROTATE_90, turns.TRANSVERSE, turns.ROTATE_270]
+    stored = seen if orientation == 1 else seen.transpose(undo[orientation - 1])
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    stored.save(buffer, image_format, exif=exif, **({"quality": 100} if image_format != "PNG" else {}))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_as_its_camera_was_turned(image_format, orientation):
+    data = turned(orientation, image_format, (80, 40))
+    image = Image.from_bytes(data)
+    with PIL.Image.open(io.BytesIO(data)) as opened:
+        assert image.to_pil_image().tobytes() == PIL.ImageOps.exif_transpose(opened).convert("RGB").tobytes()
+    assert PIL.ImageOps.exif_transpose(image.to_pil_image()).size == (80, 40)
+    for one in (image, Image.from_pil_image(PIL.Image.open(io.BytesIO(data)))):
+        seen = one.to_pil_image()
+        assert seen.size == one._size() == (80, 40)
+        red, _, blue = seen.getpixel((10, 10))
+        assert red > 200 > 50 > blue
+        red, _, blue = seen.getpixel((70, 30))
+        assert blue > 200 > 50 > red
+    # A mask that is painted over it fits, and so does one that is turned itself.
+    plain = Image.from_pil_image(PIL.Image.new("L", (80, 40)))
+    MaskedImage(image=image, mask=plain)
+    assert MaskedImage(image=plain, mask=image).mask.to_pil_image().size == (80, 40)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_exif_that_is_damaged_turns_nothing():
+    for exif in (b"Exif\x00\x00nonsense", b"Exif\x00\x00II*\x00\xff\xff\xff\xff", b""):
+        buffer = io.BytesIO()
+        PIL.Image.new("RGB", (8, 4)).save(buffer, "JPEG", exif=exif)
+        assert Image.from_bytes(buffer.getvalue()).to_pil_image().size == (8, 4)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_a_mask_may_have_more_than_8_bits(mode):
+    mask = deep(mode, 0, 1, 300, 60_000)
+    masked = MaskedImage(image=mask, mask=mask)
+    assert [masked.mask.to_pil_image("L").getpixel((x, 0)) for x in range(4)] == [0, 255, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("uri", "suffix", "media_type"),
+    [
+        ("data:application/octet-stream;name=file.npz;base64,AAAA", ".npz", "application/octet-stream"),
+        (
+            "data:application/octet-stream;name=my.scan.nii.gz;base64,AAAA",
+            ".nii.gz",
+            "application/octet-stream",
+        ),
+        ("data:audio/wav;base64,AAAA", ".wav", "audio/wav"),
+        ("data:audio/x-wav;base64,AAAA", ".wav", "audio/x-wav"),
+        ("data:text/plain;charset=utf-8;name=a.toml,x", ".toml", "text/plain;charset=utf-8"),
+        ("data:application/octet-stream;base64,AAAA", ".bin", "application/octet-stream"),
+        ("data:image/png;name=file.%2F..%2Fx;base64,AAAA", ".png", "image/png"),
+    ],
+)
+def test_a_data_uri_says_the_suffix(uri, suffix, media_type):
+    file = Binary(uri)
+    assert (file.suffix, file.media_type) == (suffix, media_type)
+    assert file.path.name.endswith(suffix)
+    assert "/" not in suffix
+    assert Binary(file.uri).suffix == suffix
+
+
+def test_a_file_that_is_sent_keeps_its_suffix(tmp_path):
+    for name, uri in (
+        ("a.npz", "data:application/octet-stream;name=file.npz;base64,AAAA"),
+        ("b.nii.gz", "data:application/gzip;name=file.nii.gz;base64,AAAA"),
+        ("c.wav", "data:audio/wav;base64,AAAA"),
+        ("d.jpeg", "data:image/jpeg;base64,AAAA"),
+        ("e", "data:application/octet-stream;base64,AAAA"),
+    ):
+        path = tmp_path / name
+        path.write_bytes(bytes(3))
+        assert Binary.from_path(path).uri == uri
+        with path.open("rb") as file:
+            assert Binary.from_buffer(file).uri == uri
+
+
 def test_damaged_images_are_value_errors():
     noise = os.urandom(3 * 64 * 64)
     buffer = io.BytesIO()
@@ -416,3 +558,45 @@ def test_masks_of_clients():
     assert json.loads(both.model_dump_json())["image"] == uri
     with pytest.raises(pydantic.ValidationError):
         MaskedImage.model_validate_json(json.dumps({"image": uri, "mask": "data:image/png;base64,aGk="}))
+
+
+class TestLater:
+    """A picture that is not encoded before somebody asks."""
+
+    @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK", "F"])
+    def test_it_is_encoded_as_it_would_have_been_at_once(self, mode):
+        picture = PIL.Image.new(mode, (5, 3))
+        picture.info["dpi"] = (72, 72)
+        buffer = io.BytesIO()
+        with_png_mode = Image.from_pil_image(picture)._given.image
+        with_png_mode.save(buffer, "PNG", compress_level=1)
+        assert Image.from_pil_image(picture).to_bytes() == buffer.getvalue()
+
+    def test_what_happens_to_the_original_does_not_matter(self, tmp_path):
+        canvas = PIL.Image.new("RGB", (2, 2), "red")
+        image = Image.from_pil_image(canvas)
+        canvas.putpixel((0, 0), (0, 0, 255))
+        assert image.to_pil_image().getpixel((0, 0)) == (255, 0, 0)
+        canvas.save(tmp_path / "x.png")
+        with PIL.Image.open(tmp_path / "x.png") as opened:
+            image = Image.from_pil_image(opened)
+            PIL.Image.new("RGB", (2, 2), "green").save(tmp_path / "x.png")
+        assert image.to_pil_image().getpixel((0, 0)) == (0, 0, 255)
+
+    def test_it_is_encoded_once(self, monkeypatch):
+        image = Image.from_pil_image(PIL.Image.new("RGB", (2, 2)))
+        first = image.to_bytes()
+        monkeypatch.setattr(PIL.Image.Image, "save", None)
+        assert image.to_bytes() is first
+        assert image.media_type == "image/png"
+
+    def test_its_size_and_pixels_need_no_encoding(self, monkeypatch):
+        monkeypatch.setattr(PIL.Image.Image, "save", None)
+        image = Image.from_pil_image(PIL.Image.new("RGB", (2, 3)))
+        assert image.to_pil_image("L").size == (2, 3)
+        assert image.media_type == "image/png"
+
+    def test_equality_is_of_contents(self):
+        picture = PIL.Image.new("RGB", (2, 2))
+        assert Image.from_pil_image(picture) == Image.from_bytes(Image.from_pil_image(picture).to_bytes())
+        assert Image.from_pil_image(picture) != "x"

@@ -59,9 +59,12 @@ class TestContainer:
 
     def test_only_loopback_reaches_it(self):
         assert self.told("--workers", "2") == [
-            *("--publish", "127.0.0.1:4000:4000"),
+            *("--publish", "127.0.0.1:4000:4000", "--env=TUNGSTEN_ALLOW_HOST=localhost"),
             *("image", "--port", "4000", "--workers", "2"),
         ]
+
+    def test_what_other_machines_reach_they_may_call_as_they_like(self):
+        assert "TUNGSTEN_ALLOW_HOST" not in " ".join(self.told(address=Address("0.0.0.0", 4000)))
 
     def test_ipv6(self):
         assert self.told(address=Address("::1", 4000))[1] == "[::1]:4000:4000"
@@ -74,7 +77,7 @@ class TestContainer:
         ]
 
     def test_the_servers_settings_are_passed_by_name(self, monkeypatch):
-        for name in ("TUNGSTEN_MAX_PENDING", "SETUP_TIMEOUT"):
+        for name in ("TUNGSTEN_MAX_PENDING", "SETUP_TIMEOUT", "TUNGSTEN_ALLOW_HOST"):
             monkeypatch.setenv(name, "1")
         for name in (
             "TUNGSTEN_MIRROR_PYPI",
@@ -82,11 +85,17 @@ class TestContainer:
             "TUNGSTEN_MODEL_PYTHON",
             "TUNGSTEN_ENGINE_ARGS",
             "TUNGSTEN_PORT",
+            "TUNGSTEN_HOST",
             "SECRET",
         ):
             monkeypatch.setenv(name, "1")
         passed = [argument for argument in self.told() if argument.startswith("--env")]
-        assert passed == ["--env=SETUP_TIMEOUT", "--env=TUNGSTEN_MAX_PENDING"]
+        # Of one that is given twice, the last one counts.
+        assert passed[1:] == [
+            "--env=SETUP_TIMEOUT",
+            "--env=TUNGSTEN_ALLOW_HOST",
+            "--env=TUNGSTEN_MAX_PENDING",
+        ]
 
     @pytest.mark.parametrize(("gpus", "value"), [("all", "all"), ("0,2", '"device=0,2"')])
     def test_gpus_of_docker(self, gpus, value):

@@ -82,8 +82,14 @@ class Model:
             "type": "object",
             "properties": {"x": {"type": "integer", "description": "X"}},
             "required": ["x"],
+            "x-order": ["x"],
         },
-        "output-schema": {"type": "object", "properties": {"y": {"type": "integer"}}, "required": ["y"]},
+        "output-schema": {
+            "type": "object",
+            "properties": {"y": {"type": "integer"}},
+            "required": ["y"],
+            "x-order": ["y"],
+        },
         "demo-output-schema": None,
         "examples": [],
     }

@@ -1,5 +1,7 @@
 // The model server's routes, as the page uses them.
 
+import { parse, stringify } from "./exact.js";
+
 // Where the server is mounted: the folder above this file's own.
 const BASE = new URL("../", import.meta.url);
 
@@ -32,7 +34,7 @@ async function ask(route, options = {}) {
   const text = await response.text();
   let body = null;
   try {
-    body = text === "" ? null : JSON.parse(text);
+    body = text === "" ? null : parse(text);
   } catch {
     // A proxy's own page: the status says enough.
     if (response.ok) throw new TypeError("the answer is not JSON");
@@ -46,7 +48,7 @@ export const describe = () => ask("");
 
 /** Starts a run of one input; gives its id. `signal` stops the upload. */
 export async function start(input, signal) {
-  const body = JSON.stringify([input]);
+  const body = stringify([input]);
   const headers = { "Content-Type": "application/json" };
   return (await ask("demo", { method: "POST", headers, body, signal })).demo_id;
 }

@@ -1,7 +1,6 @@
 // Detections: which objects have a box, and how boxes are drawn over a picture.
 
 import { h, svg } from "./dom.js";
-import { pixelSize } from "./pixels.js";
 import { isObject } from "./schema.js";
 
 const COLOURS = 8;
@@ -71,7 +70,7 @@ export function pictureWithBoxes(source, objects, boxes) {
   const labels = [...new Set(objects.map(labelOf))];
   const drawn = [];
   image.addEventListener("load", () => {
-    const { width, height } = pixelSize(image);
+    const { naturalWidth: width, naturalHeight: height } = image;
     // Boxes from 0 to 1 are parts of the picture.
     const relative = boxes.every(({ x1, y1, x2, y2 }) => Math.max(x1, y1, x2, y2) <= 1);
     const [sx, sy] = relative ? [width, height] : [1, 1];

@@ -4,6 +4,7 @@ import { RefusedError, address, cancel, describe, follow, start } from "./api.js
 import { curlCommand } from "./curl.js";
 import { shortJson } from "./datauri.js";
 import { copy, copyButton, h } from "./dom.js";
+import { stringify } from "./exact.js";
 import { takePasted } from "./files.js";
 import { Form } from "./form.js";
 import { release, renderOutput } from "./results.js";
@@ -241,9 +242,9 @@ function showEnd(mine, state, now) {
   }
   const shown = now.demo_outputs?.[0] ?? now.outputs[0];
   const schema = now.demo_outputs?.[0] ? model.demo_output_schema ?? model.output_schema : model.output_schema;
-  const ownDemo = JSON.stringify(model.demo_output_schema) !== JSON.stringify(model.output_schema);
+  const ownDemo = stringify(model.demo_output_schema) !== stringify(model.output_schema);
   const picture = firstPicture(mine.input);
-  const json = () => JSON.stringify(now.outputs[0], null, 2);
+  const json = () => stringify(now.outputs[0], 2);
   return [tabs("Result", [
     { label: "Preview", content: renderOutput(schema, shown, picture) },
     // What programs get, where people see something else.

@@ -2,33 +2,33 @@
 
 import { Control, counted, makeField } from "./control.js";
 import { freshId, h } from "./dom.js";
+import { isNumber } from "./exact.js";
 import { ABSENT, isObject, typeName } from "./schema.js";
 
-/** Fields with names: required ones first. */
+/** Fields with names, in the order of their declaration; of the whole input, options are a part of their own. */
 export class ObjectControl extends Control {
   constructor(field, make, { bare = false } = {}) {
     super(field);
     const { properties, required = [] } = field.schema;
     const given = isObject(field.initial) ? field.initial : {};
     this.controls = new Map();
-    const elements = { required: [], optional: [] };
-    const setsOption = Object.keys(given).some((name) => !required.includes(name));
-    // The order of `required` is the declaration's; that of `properties` need not be.
-    for (const name of new Set([...required, ...Object.keys(properties)])) {
-      const needed = required.includes(name);
-      const initial = Object.hasOwn(given, name) ? given[name] : properties[name].default;
-      const control = make(makeField(name, properties[name], { required: needed, initial, named: true }));
+    const elements = { inputs: [], options: [] };
+    const isOption = (name) => bare && properties[name]?.["x-option"] === true;
+    for (const [name, schema] of Object.entries(properties)) {
+      const initial = Object.hasOwn(given, name) ? given[name] : schema.default;
+      const control = make(makeField(name, schema, { required: required.includes(name), initial, named: true }));
       this.controls.set(name, control);
-      (needed ? elements.required : elements.optional).push(control.element);
+      (isOption(name) ? elements.options : elements.inputs).push(control.element);
     }
     if (bare) {
-      const options = elements.optional.length > 0
-        && h("details", { class: "options", open: elements.required.length === 0 || setsOption },
-          h("summary", {}, "Options", h("span", { class: "count", "aria-hidden": "true" }, String(elements.optional.length))),
-          h("div", { class: "stack" }, elements.optional));
-      this.element = h("div", { class: "stack", tabindex: "-1" }, this.error, elements.required, options);
+      const setsOption = Object.keys(given).some(isOption);
+      const options = elements.options.length > 0
+        && h("details", { class: "options", open: elements.inputs.length === 0 || setsOption },
+          h("summary", {}, "Options", h("span", { class: "count", "aria-hidden": "true" }, String(elements.options.length))),
+          h("div", { class: "stack" }, elements.options));
+      this.element = h("div", { class: "stack", tabindex: "-1" }, this.error, elements.inputs, options);
     } else {
-      this.element = this.grouped(h("div", { class: "stack" }, elements.required, elements.optional));
+      this.element = this.grouped(h("div", { class: "stack" }, elements.inputs));
     }
   }
 
@@ -216,7 +216,7 @@ export class UnionControl extends Control {
     this.place = h("div", {});
     this.element = this.grouped(this.select, this.place);
     this.select.addEventListener("change", () => this.choose(undefined));
-    const fitting = this.members.findIndex((member) => typeof field.initial === jsType(member) && field.initial !== undefined);
+    const fitting = this.members.findIndex((member) => jsType(member) === (isNumber(field.initial) ? "number" : typeof field.initial) && field.initial !== undefined);
     this.select.value = String(Math.max(0, fitting));
     this.choose(field.initial);
   }

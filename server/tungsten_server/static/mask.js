@@ -3,7 +3,6 @@
 import { Control } from "./control.js";
 import { h } from "./dom.js";
 import { FileControl } from "./files.js";
-import { pixelSize } from "./pixels.js";
 import { ABSENT } from "./schema.js";
 
 const INK = [234, 88, 12];
@@ -78,7 +77,8 @@ class Painter {
   }
 
   async prepare() {
-    Object.assign(this.canvas, pixelSize(this.image));
+    // As the picture is seen, with a camera's turn: the model sees it so, too.
+    Object.assign(this.canvas, { width: this.image.naturalWidth, height: this.image.naturalHeight });
     this.base = this.given && (await painted(this.given, this.canvas));
     this.draw();
     this.stage.classList.add("ready");

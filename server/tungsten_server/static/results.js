@@ -3,6 +3,7 @@
 import { boxField, boxesOf, pictureWithBoxes } from "./boxes.js";
 import { describeUri, fileName, playable, readableSize, shortJson } from "./datauri.js";
 import { copyButton, h } from "./dom.js";
+import { isNumber } from "./exact.js";
 import { MEDIA, isObject, matches, readable, withoutNull } from "./schema.js";
 
 const MOST_ROWS = 200;
@@ -56,7 +57,7 @@ function renderFile(type, uri, { name }) {
   if (!about && !isOurs(uri)) return renderText(uri);
   const kind = about?.type.startsWith("image/") && type === "binary" ? "image" : type;
   const source = playable(uri, about?.type ?? "");
-  const link = h("a", { class: "download", href: source, download: about ? fileName(name, about.type) : "" }, "Download");
+  const link = h("a", { class: "download", href: source, download: about ? fileName(name, about.type, about.suffix) : "" }, "Download");
   const size = about ? h("span", { class: "hint" }, `${about.type} · ${readableSize(about.size)}`) : null;
   const label = readable(name);
   const failed = () => shown.replaceWith(h("p", { class: "none" }, "This browser can't show the file."));
@@ -104,7 +105,7 @@ function scrolled(name, table) {
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${readable(name)}, table` }, table);
 }
 
-const numeric = (value) => (typeof value === "number" ? "figure" : null);
+const numeric = (value) => (isNumber(value) ? "figure" : null);
 
 /** A list of objects as a table, and over the input's picture where each is a detection. */
 function renderTable(schema, objects, context) {

@@ -2,6 +2,7 @@
 
 import { Control, counted } from "./control.js";
 import { h } from "./dom.js";
+import { isWhole, parse, stringify, toNumber } from "./exact.js";
 import { ABSENT } from "./schema.js";
 
 export class TextControl extends Control {
@@ -79,7 +80,7 @@ export class NumberControl extends Control {
   /** About a hundred steps, each a round number. */
   step() {
     if (this.field.schema.multipleOf) return this.field.schema.multipleOf;
-    const exact = (this.most - this.least) / 100;
+    const exact = (Number(this.most) - Number(this.least)) / 100;
     const power = 10 ** Math.floor(Math.log10(exact));
     const round = [1, 2, 5, 10].find((factor) => factor * power >= exact * 0.999) * power;
     const step = Number(round.toPrecision(1));
@@ -107,7 +108,7 @@ export class NumberControl extends Control {
       return ABSENT;
     }
     if (this.input.value === "") return this.empty(problems);
-    const value = Number(this.input.value);
+    const value = toNumber(this.input.value);
     const message = this.problem(value);
     if (message) problems.push({ control: this, message });
     return value;
@@ -115,15 +116,21 @@ export class NumberControl extends Control {
 
   problem(value) {
     const { minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf } = this.field.schema;
-    if (!Number.isFinite(value)) return "This number is too large.";
-    if (this.whole && !Number.isInteger(value)) return "This must be a whole number.";
+    if (!isWhole(value) && !Number.isFinite(value)) return "This number is too large.";
+    if (this.whole && !isWhole(value)) return "This must be a whole number.";
     if (minimum !== undefined && value < minimum) return `This must be at least ${minimum}.`;
     if (maximum !== undefined && value > maximum) return `This must be at most ${maximum}.`;
     if (exclusiveMinimum !== undefined && value <= exclusiveMinimum) return `This must be more than ${exclusiveMinimum}.`;
     if (exclusiveMaximum !== undefined && value >= exclusiveMaximum) return `This must be less than ${exclusiveMaximum}.`;
-    if (multipleOf && Math.abs(value / multipleOf - Math.round(value / multipleOf)) > 1e-9) return `This must be a multiple of ${multipleOf}.`;
+    if (multipleOf && !isMultiple(value, multipleOf)) return `This must be a multiple of ${multipleOf}.`;
     return null;
   }
+}
+
+function isMultiple(value, of) {
+  if (isWhole(value) && isWhole(of)) return BigInt(value) % BigInt(of) === 0n;
+  const times = Number(value) / Number(of);
+  return Math.abs(times - Math.round(times)) <= 1e-9;
 }
 
 /** One of several values. */
@@ -137,7 +144,7 @@ export class ChoiceControl extends Control {
     this.input = h("select", { id: this.id, "aria-describedby": this.describedBy(), name: field.name,
       "aria-required": String(field.whenEmpty === "refuse") },
       needed && chosen >= 0 ? null : h("option", { value: "" }, none),
-      this.values.map((value, index) => h("option", { value: index }, typeof value === "string" ? value || "(empty)" : JSON.stringify(value))),
+      this.values.map((value, index) => h("option", { value: index }, typeof value === "string" ? value || "(empty)" : stringify(value))),
     );
     this.input.value = chosen < 0 ? "" : String(chosen);
     this.element = this.framed(this.input);
@@ -178,7 +185,7 @@ export class JsonControl extends Control {
     super(field);
     this.input = h("textarea", { rows: "3", class: "mono", id: this.id, "aria-describedby": this.describedBy(), spellcheck: "false",
       placeholder: "JSON", name: field.name });
-    this.input.value = field.initial === undefined || field.initial === null ? "" : JSON.stringify(field.initial, null, 2);
+    this.input.value = field.initial === undefined || field.initial === null ? "" : stringify(field.initial, 2);
     this.element = this.framed(this.input);
   }
 
@@ -190,7 +197,7 @@ export class JsonControl extends Control {
     const text = this.input.value.trim();
     if (text === "") return this.empty(problems);
     try {
-      return JSON.parse(text);
+      return parse(text);
     } catch (error) {
       problems.push({ control: this, message: `This is not JSON: ${error.message}` });
       return ABSENT;

@@ -1,5 +1,7 @@
 // What a JSON Schema, in the normal form that the server publishes, says about one value.
 
+import { isNumber, isWhole } from "./exact.js";
+
 /** Where there is no value at all, as opposed to null. */
 export const ABSENT = Symbol("absent");
 
@@ -65,8 +67,8 @@ export function matches(schema, value) {
   switch (schema.type) {
     case "null": return value === null;
     case "boolean": return typeof value === "boolean";
-    case "integer": return Number.isInteger(value);
-    case "number": return typeof value === "number";
+    case "integer": return isWhole(value);
+    case "number": return isNumber(value);
     case "string": return typeof value === "string" && (!schema["x-file-type"] || /^(data|https?|blob):|^\//.test(value));
     case "array": return Array.isArray(value);
     case "object":

@@ -2,6 +2,7 @@
 
 import math
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -41,6 +42,8 @@ class DemoOutput(BaseIO):
 class Surface:
     def setup(self):
         print("set up")
+        self.path = Path(tempfile.mkdtemp()) / "kept"
+        self.output = Output(did="", batch=[], scales=[], number=1, items=[], file="data:,")
         match os.environ.get("SURFACE_SETUP"):
             case "wait":
                 wait("setup")
@@ -70,6 +73,9 @@ class Surface:
                     continue
                 case "more":
                     outputs.append({})
+                case "kept":
+                    outputs.append(self.kept(one.do))
+                    continue
                 case "wrong":
                     outputs.append("text")
                     continue
@@ -78,6 +84,12 @@ class Surface:
                 Output(did=one.do, batch=batch, scales=scales, number=number, items=items, file=one.file)
             )
         return outputs
+
+    def kept(self, do):
+        """One object and one file for all, as no model should have them."""
+        self.path.write_text(do)
+        self.output.did, self.output.file = do, self.path
+        return self.output
 
     def predict_demo(self, inputs):
         print(f"demo of {len(inputs)}", flush=True)

@@ -27,7 +27,7 @@ from tungstenkit.media import File, Look, new_temporary_file, writing_files
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
-    from typing import BinaryIO, Callable
+    from typing import BinaryIO
 
 _BIG_FILE = 16 * 1024 * 1024
 """Bytes from which a file is copied to another one, and not into memory."""
@@ -109,33 +109,37 @@ class FixedJson:
         return file.read()
 
 
-@contextlib.contextmanager
-def fixing(limit: int) -> Iterator[Callable[[pydantic.BaseModel], bytes | FixedJson]]:
-    """Within the block, fix pydantic objects: as bytes of JSON, or as FixedJson where they hold files.
+class Fixing:
+    """Fixes pydantic objects, within a `with` block: as bytes of JSON, or as FixedJson where they hold files."""
 
-    limit: see FixedJson. What is given raises what serialising raises.
-    """
-    fixed: list[FixedJson] = []
+    def __init__(self, limit: int) -> None:
+        """limit: see FixedJson."""
+        self._limit = limit
+        self._fixed: FixedJson | None = None
 
-    def take(file: File) -> str:
-        if not fixed:
-            fixed.append(FixedJson(limit))
-        return fixed[0].take(file)
+    def __enter__(self) -> Fixing:
+        self._token = writing_files.set(self._take)
+        return self
 
-    def fix(value: pydantic.BaseModel) -> bytes | FixedJson:
-        fixed.clear()  # of one that failed
-        text = value.model_dump_json()
-        if not fixed:
+    def __exit__(self, *_: object) -> None:
+        writing_files.reset(self._token)
+
+    def __call__(self, value: pydantic.BaseModel) -> bytes | FixedJson:
+        """Fix one. Raises what serialising raises."""
+        try:
+            text = value.model_dump_json()
+            fixed = self._fixed
+        finally:
+            self._fixed = None
+        if fixed is None:
             return text.encode()
-        one = fixed.pop()
-        one.json = text
-        return one
+        fixed.json = text
+        return fixed
 
-    token = writing_files.set(take)
-    try:
-        yield fix
-    finally:
-        writing_files.reset(token)
+    def _take(self, file: File) -> str:
+        if self._fixed is None:
+            self._fixed = FixedJson(self._limit)
+        return self._fixed.take(file)
 
 
 def _copied(file: BinaryIO) -> Path:
@@ -161,9 +165,9 @@ def file_clock() -> int:
 
 
 @contextlib.contextmanager
-def looking_at_files(wanted: bool) -> Iterator[None]:
-    """Within the block, where it is wanted, note what files are like when a `File` is made of them."""
-    Look.wanted = wanted
+def looking_at_files() -> Iterator[None]:
+    """Within the block, note what files are like when a `File` is made of them."""
+    Look.wanted = True
     try:
         yield
     finally:

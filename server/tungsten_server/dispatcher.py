@@ -13,7 +13,6 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from tungsten_server.batcher import Batcher
@@ -330,15 +329,19 @@ class Dispatcher:
             return Orders(batches, unwanted, was_idle, bool(flight.batches))
 
     def answer(self, driver: Driver, received: Sequence[Answers]) -> None:
-        """Record answers to tasks of the driver's batches."""
+        """Record answers to tasks of the driver's batches; those that are answered already are left alone."""
         with self._lock:
             batches = self._ready[driver].batches
-            for number, place, answers in received:
-                batch = batches[number]
-                batch.open.difference_update(range(place, place + len(answers)))
+            for number, first, answers in received:
+                batch = batches.get(number)
+                if batch is None:
+                    continue
+                new = [(place, one) for place, one in enumerate(answers, first) if place in batch.open]
+                batch.open.difference_update(place for place, _ in new)
                 if not batch.open:
                     del batches[number]
-                for task, answer in zip(islice(batch.tasks, place, None), answers):
+                for place, answer in new:
+                    task = batch.tasks[place]
                     self._answer(task.prediction, task.place, answer)
 
     def lose(self, driver: Driver, failure: Failure) -> None:

@@ -106,8 +106,8 @@ class ModelProcess:
         self._log_pipe = LogPipe()
         doing = os.memfd_create("doing")
         try:
-            os.ftruncate(doing, frames.DOING.size)
-            self._doing = mmap.mmap(doing, frames.DOING.size)
+            os.ftruncate(doing, frames.SHARED_BYTES)
+            self._shared = mmap.mmap(doing, frames.SHARED_BYTES)
             for end in (self._socket, theirs):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
             self._socket.setblocking(False)
@@ -161,7 +161,7 @@ class ModelProcess:
     @property
     def doing(self) -> Doing:
         """What it does, or did when it died."""
-        return Doing(*frames.DOING.unpack_from(self._doing))
+        return Doing(*frames.DOING.unpack_from(self._shared))
 
     def wait_ready(self, timeout: float) -> None:
         """Wait for the end of `setup`, at most `timeout` seconds.
@@ -209,8 +209,17 @@ class ModelProcess:
 
         Raises ModelProcessError; then the process is gone.
         """
-        received: list[Answers] = []
-        for _, (head, *parts) in self._receive(deadline, limit, "predict" if deadline else "no call"):
+        return self._answers(self._receive(deadline, limit, "predict" if deadline else "no call"))
+
+    def left_behind(self) -> list[Answers]:
+        """Return the answers that it had ready when it was lost, some of which may have been received."""
+        (size,) = frames.OUTBOX.unpack_from(self._shared, frames.OUTBOX_AT)
+        begin = frames.OUTBOX_AT + frames.OUTBOX.size
+        return self._answers(frames.Decoder().feed(self._shared[begin : begin + size]))
+
+    def _answers(self, received: list[frames.Frame]) -> list[Answers]:
+        found: list[Answers] = []
+        for _, (head, *parts) in received:
             number, (place, *statuses) = frames.read_numbers(head)
             answers = [
                 Output(part, demo) if status == frames.SUCCEEDED else Failure(part.decode())
@@ -219,8 +228,8 @@ class ModelProcess:
             self._captured -= len(answers)
             if self._captured <= 0:
                 self._capture.close()
-            received.append(Answers(number, place, answers))
-        return received
+            found.append(Answers(number, place, answers))
+        return found
 
     def close(self, grace: float) -> None:
         """End it: by closing its socket, and by SIGKILL where it still runs after `grace` seconds.

@@ -47,6 +47,9 @@ and does not fight the task threads for the interpreter's lock."""
 
 _DIRECT_TYPES = frozenset({"application/json", "application/json; charset=utf-8"})
 
+_LOOK_SECONDS = 0.1
+"""How long a client that has gone may go unnoticed by a busy loop."""
+
 _QUIET_SECONDS = 0.05
 """How long nothing may arrive before a stop calls the connections idle: a request may still be on its way."""
 
@@ -116,6 +119,7 @@ class HttpServer:
         self._release = release
         self._each_second = each_second
         self._next_second = 0.0
+        self._next_look = 0.0
         self._answered: list[Channel] = []
         """Channels that have a `direct_answer`."""
         self._answered_lock = threading.Lock()
@@ -176,17 +180,26 @@ class HttpServer:
     def _poll(self, timeout: float) -> None:
         """Do what waitress' own loop does, and hear of clients that go while they have to wait."""
         poller = select.poll()
+        waiting = []
         for fd, one in list(self._map.items()):
             events = 0
             if one.readable():
                 events |= select.POLLIN | select.POLLPRI
             if one.writable() and not one.accepting:
                 events |= select.POLLOUT
-            if isinstance(one, Channel) and one.on_gone:
-                events |= select.POLLRDHUP
             if events:
                 poller.register(fd, events)
-        for fd, events in poller.poll(int(timeout * 1000)):
+            elif isinstance(one, Channel) and one.on_gone:
+                waiting.append(fd)
+        # Who is gone is looked at when there is nothing else to do, and else now and then.
+        now = time.monotonic()
+        ready = poller.poll(0) if waiting and now < self._next_look else []
+        if not ready:
+            self._next_look = now + _LOOK_SECONDS
+            for fd in waiting:
+                poller.register(fd, select.POLLRDHUP)
+            ready = poller.poll(int(timeout * 1000))
+        for fd, events in ready:
             one = self._map.get(fd)
             if one is None:
                 continue

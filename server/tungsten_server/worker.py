@@ -29,7 +29,7 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from contextvars import copy_context
 from pathlib import Path
 from queue import SimpleQueue
@@ -156,9 +156,9 @@ class _Pipeline:
     """Three threads, so that the model waits for nobody who reads JSON or encodes files.
 
     The reader makes input objects of the next batch's JSON while the main thread is inside `predict` with this
-    one. When `predict` has returned, the main thread makes of the outputs what nothing can change any more, and sends
-    it before it calls `predict` again, so that no death takes it away; but what has files goes to the writer, which
-    encodes them and sends it then. The server limits how many batches are on the way.
+    one. When `predict` has returned, the main thread makes of the outputs what nothing can change any more, and puts
+    it into memory that the server has, too, before it calls `predict` again, so that no death takes it away. The
+    writer sends it; what has files it encodes first. The server limits how many batches are on the way.
     """
 
     def __init__(self, sock: socket.socket, frames: ModuleType, model: _Model, doing: int) -> None:
@@ -167,19 +167,25 @@ class _Pipeline:
         self._frames = frames
         self._model = model
         self._pid = os.getpid()
-        memory = mmap.mmap(doing, frames.DOING.size)
+        memory = mmap.mmap(doing, frames.SHARED_BYTES)
         os.close(doing)
         # Its numbers are the reader's, the main thread's and the writer's.
         self._reading, self._predicting, self._writing = (_Number(memory, place) for place in range(3))
         self._context = copy_context()  # with what `setup` has set, such as decimal's precision
         self._todo: SimpleQueue[_Batch | None] = SimpleQueue()
-        self._unwritten: SimpleQueue[tuple[_Batch, int, Sequence[_Answer | _Unwritten]] | None] = (
+        self._unwritten: SimpleQueue[tuple[_Batch | None, int, Sequence[_Answer | _Unwritten]] | None] = (
             SimpleQueue()
         )
         self._batches: dict[int, _Batch] = {}
         """Those that are not answered yet. Only single operations on it: each is one step for all threads."""
         self._sending = threading.Lock()
-        """Held to send answers, and to note that they are sent."""
+        """Held to send answers, and to note that they are made."""
+        self._memory = memory
+        self._unsent: list[bytes] = []
+        """Frames that are in the outbox, and that the writer will send."""
+        self._unsent_bytes = 0
+        self._to_encode = 0
+        """For how many parts of batches the writer has files to encode: meanwhile it sends nothing else."""
         self._running: _Batch | None = None
         self._interruptible = False
         signal.signal(_CANCEL_SIGNAL, lambda *_: self._interrupt())
@@ -216,8 +222,9 @@ class _Pipeline:
                     continue
                 batch = _Batch(number, others, self._context.copy(), demo=kind == frames.RUN_DEMO)
                 self._batches[number] = batch
-                with self._reading(number):
-                    batch.context.run(self._parse, batch, inputs)
+                self._reading.set(number)
+                batch.context.run(self._parse, batch, inputs)
+                self._reading.set(0)
                 del inputs  # perhaps megabytes, and the next frame may be long in coming
                 self._todo.put(batch)
         self._todo.put(None)
@@ -252,7 +259,8 @@ class _Pipeline:
         for begin, end in parts:
             smaller: list[tuple[int, int]] = []
             # Until it is sent: what kills the process there must not be run again and again.
-            with self._predicting(batch.number):
+            self._predicting.set(batch.number)
+            try:
                 try:
                     answers = self._answers(batch, begin, end)
                 except Canceled:
@@ -268,6 +276,8 @@ class _Pipeline:
                     answers, smaller = [_failed(error)] * (end - begin), _runs(batch.owners, begin, end)
                 if len(smaller) < 2:
                     self._pass_on(batch, begin, answers)
+            finally:
+                self._predicting.set(0)
             # Not inside the `except`, which would chain this exception to those of the parts.
             if len(smaller) > 1:
                 self._run(batch, smaller)
@@ -278,6 +288,8 @@ class _Pipeline:
         if len(written) == len(answers):
             self._send(batch, begin, written)
         else:
+            with self._sending:
+                self._to_encode += 1
             self._unwritten.put((batch, begin, answers))
 
     def _answers(self, batch: _Batch, begin: int, end: int) -> list[_Answer | _Unwritten]:
@@ -324,29 +336,57 @@ class _Pipeline:
     def _write(self) -> None:
         while (todo := self._unwritten.get()) is not None:
             batch, begin, answers = todo
-            with self._writing(batch.number):
-                # A copy, since the main thread may be inside with the batch's other requests.
-                written = batch.context.copy().run(list, map(self._model.write, answers))
-                self._send(batch, begin, written)
+            if batch is None:
+                with self._sending:
+                    self._flush()
+                continue
+            self._writing.set(batch.number)
+            # A copy, since the main thread may be inside with the batch's other requests.
+            written = batch.context.copy().run(list, map(self._model.write, answers))
+            self._send(batch, begin, written, at_once=True)
+            self._writing.set(0)
+            with self._sending:
+                self._to_encode -= 1
             del todo, answers, written  # perhaps megabytes, and the next may be long in coming
 
     # The main thread and the writer.
 
-    def _send(self, batch: _Batch, begin: int, answers: Sequence[_Answer]) -> None:
+    def _send(self, batch: _Batch, begin: int, answers: Sequence[_Answer], *, at_once: bool = False) -> None:
+        """Send answers, or have the writer do it, which sends all that have come together."""
         frames = self._frames
         statuses = [frames.SUCCEEDED if one.succeeded else frames.FAILED for one in answers]
         parts = [frames.numbers(batch.number, [begin, *statuses])]
         for answer in answers:
             parts += answer.content, answer.demo
+        frame = frames.encode(frames.ANSWERS, parts)
         with self._sending:
             batch.unanswered -= len(answers)
             if not batch.unanswered:
                 del self._batches[batch.number]
                 batch.context.run(batch.files.close)
-            try:
-                self._socket.sendall(frames.encode(frames.ANSWERS, parts))
-            except OSError:  # the server is gone, or the user's code has closed what was not its own
-                os._exit(1)
+            fits = self._unsent_bytes + len(frame) <= frames.OUTBOX_BYTES
+            if fits:
+                begin_at = frames.OUTBOX_AT + frames.OUTBOX.size + self._unsent_bytes
+                self._memory[begin_at : begin_at + len(frame)] = frame
+                self._unsent_bytes += len(frame)
+                frames.OUTBOX.pack_into(self._memory, frames.OUTBOX_AT, self._unsent_bytes)
+            self._unsent.append(frame)
+            if at_once or not fits or self._to_encode:
+                self._flush()
+            elif len(self._unsent) == 1:
+                self._unwritten.put((None, 0, ()))
+
+    def _flush(self) -> None:
+        """Send what is unsent; holds the lock."""
+        if not self._unsent:
+            return
+        try:
+            self._socket.sendall(b"".join(self._unsent))
+        except OSError:  # the server is gone, or the user's code has closed what was not its own
+            os._exit(1)
+        self._unsent.clear()
+        self._unsent_bytes = 0
+        self._frames.OUTBOX.pack_into(self._memory, self._frames.OUTBOX_AT, 0)
 
 
 class _Number:
@@ -356,13 +396,8 @@ class _Number:
         self._memory = memory
         self._offset = place * _NUMBER.size
 
-    @contextmanager
-    def __call__(self, number: int) -> Iterator[None]:
+    def set(self, number: int) -> None:
         _NUMBER.pack_into(self._memory, self._offset, number)
-        try:
-            yield
-        finally:
-            _NUMBER.pack_into(self._memory, self._offset, 0)
 
 
 def _runs(values: Sequence[int], begin: int, end: int) -> list[tuple[int, int]]:
@@ -411,7 +446,7 @@ class _Model:
         keys: equal where inputs are. Raises what it raises, InvalidOutput and _PerhapsMixed.
         """
         since = self._outputs.file_clock()
-        with self._outputs.looking_at_files(_mixed(keys)), around:
+        with self._looking(keys), around:
             returned = self._instance.predict(inputs)
         outputs = _checked(returned, len(keys), "predict", "outputs")
         return self._fixed(outputs, keys, since, lambda fix, output: self._fix(fix, output))
@@ -425,7 +460,7 @@ class _Model:
                 answers = self.predict(inputs, keys, around)
             return [_with_itself(one) for one in answers]
         since = self._outputs.file_clock()
-        with self._outputs.looking_at_files(_mixed(keys)), _redirected(self._log_pipe), around:
+        with self._looking(keys), _redirected(self._log_pipe), around:
             returned = self._instance.predict_demo(inputs)
         first, second = _pair(returned)
         outputs = _checked(first, len(keys), "predict_demo", "outputs")
@@ -433,6 +468,9 @@ class _Model:
         return self._fixed(
             list(zip(outputs, demo_outputs)), keys, since, lambda fix, pair: self._fix(fix, *pair)
         )
+
+    def _looking(self, keys: Sequence[int]) -> AbstractContextManager[None]:
+        return self._outputs.looking_at_files() if _mixed(keys) else nullcontext()
 
     def _fixed(
         self,
@@ -449,7 +487,7 @@ class _Model:
         try:
             if mixed:
                 self._outputs.check_objects(returned, keys)
-            with self._outputs.fixing(self._max_output) as fix:
+            with self._outputs.Fixing(self._max_output) as fix:
                 answers = [fix_one(fix, one) for one in returned]
             if mixed:
                 self._outputs.check_files(list(map(_files_read, answers)), keys, since)

@@ -13,7 +13,7 @@ import PIL.Image
 import pydantic
 import pytest
 
-from tungstenkit import BaseIO, Binary, Image, Option, outputs
+from tungstenkit import BaseIO, Binary, Image, Option, media, outputs
 from tungstenkit.media import temporary_files
 from tungstenkit.outputs import PerhapsSharedError, SharedError, check_files, check_objects
 
@@ -45,7 +45,7 @@ class Colour(enum.Enum):
 
 
 def fixed(value, limit=10**9):
-    with outputs.fixing(limit) as fix:
+    with outputs.Fixing(limit) as fix:
         return fix(value)
 
 
@@ -105,13 +105,13 @@ class TestFixing:
         assert json.loads(second.text())["text"] == mark
 
     def test_what_fails_leaves_nothing_for_the_next(self, tmp_path):
-        with outputs.fixing(1000) as fix:
+        with outputs.Fixing(1000) as fix:
             with pytest.raises(Exception, match="is not there"):
                 fix(Output(files=[Binary.from_bytes(b"x"), tmp_path / "absent"]))
             assert isinstance(fix(Flat(text="x")), bytes)
 
     def test_outside_files_are_written_as_ever(self):
-        with contextlib.suppress(ValueError), outputs.fixing(1000):
+        with contextlib.suppress(ValueError), outputs.Fixing(1000):
             raise ValueError
         assert json.loads(Flat(file=Binary.from_bytes(b"x")).model_dump_json())["file"].startswith("data:")
 
@@ -177,7 +177,7 @@ class TestObjects:
 class TestFiles:
     @pytest.fixture(autouse=True)
     def looking(self):
-        with outputs.looking_at_files(True):
+        with outputs.looking_at_files():
             yield
 
     def read(self, *files):
@@ -247,12 +247,11 @@ class TestFiles:
         with pytest.raises(PerhapsSharedError):
             check_files([self.read(file), {}], [1, 2], since)
 
-    def test_and_one_that_nobody_looked_at_when_it_was_made(self, tmp_path):
+    def test_and_one_that_nobody_looked_at_when_it_was_made(self, tmp_path, monkeypatch):
         path = tmp_path / "x"
         path.write_text("x")
-        with outputs.looking_at_files(False):
-            file = Binary.from_path(path)
-        with outputs.looking_at_files(True):
-            check_files([self.read(file), {}], [1, 2], outputs.file_clock() + 10**9)
-            with pytest.raises(PerhapsSharedError):
-                check_files([self.read(file), {}], [1, 2], 0)
+        monkeypatch.setattr(media.Look, "wanted", False)
+        file = Binary.from_path(path)
+        check_files([self.read(file), {}], [1, 2], outputs.file_clock() + 10**9)
+        with pytest.raises(PerhapsSharedError):
+            check_files([self.read(file), {}], [1, 2], 0)

@@ -162,7 +162,7 @@ class _Pipeline:
     """
 
     def __init__(self, sock: socket.socket, frames: ModuleType, model: _Model, doing: int) -> None:
-        """doing: the file that is the memory of frames.DOING; closed."""
+        """doing: the file that is the memory that the server sees, as `frames` has it; closed."""
         self._socket = sock
         self._frames = frames
         self._model = model
@@ -258,7 +258,7 @@ class _Pipeline:
         """
         for begin, end in parts:
             smaller: list[tuple[int, int]] = []
-            # Until it is sent: what kills the process there must not be run again and again.
+            # Until it is passed on: what kills the process before that must not be run again and again.
             self._predicting.set(batch.number)
             try:
                 try:

@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import sys
-import time
 import uuid
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,16 +22,27 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pydantic
 
 from tungstenkit import io
-from tungstenkit.media import File, Look, new_temporary_file, writing_files
+from tungstenkit.media import File, Look, file_clock, new_temporary_file, writing_files
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
     from typing import BinaryIO
 
+__all__ = [
+    "FileRead",
+    "FixedJson",
+    "Fixing",
+    "PerhapsSharedError",
+    "SharedError",
+    "check_files",
+    "check_objects",
+    "file_clock",
+    "looking_at_files",
+]
+
 _BIG_FILE = 16 * 1024 * 1024
 """Bytes from which a file is copied to another one, and not into memory."""
 
-_CLOCK_REALTIME_COARSE = 5  # clock_gettime(2)
 _FICLONE = 0x40049409  # ioctl_ficlone(2)
 
 
@@ -157,11 +167,6 @@ def _copied(file: BinaryIO) -> Path:
         target.unlink(missing_ok=True)
         raise
     return target
-
-
-def file_clock() -> int:
-    """Now, in nanoseconds, as file systems of this machine note it: never later than what is written from now on."""
-    return time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
 
 
 @contextlib.contextmanager

@@ -121,6 +121,7 @@ def _nix_build(export: Path, attribute: str, link: Path, view: View) -> None:
 
 def run_build(arguments: Sequence[str], view: View, folder: Path) -> None:
     """`nix build` with arguments, in a folder. Raises BuildError with the end of the failed step's log."""
+    _check_builders()
     _check_daemon()
     command = ["nix", *store.options(), "build", *arguments, "--log-format", "internal-json", "-v"]
     try:
@@ -144,6 +145,18 @@ def run_build(arguments: Sequence[str], view: View, folder: Path) -> None:
             raise
     if process.returncode != 0:
         raise log.error(process.returncode)
+
+
+def _check_builders() -> None:
+    """BuildError where root has nobody else to build as: what an image is made of runs in builds, the model's own code
+    too, and must not be the machine's root.
+    """
+    if store.builders() is store.Builders.NONE:
+        raise BuildError(
+            "there are no users for Nix to build as, and what runs in a build must not be this machine's root",
+            hint=f"make them once, which `make setup` does, too: `{store.BUILD_USERS_COMMAND}`; or run tungsten as"
+            " another user, with a Nix store of their own",
+        )
 
 
 def _check_daemon() -> None:

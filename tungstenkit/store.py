@@ -14,6 +14,8 @@ import os
 import re
 import stat
 import subprocess
+from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,18 +61,52 @@ def _path(kind: str, digest: str, name: str) -> str:
     return f"{store}/{''.join(letters)}-{name}"
 
 
+BUILD_USERS_COMMAND = (
+    "groupadd --system --force nixbld && for n in 1 2 3 4 5 6 7 8 9 10; do id -u nixbld$n >/dev/null 2>&1 ||"
+    " useradd --system --no-create-home --home-dir /var/empty --shell /usr/sbin/nologin --no-user-group --gid nixbld"
+    " --groups nixbld nixbld$n; done"
+)
+"""Makes the users that Nix builds as where root builds, as Debian's package nix-setup-systemd does; for a shell."""
+
+_AUTO_ALLOCATE = (2, 12)
+"""The Nix that learnt to build as users that nobody has made (its release notes)."""
+
+
+class Builders(Enum):
+    """Whose processes builds are."""
+
+    OWN = "whoever Nix's daemon or this user's own Nix builds as"
+    USERS = "the machine's build users"
+    ALLOCATED = "users that Nix takes for the time of a build"
+    NONE = "root: there are no others"
+
+
+def builders() -> Builders:
+    """Whose processes the builds that we start would be."""
+    if os.geteuid() != 0 or os.environ.get("NIX_REMOTE") == "daemon" or not _has_other_users():
+        return Builders.OWN
+    if _has_build_users():
+        return Builders.USERS
+    return Builders.ALLOCATED if _nix_version() >= _AUTO_ALLOCATE else Builders.NONE
+
+
 def options() -> list[str]:
     """The options that every command of Nix gets from us.
 
     A build that isn't sandboxed could see this machine, and Debian's Nix would fall back to that without a word. Root
-    without the daemon has no build users, which Nix refuses unless told. Nothing of ours is in a public binary
-    cache, and asking one that can't be reached costs seconds each time.
+    without build users is refused by Nix unless told; nothing is built so (`build.run_build`). Nothing of ours is in a
+    public binary cache, and asking one that can't be reached costs seconds each time.
     """
     settings = {"sandbox": "true", "sandbox-fallback": "false", "substituters": ""}
-    if os.geteuid() == 0 and not _has_build_users():
+    features = "nix-command flakes"
+    ours = builders()
+    if ours is Builders.ALLOCATED:
+        settings["auto-allocate-uids"] = "true"
+        features += " auto-allocate-uids"
+    elif ours is Builders.NONE or (ours is Builders.OWN and os.geteuid() == 0 and not _has_other_users()):
         settings["build-users-group"] = ""
-    features = ["--extra-experimental-features", "nix-command flakes"]
-    return [*features, *(part for name, value in settings.items() for part in ("--option", name, value))]
+    named = (part for name, value in settings.items() for part in ("--option", name, value))
+    return ["--extra-experimental-features", features, *named]
 
 
 def _has_build_users() -> bool:
@@ -78,6 +114,22 @@ def _has_build_users() -> bool:
         return bool(grp.getgrnam("nixbld").gr_mem)
     except KeyError:
         return False
+
+
+def _has_other_users() -> bool:
+    """Whether this user namespace has more ids than ours: without, root is no more than whoever made it."""
+    lines = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
+    return sum(int(line.split()[2]) for line in lines) > 1
+
+
+@cache
+def _nix_version() -> tuple[int, ...]:
+    try:
+        run = subprocess.run(["nix", "--version"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return (0,)
+    found = re.search(r"(\d+)\.(\d+)", run.stdout)
+    return (int(found[1]), int(found[2])) if found else (0,)
 
 
 def missing(paths: Sequence[str]) -> set[str]:

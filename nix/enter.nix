@@ -1,4 +1,4 @@
-# The command that runs a program in a root of its own, apart from all else: `tools/enter.py`, by the tool root's Python.
+# The command that runs a program in a root of its own, apart: `tools/enter.py`, by the tool root's Python.
 #
 # By itself, so that no other tool's change runs a step again.
 { python }:

@@ -103,7 +103,7 @@ def options() -> list[str]:
     if ours is Builders.ALLOCATED:
         settings["auto-allocate-uids"] = "true"
         features += " auto-allocate-uids"
-    elif ours is Builders.NONE or (ours is Builders.OWN and os.geteuid() == 0 and not _has_other_users()):
+    elif os.geteuid() == 0 and os.environ.get("NIX_REMOTE") != "daemon" and ours is not Builders.USERS:
         settings["build-users-group"] = ""
     named = (part for name, value in settings.items() for part in ("--option", name, value))
     return ["--extra-experimental-features", features, *named]

@@ -348,11 +348,18 @@ def test_where_no_setting_forbids_it_a_container_may(tmp_path):
     assert "seccomp=unconfined" in building.namespaces_refused("said", tmp_path).hint
 
 
-@pytest.mark.parametrize("script", ["apart.sh", "step.sh"])
-def test_what_a_step_says_of_forbidden_namespaces_is_known(script):
-    (said,) = re.findall(r'echo "(tungsten: .*)" >&2', (NIX / "tools" / script).read_text())
+@pytest.mark.parametrize("program", ["enter.py", "run_commands.py", "step.sh"])
+def test_what_a_step_says_of_forbidden_namespaces_is_known(program):
+    (said,) = re.findall(r"(this machine does not allow .*?need)", (NIX / "tools" / program).read_text())
     log, _ = log_of(START, line(said), FAILED)
     assert "sysctl" in log.error(1).hint
+
+
+def test_root_does_not_build_as_itself(monkeypatch, tmp_path):
+    monkeypatch.setattr(building.store, "builders", lambda: building.store.Builders.NONE)
+    with pytest.raises(BuildError, match="must not be this machine's root") as caught:
+        building.run_build([], View(), tmp_path)
+    assert building.store.BUILD_USERS_COMMAND in (caught.value.hint or "")
 
 
 def test_a_failed_push_does_not_show_what_skopeo_was_told(monkeypatch, tmp_path):

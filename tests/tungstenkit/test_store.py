@@ -68,3 +68,40 @@ def test_added_files_are_where_their_names_say_and_are_kept(tmp_path):
     assert [str(link.resolve()) for link in roots.iterdir()] == [path]
     store.keep([path], roots)
     assert len(list(roots.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("uid", "others", "users", "version", "variable", "expected"),
+    [
+        (1000, True, False, (2, 8), "", store.Builders.OWN),
+        (0, True, False, (2, 8), "daemon", store.Builders.OWN),
+        (0, False, False, (2, 8), "", store.Builders.OWN),
+        (0, True, True, (2, 8), "", store.Builders.USERS),
+        (0, True, False, (2, 11), "", store.Builders.NONE),
+        (0, True, False, (2, 26), "", store.Builders.ALLOCATED),
+    ],
+)
+def test_whose_processes_builds_are(monkeypatch, uid, others, users, version, variable, expected):
+    monkeypatch.setattr(store.os, "geteuid", lambda: uid)
+    monkeypatch.setattr(store, "_has_other_users", lambda: others)
+    monkeypatch.setattr(store, "_has_build_users", lambda: users)
+    monkeypatch.setattr(store, "_nix_version", lambda: version)
+    monkeypatch.setenv("NIX_REMOTE", variable)
+    assert store.builders() is expected
+    options = store.options()
+    allocated = expected is store.Builders.ALLOCATED
+    assert (
+        ("auto-allocate-uids" in options) == ("nix-command flakes auto-allocate-uids" in options) == allocated
+    )
+    # Nix takes root's store without build users only when told; a daemon must never hear of it.
+    alone = uid == 0 and not users and not allocated and variable != "daemon"
+    assert ("build-users-group" in options) == alone
+
+
+def test_this_namespace_has_the_users_that_its_map_says():
+    total = sum(int(line.split()[2]) for line in Path("/proc/self/uid_map").read_text().splitlines())
+    assert store._has_other_users() == (total > 1)
+
+
+def test_setting_up_makes_the_users_that_the_hint_names():
+    assert store.BUILD_USERS_COMMAND in (Path(__file__).parents[2] / "examples" / "need.sh").read_text()

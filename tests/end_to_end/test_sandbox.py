@@ -1,0 +1,234 @@
+"""A hostile step reaches nothing: each kind of step runs the same attacks, as root's and as an ordinary user's Nix runs
+it, on the real programs.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.harness import ROOT, derivation, succeed, tungsten
+from tungstenkit import store
+from tungstenkit.data import NIX
+
+HERE = Path(__file__).parent
+USER = 54321
+"""Of nobody: an ordinary user, whose Nix store is theirs."""
+ADD_KEY = 248 if os.uname().machine == "x86_64" else 217
+
+KINDS = ["import-check", "post-build", "run", "run-with-network", "source"]
+IN_REACH = {
+    # What shares the machine's network has its loopback, and its abstract sockets where there is no Landlock.
+    "post-build": {"loopback", "abstract"},
+    "run-with-network": {"loopback", "abstract"},
+}
+
+
+@pytest.fixture(scope="module")
+def canary():
+    """What is outside, for attacks to find."""
+    key = f"tungsten-{secrets.token_hex(8)}"
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.syscall(ADD_KEY, b"user", key.encode(), b"secret", 6, -3) > 0, "no key can be added"
+    with socket.socket() as port, socket.socket(socket.AF_UNIX) as abstract:
+        port.bind(("127.0.0.1", 0))
+        abstract.bind(f"\0{key}")
+        for one in (port, abstract):
+            one.listen()
+        yield {"port": port.getsockname()[1], "abstract": key, "key": key}
+
+
+@pytest.fixture(scope="module")
+def folder():
+    """A folder that every user may read."""
+    made = Path(tempfile.mkdtemp(prefix="tungsten-"))
+    made.chmod(0o755)
+    yield made
+    # A store's folders can't be written by their owner.
+    subprocess.run(["chmod", "-R", "u+w", made], check=True)
+    shutil.rmtree(made)
+
+
+@pytest.fixture(scope="module")
+def parts(blur, canary, folder):
+    """The arguments of attacks.nix."""
+    (layout,) = derivation(blur.derivation)
+    config = json.loads(layout["env"]["config"])
+    (check,) = derivation(config["requires"][0])
+    start = layout["args"].index("image.py") + 1
+    program = folder / "attacks.py"
+    shutil.copyfile(HERE / "attacks.py", program)
+    for source in NIX.rglob("*"):
+        if source.is_file() and "__pycache__" not in source.parts:
+            target = folder / "nix" / source.relative_to(NIX)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    backend = folder / "backend.py"
+    backend.write_text(
+        program.read_text().partition('if __name__ == "__main__":')[0]
+        + f"\ndef build_wheel(_folder):\n    main(json.loads({json.dumps(canary)!r}), whole_root=False)\n"
+    )
+    with tarfile.open(folder / "attack.tar.gz", "w:gz") as tar:
+        tar.add(backend, "attack-1/backend.py")
+    shutil.copyfile(HERE / "attacks.nix", folder / "attacks.nix")
+    subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
+    return {
+        "nix": str(folder / "nix"),
+        "busybox": str(Path(layout["builder"]).parent.parent),
+        "python": json.dumps(layout["args"][start : layout["args"].index("-I")]),
+        "tree": check["env"]["tree"],
+        "layers": json.dumps(config["layers"]),
+        "archive": str(folder / "attack.tar.gz"),
+        "program": str(program),
+        "canary": json.dumps(canary),
+    }
+
+
+def attack(kind, parts, before=(), options=None):
+    """What an attack of a kind reaches."""
+    given = [word for name, value in parts.items() for word in ("--argstr", name, value)]
+    program = Path(parts["program"]).with_name("attacks.nix")
+    command = ["nix-build", *(options or store.options()), "--no-out-link", str(program), "-A", kind, *given]
+    done = subprocess.run([*before, *command], capture_output=True, text=True)
+    said = [line for line in done.stderr.splitlines() if "REACHED {" in line]
+    assert said, done.stderr[-3000:]
+    return json.loads(said[-1].partition("REACHED ")[2])
+
+
+def left(canary):
+    """Processes that an attack has left."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and canary["key"].encode() in (entry / "cmdline").read_bytes():
+                found.append(entry.name)
+    return [pid for pid in found if int(pid) != os.getpid()]
+
+
+@pytest.fixture(scope="module")
+def users_store(parts, folder):
+    """A Nix store of an ordinary user's own, at /nix of a mount namespace; what runs a command there as that user."""
+    mine = folder / "user"
+    for name in ("nix/store", "nix/var/nix", "home"):
+        (mine / name).mkdir(parents=True)
+    wanted = [parts["busybox"], parts["tree"], *json.loads(parts["layers"])]
+    wanted += [
+        str(Path(*Path(word).parts[:4]))
+        for word in json.loads(parts["python"])
+        if word.startswith("/nix/store/")
+    ]
+    query = ["nix-store", "--query", "--requisites", *wanted]
+    closure = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()
+    subprocess.run(["cp", "-a", *closure, mine / "nix" / "store"], check=True)
+    subprocess.run(["chown", "-R", f"{USER}:{USER}", mine], check=True)
+    script = f'mount --bind {mine}/nix /nix && exec setpriv --reuid {USER} --regid {USER} --clear-groups "$@"'
+    home = ["USER=somebody", f"HOME={mine}/home", f"TMPDIR={mine}/home"]
+    before = ["unshare", "--mount", "sh", "-ec", script, "sh", "env", "-C", "/", *home]
+    dump = subprocess.run(["nix-store", "--dump-db", *closure], capture_output=True, check=True).stdout
+    subprocess.run([*before, "nix-store", "--load-db"], input=dump, check=True)
+    return before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_attack_on_roots_builds_reaches_nothing(kind, parts, canary):
+    reached = attack(kind, parts)
+    assert set(reached) <= IN_REACH.get(kind, set()), reached
+    assert left(canary) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_attack_on_a_users_builds_reaches_nothing(kind, parts, canary, users_store):
+    options = [
+        "--option",
+        "sandbox",
+        "true",
+        "--option",
+        "sandbox-fallback",
+        "false",
+        "--option",
+        "substituters",
+        "",
+    ]
+    reached = attack(kind, parts, users_store, options)
+    assert set(reached) <= IN_REACH.get(kind, set()), reached
+    assert left(canary) == []
+    # The store is that user's own: what others build on is as it was.
+    paths = [parts["tree"], parts["busybox"], *json.loads(parts["layers"])]
+    subprocess.run([*users_store, "nix-store", "--verify-path", *paths], check=True)
+
+
+def test_the_attacks_succeed_where_nothing_is_apart(parts, folder):
+    """In one user namespace alone, as steps ran in once: what is asserted above could fail."""
+    script = 'mount -o bind,ro "$1" "$1"; exec /usr/bin/python3 "$1/attacks.py" "$2" run'
+    command = [
+        "unshare",
+        "-r",
+        "-m",
+        "-p",
+        "-f",
+        "--mount-proc",
+        "sh",
+        "-euc",
+        script,
+        "sh",
+        folder,
+        parts["canary"],
+    ]
+    user = ["setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups"]
+    done = subprocess.run([*user, *command], capture_output=True, text=True, cwd="/", timeout=60)
+    reached = json.loads(done.stdout.splitlines()[-1].removeprefix("REACHED "))
+    assert {"mount", "remount", "unmount", "namespaces", "capabilities", "new privileges", "keys"} <= set(
+        reached
+    )
+
+
+def test_setting_up_makes_the_users_that_builds_run_as(tmp_path):
+    """Once, for root alone, and not where there are some."""
+    shutil.copytree("/etc", tmp_path / "etc", symlinks=True)
+    text = (tmp_path / "etc" / "group").read_text()
+    (tmp_path / "etc" / "group").write_text(
+        "".join(f"{line}\n" for line in text.split("\n") if line[:6] != "nixbld")
+    )
+    script = """
+        mount --bind "$1" /etc
+        for n in 1 2 3 4 5 6 7 8 9 10; do userdel "nixbld$n" 2> /dev/null || true; done
+        sh examples/need.sh
+        getent group nixbld
+        id -un nixbld10
+        sh examples/need.sh
+    """
+    command = ["unshare", "--mount", "sh", "-euc", script, "sh", tmp_path / "etc"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    first, group, last, *more = done.stdout.splitlines()
+    assert first == "making the users nixbld1 to nixbld10, which Nix builds as"
+    assert group.endswith(":" + ",".join(f"nixbld{n}" for n in range(1, 11)))
+    assert (last, more) == ("nixbld10", [])
+
+
+def test_root_without_build_users_is_told_how_to_make_them(copy_of, tmp_path):
+    """And nothing is built. What needs no build works."""
+    for name in ("group", "passwd"):
+        kept = [
+            line for line in Path("/etc", name).read_text().splitlines(True) if not line.startswith("nixbld")
+        ]
+        (tmp_path / name).write_text("".join(kept))
+    script = 'for name in group passwd; do mount --bind "$1/$name" "/etc/$name"; done; shift; exec "$@"'
+    before = ["unshare", "--mount", "sh", "-euc", script, "sh", str(tmp_path)]
+    folder = copy_of("blur")
+    succeed("fetch", folder, before=before)
+    done = tungsten("build", folder, "--no-load", before=before)
+    if "auto-allocate-uids" in " ".join(store.options()):
+        pytest.skip("this Nix needs no build users")
+    assert done.returncode == 1
+    assert "error: there are no users for Nix to build as" in done.stderr
+    assert f"`{store.BUILD_USERS_COMMAND}`" in done.stderr.replace("\n        ", " ")

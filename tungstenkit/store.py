@@ -83,7 +83,7 @@ class Builders(Enum):
 
 def builders() -> Builders:
     """Whose processes the builds that we start would be."""
-    if os.geteuid() != 0 or os.environ.get("NIX_REMOTE") == "daemon" or not _has_other_users():
+    if os.geteuid() != 0 or os.environ.get("NIX_REMOTE") == "daemon" or not has_other_users():
         return Builders.OWN
     if _has_build_users():
         return Builders.USERS
@@ -116,7 +116,7 @@ def _has_build_users() -> bool:
         return False
 
 
-def _has_other_users() -> bool:
+def has_other_users() -> bool:
     """Whether this user namespace has more ids than ours: without, root is no more than whoever made it."""
     lines = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
     return sum(int(line.split()[2]) for line in lines) > 1

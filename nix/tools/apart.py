@@ -50,7 +50,7 @@ _NEW = "/tmp"  # noqa: S108
 """Where a new root is mounted at first: a folder that is everywhere."""
 _OLD = "/.machine"
 """Where what was the root is, until the new one is whole."""
-_DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
+_DEVICES = ("full", "null", "random", "urandom", "zero")
 _READ_ONLY_OF_PROC = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 """As container runtimes have it."""
 _PROCESSES = 4096
@@ -112,12 +112,11 @@ def leave(uid: int, gid: int, *, network: bool = True, as_root: bool = False) ->
     """The same, and for processes, what these share, and where `network` is False for that, too.
 
     Returns in the first process there, whose end is that of all others. The process that has called this waits for that
-    one, and ends as it does; told to end (SIGTERM), it ends all of it.
+    one, and ends as it does; where it is killed, so is that one.
     """
     machine = separate(uid, gid, as_root=as_root, more=_NEWPID | _NEWIPC | (0 if network else _NEWNET))
     child = os.fork()
     if child:
-        signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGKILL))
         _end_as(child)
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     return machine
@@ -189,8 +188,9 @@ class Root:
         """Of /dev what every program may want."""
         self.folder("/dev")
         for name in _DEVICES:
-            self.write(f"/dev/{name}", "")
-            bind_device(f"{_OLD}/dev/{name}", f"/dev/{name}")
+            if os.path.exists(f"{_OLD}/dev/{name}"):
+                self.write(f"/dev/{name}", "")
+                bind_device(f"{_OLD}/dev/{name}", f"/dev/{name}")
         os.symlink("/proc/self/fd", "/dev/fd")
         self.scratch("/dev/shm")  # noqa: S108
 
@@ -297,19 +297,23 @@ def _set_capabilities(mask: int) -> None:
 
 
 def _bind_as(source: str, target: str, owner: int) -> bool:
-    """Show a folder with another owner (mount_setattr(2), "ID-mapped mounts"); False where that can't be."""
+    """Show a folder or a file with another owner (mount_setattr(2), "ID-mapped mounts"); False where that can't be."""
     info = os.stat(source)
     tree = _libc.syscall(_OPEN_TREE, -1, os.fsencode(source), _OPEN_TREE_CLONE | _AT_RECURSIVE | os.O_CLOEXEC)
     if tree < 0:
         return False
     try:
-        with _ids({info.st_uid: owner}, {info.st_gid: owner}) as namespace:
+        with (
+            contextlib.suppress(FileNotFoundError),
+            _ids({info.st_uid: owner}, {info.st_gid: owner}) as namespace,
+        ):
             attributes = (ctypes.c_uint64 * 4)(_ATTR_IDMAP, 0, 0, namespace)
             how = _AT_EMPTY_PATH | _AT_RECURSIVE
-            if _libc.syscall(_MOUNT_SETATTR, tree, b"", how, attributes, ctypes.sizeof(attributes)) != 0:
-                return False
-        moved: int = _libc.syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _FROM_FILE)
-        return moved == 0
+            if _libc.syscall(_MOUNT_SETATTR, tree, b"", how, attributes, ctypes.sizeof(attributes)) == 0:
+                target_name = os.fsencode(target)
+                moved: int = _libc.syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, target_name, _FROM_FILE)
+                return moved == 0
+        return False
     finally:
         os.close(tree)
 
@@ -317,25 +321,28 @@ def _bind_as(source: str, target: str, owner: int) -> bool:
 @contextlib.contextmanager
 def _ids(uids: dict[int, int], gids: dict[int, int]) -> Iterator[int]:
     """A user namespace with these ids, as a file."""
-    made, wait = os.pipe()
+    told, tell = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(made)
-        os.write(wait, b"x" if _libc.unshare(_NEWUSER) == 0 else b"")
+        os.close(told)
+        # What it is called where the old /proc was made.
+        made = _libc.unshare(_NEWUSER) == 0
+        os.write(tell, os.readlink(f"{_OLD}/proc/self").encode() if made else b"none")
+        os.close(tell)
         signal.pause()
-    os.close(wait)
+    os.close(tell)
     try:
-        os.read(made, 1)
+        process = f"{_OLD}/proc/{os.read(told, 20).decode()}"
         for name, ids in (("uid_map", uids), ("gid_map", gids)):
-            with open(f"{_OLD}/proc/{child}/{name}", "w", encoding="ascii") as file:
-                file.write("".join(f"{inner} {outer} 1\n" for inner, outer in ids.items()))
-        namespace = os.open(f"{_OLD}/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+            with open(f"{process}/{name}", "wb") as file:
+                file.write("".join(f"{inner} {outer} 1\n" for inner, outer in ids.items()).encode())
+        namespace = os.open(f"{process}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         try:
             yield namespace
         finally:
             os.close(namespace)
     finally:
-        os.close(made)
+        os.close(told)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 

@@ -83,7 +83,7 @@ def test_added_files_are_where_their_names_say_and_are_kept(tmp_path):
 )
 def test_whose_processes_builds_are(monkeypatch, uid, others, users, version, variable, expected):
     monkeypatch.setattr(store.os, "geteuid", lambda: uid)
-    monkeypatch.setattr(store, "_has_other_users", lambda: others)
+    monkeypatch.setattr(store, "has_other_users", lambda: others)
     monkeypatch.setattr(store, "_has_build_users", lambda: users)
     monkeypatch.setattr(store, "_nix_version", lambda: version)
     monkeypatch.setenv("NIX_REMOTE", variable)
@@ -100,7 +100,7 @@ def test_whose_processes_builds_are(monkeypatch, uid, others, users, version, va
 
 def test_this_namespace_has_the_users_that_its_map_says():
     total = sum(int(line.split()[2]) for line in Path("/proc/self/uid_map").read_text().splitlines())
-    assert store._has_other_users() == (total > 1)
+    assert store.has_other_users() == (total > 1)
 
 
 def test_setting_up_makes_the_users_that_the_hint_names():

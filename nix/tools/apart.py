@@ -30,7 +30,7 @@ _NEWNS, _NEWIPC, _NEWUSER = 0x00020000, 0x08000000, 0x10000000
 _NEWPID, _NEWNET = 0x20000000, 0x40000000
 
 # prctl(2), capabilities(7), keyctl(2)
-_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 24, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _KEYCTL_JOIN_SESSION_KEYRING = 1
@@ -167,17 +167,7 @@ class Root:
         owner: who is to own there what its owner has, where the kernel and the file system can show it so; for the
         machine's root alone.
         """
-        source = _OLD + source
-        if os.path.islink(source):
-            os.symlink(os.readlink(source), target)
-            return
-        if os.path.isdir(source):
-            self.folder(target)
-        elif not os.path.exists(target):
-            self.write(target, "")
-        if owner is None or not _bind_as(source, target, owner):
-            _mount(source, target, None, _MS_BIND | _MS_REC)
-        _restrict(target, 0 if writable else _MS_RDONLY)
+        bind(_OLD + source, target, writable=writable, owner=owner)
 
     def devices(self) -> None:
         """The machine's /dev."""
@@ -186,24 +176,54 @@ class Root:
 
     def few_devices(self) -> None:
         """Of /dev what every program may want."""
-        self.folder("/dev")
-        for name in _DEVICES:
-            if os.path.exists(f"{_OLD}/dev/{name}"):
-                self.write(f"/dev/{name}", "")
-                bind_device(f"{_OLD}/dev/{name}", f"/dev/{name}")
-        os.symlink("/proc/self/fd", "/dev/fd")
-        self.scratch("/dev/shm")  # noqa: S108
+        few_devices("/dev", f"{_OLD}/dev")
 
-    def scratch(self, path: str, size: str = "256m") -> None:
+    def scratch(self, path: str) -> None:
         """An empty folder that everyone may write, in memory."""
-        self.folder(path)
-        _mount("tmpfs", path, "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode=1777,size={size}")
+        scratch(path)
 
     def close(self) -> None:
         """Be left with it alone."""
         _checked(_libc.umount2(os.fsencode(_OLD), _MNT_DETACH), _OLD)
         os.rmdir(_OLD)
-        _mount("none", "/", None, _MS_REMOUNT | _MS_BIND | _MS_NOSUID | _MS_NODEV | _MS_RDONLY)
+        make_read_only("/")
+
+
+def bind(source: str, target: str, *, writable: bool = False, owner: int | None = None) -> None:
+    """As `Root.bind`, of paths as they are."""
+    if os.path.islink(source):
+        os.symlink(os.readlink(source), target)
+        return
+    if os.path.isdir(source):
+        os.makedirs(target, exist_ok=True)
+    elif not os.path.exists(target):
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        _touch(target)
+    if owner is None or not _bind_as(source, target, owner):
+        _mount(source, target, None, _MS_BIND | _MS_REC)
+    _restrict(target, 0 if writable else _MS_RDONLY)
+
+
+def scratch(folder: str) -> None:
+    """An empty folder that everyone may write, in memory."""
+    os.makedirs(folder, exist_ok=True)
+    _mount("tmpfs", folder, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=1777,size=256m")
+
+
+def few_devices(folder: str, devices: str = "/dev") -> None:
+    """Of the machine's /dev what every program may want."""
+    os.makedirs(folder, exist_ok=True)
+    for name in _DEVICES:
+        if os.path.exists(f"{devices}/{name}"):
+            _touch(f"{folder}/{name}")
+            bind_device(f"{devices}/{name}", f"{folder}/{name}")
+    os.symlink("/proc/self/fd", f"{folder}/fd")
+    scratch(f"{folder}/shm")
+
+
+def make_read_only(folder: str) -> None:
+    """Of a mount itself; what is mounted below it stays as it is."""
+    _mount("none", folder, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _flags(folder))
 
 
 def mount_processes(folder: str, *, ours: bool = True) -> None:
@@ -266,6 +286,8 @@ def confine(
         os.setgroups([])
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
+        # What a process has of /proc is root's otherwise, since it was.
+        _checked(_libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0))
     try:
         machine.new_user(uid, gid)
     except OSError:
@@ -358,6 +380,10 @@ def _restrict(target: str, flags: int) -> None:
             path = os.fsdecode(point)
             more = _MS_REMOUNT | _MS_BIND | _MS_NOSUID | _MS_NODEV
             _mount("none", path, None, more | flags | _flags(path))
+
+
+def _touch(path: str) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC))
 
 
 def _plain(path: bytes) -> bytes:

@@ -13,6 +13,7 @@ import pwd
 import re
 import shutil
 import subprocess
+import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,27 @@ def build(export: Path, system: str, link: Path, view: View) -> Image:
     Raises BuildError with the end of the failed step's log.
     """
     _nix_build(export, f"model-image-{system}-dir", link, view)
+    _check_store(link.resolve(), link.with_name("store-checked"))
     return read_layout(link.resolve())
+
+
+def _check_store(layout: Path, stamp: Path) -> None:
+    """BuildError where code that ran in builds has changed what an image is made of.
+
+    It can't, by all that we know. Where one user builds and has the store, nothing but the mounts of a step keeps it
+    from that, so it is looked at; elsewhere the store is another's. stamp: a file whose time is that of the last look.
+    """
+    if not store.is_ours():
+        return
+    now, before = time.time(), stamp.stat().st_mtime if stamp.exists() else 0
+    if changed := store.changed(store.built_from(str(layout)), before):
+        raise BuildError(
+            "what this image is made of was changed in the Nix store, perhaps by code that ran in a build",
+            where=", ".join(changed),
+            hint="`nix-store --verify --check-contents --repair` mends a store; build nothing on it before",
+        )
+    stamp.touch()
+    os.utime(stamp, (now, now))
 
 
 def build_archive(export: Path, system: str, link: Path, view: View) -> None:

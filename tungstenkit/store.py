@@ -10,6 +10,7 @@ import base64
 import errno
 import grp
 import hashlib
+import json
 import os
 import re
 import stat
@@ -137,6 +138,54 @@ def missing(paths: Sequence[str]) -> set[str]:
     if not paths:
         return set()
     return set(_nix_store(["--check-validity", "--print-invalid", *paths]).split())
+
+
+def is_ours() -> bool:
+    """Whether what we build as could write the store, if it came to it: one user has both."""
+    root = os.environ.get("NIX_STORE_DIR", "/nix/store")
+    return (
+        builders() is Builders.OWN and os.environ.get("NIX_REMOTE") != "daemon" and os.access(root, os.W_OK)
+    )
+
+
+def built_from(path: str) -> list[str]:
+    """All of the store that a path was built of, and what was built on the way."""
+    (deriver,) = _nix_store(["--query", "--deriver", path]).split()
+    found = _nix_store(["--query", "--requisites", "--include-outputs", deriver]).split()
+    return [one for one in found if not one.endswith(".drv") and os.path.lexists(one)]
+
+
+def changed(paths: Sequence[str], since: float = 0) -> list[str]:
+    """Those of the paths whose content is not what it was when Nix took them in.
+
+    What a change leaves, whoever may set the other times, is the time of the inode's own (stat(2), ctime). So only what
+    was touched later is read, and compared with its hash: Nix touches files, too, where it links them into a sandbox.
+
+    since: when the same paths were looked at before.
+    """
+    if not paths:
+        return []
+    command = ["nix", *options(), "path-info", "--json", *paths]
+    told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    # A list before Nix 2.19, an object by path since.
+    entries = {one["path"]: one for one in told} if isinstance(told, list) else told
+    # That time is in whole seconds.
+    touched = [
+        path for path in paths if _touched(Path(path)) > max(entries[path]["registrationTime"] + 1, since)
+    ]
+    if not touched:
+        return []
+    command = ["nix-store", *options(), "--verify-path", *touched]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    return [path for path in touched if f"path '{path}' was modified" in run.stderr]
+
+
+def _touched(path: Path) -> float:
+    """When anything of a tree was changed last."""
+    latest = path.lstat().st_ctime
+    for folder, folders, files in os.walk(path):
+        latest = max(latest, *(os.lstat(f"{folder}/{name}").st_ctime for name in (*folders, *files)), 0)
+    return latest
 
 
 def add_files(files: Sequence[Path]) -> list[str]:

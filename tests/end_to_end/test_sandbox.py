@@ -10,6 +10,7 @@ import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -232,3 +233,88 @@ def test_root_without_build_users_is_told_how_to_make_them(copy_of, tmp_path):
     assert done.returncode == 1
     assert "error: there are no users for Nix to build as" in done.stderr
     assert f"`{store.BUILD_USERS_COMMAND}`" in done.stderr.replace("\n        ", " ")
+
+
+READING = """
+
+import os, pathlib
+main(json.loads({canary!r}), whole_root=False)
+here = pathlib.Path(__file__).parent
+assert (here / "data.txt").read_text() == "data"
+tried("own folder", lambda: any_of(written_again, [str(here / "data.txt")]))
+tried("own folder's mode", lambda: here.chmod(0o700) is None)
+seen = [name for name in {secrets!r} if os.path.exists(name)]
+seen += [name for name in os.environ if "CANARY" in name]
+raise RuntimeError(json.dumps([reached, seen, os.getuid()]))
+"""
+
+
+@pytest.fixture
+def hostile(folder, canary, copy_of):
+    """A model whose module attacks while it is read, in a folder that its owner alone may enter."""
+    model = folder / f"model-{secrets.token_hex(4)}"
+    shutil.copytree(copy_of("blur"), model)
+    text = (HERE / "attacks.py").read_text().partition('if __name__ == "__main__":')[0]
+    hidden = [str(Path.home() / ".ssh"), "/etc/shadow", str(ROOT / "README.md"), "/var", str(folder / "nix")]
+    (model / "neighbour.py").write_text(text)
+    (model / "data.txt").write_text("data")
+    (model / "tungsten_model.py").write_text(
+        "from neighbour import *\n" + READING.format(canary=json.dumps(canary), secrets=hidden)
+    )
+    (model / "data.txt").chmod(0o600)
+    model.chmod(0o700)
+    return model
+
+
+def reading(model, *before):
+    """What a module reaches and sees while it is read, and as whom: the error has it."""
+    done = tungsten("lock", "--check", model, before=before, env={"TUNGSTEN_CANARY": "1"})
+    assert done.returncode == 1
+    assert "RuntimeError: " in done.stderr, done.stderr
+    return json.JSONDecoder().raw_decode(done.stderr.partition("RuntimeError: ")[2])[0]
+
+
+def test_a_module_reaches_nothing_while_root_reads_it(hostile, canary):
+    assert reading(hostile) == [{}, [], 65532]
+    assert left(canary) == []
+
+
+@pytest.fixture
+def as_user():
+    """What runs our Python as an ordinary user, who may enter where it lies."""
+    top = f"/{Path(sys.base_prefix).parts[1]}"
+    script = f"""
+        if [ {top} = /root ]; then
+          mkdir -p "$1"
+          mount --bind {sys.base_prefix} "$1"
+          mount -t tmpfs -o mode=755 tmpfs /root
+          mkdir -p {sys.base_prefix}
+          mount --move "$1" {sys.base_prefix}
+        fi
+        shift
+        exec setpriv --reuid {USER} --regid {USER} --clear-groups "$@"
+    """
+    place = tempfile.mkdtemp(prefix="tungsten-")
+    yield ["unshare", "--mount", "--propagation=private", "sh", "-ec", script, "sh", place]
+    Path(place).rmdir()
+
+
+def test_a_module_reaches_nothing_while_a_user_reads_it(hostile, canary, as_user):
+    subprocess.run(["chown", "-R", f"{USER}:{USER}", hostile], check=True)
+    assert reading(hostile, *as_user) == [{}, [], 65532]
+    assert left(canary) == []
+
+
+def test_where_namespaces_are_refused_a_module_is_not_read_but_on_trust(copy_of):
+    """As in a container that grants root none."""
+    folder = copy_of("blur")
+    before = ["setpriv", "--bounding-set=-sys_admin"]
+    done = tungsten("lock", "--check", folder, before=before)
+    assert done.returncode == 1
+    assert (
+        "error: this machine does not let the model's module run apart: Operation not permitted"
+        in done.stderr
+    )
+    assert "--trust" in done.stderr
+    succeed("lock", "--check", "--trust", folder, before=before)
+    succeed("lock", "--check", folder, before=before, env={"TUNGSTEN_TRUST": "1"})

@@ -362,6 +362,16 @@ def test_root_does_not_build_as_itself(monkeypatch, tmp_path):
     assert building.store.BUILD_USERS_COMMAND in (caught.value.hint or "")
 
 
+def test_an_image_of_a_store_that_was_changed_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(building, "_nix_build", lambda *arguments: None)
+    monkeypatch.setattr(building.store, "is_ours", lambda: True)
+    monkeypatch.setattr(building.store, "built_from", lambda path: [path, "/nix/store/x-root"])
+    monkeypatch.setattr(building.store, "changed", lambda paths: paths[1:])
+    with pytest.raises(BuildError, match="was changed in the Nix store") as caught:
+        building.build(tmp_path, "x86_64-linux", tmp_path / "link", View())
+    assert caught.value.where == "/nix/store/x-root"
+
+
 def test_a_failed_push_does_not_show_what_skopeo_was_told(monkeypatch, tmp_path):
     (tmp_path / "skopeo").write_text("#!/bin/sh\necho denied >&2\nexit 1\n")
     (tmp_path / "skopeo").chmod(0o755)

@@ -1,8 +1,11 @@
 """Names and paths of the Nix store, as Nix and our Nix code make them."""
 
 import json
+import os
+import secrets
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -68,6 +71,29 @@ def test_added_files_are_where_their_names_say_and_are_kept(tmp_path):
     assert [str(link.resolve()) for link in roots.iterdir()] == [path]
     store.keep([path], roots)
     assert len(list(roots.iterdir())) == 1
+
+
+@needs_nix
+@pytest.mark.skipif(not os.access("/nix/store", os.W_OK), reason="needs a store that can be written")
+def test_what_was_changed_in_the_store_is_found(tmp_path):
+    file = tmp_path / f"tungsten-test-{secrets.token_hex(8)}.txt"
+    file.write_text("as it was")
+    (path,) = store.add_files([file])
+    assert store.changed([path]) == []
+    inside, times = Path(path), (1, 1)
+    while time.time() < inside.stat().st_ctime + 3:
+        time.sleep(0.1)  # registered to the second
+    inside.chmod(0o644)
+    inside.write_text("as it is")
+    inside.chmod(0o444)
+    os.utime(inside, times)
+    assert store.changed([path]) == [path]
+    inside.chmod(0o644)
+    inside.write_text("as it was")
+    inside.chmod(0o444)
+    os.utime(inside, times)
+    # Touched, and the same.
+    assert store.changed([path]) == []
 
 
 @pytest.mark.parametrize(

@@ -366,7 +366,7 @@ def test_an_image_of_a_store_that_was_changed_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(building, "_nix_build", lambda *arguments: None)
     monkeypatch.setattr(building.store, "is_ours", lambda: True)
     monkeypatch.setattr(building.store, "built_from", lambda path: [path, "/nix/store/x-root"])
-    monkeypatch.setattr(building.store, "changed", lambda paths: paths[1:])
+    monkeypatch.setattr(building.store, "changed", lambda paths, _since: paths[1:])
     with pytest.raises(BuildError, match="was changed in the Nix store") as caught:
         building.build(tmp_path, "x86_64-linux", tmp_path / "link", View())
     assert caught.value.where == "/nix/store/x-root"

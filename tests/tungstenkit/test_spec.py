@@ -578,14 +578,15 @@ raise RuntimeError(repr(seen))
 
 @pytest.fixture
 def spied(tmp_path):
-    """What a module sees that looks at the machine."""
-    (tmp_path / "neighbour.py").write_text("NAME = 'neighbour'")
-    (tmp_path / "data.txt").write_text("data")
-    (tmp_path / "tungsten_model.py").write_text(SPY)
+    """What a module sees that looks at the machine. The table of mounts has a way of its own with such names."""
+    folder = tmp_path / "a \\040 n\tä\nme"
+    write(folder, "NAME = 'neighbour'", "neighbour.py")
+    write(folder, "data", "data.txt")
+    write(folder, SPY)
 
     def spy(**options):
         with pytest.raises(SpecError, match="RuntimeError") as caught:
-            read_spec(tmp_path, **options)
+            read_spec(folder, **options)
         return ast.literal_eval(caught.value.what.partition("RuntimeError: ")[2])
 
     return spy

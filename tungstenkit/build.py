@@ -13,7 +13,6 @@ import pwd
 import re
 import shutil
 import subprocess
-import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,15 +103,15 @@ def _check_store(layout: Path, stamp: Path) -> None:
     """
     if not store.is_ours():
         return
-    now, before = time.time(), stamp.stat().st_mtime if stamp.exists() else 0
+    began, before = stamp.with_name(f"{stamp.name}.new"), stamp.stat().st_mtime if stamp.exists() else 0
+    began.touch()
     if changed := store.changed(store.built_from(str(layout)), before):
         raise BuildError(
             "what this image is made of was changed in the Nix store, perhaps by code that ran in a build",
             where=", ".join(changed),
             hint="`nix-store --verify --check-contents --repair` mends a store; build nothing on it before",
         )
-    stamp.touch()
-    os.utime(stamp, (now, now))
+    began.replace(stamp)
 
 
 def build_archive(export: Path, system: str, link: Path, view: View) -> None:

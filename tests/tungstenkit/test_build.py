@@ -326,6 +326,7 @@ def test_nix_ends_with_us(monkeypatch, tmp_path):
     (tmp_path / "nix").write_text("#!/bin/sh\necho started >&2\nexec sleep 100\n")
     (tmp_path / "nix").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(building, "_check_builders", lambda: None)
     monkeypatch.setattr(building, "_check_daemon", lambda: None)
     started = []
 

@@ -328,6 +328,7 @@ def test_nix_ends_with_us(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(building, "_check_builders", lambda: None)
     monkeypatch.setattr(building, "_check_daemon", lambda: None)
+    monkeypatch.setattr(building.store, "options", list)  # which may ask Nix for its version
     started = []
 
     class Popen(subprocess.Popen):

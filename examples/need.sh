@@ -34,6 +34,17 @@ if [ "${2-}" = test ]; then
   unpack busybox-static
   unpack libfaketime
 fi
+# The users that Nix builds as: what runs in a build must not be root. As Debian's nix-setup-systemd makes them, which
+# would start a service, too.
+build_users() {
+  if [ "$(id -u)" != 0 ] || ! command -v useradd >/dev/null 2>&1; then return; fi
+  case "$(getent group nixbld)" in "" | *:) ;; *) return ;; esac
+  # A namespace with a single user has no others to give.
+  [ "$(awk '{ ids += $3 } END { print (ids > 1) }' /proc/self/uid_map)" = 1 ] || return 0
+  echo "making the users nixbld1 to nixbld10, which Nix builds as"
+  groupadd --system --force nixbld && for n in 1 2 3 4 5 6 7 8 9 10; do id -u nixbld$n >/dev/null 2>&1 || useradd --system --no-create-home --home-dir /var/empty --shell /usr/sbin/nologin --no-user-group --gid nixbld --groups nixbld nixbld$n; done
+}
+build_users
 [ -z "$packages" ] && exit 0
 
 if [ ! -f /etc/debian_version ] || ! command -v apt-get >/dev/null 2>&1; then

@@ -93,11 +93,6 @@ let
       # With the network not by the result's hash alone: an older result must not be taken for a new one.
       name = "command-${if segment.network then builtins.substring 0 16 sees else toString number}.tar";
       tool = "run_commands.py";
-      before = [
-        "${busybox}/bin/busybox"
-        "sh"
-        ./tools/apart.sh
-      ];
       config = {
         inherit (segment) network uid gid;
         layers = packageSet.dockerTools.layers below;
@@ -105,7 +100,6 @@ let
         steps = map (step segment) segment.steps;
         architecture = platform.debian;
         on-base = packageSet.base or null != null;
-        busybox = "${busybox}/bin/busybox";
         variation = {
           inherit (run) again;
           baseline = false;

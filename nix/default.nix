@@ -15,6 +15,7 @@
   source = import ./source.nix; # a lock's source -> a wheel
   layers = import ./layers.nix; # contents -> the plan of layers
   image = import ./image.nix; # dockerTools.buildLayeredImage
+  enter = import ./enter.nix; # how a program is run apart
   step = import ./step.nix; # a program that runs in an image's own root
   commands = import ./commands.nix; # what dockerfile_commands change
   postBuild = import ./post-build.nix; # what post_build makes

@@ -60,6 +60,10 @@ let
     in
     {
       inherit busybox runTool system;
+      step = import ./step.nix {
+        inherit busybox system;
+        enter = import ./enter.nix { inherit python; };
+      };
       byteCodePython = root tools.byte-code;
       shell = import ./shell.nix {
         inherit
@@ -72,18 +76,6 @@ let
         inherit (tools) bash;
       };
       programs = import ./programs.nix { inherit busybox python system; };
-    };
-
-  # A program that runs in an image's own root runs on the platform that it is for.
-  stepFor =
-    target:
-    import ./step.nix {
-      system = target;
-      busybox = import ./bootstrap.nix {
-        inherit fetch;
-        system = target;
-        inherit (theLock.tools.${target}) busybox;
-      };
     };
 
   # What an image for one platform is made of; but for the steps nothing of it is run, so any builder will do.
@@ -123,7 +115,7 @@ let
         rootParts = import ./root-parts.nix { inherit busybox system; };
         importCheck =
           if system == target then
-            import ./import-check.nix { step = import ./step.nix { inherit busybox system; }; }
+            import ./import-check.nix { inherit (builders.${system}) step; }
           else
             null;
         declared = files.declared (theLock.files or { });
@@ -154,7 +146,8 @@ let
         bigFiles = big;
         spec = theSpec;
         locked = locked.post-build or null;
-        step = stepFor target;
+        # A program that runs in an image's own root runs on the platform that it is for.
+        inherit (builders.${target}) step;
         runTool = import ./run-tool.nix {
           inherit system;
           inherit (builders.${system}) busybox;

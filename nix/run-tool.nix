@@ -2,7 +2,7 @@
 #
 # It depends on its own inputs and on the tool root alone, so that models share layers.
 #
-# before: what runs the program, such as `unshare`. more: further attributes of the derivation.
+# more: further attributes of the derivation.
 { busybox, python, system }:
 let
   tools = builtins.path {
@@ -11,7 +11,7 @@ let
     filter = path: _type: builtins.match ".*\\.py" path != null;
   };
 in
-{ name, tool, config, before ? [ ], more ? { } }:
+{ name, tool, config, more ? { } }:
 derivation (
   {
     inherit name system;
@@ -23,7 +23,6 @@ derivation (
       "exec \"$@\" \"$configPath\" \"$out\""
       tool
     ]
-    ++ before
     ++ python.command
     ++ [
       "-I"

@@ -11,16 +11,17 @@ let
     inherit fetch system;
     inherit (tools) busybox;
   };
+  toolPython = import ./root.nix {
+    inherit
+      busybox
+      fetch
+      platform
+      system
+      ;
+  } tools.layers;
   runTool = import ./run-tool.nix {
     inherit busybox system;
-    python = import ./root.nix {
-      inherit
-        busybox
-        fetch
-        platform
-        system
-        ;
-    } tools.layers;
+    python = toolPython;
   };
 
   shell =
@@ -85,6 +86,7 @@ let
     environment = environmentOf source.build.wheels;
     archive = fetch source;
     program = ./tools/build_wheel.py;
+    enter = import ./enter.nix { python = toolPython; };
     config = builtins.toJSON {
       inherit (source) file project version;
       inherit (source.build) backend backend-path;

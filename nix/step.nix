@@ -7,7 +7,9 @@
 # over: folders whose /app and HOME lie over that; their big files are not copied.
 # fixed: null, or { sha256, variables }: a flat file of that hash, made with the network, by a program that also gets
 # these variables of whoever builds.
-{ busybox, system }:
+#
+# Around it runs `enter`: a command of our own Python's, from nix/enter.nix.
+{ busybox, enter, system }:
 { name, tree, python, program, config, beside ? { }, model ? null, bound ? [ ], over ? [ ], fixed ? null }:
 derivation (
   {
@@ -23,7 +25,7 @@ derivation (
     builder = "${busybox}/bin/busybox";
     args = [ "sh" "-euc" ". ${./tools/step.sh}" ];
     PATH = "${busybox}/bin";
-    enter = ./tools/enter.sh;
+    inherit enter;
     config = builtins.toJSON config;
     bound = builtins.concatStringsSep "\n" (
       builtins.concatMap (file: [

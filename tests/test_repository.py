@@ -218,7 +218,8 @@ def test_the_guide_names_every_argument_of_define_model():
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/guide.md", "docs/nixpkgs.md"]
+    "document",
+    ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/guide.md", "docs/nixpkgs.md", "docs/security.md"],
 )
 def test_links_between_documents_lead_somewhere(document):
     path = ROOT / document

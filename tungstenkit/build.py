@@ -91,7 +91,27 @@ def build(export: Path, system: str, link: Path, view: View) -> Image:
     Raises BuildError with the end of the failed step's log.
     """
     _nix_build(export, f"model-image-{system}-dir", link, view)
+    _check_store(link.resolve(), link.with_name("store-checked"))
     return read_layout(link.resolve())
+
+
+def _check_store(layout: Path, stamp: Path) -> None:
+    """BuildError where code that ran in builds has changed what an image is made of.
+
+    It can't, by all that we know. Where one user builds and has the store, nothing but the mounts of a step keeps it
+    from that, so it is looked at; elsewhere the store is another's. stamp: a file whose time is that of the last look.
+    """
+    if not store.is_ours():
+        return
+    began, before = stamp.with_name(f"{stamp.name}.new"), stamp.stat().st_mtime if stamp.exists() else 0
+    began.touch()
+    if changed := store.changed(store.built_from(str(layout)), before):
+        raise BuildError(
+            "what this image is made of was changed in the Nix store, perhaps by code that ran in a build",
+            where=", ".join(changed),
+            hint="`nix-store --verify --check-contents --repair` mends a store; build nothing on it before",
+        )
+    began.replace(stamp)
 
 
 def build_archive(export: Path, system: str, link: Path, view: View) -> None:
@@ -121,6 +141,7 @@ def _nix_build(export: Path, attribute: str, link: Path, view: View) -> None:
 
 def run_build(arguments: Sequence[str], view: View, folder: Path) -> None:
     """`nix build` with arguments, in a folder. Raises BuildError with the end of the failed step's log."""
+    _check_builders()
     _check_daemon()
     command = ["nix", *store.options(), "build", *arguments, "--log-format", "internal-json", "-v"]
     try:
@@ -144,6 +165,18 @@ def run_build(arguments: Sequence[str], view: View, folder: Path) -> None:
             raise
     if process.returncode != 0:
         raise log.error(process.returncode)
+
+
+def _check_builders() -> None:
+    """BuildError where root has nobody else to build as: what an image is made of runs in builds, the model's own code
+    too, and must not be the machine's root.
+    """
+    if store.builders() is store.Builders.NONE:
+        raise BuildError(
+            "there are no users for Nix to build as, and what runs in a build must not be this machine's root",
+            hint=f"make them once, which `make setup` does, too: `{store.BUILD_USERS_COMMAND}`; or run tungsten as"
+            " another user, with a Nix store of their own",
+        )
 
 
 def _check_daemon() -> None:

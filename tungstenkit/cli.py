@@ -125,6 +125,17 @@ Class = Annotated[
 ]
 
 
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        envvar="TUNGSTEN_TRUST",
+        help="Import the model's module, to read what it declares, as you and with all that is yours; else it is kept "
+        "apart from this machine.",
+    ),
+]
+
+
 class PackageSet(StrEnum):
     """What images can be made of."""
 
@@ -154,6 +165,7 @@ def lock_command(
     module: Module = None,
     class_name: Class = None,
     *,
+    trust: Trust = False,
     upgrade: Annotated[
         bool, typer.Option("--upgrade", help="Take the newest of everything, whatever is locked.")
     ] = False,
@@ -228,7 +240,7 @@ def lock_command(
     if against is not None:
         show_comparison(compare_locks(directory.resolve(), against), as_json=as_json)
         return
-    project = Project.read(directory, module, class_name)
+    project = Project.read(directory, module, class_name, trust=trust)
     if check:
         project.lock()
         print(f"{project.lock_path} fits the model")
@@ -304,6 +316,7 @@ def fetch_command(
     module: Module = None,
     class_name: Class = None,
     *,
+    trust: Trust = False,
     platform: Annotated[
         str | None, typer.Option("--platform", metavar="SYSTEM", help="One platform's alone.")
     ] = None,
@@ -325,7 +338,7 @@ def fetch_command(
     ] = None,
 ) -> None:
     """Download what the lock names into the Nix store; afterwards builds on this machine need no network."""
-    project = Project.read(directory, module, class_name)
+    project = Project.read(directory, module, class_name, trust=trust)
     lock = project.lock()
     systems = list(lock.platforms) if platform is None else [choose_platform(lock, platform, this_system())]
     files, big = project.shipped(lock)
@@ -365,6 +378,7 @@ def nix_export_command(
     module: Module = None,
     class_name: Class = None,
     *,
+    trust: Trust = False,
     package_set: Annotated[
         PackageSet | None,
         typer.Option(
@@ -375,7 +389,7 @@ def nix_export_command(
     ] = None,
 ) -> None:
     """Write a self-contained flake: `nix build .#model-image` there needs nothing of ours."""
-    project = Project.read(directory, module, class_name)
+    project = Project.read(directory, module, class_name, trust=trust)
     lock = project.lock()
     check_package_set(lock, package_set)
     files, big = project.shipped(lock, out)
@@ -420,6 +434,7 @@ def build_command(
     module: Module = None,
     class_name: Class = None,
     *,
+    trust: Trust = False,
     name: Annotated[
         str | None,
         typer.Option("-n", "--name", help="The image's name in the engine.", show_default="the folder's"),
@@ -446,7 +461,7 @@ def build_command(
     ] = False,
 ) -> None:
     """Build the model's image: lock where there is no lock, fetch, export, nix build, load."""
-    project = Project.read(directory, module, class_name)
+    project = Project.read(directory, module, class_name, trust=trust)
     engine = builder.find_engine() if load else None
     reference = builder.reference(
         repository_name(project.directory.name) if name is None else name, tag, engine
@@ -477,13 +492,14 @@ def shell_command(
     module: Module = None,
     class_name: Class = None,
     *,
+    trust: Trust = False,
     print_env: Annotated[
         bool, typer.Option("--print-env", help="Print what a shell must read to be one, as for direnv.")
     ] = False,
 ) -> None:
     """Start your shell with the image's own Python and programs first on PATH."""
     shell.check_machine()
-    folder = make_shell(Project.read(directory, module, class_name))
+    folder = make_shell(Project.read(directory, module, class_name, trust=trust))
     if print_env:
         print((folder / "env").read_text(encoding="utf-8"), end="")
         return
@@ -500,6 +516,7 @@ def push_command(
     module: Module = None,
     class_name: Class = None,
     *,
+    trust: Trust = False,
     platform: Annotated[
         str | None, typer.Option("--platform", metavar="SYSTEM", help="The platform of the image.")
     ] = None,
@@ -513,7 +530,7 @@ def push_command(
     """Build the model's image and push it to a registry, by skopeo, under the digest that it has here."""
     builder.check_target(reference)
     builder.check_skopeo()
-    _, image = make_image(Project.read(directory, module, class_name), None, reference, platform)
+    _, image = make_image(Project.read(directory, module, class_name, trust=trust), None, reference, platform)
     with working(f"pushing to {reference}"):
         builder.push(image, reference, skopeo_args or ())
     print(f"{reference}@{image.digest}")
@@ -563,6 +580,7 @@ def serve_command(
     module: Module = None,
     class_name: Class = None,
     *,
+    trust: Trust = False,
     port: Annotated[
         int, typer.Option("-p", "--port", min=0, max=65535, help="Where it listens; 0 takes a free port.")
     ] = 3000,
@@ -606,7 +624,14 @@ def serve_command(
     if reload_ and not local:
         raise typer.BadParameter("--reload needs --local: an image does not change")
     model = Model(
-        target, module, class_name, local, None if no_gpu else gpu_devices, engine_args or [], model_python
+        target,
+        module,
+        class_name,
+        local,
+        None if no_gpu else gpu_devices,
+        engine_args or [],
+        model_python,
+        trust,
     )
     address = Address.choose(host, port)
     page = address.url + ("/demo" if context.command.name == "demo" else "")
@@ -643,6 +668,7 @@ def predict_command(
     module: Module = None,
     class_name: Class = None,
     *,
+    trust: Trust = False,
     inputs: Annotated[
         list[str] | None,
         typer.Option(
@@ -666,7 +692,14 @@ def predict_command(
 ) -> None:
     """Predict one input, and print the output as JSON, with the paths of its files."""
     model = Model(
-        target, module, class_name, local, None if no_gpu else gpu_devices, engine_args or [], model_python
+        target,
+        module,
+        class_name,
+        local,
+        None if no_gpu else gpu_devices,
+        engine_args or [],
+        model_python,
+        trust,
     )
     with ExitStack() as stack:
         server = None
@@ -676,7 +709,7 @@ def predict_command(
         else:
             if is_folder:
                 # What is wrong with the input is told before anything is built.
-                spec = Project.read(Path(target), module, class_name).spec
+                spec = Project.read(Path(target), module, class_name, trust=trust).spec
                 parse_input(inputs or [], spec.input_schema, stack)
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tungsten-")))
             # An image may be of another version, which does not know the flag.
@@ -714,6 +747,7 @@ def check_command(
     module: Module = None,
     class_name: Class = None,
     *,
+    trust: Trust = False,
     seed: Annotated[int, typer.Option("--seed", help="Of the inputs that are made up.")] = 0,
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=1, help="What one prediction may take.")
@@ -729,7 +763,7 @@ def check_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Build a model, send it its own examples and made-up inputs, valid and not, and report what fails."""
-    project = Project.read(directory, module, class_name)
+    project = Project.read(directory, module, class_name, trust=trust)
     spec = project.spec
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tungsten-")))
@@ -744,7 +778,9 @@ def check_command(
                 )
                 raise typer.Exit(4)
             # The machine's driver is put into a container by the engine.
-            model = Model(str(project.directory), module, class_name, False, "all", engine_args or [], None)
+            model = Model(
+                str(project.directory), module, class_name, False, "all", engine_args or [], None, trust
+            )
             program = model.program(address, flags, scratch)
         else:
             layout, parts = make_root(project)
@@ -784,12 +820,13 @@ class Model:
     gpus: str | None
     engine_args: list[str]
     model_python: str | None
+    trust: bool
 
     def program(self, address: Address, flags: list[str], scratch: Path) -> Program:
         """Build the image if need be, and warn where the machine lacks what the model needs."""
         directory = Path(self.target)
         if self.local:
-            project = Project.read(directory, self.module, self.class_name)
+            project = Project.read(directory, self.module, self.class_name, trust=self.trust)
             _say_what_local_leaves_out(project)
             return self._local(project, address, flags, scratch / "spec.json")
         engine = builder.find_engine()
@@ -800,7 +837,7 @@ class Model:
             )
         image = self.target
         if directory.is_dir():
-            project = Project.read(directory, self.module, self.class_name)
+            project = Project.read(directory, self.module, self.class_name, trust=self.trust)
             image = builder.reference(repository_name(project.directory.name), "latest", engine)
             make_image(project, engine, image)
         needs = image_needs(engine, image)
@@ -812,7 +849,7 @@ class Model:
         self, address: Address, flags: list[str], scratch: Path, on_ready: Callable[[], None]
     ) -> None:
         """Serve a folder here until KeyboardInterrupt, its new code whenever it changes."""
-        projects = [Project.read(Path(self.target), self.module, self.class_name)]
+        projects = [Project.read(Path(self.target), self.module, self.class_name, trust=self.trust)]
         directory, gpu = projects[0].directory, projects[0].spec.gpu
         _say_what_local_leaves_out(projects[0])
         programs = 0
@@ -821,7 +858,7 @@ class Model:
             nonlocal programs
             programs += 1
             if programs > 1:
-                projects.append(Project.read(directory, self.module, self.class_name))
+                projects.append(Project.read(directory, self.module, self.class_name, trust=self.trust))
             return self._local(projects[-1], address, flags, scratch / f"spec-{programs}.json", handover)
 
         def look() -> reload.State:

@@ -1,23 +1,26 @@
 """An image's own root on this machine, without a container engine: what a container would show, for a server to run in.
 
 The root comes as folders of the Nix store that lie over each other (`nix/root-parts.nix`). They are not copied but
-bound, read-only, in a namespace of the server's own, with busybox from the store; only /app, HOME, /tmp and /etc are
+bound, read-only, in namespaces of the server's own (`nix/tools/run_root.py`); only /app, HOME, /tmp and /etc are
 copies, whose big files are bound, too. When the server's first process ends, all of it is gone.
 
-Unlike in a container the server is user 0 of its namespace, has the machine's network, and no limits.
+Unlike in a container the server has the machine's network, and no limits.
 """
 
 from __future__ import annotations
 
 import json
-import shlex
+import os
 import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tungstenkit import store
 from tungstenkit.build import namespaces_refused
+from tungstenkit.data import NIX
 from tungstenkit.run import Program
 
 if TYPE_CHECKING:
@@ -32,23 +35,8 @@ _OWN = ("dev", "proc", "sys", "tmp")
 """What a container's runtime makes."""
 _NETWORK = ("hosts", "resolv.conf")
 
-_SCRIPT = """\
-b={busybox} new={new}
-# A store mounted with other flags than these may refuse to be mounted without them.
-read_only() {{ $b mount -o remount,bind,ro "$1" 2> /dev/null || $b mount -o remount,bind,ro,nosuid,nodev "$1"; }}
-bound() {{ $b mount -o bind "$1" "$2"; read_only "$2"; }}
-$b mount -o bind "$new" "$new"
-# Before what is bound below them, which would be hidden.
-for name in tmp app home/nonroot; do
-  [ ! -d "$new/$name" ] || $b mount -o bind "$new/$name" "$new/$name"
-done
-{binds}
-$b mount -t proc proc "$new/proc" 2> /dev/null || $b mount -o rbind /proc "$new/proc"
-$b mount -o rbind /dev "$new/dev"
-$b mount -o rbind /sys "$new/sys"
-read_only "$new"
-exec $b chroot "$new" {server}
-"""
+_USER = 65532
+"""The image's user."""
 
 
 def root_program(layout: Path, parts: Path, scratch: Path, address: Address, flags: Sequence[str]) -> Program:
@@ -79,18 +67,25 @@ def root_program(layout: Path, parts: Path, scratch: Path, address: Address, fla
         (new / "etc" / name).unlink(missing_ok=True)
         if (here := Path("/etc", name)).exists():
             shutil.copyfile(here, new / "etc" / name)
+    is_root = os.geteuid() == 0 and store.has_other_users()
+    if is_root:
+        for name in ("tmp", *_COPIED):
+            for path in [new / name, *(new / name).rglob("*")]:
+                os.chown(path, _USER, _USER, follow_symlinks=False)
     where = ["--host", address.host, "--port", str(address.port)]
-    script = scratch / "enter.sh"
-    script.write_text(
-        _SCRIPT.format(
-            busybox=shlex.quote(busybox),
-            new=shlex.quote(str(new)),
-            binds="\n".join(shlex.join(["bound", str(source), str(target)]) for source, target in binds),
-            server=shlex.join([*config["Entrypoint"], *config.get("Cmd", []), *where, *flags]),
-        )
-    )
-    variables = dict(one.split("=", 1) for one in config["Env"])
-    return Program([*alone, "sh", "-eu", str(script)], address, variables)
+    plan = {
+        "root": str(new),
+        "binds": [(str(source), f"/{target.relative_to(new)}") for source, target in binds],
+        "writable": [f"/{name}" for name in ("tmp", "app", "home/nonroot") if (new / name).is_dir()],
+        "user": _USER,
+        "is-root": is_root,
+        "command": [*config["Entrypoint"], *config.get("Cmd", []), *where, *flags],
+        "environment": dict(one.split("=", 1) for one in config["Env"]),
+    }
+    file = scratch / "plan.json"
+    file.write_text(json.dumps(plan), encoding="utf-8")
+    program = [sys.executable, "-I", "-S", "-B", str(NIX / "tools" / "run_root.py"), str(file)]
+    return Program(program, address, dict(os.environ))
 
 
 def _config(layout: Path) -> dict[str, Any]:

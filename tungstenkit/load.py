@@ -4,16 +4,17 @@ It imports the model's module with every module stubbed that is not the standard
 Pillow's, the SDK's or the model folder's own, whether it is installed or not. So the result does not depend
 on the machine, and nothing has to be installed.
 
-    python load.py FOLDER MODULE PLACES RESULT_FD
+    python load.py FOLDER MODULE PLACES APART RESULT_FD
 
-PLACES is JSON: the name of each module that stays real, and the folder that it is in. The result goes to the
-file descriptor RESULT_FD, because the model's code may print. It is JSON: `{"models": […]}` or
-`{"error": {…}}`.
+PLACES is JSON: the name of each module that stays real, and the folder that it is in. APART is JSON, too: null, or how
+the module is kept apart from the machine (`_go_apart`). The result goes to the file descriptor RESULT_FD, because the
+model's code may print. It is JSON: `{"models": […]}`, `{"error": {…}}` or `{"refused": "what the system says"}`.
 """
 
 from __future__ import annotations
 
 import abc
+import contextlib
 import importlib
 import importlib.abc
 import importlib.metadata
@@ -38,6 +39,12 @@ HINT = (
     "modules that are not in the model's folder are not imported while its definition is read: "
     "write the value itself"
 )
+
+
+_USER, _HOME = 65532, "/home/nonroot"
+"""As in the image."""
+_UNREADABLE = "it can't be read but by root, and the module is not run as root"
+_MAKE_READABLE = "`chmod -R go+rX` lets all read it; --trust runs the module as you, with all that is yours"
 
 
 def _is_special(name: str) -> bool:
@@ -372,8 +379,49 @@ def _result(folder: Path, module: str) -> dict[str, Any]:
     return {"models": models}
 
 
-def main(folder: str, module: str, places: str, result_fd: str) -> NoReturn:
+def _go_apart(folder: str, how: dict[str, Any]) -> dict[str, Any] | None:
+    """Go on without the machine: as the image's user, without a network, in a root of a few folders that can't be
+    written. What keeps us from it; None where nothing does.
+
+    how: `tools`, the folder of `apart.py`; `shown`, by their place the folders that are there; `owned`, those of them
+    that may be their owner's alone; `is-root`, whether we are the machine's root.
+    """
+    sys.path.insert(0, how["tools"])
+    import apart
+
+    sys.path.pop(0)
+    is_root: bool = how["is-root"]
+    try:
+        machine = apart.leave(_USER, _USER, network=False, as_root=is_root)
+    except apart.RefusedError as error:
+        return {"refused": str(error)}
+    root = apart.Root()
+    for scratch in ("/tmp", _HOME):  # noqa: S108
+        root.scratch(scratch)
+    root.few_devices()
+    root.write("/etc/passwd", f"nonroot:x:{_USER}:{_USER}::{_HOME}:/bin/sh\n")
+    root.write("/etc/group", f"nonroot:x:{_USER}:\n")
+    for place, source in how["shown"].items():
+        root.bind(source, place, owner=_USER if is_root and place in how["owned"] else None)
+    root.folder("/proc")
+    # Where a container hides parts of its own (mount_namespaces(7)), there is none.
+    with contextlib.suppress(PermissionError):
+        apart.mount_processes("/proc")
+    root.close()
+    apart.as_child()
+    apart.confine(machine, _USER, _USER, as_root=is_root)
+    os.chdir("/")
+    hidden = [place for place in how["owned"] if not os.access(place, os.R_OK)]
+    if hidden:
+        return {"error": {"what": _UNREADABLE, "where": ", ".join(hidden), "hint": _MAKE_READABLE}}
+    os.chdir(folder)
+    return None
+
+
+def main(folder: str, module: str, places: str, apart: str, result_fd: str) -> NoReturn:
     """See the module's docstring."""
+    how = json.loads(apart)
+    result = how and _go_apart(folder, how)
     # Our own arguments are paths of this machine; a model that looks must not find them.
     sys.argv = [module]
     sys.path.insert(0, folder)
@@ -384,7 +432,7 @@ def main(folder: str, module: str, places: str, result_fd: str) -> NoReturn:
         setattr(importlib.metadata, name, getattr(versions, name))
     importlib.metadata.distributions = lambda **_: ()
     with os.fdopen(int(result_fd), "w", encoding="utf-8") as file:
-        json.dump(_result(Path(folder), module), file)
+        json.dump(result or _result(Path(folder), module), file)
     # Threads and exit handlers of the model's code must not hold up or change the result.
     os._exit(0)
 

@@ -66,10 +66,12 @@ class Project:
     spec: ModelSpec
 
     @classmethod
-    def read(cls, directory: Path, module: str | None, class_name: str | None) -> Project:
-        """Read the declaration; the module is imported in a process of its own."""
+    def read(
+        cls, directory: Path, module: str | None, class_name: str | None, *, trust: bool = False
+    ) -> Project:
+        """Read the declaration; the module is imported apart from this machine, or where `trust` is True as us."""
         directory = directory.resolve()
-        return cls(directory, read_spec(directory, module, class_name))
+        return cls(directory, read_spec(directory, module, class_name, trust=trust))
 
     @property
     def lock_path(self) -> Path:

@@ -12,28 +12,51 @@ import importlib.util
 import json
 import os
 import re
+import resource
 import signal
+import stat
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import unicodedata
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from tungstenkit import dockerfile, requirements
+from tungstenkit import dockerfile, requirements, store
+from tungstenkit.data import NIX
 from tungstenkit.define import requirement_problem, without_password
 from tungstenkit.dockerfile import Commands  # noqa: TC001 - pydantic reads it
 from tungstenkit.document import Document, check_version
 from tungstenkit.errors import DefinitionError, SpecError
 from tungstenkit.settings import build_settings, library_settings, nixpkgs_settings
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 __all__ = ["ModelSpec", "read_spec"]
 
 DEFAULT_MODULE = "tungsten_model"
 LOAD_TIMEOUT = 120.0  # seconds
 _REMEDY = "use the version of tungsten that wrote it, or write it again with `tungsten nix-export`"
+
+_ENVIRONMENT = {
+    "HOME": "/home/nonroot",
+    "LANG": "C.UTF-8",
+    "LOGNAME": "nonroot",
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "USER": "nonroot",
+}
+"""The variables of a module that is read: some of the image's, and no others."""
+_LARGEST_FILE = 1 << 28  # bytes
+_SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin")
+_SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/localtime")
+_STORES = ("/nix/store", "/gnu/store")
+"""What of the machine a module sees beside its folder: what every program needs, and anyone may read; where our own
+Python is there, a store of such things.
+"""
 
 # Real while a definition is read: the SDK, what it needs, and what those need.
 _REAL_MODULES = (
@@ -129,12 +152,14 @@ def read_spec(
     class_name: str | None = None,
     *,
     timeout: float = LOAD_TIMEOUT,
+    trust: bool = False,
 ) -> ModelSpec:
     """Read the definition of the model in a folder.
 
     module: the Python module, in the folder, that defines it; `tungsten_model` by default.
     class_name: the class, where there are several.
     timeout: how long the module's import may take, in seconds.
+    trust: whether the module may run as whoever calls, with all that is theirs; else it runs apart from the machine.
 
     Raises SpecError where there is no such folder, module or class, where there are several classes, or where
     the module can't be imported; DefinitionError where the definition is wrong.
@@ -146,7 +171,7 @@ def read_spec(
         module = module.removesuffix(".py").replace("/", ".")
     file = _module_file(directory, module)
     _refuse_shadowing(directory)
-    models = _load(directory, module, timeout)
+    models = _load(directory, module, timeout, trust=trust)
     model = _chosen(models, class_name, where=str(file.relative_to(directory)), module=module)
     # Not of the folder's name: an image must not depend on where it is built.
     name = repository_name(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", model["class_name"]))
@@ -220,7 +245,7 @@ def _refuse_shadowing(directory: Path) -> None:
         )
 
 
-def _load(directory: Path, module: str, timeout: float) -> list[dict[str, Any]]:
+def _load(directory: Path, module: str, timeout: float, *, trust: bool) -> list[dict[str, Any]]:
     """Run `load.py`."""
     places = {}
     for name in _REAL_MODULES:
@@ -229,15 +254,19 @@ def _load(directory: Path, module: str, timeout: float) -> list[dict[str, Any]]:
             origin = Path(found.origin)
             places[name] = str(origin.parent.parent if origin.name == "__init__.py" else origin.parent)
     # Nothing of the machine's Python set-up may count, and the order of sets must not change from run to run.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    known = os.environ if trust else _ENVIRONMENT | _libraries()
+    environment = {key: value for key, value in known.items() if not key.startswith("PYTHON")}
     environment |= {"PYTHONHASHSEED": "0", "PYDANTIC_DISABLE_PLUGINS": "__all__"}
     program = Path(__file__).with_name("load.py")
     with tempfile.TemporaryFile() as result, tempfile.TemporaryFile() as output:
-        arguments = [str(program), str(directory), module, json.dumps(places), str(result.fileno())]
+        apart = None if trust else _apart(directory, places)
+        arguments = [str(program), str(directory), module, json.dumps(places), json.dumps(apart)]
+        arguments.append(str(result.fileno()))
         process = subprocess.Popen(
             [sys.executable, "-B", "-P", "-S", "-s", "-X", "utf8", *arguments],
             cwd=directory,
             env=environment,
+            preexec_fn=None if trust else _bound_files,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -271,7 +300,64 @@ def _load(directory: Path, module: str, timeout: float) -> list[dict[str, Any]]:
         raise SpecError(
             f"{module} writes to files that it did not open, and spoilt the answer", where=str(directory)
         ) from None
+    if said := result.get("refused"):
+        raise SpecError(
+            f"this machine does not let the model's module run apart: {said}",
+            where=str(directory),
+            hint="--trust (or TUNGSTEN_TRUST=1) runs it as you, with your files and your network, if it is yours; in a"
+            " container, --privileged lets it run apart; elsewhere `sysctl -w user.max_user_namespaces=100000` may",
+        )
     return _models_in(result)
+
+
+def _apart(directory: Path, places: dict[str, str]) -> dict[str, Any]:
+    """How a module is kept apart (`load._go_apart`): it sees its folder, the system's libraries, and our Python."""
+    paths = sysconfig.get_paths()
+    owned = [sys.base_prefix, sys.base_exec_prefix, paths["stdlib"], paths["platstdlib"], str(NIX / "tools")]
+    owned += os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    for name, place in places.items():
+        # What lies beside a package that is installed belongs to packages; beside our own sources may lie all.
+        is_installed = Path(place).name in ("site-packages", "dist-packages")
+        owned.append(place if is_installed else f"{place}/{name}")
+    stores = {path for path in _STORES if any(os.path.realpath(one).startswith(f"{path}/") for one in owned)}
+    system = [path for path in (*_SYSTEM, *stores, *_SYSTEM_FILES) if os.path.lexists(path)]
+    known = tuple(_below(system))
+    outside: list[str] = []
+    for path in [*sorted(set(owned)), str(directory)]:
+        # What is shown with another is shown; the model's folder may have to be shown as another's.
+        is_shown = f"{path}/".startswith((*known, *_below(outside))) and path != str(directory)
+        if len(path) > 1 and Path(path).is_absolute() and Path(path).exists() and not is_shown:
+            outside.append(path)
+    shown = {path: path for path in system} | {path: os.path.realpath(path) for path in outside}
+    # A path that leads there by links must be there itself, too.
+    shown |= {
+        source: source for source in shown.values() if not source.startswith(known) and source not in shown
+    }
+    return {
+        "tools": str(NIX / "tools"),
+        "shown": shown,
+        "owned": [path for path in outside if path == str(directory) or not _is_for_all(path)],
+        "is-root": os.geteuid() == 0 and store.has_other_users(),
+    }
+
+
+def _below(paths: Sequence[str]) -> list[str]:
+    return [f"{path.rstrip('/')}/" for path in paths]
+
+
+def _is_for_all(path: str) -> bool:
+    """Whether anyone may look into a folder, or read a file."""
+    mode = Path(path).stat().st_mode
+    return bool(mode & stat.S_IROTH and (mode & stat.S_IXOTH or not stat.S_ISDIR(mode)))
+
+
+def _libraries() -> dict[str, str]:
+    return {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if os.environ.get(name)}
+
+
+def _bound_files() -> None:
+    """What the module may write is memory, but for the files that its answer and its words are in."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -10,10 +10,13 @@ import base64
 import errno
 import grp
 import hashlib
+import json
 import os
 import re
 import stat
 import subprocess
+from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,18 +62,52 @@ def _path(kind: str, digest: str, name: str) -> str:
     return f"{store}/{''.join(letters)}-{name}"
 
 
+BUILD_USERS_COMMAND = (
+    "groupadd --system --force nixbld && for n in 1 2 3 4 5 6 7 8 9 10; do id -u nixbld$n >/dev/null 2>&1 ||"
+    " useradd --system --no-create-home --home-dir /var/empty --shell /usr/sbin/nologin --no-user-group --gid nixbld"
+    " --groups nixbld nixbld$n; done"
+)
+"""Makes the users that Nix builds as where root builds, as Debian's package nix-setup-systemd does; for a shell."""
+
+_AUTO_ALLOCATE = (2, 12)
+"""The Nix that learnt to build as users that nobody has made (its release notes)."""
+
+
+class Builders(Enum):
+    """Whose processes builds are."""
+
+    OWN = "whoever Nix's daemon or this user's own Nix builds as"
+    USERS = "the machine's build users"
+    ALLOCATED = "users that Nix takes for the time of a build"
+    NONE = "root: there are no others"
+
+
+def builders() -> Builders:
+    """Whose processes the builds that we start would be."""
+    if os.geteuid() != 0 or os.environ.get("NIX_REMOTE") == "daemon" or not has_other_users():
+        return Builders.OWN
+    if _has_build_users():
+        return Builders.USERS
+    return Builders.ALLOCATED if _nix_version() >= _AUTO_ALLOCATE else Builders.NONE
+
+
 def options() -> list[str]:
     """The options that every command of Nix gets from us.
 
     A build that isn't sandboxed could see this machine, and Debian's Nix would fall back to that without a word. Root
-    without the daemon has no build users, which Nix refuses unless told. Nothing of ours is in a public binary
-    cache, and asking one that can't be reached costs seconds each time.
+    without build users is refused by Nix unless told; nothing is built so (`build.run_build`). Nothing of ours is in a
+    public binary cache, and asking one that can't be reached costs seconds each time.
     """
     settings = {"sandbox": "true", "sandbox-fallback": "false", "substituters": ""}
-    if os.geteuid() == 0 and not _has_build_users():
+    features = "nix-command flakes"
+    ours = builders()
+    if ours is Builders.ALLOCATED:
+        settings["auto-allocate-uids"] = "true"
+        features += " auto-allocate-uids"
+    elif os.geteuid() == 0 and os.environ.get("NIX_REMOTE") != "daemon" and ours is not Builders.USERS:
         settings["build-users-group"] = ""
-    features = ["--extra-experimental-features", "nix-command flakes"]
-    return [*features, *(part for name, value in settings.items() for part in ("--option", name, value))]
+    named = (part for name, value in settings.items() for part in ("--option", name, value))
+    return ["--extra-experimental-features", features, *named]
 
 
 def _has_build_users() -> bool:
@@ -80,11 +117,75 @@ def _has_build_users() -> bool:
         return False
 
 
+def has_other_users() -> bool:
+    """Whether this user namespace has more ids than ours: without, root is no more than whoever made it."""
+    lines = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
+    return sum(int(line.split()[2]) for line in lines) > 1
+
+
+@cache
+def _nix_version() -> tuple[int, ...]:
+    try:
+        run = subprocess.run(["nix", "--version"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return (0,)
+    found = re.search(r"(\d+)\.(\d+)", run.stdout)
+    return (int(found[1]), int(found[2])) if found else (0,)
+
+
 def missing(paths: Sequence[str]) -> set[str]:
     """Those of the paths that are not in the store."""
     if not paths:
         return set()
     return set(_nix_store(["--check-validity", "--print-invalid", *paths]).split())
+
+
+def is_ours() -> bool:
+    """Whether what we build as could write the store, if it came to it: one user has both."""
+    root = os.environ.get("NIX_STORE_DIR", "/nix/store")
+    return (
+        builders() is Builders.OWN and os.environ.get("NIX_REMOTE") != "daemon" and os.access(root, os.W_OK)
+    )
+
+
+def built_from(path: str) -> list[str]:
+    """All of the store that a path was built of, and what was built on the way."""
+    (deriver,) = _nix_store(["--query", "--deriver", path]).split()
+    found = _nix_store(["--query", "--requisites", "--include-outputs", deriver]).split()
+    return [one for one in found if not one.endswith(".drv") and os.path.lexists(one)]
+
+
+def changed(paths: Sequence[str], since: float = 0) -> list[str]:
+    """Those of the paths whose content is not what it was when Nix took them in.
+
+    What a change leaves, whoever may set the other times, is the time of the inode's own (stat(2), ctime). So only what
+    was touched later is read, and compared with its hash: Nix touches files, too, where it links them into a sandbox.
+
+    since: when the same paths were looked at before.
+    """
+    if not paths:
+        return []
+    command = ["nix", *options(), "path-info", "--json", *paths]
+    told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    # A list before Nix 2.19, an object by path since.
+    entries = {one["path"]: one for one in told} if isinstance(told, list) else told
+    # That time is in whole seconds.
+    touched = [
+        path for path in paths if _touched(Path(path)) > max(entries[path]["registrationTime"] + 1, since)
+    ]
+    if not touched:
+        return []
+    command = ["nix-store", *options(), "--verify-path", *touched]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    return [path for path in touched if f"path '{path}' was modified" in run.stderr]
+
+
+def _touched(path: Path) -> float:
+    """When anything of a tree was changed last."""
+    latest = path.lstat().st_ctime
+    for folder, folders, files in os.walk(path):
+        latest = max(latest, *(os.lstat(f"{folder}/{name}").st_ctime for name in (*folders, *files)), 0)
+    return latest
 
 
 def add_files(files: Sequence[Path]) -> list[str]:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Run the steps of `dockerfile_commands` over the layers below: `run_commands.py CONFIG.json OUT`.
 
-CONFIG names the layers, the model's files and the steps, as `spec.json` has them. It must run as root of a user and
-mount namespace of its own, first in a process namespace of its own, and makes its root in the working directory, where
-it leaves it: what is bound into it must not be removed. OUT becomes a tar of what the steps changed (`changes`).
+CONFIG names the layers, the model's files and the steps, as `spec.json` has them. It makes its root in the working
+directory, where it leaves it, in namespaces of its own, and runs each command apart. OUT becomes a tar of what the
+steps changed (`changes`).
 
 What counts is what a container would show: contents, modes, kinds, and what is gone. Times do not, nor what runtimes
 make (devices, sockets, named pipes, /proc, /dev, /sys). What was there keeps its owner; what is new is its step's, or,
@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import apart
 from changes import write_changes
 from context import Context, inside
 from difference import Difference
@@ -38,6 +39,7 @@ from unpack_layers import unpack
 from variation import Variation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import IO
 
 _NO_NETWORK = "a RUN has no network: write RUN --network=default, and its result is locked"
@@ -95,9 +97,13 @@ _FAKE_TIME = "tmp/libfaketime.so.1"
 class Build:
     """A root, and what steps do to it."""
 
-    def __init__(self, root: Path, config: Config, fake_time: str | None) -> None:
-        """Take a root that is unpacked already; `fake_time` is where in it the library for another clock is."""
+    def __init__(self, root: Path, config: Config, fake_time: str | None, enter: Callable[[], None]) -> None:
+        """Take a root that is unpacked already; `fake_time` is where in it the library for another clock is.
+
+        enter: makes that root a process's own, and takes from the process what a command must not have.
+        """
         self.root = root
+        self.enter = enter
         self.network: bool = config["network"]
         self.on_base: bool = config["on-base"]
         self.context = Context(Path(config["context"])) if config["context"] else None
@@ -121,7 +127,7 @@ class Build:
         def enter() -> None:
             self.variation.enter()
             os.umask(0o022)
-            os.chroot(self.root)
+            self.enter()
             os.chdir(step["cwd"])
 
         # A step before may have removed it; a container runtime makes it again, too.
@@ -272,10 +278,13 @@ def _tell(output: IO[bytes], words: deque[str]) -> None:
 
 def run_commands(config_path: Path, out: Path) -> None:
     """Run the steps of a configuration."""
-    if os.getpid() != 1:
-        # What it binds and kills would be the machine's.
-        raise ToolError("this program needs namespaces of its own: run it by apart.sh")
     config = read_json(config_path)
+    try:
+        machine = apart.leave(0, 0)
+    except apart.RefusedError as error:
+        raise ToolError(
+            f"this machine does not allow user namespaces, which build steps need: {error}"
+        ) from None
     layers = [Path(path) for path in config["layers"]]
     if config["network"]:
         forbid_abstract_sockets()
@@ -283,8 +292,14 @@ def run_commands(config_path: Path, out: Path) -> None:
     root.mkdir()
     print("unpacking the layers below", file=sys.stderr, flush=True)
     unpack(layers, root)
+
+    def enter() -> None:
+        apart.enter(str(root))
+        # As in a container, no mode is in the way of whoever owns all.
+        apart.confine(machine, 0, 0, keep=(apart.DAC_OVERRIDE,))
+
     fake_time = f"/{_FAKE_TIME}" if config["variation"]["fake-time"] else None
-    build = Build(root, config, fake_time)
+    build = Build(root, config, fake_time, enter)
     for name in _OF_EVERY_DEBIAN:
         if not (root / name).exists():
             build.folder(f"/{name}", (0, 0))
@@ -307,10 +322,10 @@ def run_commands(config_path: Path, out: Path) -> None:
 
 def _prepare(root: Path, config: Config) -> list[str]:
     """Put there what programs expect of a running system; what of it must not be taken for a change."""
-    busybox = config["busybox"]
-    for name in ("proc", "dev"):
+    apart.bind_itself(str(root))
+    for name, mount in (("proc", apart.mount_processes), ("dev", apart.bind_devices)):
         (root / name).mkdir(exist_ok=True)
-        subprocess.run([busybox, "mount", "-o", "rbind", f"/{name}", root / name], check=True)
+        mount(str(root / name))
     files = {}
     if config["network"]:
         files = {f"etc/{name}": f"/etc/{name}" for name in ("resolv.conf", "hosts")}

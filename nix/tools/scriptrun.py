@@ -13,9 +13,11 @@ import re
 import shutil
 import subprocess
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import apart
 from contents import read_all
 from program import ToolError
 from rootfs import ALIASES
@@ -90,13 +92,6 @@ case " $* " in
   *) printf '%s\0' "$#" diversions "$@" >> /.tungsten/calls ;;
 esac
 """
-_START = r"""
-mount -o bind /dev/null "$1/dev/null"
-mount -o rbind /proc "$1/proc"
-root="$1"
-shift
-exec chroot "$root" /.tungsten/busybox env -i PATH=/.tungsten/bin HOME=/root LC_ALL=C "$@"
-"""
 
 
 class ScriptRun:
@@ -163,6 +158,7 @@ class ScriptRun:
         place = f"var/lib/dpkg/info/{self._package}.{kind}"
         (root / place).write_text(_PRELUDE + script, "utf-8", "surrogateescape")
         inside = [
+            *(f"/{_OURS}/busybox", "env", "-i", f"PATH=/{_OURS}/bin", "HOME=/root", "LC_ALL=C"),
             f"DPKG_MAINTSCRIPT_ARCH={self._architecture}",
             f"DPKG_MAINTSCRIPT_NAME={kind}",
             f"DPKG_MAINTSCRIPT_PACKAGE={self._package}",
@@ -170,15 +166,16 @@ class ScriptRun:
             "configure" if kind == "postinst" else "install",
             *([""] if kind == "postinst" else []),
         ]
-        own = [self._busybox, "unshare", "-r", "-m"]
+        own = [self._busybox, "unshare", "-r", "-m", self._busybox, "true"]
         messages = root / _OURS / "messages"
         try:
-            if subprocess.run([*own, self._busybox, "true"], check=False, capture_output=True).returncode:
+            if subprocess.run(own, check=False, capture_output=True).returncode:
                 raise ToolError("this machine does not allow user namespaces, in which it would be run")
             with messages.open("wb") as file:
                 # Not pipes, by which stand-ins know that somebody reads them.
                 result = subprocess.run(
-                    [*own, self._busybox, "sh", "-euc", _START, "sh", root, *inside],
+                    inside,
+                    preexec_fn=partial(_enter, root),
                     stdin=subprocess.DEVNULL,
                     stdout=file,
                     stderr=file,
@@ -196,6 +193,15 @@ class ScriptRun:
             raise ToolError(
                 f"it fails without the rest of a system: {lines[-1] if lines else result.returncode}"
             )
+
+
+def _enter(root: Path) -> None:
+    machine = apart.separate(0, 0)
+    apart.bind_itself(str(root))
+    apart.bind_device("/dev/null", str(root / "dev/null"))
+    apart.mount_processes(str(root / "proc"), ours=False)
+    apart.enter(str(root))
+    apart.confine(machine, 0, 0)
 
 
 def _program(path: Path, text: str) -> None:

@@ -1,14 +1,15 @@
 # Runs $program, a program of ours, by the Python of an image in that image's root $tree; it gets the paths of its
-# configuration and of the file or folder that it must make. $beside: names and files that lie beside it. $model, where
-# it is set, is copied to /app first. $bound: more files of /app, in lines: name, file, mode.
+# configuration and of the file or folder that it must make. $enter, a command, makes that root and runs what is in it
+# apart. $beside: names and files that lie beside it. $model, where it is set, is copied to /app first. $bound: more
+# files of /app, in lines: name, file, mode.
 if ! busybox unshare -r -m busybox true; then
   echo "tungsten: this machine does not allow user namespaces, which build steps need" >&2
   echo "allow them: sysctl -w kernel.unprivileged_userns_clone=1 (Debian), kernel.apparmor_restrict_unprivileged_userns=0" \
     "(Ubuntu), or user.max_user_namespaces=15000" >&2
   exit 1
 fi
-export new="$PWD/root" work="$PWD/work"
-busybox mkdir -p "$work/app" "$work/home" "$work/tmp/step"
+work="$PWD/work"
+busybox mkdir -p "$work/app" "$work/home" "$work/tmp/step" "$work/etc"
 busybox cp -R "$tree/app/." "$work/app/"
 busybox cp -R "$tree/home/nonroot/." "$work/home/"
 busybox chmod -R u+w "$work"
@@ -33,11 +34,12 @@ lay_over() {
   busybox find . -type f -size +2048 | while IFS= read -r file; do
     busybox rm -f "$work/$2/$file"
     : > "$work/$2/$file"
-    printf '%s\n%s\n' "$1/$file" "$new/$3/$file" >> "$work.binds"
+    printf '%s\n%s\n' "$1/$file" "/$3/$file" >> "$work.bound"
   done
   cd - > /dev/null
 }
-: > "$work.binds"
+printf '%s\n' "$work/app" /app "$work/home" /home/nonroot "$work/tmp" /tmp > "$work.writable"
+printf '%s\n' "$work/etc" /etc > "$work.bound"
 for part in ${over:-}; do
   lay_over "$part/app" app app
   lay_over "$part/home/nonroot" home home/nonroot
@@ -50,7 +52,7 @@ printf '%s\n' "${bound:-}" | while IFS= read -r name && IFS= read -r file && IFS
     busybox chmod 755 "$work/app/$name"
   else
     : > "$work/app/$name"
-    printf '%s\n%s\n' "$file" "$new/app/$name" >> "$work.binds"
+    printf '%s\n%s\n' "$file" "/app/$name" >> "$work.bound"
   fi
 done
 busybox chmod -R u+w "$work"
@@ -64,13 +66,24 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 
+# A copy, because what the machine says of its network has its place there.
+busybox cp -R "$tree/etc/." "$work/etc/"
+busybox chmod -R u+w "$work/etc"
+if [ -n "${network:-}" ]; then
+  for name in resolv.conf hosts services nsswitch.conf; do
+    if [ -e "/etc/$name" ]; then
+      busybox rm -f "$work/etc/$name"
+      busybox cat "/etc/$name" > "$work/etc/$name"
+    fi
+  done
+fi
+
 # The seed of hashes counts from the first moment of a Python, so it is set before there is one.
-busybox unshare -r -m busybox sh -euc '
-  . "$enter"
-  while IFS= read -r from && IFS= read -r to; do
-    busybox mount -o bind "$from" "$to"
-    read_only "$to"
-  done < "$work.binds"
-  PYTHONHASHSEED=0 exec busybox chroot "$new" "$python" -I -B /tmp/step/program.py /tmp/step/config.json /tmp/step/out
-'
+PYTHONHASHSEED=0 $enter "$tree" "$work.writable" "$work.bound" \
+  "$python" -I -B /tmp/step/program.py /tmp/step/config.json /tmp/step/out
+# What the user's code may have put there in its place would be followed.
+if [ -L "$work/tmp/step/out" ]; then
+  echo "error: the result is a link" >&2
+  exit 1
+fi
 busybox cp -R "$work/tmp/step/out" "$out"

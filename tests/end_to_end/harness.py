@@ -50,6 +50,11 @@ def checkout(tmp_path):
     return target
 
 
+def derivation(path):
+    """What Nix does to make a path: one in a list."""
+    return list(json.loads(nix("nix", "show-derivation", path)).values())
+
+
 class Build:
     """A built model."""
 

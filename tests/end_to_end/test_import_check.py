@@ -1,5 +1,6 @@
 """A model that would not start in its image is not built, and the error names what is wrong."""
 
+import json
 import secrets
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.harness import ROOT, TUNGSTEN, build, succeed, tungsten
+from tests.end_to_end.harness import ROOT, TUNGSTEN, build, derivation, succeed, tungsten
 from tungstenkit import store
 
 IN_THE_IMAGE = "if pathlib.Path.cwd() == pathlib.Path('/app'):"
@@ -141,12 +142,16 @@ def test_what_is_big_is_bound_and_not_copied(blur, tmp_path):
     (tmp_path / "model" / "sub" / "both.py").write_text("MODEL = 1\n")
     (tmp_path / "model" / "both.bin").write_text("m")
     (tmp_path / "program.py").write_text(PROGRAM)
+    # How it is run apart, as the model's own check is.
+    (check,) = derivation(json.loads(derivation(blur.derivation)[0]["env"]["config"])["requires"][0])
     expression = f"""
       let
         outputs = import {blur.directory}/.tungsten/export/nix/exported.nix {blur.directory}/.tungsten/export;
         image = outputs.packages.x86_64-linux.model-image;
         step = import {blur.directory}/.tungsten/export/nix/step.nix {{
           system = "x86_64-linux";
+          enter = map (word: if builtins.substring 0 1 word == "/" then builtins.storePath word else word)
+            (builtins.filter builtins.isString (builtins.split " " "{check["env"]["enter"]}"));
           busybox = builtins.dirOf (builtins.dirOf image.root.busybox);
         }};
       in step {{

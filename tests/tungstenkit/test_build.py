@@ -326,7 +326,9 @@ def test_nix_ends_with_us(monkeypatch, tmp_path):
     (tmp_path / "nix").write_text("#!/bin/sh\necho started >&2\nexec sleep 100\n")
     (tmp_path / "nix").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(building, "_check_builders", lambda: None)
     monkeypatch.setattr(building, "_check_daemon", lambda: None)
+    monkeypatch.setattr(building.store, "options", list)  # which may ask Nix for its version
     started = []
 
     class Popen(subprocess.Popen):
@@ -348,11 +350,28 @@ def test_where_no_setting_forbids_it_a_container_may(tmp_path):
     assert "seccomp=unconfined" in building.namespaces_refused("said", tmp_path).hint
 
 
-@pytest.mark.parametrize("script", ["apart.sh", "step.sh"])
-def test_what_a_step_says_of_forbidden_namespaces_is_known(script):
-    (said,) = re.findall(r'echo "(tungsten: .*)" >&2', (NIX / "tools" / script).read_text())
+@pytest.mark.parametrize("program", ["enter.py", "run_commands.py", "step.sh"])
+def test_what_a_step_says_of_forbidden_namespaces_is_known(program):
+    (said,) = re.findall(r"(this machine does not allow .*?need)", (NIX / "tools" / program).read_text())
     log, _ = log_of(START, line(said), FAILED)
     assert "sysctl" in log.error(1).hint
+
+
+def test_root_does_not_build_as_itself(monkeypatch, tmp_path):
+    monkeypatch.setattr(building.store, "builders", lambda: building.store.Builders.NONE)
+    with pytest.raises(BuildError, match="must not be this machine's root") as caught:
+        building.run_build([], View(), tmp_path)
+    assert building.store.BUILD_USERS_COMMAND in (caught.value.hint or "")
+
+
+def test_an_image_of_a_store_that_was_changed_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(building, "_nix_build", lambda *arguments: None)
+    monkeypatch.setattr(building.store, "is_ours", lambda: True)
+    monkeypatch.setattr(building.store, "built_from", lambda path: [path, "/nix/store/x-root"])
+    monkeypatch.setattr(building.store, "changed", lambda paths, _since: paths[1:])
+    with pytest.raises(BuildError, match="was changed in the Nix store") as caught:
+        building.build(tmp_path, "x86_64-linux", tmp_path / "link", View())
+    assert caught.value.where == "/nix/store/x-root"
 
 
 def test_a_failed_push_does_not_show_what_skopeo_was_told(monkeypatch, tmp_path):

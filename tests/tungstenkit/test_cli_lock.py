@@ -67,7 +67,7 @@ def model(tmp_path, monkeypatch):
     advisories = Advisories(python={"numpy==1.0": known, f"numpy=={NEW}": ()}, notices=("not all was asked",))
     monkeypatch.setattr(project, "find_mirrors", lambda folder, wishes, get=None: SimpleNamespace(notices=()))
     monkeypatch.setattr(locking, "add_libraries", lambda lock, *arguments: lock)
-    monkeypatch.setattr(project, "read_spec", lambda *arguments: spec)
+    monkeypatch.setattr(project, "read_spec", lambda *arguments, **options: spec)
     monkeypatch.setattr(locking, "resolve", resolve)
     monkeypatch.setattr(locking, "look_up", lambda wanted, mirrors: advisories)
     return folder
@@ -144,7 +144,7 @@ class TestLock:
         self, tungsten, model, monkeypatch
     ):
         spec = project.read_spec().model_copy(update={"has_post_build": True})
-        monkeypatch.setattr(project, "read_spec", lambda *arguments: spec)
+        monkeypatch.setattr(project, "read_spec", lambda *arguments, **options: spec)
         monkeypatch.setattr(locking, "resolve", None)
         status, _, err, same = tungsten("lock", model, "--platform", OTHER_SYSTEM)
         assert (status, same) == (1, True)
@@ -250,7 +250,7 @@ class TestCheck:
 
     def test_a_stale_lock_says_what_changed(self, tungsten, model, monkeypatch):
         changed = project.read_spec().model_copy(update={"python_packages": ["scipy>=1"]})
-        monkeypatch.setattr(project, "read_spec", lambda *arguments: changed)
+        monkeypatch.setattr(project, "read_spec", lambda *arguments, **options: changed)
         status, out, err, same = tungsten("lock", "--check", model)
         assert (status, out, same) == (1, "", True)
         assert "python_packages: +scipy>=1 -numpy" in err

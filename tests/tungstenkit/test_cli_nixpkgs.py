@@ -38,7 +38,7 @@ def solved(monkeypatch, model):
 
         return resolve
 
-    monkeypatch.setattr(project, "read_spec", lambda *arguments: spec)
+    monkeypatch.setattr(project, "read_spec", lambda *arguments, **options: spec)
     monkeypatch.setattr(project, "find_mirrors", lambda folder, wishes, get=None: SimpleNamespace(notices=()))
     monkeypatch.setattr(locking, "resolve", give("debian", generate.ROOT / "examples"))
     monkeypatch.setattr(locking, "resolve_nixpkgs", give("nixpkgs", generate.GOLDEN))

@@ -43,8 +43,8 @@ def test_who_may_ask(monkeypatch):
     builders = {"nixbld1": 30001, "nixbld2": 30002}
     monkeypatch.setattr(handover.grp, "getgrnam", lambda name: SimpleNamespace(gr_mem=list(builders)))
     monkeypatch.setattr(handover.pwd, "getpwnam", lambda name: SimpleNamespace(pw_uid=builders[name]))
-    asked = {uid: handover._may_ask(uid) for uid in (0, os.geteuid(), 30002, 30003)}
-    assert asked == {0: True, os.geteuid(): True, 30002: True, 30003: False}
+    asked = {uid: handover._may_ask(uid) for uid in (0, os.geteuid(), 30002, 30003, 0x34000001)}
+    assert asked == {0: True, os.geteuid(): True, 30002: True, 30003: False, 0x34000001: True}
 
 
 def test_without_build_users_nobody_else_may_ask(monkeypatch):

@@ -1,5 +1,6 @@
 """A definition is read without its dependencies, and its document is exact."""
 
+import ast
 import json
 import os
 import textwrap
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tungstenkit import spec as spec_module
 from tungstenkit.errors import DefinitionError, SpecError
 from tungstenkit.load import Finder
 from tungstenkit.spec import ModelSpec, read_spec, repository_name
@@ -562,3 +564,72 @@ def test_the_place_of_a_syntax_error_is_told_once(tmp_path):
         read(tmp_path, "\nclass Model(:\n")
     assert "line" not in caught.value.what
     assert caught.value.where == "tungsten_model.py, line 2"
+
+
+SPY = """
+import os, pathlib, socket
+from tungstenkit import BaseIO, define_model
+from neighbour import NAME
+here = pathlib.Path(__file__).parent
+seen = {"name": NAME, "data": (here / "data.txt").read_text(), "token": "A_TOKEN" in os.environ, "uid": os.getuid()}
+seen["home"] = len(os.listdir(os.path.expanduser("~")))
+seen["networks"] = [name for _, name in socket.if_nameindex()]
+try:
+    (here / "data.txt").write_text("changed")
+except OSError as problem:
+    seen["written"] = type(problem).__name__
+raise RuntimeError(repr(seen))
+"""
+
+
+@pytest.fixture
+def spied(tmp_path):
+    """What a module sees that looks at the machine. The table of mounts has a way of its own with such names."""
+    folder = tmp_path / "a \\040 n\tä\nme"
+    write(folder, "NAME = 'neighbour'", "neighbour.py")
+    write(folder, "data", "data.txt")
+    write(folder, SPY)
+
+    def spy(**options):
+        with pytest.raises(SpecError, match="RuntimeError") as caught:
+            read_spec(folder, **options)
+        return ast.literal_eval(caught.value.what.partition("RuntimeError: ")[2])
+
+    return spy
+
+
+def test_a_module_sees_its_folder_and_nothing_of_whoever_reads_it(spied, monkeypatch):
+    monkeypatch.setenv("A_TOKEN", "secret")
+    seen = spied()
+    assert (seen["name"], seen["data"], seen["written"]) == ("neighbour", "data", "OSError")
+    assert (seen["token"], seen["home"], seen["uid"], seen["networks"]) == (False, 0, 65532, ["lo"])
+
+
+def test_a_module_that_is_trusted_sees_what_we_see(spied, monkeypatch):
+    monkeypatch.setenv("A_TOKEN", "secret")
+    seen = spied(trust=True)
+    assert (seen["token"], seen["uid"], "written" in seen) == (True, os.getuid(), False)
+
+
+def test_a_module_that_can_not_be_kept_apart_is_not_read(tmp_path, monkeypatch):
+    """The machine's answer is that of one that allows no namespaces."""
+    (tmp_path / "tungsten_model.py").write_text("raise RuntimeError('it was read')")
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "apart.py").write_text(
+        "class RefusedError(Exception): pass\ndef leave(*_, **__): raise RefusedError('Operation not permitted')"
+    )
+    monkeypatch.setattr(spec_module, "NIX", tmp_path)
+    with pytest.raises(SpecError, match="does not let the model's module run apart: Operation not") as caught:
+        read_spec(tmp_path)
+    assert "--trust" in (caught.value.hint or "")
+
+
+def test_where_python_is_does_not_show_what_lies_beside_it(tmp_path, monkeypatch):
+    """Sources lie in a folder with all else, such as a home; packages that are installed lie among their like."""
+    places = {"tungstenkit": str(tmp_path), "PIL": str(tmp_path / "site-packages")}
+    for name in ("tungstenkit", "site-packages", "model"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"/:{tmp_path}/no/such:relative")
+    shown = set(spec_module._apart(tmp_path / "model", places)["shown"])
+    assert {str(tmp_path / name) for name in ("tungstenkit", "site-packages", "model")} <= shown
+    assert shown.isdisjoint({"/", "/etc", "/home", "/root", "/var", str(tmp_path), str(Path.home())})

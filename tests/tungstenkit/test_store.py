@@ -1,8 +1,11 @@
 """Names and paths of the Nix store, as Nix and our Nix code make them."""
 
 import json
+import os
+import secrets
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -68,3 +71,63 @@ def test_added_files_are_where_their_names_say_and_are_kept(tmp_path):
     assert [str(link.resolve()) for link in roots.iterdir()] == [path]
     store.keep([path], roots)
     assert len(list(roots.iterdir())) == 1
+
+
+@needs_nix
+@pytest.mark.skipif(not os.access("/nix/store", os.W_OK), reason="needs a store that can be written")
+def test_what_was_changed_in_the_store_is_found(tmp_path):
+    file = tmp_path / f"tungsten-test-{secrets.token_hex(8)}.txt"
+    file.write_text("as it was")
+    (path,) = store.add_files([file])
+    assert store.changed([path]) == []
+    inside, times = Path(path), (1, 1)
+    while time.time() < inside.stat().st_ctime + 3:
+        time.sleep(0.1)  # registered to the second
+    inside.chmod(0o644)
+    inside.write_text("as it is")
+    inside.chmod(0o444)
+    os.utime(inside, times)
+    assert store.changed([path]) == [path]
+    inside.chmod(0o644)
+    inside.write_text("as it was")
+    inside.chmod(0o444)
+    os.utime(inside, times)
+    # Touched, and the same.
+    assert store.changed([path]) == []
+
+
+@pytest.mark.parametrize(
+    ("uid", "others", "users", "version", "variable", "expected"),
+    [
+        (1000, True, False, (2, 8), "", store.Builders.OWN),
+        (0, True, False, (2, 8), "daemon", store.Builders.OWN),
+        (0, False, False, (2, 8), "", store.Builders.OWN),
+        (0, True, True, (2, 8), "", store.Builders.USERS),
+        (0, True, False, (2, 11), "", store.Builders.NONE),
+        (0, True, False, (2, 26), "", store.Builders.ALLOCATED),
+    ],
+)
+def test_whose_processes_builds_are(monkeypatch, uid, others, users, version, variable, expected):
+    monkeypatch.setattr(store.os, "geteuid", lambda: uid)
+    monkeypatch.setattr(store, "has_other_users", lambda: others)
+    monkeypatch.setattr(store, "_has_build_users", lambda: users)
+    monkeypatch.setattr(store, "_nix_version", lambda: version)
+    monkeypatch.setenv("NIX_REMOTE", variable)
+    assert store.builders() is expected
+    options = store.options()
+    allocated = expected is store.Builders.ALLOCATED
+    assert (
+        ("auto-allocate-uids" in options) == ("nix-command flakes auto-allocate-uids" in options) == allocated
+    )
+    # Nix takes root's store without build users only when told; a daemon must never hear of it.
+    alone = uid == 0 and not users and not allocated and variable != "daemon"
+    assert ("build-users-group" in options) == alone
+
+
+def test_this_namespace_has_the_users_that_its_map_says():
+    total = sum(int(line.split()[2]) for line in Path("/proc/self/uid_map").read_text().splitlines())
+    assert store.has_other_users() == (total > 1)
+
+
+def test_setting_up_makes_the_users_that_the_hint_names():
+    assert store.BUILD_USERS_COMMAND in (Path(__file__).parents[2] / "examples" / "need.sh").read_text()

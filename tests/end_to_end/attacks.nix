@@ -1,0 +1,111 @@
+# attacks.py in each kind of step, of what a built model's own derivations have.
+#
+# nix: our folder. python: the tool root's command, in JSON. layers: the image's, in JSON. archive: a source whose build
+# runs the attacks.
+{ nix, busybox, python, tree, layers, archive, program, canary }:
+let
+  system = builtins.currentSystem;
+  taken = {
+    busybox = builtins.storePath busybox;
+    python.command = map (word: if builtins.substring 0 1 word == "/" then builtins.storePath word else word) (
+      builtins.fromJSON python
+    );
+    layers = map builtins.storePath (builtins.fromJSON layers);
+    tree = builtins.storePath tree;
+  };
+  file = name: /. + nix + ("/" + name);
+  enter = import (file "enter.nix") { inherit (taken) python; };
+  step = import (file "step.nix") {
+    inherit (taken) busybox;
+    inherit enter system;
+  };
+  runTool = import (file "run-tool.nix") {
+    inherit (taken) busybox python;
+    inherit system;
+  };
+  unknown = "0000000000000000000000000000000000000000000000000000000000000000";
+
+  ofTheModel =
+    name: fixed:
+    step {
+      inherit fixed name;
+      inherit (taken) tree;
+      python = "/usr/bin/python3.11";
+      program = /. + program;
+      config = builtins.fromJSON canary;
+    };
+
+  command =
+    name: network: more:
+    runTool {
+      inherit name;
+      tool = "run_commands.py";
+      config = {
+        inherit network;
+        inherit (taken) layers;
+        uid = 0;
+        gid = 0;
+        context = null;
+        steps = [
+          {
+            kind = "run";
+            where = "here";
+            text = "RUN";
+            cwd = "/";
+            environment.PATH = "/usr/bin:/bin";
+            argv = [
+              "/usr/bin/python3.11"
+              "-c"
+              (builtins.readFile (/. + program))
+              canary
+              "run"
+            ];
+          }
+        ];
+        architecture = "amd64";
+        on-base = false;
+        variation = {
+          again = false;
+          baseline = false;
+          fake-time = null;
+        };
+      };
+      inherit more;
+    };
+in
+{
+  import-check = ofTheModel "attack-by-import" null;
+  post-build = ofTheModel "attack-by-post-build" {
+    sha256 = unknown;
+    variables = [ ];
+  };
+  run = command "attack-by-run" false { PATH = "${taken.busybox}/bin"; };
+  run-with-network = command "attack-by-run-with-network" true {
+    PATH = "${taken.busybox}/bin";
+    outputHashMode = "flat";
+    outputHashAlgo = "sha256";
+    outputHash = unknown;
+  };
+  # As source.nix has it.
+  source = derivation {
+    name = "attack-by-source";
+    inherit enter system;
+    builder = "${taken.busybox}/bin/busybox";
+    args = [ "sh" "-euc" ". ${file "tools/build-wheel.sh"}" ];
+    PATH = "${taken.busybox}/bin";
+    python = "3.11";
+    root = taken.tree;
+    environment = builtins.head taken.layers;
+    archive = /. + archive;
+    program = file "tools/build_wheel.py";
+    config = builtins.toJSON {
+      file = "attack.tar.gz";
+      project = "attack";
+      version = "1";
+      backend = "backend";
+      backend-path = [ "." ];
+      subdirectory = "";
+    };
+    passAsFile = [ "config" ];
+  };
+}

@@ -51,7 +51,9 @@ def test_a_lock_for_nixpkgs_has_no_shell(project):
 def test_a_folder_that_is_served_as_it_is_has_nothing_of_post_build(project, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, "run_local", lambda *_, **__: None)
     folder = str(project("iris").directory)
-    model = cli.Model(folder, None, None, local=True, gpus=None, engine_args=[], model_python=None)
+    model = cli.Model(
+        folder, None, None, local=True, gpus=None, engine_args=[], model_python=None, trust=False
+    )
     model.program(Address("127.0.0.1", 1), [], tmp_path)
     said = " ".join(capsys.readouterr().err.split())
     assert "--local does not run post_build" in said

@@ -75,6 +75,7 @@ def test_added_files_are_where_their_names_say_and_are_kept(tmp_path):
 
 @needs_nix
 @pytest.mark.skipif(not os.access("/nix/store", os.W_OK), reason="needs a store that can be written")
+@pytest.mark.timeless("Nix notes its own clock, and files have the system's")
 def test_what_was_changed_in_the_store_is_found(tmp_path):
     file = tmp_path / f"tungsten-test-{secrets.token_hex(8)}.txt"
     file.write_text("as it was")

@@ -2,7 +2,7 @@
 # make test        set up, and run every check that CI runs:
 #   lint, types      ruff and mypy
 #   frozen           takes what must really run in tests from today's mirrors, once; then none is asked but by few tests
-#   test-images      the tests that build images and run them
+#   test-images      the tests that build images and run them: those of serving, and the others
 #   test-rest        all other tests
 #   test-clocks      the unit tests again, with the clock years ahead and in other time zones
 # make soak        what is longer than a minute, or does the same many times
@@ -20,21 +20,29 @@ PYTHON ?= python3
 BIN := .venv/bin
 NEWEST := .venv-newest
 
-.PHONY: image test test-images test-rest test-clocks soak frozen setup lint types upgrade newest pins schema clean
+.PHONY: image test test-images test-images-other test-images-served test-rest test-clocks soak frozen setup lint types upgrade newest pins schema clean
 
 image: setup
 	$(BIN)/python examples/try_image.py $(MODEL)
 
-# Images are built one after the other, and leave a core free for all else.
+# Two at a time, the longest first.
 test: setup
 	@sh examples/need.sh $(PYTHON) test
 	$(MAKE) --jobs=2 frozen lint types
 	$(MAKE) --jobs=2 test-images test-rest test-clocks
 
-test-images: frozen
-	$(BIN)/python -m pytest -m "not soak" tests/end_to_end
+test-images: test-images-other test-images-served
 
-test-rest: frozen
+SERVED := $(addprefix tests/end_to_end/test_,$(addsuffix .py,http_surface image make_image prometheus \
+  run_commands shell platforms import_check reproducible))
+
+test-images-other:
+	$(BIN)/python -m pytest -m "not soak" tests/end_to_end $(addprefix --ignore=,$(SERVED))
+
+test-images-served:
+	$(BIN)/python -m pytest -m "not soak" $(SERVED)
+
+test-rest:
 	$(BIN)/python -m pytest -m "not soak" --ignore=tests/end_to_end
 
 soak: setup frozen

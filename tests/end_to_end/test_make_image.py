@@ -5,6 +5,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tungstenkit.fetch import inputs
 from tungstenkit.lock import LOCK_NAME, packages, read_lock
 
 PROGRAM = ROOT / "examples" / "try_image.py"
+BEGUN = datetime.now(UTC)
 GONE = "A file that the lock names has left every mirror: locking again. The digest will differ."
 
 
@@ -42,9 +44,9 @@ def days(frozen, lock_of):
     needed = {one.name for one in packages(lock)}
     with tempfile.TemporaryDirectory(dir=take.TAKEN, prefix="days-") as folder:
         archives = []
-        for day in ("day1", "day2", "day3"):
+        for number, day in enumerate(("day1", "day2", "day3")):
             archives.append(moved.later(frozen.archive, Path(folder) / day, day, needed))
-            archives[-1].publish()
+            archives[-1].publish(BEGUN + timedelta(seconds=number))
         yield archives
 
 
@@ -84,7 +86,7 @@ def test_what_has_left_the_index_alone_is_still_fetched(days, example):
     for files in days[0].files.values():
         for path in files.values():
             days[1].add_wheel(path)
-    days[1].publish()
+    days[1].publish(BEGUN + timedelta(seconds=1))
     with served.serve(days[1]) as mirror:
         done = tungsten("fetch", folder, env=clean(mirror))
     assert done.returncode == 0, done.stderr

@@ -24,10 +24,10 @@ _EXACT = re.compile(r"\(= ([^)]+)\)")
 def later(archive, folder, day, needed):
     """An archive of a later day, in a folder, not published yet; of what it was only the new is in it.
 
-    needed: the packages and projects that matter; of others what is large is left out.
+    needed: the packages and projects that matter; of others what is large is left out, and what is for arm64 is, too.
     """
     debs = {
-        key: [deb for deb in found if deb.size < LARGE or deb.fields["Package"] in needed]
+        key: [deb for deb in found if _matters(deb, needed)]
         for key, found in archive.debs.items()
         if key[0] in RELEASES
     }
@@ -43,6 +43,11 @@ def later(archive, folder, day, needed):
     for path in (archive.folder / "npm").rglob("*.tgz"):
         moved.add_npm(path, path.relative_to(archive.folder / "npm"))
     return moved
+
+
+def _matters(deb, needed):
+    fields = deb.fields
+    return fields["Architecture"] != "arm64" and (deb.size < LARGE or fields["Package"] in needed)
 
 
 def _newer_deb(deb, folder, day, versions):

@@ -68,6 +68,8 @@ ANY = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
+
+pytestmark = pytest.mark.timeless("documents are judged without a clock")
 QUICK = settings(max_examples=30)
 
 

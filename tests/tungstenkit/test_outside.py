@@ -27,6 +27,10 @@ from tungstenkit.resolve import archives, hub
 from tungstenkit.resolve.build_rules import bad_requirements
 from tungstenkit.resolve.wheels import Places, resolve_wheels
 
+pytestmark = pytest.mark.timeless(
+    "words that become options or schemes have no date, and many programs are started"
+)
+
 SHA = "0" * 64
 
 

@@ -17,6 +17,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 IO = """
 from tungstenkit import BaseIO, Field, Image, Option, define_model
+
+pytestmark = pytest.mark.timeless("what a module declares has no date, and each is read by a process of its own")
 class Input(BaseIO):
     x: int
 class Output(BaseIO):

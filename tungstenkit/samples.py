@@ -105,7 +105,9 @@ class Samples:
     invalid: list[Sample]
     """The server refuses them (422)."""
     broken: list[Sample]
-    """Valid by the schema, with files that are not what they are called: a prediction that fails, and nothing worse."""
+    """Valid by the schema, with files that are not what they are called, or that a model need not take: a prediction
+    that fails, and nothing worse.
+    """
     gaps: list[str]
     """Fields that no value is known for, each with the reason."""
 
@@ -345,7 +347,7 @@ class _Maker:
                         yield f"{name}: {what}", {**usual_object, name: value}
 
     def broken(self, schema: Schema) -> list[Value]:
-        """Pictures that are none."""
+        """Pictures that are none, and those with so many grey levels that a model must say how it sees them."""
         if "anyOf" in schema:
             return [value for choice in schema["anyOf"] for value in self.broken(choice)]
         if schema.get("x-file-type") == "masked_image":
@@ -354,7 +356,9 @@ class _Maker:
         if schema.get("x-file-type") == "image":
             whole = _encoded(_picture(self.seed, (64, 48)), "PNG")
             noise = random.Random(self.seed).randbytes(500)  # noqa: S311 (no secret)
+            deep = _picture(self.seed, (64, 48)).convert("L").convert("I;16")
             return [
+                ("a picture of 16 bits", _uri(deep, "PNG")),
                 ("half a picture", _data("image/png", whole[: len(whole) // 2])),
                 ("noise called a picture", _data("image/png", noise)),
                 ("no bytes called a picture", "data:image/png;base64,"),
@@ -562,7 +566,6 @@ def _images(seed: int) -> Iterator[Value]:
     yield "with transparency", _uri(clear, "PNG")
     yield "with a palette", _uri(picture.convert("P"), "PNG")
     yield "black and white", _uri(picture.convert("1"), "PNG")
-    yield "of 16 bits", _uri(picture.convert("L").convert("I;16"), "PNG")
     yield "a CMYK JPEG", _uri(picture.convert("CMYK"), "JPEG")
     yield "one pixel", _uri(_picture(seed, (1, 1)), "PNG")
     yield "wide and flat", _uri(_picture(seed, (500, 2)), "PNG")

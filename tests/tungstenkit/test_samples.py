@@ -84,7 +84,7 @@ def test_every_valid_one_is_accepted_and_every_invalid_one_refused():
         "count: the most, 9",
         'colour: the choice "blue"',
         "text: empty",
-        "picture: of 16 bits",
+        "picture: grey",
         "pictures: 0 items",
         "pictures: 2 items",
         "boxes: inner: null",
@@ -147,6 +147,17 @@ def test_broken_pictures_are_what_a_schema_can_not_refuse(kind):
 
     samples = check_all(Picture)
     assert samples.broken
+
+
+def test_a_model_may_refuse_a_picture_of_16_bits():
+    """As `to_pil_image` does, until it is told how to scale it."""
+
+    class Picture(BaseIO):
+        picture: Image
+
+    samples = check_all(Picture)
+    assert "picture: a picture of 16 bits" in {sample.what for sample in samples.broken}
+    assert not any("16 bits" in sample.what for sample in samples.valid)
 
 
 # Whatever a schema may be made of.

@@ -13,12 +13,14 @@ from tungstenkit.errors import DefinitionError, SpecError
 from tungstenkit.load import Finder
 from tungstenkit.spec import ModelSpec, read_spec, repository_name
 
+pytestmark = pytest.mark.timeless(
+    "what a module declares has no date, and each is read by a process of its own"
+)
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 IO = """
 from tungstenkit import BaseIO, Field, Image, Option, define_model
-
-pytestmark = pytest.mark.timeless("what a module declares has no date, and each is read by a process of its own")
 class Input(BaseIO):
     x: int
 class Output(BaseIO):

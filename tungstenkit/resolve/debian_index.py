@@ -174,8 +174,8 @@ def fetch_index(
 def _refuse_older(inrelease: ReleaseFile, seen: datetime | None, where: str) -> None:
     if seen is not None and inrelease.date < seen:
         raise ResolveError(
-            f"the index is of {inrelease.date:%Y-%m-%d %H:%M} UTC, and the lock was made of a newer one, of "
-            f"{seen:%Y-%m-%d %H:%M} UTC",
+            f"the index is of {inrelease.date:%Y-%m-%d %H:%M:%S} UTC, and the lock was made of a newer one, of "
+            f"{seen:%Y-%m-%d %H:%M:%S} UTC",
             where=where,
             hint="the mirror lags behind, or something answers with an old index: name another mirror with "
             "TUNGSTEN_MIRROR_DEBIAN; `tungsten lock --allow-older-index` takes it all the same",

@@ -276,7 +276,7 @@ class TestOlderIndexes:
     @pytest.mark.parametrize(("archive", "suite"), suites("bookworm"))
     def test_one_that_is_older_than_the_locks_is_refused(self, mirror, tmp_path, archive, suite):
         with pytest.raises(
-            ResolveError, match=r"2026-02-28 10:00 UTC, and the lock.*2026-02-28 11:00"
+            ResolveError, match=r"2026-02-28 10:00:00 UTC, and the lock.*2026-02-28 11:00:00"
         ) as caught:
             self.index(mirror, tmp_path, {suite: DATE + timedelta(hours=1)})
         assert caught.value.where == f"dists/{suite}/InRelease"

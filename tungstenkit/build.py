@@ -335,7 +335,8 @@ def namespaces_refused(said: str, settings: Path = Path("/proc/sys")) -> BuildEr
         if value == forbids:
             commands.append(f"`sysctl -w {name}={allows}` as root")
     hint = " and ".join(commands) or (
-        "in a container: start it with --privileged, or with --security-opt seccomp=unconfined; elsewhere one of the"
+        "in a container: start it with --privileged, or in podman with --security-opt seccomp=unconfined --security-opt"
+        " unmask=ALL; elsewhere one of the"
         " settings "
         + ", ".join(f"{name}={allows}" for name, (_, allows) in remedies.items())
         + " (sysctl, as root)"

@@ -347,7 +347,8 @@ def test_nix_ends_with_us(monkeypatch, tmp_path):
 
 
 def test_where_no_setting_forbids_it_a_container_may(tmp_path):
-    assert "seccomp=unconfined" in building.namespaces_refused("said", tmp_path).hint
+    hint = building.namespaces_refused("said", tmp_path).hint
+    assert "--security-opt seccomp=unconfined --security-opt unmask=ALL;" in hint
 
 
 @pytest.mark.parametrize("program", ["enter.py", "run_commands.py", "step.sh"])

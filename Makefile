@@ -25,7 +25,7 @@ NEWEST := .venv-newest
 image: setup
 	$(BIN)/python examples/try_image.py $(MODEL)
 
-# Two at a time, the longest first.
+# Two at a time.
 test: setup
 	@sh examples/need.sh $(PYTHON) test
 	$(MAKE) --jobs=2 frozen lint types

@@ -18,6 +18,8 @@
 MODEL ?= examples/blur
 PYTHON ?= python3
 BIN := .venv/bin
+# Each of the hundreds of programs that tests start would compile all of ours again.
+unexport PYTHONDONTWRITEBYTECODE
 NEWEST := .venv-newest
 
 .PHONY: image test test-images test-images-other test-images-served test-rest test-clocks soak frozen setup lint types upgrade newest pins schema clean

@@ -25,7 +25,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # Left may be imported by right, never the reverse.
 ORDER = [
-    ["errors", "outside"],
+    ["errors", "outside", "wishes"],
     ["io", "suffixes"],
     ["media", "downloads"],
     ["define", "outputs"],
@@ -48,7 +48,7 @@ ORDER = [
     ["dockerfile"],
     ["spec", "files", "elf", "carry"],
     ["lock", "registry"],
-    ["resolve.debian_version", "resolve.debian_control", "resolve.former_names", "poetry"],
+    ["resolve.debian_version", "resolve.debian_control", "resolve.former_names", "resolve.rules", "poetry"],
     ["resolve.debian_release"],
     ["resolve.debian_index"],
     ["resolve.hub"],

@@ -4,10 +4,16 @@ This package's top level is the SDK, which model code imports. It needs pydantic
 compiler, `tungstenkit.spec` and everything after it, is never imported from here, and is not part of an image.
 """
 
-from tungstenkit.define import define_model
-from tungstenkit.downloads import Download, HuggingFace
-from tungstenkit.io import BaseIO, Field, Option
-from tungstenkit.media import Audio, Binary, Image, MaskedImage, Video
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tungstenkit.define import define_model
+    from tungstenkit.downloads import Download, HuggingFace
+    from tungstenkit.io import BaseIO, Field, Option
+    from tungstenkit.media import Audio, Binary, Image, MaskedImage, Video
 
 __all__ = [
     "Audio",
@@ -22,3 +28,22 @@ __all__ = [
     "Video",
     "define_model",
 ]
+
+_HOME = {
+    "define_model": "define",
+    **dict.fromkeys(("Download", "HuggingFace"), "downloads"),
+    **dict.fromkeys(("BaseIO", "Field", "Option"), "io"),
+    **dict.fromkeys(("Audio", "Binary", "Image", "MaskedImage", "Video"), "media"),
+}
+
+
+def __getattr__(name: str) -> object:
+    """What a model asks for, brought in then: the command line starts without pydantic and Pillow (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

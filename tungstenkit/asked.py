@@ -17,14 +17,12 @@ from pathspec import GitIgnoreSpec
 
 from tungstenkit.data import OWN_WHEELS
 from tungstenkit.errors import LockError
-from tungstenkit.lock import FLAKE_INPUTS, WISH, Deb, Source, Wheel
+from tungstenkit.lock import FLAKE_INPUTS, LIBRARY, WISH, Deb, Source, Wheel
 from tungstenkit.lock import check_lock as check_fresh
 from tungstenkit.platforms import Target
-from tungstenkit.requirements import parse
+from tungstenkit.requirements import parse, project_of
 from tungstenkit.resolve.cuda import adds
-from tungstenkit.resolve.libraries import KIND as LIBRARY
-from tungstenkit.resolve.model import BASE, ESSENTIAL
-from tungstenkit.resolve.wheels import project_of
+from tungstenkit.resolve.rules import BASE, ESSENTIAL
 from tungstenkit.spec import DownloadWish, RepositoryWish
 
 if TYPE_CHECKING:

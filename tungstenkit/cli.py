@@ -26,55 +26,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
-from packaging.utils import canonicalize_name
-from rich.markup import escape
 
-from tungstenkit import build as builder
-from tungstenkit import carry, machine, reload, shell, store, tables
-from tungstenkit.check import PeakMemory, Report, save_trials, try_model
-from tungstenkit.client import Client, parse_input, save_files
-from tungstenkit.data import OWN_WHEELS, SEVEN_ZIP
-from tungstenkit.declared import not_here
-from tungstenkit.document import to_json
+from tungstenkit.data import OWN_WHEELS
 from tungstenkit.errors import FetchError, GoneError, RunError, TungstenError
-from tungstenkit.export import export, git_notice, public
-from tungstenkit.fetch import (
-    absent,
-    add_big,
-    download,
-    inputs,
-    restricted,
-    takes,
-)
-from tungstenkit.files import select_files
-from tungstenkit.image_root import root_program
-from tungstenkit.lock import (
-    BASE_IMAGE,
-    LOCK_NAME,
-    POST_BUILD,
-    choose_platform,
-    declared,
-    packages,
-    part_of,
-    read_lock,
-)
-from tungstenkit.locking import check_package_set, compare_locks, make_lock
-from tungstenkit.machine import Needs
-from tungstenkit.making import make_image, make_root, make_shell
-from tungstenkit.platforms import this_system
-from tungstenkit.progress import FetchBar, err, out, working
-from tungstenkit.project import Project, fetch_inputs, find_sources, provide_result
-from tungstenkit.run import Address, Handover, Program, container, image_needs, running
-from tungstenkit.run import local as run_local
-from tungstenkit.spec import repository_name
-from tungstenkit.vulnerabilities import known_here
-from tungstenkit.why import why
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tungstenkit.diff import Difference
     from tungstenkit.lock import Lock
+    from tungstenkit.machine import Needs
+    from tungstenkit.project import Project
+    from tungstenkit.run import Address, Handover, Program
 
 
 class _BeforeAnother(typer.core.TyperCommand):
@@ -231,6 +194,8 @@ def lock_command(
     ] = False,
 ) -> None:
     """Choose exact versions of everything, and write tungsten.lock."""
+    from tungstenkit.project import Project
+
     solving = diff or upgrade or resolve_only or allow_older_index
     solving = solving or bool(upgrade_packages or platforms or python or package_set)
     if sum((check, against is not None, solving)) > 1 or (check and as_json):
@@ -238,6 +203,8 @@ def lock_command(
     if upgrade and upgrade_packages:
         raise typer.BadParameter("--upgrade takes the newest of everything: leave --upgrade-package out")
     if against is not None:
+        from tungstenkit.locking import compare_locks
+
         show_comparison(compare_locks(directory.resolve(), against), as_json=as_json)
         return
     project = Project.read(directory, module, class_name, trust=trust)
@@ -245,6 +212,12 @@ def lock_command(
         project.lock()
         print(f"{project.lock_path} fits the model")
         return
+    from packaging.utils import canonicalize_name
+
+    from tungstenkit.lock import POST_BUILD
+    from tungstenkit.locking import make_lock
+    from tungstenkit.progress import err
+
     lock, difference = make_lock(
         project,
         upgrade=upgrade,
@@ -274,6 +247,10 @@ def lock_command(
 
 
 def _stays(name: str, lock: Lock) -> str:
+    from packaging.utils import canonicalize_name
+
+    from tungstenkit.lock import BASE_IMAGE, declared, packages
+
     if name == BASE_IMAGE:
         return f"{name} stays: its name still means the same image"
     if name in declared(lock):
@@ -296,6 +273,13 @@ def why_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
     """Say who asked for a package, from the lock alone."""
+    from tungstenkit import tables
+    from tungstenkit.document import to_json
+    from tungstenkit.lock import LOCK_NAME, read_lock
+    from tungstenkit.progress import err, out
+    from tungstenkit.vulnerabilities import known_here
+    from tungstenkit.why import why
+
     path = directory.resolve() / LOCK_NAME
     lock = read_lock(path)
     advisories = known_here()
@@ -338,6 +322,13 @@ def fetch_command(
     ] = None,
 ) -> None:
     """Download what the lock names into the Nix store; afterwards builds on this machine need no network."""
+    from tungstenkit import carry, store
+    from tungstenkit.fetch import absent, takes
+    from tungstenkit.lock import choose_platform, part_of
+    from tungstenkit.platforms import this_system
+    from tungstenkit.progress import err, working
+    from tungstenkit.project import Project, fetch_inputs, provide_result
+
     project = Project.read(directory, module, class_name, trust=trust)
     lock = project.lock()
     systems = list(lock.platforms) if platform is None else [choose_platform(lock, platform, this_system())]
@@ -389,6 +380,15 @@ def nix_export_command(
     ] = None,
 ) -> None:
     """Write a self-contained flake: `nix build .#model-image` there needs nothing of ours."""
+    from tungstenkit import store
+    from tungstenkit.data import SEVEN_ZIP
+    from tungstenkit.export import export, git_notice, public
+    from tungstenkit.fetch import add_big, download, inputs, restricted
+    from tungstenkit.lock import check_package_set
+    from tungstenkit.platforms import this_system
+    from tungstenkit.progress import FetchBar, err, working
+    from tungstenkit.project import Project, find_sources
+
     project = Project.read(directory, module, class_name, trust=trust)
     lock = project.lock()
     check_package_set(lock, package_set)
@@ -461,6 +461,12 @@ def build_command(
     ] = False,
 ) -> None:
     """Build the model's image: lock where there is no lock, fetch, export, nix build, load."""
+    from tungstenkit import build as builder
+    from tungstenkit.making import make_image
+    from tungstenkit.progress import err
+    from tungstenkit.project import Project
+    from tungstenkit.spec import repository_name
+
     project = Project.read(directory, module, class_name, trust=trust)
     engine = builder.find_engine() if load else None
     reference = builder.reference(
@@ -498,6 +504,10 @@ def shell_command(
     ] = False,
 ) -> None:
     """Start your shell with the image's own Python and programs first on PATH."""
+    from tungstenkit import shell
+    from tungstenkit.making import make_shell
+    from tungstenkit.project import Project
+
     shell.check_machine()
     folder = make_shell(Project.read(directory, module, class_name, trust=trust))
     if print_env:
@@ -528,6 +538,11 @@ def push_command(
     ] = None,
 ) -> None:
     """Build the model's image and push it to a registry, by skopeo, under the digest that it has here."""
+    from tungstenkit import build as builder
+    from tungstenkit.making import make_image
+    from tungstenkit.progress import working
+    from tungstenkit.project import Project
+
     builder.check_target(reference)
     builder.check_skopeo()
     _, image = make_image(Project.read(directory, module, class_name, trust=trust), None, reference, platform)
@@ -614,6 +629,9 @@ def serve_command(
     engine_args: EngineArgs = None,
 ) -> None:
     """Run a server in the foreground; under two names."""
+    from tungstenkit.progress import err
+    from tungstenkit.run import Address, running
+
     given = {
         "--max-batch-size": batch_size,
         "--workers": workers,
@@ -691,6 +709,11 @@ def predict_command(
     engine_args: EngineArgs = None,
 ) -> None:
     """Predict one input, and print the output as JSON, with the paths of its files."""
+    from tungstenkit.client import Client, parse_input, save_files
+    from tungstenkit.progress import err, working
+    from tungstenkit.project import Project
+    from tungstenkit.run import Address, running
+
     model = Model(
         target,
         module,
@@ -763,6 +786,15 @@ def check_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Build a model, send it its own examples and made-up inputs, valid and not, and report what fails."""
+    from tungstenkit import machine, tables
+    from tungstenkit.check import PeakMemory, Report, save_trials, try_model
+    from tungstenkit.image_root import root_program
+    from tungstenkit.making import make_image, make_root
+    from tungstenkit.platforms import this_system
+    from tungstenkit.progress import err, out, working
+    from tungstenkit.project import Project
+    from tungstenkit.run import Address, running
+
     project = Project.read(directory, module, class_name, trust=trust)
     spec = project.spec
     with ExitStack() as stack:
@@ -824,6 +856,12 @@ class Model:
 
     def program(self, address: Address, flags: list[str], scratch: Path) -> Program:
         """Build the image if need be, and warn where the machine lacks what the model needs."""
+        from tungstenkit import build as builder
+        from tungstenkit.making import make_image
+        from tungstenkit.project import Project
+        from tungstenkit.run import container, image_needs
+        from tungstenkit.spec import repository_name
+
         directory = Path(self.target)
         if self.local:
             project = Project.read(directory, self.module, self.class_name, trust=self.trust)
@@ -849,6 +887,11 @@ class Model:
         self, address: Address, flags: list[str], scratch: Path, on_ready: Callable[[], None]
     ) -> None:
         """Serve a folder here until KeyboardInterrupt, its new code whenever it changes."""
+        from tungstenkit import reload
+        from tungstenkit.files import select_files
+        from tungstenkit.progress import err
+        from tungstenkit.project import Project
+
         projects = [Project.read(Path(self.target), self.module, self.class_name, trust=self.trust)]
         directory, gpu = projects[0].directory, projects[0].spec.gpu
         _say_what_local_leaves_out(projects[0])
@@ -891,6 +934,9 @@ class Model:
         spec_file: Path,
         handover: Handover | None = None,
     ) -> Program:
+        from tungstenkit.machine import Needs
+        from tungstenkit.run import local as run_local
+
         spec = project.spec
         self._check(Needs(spec.mem_gb, spec.gpu, spec.gpu_mem_gb))
         return run_local(
@@ -905,12 +951,22 @@ class Model:
         )
 
     def _check(self, needs: Needs) -> None:
+        from rich.markup import escape
+
+        from tungstenkit import machine
+        from tungstenkit.progress import err
+
         gpu_room = machine.gpu_memory(self.gpus) if needs.gpu and self.gpus is not None else None
         for notice in machine.shortages(needs, machine.memory(), gpu_room):
             err.print(f"[yellow]warning:[/] {escape(notice)}")
 
 
 def _say_what_local_leaves_out(project: Project) -> None:
+    from rich.markup import escape
+
+    from tungstenkit.declared import not_here
+    from tungstenkit.progress import err
+
     for name in not_here(project.spec.files, project.directory):
         err.print(f"[yellow]warning:[/] --local downloads nothing: {escape(name)} is not here")
     if project.spec.has_post_build:
@@ -931,6 +987,9 @@ def _signals_interrupt() -> None:
 
 def show_comparison(difference: Difference, *, as_json: bool) -> None:
     """Print how two locks differ."""
+    from tungstenkit import tables
+    from tungstenkit.progress import out
+
     if as_json:
         print(difference.to_json(), end="")
         return

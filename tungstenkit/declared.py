@@ -17,7 +17,6 @@ from tungstenkit.big_files import hashes_of
 from tungstenkit.errors import FetchError, ResolveError, SpecError
 from tungstenkit.fetch import PARALLEL, first_sight, size_of
 from tungstenkit.lock import Files, LockedDownload, LockedRepository, RepositoryFile
-from tungstenkit.resolve import hub
 from tungstenkit.spec import DownloadWish, RepositoryWish
 
 if TYPE_CHECKING:
@@ -111,6 +110,7 @@ def leave_out_declared(
 def _download(
     wish: DownloadWish, previous: Files, downloads: Path, progress: Progress, notice: Callable[[str], None]
 ) -> LockedDownload:
+
     def locked(size: int, sha256: str) -> LockedDownload:
         return LockedDownload(url=wish.url, size=size, sha256=sha256, to=wish.to, executable=wish.executable)
 
@@ -136,6 +136,9 @@ def _download(
 def _repository(
     wish: RepositoryWish, previous: Files, downloads: Path, progress: Progress
 ) -> LockedRepository:
+
+    from tungstenkit.resolve import hub
+
     pins = [
         pin
         for pin in previous.repositories
@@ -211,6 +214,8 @@ def _chosen(files: Sequence[TreeFile], wish: RepositoryWish) -> list[TreeFile]:
 
 def _small(wish: RepositoryWish, commit: str, file: TreeFile, downloads: Path, progress: Progress) -> str:
     """The sha256 of a file of which the hub states git's blob ID alone."""
+    from tungstenkit.resolve import hub
+
     name = store.store_name(file.path.rpartition("/")[2])
     url = hub.file_url(wish.type, wish.repository, commit, file.path)
     seen = first_sight(url, name, downloads, progress)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tungstenkit import nixpkgs_export
 from tungstenkit.data import NIX, OWN_WHEELS, SDK, SERVER, SEVEN_ZIP
 from tungstenkit.document import to_json
 from tungstenkit.errors import ExportError
@@ -94,6 +93,8 @@ def _write(
     sources: Mapping[str, Sequence[str]],
     out: Path,
 ) -> None:
+    from tungstenkit import nixpkgs_export
+
     model = out / "model"
     model.mkdir(parents=True)
     for file in files:

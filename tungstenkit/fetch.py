@@ -19,20 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-import requests
-
 from tungstenkit import store
-from tungstenkit.deb import open_files
 from tungstenkit.errors import FetchError, GoneError, LockError
 from tungstenkit.lock import LOCK_NAME
-from tungstenkit.mirrors import MissingError, file_of, redact
 from tungstenkit.outside import WEB, url_problem
-from tungstenkit.registry import pull, with_digest
-from tungstenkit.resolve import hub
-from tungstenkit.resolve.archives import check_out, pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    import requests
 
     from tungstenkit.big_files import BigFile
     from tungstenkit.lock import (
@@ -113,6 +108,8 @@ class Progress(Protocol):
 
 def inputs(lock: Lock) -> tuple[Input, ...]:
     """Every file that a build of the lock needs, each once, sorted by store name."""
+    from tungstenkit.registry import with_digest
+
     debs: list[tuple[str, Deb]] = []
     wheels: list[Wheel] = []
     archives: list[Input] = []
@@ -200,6 +197,10 @@ def locate(wanted: Iterable[Input], lock: Lock, mirrors: Mirrors) -> dict[str, l
     Debian's files stand where the lock says, below a mirror; a wheel's place is asked of the index, project by project.
     What is the model's own, or a registry's, has none.
     """
+
+    from tungstenkit.mirrors import MissingError
+    from tungstenkit.resolve import hub
+
     urls: dict[str, list[str]] = {}
     projects: dict[str, list[Input]] = {}
     for entry in wanted:
@@ -309,6 +310,7 @@ def fetch(
     Raises FetchError for the first file that can't be had; those that arrived before it stay, and a part of a file
     waits to be resumed.
     """
+
     wanted = absent(lock)
     progress.start(len(wanted), sum(entry.size for entry in wanted))
     downloads = state / "downloads"
@@ -356,6 +358,11 @@ def download(
 
     Raises GoneError where no mirror has it any more, FetchError where it can't be had or is not what the lock says.
     """
+    import requests
+
+    from tungstenkit.mirrors import file_of, redact
+    from tungstenkit.resolve import hub
+
     place = folder / entry.sha256
     complete = place / entry.name
     if complete.exists() and (complete.stat().st_size, _sha256(complete)) == (entry.size, entry.sha256):
@@ -429,6 +436,8 @@ def pull_layers(entries: Sequence[Input], folder: Path, progress: Progress) -> l
 
     Raises FetchError where one can't be had.
     """
+    from tungstenkit.registry import pull
+
     paths = {entry.sha256: folder / entry.sha256 / entry.name for entry in entries}
     # What lies there was renamed when it was whole, but somebody else may have put it there.
     absent = {sha256: path for sha256, path in paths.items() if not path.exists() or _sha256(path) != sha256}
@@ -444,6 +453,9 @@ def pull_layers(entries: Sequence[Input], folder: Path, progress: Progress) -> l
 
 def _make(entry: Input, local: Path | None, part: Path, complete: Path, progress: Progress) -> Path:
     """A file that is here already, or is made of a folder or a commit here. local: the file or folder, if it is one."""
+    from tungstenkit.mirrors import redact
+    from tungstenkit.resolve.archives import check_out, pack
+
     if local is None:
         assert entry.git is not None
         check_out(entry.git.url, entry.git.commit, part)
@@ -468,6 +480,8 @@ def _make(entry: Input, local: Path | None, part: Path, complete: Path, progress
 
 def check_local(lock: Lock, directory: Path) -> None:
     """LockError that names each file and folder of the user's that is not what it was when the lock was made."""
+    from tungstenkit.resolve.archives import pack
+
     platforms = lock.platforms.values()
     known = [(wheel.path, wheel.sha256) for platform in platforms for wheel in platform.wheels]
     known += [(source.path, source.sha256) for platform in platforms for source in platform.sources]
@@ -493,6 +507,8 @@ def check_local(lock: Lock, directory: Path) -> None:
 
 def _may_change(answer: int | None) -> bool:
     """Whether asking again makes sense after this status; None is no answer, or none yet."""
+    import requests
+
     return (
         answer is None or answer == requests.codes.too_many_requests or answer >= requests.codes.server_error
     )
@@ -503,6 +519,11 @@ def first_sight(url: str, name: str, folder: Path, progress: Progress) -> Input:
 
     name: its store name. Raises FetchError.
     """
+    import requests
+
+    from tungstenkit.mirrors import redact
+    from tungstenkit.resolve import hub
+
     with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as temporary:
         part = Path(temporary) / name
         for pause in _PAUSES:
@@ -528,6 +549,10 @@ def first_sight(url: str, name: str, folder: Path, progress: Progress) -> Input:
 
 def size_of(url: str) -> int | None:
     """How large a server says that a file is, in bytes; None where it does not say."""
+    import requests
+
+    from tungstenkit.resolve import hub
+
     try:
         answer = requests.head(
             url,
@@ -544,6 +569,10 @@ def size_of(url: str) -> int | None:
 
 def _get(url: str, part: Path, size: int | None, progress: Progress) -> None:
     """Download into `part`, from where it ends. size: what the whole must be; None is not known, and not resumed."""
+    import requests
+
+    from tungstenkit.resolve import hub
+
     if size is None:
         part.unlink(missing_ok=True)
         size = sys.maxsize
@@ -636,6 +665,8 @@ def _add_busybox(busybox: Busybox, state: Path) -> None:
 
 def unpack_busybox(deb: Path, folder: Path) -> None:
     """Unpack a busybox-static .deb's `bin/busybox`, and nothing else, into `folder`."""
+    from tungstenkit.deb import open_files
+
     with deb.open("rb") as file, open_files(file, deb.name) as tar:
         content = next(tar.extractfile(member) for member in tar if member.name == "./usr/bin/busybox")
         assert content is not None  # it is a file

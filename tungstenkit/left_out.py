@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from tungstenkit.errors import BuildError
-from tungstenkit.resolve.libraries import KIND, NOTHING
+from tungstenkit.lock import LIBRARY, NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +36,7 @@ def explained(
     if library := _NO_LIBRARY.search(problem.what):
         for choice in choices:
             if (
-                choice.kind == KIND
+                choice.kind == LIBRARY
                 and choice.chosen == NOTHING
                 and choice.subject.endswith(f" needs {library[1]}")
             ):

@@ -250,6 +250,12 @@ class Choice(Document):
     reason: str
 
 
+LIBRARY = "library"
+"""The kind of the choices of packages for shared libraries that nobody asked for."""
+NOTHING = "nothing"
+"""What is chosen where no package is added."""
+
+
 class PythonRoot(Document):
     """A Debian Python that runs during builds; no part of an image."""
 
@@ -260,7 +266,6 @@ class PythonRoot(Document):
 
 class Busybox(Deb):
     """Debian's static busybox, the first program of every build."""
-
     tree_sha256: str | None = Field(pattern=r"^sha256-[A-Za-z0-9+/]{43}=$")
     """Of a folder that holds `bin/busybox` alone, as a Nix archive (SRI); null until it is sealed."""
 
@@ -889,6 +894,16 @@ def check_lock(lock: Lock, spec: ModelSpec, path: Path) -> None:
             "the lock is not sealed: it was made with --resolve-only",
             where=str(path),
             hint="run `tungsten lock`",
+        )
+
+
+def check_package_set(lock: Lock, asked: str | None, hint: str = "") -> None:
+    """LockError where another package set is asked for than the lock's; hint: what to do instead of locking again."""
+    if asked not in (None, lock.package_set):
+        raise LockError(
+            f"the lock is for the package set {lock.package_set}, not {asked}",
+            where=LOCK_NAME,
+            hint=hint or f"run `tungsten lock --package-set {asked}`",
         )
 
 

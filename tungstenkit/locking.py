@@ -28,7 +28,9 @@ from tungstenkit.fetch import (
 )
 from tungstenkit.libraries import add_libraries
 from tungstenkit.lock import (
+    LIBRARY,
     LOCK_NAME,
+    NOTHING,
     POST_BUILD,
     Files,
     Lock,
@@ -44,8 +46,6 @@ from tungstenkit.progress import FetchBar, build_view, err, working
 from tungstenkit.project import Project, export_step, fetch_inputs
 from tungstenkit.requirements import parse
 from tungstenkit.resolve.base import loadable_on
-from tungstenkit.resolve.libraries import KIND as LIBRARY
-from tungstenkit.resolve.libraries import NOTHING
 from tungstenkit.resolve.model import Solver, chosen_systems, dates_of, resolve
 from tungstenkit.resolve.nixpkgs import resolve as resolve_nixpkgs
 from tungstenkit.seal import seal
@@ -181,16 +181,6 @@ def advisories_for(mirrors: Mirrors, *locks: Lock | None) -> Advisories:
     """What is known of the packages in some locks' images."""
     wanted = [p for lock in locks if lock for p in packages(lock) if p.place in ("image", "server")]
     return look_up(wanted, mirrors)
-
-
-def check_package_set(lock: Lock, asked: str | None, hint: str = "") -> None:
-    """LockError where another package set is asked for than the lock's; hint: what to do instead of locking again."""
-    if asked not in (None, lock.package_set):
-        raise LockError(
-            f"the lock is for the package set {lock.package_set}, not {asked}",
-            where=LOCK_NAME,
-            hint=hint or f"run `tungsten lock --package-set {asked}`",
-        )
 
 
 def compare_locks(directory: Path, old: str) -> Difference:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tungstenkit import build as builder
-from tungstenkit import shell
 from tungstenkit.errors import BuildError
-from tungstenkit.export import export
-from tungstenkit.left_out import explained
 from tungstenkit.lock import (
+    check_package_set,
     choose_platform,
 )
-from tungstenkit.locking import check_package_set, make_lock
 from tungstenkit.platforms import runs_here, this_system
 from tungstenkit.progress import build_view, err, working
 from tungstenkit.project import Project, fetch_inputs, provide_result
@@ -29,6 +26,10 @@ def make_image(
     out_link: Path | None = None,
 ) -> tuple[str, builder.Image]:
     """Lock where there is no lock, fetch, export, build, and load into the engine; the image and its platform."""
+    from tungstenkit.export import export
+    from tungstenkit.left_out import explained
+    from tungstenkit.locking import make_lock
+
     wanted = () if platform is None else (platform,)
     lock = project.lock() if project.lock_path.exists() else make_lock(project, systems=wanted)[0]
     check_package_set(
@@ -74,6 +75,10 @@ def make_root(project: Project) -> tuple[Path, Path]:
 
 def make_shell(project: Project) -> Path:
     """The folder of the model's development shell, built where what there is does not fit any more."""
+    from tungstenkit import shell
+    from tungstenkit.export import export
+    from tungstenkit.locking import make_lock
+
     # Where a model is worked at, what post_build sees changes all the time; the shell has nothing of what that makes.
     lock = project.lock(with_result=False) if project.lock_path.exists() else make_lock(project)[0]
     check_package_set(

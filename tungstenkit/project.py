@@ -14,20 +14,13 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from tungstenkit import build as builder
 from tungstenkit import commands, post_build, store
 from tungstenkit.asked import check_lock
 from tungstenkit.big_files import big_files
 from tungstenkit.declared import leave_out_declared
 from tungstenkit.errors import FetchError
 from tungstenkit.export import bootstrap_urls, export
-from tungstenkit.fetch import (
-    absent,
-    check_local,
-    fetch,
-    inputs,
-    locate,
-)
+from tungstenkit.fetch import absent, check_local, fetch, inputs, locate
 from tungstenkit.files import likely_secrets, select_files
 from tungstenkit.lock import (
     LOCK_NAME,
@@ -35,7 +28,6 @@ from tungstenkit.lock import (
     part_of,
     read_lock,
 )
-from tungstenkit.mirrors import find_mirrors
 from tungstenkit.platforms import this_system
 from tungstenkit.progress import FetchBar, build_view, err, working
 from tungstenkit.requirements import parse
@@ -48,6 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tungstenkit.big_files import BigFile
+    from tungstenkit.build import View
     from tungstenkit.files import ModelFile
     from tungstenkit.mirrors import Mirrors
 
@@ -117,6 +110,8 @@ class Project:
 
     def mirrors(self, get: Callable[[str], bytes] | None = None) -> Mirrors:
         """Where bytes come from on this machine, by what the model says of indexes, too."""
+        from tungstenkit.mirrors import find_mirrors
+
         return find_mirrors(self.directory, wishes=parse(self.spec.python_packages), get=get)
 
     def lock(self, *, with_result: bool = True) -> Lock:
@@ -156,6 +151,7 @@ class Project:
 
     def shipped(self, lock: Lock, out: Path | None = None) -> tuple[list[ModelFile], tuple[BigFile, ...]]:
         """The files that ship and that the lock does not bring, and which of them are big."""
+
         files = self._undeclared(lock, self.files(out))
         with FetchBar("reading") as bar:
             return files, big_files(self.directory, files, big_file_size(self.directory), bar)
@@ -166,10 +162,11 @@ def export_step(
     lock: Lock,
     system: str,
     shipped: tuple[Sequence[ModelFile], Sequence[BigFile]],
-    view: builder.View,
+    view: View,
     name: str = "post-build",
 ) -> Step:
     """A platform's step, in an export of its own; all inputs are in the store."""
+
     folder = project.state / "step"
     files, big = shipped
     part = part_of(lock, [system], this_system())
@@ -181,6 +178,7 @@ def provide_result(
     project: Project, lock: Lock, system: str, shipped: tuple[Sequence[ModelFile], Sequence[BigFile]]
 ) -> None:
     """Run what has the network where its recorded result is not in the store; all other inputs are."""
+
     platform = lock.platforms[system]
     for number in commands.missing(project.spec, platform) if system == this_system() else ():
         err.print("running a RUN --network=default: its result is not in the Nix store")
@@ -219,6 +217,7 @@ def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
 
 def fetch_inputs(project: Project, lock: Lock, systems: Sequence[str], big: Sequence[BigFile]) -> int:
     """Bring into the store what images for some platforms need and it has not got; of how many files in all."""
+
     part = part_of(lock, systems, this_system())
     wanted = absent(part)
     urls = {}

@@ -381,3 +381,9 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
         if joined := (begun + plain).strip():
             yield start, re.sub(r"\s+", " ", joined)
         begun = ""
+
+
+def project_of(requirement: str) -> str:
+    """The project that a requirement (PEP 508) names, normalised; empty where it names none."""
+    match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", requirement)
+    return canonicalize_name(match[1]) if match else ""

@@ -22,9 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from packaging.requirements import Requirement
-
-from tungstenkit.client import Client
 from tungstenkit.data import SERVER
 from tungstenkit.errors import RunError
 from tungstenkit.machine import Needs
@@ -271,6 +268,8 @@ print(json.dumps({
 
 def _require(packages: Sequence[str], python: str) -> None:
     """Raises RunError where requirements (PEP 508) are not met. What they in turn require is pip's business."""
+    from packaging.requirements import Requirement
+
     requirements = [Requirement(text) for text in packages]
     command = [python, "-c", _DESCRIBE, *(one.name for one in requirements)]
     try:
@@ -310,6 +309,8 @@ class Running:
 
     def __init__(self, program: Program, process: subprocess.Popen[bytes], log: Path | None) -> None:
         """log: where it prints, if it isn't where we do."""
+        from tungstenkit.client import Client
+
         self._program = program
         self._log = log
         self._process = process

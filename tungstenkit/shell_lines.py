@@ -11,7 +11,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tungstenkit.define import system_package_problem
+from tungstenkit.wishes import system_package_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -27,11 +27,11 @@ from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_ser
 
 from tungstenkit import dockerfile, requirements, store
 from tungstenkit.data import NIX
-from tungstenkit.define import requirement_problem, without_password
 from tungstenkit.dockerfile import Commands  # noqa: TC001 - pydantic reads it
 from tungstenkit.document import Document, check_version
 from tungstenkit.errors import DefinitionError, SpecError
 from tungstenkit.settings import build_settings, library_settings, nixpkgs_settings
+from tungstenkit.wishes import requirement_problem, without_password
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 from tungstenkit import store
 from tungstenkit.build import run_build
 from tungstenkit.data import NIX
-from tungstenkit.differences import differences
 from tungstenkit.errors import BuildError, LockError
 
 if TYPE_CHECKING:
@@ -129,6 +128,8 @@ def settled(run: Callable[[bool], Path], recorded: Path | None, what: str) -> Pa
 
     Raises LockError that names the files in which the two runs differ.
     """
+    from tungstenkit.differences import differences
+
     first = run(False)
     if first == recorded:
         return first

@@ -65,7 +65,9 @@ def model(tmp_path, monkeypatch):
 
     known = (Vulnerability(id="CVE-1", urgency=None, fixed=(NEW,)),)
     advisories = Advisories(python={"numpy==1.0": known, f"numpy=={NEW}": ()}, notices=("not all was asked",))
-    monkeypatch.setattr(project, "find_mirrors", lambda folder, wishes, get=None: SimpleNamespace(notices=()))
+    monkeypatch.setattr(
+        "tungstenkit.mirrors.find_mirrors", lambda folder, wishes, get=None: SimpleNamespace(notices=())
+    )
     monkeypatch.setattr(locking, "add_libraries", lambda lock, *arguments: lock)
     monkeypatch.setattr(project, "read_spec", lambda *arguments, **options: spec)
     monkeypatch.setattr(locking, "resolve", resolve)
@@ -243,7 +245,7 @@ class TestDiff:
 
 class TestCheck:
     def test_a_fresh_lock(self, tungsten, model, monkeypatch):
-        monkeypatch.setattr(project, "find_mirrors", None)  # it is offline
+        monkeypatch.setattr("tungstenkit.mirrors.find_mirrors", None)  # it is offline
         status, out, _, same = tungsten("lock", "--check", model)
         assert (status, same) == (0, True)
         assert "fits the model" in out
@@ -292,7 +294,7 @@ def test_options_that_exclude_each_other_are_wrong_usage(tungsten, model, option
 
 class TestWhy:
     def test_it_tells_the_chain_from_the_lock_alone(self, tungsten, model, monkeypatch):
-        monkeypatch.setattr(project, "find_mirrors", None)
+        monkeypatch.setattr("tungstenkit.mirrors.find_mirrors", None)
         (model / "tungsten_model.py").unlink()
         status, out, err, _ = tungsten("why", "numpy", model)
         assert status == 0

@@ -39,7 +39,9 @@ def solved(monkeypatch, model):
         return resolve
 
     monkeypatch.setattr(project, "read_spec", lambda *arguments, **options: spec)
-    monkeypatch.setattr(project, "find_mirrors", lambda folder, wishes, get=None: SimpleNamespace(notices=()))
+    monkeypatch.setattr(
+        "tungstenkit.mirrors.find_mirrors", lambda folder, wishes, get=None: SimpleNamespace(notices=())
+    )
     monkeypatch.setattr(locking, "resolve", give("debian", generate.ROOT / "examples"))
     monkeypatch.setattr(locking, "resolve_nixpkgs", give("nixpkgs", generate.GOLDEN))
     monkeypatch.setattr(locking, "look_up", lambda wanted, mirrors: Advisories())
@@ -100,8 +102,8 @@ def test_a_build_names_the_way_for_this_set(tungsten, model):
 
 def test_an_export_names_no_file_that_it_has_no_use_for(tungsten, model, solved, monkeypatch, tmp_path):
     mirrors = SimpleNamespace(notices=(), npm="https://npm.example")
-    monkeypatch.setattr(project, "find_mirrors", lambda folder, wishes, get=None: mirrors)
+    monkeypatch.setattr("tungstenkit.mirrors.find_mirrors", lambda folder, wishes, get=None: mirrors)
     found = {"0" * 64: ["https://index.example/a.whl"]}
-    monkeypatch.setattr(project, "locate", lambda *arguments: found)
+    monkeypatch.setattr("tungstenkit.fetch.locate", lambda *arguments: found)
     assert tungsten("nix-export", model, "-o", tmp_path / "out")[0] == 0
     assert json.loads((tmp_path / "out" / "sources.json").read_text()) == found

@@ -49,7 +49,7 @@ def test_a_lock_for_nixpkgs_has_no_shell(project):
 
 
 def test_a_folder_that_is_served_as_it_is_has_nothing_of_post_build(project, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "run_local", lambda *_, **__: None)
+    monkeypatch.setattr("tungstenkit.run.local", lambda *_, **__: None)
     folder = str(project("iris").directory)
     model = cli.Model(
         folder, None, None, local=True, gpus=None, engine_args=[], model_python=None, trust=False

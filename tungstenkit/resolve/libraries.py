@@ -18,7 +18,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from tungstenkit.elf import MACHINES
-from tungstenkit.lock import Choice
+from tungstenkit.lock import LIBRARY, NOTHING, Choice
 from tungstenkit.resolve.debian_contents import provider
 from tungstenkit.scan import SITE
 
@@ -28,11 +28,7 @@ if TYPE_CHECKING:
     from tungstenkit.platforms import Target
     from tungstenkit.scan import Scan, ScannedFile
 
-KIND = "library"
-"""Of the choices that are made here."""
 _NEEDS = " needs "
-NOTHING = "nothing"
-"""What is chosen where no package is added."""
 
 # What belongs to the kernel's driver, which the host puts into a container (NVIDIA Container Toolkit, "libraries").
 _DRIVERS = re.compile(
@@ -280,7 +276,7 @@ def packages(choices: Iterable[Choice]) -> dict[str, str]:
 
 
 def _choice(subject: str, chosen: str | bool, reason: str) -> Choice:
-    return Choice(kind=KIND, subject=subject, chosen=str(chosen), reason=reason)
+    return Choice(kind=LIBRARY, subject=subject, chosen=str(chosen), reason=reason)
 
 
 def _plugins(lacking: Mapping[str, str], libraries: Mapping[str, tuple[str, ...]]) -> str:

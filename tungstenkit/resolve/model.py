@@ -41,7 +41,7 @@ from tungstenkit.lock import (
     inputs,
 )
 from tungstenkit.platforms import ARCHITECTURES, Target, this_system
-from tungstenkit.requirements import parse
+from tungstenkit.requirements import parse, project_of
 from tungstenkit.resolve.base import (
     check_sources,
     choices_on,
@@ -57,8 +57,9 @@ from tungstenkit.resolve.debian_index import ReleaseIndex, fetch_index
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debs import DebSolver
 from tungstenkit.resolve.libraries import packages as packages_of
+from tungstenkit.resolve.rules import BASE, ESSENTIAL
 from tungstenkit.resolve.sources import PythonPackages, Sources
-from tungstenkit.resolve.wheels import NOTHING_FITS, Places, project_of, resolve_wheels
+from tungstenkit.resolve.wheels import NOTHING_FITS, Places, resolve_wheels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -76,38 +77,6 @@ _TOOLS_RELEASE = "trixie"
 _BASH, _BUSYBOX = "bash-static", "busybox-static"
 _RELEASE_OF = {release.python: name for name, release in RELEASES.items()}
 _NEWEST_FIRST = sorted(_RELEASE_OF, key=Version, reverse=True)
-
-BASE = (
-    "base-files",
-    "ca-certificates",
-    # `os.system` and `subprocess.run(…, shell=True)` in a model need `/bin/sh`.
-    "dash",
-    "libc-bin",
-    "libc6",
-    # Wheels may take these from the system (PEP 600, and what manylinux images hold).
-    "libgomp1",
-    "libstdc++6",
-    "media-types",
-    "netbase",
-    "tini",
-    "tzdata",
-    "zlib1g",
-)
-"""What every image's root holds, beside Python."""
-
-ESSENTIAL = (
-    "bash",
-    "coreutils",
-    "debianutils",
-    "diffutils",
-    "findutils",
-    "grep",
-    "gzip",
-    "hostname",
-    "sed",
-    "tar",
-)
-"""What Debian's packages use without naming it (Debian policy, 3.8), but for what only installs packages."""
 
 _UNMADE = {
     "libgvc6": (

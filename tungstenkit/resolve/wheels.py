@@ -28,6 +28,7 @@ from pydantic import ValidationError
 from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.lock import Wheel
 from tungstenkit.outside import url_problem
+from tungstenkit.requirements import project_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -258,12 +259,6 @@ def _explain(
             elif not source.startswith("-c "):
                 needed_by.add(canonicalize_name(source))
         packages[name]["needed-by"] = sorted(needed_by)
-
-
-def project_of(requirement: str) -> str:
-    """The project that a requirement (PEP 508) names, normalised; empty where it names none."""
-    match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", requirement)
-    return canonicalize_name(match[1]) if match else ""
 
 
 def _annotations(text: str) -> Iterator[tuple[str, list[str]]]:

@@ -697,8 +697,15 @@ def predict_command(
         ),
     ] = None,
     output_dir: Annotated[
-        Path, typer.Option("-o", "--output-file-dir", metavar="DIR", help="Where output files are written.")
-    ] = Path(),
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output-file-dir",
+            metavar="DIR",
+            help="Where output files are written; what is in the default never ships.",
+            show_default="tungsten-results",
+        ),
+    ] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="Run `predict_demo`, and show what it prints.")
     ] = False,
@@ -710,10 +717,13 @@ def predict_command(
 ) -> None:
     """Predict one input, and print the output as JSON, with the paths of its files."""
     from tungstenkit.client import Client, parse_input, save_files
+    from tungstenkit.files import RESULTS
     from tungstenkit.progress import err, working
     from tungstenkit.project import Project
     from tungstenkit.run import Address, running
 
+    output_dir = output_dir or Path(RESULTS)
+    _say_if_it_ships(output_dir)
     model = Model(
         target,
         module,
@@ -795,6 +805,8 @@ def check_command(
     from tungstenkit.project import Project
     from tungstenkit.run import Address, running
 
+    if output_dir is not None:
+        _say_if_it_ships(output_dir)
     project = Project.read(directory, module, class_name, trust=trust)
     spec = project.spec
     with ExitStack() as stack:
@@ -965,15 +977,33 @@ def _say_what_local_leaves_out(project: Project) -> None:
     from rich.markup import escape
 
     from tungstenkit.declared import not_here
+    from tungstenkit.files import excluding
     from tungstenkit.progress import err
 
     for name in not_here(project.spec.files, project.directory):
         err.print(f"[yellow]warning:[/] --local downloads nothing: {escape(name)} is not here")
     if project.spec.has_post_build:
         call = f"from {project.spec.module} import {project.spec.class_name} as M; M.post_build()"
+        kept_out = excluding(project.spec.exclude_files, "WHAT_IT_MAKES")
         err.print(
             "[yellow]warning:[/] --local does not run post_build: what it makes must be in the folder. "
-            + escape(f"`python -c '{call}'` makes it there, and exclude_files keeps it out of the next lock")
+            + escape(
+                f"`python -c '{call}'` makes it there; {kept_out} in define_model(…) keeps it out of the image"
+            )
+        )
+
+
+def _say_if_it_ships(folder: Path) -> None:
+    """Of a folder that results go to."""
+    from rich.markup import escape
+
+    from tungstenkit.files import RESULTS, would_ship
+    from tungstenkit.progress import err
+
+    if would_ship(folder):
+        err.print(
+            f"[yellow]warning:[/] {escape(str(folder))} is in a model's folder, so what is written there will be in "
+            f"its image; what is in {RESULTS}/ never is"
         )
 
 

@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 import requests
 
 from tungstenkit.errors import RunError
+from tungstenkit.files import RESULTS
 from tungstenkit.suffixes import type_of_name, without_suffix
 
 if TYPE_CHECKING:
@@ -250,6 +251,9 @@ def _save(uri: str, folder: Path, name: str) -> Path:
     suffix = without_suffix(uri[len("data:") :].partition(",")[0].removesuffix(";base64"))[1] or ".bin"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if folder.name == RESULTS:
+            # As a virtual environment does: git need not be told.
+            (folder / ".gitignore").write_text("*\n")
         path = folder / f"{name}{suffix}"
         number = 0
         while path.exists():

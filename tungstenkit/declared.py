@@ -16,6 +16,7 @@ from tungstenkit import store
 from tungstenkit.big_files import hashes_of
 from tungstenkit.errors import FetchError, ResolveError, SpecError
 from tungstenkit.fetch import PARALLEL, first_sight, size_of
+from tungstenkit.files import excluding, pattern_of
 from tungstenkit.lock import Files, LockedDownload, LockedRepository, RepositoryFile
 from tungstenkit.spec import DownloadWish, RepositoryWish
 
@@ -84,11 +85,15 @@ def clashes(places: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def leave_out_declared(
-    directory: Path, files: Sequence[ModelFile], declared: Files, progress: Progress
+    directory: Path,
+    files: Sequence[ModelFile],
+    declared: Files,
+    progress: Progress,
+    exclude: Sequence[str],
 ) -> list[ModelFile]:
     """A model's files without those that `files` declares, too, as they may lie here for `--local`.
 
-    Raises SpecError where something else lies in such a place.
+    exclude: the model's `exclude_files`. Raises SpecError where something else lies in such a place.
     """
     places = dict(declared.in_model())
     own = [file for file in files if file.path not in places]
@@ -96,13 +101,18 @@ def leave_out_declared(
     regular = [file for file in twice if file.kind == "file"]
     hashes = zip(regular, hashes_of([directory / file.path for file in regular], progress), strict=True)
     same = {file for file, sha256 in hashes if sha256 == places[file.path]}
-    problems = [f"{file.path}: another file than files=[…] says" for file in twice if file not in same]
+    others = [file.path for file in twice if file not in same]
+    problems = [f"{path}: another file than files=[…] says" for path in others]
     problems += clashes([*places.items(), *((file.path, "") for file in own)])
     if problems:
+        patterns = [pattern_of(path) for path in others]
+        kept_out = (
+            f", or keep them out by {excluding(exclude, *patterns)} in define_model(…)" if others else ""
+        )
         raise SpecError(
             "\n".join(["these files are in the model's folder, and declared as well:", *problems]),
             where=str(directory),
-            hint="remove them here, name them in exclude_files, or declare another place",
+            hint=f"remove them here, or declare another place{kept_out}",
         )
     return own
 

@@ -20,7 +20,13 @@ from tungstenkit.downloads import Download, HuggingFace
 from tungstenkit.errors import DefinitionError
 from tungstenkit.io import BaseIO, json_schema
 from tungstenkit.media import File
-from tungstenkit.wishes import requirement_problem, system_package_problem, without_password
+from tungstenkit.wishes import (
+    DEFAULT_EXCLUDE_FILES,
+    DEFAULT_INCLUDE_FILES,
+    requirement_problem,
+    system_package_problem,
+    without_password,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,16 +56,11 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "DEFAULT_EXCLUDE_FILES",
-    "DEFAULT_INCLUDE_FILES",
     "ModelDefinition",
     "define_model",
     "definition_of",
     "examples_as_json",
 ]
-
-DEFAULT_INCLUDE_FILES = ("*",)
-DEFAULT_EXCLUDE_FILES = (".*/", "__pycache__/", "*.pyc", "*.pyo", "*.pyd", ".*")
 
 MAX_EXAMPLES = 2 * 1024**2  # bytes of JSON: every demo page loads them
 

@@ -266,6 +266,7 @@ class PythonRoot(Document):
 
 class Busybox(Deb):
     """Debian's static busybox, the first program of every build."""
+
     tree_sha256: str | None = Field(pattern=r"^sha256-[A-Za-z0-9+/]{43}=$")
     """Of a folder that holds `bin/busybox` alone, as a Nix archive (SRI); null until it is sealed."""
 

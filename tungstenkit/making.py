@@ -17,6 +17,9 @@ from tungstenkit.project import Project, fetch_inputs, provide_result
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tungstenkit.lock import Platform
+    from tungstenkit.resolve.libraries import Start
+
 
 def make_image(
     project: Project,
@@ -31,7 +34,8 @@ def make_image(
     from tungstenkit.locking import make_lock
 
     wanted = () if platform is None else (platform,)
-    lock = project.lock() if project.lock_path.exists() else make_lock(project, systems=wanted)[0]
+    is_locked = project.lock_path.exists()
+    lock = project.lock() if is_locked else make_lock(project, systems=wanted)[0]
     check_package_set(
         lock,
         "debian",
@@ -39,6 +43,10 @@ def make_image(
     )
     system = choose_platform(lock, platform, this_system())
     files, big = project.shipped(lock)
+    starts = _missing_programs(lock.platforms[system])
+    # Who has just locked was told.
+    for notice in starts if is_locked else ():
+        err.print(str(notice), markup=False)
     with project.alone():
         fetch_inputs(project, lock, [system], big)
         flake = project.state / "export"
@@ -49,7 +57,14 @@ def make_image(
             try:
                 image = builder.build(flake, system, project.state / f"image-{system}", view)
             except BuildError as problem:
-                raise explained(problem, project.directory, files, lock.choices) from None
+                raise explained(
+                    problem,
+                    project.directory,
+                    files,
+                    lock.choices,
+                    exclude=project.spec.exclude_files,
+                    starts=starts,
+                ) from None
             if out_link is not None:
                 builder.build_archive(flake, system, out_link, view)
     if system != this_system():
@@ -63,6 +78,16 @@ def make_image(
                 "`exec format error`: on Debian, qemu-user-static and binfmt-support emulate it"
             )
     return system, image
+
+
+def _missing_programs(platform: Platform) -> list[Start]:
+    """The programs that an image's packages start, and that it has not; what a base image has is not known here."""
+    from tungstenkit.resolve.libraries import missing_programs
+
+    if platform.base_image is not None:
+        return []
+    projects = [*(one.project for one in platform.wheels), *(one.project for one in platform.sources)]
+    return list(missing_programs(projects, {deb.name for deb in platform.debs}))
 
 
 def make_root(project: Project) -> tuple[Path, Path]:

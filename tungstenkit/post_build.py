@@ -24,6 +24,7 @@ from tungstenkit.data import NIX, OWN_WHEELS
 from tungstenkit.dockerfile import Commands
 from tungstenkit.document import to_json
 from tungstenkit.errors import BuildError, LockError, TungstenError
+from tungstenkit.files import excluding, pattern_of
 from tungstenkit.handover import served
 from tungstenkit.lock import PostBuild
 from tungstenkit.platforms import Target, this_system
@@ -279,9 +280,8 @@ def _run(lock: Lock, system: str, recorded: PostBuild | None, runner: Runner) ->
 
     try:
         result = settled(run, None if recorded is None else result_path(recorded), where)
-        entry = _entry(
-            plan, result, {file.path for file in runner.files}, set(dict(lock.files.in_model())), where
-        )
+        ours = {file.path for file in runner.files}
+        entry = _entry(plan, result, ours, set(dict(lock.files.in_model())), runner.spec.exclude_files, where)
         # Held until the next fetch, which knows of it by the lock.
         store.hold(str(result), step.state / "roots" / f"post-build-{system}")
     finally:
@@ -289,8 +289,13 @@ def _run(lock: Lock, system: str, recorded: PostBuild | None, runner: Runner) ->
     return entry
 
 
-def _entry(plan: PostBuild, result: Path, ours: set[str], declared: set[str], where: str) -> PostBuild:
-    """What is recorded of a result. ours: the paths of what of the model's folder ships; declared: of `files`."""
+def _entry(
+    plan: PostBuild, result: Path, ours: set[str], declared: set[str], exclude: Sequence[str], where: str
+) -> PostBuild:
+    """What is recorded of a result.
+
+    ours: the paths of what of the model's folder ships; declared: of `files`; exclude: the model's `exclude_files`.
+    """
     with tarfile.open(result) as tar:
         made = {member.name for member in tar if not member.isdir()}
     if twice := sorted(path for path in declared if f"app/{path}" in made):
@@ -304,7 +309,8 @@ def _entry(plan: PostBuild, result: Path, ours: set[str], declared: set[str], wh
         raise LockError(
             f"post_build makes what the model's folder has already: {', '.join(unseen)}",
             where=where,
-            hint="let it see them (`files` in [tool.tungsten.post-build]), or leave them out with exclude_files",
+            hint="let it see them (`files` in [tool.tungsten.post-build]), or keep them out by "
+            f"{excluding(exclude, *map(pattern_of, unseen))} in define_model(…)",
         )
     with result.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,6 +10,7 @@ import fcntl
 import shlex
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -18,10 +19,10 @@ from tungstenkit import commands, post_build, store
 from tungstenkit.asked import check_lock
 from tungstenkit.big_files import big_files
 from tungstenkit.declared import leave_out_declared
-from tungstenkit.errors import FetchError
+from tungstenkit.errors import FetchError, SpecError
 from tungstenkit.export import bootstrap_urls, export
 from tungstenkit.fetch import absent, check_local, fetch, inputs, locate
-from tungstenkit.files import likely_secrets, select_files
+from tungstenkit.files import excluding, including, leftovers, pattern_of, secrets, select_files
 from tungstenkit.lock import (
     LOCK_NAME,
     Lock,
@@ -134,18 +135,39 @@ class Project:
     def _undeclared(self, lock: Lock, files: Sequence[ModelFile]) -> list[ModelFile]:
         """Those of the files that the lock does not bring."""
         with FetchBar("reading") as bar:
-            return leave_out_declared(self.directory, files, lock.files, bar)
+            return leave_out_declared(self.directory, files, lock.files, bar, self.spec.exclude_files)
 
     def _selected(self, ignore: Sequence[Path] = ()) -> list[ModelFile]:
         patterns = self.spec.include_files, self.spec.exclude_files
         return select_files(self.directory, *patterns, self.spec.module, ignore)
 
     def files(self, out: Path | None = None) -> list[ModelFile]:
-        """The files that ship; secrets among them are named on standard error."""
+        """The files that ship; what is hardly meant to is named on standard error, once.
+
+        Raises SpecError for what looks like a secret.
+        """
         files = self._selected(() if out is None else (out,))
-        for warning in likely_secrets(self.directory, files):
-            err.print(
-                f"[yellow]warning:[/] will be in the image: {escape(warning)}; keep it out by exclude_files"
+        include, exclude = self.spec.include_files, self.spec.exclude_files
+        found = leftovers(self.directory, files, include)
+        if kept := secrets(self.directory, files, include):
+            folders = {one.path: one.pattern for one in found}
+            outer = [next((name for name in folders if path.startswith(name)), path) for path in kept]
+            kept_out = excluding(
+                exclude, *(folders.get(path) or pattern_of(path) for path in dict.fromkeys(outer))
+            )
+            raise SpecError(
+                "\n".join(["what looks like a secret would be in the image:", *map(": ".join, kept.items())]),
+                where=str(self.directory),
+                hint=f"keep it out by {kept_out} in define_model(…); or, if it is meant to be there, name it: "
+                f"{including(include, *map(pattern_of, kept))}",
+            )
+        if found:
+            lines = [f"{one.path}: {one.what}" for one in found]
+            kept_out = excluding(exclude, *(one.pattern for one in found))
+            _tell(
+                "[yellow]warning:[/] tools have left these in the model's folder, and they will be in the image:\n"
+                + escape("\n".join([*lines, f"  hint: keep it out by {kept_out} in define_model(…)"])),
+                self.directory,
             )
         return files
 
@@ -155,6 +177,12 @@ class Project:
         files = self._undeclared(lock, self.files(out))
         with FetchBar("reading") as bar:
             return files, big_files(self.directory, files, big_file_size(self.directory), bar)
+
+
+@cache
+def _tell(text: str, _directory: Path) -> None:
+    """Say something of a folder, once: several steps of a command look at its files."""
+    err.print(text)
 
 
 def export_step(

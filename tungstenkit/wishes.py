@@ -1,11 +1,15 @@
-"""What an entry of `python_packages` or `system_packages` may look like, as far as can be told without a parser.
+"""What an entry of `python_packages` or `system_packages` may look like, as far as can be told without a parser; and
+which files are a model's where it does not say.
 
-The SDK checks a declaration by these as it is made, and the compiler whatever else names a package.
+The SDK checks a declaration by these as it is made, and the compiler whatever else names a package or a file.
 """
 
 from __future__ import annotations
 
 import re
+
+DEFAULT_INCLUDE_FILES = ("*",)
+DEFAULT_EXCLUDE_FILES = (".*/", "__pycache__/", "*.pyc", "*.pyo", "*.pyd", ".*")
 
 # PEP 508 in outline: a name, extras, then version clauses or an address, then a marker.
 _CLAUSE = r"(===|~=|==|!=|<=|>=|<|>)\s*[^\s,;()=<>!~][^\s,;()]*"

@@ -32,7 +32,9 @@ MODEL = {"pydantic", "PIL", "pathspec"}
     ],
 )
 def test_a_command_imports_what_it_needs_alone(arguments, unused):
-    run = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, check=True
+    )
     imported = set(run.stdout.rpartition("modules: ")[2].split())
     assert "typer" in imported
     assert imported & unused == set()

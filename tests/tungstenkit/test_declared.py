@@ -261,13 +261,13 @@ def test_a_declared_file_that_lies_here_too_is_not_taken_twice(tmp_path, hub, re
     files = [ModelFile("m.py", "file"), ModelFile("weights/w.bin", "file")]
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "w.bin").write_bytes(b"weights")
-    assert leave_out_declared(tmp_path, files, found, Count()) == files[:1]
+    assert leave_out_declared(tmp_path, files, found, Count(), []) == files[:1]
     (tmp_path / "weights" / "w.bin").write_bytes(b"other")
     with pytest.raises(SpecError, match=r"weights/w.bin: another file") as caught:
-        leave_out_declared(tmp_path, files, found, Count())
+        leave_out_declared(tmp_path, files, found, Count(), [])
     assert "exclude_files" in caught.value.hint
     with pytest.raises(SpecError, match="weights is a file"):
-        leave_out_declared(tmp_path, [ModelFile("weights", "file")], found, Count())
+        leave_out_declared(tmp_path, [ModelFile("weights", "file")], found, Count(), [])
 
 
 def test_a_lock_without_files_has_no_such_key(hub, resolve):

@@ -1,14 +1,27 @@
 """What ships is what the patterns say, and never what must not."""
 
+import ast
 import json
 import os
+import re
 import socket
 
 import pytest
 
-from tungstenkit.define import DEFAULT_EXCLUDE_FILES, DEFAULT_INCLUDE_FILES
 from tungstenkit.errors import SpecError
-from tungstenkit.files import ModelFile, likely_secrets, select_files
+from tungstenkit.files import (
+    RESULTS,
+    Leftover,
+    ModelFile,
+    excluding,
+    including,
+    leftovers,
+    pattern_of,
+    secrets,
+    select_files,
+    would_ship,
+)
+from tungstenkit.wishes import DEFAULT_EXCLUDE_FILES, DEFAULT_INCLUDE_FILES
 
 
 def write(directory, *names, text=""):
@@ -85,8 +98,11 @@ def test_what_tungsten_keeps_never_ships(model):
     write(model, ".git/config", "sub/.git", ".tungsten/root", "tungsten.lock", "kept/result")
     write(model, "export/nix/x.nix", "export/flake.nix", "flake/flake.nix", "data/spec.json")
     (model / "export/spec.json").write_text(json.dumps({"spec-version": 1}))
+    write(model, f"{RESULTS}/image.png", f"sub/{RESULTS}/image.png")
+    write(model, "carried/nix-cache-info", "carried/nar/x.nar")
     for name in ("result", "result-1", "sub/result-image"):
         (model / name).symlink_to("/nix/store/x")
+    (model / "image.tar").symlink_to(f"/nix/store/{'0' * 32}-blur.tar")
     assert paths(model, exclude=[]) == [
         "data/spec.json",
         "flake/flake.nix",
@@ -187,8 +203,127 @@ def test_a_linked_model_folder_is_the_folder(model, tmp_path):
     assert {f.path: f.target for f in selected(tmp_path / "alias")}["data/a"] == "../tungsten_model.py"
 
 
+def pasted(hint):
+    """The lists that a hint says to write, as the arguments of `select_files`."""
+    found = re.findall(r"(include|exclude)_files=(\[.*?\])(?= |;|$)", hint)
+    return {name: ast.literal_eval(text) for name, text in found}
+
+
+def environment(model, name="venv"):
+    write(
+        model, f"{name}/pyvenv.cfg", f"{name}/lib/python3.11/site-packages/torch/a.py", f"{name}/bin/activate"
+    )
+    (model / name / "bin/python").symlink_to("/usr/bin/python3")
+
+
+@pytest.mark.parametrize("exclude", [DEFAULT_EXCLUDE_FILES, [], ["notes/"], [".*", "notes/"]])
+@pytest.mark.parametrize("name", ["venv", "tools/my env", "#env", "[x]"])
+def test_an_environment_is_told_by_its_name_and_the_hint_works_when_pasted(model, exclude, name):
+    environment(model, name)
+    write(model, "kept.txt", "notes/n.txt", ".env", ".git-credentials", "pkg/__pycache__/x.pyc")
+    with pytest.raises(SpecError) as caught:
+        selected(model, exclude=exclude)
+    assert caught.value.what.splitlines()[1:] == [f"{name}/: a virtual environment"]
+    lists = pasted(caught.value.hint)
+    shipped = paths(model, **lists)
+    assert not [path for path in shipped if path.startswith(f"{name}/")]
+    # A list of one's own replaces the default: what the hint writes leaves out at least what the default does.
+    assert not [path for path in shipped if path.startswith(".")]
+    assert "kept.txt" in shipped
+    assert ("notes/n.txt" in shipped) == ("notes/" not in exclude)
+
+
+def test_the_short_form_of_the_default_means_the_same(model):
+    write(
+        model,
+        "a.py",
+        "a.pyc",
+        "a.pyo",
+        "a.pyd",
+        "a.pyx",
+        ".env",
+        ".b/c",
+        "d/.e/f",
+        "d/__pycache__/g",
+        "__pycache__",
+    )
+    assert paths(model, **pasted(excluding(DEFAULT_EXCLUDE_FILES, "nothing"))) == paths(model)
+
+
+def test_what_a_list_matches_already_is_not_added():
+    assert excluding(DEFAULT_EXCLUDE_FILES, "/.env") == 'exclude_files=[".*", "__pycache__/", "*.py[cod]"]'
+    assert excluding(["!.env"], "/.env").endswith('"!.env", "/.env"]')
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["a", "a b", "a/b c ", "!a", "#a", "#d/a", "!d/a", "*", "a?", "[ab]", "d/[ab]", "back\\slash", "ü"],
+)
+def test_a_pattern_matches_its_file_alone(model, path):
+    others = ["b", "sub/a", "ab", "sub/b", "x/d/a"]
+    write(model, path, *others)
+    assert path not in paths(model, exclude=[pattern_of(path)])
+    assert {*others} <= {*paths(model, exclude=[pattern_of(path)])}
+
+
+def test_what_tools_leave_is_told_by_name(model):
+    environment(model, ".venv")
+    (model / ".venv/bin/python").unlink()
+    snapshot = "model_cache/models--owner--name/snapshots/abc/config.json"
+    prepared = "prepared/owner___set/default/0.0.0/0123456789abcdef0123/set-train.arrow"
+    write(model, "wandb/run-1/x", "src/mlruns/0/meta.yaml", "notebooks/.ipynb_checkpoints/a.ipynb", snapshot)
+    write(model, prepared, "set/cache-0123456789abcdef.arrow", "set/data.arrow", "pkg/__pycache__/a.pyc")
+    write(model, "tool/CACHEDIR.TAG", "tool/x/y", "wandb/run-1/wandb/x")
+    assert leftovers(model, selected(model, exclude=[]), ["*"]) == [
+        Leftover(".venv/", "a virtual environment", ".venv/"),
+        Leftover(
+            "model_cache/models--owner--name/",
+            "a cache of the Hugging Face hub",
+            "model_cache/models--owner--name/",
+        ),
+        Leftover("notebooks/.ipynb_checkpoints/", "what Jupyter has saved", ".ipynb_checkpoints/"),
+        Leftover("pkg/__pycache__/", "byte-code", "__pycache__/"),
+        Leftover("prepared/owner___set/", "a cache of datasets", "prepared/owner___set/"),
+        Leftover("set/cache-0123456789abcdef.arrow", "a cache of datasets", "cache-*.arrow"),
+        Leftover("src/mlruns/", "runs of MLflow", "mlruns/"),
+        Leftover("tool/", "a cache", "tool/"),
+        Leftover("wandb/", "runs of Weights & Biases", "wandb/"),
+    ]
+
+
+def test_a_package_may_be_called_as_a_tool_s_folder_is(model):
+    write(model, "wandb/__init__.py", "wandb/run.py", "models--a--b/x", "data/1.0.0/x.arrow")
+    assert leftovers(model, selected(model), ["*"]) == []
+
+
+def test_what_include_files_names_is_wanted(model):
+    write(model, "wandb/a", "mlruns/a", ".env", "keys/test.pem", text="-----BEGIN PRIVATE KEY-----")
+    files = selected(model, exclude=[])
+    for everything in ("*", "/*", "**", "**/*"):
+        assert [one.path for one in leftovers(model, files, [everything])] == ["mlruns/", "wandb/"]
+        assert [*secrets(model, files, [everything])] == [".env", "keys/test.pem"]
+    assert [one.path for one in leftovers(model, files, ["*", "wandb/"])] == ["mlruns/"]
+    assert [*secrets(model, files, ["*", "*.pem"])] == [".env"]
+    assert [*secrets(model, files, **pasted(including(["*"], "/.env", "/keys/test.pem")))] == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "ships"),
+    [
+        ("out", True),
+        ("deep/er/out", True),
+        (RESULTS, False),
+        (f"{RESULTS}/x", False),
+        (".tungsten/x", False),
+        ("..", False),
+    ],
+)
+def test_what_is_put_into_a_model_s_folder_would_ship(model, folder, ships):
+    assert would_ship(model / folder) is ships
+
+
 def secrets_of(model):
-    return {line.partition(":")[0] for line in likely_secrets(model, selected(model, exclude=[]))}
+    return {*secrets(model, selected(model, exclude=[]), ["*"])}
 
 
 def test_likely_secrets_are_named(model):
@@ -204,6 +339,7 @@ def test_likely_secrets_are_named(model):
     write(model, *names, ".pypirc", ".git-credentials")
     contents = {
         "key.pem": "-----BEGIN PRIVATE KEY-----",
+        "old.key": "-----BEGIN RSA PRIVATE KEY-----",
         "service.json": '{"private_key": "x"}',
         ".npmrc": "//host/:_authToken=x",
         "pip.conf": "index-url = https://user:word@host.example/simple",
@@ -223,6 +359,8 @@ def test_other_files_are_no_secrets(model):
         ".npmrc": "save-exact=true",
         ".env.example": "KEY=",
         "environment.py": "",
+        "readme.txt": "put your PRIVATE KEY elsewhere",
+        "special-token.txt": "<unknown-token-of-the-model> <padding-token-of-the-model>",
     }
     for name, text in contents.items():
         write(model, name, text=text)
@@ -231,4 +369,4 @@ def test_other_files_are_no_secrets(model):
 
 def test_no_secrets_in_what_does_not_ship(model):
     write(model, ".env")
-    assert likely_secrets(model, selected(model)) == []
+    assert secrets(model, selected(model), ["*"]) == {}

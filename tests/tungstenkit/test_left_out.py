@@ -1,11 +1,14 @@
 """What a build misses and the model's folder has."""
 
+from pathlib import Path
+
 import pytest
 
 from tungstenkit.errors import BuildError
 from tungstenkit.files import ModelFile
 from tungstenkit.left_out import explained
 from tungstenkit.lock import Choice
+from tungstenkit.resolve.libraries import missing_programs
 
 SHIPPED = [ModelFile("tungsten_model.py", "file"), ModelFile("there/__init__.py", "file")]
 
@@ -58,4 +61,16 @@ def test_a_library_that_was_left_out_on_purpose_is_told_so(folder):
 
 def test_a_file_that_post_build_makes_must_not_lie_in_the_folder_too(folder):
     what = "/app/weights.bin: in both what post_build made and tree app (layers 'a' and 'b')"
-    assert "add 'weights.bin' to exclude_files" in explained(BuildError(what), folder, SHIPPED, []).hint
+    hint = explained(BuildError(what), folder, SHIPPED, []).hint
+    assert 'exclude_files=[".*", "__pycache__/", "*.py[cod]", "/weights.bin"]' in hint
+    hint = explained(BuildError(what), folder, SHIPPED, [], exclude=[".*", "a/"]).hint
+    assert 'exclude_files=[".*", "a/", "/weights.bin"]' in hint
+
+
+def test_a_program_that_a_package_starts_is_named_where_its_import_fails():
+    starts = [*missing_programs(["graphviz", "gitpython"], {"graphviz"})]
+    what = "the import fails:\nImportError: Bad git executable."
+    error = explained(BuildError(what), Path(), SHIPPED, [], starts=starts)
+    assert error.hint == "add 'git' to system_packages, and run `tungsten lock`: gitpython starts it"
+    for other in ("the import fails:\nImportError: digits", "another step of git's fails"):
+        assert explained(BuildError(other), Path(), SHIPPED, [], starts=starts).hint is None

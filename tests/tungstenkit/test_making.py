@@ -5,11 +5,12 @@ import shutil
 import pytest
 
 from tests import generate
-from tungstenkit import cli, shell
+from tungstenkit import cli, making, shell
 from tungstenkit.errors import LockError
 from tungstenkit.lock import LOCK_NAME
-from tungstenkit.making import make_shell
+from tungstenkit.making import make_image, make_shell
 from tungstenkit.project import Project
+from tungstenkit.resolve import libraries
 from tungstenkit.run import Address
 from tungstenkit.spec import ModelSpec
 
@@ -35,6 +36,23 @@ def test_a_shell_is_there_while_what_post_build_sees_is_edited(project, monkeypa
         iris.lock()
     monkeypatch.setattr(shell, "is_current", lambda link, stamp: True)
     assert make_shell(iris) == iris.state / "shell"
+
+
+def test_each_build_names_the_programs_that_are_not_there(project, monkeypatch, capsys):
+    blur = project("blur")
+    programs = {"pillow": {"programs": {"git": "for all", "tzdata": "for none"}}}
+    monkeypatch.setattr(libraries, "_opened_libraries", lambda: programs)
+    monkeypatch.setattr(making, "fetch_inputs", refused)
+    for _ in range(2):
+        with pytest.raises(LockError, match="far enough"):
+            make_image(blur, None, "", "x86_64-linux")
+        said = capsys.readouterr().err
+        assert "pillow starts git for all: where you use that, add it to system_packages\n" in said
+        assert "tzdata" not in said
+
+
+def refused(*_):
+    raise LockError("far enough")
 
 
 def test_a_lock_for_nixpkgs_has_no_shell(project):

@@ -41,6 +41,7 @@ class Model:
             base_image=None,
             commands=None,
             gpu=False,
+            exclude_files=[],
         )
     )
 

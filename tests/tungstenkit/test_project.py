@@ -12,9 +12,11 @@ import pytest
 
 from tests.tungstenkit import locks
 from tungstenkit import project, store
-from tungstenkit.errors import FetchError
+from tungstenkit.errors import FetchError, SpecError
+from tungstenkit.files import excluding
 from tungstenkit.lock import Files, LockedDownload
 from tungstenkit.project import Project
+from tungstenkit.wishes import DEFAULT_EXCLUDE_FILES
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "blur"
 
@@ -50,6 +52,51 @@ def test_the_examples_results_are_of_what_their_models_see():
     directory = Path(__file__).resolve().parent.parent.parent / "examples" / "iris"
     lock = Project.read(directory, None, None).lock()
     assert all(platform.post_build for platform in lock.platforms.values())
+
+
+class TestWhatShips:
+    @pytest.fixture
+    def model(self, tmp_path):
+        (tmp_path / "tungsten_model.py").write_text("")
+
+        def project(**lists):
+            lists = {"include_files": ["*"], "exclude_files": ["notes/"], **lists}
+            return Project(tmp_path, SimpleNamespace(module="tungsten_model", **lists))
+
+        return project
+
+    def test_a_secret_stops_whatever_would_put_it_into_an_image(self, model, tmp_path):
+        (tmp_path / ".env").write_text("TOKEN=x")
+        (tmp_path / "venv").mkdir()
+        (tmp_path / "venv" / "pyvenv.cfg").write_text("")
+        (tmp_path / "venv" / "test.key").write_text("-----BEGIN PRIVATE KEY-----")
+        with pytest.raises(SpecError) as caught:
+            model().files()
+        assert caught.value.what.splitlines()[1:] == [
+            ".env: environment variables",
+            "venv/test.key: a private key",
+        ]
+        assert caught.value.hint == (
+            'keep it out by exclude_files=[".*", "__pycache__/", "*.py[cod]", "notes/", "venv/"] in define_model(…); '
+            'or, if it is meant to be there, name it: include_files=["*", "/.env", "venv/test.key"]'
+        )
+        kept_out = [".*", "__pycache__/", "*.py[cod]", "notes/", "venv/"]
+        assert [file.path for file in model(exclude_files=kept_out).files()] == ["tungsten_model.py"]
+        named = [file.path for file in model(include_files=["*", "/.env", "venv/test.key"]).files()]
+        assert named == [".env", "tungsten_model.py", "venv/pyvenv.cfg", "venv/test.key"]
+
+    def test_what_tools_have_left_is_told_once_with_what_to_write(self, model, tmp_path, capsys):
+        for name in ("wandb", "mlruns"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "x").write_text("")
+        project = model(exclude_files=[*DEFAULT_EXCLUDE_FILES])
+        assert len(project.files()) == len(project.files()) == 3
+        assert capsys.readouterr().err.splitlines() == [
+            "warning: tools have left these in the model's folder, and they will be in the image:",
+            "mlruns/: runs of MLflow",
+            "wandb/: runs of Weights & Biases",
+            f"  hint: keep it out by {excluding(DEFAULT_EXCLUDE_FILES, 'mlruns/', 'wandb/')} in define_model(…)",
+        ]
 
 
 class TestState:

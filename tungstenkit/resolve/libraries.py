@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tungstenkit.elf import MACHINES
 from tungstenkit.lock import LIBRARY, NOTHING, Choice
@@ -23,7 +23,7 @@ from tungstenkit.resolve.debian_contents import provider
 from tungstenkit.scan import SITE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
     from tungstenkit.platforms import Target
     from tungstenkit.scan import Scan, ScannedFile
@@ -244,7 +244,7 @@ def additions(
                 _choice(f"what only plugins of {owner} need", NOTHING, _plugins(left, libraries()))
             )
     choices.sort(key=lambda choice: choice.subject)
-    return Additions(tuple(choices), tuple(_programs(image)))
+    return Additions(tuple(choices), tuple(map(str, missing_programs(image.wheels, image.debs))))
 
 
 def only_told(found: Additions) -> Additions:
@@ -310,9 +310,24 @@ def _opened(image: Image, libraries: Callable[[], Mapping[str, tuple[str, ...]]]
                 yield Need(library, project, "it opens it by name while it runs")
 
 
-def _programs(image: Image) -> Iterator[str]:
-    """The programs that wheels start, as far as the table knows them, and that the image has not."""
-    for project in image.wheels:
+class Start(NamedTuple):
+    """A project that starts a program which an image has not."""
+
+    project: str
+    package: str
+    """Debian's, that has the program."""
+    why: str
+
+    def __str__(self) -> str:
+        """What a user is told."""
+        return (
+            f"{self.project} starts {self.package} {self.why}: where you use that, add it to system_packages"
+        )
+
+
+def missing_programs(projects: Iterable[str], debs: Container[str]) -> Iterator[Start]:
+    """The programs that projects start, as far as the table knows them, and that none of the packages has."""
+    for project in projects:
         for package, why in _opened_libraries().get(project, {}).get("programs", {}).items():
-            if package not in image.debs:
-                yield f"{project} starts {package} {why}: where you use that, add it to system_packages"
+            if package not in debs:
+                yield Start(project, package, why)

@@ -56,7 +56,7 @@ ORDER = [
     ["resolve.build_rules", "resolve.libraries", "resolve.base"],
     ["resolve.sources"],
     ["mirrors", "resolve.model", "big_files", "nixpkgs_export"],
-    ["resolve.nixpkgs", "fetch", "export", "vulnerabilities", "client", "machine"],
+    ["resolve.nixpkgs", "fetch", "export", "vulnerabilities", "client", "machine", "faults"],
     ["seal", "build", "run", "libraries", "diff", "why", "base_image", "left_out", "declared", "asked"],
     ["source_wheels", "twice", "fake_time", "handover", "check", "image_root", "shell", "reload"],
     ["tables"],

@@ -21,6 +21,7 @@ import requests
 
 from tungstenkit.client import save_files
 from tungstenkit.errors import RunError
+from tungstenkit.faults import WORKER, own_frames, package_hint
 from tungstenkit.machine import GB
 from tungstenkit.samples import make_samples
 
@@ -36,9 +37,7 @@ _TRACEBACK = 4000  # characters of the model's own that are shown
 _BATCH = 8
 _NEAR = 1e-4
 """How far apart, relatively, numbers of equal outputs may be: sums in another order differ by less."""
-_WORKER_LOG = " ERROR tungsten.worker: "
 _REFUSED_BY_CLASS = "input refused"
-_SERVER = "opt/tungsten/server"
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,7 @@ class _Answer:
     @property
     def is_refused_by_class(self) -> bool:
         """Whether the model's own validators don't take an input that the schema allows."""
-        return _WORKER_LOG + _REFUSED_BY_CLASS in self.log
+        return WORKER + _REFUSED_BY_CLASS in self.log
 
     @property
     def reason(self) -> str:
@@ -234,20 +233,7 @@ class _Server:
     def _printed(self, since: int) -> str:
         with self._log.open("rb") as file:
             file.seek(since)
-            return _own_frames(file.read().decode(errors="replace")).strip()[-_TRACEBACK:]
-
-
-def _own_frames(log: str) -> str:
-    """What was printed, its tracebacks without the frames of the server."""
-    kept, skipping = [], False
-    for line in log.splitlines():
-        if line.startswith('  File "'):
-            skipping = line.startswith(f'  File "/{_SERVER}/')
-        elif not line.startswith("    "):
-            skipping = False
-        if not skipping:
-            kept.append(line)
-    return "\n".join(kept)
+            return own_frames(file.read().decode(errors="replace")).strip()[-_TRACEBACK:]
 
 
 def _must_succeed(answer: _Answer) -> Trial:
@@ -255,7 +241,8 @@ def _must_succeed(answer: _Answer) -> Trial:
         return answer.judged(ok=True)
     if answer.is_refused_by_class and answer.kind == "valid":
         return answer.judged(ok=True, note=f"refused by the input class's own validators: {answer.reason}")
-    return answer.judged(ok=False, problem=answer.reason)
+    hint = package_hint(answer.reason)
+    return answer.judged(ok=False, problem=f"{answer.reason}; {hint}" if hint else answer.reason)
 
 
 def _must_be_refused(answer: _Answer) -> Trial:
@@ -267,7 +254,7 @@ def _must_be_refused(answer: _Answer) -> Trial:
 
 def _must_not_crash(answer: _Answer) -> Trial:
     # A prediction that fails with a reason is what a client can use; the model need not look at its files.
-    if answer.status == 422 or answer.succeeded or _WORKER_LOG in answer.log:
+    if answer.status == 422 or answer.succeeded or WORKER in answer.log:
         return answer.judged(ok=True)
     return answer.judged(ok=False, problem=answer.reason)
 

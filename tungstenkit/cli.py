@@ -658,19 +658,18 @@ def serve_command(
             model.serve_reloading(address, flags, Path(scratch), lambda: print(page, flush=True))
             return
         program = model.program(address, flags, Path(scratch))
-        with running(program) as server:
+        with running(program, echo=True) as server:
             try:
-                if server.wait_until("/healthz") and server.wait_until("/readyz"):
+                is_ready = server.wait_until("/healthz") and server.wait_until("/readyz")
+                if is_ready:
                     print(page, flush=True)
                 status = server.wait()
+                if status and not is_ready:
+                    print(server.setup_error(), file=sys.stderr)
             except KeyboardInterrupt:
                 err.print("stopping: what was accepted is answered first; Ctrl-C again ends it now")
                 status = server.stop()
     raise typer.Exit(status)
-
-
-_ONE_SETUP = ["--max-setups", "1"]
-"""The server's, for one that nobody would wait for: what is wrong with `setup` is told at once."""
 
 
 @app.command("predict")
@@ -716,7 +715,7 @@ def predict_command(
     engine_args: EngineArgs = None,
 ) -> None:
     """Predict one input, and print the output as JSON, with the paths of its files."""
-    from tungstenkit.client import Client, parse_input, save_files
+    from tungstenkit.client import Client, PredictionError, parse_input, save_files
     from tungstenkit.files import RESULTS
     from tungstenkit.progress import err, working
     from tungstenkit.project import Project
@@ -745,9 +744,7 @@ def predict_command(
                 spec = Project.read(Path(target), module, class_name, trust=trust).spec
                 parse_input(inputs or [], spec.input_schema, stack)
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tungsten-")))
-            # An image may be of another version, which does not know the flag.
-            flags = _ONE_SETUP if is_folder else []
-            program = model.program(Address.choose("127.0.0.1", 0), flags, scratch)
+            program = model.program(Address.choose("127.0.0.1", 0), [], scratch)
             server = stack.enter_context(running(program, scratch / "log"))
             client = server.client
         with working("starting the model" if server is not None else "asking the server"):
@@ -760,10 +757,16 @@ def predict_command(
             parts = parse_input(inputs or [], metadata["input_schema"], stack)
             if server is not None:
                 server.expect("/readyz")
-        with working("predicting"):
-            prediction = client.predict(
-                parts, demo=demo, on_log=lambda text: err.print(text, end="", markup=False)
-            )
+        try:
+            with working("predicting"):
+                prediction = client.predict(
+                    parts, demo=demo, on_log=lambda text: err.print(text, end="", markup=False)
+                )
+        except PredictionError as problem:
+            if server is None:
+                raise
+            server.stop()
+            raise server.prediction_error(problem) from None
         if server is not None:
             server.stop()
         answer = save_files(prediction["outputs"][0], metadata["output_schema"], output_dir)
@@ -811,7 +814,7 @@ def check_command(
     spec = project.spec
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tungsten-")))
-        flags = ["--prediction-timeout", str(timeout), *_ONE_SETUP]
+        flags = ["--prediction-timeout", str(timeout), "--max-setups", "1"]
         address = Address.choose("127.0.0.1", 0)
         if spec.gpu and not no_gpu:
             if machine.gpu_memory("all") is None:

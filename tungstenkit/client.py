@@ -127,6 +127,10 @@ def _is_file(schema: Schema) -> bool:
     return item is not None and _is_file(item)
 
 
+class PredictionError(RunError):
+    """A prediction has failed; whoever has the server's log knows more."""
+
+
 class Client:
     """Speaks to one server."""
 
@@ -156,7 +160,7 @@ class Client:
         """Predict one input, and wait; the prediction object, successful.
 
         on_log: called with what a demo has printed since. Interrupted, the prediction is cancelled.
-        Raises RunError where the input is refused and where the prediction fails.
+        Raises RunError where the input is refused, and PredictionError where the prediction fails.
         """
         route = "/demo" if demo else "/predictions"
         body: dict[str, Any] = {"files": parts} if parts else {"json": [{}]}
@@ -179,7 +183,7 @@ class Client:
                 self._session.post(f"{self._url}{path}/cancel", timeout=5)
             raise
         if prediction["status"] == "failed":
-            raise RunError(f"the prediction failed: {prediction['error_message']}")
+            raise PredictionError(f"the prediction failed: {prediction['error_message']}")
         return prediction
 
     def _ask(self, method: str, path: str, **options: Any) -> Any:  # noqa: ANN401 (JSON)

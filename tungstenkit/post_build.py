@@ -24,6 +24,7 @@ from tungstenkit.data import NIX, OWN_WHEELS
 from tungstenkit.dockerfile import Commands
 from tungstenkit.document import to_json
 from tungstenkit.errors import BuildError, LockError, TungstenError
+from tungstenkit.faults import package_hint
 from tungstenkit.files import excluding, pattern_of
 from tungstenkit.handover import served
 from tungstenkit.lock import PostBuild
@@ -359,7 +360,9 @@ def _explained(problem: BuildError, where: str, again: bool) -> BuildError:
     """A failure with what its log calls for."""
     if problem.where is None or not problem.where.startswith("the build step post-build-"):
         return problem
-    hint = next((hint for pattern, hint in _HINTS if re.search(pattern, problem.what)), problem.hint)
+    hint = package_hint(problem.what) or next(
+        (hint for pattern, hint in _HINTS if re.search(pattern, problem.what)), problem.hint
+    )
     if again:
         hint = "it ran well at first, and failed with another clock, order of sets, and CPU" + (
             f"; {hint}" if hint else ""
@@ -377,7 +380,6 @@ _HINTS = (
         r"Read-only file system",
         "it may write below the model's folder, below HOME and below /tmp; only what is in the first two is kept",
     ),
-    (r"No module named", "name the package in python_packages"),
     (
         r"KeyError: '[A-Z][A-Z0-9_]*'|HTTP Error 401|401 Client Error|GatedRepo",
         "of your variables, such as a token's, it has those that `environment` in [tool.tungsten.post-build] names",

@@ -16,19 +16,22 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from tungstenkit.data import SERVER
 from tungstenkit.errors import RunError
+from tungstenkit.faults import APP, Fault, last_fault
 from tungstenkit.machine import Needs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from tungstenkit.client import PredictionError
     from tungstenkit.spec import ModelSpec
 
 _SETTINGS = re.compile(
@@ -41,6 +44,12 @@ _LISTEN_SECONDS = 120.0
 
 _SAID = 3000
 """Characters of a server's last words."""
+
+_KEPT = 256 * 1024
+"""Bytes of what a server prints that are kept where no file has them: more than its last words and a traceback."""
+
+_END_SECONDS = 2.0
+"""How long the last words of a server that has ended are waited for: an engine may hold the pipe a little longer."""
 
 _SERVERS_ERROR = " ERROR tungsten.server: "
 """What stands before the reason in the line by which a server that gives up says why."""
@@ -114,6 +123,10 @@ class Program:
     """The command that ends what killing the process leaves: the container."""
     inherited: tuple[int, ...] = ()
     """File descriptors that the command names."""
+    folder: str = APP
+    """The model's, as its process sees it."""
+    here: Path | None = None
+    """The same as we see it, where it is known."""
 
 
 class Handover(NamedTuple):
@@ -172,7 +185,8 @@ def container(
         if ipaddress.ip_address(host).is_loopback:
             # Inside, the server listens on all addresses, and can't tell that only this machine reaches it.
             publish.append("--env=TUNGSTEN_ALLOW_HOST=localhost")
-    settings = sorted(name for name in os.environ if _SETTINGS.fullmatch(name))
+    environment = _environment()
+    settings = sorted(name for name in environment if _SETTINGS.fullmatch(name))
     return Program(
         [
             *(engine, "run", "--rm", "--pull=never", f"--name={name}", *publish),
@@ -181,9 +195,14 @@ def container(
             *(*engine_args, image, "--port", port, *listen, *flags),
         ],
         address,
-        dict(os.environ),
+        environment,
         kill=[engine, "rm", "--force", *(["--time=0"] if engine == "podman" else []), name],
     )
+
+
+def _environment() -> dict[str, str]:
+    """Ours, for a server that somebody is waiting for: what is wrong with `setup` is told once, and at once."""
+    return {"TUNGSTEN_MAX_SETUPS": "1", **os.environ}
 
 
 def _gpu_arguments(engine: str, gpus: str | None) -> list[str]:
@@ -221,7 +240,7 @@ def local(
     """
     _require(spec.python_packages, python or sys.executable)
     spec_file.write_text(spec.to_json(), encoding="utf-8")
-    environment = dict(os.environ)
+    environment = _environment()
     if gpus != "all":
         environment["CUDA_VISIBLE_DEVICES"] = gpus or ""
     # Where the model's Python is a development shell's, it must see the server's part in its process.
@@ -237,7 +256,8 @@ def local(
         where = ["--listen-fd", str(handover.listener), "--handover-fd", str(handover.control)]
     # -P: the working directory may be the model's folder, and a `flask.py` there is not for the server.
     command = [sys.executable, "-P", "-c", _START_SERVER, str(SERVER.parent), *arguments, *where, *flags]
-    return Program(command, address, environment, inherited=() if handover is None else handover)
+    inherited = () if handover is None else handover
+    return Program(command, address, environment, inherited=inherited, folder=str(folder), here=folder)
 
 
 _DESCRIBE = """
@@ -307,8 +327,8 @@ def _require(packages: Sequence[str], python: str) -> None:
 class Running:
     """A started server."""
 
-    def __init__(self, program: Program, process: subprocess.Popen[bytes], log: Path | None) -> None:
-        """log: where it prints, if it isn't where we do."""
+    def __init__(self, program: Program, process: subprocess.Popen[bytes], log: Path | _Echo | None) -> None:
+        """log: where it prints, if it isn't where we do alone."""
         from tungstenkit.client import Client
 
         self._program = program
@@ -343,22 +363,34 @@ class Running:
         return False
 
     def expect(self, path: str) -> None:
-        """Wait likewise. Raises RunError with the end of what the server printed, if it ends instead."""
+        """Wait likewise. Raises RunError that says what is wrong with the model, if it ends instead."""
         if not self.wait_until(path):
-            printed = self._log.read_text(errors="replace").strip() if self._log is not None else ""
-            why = [
-                line.partition(_SERVERS_ERROR)[2] for line in printed.splitlines() if _SERVERS_ERROR in line
-            ]
-            printed = _last_attempt(printed)
-            # Whole lines only.
-            end = (
-                printed if len(printed) <= _SAID else printed[-_SAID:].partition("\n")[2] or printed[-_SAID:]
-            )
-            raise RunError(
-                ": ".join(["the model's server ended before it was ready", *why[-1:]]),
-                where=shlex.join(self._program.command),
-                hint=f"it said:\n{end}",
-            )
+            raise self.setup_error()
+
+    def setup_error(self) -> RunError:
+        """Why it has ended before it was ready: the model's fault, or else the end of what it printed."""
+        printed = self._printed()
+        fault = last_fault(printed, self._program.folder, self._program.here)
+        if fault is not None:
+            return _fault_error("setup fails", fault, is_shown=isinstance(self._log, _Echo))
+        why = [line.partition(_SERVERS_ERROR)[2] for line in printed.splitlines() if _SERVERS_ERROR in line]
+        what = ": ".join(["the model's server ended before it was ready", *why[-1:]])
+        if isinstance(self._log, _Echo):
+            return RunError(what, hint="what it printed is above")
+        printed = _last_attempt(printed)
+        # Whole lines only.
+        end = printed if len(printed) <= _SAID else printed[-_SAID:].partition("\n")[2] or printed[-_SAID:]
+        return RunError(f"{what}; it said:\n{end}", where=shlex.join(self._program.command))
+
+    def prediction_error(self, problem: PredictionError) -> RunError:
+        """What a prediction that failed says of the model's own code, once the server has ended."""
+        fault = last_fault(self._printed(), self._program.folder, self._program.here)
+        return problem if fault is None else _fault_error("the prediction failed", fault)
+
+    def _printed(self) -> str:
+        if isinstance(self._log, Path):
+            return self._log.read_text(errors="replace").strip()
+        return self._log.text().strip() if self._log is not None else ""
 
     def wait(self) -> int:
         """Wait until it ends; its exit status. Raises RunError where the engine could not start it."""
@@ -392,6 +424,40 @@ class Running:
             subprocess.run(self._program.kill, capture_output=True, check=False)
 
 
+def _fault_error(what: str, fault: Fault, *, is_shown: bool = False) -> RunError:
+    """is_shown: whether the traceback is on the user's terminal already."""
+    return RunError(
+        f"{what}: {fault.reason}" if is_shown else f"{what}:\n{fault.traceback}",
+        where=fault.where,
+        hint=fault.hint,
+    )
+
+
+class _Echo:
+    """Passes on what a server prints to our standard error, and keeps the end of it."""
+
+    def __init__(self, source: int) -> None:
+        """source: a pipe's end, closed at its end."""
+        self._source = source
+        self._kept = b""
+        self._thread = threading.Thread(target=self._run, name="tungsten-echo", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while data := os.read(self._source, 1 << 16):
+            self._kept = (self._kept + data)[-_KEPT:]
+            with suppress(OSError):  # nobody reads it any more
+                left = memoryview(data)
+                while left:
+                    left = left[os.write(_STDERR, left) :]
+        os.close(self._source)
+
+    def text(self) -> str:
+        """What it has printed last, once it has ended."""
+        self._thread.join(_END_SECONDS)
+        return self._kept.decode(errors="replace")
+
+
 def _last_attempt(printed: str) -> str:
     """What a server printed, but for the setups before the last one: they failed likewise."""
     lines = printed.splitlines()
@@ -400,10 +466,18 @@ def _last_attempt(printed: str) -> str:
 
 
 @contextmanager
-def running(program: Program, log: Path | None = None) -> Iterator[Running]:
-    """Start a server, and end it with the block. log: a file for what it prints; None: our standard error."""
+def running(program: Program, log: Path | None = None, *, echo: bool = False) -> Iterator[Running]:
+    """Start a server, and end it with the block.
+
+    log: a file for what it prints; None: our standard error. echo: whether the end of the latter is kept, too.
+    """
     with ExitStack() as stack:
-        output = _STDERR if log is None else stack.enter_context(log.open("wb"))
+        pipe = os.pipe() if echo else None
+        output: int | IO[bytes] = _STDERR
+        if pipe is not None:
+            output = pipe[1]
+        elif log is not None:
+            output = stack.enter_context(log.open("wb"))
         process = stack.enter_context(
             subprocess.Popen(
                 program.command,
@@ -416,7 +490,11 @@ def running(program: Program, log: Path | None = None) -> Iterator[Running]:
                 start_new_session=True,
             )
         )
-        server = Running(program, process, log)
+        if pipe is None:
+            server = Running(program, process, log)
+        else:
+            os.close(pipe[1])
+            server = Running(program, process, _Echo(pipe[0]))
         try:
             yield server
         finally:

@@ -158,7 +158,7 @@ def judge(result: dict[str, Any], said: str, spec: dict[str, Any], config: dict[
         how = f"with exit status {status}"
         if isinstance(status, int) and status < 0:
             how = f"by {signal.Signals(-status).name}"
-        last = _last_lines(said)
+        last = last_lines(said)
         return Problem(
             f"the import ends Python {how}" + (f"; it said:\n{last}" if last else ""),
             module,
@@ -221,8 +221,8 @@ def _judge_error(error: dict[str, Any], spec: dict[str, Any], config: dict[str, 
             where,
             "a model is imported by its server: what is for a command line goes below `if __name__ == '__main__':`",
         )
-    library = _MISSING_LIBRARY.search(error["text"])
-    if spec["gpu"] and (_DRIVER.fullmatch(library[1]) if library else _NO_GPU.search(text)):
+    library = missing_library(error["text"])
+    if spec["gpu"] and (_DRIVER.fullmatch(library) if library else _NO_GPU.search(text)):
         return Problem(
             f"the import needs a GPU's driver, which no build has, so the rest of it is not checked: {text}",
             where,
@@ -231,19 +231,19 @@ def _judge_error(error: dict[str, Any], spec: dict[str, Any], config: dict[str, 
         )
     if library:
         return Problem(
-            f"the shared library {library[1]} is missing",
+            f"the shared library {library} is missing",
             _with_importer(where, error),
-            _library_hint(library[1]),
+            library_hint(library),
         )
     missing = error["missing-module"]
     if missing is not None:
         return Problem(
             f"there is no module {missing['name']}",
             _with_importer(where, error),
-            _module_hint(missing, config["names"]),
+            module_hint(missing, config["names"]),
         )
     return Problem(
-        f"the import fails:\n{_last_lines(error['traceback'])}",
+        f"the import fails:\n{last_lines(error['traceback'])}",
         where,
         _other_hint(error, text),
     )
@@ -253,7 +253,14 @@ def _with_importer(where: str, error: dict[str, Any]) -> str:
     return f"{where}, by {error['importer']}" if error["importer"] else where
 
 
-def _module_hint(missing: dict[str, Any], names: dict[str, dict[str, str]]) -> str:
+def missing_library(text: str) -> str | None:
+    """The shared library that an exception's text says is missing."""
+    found = _MISSING_LIBRARY.search(text)
+    return found[1] if found else None
+
+
+def module_hint(missing: dict[str, Any], names: dict[str, dict[str, str]]) -> str:
+    """What to do about a module that is missing. missing: see `_missing`; names: import-names.json."""
     name: str = missing["name"]
     top = name.partition(".")[0]
     if missing["distribution"]:
@@ -272,7 +279,8 @@ def _module_hint(missing: dict[str, Any], names: dict[str, dict[str, str]]) -> s
     return f"add the package that has it, perhaps {project!r}, to python_packages, and run `tungsten lock`"
 
 
-def _library_hint(library: str) -> str:
+def library_hint(library: str) -> str:
+    """What to do about a shared library that is missing."""
     if _DRIVER.fullmatch(library):
         return "a GPU's driver brings it: the model needs gpu=True"
     return (
@@ -308,7 +316,8 @@ def _other_hint(error: dict[str, Any], text: str) -> str:
     return ""
 
 
-def _last_lines(text: str) -> str:
+def last_lines(text: str) -> str:
+    """As much of a traceback as is shown."""
     lines = text.strip().splitlines()
     return "\n".join(lines if len(lines) <= _LAST_LINES else ["...", *lines[-_LAST_LINES:]])
 

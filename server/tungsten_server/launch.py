@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Callable, NoReturn
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 _SPARE_THREADS = 4
 """For everything but predictions: health and metadata are answered when all predictions have to wait."""
+
+_REASONS = 8
+"""Reasons of failed setups that are remembered: most models have one."""
 
 _BACKLOG = 4096
 """Connections that may wait in the kernel's queue: behind a full one, clients try again after a second."""
@@ -204,7 +208,8 @@ def _process_starter(settings: Settings, spec: Spec) -> Callable[[int], ModelPro
         max_output=settings.max_result,
         max_pixels=settings.max_pixels,
     )
-    return lambda wake_fd: ModelProcess(program, wake_fd)
+    told: deque[str] = deque(maxlen=_REASONS)
+    return lambda wake_fd: ModelProcess(program, wake_fd, told)
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -93,15 +93,17 @@ class Answers(NamedTuple):
 class ModelProcess:
     """A running model process."""
 
-    def __init__(self, program: Program, wake_fd: int) -> None:
+    def __init__(self, program: Program, wake_fd: int, told: deque[str]) -> None:
         """Start it: import the module, make an instance of the class, set it up.
 
         wake_fd: of a non-blocking pipe's read end; what is written to it ends `receive`.
+        told: why setups have failed; this one adds its own. The traceback of a reason is printed once.
 
         The driver calls this, and must outlive the process: Linux sends the parent-death signal when the
         *thread* that started it ends. Raises ModelProcessError.
         """
         self._wake_fd = wake_fd
+        self._told = told
         self._socket, theirs = socket.socketpair()
         self._log_pipe = LogPipe()
         doing = os.memfd_create("doing")
@@ -121,6 +123,7 @@ class ModelProcess:
                 "class": program.class_name,
                 "max-output": program.max_output,
                 "max-pixels": program.max_pixels,
+                "told": list(told),
             }
             # -u, so that what is printed last is not lost with the process, and a demo shows half lines.
             self._process = subprocess.Popen(
@@ -175,7 +178,9 @@ class ModelProcess:
         ((kind, parts),) = received
         if kind == frames.SETUP_FAILED:
             self.close(grace=1.0)
-            raise ModelProcessError(parts[0].decode())
+            reason = parts[0].decode()
+            self._told.append(reason)
+            raise ModelProcessError(reason)
 
     def begin(
         self, number: int, owners: Sequence[int], inputs: Sequence[bytes], log: Log | None = None

@@ -215,7 +215,7 @@ class Settings:
 
     max_setups: int = field(
         default=5,
-        metadata=_how("failed setups in a row that end the server", _positive, _COUNT),
+        metadata=_how("failed setups in a row that end the server", _positive, _COUNT, "TUNGSTEN_MAX_SETUPS"),
     )
     """Five: by then the cause is not a passing one."""
 

@@ -120,8 +120,10 @@ def main() -> None:
             _end_fork(pid)
         except BaseException as error:  # sys.exit and KeyboardInterrupt too
             _end_fork(pid, error)
-            _log("setup failed", error)
-            sock.sendall(frames.encode(frames.SETUP_FAILED, [_failed(error).content]))
+            reason = _failed(error).content
+            if reason.decode() not in arguments["told"]:
+                _log("setup failed", error)
+            sock.sendall(frames.encode(frames.SETUP_FAILED, [reason]))
             sys.exit(1)
         sock.sendall(frames.encode(frames.READY))
         _Pipeline(sock, frames, model, arguments["doing"]).run()

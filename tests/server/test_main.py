@@ -172,6 +172,24 @@ assert not foreign, foreign
             assert server.process.wait(DEADLINE) == 1
             assert len(server.log_file.read_text().split("setup failed (")) == 6
             assert server.logged("setup failed 5 times in a row: OSError: no weights")
+            assert server.log_file.read_text().count("Traceback") == 1
+
+    def test_each_reason_of_failed_setups_has_its_traceback(self, start_server, tmp_path):
+        failing = f"""
+        with open({str(tmp_path / "tries")!r}, "a") as file:
+            file.write("x")
+            count = file.tell()
+        raise OSError(f"try {{count // 2}}")
+"""
+        model = MODEL.replace('print("printed by setup")', failing.strip())
+        with start_server(model=model, ready=False, TUNGSTEN_MAX_SETUPS="3") as server:
+            assert server.process.wait(DEADLINE) == 1
+            text = server.log_file.read_text()
+        assert [line for line in text.splitlines() if line.startswith("OSError")] == [
+            "OSError: try 0",
+            "OSError: try 1",
+        ]
+        assert "setup failed 3 times in a row: OSError: try 1" in text
 
     def test_a_setup_above_its_time_counts_as_failed(self, start_server):
         model = MODEL.replace('print("printed by setup")', "time.sleep(1000)")

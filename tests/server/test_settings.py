@@ -31,6 +31,7 @@ def test_the_image_s_paths_are_defaults_that_are_checked(base):
         ("TUNGSTEN_PORT", "port"),
         ("TUNGSTEN_MAX_BATCH_SIZE", "max_batch_size"),
         ("SETUP_TIMEOUT", "setup_timeout"),
+        ("TUNGSTEN_MAX_SETUPS", "max_setups"),
         ("PREDICTION_TIMEOUT", "prediction_timeout"),
         ("RESULT_EXPIRATION", "result_expiration"),
         ("TUNGSTEN_WORKERS", "workers"),

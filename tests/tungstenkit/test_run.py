@@ -4,15 +4,30 @@ import os
 import signal
 import socket
 import sys
+from dataclasses import replace
 
 import pytest
 
 from tungstenkit import run
+from tungstenkit.client import PredictionError
+from tungstenkit.data import SERVER
 from tungstenkit.errors import RunError
 from tungstenkit.machine import Needs
 from tungstenkit.run import Address, Handover, Program, container, image_needs, local, running
 
 HERE = Address("127.0.0.1", 4000)
+
+SETUP_FAILED = f"""\
+T ERROR tungsten.worker: setup failed: ModuleNotFoundError: No module named 'git'
+Traceback (most recent call last):
+  File "{SERVER}/worker.py", line 119, in main
+    model = _Model(arguments)
+            ^^^^^^^^^^^^^^^^^
+  File "/models/m/parts/net.py", line 7, in load
+    import git
+ModuleNotFoundError: No module named 'git'
+T ERROR tungsten.model: setup failed (1 of 1): ModuleNotFoundError: No module named 'git'
+T ERROR tungsten.server: setup failed: ModuleNotFoundError: No module named 'git'"""
 
 
 class TestAddress:
@@ -60,6 +75,7 @@ class TestContainer:
     def test_only_loopback_reaches_it(self):
         assert self.told("--workers", "2") == [
             *("--publish", "127.0.0.1:4000:4000", "--env=TUNGSTEN_ALLOW_HOST=localhost"),
+            "--env=TUNGSTEN_MAX_SETUPS",
             *("image", "--port", "4000", "--workers", "2"),
         ]
 
@@ -72,6 +88,7 @@ class TestContainer:
     @pytest.mark.parametrize("option", [["--network=host"], ["--net", "host"]])
     def test_on_the_hosts_network_the_server_itself_keeps_to_the_address(self, option):
         assert self.told(engine_args=option) == [
+            "--env=TUNGSTEN_MAX_SETUPS",
             *option,
             *("image", "--port", "4000", "--host", "127.0.0.1"),
         ]
@@ -95,6 +112,7 @@ class TestContainer:
             "--env=SETUP_TIMEOUT",
             "--env=TUNGSTEN_ALLOW_HOST",
             "--env=TUNGSTEN_MAX_PENDING",
+            "--env=TUNGSTEN_MAX_SETUPS",
         ]
 
     @pytest.mark.parametrize(("gpus", "value"), [("all", "all"), ("0,2", '"device=0,2"')])
@@ -226,7 +244,8 @@ class TestRunning:
         program = self.program("raise SystemExit('no weights')")
         with running(program, tmp_path / "log") as server, pytest.raises(RunError) as caught:
             server.expect("/readyz")
-        assert "no weights" in caught.value.hint
+        assert caught.value.what.endswith("it said:\nno weights")
+        assert caught.value.hint is None
 
     def test_the_reason_comes_before_the_rest_of_what_it_said(self, tmp_path):
         lines = [
@@ -239,9 +258,54 @@ class TestRunning:
             pytest.raises(RunError) as caught,
         ):
             server.expect("/readyz")
-        assert caught.value.what.endswith(": no weights")
-        assert "first of all" not in caught.value.hint
-        assert caught.value.hint.splitlines()[1:] == lines[1:]
+        assert caught.value.what.startswith(
+            "the model's server ended before it was ready: no weights; it said:\n"
+        )
+        assert "first of all" not in caught.value.what
+        assert caught.value.what.splitlines()[1:] == lines[1:]
+
+    def test_a_failing_setup_is_told_by_the_models_own_lines(self, tmp_path):
+        """Once, and not as a hint."""
+        program = replace(self.program(f"raise SystemExit({SETUP_FAILED!r})"), folder="/models/m")
+        with running(program, tmp_path / "log") as server, pytest.raises(RunError) as caught:
+            server.expect("/readyz")
+        assert str(caught.value).splitlines() == [
+            "error: setup fails:",
+            "       Traceback (most recent call last):",
+            '         File "/models/m/parts/net.py", line 7, in load',
+            "           import git",
+            "       ModuleNotFoundError: No module named 'git'",
+            "  in:   parts/net.py, line 7",
+            "  hint: add 'gitpython' to python_packages, and run `tungsten lock`",
+        ]
+
+    def test_what_is_on_the_terminal_already_is_not_told_again(self, capfd):
+        program = replace(self.program(f"raise SystemExit({SETUP_FAILED!r})"), folder="/models/m")
+        with running(program, echo=True) as server:
+            assert not server.wait_until("/readyz")
+            assert server.wait() == 1
+            error = server.setup_error()
+        assert capfd.readouterr().err == f"{SETUP_FAILED}\n"
+        assert error.what == "setup fails: ModuleNotFoundError: No module named 'git'"
+        assert error.where == "parts/net.py, line 7"
+
+    def test_a_failed_prediction_names_the_models_line(self, tmp_path):
+        program = replace(self.program(f"raise SystemExit({SETUP_FAILED!r})"), folder="/models/m")
+        failed = PredictionError("the prediction failed: ModuleNotFoundError: No module named 'git'")
+        with running(program, tmp_path / "log") as server:
+            server.wait()
+            error = server.prediction_error(failed)
+        assert error.what.startswith("the prediction failed:\nTraceback")
+        assert error.where == "parts/net.py, line 7"
+        (tmp_path / "log").write_text("T INFO tungsten.server: stopped")
+        assert server.prediction_error(failed) is failed
+
+    def test_somebody_waits_so_that_setup_is_tried_once(self, monkeypatch):
+        program = container("podman", "image", HERE, [], gpus=None)
+        assert program.environment["TUNGSTEN_MAX_SETUPS"] == "1"
+        assert "--env=TUNGSTEN_MAX_SETUPS" in program.command
+        monkeypatch.setenv("TUNGSTEN_MAX_SETUPS", "7")
+        assert container("podman", "image", HERE, [], gpus=None).environment["TUNGSTEN_MAX_SETUPS"] == "7"
 
     def test_a_block_left_early_ends_it(self):
         with (

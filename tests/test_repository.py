@@ -66,6 +66,7 @@ ORDER = [
     ["locking"],
     ["making"],
     ["cli"],
+    ["__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 SDK = [name.removesuffix(".py") for name in OWN_WHEELS["sdk"]["modules"] if name.endswith(".py")]

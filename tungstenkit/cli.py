@@ -7,6 +7,7 @@ not try for want of a GPU, 130 interrupted; `serve` and `demo` pass on the serve
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -16,13 +17,13 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 import typer.core
@@ -31,7 +32,7 @@ from tungstenkit.data import OWN_WHEELS
 from tungstenkit.errors import FetchError, GoneError, RunError, TungstenError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tungstenkit.diff import Difference
     from tungstenkit.lock import Lock
@@ -49,15 +50,25 @@ class _BeforeAnother(typer.core.TyperCommand):
         return super().parse_args(ctx, args[:end])
 
 
+@contextmanager
+def _interruption_told() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(_INTERRUPTED, file=sys.stderr)
+        raise
+
+
 class _Commands(typer.core.TyperGroup):
     """The commands; typer ends one that is interrupted with 130, and would say nothing."""
 
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 (click's own)
-        try:
+    def make_context(self, *arguments: Any, **others: Any) -> Any:  # noqa: ANN401 (click's own)
+        with _interruption_told():
+            return super().make_context(*arguments, **others)
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        with _interruption_told():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            print("interrupted; nothing is half-written", file=sys.stderr)
-            raise
 
 
 app = typer.Typer(
@@ -1012,9 +1023,9 @@ def _say_if_it_ships(folder: Path) -> None:
 
 def _signals_interrupt() -> None:
     """A SIGTERM, and the end of the terminal, do what Ctrl-C does: nothing of ours is left behind."""
-    for signum in (signal.SIGTERM, signal.SIGHUP):
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # What is ignored already, as by `nohup`, stays so.
-        if signal.getsignal(signum) is signal.SIG_DFL:
+        if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, signal.default_int_handler)
 
 
@@ -1030,17 +1041,72 @@ def show_comparison(difference: Difference, *, as_json: bool) -> None:
         out.print(part)
 
 
+_INTERRUPTED = "interrupted; nothing is half-written"
+
+
 def main() -> None:
     """Run a command; every error that the user can mend has the one shape."""
     _signals_interrupt()
     try:
-        app()
+        try:
+            app()
+        finally:
+            # What can't be written when Python ends can't be told any more.
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        _fail(_INTERRUPTED, 130)
     except GoneError as problem:
-        print(problem, file=sys.stderr)
-        sys.exit(3)
+        _fail(problem, 3)
     except TungstenError as problem:
-        print(problem, file=sys.stderr)
-        sys.exit(1)
+        _fail(problem, 1)
+    except BrokenPipeError:
+        # Whoever reads what we print has enough, as `head` has.
+        _fail(None, 1)
+    except OSError as problem:
+        error = _machines_error(problem)
+        if error is None:
+            raise
+        _fail(error, 1)
+
+
+def _fail(what: object, status: int) -> NoReturn:
+    if what is not None:
+        print(what, file=sys.stderr)
+    # What could not be written would be tried again.
+    with suppress(OSError):
+        sys.stdout.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(status)
+
+
+_MACHINES = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk is full: there is a quota",
+    errno.EROFS: "a file can't be written: its file system is read-only",
+    errno.EIO: "a disk fails",
+    errno.ENOMEM: "there is no memory left",
+    errno.EMFILE: "too many files are open",
+    errno.ENFILE: "too many files are open",
+}
+
+
+def _machines_error(problem: OSError) -> RunError | None:
+    """What is wrong with the machine, wherever it has come up; None for what may be a defect of ours."""
+    where = str(problem.filename) if problem.filename is not None else None
+    if what := _MACHINES.get(problem.errno or 0):
+        hint = {
+            errno.EMFILE: "allow more: `ulimit -n 4096`",
+            errno.ENOSPC: "make room (`nix-collect-garbage` frees what no root holds), or set TMPDIR to a folder on "
+            "another disk",
+        }.get(problem.errno or 0)
+        return RunError(what, where=where, hint=hint)
+    if isinstance(problem, FileNotFoundError) and "No usable temporary directory" in str(problem):
+        return RunError(
+            "temporary files can't be written anywhere",
+            where=str(problem).rpartition("found in ")[2].strip("[]").replace("'", ""),
+            hint="make room in one of these folders, or set TMPDIR to another",
+        )
+    return None
 
 
 if __name__ == "__main__":

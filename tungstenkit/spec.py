@@ -258,7 +258,8 @@ def _load(directory: Path, module: str, timeout: float, *, trust: bool) -> list[
     environment = {key: value for key, value in known.items() if not key.startswith("PYTHON")}
     environment |= {"PYTHONHASHSEED": "0", "PYDANTIC_DISABLE_PLUGINS": "__all__"}
     program = Path(__file__).with_name("load.py")
-    with tempfile.TemporaryFile() as result, tempfile.TemporaryFile() as output:
+    # The answer is small, and must not depend on room on a disk.
+    with os.fdopen(os.memfd_create("answer"), "w+b") as result, tempfile.TemporaryFile() as output:
         apart = None if trust else _apart(directory, places)
         arguments = [str(program), str(directory), module, json.dumps(places), json.dumps(apart)]
         arguments.append(str(result.fileno()))

@@ -1,0 +1,30 @@
+"""The first lines of the command: an interruption has one line before anything is imported, too.
+
+tungsten …    python -m tungstenkit …
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+
+def main() -> None:
+    """Import the command line, and run it."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # What is ignored already, as by `nohup`, stays so.
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, _leave)
+    from tungstenkit import cli
+
+    cli.main()
+
+
+def _leave(*_: object) -> None:
+    """Go at once: nothing has been begun, and an exception could be taken for a module that can't be imported."""
+    os.write(2, b"interrupted\n")
+    os._exit(130)
+
+
+if __name__ == "__main__":
+    main()

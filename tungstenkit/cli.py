@@ -726,11 +726,11 @@ def predict_command(
     engine_args: EngineArgs = None,
 ) -> None:
     """Predict one input, and print the output as JSON, with the paths of its files."""
-    from tungstenkit.client import Client, PredictionError, parse_input, save_files
+    from tungstenkit.client import Client, PredictionError, checked_input, parse_input, save_files
     from tungstenkit.files import RESULTS
     from tungstenkit.progress import err, working
     from tungstenkit.project import Project
-    from tungstenkit.run import Address, running
+    from tungstenkit.run import Address, image_input_schema, running
 
     output_dir = output_dir or Path(RESULTS)
     _say_if_it_ships(output_dir)
@@ -747,25 +747,30 @@ def predict_command(
     with ExitStack() as stack:
         server = None
         is_folder = Path(target).is_dir()
+        parts = None
         if re.match("https?://", target):
             client = Client(target)
         else:
+            # What is wrong with the input is told before anything is built, and before anything is started.
             if is_folder:
-                # What is wrong with the input is told before anything is built.
                 spec = Project.read(Path(target), module, class_name, trust=trust).spec
-                parse_input(inputs or [], spec.input_schema, stack)
+                parts = checked_input(inputs or [], spec.input_schema, stack)
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tungsten-")))
             program = model.program(Address.choose("127.0.0.1", 0), [], scratch)
+            if parts is None:
+                schema = image_input_schema(program.command[0], target, model.engine_args)
+                parts = None if schema is None else checked_input(inputs or [], schema, stack)
             server = stack.enter_context(running(program, scratch / "log"))
             client = server.client
         with working("starting the model" if server is not None else "asking the server"):
             if server is not None:
                 server.expect("/healthz")
-                if is_folder:
-                    # Its input was looked at, and where setup fails at once, nobody answers any more.
+                if parts is not None:
+                    # Where setup fails at once, nobody answers any more.
                     server.expect("/readyz")
             metadata = client.metadata()
-            parts = parse_input(inputs or [], metadata["input_schema"], stack)
+            if parts is None:
+                parts = parse_input(inputs or [], metadata["input_schema"], stack)
             if server is not None:
                 server.expect("/readyz")
         try:

@@ -8,8 +8,10 @@ a file need not become base64 here.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import re
+import sys
 import time
 import urllib.request
 from contextlib import ExitStack
@@ -18,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import requests
 
+from tungstenkit.data import SERVER
 from tungstenkit.errors import RunError
 from tungstenkit.files import RESULTS
 from tungstenkit.suffixes import type_of_name, without_suffix
@@ -51,11 +54,18 @@ def parse_input(texts: Sequence[str], schema: Schema, stack: ExitStack) -> list[
         if not equals or not name:
             problems.append(f"{text!r} is not of the form NAME=VALUE")
         elif field is None:
-            problems.append(f"{name}: the model has no such input")
+            near = difflib.get_close_matches(name, schema.get("properties", ()), n=1)
+            problems.append(
+                f"{name}: the model has no such input" + (f"; did you mean {near[0]}?" if near else "")
+            )
         elif not _is_file(field):
             parts.append((name, (None, value, None)))
         else:
-            files = _listed(value) if _member(field, 0) else None
+            try:
+                files = _listed(value) if _member(field, 0) else None
+            except json.JSONDecodeError as problem:
+                problems.append(f"{name}: the text is not JSON: {problem}")
+                continue
             if files == [] or (value == "null" and {"type": "null"} in field.get("anyOf", ())):
                 parts.append((name, (None, value, None)))
                 continue
@@ -70,11 +80,49 @@ def parse_input(texts: Sequence[str], schema: Schema, stack: ExitStack) -> list[
     return parts
 
 
+def checked_input(texts: Sequence[str], schema: Schema, stack: ExitStack) -> list[Part]:
+    """Do likewise, and raise RunError for what a server would refuse, too: before there is one.
+
+    What a server's settings decide, such as how large files may be and whether it fetches from addresses, it says
+    itself.
+    """
+    parts = parse_input(texts, schema, stack)
+    sys.path.insert(0, str(SERVER.parent))
+    try:
+        from tungsten_server.form import Part as FormPart
+        from tungsten_server.form import read_form
+        from tungsten_server.inputs import InputSchema
+        from tungsten_server.problems import InputError
+    finally:
+        sys.path.pop(0)
+    # Of a file it does not matter here what is in it.
+    form = [
+        FormPart(
+            name,
+            content.encode() if isinstance(content, str) else b"file",
+            is_file=file_name is not None,
+            media_type=media_type or "",
+            file_name=file_name or "",
+        )
+        for name, (file_name, content, media_type) in parts
+    ]
+    try:
+        InputSchema(schema, max_file=sys.maxsize).check([read_form(schema, form)])
+    except InputError as error:
+        problems = [one for one in error.problems if one.kind != "url_not_enabled"]
+        if problems:
+            lines = [_problem({"loc": ("body", *one.location), "msg": one.message}) for one in problems]
+            raise RunError("\n".join(lines), where="-i") from None
+    return parts
+
+
 def _listed(value: str) -> list[str] | None:
-    """The files of a list that is written as JSON; None for what is none."""
+    """The files of a list that is written as JSON; None for what is one file. Raises JSONDecodeError."""
     try:
         found = json.loads(value)
-    except ValueError:
+    except json.JSONDecodeError:
+        if value.lstrip().startswith("[") and not Path(value).exists():
+            raise
         return None
     is_list = isinstance(found, list) and all(isinstance(item, str) for item in found)
     return found if is_list else None

@@ -35,10 +35,10 @@ _NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
 class Fault(NamedTuple):
     """A fault in the model's code."""
 
-    traceback: str
-    """Without the server's own frames."""
     reason: str
-    """Its last line."""
+    """The exception's type and text."""
+    frames: str
+    """The traceback above that, without the server's own frames."""
     where: str | None
     """The model's file and line; None where it is not in the model's files."""
     hint: str | None
@@ -57,12 +57,19 @@ def last_fault(log: str, folder: str = APP, own: Path | None = None) -> Fault | 
     traceback = own_frames("\n".join(lines[:end])).strip()
     if not traceback:
         return None
-    last = traceback.rpartition("Traceback (most recent call last):")[2]
-    where = _place(last, folder) or _place(traceback, folder)
-    # The message may have several lines, and stands where the frames end.
-    said = [line for line in last.splitlines() if line and not line.startswith(" ")]
-    hint = package_hint("\n".join(said), own)
-    return Fault(_import_check().last_lines(traceback), said[0] if said else "", where, hint)
+    frames, reason = _parts(traceback)
+    last = frames.rpartition("Traceback (most recent call last):")[2]
+    where = _place(last, folder) or _place(frames, folder)
+    return Fault(reason, _import_check().last_lines(frames), where, package_hint(reason, own))
+
+
+def _parts(traceback: str) -> tuple[str, str]:
+    """The frames, and what the last exception says: perhaps several lines, from where the last frame ends."""
+    lines = traceback.splitlines()
+    start = max((number for number, line in enumerate(lines) if _FRAME.match(line)), default=0) + 1
+    while start < len(lines) and lines[start].startswith(("    ", "  [Previous line repeated")):
+        start += 1
+    return "\n".join(lines[:start]), "\n".join(lines[start:])
 
 
 def package_hint(text: str, own: Path | None = None) -> str | None:

@@ -6,6 +6,7 @@ block at the latest.
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import json
 import os
@@ -16,12 +17,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from tungstenkit.data import SERVER
 from tungstenkit.errors import RunError
@@ -61,6 +63,9 @@ _ENGINE_FAILED = {125, 126, 127}
 """Exit statuses by which `podman run` and `docker run` say that the container itself did not start."""
 
 _STDERR = 2
+
+SPEC = "opt/tungsten/spec.json"
+"""Where an image has its spec."""
 
 CDI_FOLDERS = [Path("/etc/cdi"), Path("/var/run/cdi")]
 """Where podman looks for what a GPU is (containers.conf(5), cdi_spec_dirs)."""
@@ -159,6 +164,27 @@ def image_needs(engine: str, image: str) -> Needs:
             f"the image {image!r} is not one that tungsten has built: its labels say nothing of a model",
             hint=f"run it with `{engine} run`",
         ) from None
+
+
+def image_input_schema(engine: str, image: str, engine_args: Sequence[str] = ()) -> dict[str, Any] | None:
+    """What an image's model takes, read from the image, of which nothing is run; None where it can't be read.
+
+    engine_args: as for `container`.
+    """
+    name = f"tungsten-{secrets.token_hex(6)}"
+    create = [engine, "create", "--pull=never", f"--name={name}", *engine_args, image]
+    try:
+        subprocess.run(create, capture_output=True, check=True)
+        # As a tar with one file in it.
+        copy = subprocess.run([engine, "cp", f"{name}:/{SPEC}", "-"], capture_output=True, check=True)
+        with tarfile.open(fileobj=io.BytesIO(copy.stdout)) as tar:
+            file = tar.extractfile(Path(SPEC).name)
+            schema: dict[str, Any] | None = None if file is None else json.load(file).get("input-schema")
+            return schema
+    except (subprocess.CalledProcessError, tarfile.TarError, KeyError, ValueError):
+        return None
+    finally:
+        subprocess.run([engine, "rm", "--force", name], capture_output=True, check=False)
 
 
 def container(
@@ -427,7 +453,7 @@ class Running:
 def _fault_error(what: str, fault: Fault, *, is_shown: bool = False) -> RunError:
     """is_shown: whether the traceback is on the user's terminal already."""
     return RunError(
-        f"{what}: {fault.reason}" if is_shown else f"{what}:\n{fault.traceback}",
+        f"{what}: {fault.reason}" + ("" if is_shown else f"\n{fault.frames}"),
         where=fault.where,
         hint=fault.hint,
     )

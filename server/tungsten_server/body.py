@@ -30,17 +30,17 @@ def parse_inputs(data: bytes, max_inputs: int) -> list[Any]:
     return values
 
 
-def parse_json(data: bytes) -> Any:  # noqa: ANN401 (whatever JSON has)
-    """Parse JSON. Raises InputError, without a location."""
+def parse_json(data: bytes, what: str = "the body") -> Any:  # noqa: ANN401 (whatever JSON has)
+    """Parse JSON, which is called `what` in messages. Raises InputError, without a location."""
     try:
         value = json.loads(data)
     except RecursionError as error:
-        raise _too_deep() from error
+        raise _too_deep(what) from error
     except ValueError as error:  # also a wrong encoding, and a number of 5,000 digits
-        raise _error(f"the body is not JSON: {error}", "json_invalid") from error
+        raise _error(f"{what} is not JSON: {error}", "json_invalid") from error
     # Few brackets can't nest deeply; counting them costs next to nothing, however large the files in it are.
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth_exceeds(value, MAX_DEPTH):
-        raise _too_deep()
+        raise _too_deep(what)
     return value
 
 
@@ -57,8 +57,8 @@ def _items(container: object) -> Any:  # noqa: ANN401
     return container.values() if isinstance(container, dict) else container
 
 
-def _too_deep() -> InputError:
-    return _error("the body is not JSON that can be read: nested too deeply", "json_invalid")
+def _too_deep(what: str) -> InputError:
+    return _error(f"{what} is not JSON that can be read: nested too deeply", "json_invalid")
 
 
 def _error(message: str, kind: str) -> InputError:

@@ -2,7 +2,8 @@
 
 One part is one field; a dotted name leads into an object (`photo.mask`), and a name that comes several times
 makes a list. Parts are text, so the field's schema says what a text means; a text that can't mean that stays
-one, and the schema's check says what is wrong with it. Pure; HTTP threads call it.
+one, and the schema's check says what is wrong with it. Only what begins as JSON does and is none is told as that.
+Pure; HTTP threads call it.
 """
 
 from __future__ import annotations
@@ -136,7 +137,13 @@ def _field(schema: dict[str, Any], parts: list[Part], location: Location) -> Any
             raise InputError([Problem(location, "the field is given more than once", "duplicate")])
         return _value(schema, parts[0], location)
     if len(parts) == 1 and not (parts[0].is_file and _is_file(items)):
-        whole = _value(schema, parts[0], location)  # a list as JSON
+        try:
+            whole = _value(schema, parts[0], location)  # a list as JSON
+        except InputError:
+            # An item that is a text may begin as a list does.
+            if not any("string" in _types(choice) for choice in _choices(items)):
+                raise
+            whole = ""
         if isinstance(whole, list) or whole is None:
             return whole
     return [_value(items, part, (*location, index)) for index, part in enumerate(parts)]
@@ -160,8 +167,10 @@ def _value(schema: dict[str, Any], part: Part, location: Location) -> Any:  # no
     if "boolean" in types and text.lower() in _WORDS:
         return _WORDS[text.lower()]
     try:
-        return parse_json(part.content)
-    except InputError:
+        return parse_json(part.content, "the text")
+    except InputError as error:
+        if text.lstrip().startswith(("[", "{")) and not types.isdisjoint(("array", "object")):
+            raise InputError([replace(problem, location=location) for problem in error.problems]) from None
         return text
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -44,7 +45,6 @@ class TestPredict:
     @pytest.mark.parametrize(
         ("inputs", "message"),
         [
-            (["do=raise it"], "error: the prediction failed: ValueError: it"),
             (["scale=2"], "error: do: the field is required"),
             (["do=x", "scale=many"], "error: scale: "),
             (["do=x", "mode=other"], "error: mode: "),
@@ -56,7 +56,18 @@ class TestPredict:
         assert (done.returncode, done.stdout) == (1, "")
         assert message in done.stderr
         assert "Traceback" not in done.stderr
+        assert "starting the model" not in done.stderr
         assert list(tmp_path.iterdir()) == []
+
+    def test_a_failure_names_the_models_file_and_line(self, run, tmp_path):
+        done = run("predict", "-i", "do=raise it", "-o", tmp_path)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "error: the prediction failed: ValueError: it\n" in done.stderr
+        lines = done.stderr.splitlines()
+        where = next(line for line in lines if line.startswith("  in:   tungsten_model.py, line "))
+        source = (Path(__file__).parent / "surface_model" / "tungsten_model.py").read_text().splitlines()
+        assert "raise ValueError" in source[int(where.rpartition(" ")[2]) - 1]
+        assert "tungsten_server" not in done.stderr
 
     def test_a_demo_shows_what_it_prints(self, run, tmp_path):
         done = run("predict", "--demo", "-i", "do=one", "-o", tmp_path)
@@ -69,8 +80,9 @@ class TestPredict:
         options = [] if kind == "local" else ["--engine-arg=--env=SURFACE_SETUP"]
         done = run("predict", *options, "-i", "do=x", env={"SURFACE_SETUP": "fail"})
         assert done.returncode == 1
-        assert "ended before it was ready" in done.stderr
-        assert "OSError: no weights" in done.stderr
+        assert "error: setup fails: OSError: no weights\n" in done.stderr
+        assert done.stderr.count("no weights") == 2  # once more in the line of the traceback
+        assert "\n  in:   tungsten_model.py, line " in done.stderr
 
 
 class TestPredictOnAServer:

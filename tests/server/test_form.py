@@ -85,6 +85,25 @@ def test_what_it_cannot_mean_stays_text_for_the_schema_to_refuse(name, written):
     assert read(text(name, written))[name] == written
 
 
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [("numbers", "[1, 2"), ("numbers", " [1 2]"), ("box", '{"x": 1'), ("box", "{'x': 1}"), ("free", "[1")],
+)
+def test_what_begins_as_json_and_is_none_is_told_as_that(name, written):
+    with pytest.raises(InputError) as caught:
+        read(text(name, written))
+    (problem,) = caught.value.problems
+    assert (problem.location, problem.kind) == ((0, name), "json_invalid")
+    assert problem.message.startswith("the text is not JSON: ")
+    assert "line 1 column" in problem.message
+
+
+@pytest.mark.parametrize("written", ["[draft]", "{x"])
+def test_a_text_in_a_list_may_begin_as_a_list_does(written):
+    assert read(text("tags", written))["tags"] == [written]
+    assert read(text("names", written))["names"] == [written]
+
+
 def test_a_file_part_is_a_data_uri_of_its_type():
     encoded = base64.b64encode(b"abc").decode()
     assert read(file("photo"))["photo"] == f"data:image/png;base64,{encoded}"

@@ -3,12 +3,14 @@
 import base64
 import json
 import socket
+import sys
 from contextlib import ExitStack
 
 import pytest
 
-from tungstenkit.client import Client, parse_input, save_files
+from tungstenkit.client import Client, checked_input, parse_input, save_files
 from tungstenkit.errors import RunError
+from tungstenkit.files import RESULTS
 
 FILE = {"type": "string", "format": "uri", "x-file-type": "image"}
 MASKED = {
@@ -110,9 +112,64 @@ def test_everything_that_is_wrong_is_told_at_once(parse, tmp_path):
     problems = caught.value.what.splitlines()
     assert len(problems) == 6
     assert problems[2] == "unknown: the model has no such input"
+    with pytest.raises(RunError, match=r"phto: the model has no such input; did you mean photo\?"):
+        parse("phto=1")
     assert "No such file" in problems[4]
     assert "Is a directory" in problems[5]
     assert caught.value.hint.endswith("text, photo, perhaps, photos, album, masked")
+
+
+def test_a_list_of_files_that_is_no_json_is_told_as_that(parse, tmp_path, monkeypatch):
+    with pytest.raises(RunError, match="photos: the text is not JSON: ") as caught:
+        parse('photos=["a.png",')
+    assert "line 1 column" in caught.value.what
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "[1.png").write_bytes(PNG)
+    assert parse("photos=[1.png") == [("photos", "[1.png", PNG, "image/png")]
+
+
+NUMBERS = {
+    "type": "object",
+    "required": ["n"],
+    "properties": {
+        "n": {"type": "integer", "maximum": 9},
+        "numbers": {"type": "array", "items": {"type": "integer"}},
+        "photo": FILE,
+    },
+}
+
+
+class TestBeforeThereIsAServer:
+    """What a server would refuse is told without one."""
+
+    @pytest.mark.parametrize(
+        ("texts", "problems"),
+        [
+            ([], ["n: the field is required"]),
+            (["n=x"], ['n: the value is not of type "integer"']),
+            (["n=10"], ["n: the value is greater than the maximum of 9"]),
+            (["n=1", "n=2"], ["n: the field is given more than once"]),
+            (["n=1", "numbers=[1, true]"], ['numbers.1: the value is not of type "integer"']),
+            (["n=1", "photo=data:x"], ["photo: the data: URI is malformed"]),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, texts, problems):
+        with ExitStack() as stack, pytest.raises(RunError) as caught:
+            checked_input(texts, NUMBERS, stack)
+        assert caught.value.what.splitlines() == problems
+        assert caught.value.where == "-i"
+
+    def test_broken_json_is_called_that(self):
+        with ExitStack() as stack, pytest.raises(RunError, match="numbers: the text is not JSON: Expecting"):
+            checked_input(["n=1", "numbers=[1,"], NUMBERS, stack)
+
+    def test_what_is_right_is_sent_as_it_is(self, picture):
+        """Whether the server fetches from an address is its own to say."""
+        with ExitStack() as stack:
+            (_, (name, content, _)), number = checked_input([f"photo={picture}", "n=1"], NUMBERS, stack)
+            assert (name, content.read(), number) == (picture.name, PNG, ("n", (None, "1", None)))
+            checked_input(["n=1", "photo=https://example.invalid/a.png"], NUMBERS, stack)
+        assert not [path for path in sys.path if path.endswith("/server") and sys.path.count(path) > 1]
 
 
 def test_files_become_paths_called_after_their_fields(tmp_path):
@@ -149,6 +206,12 @@ def test_files_become_paths_called_after_their_fields(tmp_path):
 def test_a_file_keeps_its_suffix(tmp_path, media_type, suffix):
     saved = save_files({"photo": f"data:{media_type};base64,AAAA"}, {"properties": {"photo": FILE}}, tmp_path)
     assert saved == {"photo": str(tmp_path / f"photo{suffix}")}
+
+
+def test_the_usual_folder_is_none_of_gits(tmp_path):
+    save_files({"image": URI}, {"properties": {"image": FILE}}, tmp_path / RESULTS)
+    assert sorted(path.name for path in (tmp_path / RESULTS).iterdir()) == [".gitignore", "image.png"]
+    assert (tmp_path / RESULTS / ".gitignore").read_text() == "*\n"
 
 
 def test_no_file_is_overwritten(tmp_path):

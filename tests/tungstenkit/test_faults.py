@@ -35,14 +35,7 @@ def test_the_place_is_the_innermost_frame_of_the_models():
     )
     assert fault.where == "tungsten_model.py, line 12"
     assert fault.reason == "ValueError: bad"
-    assert fault.traceback.splitlines() == [
-        TRACEBACK,
-        IN_MODEL,
-        "    read()",
-        IN_LIBRARY,
-        "    x",
-        "ValueError: bad",
-    ]
+    assert fault.frames.splitlines() == [TRACEBACK, IN_MODEL, "    read()", IN_LIBRARY, "    x"]
     assert fault.hint is None
 
 
@@ -57,6 +50,19 @@ def test_of_a_chain_the_last_exception_counts():
         log(TRACEBACK, IN_MODEL, "    x", "A: a", "", chained, "", TRACEBACK, IN_LIBRARY, "    y", "B: b")
     )
     assert (only.where, only.reason) == ("tungsten_model.py, line 12", "B: b")
+
+
+def test_a_message_may_have_several_lines():
+    message = [
+        "pydantic_core.ValidationError: 1 validation error for Output",
+        "image",
+        "  a file, not a PIL picture",
+    ]
+    fault = last_fault(
+        log(TRACEBACK, IN_MODEL, "    x", "    ^", "  [Previous line repeated 9 more times]", *message)
+    )
+    assert fault.reason.splitlines() == message
+    assert fault.frames.endswith("9 more times]")
 
 
 def test_a_syntax_error_has_its_own_line():

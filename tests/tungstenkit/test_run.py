@@ -13,7 +13,16 @@ from tungstenkit.client import PredictionError
 from tungstenkit.data import SERVER
 from tungstenkit.errors import RunError
 from tungstenkit.machine import Needs
-from tungstenkit.run import Address, Handover, Program, container, image_needs, local, running
+from tungstenkit.run import (
+    Address,
+    Handover,
+    Program,
+    container,
+    image_input_schema,
+    image_needs,
+    local,
+    running,
+)
 
 HERE = Address("127.0.0.1", 4000)
 
@@ -163,6 +172,40 @@ class TestImage:
         with pytest.raises(RunError, match="not one that tungsten has built"):
             image_needs(engine(f"echo '{labels}'"), "x")
 
+    FAKE = """
+echo "$@" >> {log}
+case $1 in
+  create) {create} ;;
+  cp) tar --create --directory={folder} spec.json ;;
+  start|run) exit 1 ;;
+esac
+"""
+
+    @pytest.fixture
+    def image(self, engine, tmp_path):
+        """An engine with an image; what it was told is in a log."""
+
+        def image(spec, create="true"):
+            (tmp_path / "image").mkdir()
+            (tmp_path / "image" / "spec.json").write_text(spec)
+            return engine(self.FAKE.format(log=tmp_path / "log", folder=tmp_path / "image", create=create))
+
+        return image
+
+    def test_what_its_model_takes_is_read_and_nothing_is_started(self, image, tmp_path):
+        podman = image('{"input-schema": {"type": "object"}, "of a later version": 1}')
+        assert image_input_schema(podman, "x", ["--runtime=runc"]) == {"type": "object"}
+        create, cp, rm = (line.split() for line in (tmp_path / "log").read_text().splitlines())
+        name = create[2].removeprefix("--name=")
+        assert create == ["create", "--pull=never", f"--name={name}", "--runtime=runc", "x"]
+        assert cp == ["cp", f"{name}:/opt/tungsten/spec.json", "-"]
+        assert rm == ["rm", "--force", name]
+
+    @pytest.mark.parametrize(("spec", "create"), [("{}", "true"), ("no JSON", "true"), ("{}", "exit 125")])
+    def test_where_it_cant_be_read_the_server_is_asked(self, image, tmp_path, spec, create):
+        assert image_input_schema(image(spec, create), "x") is None
+        assert (tmp_path / "log").read_text().splitlines()[-1].startswith("rm --force tungsten-")
+
 
 class TestLocal:
     class Spec:
@@ -270,11 +313,10 @@ class TestRunning:
         with running(program, tmp_path / "log") as server, pytest.raises(RunError) as caught:
             server.expect("/readyz")
         assert str(caught.value).splitlines() == [
-            "error: setup fails:",
+            "error: setup fails: ModuleNotFoundError: No module named 'git'",
             "       Traceback (most recent call last):",
             '         File "/models/m/parts/net.py", line 7, in load',
             "           import git",
-            "       ModuleNotFoundError: No module named 'git'",
             "  in:   parts/net.py, line 7",
             "  hint: add 'gitpython' to python_packages, and run `tungsten lock`",
         ]
@@ -295,7 +337,7 @@ class TestRunning:
         with running(program, tmp_path / "log") as server:
             server.wait()
             error = server.prediction_error(failed)
-        assert error.what.startswith("the prediction failed:\nTraceback")
+        assert error.what.startswith(f"{failed.what}\nTraceback")
         assert error.where == "parts/net.py, line 7"
         (tmp_path / "log").write_text("T INFO tungsten.server: stopped")
         assert server.prediction_error(failed) is failed

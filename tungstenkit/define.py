@@ -31,7 +31,7 @@ from tungstenkit.wishes import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from typing_extensions import Required, TypedDict, Unpack
+    from typing_extensions import Required, TypedDict, TypeGuard, Unpack
 
     class Arguments(TypedDict, total=False):
         """The keyword arguments of `define_model`."""
@@ -267,7 +267,8 @@ class _Checks:
 
     def io_class(self, name: str, value: object, *, describe: bool = False) -> type[BaseIO]:
         if not isinstance(value, type) or not issubclass(value, BaseIO):
-            self.problems.append(f"{name}: {_shown(value)} is not a subclass of BaseIO")
+            hint = f"; write `class {value.__name__}(BaseIO):`" if _is_own(value) else ""
+            self.problems.append(f"{name}: {_shown(value)} is not a subclass of BaseIO{hint}")
             return BaseIO
         try:
             json_schema(value, describe=describe)
@@ -429,6 +430,10 @@ def _signature_problems(cls: type, name: str, parameters: str) -> Iterator[str]:
         if name == "post_build":
             hint = "; it is called without an instance, so make it a @staticmethod without parameters"
         yield f"{name}{signature} must be {name}({parameters}){hint}"
+
+
+def _is_own(value: object) -> TypeGuard[type]:
+    return isinstance(value, type) and value.__module__ != "builtins"
 
 
 def _shown(value: object) -> str:

@@ -270,6 +270,46 @@ _SUPPORTED = (
 )
 
 
+_ARRAY = (
+    "write list[float], or list[list[float]] and so on, which numpy.asarray(…) and .tolist() convert; for a picture "
+    "Image, for a file of numbers Binary"
+)
+_PICTURE = (
+    "write tungstenkit's Image (`from tungstenkit import Image`), whose to_pil_image() gives Pillow's, and "
+    "Image.from_pil_image(…) makes one of that"
+)
+_INSTEAD = (
+    (re.compile(r"PIL\.Image(\.Image)?"), _PICTURE),
+    (re.compile(r"(numpy|cupy|torch|tensorflow|jax|jaxlib|jaxtyping)\b.*"), _ARRAY),
+    (re.compile(r"(pandas|polars)\b.*"), "write list[dict[str, Any]], or Binary for a file"),
+    (re.compile(r"bytes|bytearray|memoryview|(_?io|typing)\..*IO"), "write Binary"),
+    (re.compile(r"pathlib\..*"), "write Image, Audio, Video or Binary, each of which has a path"),
+    (re.compile(r"datetime\..*"), "write str, as ISO 8601 has it"),
+    (re.compile(r"set|frozenset|(typing|collections\.abc)\.(Set|Iterable|Iterator|Generator)"), "write list"),
+    (re.compile(r"decimal\.Decimal|fractions\.Fraction"), "write float, or str where it must be exact"),
+    (re.compile(r"uuid\.UUID"), "write str"),
+    (re.compile(r"object|builtins\.any"), "write Any"),
+)
+"""What to write in place of types that people write."""
+
+
+def _instead(annotation: Any) -> str:
+    """What to write in place of a type."""
+    name = re.sub(r"\[.*|\(.*", "", _type_name(annotation))
+    for pattern, text in _INSTEAD:
+        if pattern.fullmatch(name):
+            return text
+    if isinstance(annotation, type) and (
+        issubclass(annotation, (pydantic.BaseModel, tuple, dict))
+        or hasattr(annotation, "__dataclass_fields__")
+    ):
+        return "make it a subclass of BaseIO"
+    unknown = (
+        "" if _stub_name(annotation) is None else "write what it stands for, as its package is not imported: "
+    )
+    return f"{unknown}use {_SUPPORTED}"
+
+
 class _SchemaWriter:
     """Writes one schema, and notes every problem on the way."""
 
@@ -384,7 +424,9 @@ class _SchemaWriter:
             file_type = getattr(annotation, "file_type", None)
             if isinstance(file_type, str):
                 return {"type": "string", "format": "uri", "x-file-type": file_type}
-        self.problems.append(f"{where}: the type {_type_name(annotation)} is not supported; use {_SUPPORTED}")
+        self.problems.append(
+            f"{where}: the type {_type_name(annotation)} is not supported; {_instead(container)}"
+        )
         return {}
 
     def _of_values(self, values: list[Any], where: str) -> dict[str, Any]:
@@ -466,7 +508,19 @@ def _title_case(name: str) -> str:
     return " ".join(word[:1].upper() + word[1:] for word in words)
 
 
+def _stub_name(annotation: Any) -> str | None:
+    """What a stub stands for: a definition is read without a model's packages (`load.py`)."""
+    name = vars(annotation).get("__stub_name__") if hasattr(annotation, "__dict__") else None
+    return name if isinstance(name, str) else None
+
+
 def _type_name(annotation: Any) -> str:
+    if stub := _stub_name(annotation):
+        return stub
+    if isinstance(annotation, types.ModuleType):
+        return annotation.__name__
+    if annotation is any:
+        return "builtins.any"
     if isinstance(annotation, type) and not typing.get_args(annotation):
         module = annotation.__module__
         return annotation.__qualname__ if module == "builtins" else f"{module}.{annotation.__qualname__}"

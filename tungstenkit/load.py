@@ -14,7 +14,9 @@ model's code may print. It is JSON: `{"models": […]}`, `{"error": {…}}` or `
 from __future__ import annotations
 
 import abc
+import ast
 import contextlib
+import difflib
 import importlib
 import importlib.abc
 import importlib.metadata
@@ -348,7 +350,19 @@ def _error(error: BaseException, folder: Path, module: str) -> dict[str, Any]:
         where = f"{Path(error.filename).relative_to(folder)}, line {error.lineno}"
         text = error.msg  # without the place
     if isinstance(error, DefinitionError):
-        result = {"problems": error.problems, "where": f"{where} ({error.where})", "hint": error.hint}
+        known = _field_places(error, folder)
+        # As `Input.image: …`.
+        places = [known.get(problem.partition(":")[0]) for problem in error.problems]
+        problems = list(error.problems)
+        where = f"{where} ({error.where})"
+        if len(problems) == 1:
+            where = places[0] or where
+        else:
+            problems = [
+                f"{place}: {problem}" if place else problem
+                for place, problem in zip(places, problems)  # noqa: B905 (of one length)
+            ]
+        result = {"problems": problems, "where": where, "hint": error.hint}
     elif isinstance(error, SystemExit):
         result = {"what": f"the module exits when it is imported, with {error.code!r}", "where": where}
     else:
@@ -361,11 +375,55 @@ def _error(error: BaseException, folder: Path, module: str) -> dict[str, Any]:
                 names = [argument.name for argument in arguments if argument.kind is argument.KEYWORD_ONLY]
                 others = "; for others, the type may be `Annotated[…, pydantic.Field(…)]`"
                 result["hint"] = (
-                    f"its arguments are {', '.join(names)}{'' if function is define_model else others}"
+                    f"{_near(message, names)}its arguments are {', '.join(names)}"
+                    f"{'' if function is define_model else others}"
                 )
+        if isinstance(error, ImportError) and error.name == "tungstenkit":
+            import tungstenkit
+
+            result["hint"] = f"{_near(message, tungstenkit.__all__)}it has {', '.join(tungstenkit.__all__)}"
     if MARK in json.dumps(result):
         result["hint"] = HINT
     return result
+
+
+def _near(message: str, names: Sequence[str]) -> str:
+    """The name that was meant by the first one in quotes, to be told; empty where none is near."""
+    unknown = message.partition("'")[2].partition("'")[0]
+    near = difflib.get_close_matches(unknown, names, n=1)
+    return f"did you mean {near[0]}? " if near else ""
+
+
+def _field_places(error: BaseException, folder: Path) -> dict[str, str]:
+    """The lines of the folder's classes and of the fields that they declare or inherit, by `Class` and `Class.field`.
+
+    By their source alone: a module whose import has failed is no more.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    files = [frame.filename for frame in frames]
+    files += [file for one in list(sys.modules.values()) if (file := getattr(one, "__file__", None))]
+    fields: dict[str, dict[str, str]] = {}
+    bases: dict[str, list[str]] = {}
+    places: dict[str, str] = {}
+    for file in dict.fromkeys(map(Path, files)):
+        if not file.is_relative_to(folder) or file.suffix != ".py":
+            continue
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if not isinstance(node, ast.ClassDef):
+                continue
+            places[node.name] = f"{file.relative_to(folder)}, line {node.lineno}"
+            bases[node.name] = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
+            for field in node.body:
+                if isinstance(field, ast.AnnAssign):
+                    place = f"{file.relative_to(folder)}, line {field.lineno}"
+                    fields.setdefault(node.name, {})[ast.unparse(field.target)] = place
+    for name in bases:
+        classes = [name]
+        for one in classes:  # which grows
+            classes += [base for base in bases.get(one, ()) if base not in classes]
+        for one in reversed(classes):
+            places.update({f"{name}.{field}": place for field, place in fields.get(one, {}).items()})
+    return places
 
 
 def _result(folder: Path, module: str) -> dict[str, Any]:

@@ -300,7 +300,24 @@ class File:
             return value
         if isinstance(value, (str, os.PathLike)):
             return cls(value)
-        raise ValueError(f"must be {cls.__name__}, a path or a URI, not {type(value).__name__}")
+        kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+        raise ValueError(f"must be {cls.__name__}, a path or a URI, not {kind}{cls._made_of(value)}")
+
+    @classmethod
+    def _made_of(cls, value: object) -> str:
+        """How a file is made of what was given for one, to be told; empty where it can't."""
+        is_picture = issubclass(cls, Image)
+        if isinstance(value, PIL.Image.Image):
+            how = "from_pil_image(picture)" if is_picture else ""
+        elif hasattr(value, "__array_interface__"):
+            how = (
+                "from_pil_image(PIL.Image.fromarray(array))" if is_picture else "from_bytes(array.tobytes())"
+            )
+        elif isinstance(value, (bytes, bytearray, memoryview)):
+            how = "from_bytes(data)"
+        else:
+            how = "from_buffer(file)" if hasattr(value, "read") else ""
+        return how and f"; write {cls.__name__}.{how}"
 
 
 class _Picture:

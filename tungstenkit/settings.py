@@ -6,6 +6,7 @@ Only the reading is here, and the tables' forms; what a setting does is the busi
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 import tomllib
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 _SHARED_OBJECT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\.so(\.[A-Za-z0-9_.+-]+)?")
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z_][A-Za-z0-9_'-]*)*")
 
+
+_NAMES = frozenset({"big-file-mb", "build", "libraries", "mirrors", "nixpkgs", "post-build"})
+"""What `[tool.tungsten]` has."""
 
 _BIG_FILE_MB = 8
 """A file above this is in the Nix store once, and not in each export. Below it, a copy costs less than a second."""
@@ -43,6 +47,18 @@ def read_table(directory: Path, *names: str, hint: str) -> dict[str, Any]:
         raise TungstenError(
             f"[{'.'.join(('tool', 'tungsten', *names))}] can't be read: {problem}", where=str(path), hint=hint
         ) from None
+
+
+def check_names(directory: Path) -> None:
+    """Raises TungstenError for what is called as no setting is: it would go unnoticed."""
+    hint = f"it has {', '.join(sorted(_NAMES))}"
+    problems = []
+    for name in read_table(directory, hint=hint).keys() - _NAMES:
+        near = difflib.get_close_matches(name, sorted(_NAMES), n=1)
+        problems.append(f"{name!r} is no setting" + (f"; did you mean {near[0]!r}?" if near else ""))
+    if problems:
+        where = f"[tool.tungsten] in {directory / 'pyproject.toml'}"
+        raise TungstenError("\n".join(sorted(problems)), where=where, hint=hint)
 
 
 def library_settings(directory: Path) -> dict[str, str | Literal[False]]:

@@ -30,7 +30,7 @@ from tungstenkit.data import NIX
 from tungstenkit.dockerfile import Commands  # noqa: TC001 - pydantic reads it
 from tungstenkit.document import Document, check_version
 from tungstenkit.errors import DefinitionError, SpecError
-from tungstenkit.settings import build_settings, library_settings, nixpkgs_settings
+from tungstenkit.settings import build_settings, check_names, library_settings, nixpkgs_settings
 from tungstenkit.wishes import requirement_problem, without_password
 
 if TYPE_CHECKING:
@@ -171,6 +171,7 @@ def read_spec(
         module = module.removesuffix(".py").replace("/", ".")
     file = _module_file(directory, module)
     _refuse_shadowing(directory)
+    check_names(directory)
     models = _load(directory, module, timeout, trust=trust)
     model = _chosen(models, class_name, where=str(file.relative_to(directory)), module=module)
     # Not of the folder's name: an image must not depend on where it is built.

@@ -2,12 +2,17 @@
 
 # ruff: noqa: RUF012, UP006, UP007, UP035, UP045 (people write annotations in all of these ways)
 
+import dataclasses
+import datetime as dt
 import enum
+import io
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, Dict, List, Literal, NewType, Optional, Tuple, Union
+from pathlib import Path
+from typing import Annotated, Any, Dict, List, Literal, NewType, Optional, Set, Tuple, Union
 
 import annotated_types
+import PIL.Image
 import pydantic
 import pytest
 
@@ -304,6 +309,39 @@ def test_unsupported_types_are_named_with_their_field(annotation):
 
     (problem,) = problems_of(Holder)
     assert problem.startswith("Holder.field: ")
+
+
+@dataclasses.dataclass
+class Plain:
+    x: int
+
+
+@pytest.mark.parametrize(
+    ("annotation", "written"),
+    [
+        (type("ndarray", (), {"__module__": "numpy"}), "write list[float]"),
+        (PIL.Image.Image, "write tungstenkit's Image"),
+        (PIL.Image, "write tungstenkit's Image"),
+        (List[PIL.Image.Image], "write tungstenkit's Image"),
+        (bytes, "write Binary"),
+        (io.BytesIO, "write Binary"),
+        (Path, "write Image, Audio, Video or Binary"),
+        (dt.date, "write str"),
+        (Set[int], "write list"),
+        (object, "write Any"),
+        (any, "write Any"),
+        (Plain, "make it a subclass of BaseIO"),
+        (pydantic.BaseModel, "make it a subclass of BaseIO"),
+        (complex, "use str, int, float, bool"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::pydantic.warnings.ArbitraryTypeWarning")
+def test_what_to_write_in_place_of_a_type_is_told(annotation, written):
+    class Holder(BaseIO):
+        field: annotation
+
+    (problem,) = problems_of(Holder)
+    assert f" is not supported; {written}" in problem
 
 
 class Node(BaseIO):

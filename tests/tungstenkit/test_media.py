@@ -34,6 +34,36 @@ def png(mode="RGB", size=(4, 3), color=None):
     return buffer.getvalue()
 
 
+class Array:
+    """What numpy's arrays show of themselves."""
+
+    __array_interface__ = None
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (PIL.Image.new("L", (1, 1)), "not PIL.Image.Image; write Image.from_pil_image(picture)"),
+        (Array(), "Array; write Image.from_pil_image(PIL.Image.fromarray(array))"),
+        (b"abc", "not bytes; write Image.from_bytes(data)"),
+        (io.BytesIO(b"abc"), "not _io.BytesIO; write Image.from_buffer(file)"),
+        (3, "not int"),
+    ],
+)
+def test_what_is_no_file_is_told_with_how_one_is_made_of_it(value, told):
+    with pytest.raises(pydantic.ValidationError) as caught:
+        OneImage(image=value)
+    message = caught.value.errors()[0]["msg"]
+    assert message.startswith("Value error, must be Image, a path or a URI, not ")
+    assert message.endswith(told)
+
+
+def test_a_picture_is_no_file_of_another_kind():
+    with pytest.raises(pydantic.ValidationError) as caught:
+        OneFile(file=PIL.Image.new("L", (1, 1)))
+    assert caught.value.errors()[0]["msg"].endswith("not PIL.Image.Image")
+
+
 def from_json(value):
     return OneFile.model_validate_json(json.dumps({"file": value})).file
 

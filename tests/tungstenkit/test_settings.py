@@ -1,9 +1,14 @@
 """`[tool.tungsten.…]` beside a model: read, and refused as a whole with each problem named."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+import tungstenkit
+from tungstenkit import post_build, settings
 from tungstenkit.errors import TungstenError
-from tungstenkit.settings import library_settings, nixpkgs_settings
+from tungstenkit.settings import check_names, library_settings, nixpkgs_settings
 
 
 def test_without_a_file_or_a_table_there_is_nothing(tmp_path):
@@ -30,6 +35,28 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path):
         "libc.so: ['x'] is neither a Debian package nor false",
     ]
     assert "pyproject.toml" in caught.value.where
+
+
+def test_what_no_setting_is_called_is_told_with_what_is_near(tmp_path):
+    (tmp_path / "pyproject.toml").write_text(
+        "[tool.tungsten]\nbig-files-mb = 9\nzzz = 1\n[tool.tungsten.post_build]\n[tool.tungsten.build]\n"
+    )
+    with pytest.raises(TungstenError) as caught:
+        check_names(tmp_path)
+    assert caught.value.what.splitlines() == [
+        "'big-files-mb' is no setting; did you mean 'big-file-mb'?",
+        "'post_build' is no setting; did you mean 'post-build'?",
+        "'zzz' is no setting",
+    ]
+    assert caught.value.hint == "it has big-file-mb, build, libraries, mirrors, nixpkgs, post-build"
+
+
+def test_all_that_is_read_is_a_setting(tmp_path):
+    """Whatever asks for a table asks for one that may be there."""
+    sources = "".join(path.read_text() for path in Path(tungstenkit.__file__).parent.rglob("*.py"))
+    asked = set(re.findall(r'read_table\([^,]+, "([a-z-]+)"', sources)) | {post_build._TABLE}
+    assert {*asked, "big-file-mb"} == settings._NAMES
+    check_names(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["[tool.tungsten]\nlibraries = 1\n", "[tool\n", "tool = 1\n"])

@@ -550,8 +550,68 @@ def test_a_misspelt_argument_is_told_with_those_that_there_are(tmp_path):
             tmp_path, "from tungstenkit import define_model\n\n@define_model(batchsize=4)\nclass Model: ...\n"
         )
     assert "'batchsize'" in caught.value.what
-    assert caught.value.hint.startswith("its arguments are input, output, demo_output, batch_size, ")
+    assert caught.value.hint.startswith(
+        "did you mean batch_size? its arguments are input, output, demo_output, batch_size, "
+    )
     assert caught.value.where == "tungsten_model.py, line 3"
+
+
+def test_a_misspelt_name_of_ours_is_told_with_the_one_that_is_near(tmp_path):
+    with pytest.raises(SpecError) as caught:
+        read(tmp_path, "from tungstenkit import BaseIo\n")
+    assert caught.value.hint.startswith("did you mean BaseIO? it has Audio, BaseIO, ")
+    assert caught.value.where == "tungsten_model.py, line 1"
+
+
+def test_a_wrong_type_is_told_at_its_field_s_line(tmp_path):
+    text = """
+from tungstenkit import BaseIO, define_model
+import numpy as np
+class Input(BaseIO):
+    x: int
+    array: np.ndarray
+""" + MODEL.replace("=Output", "=Input")
+    only = error(tmp_path, text, DefinitionError)
+    assert only.where == "tungsten_model.py, line 6"
+    assert only.what.startswith("Input.array: the type numpy.ndarray is not supported; write list[float]")
+    assert only.hint is None
+
+
+def test_of_several_wrong_fields_each_has_its_line(tmp_path):
+    write(
+        tmp_path,
+        "from tungstenkit import BaseIO\nfrom PIL import Image\nclass Base(BaseIO):\n    p: Image\n",
+        "parts.py",
+    )
+    text = (
+        """
+import torch
+from tungstenkit import BaseIO, define_model
+import parts
+class Input(parts.Base):
+    n: int = 'x'
+    later: 'list[torch.Tensor]'
+class Output(BaseIO):
+    y: Missing
+""".replace("Missing", "'Missing'")
+        + MODEL
+    )
+    several = error(tmp_path, text, DefinitionError)
+    places = [problem.split(": ")[:2] for problem in several.problems]
+    assert places == [
+        ["parts.py, line 4", "Input.p"],
+        ["tungsten_model.py, line 6", "Input.n"],
+        ["tungsten_model.py, line 7", "Input.later"],
+        ["tungsten_model.py, line 8", "Output"],
+    ]
+    assert several.where.startswith("tungsten_model.py, line 11")
+
+
+def test_a_type_of_an_unknown_package_is_told_with_the_reason(tmp_path):
+    text = IO.replace("y: int", "y: score.Score") + MODEL
+    assert "write what it stands for, as its package is not imported" in str(
+        error(tmp_path, f"import score\n{text}", DefinitionError)
+    )
 
 
 def test_a_limit_that_fields_do_not_know_is_told_with_another_way(tmp_path):

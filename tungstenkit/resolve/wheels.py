@@ -6,7 +6,9 @@ entries: project, version, file name, size and sha256. URLs are dropped: a lock 
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -25,6 +27,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from pydantic import ValidationError
 
+from tungstenkit.data import NIX
 from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.lock import Wheel
 from tungstenkit.outside import url_problem
@@ -322,9 +325,35 @@ def _hint(stderr: str) -> str:
         return "give the user name and password of that index in ~/.netrc, or check the spelling of the package's name"
     if "no usable wheels" in stderr or "no wheels" in stderr or "building is disabled" in stderr.lower():
         return "ask for another version, or name another index: neither a wheel nor a source that can be built fits"
-    if "not found in the package registry" in stderr:
-        return "check the spelling of the package's name"
+    if unknown := re.search(r"(\S+) was not found in the\s+package registry", stderr):
+        near = near_project(unknown[1])
+        return f"did you mean {near!r}?" if near else "check the spelling of the package's name"
     return "loosen one of the requirements that it names"
+
+
+_COMMON = frozenset(
+    """
+    accelerate albumentations bitsandbytes catboost datasets diffusers einops fastapi faster-whisper flask gradio
+    huggingface-hub imageio imageio-ffmpeg insightface jax jaxlib joblib keras langchain librosa lightgbm lightning
+    matplotlib mediapipe nltk numba numpy omegaconf onnx onnxruntime onnxruntime-gpu openai opencv-python pandas peft
+    plotly polars protobuf pyarrow pydantic pytorch-lightning requests safetensors scipy seaborn sentence-transformers
+    sentencepiece soundfile spacy statsmodels sympy tensorflow tiktoken timm tokenizers torch torchaudio torchvision
+    tqdm transformers triton trl ultralytics xformers xgboost
+    """.split()  # noqa: SIM905 (or it would be a line for each)
+)
+"""What models ask for most, to tell a name that is near."""
+
+
+def near_project(name: str) -> str | None:
+    """The project that was meant by a name that no index knows: what has a module of the name, or one that is near."""
+    by_module: dict[str, str] = json.loads((NIX / "import-names.json").read_text("utf-8"))["projects"]
+    for module, project in by_module.items():
+        if canonicalize_name(module) == canonicalize_name(name):
+            return project
+    known = {*_COMMON, *(project for project in by_module.values() if "<" not in project)}
+    return next(
+        iter(difflib.get_close_matches(canonicalize_name(name), sorted(known), n=1, cutoff=0.75)), None
+    )
 
 
 def _tags(target: Target) -> list[Tag]:

@@ -180,6 +180,26 @@ def test_a_conflict_is_explained(real):
     assert caught.value.where == "python_packages"
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("numpyy", "numpy"),
+        ("sklearn", "scikit-learn"),
+        ("cv2", "opencv-python-headless"),
+        ("Transformer", "transformers"),
+        ("tourch", "torch"),
+        ("no-such-project-of-tungsten", None),
+        ("my-lab", None),
+    ],
+)
+def test_a_name_that_is_near_is_told(name, meant):
+    assert solving.near_project(name) == meant
+    said = f"  × No solution\n  ╰─▶ Because {name} was not found in the package registry and you require {name}, we"
+    assert solving._hint(said) == (
+        f"did you mean {meant!r}?" if meant else "check the spelling of the package's name"
+    )
+
+
 def test_an_unknown_project_is_named(real):
     with pytest.raises(ResolveError, match="no-such-project-of-tungsten") as caught:
         real(["no-such-project-of-tungsten"])

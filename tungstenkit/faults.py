@@ -29,6 +29,7 @@ _SERVERS = ("/opt/tungsten/server/", f"{SERVER}/")
 _LINE = re.compile(r"\S+ [A-Z]+ tungsten\.\w+: ")
 """How a line of the server's begins."""
 _FRAME = re.compile(r'  File "(?P<file>.+?)", line (?P<line>\d+)')
+_NO_PROGRAM = re.compile(r"FileNotFoundError: .*No such file or directory: '([^'/\s]+)'")
 _NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
 
 
@@ -60,7 +61,14 @@ def last_fault(log: str, folder: str = APP, own: Path | None = None) -> Fault | 
     frames, reason = _parts(traceback)
     last = frames.rpartition("Traceback (most recent call last):")[2]
     where = _place(last, folder) or _place(frames, folder)
-    return Fault(reason, _import_check().last_lines(frames), where, package_hint(reason, own))
+    hint = package_hint(reason, own)
+    if hint is None and "_execute_child" in frames and (program := _NO_PROGRAM.search(reason)):
+        # subprocess's own, so that it is a program that was to be started.
+        name = program[1]
+        hint = (
+            f"add the Debian package that has it to system_packages: `apt-file search bin/{name}` says which"
+        )
+    return Fault(reason, _import_check().last_lines(frames), where, hint)
 
 
 def _parts(traceback: str) -> tuple[str, str]:

@@ -115,6 +115,16 @@ def test_what_is_missing_is_told_as_the_import_check_of_a_build_tells_it(tmp_pat
     assert package_hint("ValueError: x") is None
 
 
+def test_a_program_that_is_missing_is_told_so():
+    child = '  File "/usr/lib/python3.11/subprocess.py", line 1955, in _execute_child'
+    reason = "FileNotFoundError: [Errno 2] No such file or directory: 'ffmpeg'"
+    assert (
+        "`apt-file search bin/ffmpeg`"
+        in last_fault(log(TRACEBACK, IN_MODEL, "    x", child, "    y", reason)).hint
+    )
+    assert last_fault(log(TRACEBACK, IN_MODEL, "    x", reason)).hint is None
+
+
 def test_only_the_servers_frames_are_left_out():
     text = "\n".join(["printed", TRACEBACK, IN_SERVER, "    run()", IN_MODEL, "    x", "E: e"])
     assert own_frames(text).splitlines() == ["printed", TRACEBACK, IN_MODEL, "    x", "E: e"]

@@ -212,9 +212,9 @@ class _Server:
                     answer, body = self._demo(body["demo_id"])
             except requests.RequestException as problem:
                 raise RunError(
-                    f"the server does not answer any more: {type(problem).__name__}",
+                    f"the server does not answer any more: {type(problem).__name__}; it said:\n"
+                    + self._printed(before),
                     where=f"{kind} input, {what}",
-                    hint=f"it said:\n{self._printed(before)}",
                 ) from None
             seconds = time.monotonic() - began
             # While a model that has crashed is set up again.

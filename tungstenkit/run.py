@@ -27,7 +27,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from tungstenkit.data import SERVER
 from tungstenkit.errors import RunError
-from tungstenkit.faults import APP, Fault, last_fault
+from tungstenkit.faults import APP, last_fault
 from tungstenkit.machine import Needs
 
 if TYPE_CHECKING:
@@ -323,9 +323,7 @@ def _require(packages: Sequence[str], python: str) -> None:
     except OSError as problem:
         raise RunError(f"the model's Python can't be run: {problem.strerror}", where=python) from None
     if run.returncode != 0:
-        raise RunError(
-            "the model's Python can't be run", where=python, hint=f"it said:\n{run.stderr.strip()}"
-        )
+        raise RunError(f"the model's Python can't be run; it said:\n{run.stderr.strip()}", where=python)
     found = json.loads(run.stdout)
     problems, unmet = [], []
     for text, requirement in zip(packages, requirements, strict=True):
@@ -398,7 +396,9 @@ class Running:
         printed = self._printed()
         fault = last_fault(printed, self._program.folder, self._program.here)
         if fault is not None:
-            return _fault_error("setup fails", fault, is_shown=isinstance(self._log, _Echo))
+            is_shown = isinstance(self._log, _Echo)
+            what = f"setup fails: {fault.reason}" + ("" if is_shown else f"\n{fault.frames}")
+            return RunError(what, where=fault.where, hint=fault.hint)
         why = [line.partition(_SERVERS_ERROR)[2] for line in printed.splitlines() if _SERVERS_ERROR in line]
         what = ": ".join(["the model's server ended before it was ready", *why[-1:]])
         if isinstance(self._log, _Echo):
@@ -411,7 +411,10 @@ class Running:
     def prediction_error(self, problem: PredictionError) -> RunError:
         """What a prediction that failed says of the model's own code, once the server has ended."""
         fault = last_fault(self._printed(), self._program.folder, self._program.here)
-        return problem if fault is None else _fault_error("the prediction failed", fault)
+        if fault is None or fault.where is None:
+            # What was returned is at fault, and the problem says how.
+            return problem
+        return RunError(f"{problem.what}\n{fault.frames}", where=fault.where, hint=fault.hint)
 
     def _printed(self) -> str:
         if isinstance(self._log, Path):
@@ -448,15 +451,6 @@ class Running:
         if self._program.kill is not None:
             # Of the container that was killed is only the engine's client.
             subprocess.run(self._program.kill, capture_output=True, check=False)
-
-
-def _fault_error(what: str, fault: Fault, *, is_shown: bool = False) -> RunError:
-    """is_shown: whether the traceback is on the user's terminal already."""
-    return RunError(
-        f"{what}: {fault.reason}" + ("" if is_shown else f"\n{fault.frames}"),
-        where=fault.where,
-        hint=fault.hint,
-    )
 
 
 class _Echo:

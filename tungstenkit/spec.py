@@ -292,9 +292,9 @@ def _load(directory: Path, module: str, timeout: float, *, trust: bool) -> list[
             output.seek(0)
             said = output.read().decode(errors="replace").strip()[-2000:]
             raise SpecError(
-                f"the import of {module} ended Python (exit status {process.returncode})",
+                f"the import of {module} ended Python (exit status {process.returncode})"
+                + (f"; it said:\n{said}" if said else ""),
                 where=str(directory),
-                hint=said and f"it said:\n{said}",
             )
     try:
         result = json.loads(text)

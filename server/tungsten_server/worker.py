@@ -528,7 +528,8 @@ class _Model:
             if not isinstance(output, dict):
                 demo = error_class is InvalidDemoOutput
                 what = "predict_demo returned a demo output" if demo else "predict returned an object"
-                msg = f"{what} of type {type(output).__name__}, not {declared.__name__}"
+                kind = f"{type(output).__module__}.{type(output).__qualname__}"
+                msg = f"{what} of type {kind.removeprefix('builtins.')}, not {declared.__name__}"
                 raise error_class(msg)
             fixed = fix(declared.model_validate(output))
             _refuse_non_finite(fixed if isinstance(fixed, bytes) else fixed.json.encode(), error_class)

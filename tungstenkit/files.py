@@ -105,7 +105,7 @@ def select_files(
         raise SpecError(
             f"exclude_files leaves out the model's own module, {module}",
             where=str(directory),
-            hint=f"add the pattern '!{min(modules)}' at the end of exclude_files",
+            hint=f"bring it back: exclude_files={_listed([*_with_defaults(exclude), f'!{min(modules)}'])}",
         )
     problems |= {
         name: f"links to {file.target}, which does not ship"
@@ -240,9 +240,11 @@ def _walk(directory: Path, ignored: set[Path]) -> Iterator[Path]:
 
 def _is_tungstens(path: Path) -> bool:
     """Whether git, tungsten or Nix made it, for themselves."""
-    if path.is_symlink():
+    if path.is_symlink() and (
         # Nix's own, and what `tungsten build --out-link` has made.
-        return bool(re.fullmatch(r"result(-.*)?", path.name) or _IMAGE.fullmatch(os.readlink(path)))  # noqa: PTH115
+        re.fullmatch(r"result(-.*)?", path.name) or _IMAGE.fullmatch(str(path.readlink()))
+    ):
+        return True
     return path.name in (".git", ".tungsten", "tungsten.lock", RESULTS)
 
 
@@ -316,7 +318,7 @@ _SECRET_NAMES = {
 _SECRET_CONTENTS = (
     (
         re.compile(r".*\.(pem|key|ppk|txt|asc|p8)"),
-        re.compile(rb"-BEGIN[ A-Z]* PRIVATE KEY|^PuTTY-User-Key-File"),
+        re.compile(rb"- ?BEGIN [A-Z0-9 ]*PRIVATE KEY|\APuTTY-User-Key-File"),
         "a private key",
     ),
     (re.compile(r".*\.json"), re.compile(rb'"private_key"\s*:'), "a service account's private key"),
@@ -386,6 +388,8 @@ def _leftover(directory: Path, name: str, known: dict[str, str | None]) -> Lefto
         if what := known[path]:
             pattern = f"{parent}/" if parent in _TOOLS_FOLDERS else pattern_of(path).lstrip("/")
             return Leftover(path, what, pattern)
+    if not name.endswith(".arrow"):
+        return None
     if cache := _DATASET.fullmatch(name):
         path = f"{cache['cache']}/"
         return Leftover(path, "a cache of datasets", pattern_of(path).lstrip("/"))

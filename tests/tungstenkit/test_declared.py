@@ -265,7 +265,7 @@ def test_a_declared_file_that_lies_here_too_is_not_taken_twice(tmp_path, hub, re
     (tmp_path / "weights" / "w.bin").write_bytes(b"other")
     with pytest.raises(SpecError, match=r"weights/w.bin: another file") as caught:
         leave_out_declared(tmp_path, files, found, Count(), [])
-    assert "exclude_files" in caught.value.hint
+    assert 'exclude_files=[".*", "__pycache__/", "*.py[cod]", "weights/w.bin"]' in caught.value.hint
     with pytest.raises(SpecError, match="weights is a file"):
         leave_out_declared(tmp_path, [ModelFile("weights", "file")], found, Count(), [])
 

@@ -86,7 +86,9 @@ def test_the_module_may_be_a_package(tmp_path):
 def test_an_excluded_module_is_an_error(model, pattern):
     with pytest.raises(SpecError, match="leaves out the model's own module, tungsten_model") as caught:
         selected(model, exclude=[pattern])
-    assert "!tungsten_model.py" in caught.value.hint
+    lists = pasted(caught.value.hint)
+    assert lists["exclude"][-2:] == [pattern, "!tungsten_model.py"]
+    assert paths(model, **lists) == ["tungsten_model.py"]
 
 
 def test_a_wrong_pattern_is_an_error(model):
@@ -102,6 +104,7 @@ def test_what_tungsten_keeps_never_ships(model):
     write(model, "carried/nix-cache-info", "carried/nar/x.nar")
     for name in ("result", "result-1", "sub/result-image"):
         (model / name).symlink_to("/nix/store/x")
+    (model / "sub" / ".tungsten").symlink_to("..")
     (model / "image.tar").symlink_to(f"/nix/store/{'0' * 32}-blur.tar")
     assert paths(model, exclude=[]) == [
         "data/spec.json",
@@ -340,6 +343,8 @@ def test_likely_secrets_are_named(model):
     contents = {
         "key.pem": "-----BEGIN PRIVATE KEY-----",
         "old.key": "-----BEGIN RSA PRIVATE KEY-----",
+        "ssh2.pem": "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----",
+        "x.ppk": "PuTTY-User-Key-File-3: ssh-ed25519",
         "service.json": '{"private_key": "x"}',
         ".npmrc": "//host/:_authToken=x",
         "pip.conf": "index-url = https://user:word@host.example/simple",

@@ -277,8 +277,9 @@ def test_another_platforms_result_is_kept_and_never_made(runner, platform):
 
 def test_a_file_that_it_makes_unseen_is_refused(runner, platform):
     (runner.model.folder / "pyproject.toml").write_text("[tool.tungsten.post-build]\nfiles = []\n")
-    with pytest.raises(LockError, match=r"has already: helper\.py"):
+    with pytest.raises(LockError, match=r"has already: helper\.py") as caught:
         add_post_build(lock_with(None, platform), None, runner.runner)
+    assert 'exclude_files=[".*", "__pycache__/", "*.py[cod]", "/helper.py"]' in caught.value.hint
 
 
 def test_nothing_runs_without_the_variables_that_it_names(runner, platform, monkeypatch):

@@ -675,8 +675,8 @@ def serve_command(
                 if is_ready:
                     print(page, flush=True)
                 status = server.wait()
-                if status and not is_ready:
-                    print(server.setup_error(), file=sys.stderr)
+                if not is_ready and (error := server.setup_error()):
+                    print(error, file=sys.stderr)
             except KeyboardInterrupt:
                 err.print("stopping: what was accepted is answered first; Ctrl-C again ends it now")
                 status = server.stop()

@@ -360,7 +360,7 @@ def _error(error: BaseException, folder: Path, module: str) -> dict[str, Any]:
         else:
             problems = [
                 f"{place}: {problem}" if place else problem
-                for place, problem in zip(places, problems)  # noqa: B905 (of one length)
+                for place, problem in zip(places, problems, strict=True)
             ]
         result = {"problems": problems, "where": where, "hint": error.hint}
     elif isinstance(error, SystemExit):

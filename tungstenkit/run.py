@@ -389,24 +389,28 @@ class Running:
     def expect(self, path: str) -> None:
         """Wait likewise. Raises RunError that says what is wrong with the model, if it ends instead."""
         if not self.wait_until(path):
-            raise self.setup_error()
+            if error := self.setup_error():
+                raise error
+            printed = self._printed()
+            why = [
+                line.partition(_SERVERS_ERROR)[2] for line in printed.splitlines() if _SERVERS_ERROR in line
+            ]
+            what = ": ".join(["the model's server ended before it was ready", *why[-1:]])
+            printed = _last_attempt(printed)
+            # Whole lines only.
+            end = (
+                printed if len(printed) <= _SAID else printed[-_SAID:].partition("\n")[2] or printed[-_SAID:]
+            )
+            raise RunError(f"{what}; it said:\n{end}", where=shlex.join(self._program.command))
 
-    def setup_error(self) -> RunError:
-        """Why it has ended before it was ready: the model's fault, or else the end of what it printed."""
-        printed = self._printed()
-        fault = last_fault(printed, self._program.folder, self._program.here)
-        if fault is not None:
-            is_shown = isinstance(self._log, _Echo)
-            what = f"setup fails: {fault.reason}" + ("" if is_shown else f"\n{fault.frames}")
-            return RunError(what, where=fault.where, hint=fault.hint)
-        why = [line.partition(_SERVERS_ERROR)[2] for line in printed.splitlines() if _SERVERS_ERROR in line]
-        what = ": ".join(["the model's server ended before it was ready", *why[-1:]])
-        if isinstance(self._log, _Echo):
-            return RunError(what, hint="what it printed is above")
-        printed = _last_attempt(printed)
-        # Whole lines only.
-        end = printed if len(printed) <= _SAID else printed[-_SAID:].partition("\n")[2] or printed[-_SAID:]
-        return RunError(f"{what}; it said:\n{end}", where=shlex.join(self._program.command))
+    def setup_error(self) -> RunError | None:
+        """The model's fault, where it has ended by one before it was ready."""
+        fault = last_fault(self._printed(), self._program.folder, self._program.here)
+        if fault is None:
+            return None
+        # Once: what is on the terminal has the traceback.
+        frames = "" if isinstance(self._log, _Echo) else f"\n{fault.frames}"
+        return RunError(f"setup fails: {fault.reason}{frames}", where=fault.where, hint=fault.hint)
 
     def prediction_error(self, problem: PredictionError) -> RunError:
         """What a prediction that failed says of the model's own code, once the server has ended."""
@@ -424,6 +428,8 @@ class Running:
     def wait(self) -> int:
         """Wait until it ends; its exit status. Raises RunError where the engine could not start it."""
         status = self._process.wait()
+        if isinstance(self._log, _Echo):
+            self._log.text()  # all of it, before what we say
         if self._program.kill is not None and status in _ENGINE_FAILED:
             raise RunError(
                 f"{self._program.command[0]} could not start the container; it says why above",

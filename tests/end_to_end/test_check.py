@@ -108,10 +108,10 @@ def test_a_model_that_can_not_be_set_up_is_told_with_its_traceback(copy_of):
     (folder / "tungsten_model.py").write_text(FAULTY.replace("self.big =", "self.small = 1 / 0 #"))
     done = tungsten("check", folder)
     assert done.returncode == 1
-    assert "error: the model's server ended before it was ready" in done.stderr
-    assert "ZeroDivisionError" in done.stderr
+    assert "error: setup fails: ZeroDivisionError: division by zero\n" in done.stderr
     assert done.stderr.count("Traceback") == 1
-    assert "setup failed (1 of 1)" in done.stderr  # nobody waits for a second one
+    line = FAULTY.splitlines().index("    def setup(self):") + 2
+    assert f"\n  in:   tungsten_model.py, line {line}\n" in done.stderr
 
 
 def test_a_model_for_a_gpu_is_not_called_good_without_one(copy_of):

@@ -123,6 +123,8 @@ def test_a_list_of_files_that_is_no_json_is_told_as_that(parse, tmp_path, monkey
     with pytest.raises(RunError, match="photos: the text is not JSON: ") as caught:
         parse('photos=["a.png",')
     assert "line 1 column" in caught.value.what
+    with pytest.raises(RunError, match="photos: the text is not JSON: "):
+        parse(f'photos=["{"a" * 5000}.png"')
     monkeypatch.chdir(tmp_path)
     (tmp_path / "[1.png").write_bytes(PNG)
     assert parse("photos=[1.png") == [("photos", "[1.png", PNG, "image/png")]

@@ -168,10 +168,18 @@ class TestServe:
         assert "warning: the machine has" in done.stderr
         assert json.loads(done.stdout)["did"] == "x"
 
+    def test_a_setup_that_fails_is_told_once(self, run, kind):
+        options = [] if kind == "local" else ["--engine-arg=--env=SURFACE_SETUP"]
+        done = run("serve", "-p", "0", *options, env={"SURFACE_SETUP": "fail"})
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.count("Traceback") == 1
+        assert "\nerror: setup fails: OSError: no weights\n  in:   tungsten_model.py, line " in done.stderr
+
     def test_the_servers_own_refusal_is_passed_on(self, run):
         done = run("serve", "-p", "0", env={"TUNGSTEN_MAX_PENDING": "none"})
         assert done.returncode == 2
         assert "TUNGSTEN_MAX_PENDING is not a whole number" in done.stderr
+        assert done.stderr.count("error: ") == 1
 
 
 def test_a_folder_is_built_and_run(surface_model, tmp_path):

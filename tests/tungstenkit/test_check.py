@@ -156,6 +156,14 @@ def test_a_failed_prediction_is_told_with_its_input_and_what_the_model_said(tria
     assert not any("ours" in trial.log for trial in found.values())
 
 
+def test_a_module_that_is_missing_at_the_first_call_is_told_with_its_package(trials):
+    found = trials(lambda inputs, log: failure("ModuleNotFoundError: No module named 'cv2'"))
+    assert found["valid", "required fields alone"].problem == (
+        "ModuleNotFoundError: No module named 'cv2'; add 'opencv-python-headless' to python_packages, and run "
+        "`tungsten lock`"
+    )
+
+
 def test_predict_demo_is_tried_once_with_an_input_that_succeeds(trials):
     waiting = 200, {"outputs": None, "status": "running", "error_message": None}
     found = trials(has_predict_demo=True, demos=[waiting, failure("AttributeError: coeff_")])

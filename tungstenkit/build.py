@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tungstenkit import store
+from tungstenkit import certificates, store
 from tungstenkit.errors import BuildError
 from tungstenkit.outside import IMAGE_NAME, IMAGE_TAG, LONGEST_NAME
 from tungstenkit.platforms import this_system
@@ -451,13 +451,16 @@ def push(image: Image, reference: str, skopeo_args: Sequence[str]) -> None:
         f"oci:{image.layout}",
         f"docker://{reference}",
     ]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    run = subprocess.run(command, env=certificates.environment(), capture_output=True, text=True, check=False)
     if run.returncode != 0:
+        handshake = certificates.problem_in(run.stderr)
         raise BuildError(
-            f"the image could not be pushed: {run.stderr.strip()}",
+            f"the image could not be pushed: {handshake or run.stderr.strip()}",
             # Not the command: what skopeo is told besides may be a password.
             where=f"docker://{reference}",
-            hint="`skopeo login` gives it a user and a password; --skopeo-arg=--dest-tls-verify=false is for a"
+            hint=certificates.hint(handshake)
+            if handshake
+            else "`skopeo login` gives it a user and a password; --skopeo-arg=--dest-tls-verify=false is for a"
             " registry without TLS",
         )
 

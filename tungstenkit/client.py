@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import requests
 
+from tungstenkit import certificates
 from tungstenkit.data import SERVER
 from tungstenkit.errors import RunError
 from tungstenkit.files import RESULTS
@@ -186,7 +187,7 @@ class Client:
     def __init__(self, url: str, *, here: bool = False) -> None:
         """url: its base. here: it was started by us, so that no proxy stands between."""
         self._url = url.rstrip("/")
-        self._session = requests.Session()
+        self._session = certificates.session()
         self._session.trust_env = not here
 
     def answers(self, path: str) -> bool:
@@ -244,10 +245,11 @@ class Client:
         except requests.JSONDecodeError:
             raise RunError("the answer is no JSON, so that is no server of a model", where=url) from None
         except requests.RequestException as problem:
+            handshake = certificates.problem_of(problem)
             raise RunError(
-                f"the server can't be asked: {_reason(problem)}",
+                f"the server can't be asked: {handshake or _reason(problem)}",
                 where=url,
-                hint="is it running, and is the URL right?",
+                hint=certificates.hint(handshake) if handshake else "is it running, and is the URL right?",
             ) from None
         if answer.ok:
             return document

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from tungstenkit import store
+from tungstenkit import certificates, store
 from tungstenkit.errors import FetchError, GoneError, LockError
 from tungstenkit.lock import LOCK_NAME
 from tungstenkit.outside import WEB, url_problem
@@ -49,6 +49,8 @@ PARALLEL = 8
 _TIMEOUT = (10, 60)
 """Seconds to connect, and between two pieces of an answer."""
 _PIECE = 1 << 18
+_UNTRUSTED = 0
+"""In place of a status, of a server that TLS does not let us speak to: asking again changes nothing."""
 _PAUSES = (1, 3, 0)
 """Seconds to wait after each round of asking all mirrors."""
 
@@ -392,7 +394,7 @@ def download(
                 _get(url, part, entry.size, progress)
             except requests.RequestException as problem:
                 problems[url] = _reason(problem)
-                answers[url] = None if problem.response is None else problem.response.status_code
+                answers[url] = _status(problem)
                 continue
             answers[url] = requests.codes.ok
             size, found = part.stat().st_size, _sha256(part)
@@ -427,7 +429,12 @@ def download(
         raise GoneError(
             f"{entry.name} has left every mirror that answers", where=where, hint="run `tungsten lock`"
         )
-    hint = "check the network, then run `tungsten fetch` again: it goes on where it stopped"
+    untrusted = next((problems[url] for url, answer in answers.items() if answer == _UNTRUSTED), None)
+    hint = (
+        certificates.hint(untrusted)
+        if untrusted
+        else "check the network, then run `tungsten fetch` again: it goes on where it stopped"
+    )
     raise FetchError(f"{entry.name} could not be fetched", where=where, hint=hint)
 
 
@@ -505,6 +512,13 @@ def check_local(lock: Lock, directory: Path) -> None:
         )
 
 
+def _status(problem: requests.RequestException) -> int | None:
+    """The status of an answer; None of none, as `_may_change` takes it."""
+    if problem.response is not None:
+        return problem.response.status_code
+    return _UNTRUSTED if certificates.problem_of(problem) else None
+
+
 def _may_change(answer: int | None) -> bool:
     """Whether asking again makes sense after this status; None is no answer, or none yet."""
     import requests
@@ -531,14 +545,15 @@ def first_sight(url: str, name: str, folder: Path, progress: Progress) -> Input:
                 _get(url, part, None, progress)
                 break
             except requests.RequestException as problem:
-                status = None if problem.response is None else problem.response.status_code
+                status = _status(problem)
                 if pause and _may_change(status):
                     time.sleep(pause)
                     continue
+                hint = hub.HOW_TO_BE_LET_IN if hub.auth_for(url) else "see the URL in files=[Download(…)]"
+                if status == _UNTRUSTED:
+                    hint = certificates.hint(_reason(problem))
                 raise FetchError(
-                    f"{name} could not be fetched: {_reason(problem)}",
-                    where=redact(url),
-                    hint=hub.HOW_TO_BE_LET_IN if hub.auth_for(url) else "see the URL in files=[Download(…)]",
+                    f"{name} could not be fetched: {_reason(problem)}", where=redact(url), hint=hint
                 ) from None
         entry = Input(name, part.stat().st_size, _sha256(part))
         (folder / entry.sha256).mkdir(exist_ok=True)
@@ -554,7 +569,8 @@ def size_of(url: str) -> int | None:
     from tungstenkit.resolve import hub
 
     try:
-        answer = requests.head(
+        answer = certificates.request(
+            "HEAD",
             url,
             headers={"Accept-Encoding": "identity"},
             auth=hub.auth_for(url),
@@ -587,7 +603,9 @@ def _get(url: str, part: Path, size: int | None, progress: Progress) -> None:
         progress.advance(begun)
         return
     auth = hub.auth_for(url)
-    with requests.get(url, headers=headers, auth=auth, stream=True, timeout=_TIMEOUT) as answer:
+    with certificates.request(
+        "GET", url, headers=headers, auth=auth, stream=True, timeout=_TIMEOUT
+    ) as answer:
         answer.raise_for_status()
         if begun and answer.status_code != requests.codes.partial_content:
             begun = 0
@@ -605,7 +623,7 @@ def _get(url: str, part: Path, size: int | None, progress: Progress) -> None:
 def _reason(problem: requests.RequestException) -> str:
     if problem.response is not None:
         return f"HTTP {problem.response.status_code} {problem.response.reason}"
-    return type(problem).__name__
+    return certificates.problem_of(problem) or type(problem).__name__
 
 
 def _sha256(path: Path) -> str:

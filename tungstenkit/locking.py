@@ -99,8 +99,6 @@ def make_lock(
     with working("looking for mirrors") as report, tempfile.TemporaryDirectory(prefix="tungsten-") as scratch:
         get = Fetcher()
         mirrors = project.mirrors(get)
-        for notice in mirrors.notices:
-            err.print(notice)
         solver = Solver(
             mirrors,
             get,

@@ -11,20 +11,17 @@ URLs may carry a user's name and password. They are used, and never shown: messa
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import io
 import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +31,7 @@ from urllib.request import url2pathname
 import requests
 import urllib3
 
+from tungstenkit import certificates, configured
 from tungstenkit.errors import FetchError, TungstenError
 from tungstenkit.outside import WEB, url_problem
 from tungstenkit.resolve.debian_control import stanzas
@@ -258,14 +256,12 @@ def find_mirrors(
     named = {**_from_project(project), **_from_environment(environ)}
     notices: list[str] = []
     archives = {archive: named.get(archive, ()) for archive in ARCHIVES}
-    if archives["debian"] and not archives["debian-security"]:
-        siblings = [f"{base}-security" for base in archives["debian"]]
-        archives["debian-security"] = _of_kind(siblings, get, now, archives["debian"])["debian-security"]
+    _add_siblings(archives, get, now)
     if not all(archives.values()):
         bases = list(apt_bases(apt))
         found = _of_kind(bases, get, now, bases)
         archives = {archive: bases or found[archive] for archive, bases in archives.items()}
-    pip = _Pip(environ)
+        _add_siblings(archives, get, now)
     missing = [archive for archive, bases in archives.items() if not bases]
     if missing:
         notices.append(
@@ -276,7 +272,7 @@ def find_mirrors(
         debian=archives["debian"],
         debian_security=archives["debian-security"],
         pypi=_with_password(
-            (named.get("pypi") or (_own_index(wishes) or _python_index(pip, environ),))[0], environ
+            (named.get("pypi") or (_own_index(wishes) or _python_index(environ),))[0], environ
         ),
         npm=(named.get("npm") or (_npm_registry(environ),))[0],
         security_tracker=(named.get("security-tracker") or (_security_tracker(os_release),))[0],
@@ -287,12 +283,12 @@ def find_mirrors(
             for url in _unique(
                 *(wishes.extra_index_urls if wishes else ()),
                 # An index in a folder of this machine has what nobody else's lock could have found.
-                *filter(_is_url, pip.setting("extra-index-url").split()),
+                *filter(_is_url, configured.pip_setting("extra-index-url", environ).split()),
             )
         ),
         find_links=_unique(
             *(_place(link, project) for link in (wishes.find_links if wishes else ())),
-            *pip.setting("find-links").split(),
+            *configured.pip_setting("find-links", environ).split(),
         ),
     )
 
@@ -322,7 +318,7 @@ def redact(url: str) -> str:
 
 
 def get_bytes(url: str, *, attempts: int = _ATTEMPTS) -> bytes:
-    """Fetch a URL; proxies, netrc and certificates are this machine's, as `requests` finds them.
+    """Fetch a URL; proxies and netrc are this machine's, as `requests` finds them.
 
     What may pass (no connection, a 5xx status) is tried again. Raises FetchError.
     """
@@ -358,10 +354,14 @@ def _request(
         if attempt:
             pause(_FIRST_PAUSE * 2 ** (attempt - 1))
         try:
-            answer = requests.get(url, headers=headers, timeout=_TIMEOUT, stream=True)
+            answer = certificates.request("GET", url, headers=headers, timeout=_TIMEOUT, stream=True)
             if answer.ok and not stream:
                 _read(answer)
         except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as problem:
+            if handshake := certificates.problem_of(problem):
+                raise FetchError(
+                    f"can't be fetched: {handshake}", where=redact(url), hint=certificates.hint(handshake)
+                ) from None
             reason = _connection_problem(problem)
             timeouts += reason == _NO_ANSWER
             if timeouts == _TIMEOUTS:
@@ -407,8 +407,6 @@ def _read(answer: requests.Response, clock: Callable[[], float] = time.monotonic
 
 def _connection_problem(problem: Exception) -> str:
     # The exceptions' own texts name internals, and may name a proxy's password.
-    if isinstance(problem, requests.exceptions.SSLError):
-        return "its TLS certificate is not trusted"
     if isinstance(problem, requests.exceptions.ProxyError):
         return "the proxy can't be reached"
     if isinstance(problem, (requests.Timeout, urllib3.exceptions.TimeoutError)):
@@ -480,6 +478,13 @@ def _of_kind(
     }
 
 
+def _add_siblings(archives: dict[str, tuple[str, ...]], get: Callable[[str], bytes], now: datetime) -> None:
+    """Where only the main archive is known, see whether its mirrors have the other one beside it, as most do."""
+    if archives["debian"] and not archives["debian-security"]:
+        siblings = [f"{base}-security" for base in archives["debian"]]
+        archives["debian-security"] = _of_kind(siblings, get, now, archives["debian"])["debian-security"]
+
+
 def _archive(base: str, get: Callable[[str], bytes], now: datetime, key_bases: Sequence[str]) -> str | None:
     """Which of Debian's archives lies at a base, by its signed Release; None for anything else.
 
@@ -542,41 +547,17 @@ def _deb822_sources(text: str) -> Iterator[str]:
 
 # pip and npm
 
-_PIPS = ([sys.executable, "-m", "pip"], ["pip"])
 
-
-class _Pip:
-    """pip's settings on this machine; starting it takes long, so it is asked once, and only where it must be."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-
-    def setting(self, name: str) -> str:
-        """One of them: its variable, or what pip's configuration files say; empty where neither does."""
-        if value := self._environ.get(f"PIP_{name.upper().replace('-', '_')}"):
-            return value
-        # The more special wins.
-        sections = (f"{section}.{name}" for section in ("download", "install", "global"))
-        return next((str(ast.literal_eval(self._files[key])) for key in sections if key in self._files), "")
-
-    @cached_property
-    def _files(self) -> dict[str, str]:
-        # `pip config list` prints NAME='VALUE'.
-        listed = (_output([*pip, "config", "list"], self._environ) for pip in _PIPS)
-        text = next((one for one in listed if one is not None), "")
-        return dict(re.findall(r"(?m)^(\S+?)=(.*)$", text))
-
-
-def _python_index(pip: _Pip, environ: Mapping[str, str]) -> str:
+def _python_index(environ: Mapping[str, str]) -> str:
     """The index that pip uses here; its default is asked of pip or, where there is none, of uv."""
-    if configured := pip.setting("index-url"):
-        return configured.rstrip("/")
+    if named := configured.pip_setting("index-url", environ):
+        return named.rstrip("/")
     helps = [
-        *([*program, "download", "--help"] for program in _PIPS),
+        *([*program, "download", "--help"] for program in configured.PIPS),
         [sys.executable, "-m", "uv", "pip", "compile", "--help"],
     ]
     for command in helps:
-        helped = " ".join((_output(command, environ) or "").split())
+        helped = " ".join((configured.output(command, environ) or "").split())
         if match := re.search(r"--(?:default-index|index-url) .*?default:? <?(https?://[^\s)>]+)", helped):
             return match[1].rstrip("/")
     raise TungstenError(
@@ -608,32 +589,14 @@ def _with_password(url: str, environ: Mapping[str, str]) -> str:
     host = parts.netloc.rpartition("@")[2]
     user = unquote(parts.username)
     for service in (f"{parts.scheme}://{host}{parts.path}", f"{parts.scheme}://{host}", host):
-        if password := (_output(["keyring", "get", service, user], environ) or "").strip("\r\n"):
+        if password := (configured.output(["keyring", "get", service, user], environ) or "").strip("\r\n"):
             return parts._replace(netloc=f"{parts.username}:{quote(password, safe='')}@{host}").geturl()
     return url
 
 
 def _npm_registry(environ: Mapping[str, str]) -> str | None:
-    registry = (_output(["npm", "config", "get", "registry"], environ) or "").strip()
+    registry = (configured.output(["npm", "config", "get", "registry"], environ) or "").strip()
     return registry.rstrip("/") if _is_url(registry) else None
-
-
-def _output(command: list[str], environ: Mapping[str, str]) -> str | None:
-    """What a client prints; None where it is not there or fails."""
-    # Its own advice on newer versions would cost a request.
-    environment = {
-        **environ,
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "NO_UPDATE_NOTIFIER": "1",
-        "COLUMNS": "200",
-    }
-    try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=60, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
 
 
 # The Python index

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import shlex
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,8 @@ class Project:
 
     directory: Path
     spec: ModelSpec
+    _told: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    """Notices about mirrors that the user has had."""
 
     @classmethod
     def read(
@@ -110,10 +112,15 @@ class Project:
             yield
 
     def mirrors(self, get: Callable[[str], bytes] | None = None) -> Mirrors:
-        """Where bytes come from on this machine, by what the model says of indexes, too."""
+        """Where bytes come from on this machine, by what the model says of indexes, too; notices are shown once."""
         from tungstenkit.mirrors import find_mirrors
 
-        return find_mirrors(self.directory, wishes=parse(self.spec.python_packages), get=get)
+        mirrors = find_mirrors(self.directory, wishes=parse(self.spec.python_packages), get=get)
+        for notice in mirrors.notices:
+            if notice not in self._told:
+                self._told.add(notice)
+                err.print(notice, markup=False)
+        return mirrors
 
     def lock(self, *, with_result: bool = True) -> Lock:
         """The lock, present, fresh and sealed.
@@ -237,8 +244,6 @@ def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
                 f"[yellow]warning:[/] no mirror could be asked, so the export names none ({escape(problem.what)})"
             )
             return {}
-    for notice in mirrors.notices:
-        err.print(notice)
     # With nixpkgs nothing is bootstrapped.
     return found | bootstrap_urls(mirrors) if lock.package_set == "debian" else found
 

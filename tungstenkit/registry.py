@@ -1,7 +1,7 @@
 """Registries of container images, by skopeo: manifests and blobs as the registry has them, by digest.
 
 How a user proves who they are is skopeo's own business (`skopeo login`, containers-auth.json(5)), and so are
-certificates and mirrors (containers-registries.conf(5)): nothing of it passes through here. As with docker, a
+mirrors (containers-registries.conf(5)): nothing of it passes through here. As with docker, a
 registry on this machine's loopback may speak plain HTTP.
 """
 
@@ -11,12 +11,12 @@ import contextlib
 import hashlib
 import ipaddress
 import json
-import os
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tungstenkit import certificates
 from tungstenkit.errors import FetchError
 from tungstenkit.outside import image_problem
 
@@ -149,7 +149,11 @@ def _skopeo(arguments: list[str], reference: str) -> bytes:
 def _start(arguments: list[str], log: IO[bytes], output: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
-            ["skopeo", *arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=log, env=os.environ
+            ["skopeo", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=log,
+            env=certificates.environment(),
         )
     except FileNotFoundError:
         raise FetchError(
@@ -161,6 +165,10 @@ def _start(arguments: list[str], log: IO[bytes], output: int = subprocess.DEVNUL
 
 def _problem(log: bytes, reference: str) -> FetchError:
     text = log.decode("utf-8", "replace").strip()[-_LAST_WORDS:]
+    if handshake := certificates.problem_in(text):
+        return FetchError(
+            f"the base image can't be read: {handshake}", where=reference, hint=certificates.hint(handshake)
+        )
     if "no space left" in text:
         hint = "make room on the disk, and run it again"
     elif "unauthorized" in text or "denied" in text or "authentication required" in text:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import base64
 import filecmp
-import os
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tungstenkit import store
+from tungstenkit import certificates, store
 from tungstenkit.build import run_build
 from tungstenkit.data import NIX
 from tungstenkit.errors import BuildError, LockError
@@ -69,7 +68,7 @@ def make(
         "fakeTime": str(fake_time or ""),
         "sha256": sha256 or "",
         "secrets": secrets,
-        "certificates": _certificates(),
+        "certificates": certificates.bundle(),
     }
     arguments = ["--file", str(NIX / "seal-step.nix")]
     arguments += [part for name, value in given.items() for part in ("--argstr", name, value)]
@@ -93,15 +92,6 @@ def make(
         store.hold(path, link)
         return Path(path)
     return link.resolve()
-
-
-def _certificates() -> str:
-    """The bundle that this machine's programs are told to trust; a sandbox has none but the image's."""
-    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        path = Path(os.environ.get(name) or "/nonexistent")
-        if path.is_file():
-            return str(path.resolve())
-    return ""
 
 
 def discard(step: Step) -> None:

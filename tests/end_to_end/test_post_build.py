@@ -229,17 +229,16 @@ def test_plain_nix_passes_the_token_by_the_environment(model, server, tmp_path):
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 def test_certificates_that_this_machine_trusts_are_trusted_and_not_in_the_image(model, server, tmp_path):
     """As behind a proxy that inspects, whose certificate no image has."""
-    key, own, bundle = (tmp_path / name for name in ("key", "own", "bundle"))
+    key, own = tmp_path / "key", tmp_path / "own"
     subject = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"]
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", *subject]
     subprocess.run([*command, "-keyout", key, "-out", own], check=True, capture_output=True)
-    bundle.write_text(Path(ssl.get_default_verify_paths().cafile or os.devnull).read_text() + own.read_text())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(own, key)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     folder = model(DOWNLOAD.format(url=server.url.replace("http:", "https:")))
     assert "CERTIFICATE_VERIFY_FAILED" in refused(folder)
-    succeed("lock", folder, env={"SSL_CERT_FILE": str(bundle)})
+    succeed("lock", folder, env={"PIP_CERT": str(own)})
     with tarfile.open(result_path(entry_of(folder))) as tar:
         assert [name for name in tar.getnames() if not name.endswith(("refs", "weights", "cache"))] == [
             "home/nonroot/.cache/weights/refs/main"

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import requests
 
-from tungstenkit import mirrors
+from tungstenkit import configured, mirrors
 from tungstenkit.errors import FetchError, TungstenError
 from tungstenkit.mirrors import (
     Fetcher,
@@ -48,7 +48,8 @@ def machine(monkeypatch, tmp_path):
             raise MissingError("no such file")
         return base, ReleaseFile(origin, label, suite, now, True, {})
 
-    monkeypatch.setattr(mirrors, "_output", output)
+    monkeypatch.setattr(configured, "output", output)
+    configured.pip_files.cache_clear()
     monkeypatch.setattr(mirrors, "fetch_inrelease", verified)
     monkeypatch.setattr(mirrors, "trusted_certificates", lambda *_: [])
     answers["pip config list"] = "global.index-url='https://pip.example/simple/'\n"
@@ -190,6 +191,17 @@ class TestApt:
         found = find()
         assert found.debian == ("http://one/d", "http://two/d")
         assert found.debian_security == ("http://sec/d",)
+        assert found.notices == ()
+
+    def test_security_is_the_sibling_of_what_apt_knows(self, find, machine):
+        """As in images whose apt knows the main archive alone."""
+        (machine.apt / "sources.list").write_text("deb http://m/debian bookworm main\n")
+        machine.archives["http://m/debian"] = ("Debian", "Debian")
+        (notice,) = find().notices
+        assert "no mirror of debian-security that" in notice
+        machine.archives["http://m/debian-security"] = ("Debian", "Debian-Security")
+        found = find()
+        assert (found.debian, found.debian_security) == (("http://m/debian",), ("http://m/debian-security",))
         assert found.notices == ()
 
     def test_no_apt_is_no_error(self, tmp_path):

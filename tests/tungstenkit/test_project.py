@@ -190,3 +190,20 @@ def test_letting_go_of_roots_removes_only_links_into_the_store(tmp_path, monkeyp
     (roots / "input").symlink_to("/nix/store/00000000000000000000000000000000-x")
     store.keep([], roots)
     assert {path.name for path in roots.iterdir()} == {"file", "folder", "elsewhere"}
+
+
+def test_notices_about_mirrors_are_shown_once_whatever_asks_for_them(tmp_path, monkeypatch, capsys):
+    """By `fetch` and `build`, too, for which nothing is locked."""
+    mirrors = SimpleNamespace(notices=("it is slow [really]",))
+    lock = locks.lock()
+    wanted = [SimpleNamespace()]
+    monkeypatch.setattr(project, "find_mirrors", lambda *_, **__: mirrors)
+    monkeypatch.setattr(project, "part_of", lambda *_: lock)
+    monkeypatch.setattr(project, "absent", lambda part: wanted)
+    monkeypatch.setattr(project, "inputs", lambda part: wanted)
+    monkeypatch.setattr(project, "locate", lambda *_: {})
+    monkeypatch.setattr(project, "fetch", lambda *_, **__: None)
+    model = Project(tmp_path, SimpleNamespace(python_packages=[]))
+    for _ in range(2):
+        assert project.fetch_inputs(model, lock, ["x86_64-linux"], []) == 1
+    assert capsys.readouterr().err.count("it is slow [really]") == 1

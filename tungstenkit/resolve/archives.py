@@ -29,6 +29,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, Field, ValidationError
 
+from tungstenkit import certificates
 from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.outside import GIT, git_name_problem, url_problem
 
@@ -186,7 +187,8 @@ def _git(folder: Path, *arguments: str, place: str | None = None) -> str:
         "init.defaultBranch": "main",
     }
     options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_DIR")}
+    known = os.environ if place is None else certificates.environment(*_own_certificates(place))
+    environment = {key: value for key, value in known.items() if not key.startswith("GIT_DIR")}
     environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1", "LC_ALL": "C"}
     # Nor may a repository's submodules run a program (`ext::`), or read this machine where it is another's (git(1)).
     is_local = place is not None and arguments[0] == "fetch" and urlsplit(place).scheme == "file"
@@ -203,12 +205,24 @@ def _git(folder: Path, *arguments: str, place: str | None = None) -> str:
         ) from None
     if run.returncode != 0:
         said = re.sub(r"(?<=//)[^\s/@]*@", "", run.stderr.strip())
+        handshake = certificates.problem_in(said) if place is not None else None
         raise FetchError(
-            f"git can't get it: {said}",
+            f"git can't get it: {handshake or said}",
             where=place and re.sub(r"(?<=//)[^/@]*@", "", place),
-            hint="check the URL, the name after `@`, and the access to it",
+            hint=certificates.hint(handshake)
+            if handshake
+            else "check the URL, the name after `@`, and the access to it",
         )
     return run.stdout
+
+
+def _own_certificates(url: str) -> list[str]:
+    """The files that git's own settings name for a URL; what its variable names counts in their place."""
+    command = ["git", "config", "--type=path", "--get-urlmatch", "http.sslCAInfo", url]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split("\n")[:1]
+    except FileNotFoundError:
+        return []
 
 
 # What a source says of itself

@@ -16,9 +16,9 @@ from urllib.parse import quote, urljoin
 
 import requests
 import requests.auth
-from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
+from tungstenkit import certificates
 from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.outside import LARGEST_FILE, path_problem
 
@@ -148,16 +148,17 @@ def _file(entry: dict[str, Any]) -> TreeFile:
 
 def _ask(url: str, where: str) -> tuple[Any, str | None]:
     """The JSON behind a URL, and the URL of the next page (RFC 8288)."""
-    with requests.Session() as session:
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(max_retries=_RETRIES))
+    with certificates.session(_RETRIES) as session:
         try:
             answer = session.get(url, auth=auth_for(url), timeout=_TIMEOUT)
         except requests.RequestException as problem:
+            handshake = certificates.problem_of(problem)
             raise FetchError(
-                f"the Hugging Face hub does not answer: {type(problem).__name__}",
+                f"the Hugging Face hub does not answer: {handshake or type(problem).__name__}",
                 where=endpoint(),
-                hint="check the network; HF_ENDPOINT names another address of it",
+                hint=certificates.hint(handshake)
+                if handshake
+                else "check the network; HF_ENDPOINT names another address of it",
             ) from None
     if answer.ok:
         try:

@@ -27,6 +27,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from pydantic import ValidationError
 
+from tungstenkit import certificates
 from tungstenkit.data import NIX
 from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.lock import Wheel
@@ -183,7 +184,9 @@ def _compile(
     for place in places.find_links:
         if "://" not in place:
             command += [f"--find-links={place}"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("UV_")}
+    environment = {
+        name: value for name, value in certificates.environment().items() if not name.startswith("UV_")
+    }
     # Not on the command line, which every user of the machine can read: it may hold a password.
     environment["UV_DEFAULT_INDEX"] = places.index_url
     environment["UV_INDEX"] = " ".join(places.extra_index_urls)
@@ -191,6 +194,10 @@ def _compile(
     if "UV_CACHE_DIR" in os.environ:
         environment["UV_CACHE_DIR"] = os.environ["UV_CACHE_DIR"]
     run = _run(command, environment)
+    if run.returncode != 0 and (handshake := certificates.problem_in(run.stderr)):
+        raise FetchError(
+            f"the Python index can't be read: {handshake}", where=where, hint=certificates.hint(handshake)
+        )
     if "error sending request" in run.stderr or "Failed to fetch" in run.stderr:
         raise FetchError(
             "the Python index can't be read",
@@ -433,21 +440,24 @@ def _measured(
     url = _with_credentials(url, places)
     try:
         if sha256 is not None:
-            answer = requests.head(
-                url, headers={"Accept-Encoding": "identity"}, allow_redirects=True, timeout=60
+            answer = certificates.request(
+                "HEAD", url, headers={"Accept-Encoding": "identity"}, allow_redirects=True, timeout=60
             )
             if answer.ok and "Content-Length" in answer.headers:
                 return int(answer.headers["Content-Length"]), sha256
         digest, size = hashlib.sha256(), 0
-        with requests.get(url, stream=True, timeout=60) as answer:
+        with certificates.request("GET", url, stream=True, timeout=60) as answer:
             answer.raise_for_status()
             for piece in answer.iter_content(1 << 18):
                 digest.update(piece)
                 size += len(piece)
-    except requests.RequestException as problem:
+    except requests.RequestException as failure:
         # Its text may hold the URL, and with it a password.
+        handshake = certificates.problem_of(failure)
         raise FetchError(
-            f"a wheel can't be read: {type(problem).__name__}", where=f"{where}: {wheel['url']}"
+            f"a wheel can't be read: {handshake or type(failure).__name__}",
+            where=f"{where}: {wheel['url']}",
+            hint=handshake and certificates.hint(handshake),
         ) from None
     return size, sha256 or digest.hexdigest()
 

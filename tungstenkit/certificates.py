@@ -1,0 +1,183 @@
+"""Which certificates servers are checked by, in every part that speaks TLS; and what to say where that fails.
+
+pip, curl, git and the system each have a place of their own for the certificate of a network's own authority, and a
+user has told one of them. So what any of them trusts, all that we start trusts: one file with all certificates, in the
+user's cache. What is fetched is checked by its hash besides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tungstenkit.cache import cache_folder, replacing
+from tungstenkit.configured import pip_setting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import requests
+    from urllib3 import Retry
+
+VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO")
+"""They name a file of certificates (PEM), or a folder of such files."""
+
+SYSTEM = (
+    Path("/etc/ssl/certs/ca-certificates.crt"),
+    Path("/etc/pki/tls/certs/ca-bundle.crt"),
+    Path("/etc/ssl/ca-bundle.pem"),
+    Path("/etc/ssl/cert.pem"),
+)
+"""Where systems have theirs: Debian, Fedora, SUSE, Alpine, and those after them."""
+
+_CERTIFICATE = re.compile(
+    r"-----BEGIN CERTIFICATE-----\s[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----", re.ASCII
+)
+
+# As rustls (uv), curl with OpenSSL or GnuTLS (git), and Go (skopeo) word it.
+_FAILED = re.compile(
+    r"(?im)^.*?((?:invalid peer certificate|certificate verif\w+|server certificate|SSL certificate problem|gnutls_"
+    r"|SSL_ERROR|SSL routines|x509: |tls: |received fatal alert|handshake).*)$"
+)
+
+_NO_ISSUER = re.compile(
+    r"(?i)issuer|unknown ?authority|self[- ]signed|verification failed\. |signer not found|unknown ca"
+)
+_TIME = re.compile(r"(?i)expired|not yet valid|notvalidyet|clock")
+
+
+def named(environ: Mapping[str, str]) -> dict[str, str]:
+    """The paths that this machine's settings name, by who names them: files, or folders."""
+    found = {name: path for name in VARIABLES for path in environ.get(name, "").split(os.pathsep) if path}
+    if path := pip_setting("cert", environ):
+        found["pip's `cert`"] = path
+    return found
+
+
+def bundle(*more: str, environ: Mapping[str, str] | None = None) -> str:
+    """The path of a file with every certificate that this machine trusts. more: paths of others.
+
+    What can't be read is left out: `hint` says so, where it may matter. Raises FetchError where the file can't be
+    written.
+    """
+    others = named(os.environ if environ is None else environ).values()
+    return _written(tuple(dict.fromkeys((*others, *more))), tuple(map(str, SYSTEM)))
+
+
+@cache
+def _written(paths: tuple[str, ...], system: tuple[str, ...]) -> str:
+    from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+    own = [text for path in (*system, DEFAULT_CA_BUNDLE_PATH) if (text := _text(Path(path)))]
+    others = [text for path in paths for text in _certificates(path)]
+    found = dict.fromkeys(one for text in (*others, *own) for one in _CERTIFICATE.findall(text))
+    content = "".join(f"{one}\n" for one in found)
+    path = cache_folder() / "certificates" / f"{hashlib.sha256(content.encode()).hexdigest()}.pem"
+    if not path.is_file() or path.read_text(encoding="ascii") != content:
+        with replacing(path) as new:
+            new.write_text(content, encoding="ascii")
+    return str(path)
+
+
+def _certificates(path: str) -> Iterator[str]:
+    """The texts of a file or folder, as far as they hold certificates: a damaged one would spoil the others."""
+    import ssl
+
+    place = Path(path).expanduser()
+    for file in sorted(place.iterdir()) if place.is_dir() else [place]:
+        text = "\n".join(_CERTIFICATE.findall(_text(file)))
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+        except (ssl.SSLError, ValueError):
+            continue
+        yield text
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+
+
+def environment(*more: str) -> dict[str, str]:
+    """This process's variables, for a program that speaks TLS: git, uv, skopeo. more: as `bundle` takes it."""
+    path = bundle(*more)
+    return {**os.environ, "SSL_CERT_FILE": path, "GIT_SSL_CAINFO": path}
+
+
+def session(retries: Retry | int = 0) -> requests.Session:
+    """A session of `requests`, through which all goes that is asked of the web; proxies and netrc are the machine's."""
+    import requests
+    from requests.adapters import HTTPAdapter
+
+    class Adapter(HTTPAdapter):
+        # Only here: nothing is asked of anybody before a server is to be checked, and redirects lead here, too.
+        def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:  # noqa: ANN401 (requests' own)
+            return super().send(request, *args, **{**options, "verify": bundle()})
+
+    made = requests.Session()
+    made.mount("http://", HTTPAdapter(max_retries=retries))
+    made.mount("https://", Adapter(max_retries=retries))
+    return made
+
+
+def request(method: str, url: str, **options: Any) -> requests.Response:  # noqa: ANN401 (requests' own)
+    """As `requests.request`."""
+    with session() as own:
+        return own.request(method, url, **options)
+
+
+def problem_of(problem: BaseException) -> str | None:
+    """What is wrong, where an exception is of a failed TLS handshake."""
+    import ssl
+
+    import requests
+
+    waiting: list[object] = [problem]
+    known: list[object] = []
+    while waiting:
+        one = waiting.pop()
+        if not isinstance(one, BaseException) or one in known:
+            continue
+        known.append(one)
+        if isinstance(one, ssl.SSLCertVerificationError):
+            return _handshake(one.verify_message.rstrip("."))
+        if isinstance(one, ssl.SSLError):
+            return _handshake((one.reason or str(one)).lower().replace("_", " "))
+        waiting += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
+    return (
+        _handshake("no certificate is trusted") if isinstance(problem, requests.exceptions.SSLError) else None
+    )
+
+
+def problem_in(said: str) -> str | None:
+    """What is wrong, where a program that we have started says that a TLS handshake failed."""
+    found = _FAILED.search(said)
+    return _handshake(found[1].strip().rstrip(".")) if found else None
+
+
+def _handshake(reason: str) -> str:
+    return f"the TLS handshake failed: {reason}"
+
+
+def hint(problem: str) -> str:
+    """What helps, for what `problem_of` or `problem_in` says."""
+    if _TIME.search(problem):
+        return "see whether this machine's clock is right; else who keeps that server has to renew its certificate"
+    if not _NO_ISSUER.search(problem):
+        return "another server answers in its place, a proxy perhaps: see the URL and the proxy settings"
+    lost = [
+        f"{who} names {path}, which has no certificate that can be read"
+        for who, path in named(os.environ).items()
+        if not any(_certificates(path))
+    ]
+    what_to_do = (
+        "where the network has an authority of its own, name the file of its certificate (PEM): "
+        "`export SSL_CERT_FILE=FILE`, or `pip config set global.cert FILE`"
+    )
+    return "\n".join([*lost, what_to_do])

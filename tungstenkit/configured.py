@@ -1,0 +1,60 @@
+"""What this machine's own clients are set to: pip, and what others print.
+
+Starting pip takes long, so its files are read once for an environment, whoever asks and from whichever thread.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import threading
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PIPS = ([sys.executable, "-m", "pip"], ["pip"])
+"""The commands that may be pip, in the order to try them."""
+
+_asking = threading.Lock()
+
+
+def pip_setting(name: str, environ: Mapping[str, str]) -> str:
+    """One of pip's settings: its variable, or what pip's configuration files say; empty where neither does."""
+    if value := environ.get(f"PIP_{name.upper().replace('-', '_')}"):
+        return value
+    with _asking:
+        files = pip_files(tuple(sorted(environ.items())))
+    # The more special wins.
+    sections = (f"{section}.{name}" for section in ("download", "install", "global"))
+    return next((str(ast.literal_eval(files[key])) for key in sections if key in files), "")
+
+
+@lru_cache(maxsize=8)
+def pip_files(environ: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """What pip's configuration files say, as Python writes it, by `section.name`."""
+    # `pip config list` prints NAME='VALUE'.
+    listed = (output([*pip, "config", "list"], dict(environ)) for pip in PIPS)
+    text = next((one for one in listed if one is not None), "")
+    return dict(re.findall(r"(?m)^(\S+?)=(.*)$", text))
+
+
+def output(command: list[str], environ: Mapping[str, str]) -> str | None:
+    """What a client prints; None where it is not there or fails."""
+    # Its own advice on newer versions would cost a request.
+    environment = {
+        **environ,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "NO_UPDATE_NOTIFIER": "1",
+        "COLUMNS": "200",
+    }
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None

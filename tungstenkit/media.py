@@ -541,12 +541,26 @@ _MODES = ("RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "1", "L", "P", "I", "F")
 _PNG_MODES = {"I": "I;16", "F": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
 
 
+_parent: Path | None = None
+
+
+def keep_files_in(folder: Path) -> None:
+    """Have all temporary files of this process in a folder, which is made with the first of them.
+
+    Whoever has started the process can so remove what it leaves behind when it is killed.
+    """
+    global _parent
+    _parent = folder
+
+
 class _Scratch:
     """A temporary directory that is made when it is first needed."""
 
     @functools.cached_property
     def directory(self) -> Path:
-        return Path(tempfile.mkdtemp(prefix="tungsten-"))
+        if _parent is not None:
+            _parent.mkdir(mode=0o700, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix="tungsten-", dir=_parent))
 
     def remove(self) -> None:
         if "directory" in vars(self):

@@ -21,7 +21,7 @@ from tungsten_server.docs_page import docs_page
 from tungsten_server.links import HEADERS, OutputLinks
 from tungsten_server.openapi import openapi_document
 from tungsten_server.problems import InputError, Problem
-from tungsten_server.reading import is_large, read_values
+from tungsten_server.reading import checked, is_large, read_values
 from tungsten_server.wire import demo_body, error_body, json_body, prediction_body
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tungsten_server.inputs import Input, InputSchema
     from tungsten_server.metrics import Metrics
     from tungsten_server.prediction import Prediction
+    from tungsten_server.problems import Location
     from tungsten_server.reading import BodyReaders
     from tungsten_server.results import Results
     from tungsten_server.settings import Settings
@@ -81,15 +82,19 @@ def create_app(
 
     def read_inputs(take: Callable[[int], None]) -> list[Input]:
         body = request.get_data()
-        if is_large(body):
-            headers = request.headers
-            inputs = readers.read(request.content_type or "", headers.get("Content-Encoding", ""), body)
-            if inputs is not None:
-                return inputs
-        values = read_values(request, spec.input_schema, settings.max_inputs)
-        if downloads is not None:
-            downloads.fill_in(schema, values, take)
-        return schema.check(values)
+
+        def read(files: list[str] | None) -> list[Input] | dict[Location, str]:
+            if is_large(body, files):
+                encoding = request.headers.get("Content-Encoding", "")
+                return readers.read(request.content_type or "", encoding, body, files)
+            return checked(schema, read_values(request, spec.input_schema, settings.max_inputs), files)
+
+        found = read(None if downloads is None else [])
+        if isinstance(found, dict):
+            assert downloads is not None
+            found = read(downloads.fetch(found, take))
+            assert isinstance(found, list)
+        return found
 
     def accept(*, demo: bool = False, keep: bool = True) -> Prediction:
         """Read a request's inputs and submit them. keep: so that it can be asked for by its id."""

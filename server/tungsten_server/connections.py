@@ -23,6 +23,8 @@ from waitress.task import ErrorTask, WSGITask  # type: ignore[import-untyped]
 from waitress.utilities import BadRequest, Error  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tungsten_server.budget import ByteBudget
 
 LARGEST_DIRECT_BODY = 65536
@@ -64,6 +66,8 @@ class Owner(Protocol):
     """For the bytes of bodies that arrive, or have and are not answered, but for small ones."""
     error_body: Callable[[int, str], bytes]
     """Makes the body of an error that waitress itself detects, of the status and its name."""
+    error_headers: Callable[[str | None], Mapping[str, str]]
+    """What else its head says, to a page of an origin."""
     largest_direct_body: int
     """Bytes of a body that may be offered."""
     stopping: bool
@@ -243,6 +247,7 @@ class Refusal(ErrorTask):  # type: ignore[misc]
             body = error_body(error.code, error.reason)
         self.status = f"{error.code} {error.reason}"
         self.response_headers.append(("Content-Type", "application/json"))
+        self.response_headers += self.channel.owner.error_headers(self.request.headers.get("ORIGIN")).items()
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)

@@ -15,6 +15,7 @@ import sys
 import time
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Callable, NoReturn
 
 from tungsten_server.dispatcher import Dispatcher
@@ -143,6 +144,7 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
             each_second=each_second,
             arriving=ByteBudget(settings.max_waiting_bytes),
             error_body=refused,
+            error_headers=partial(access.cors, preflight=False),
             is_plain=access.is_plain,
         )
     except RuntimeError as error:

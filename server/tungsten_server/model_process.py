@@ -106,6 +106,8 @@ class ModelProcess:
         self._told = told
         self._socket, theirs = socket.socketpair()
         self._log_pipe = LogPipe()
+        self._scratch = f"tungsten-{os.urandom(8).hex()}"
+        """The name of the folder in which the process has its temporary files, if it has any."""
         doing = os.memfd_create("doing")
         try:
             os.ftruncate(doing, frames.SHARED_BYTES)
@@ -121,6 +123,7 @@ class ModelProcess:
                 "folder": str(program.model_dir),
                 "module": program.module,
                 "class": program.class_name,
+                "scratch": self._scratch,
                 "max-output": program.max_output,
                 "max-pixels": program.max_pixels,
                 "told": list(told),
@@ -303,11 +306,21 @@ class ModelProcess:
         self.kill()
         with self._reap_lock:
             self._process.wait()
+        self._remove_scratch()
         # A grandchild may hold the other end of the socket open, so the end of file has to come from here.
         # What the process had sent stays readable.
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._gone.set()
+
+    def _remove_scratch(self) -> None:
+        """Remove what a process that was killed leaves behind."""
+        # Here, since the process is to start before all else is imported.
+        import shutil
+        import tempfile
+
+        with suppress(FileNotFoundError):  # no folder for temporary files can be written
+            shutil.rmtree(Path(tempfile.gettempdir(), self._scratch), ignore_errors=True)
 
 
 def _exit_reason(returncode: int) -> str:

@@ -29,11 +29,11 @@ from tungsten_server.body import parse_inputs
 from tungsten_server.dispatcher import UnavailableError
 from tungsten_server.form import LEAST_PARTS, read_form, read_parts
 from tungsten_server.inputs import Input, InputSchema
-from tungsten_server.problems import InputError, Problem
+from tungsten_server.problems import InputError, Location, Problem
 from tungsten_server.spec import read_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 LARGE_BODY = 1024 * 1024
 """Bytes of a body that is not read here."""
@@ -44,7 +44,7 @@ _MANY_VALUES = 50_000
 _IDLE_SECONDS = 60.0
 """How long a process is kept for the next large body."""
 
-# Frames, see `frames`. To a process: what Content-Type and Content-Encoding say, and the body.
+# Frames, see `frames`. To a process: what Content-Type and Content-Encoding say, the body, and what was fetched.
 _READ = 1
 # From it: JSON and option key of each input; the problems as JSON; an HTTP status and why; a defect of ours.
 _INPUTS = 2
@@ -52,7 +52,7 @@ _PROBLEMS = 3
 _REFUSED = 4
 _DEFECT = 5
 _URLS = 6
-"""There are addresses to be fetched."""
+"""The addresses to be fetched, as JSON; the body is to be sent again with what is behind them."""
 
 
 def read_values(request: Request, input_schema: dict[str, Any], max_inputs: int) -> list[Any]:
@@ -76,9 +76,29 @@ def read_values(request: Request, input_schema: dict[str, Any], max_inputs: int)
     return parse_inputs(request.get_data(cache=False), max_inputs)
 
 
-def is_large(body: bytes) -> bool:
-    """Whether a body is to be read by a process of its own."""
-    return len(body) > LARGE_BODY or body.count(b",") > _MANY_VALUES
+def checked(
+    schema: InputSchema, values: list[Any], files: Sequence[str] | None
+) -> list[Input] | dict[Location, str]:
+    """Make inputs of values; the addresses that have to be fetched first, where there are any.
+
+    values: changed. files: data URIs, in the order of the addresses; empty where none was fetched yet, None where
+    none may be. Raises InputError, for what is wrong otherwise before anything is fetched.
+    """
+    places = {} if files is None else schema.urls(values)
+    for index, location in enumerate(places):
+        *parents, last = location
+        part: Any = values
+        for key in parents:
+            part = part[key]
+        part[last] = files[index] if files else "data:,"
+    inputs = schema.check(values)
+    return places if places and not files else inputs
+
+
+def is_large(body: bytes, files: Sequence[str] | None = None) -> bool:
+    """Whether a body is to be read by a process of its own. files: what was fetched for it."""
+    size = len(body) + sum(map(len, files or ()))
+    return size > LARGE_BODY or body.count(b",") > _MANY_VALUES
 
 
 class BodyReaders:
@@ -98,12 +118,14 @@ class BodyReaders:
         self._idle: list[tuple[float, _Process]] = []
         """Since when each of those that have nothing to do has been so; the last one is taken first."""
 
-    def read(self, content_type: str, content_encoding: str, body: bytes) -> list[Input] | None:
-        """Make inputs of a body; None if they have addresses to be fetched.
+    def read(
+        self, content_type: str, content_encoding: str, body: bytes, files: Sequence[str] | None = None
+    ) -> list[Input] | dict[Location, str]:
+        """Make inputs of a body, or tell what is to be fetched for it, as `checked` does.
 
         Raises InputError, werkzeug's exceptions, and UnavailableError where no process can do it.
         """
-        parts = [content_type.encode(), content_encoding.encode(), body]
+        parts = [content_type.encode(), content_encoding.encode(), body, *map(str.encode, files or ())]
         with self._free:
             with self._lock:
                 process = self._idle.pop()[1] if self._idle else None
@@ -116,7 +138,7 @@ class BodyReaders:
                 msg = f"the body could not be read: {error}"
                 raise UnavailableError(msg, retry_after=1) from error
 
-    def _ask(self, process: _Process, parts: list[bytes]) -> list[Input] | None:
+    def _ask(self, process: _Process, parts: list[bytes]) -> list[Input] | dict[Location, str]:
         try:
             kind, answer = process.ask(parts)
         except OSError:
@@ -143,7 +165,7 @@ class BodyReaders:
             process.close()
 
 
-def _result(kind: int, parts: list[bytes]) -> list[Input] | None:
+def _result(kind: int, parts: list[bytes]) -> list[Input] | dict[Location, str]:
     if kind == _INPUTS:
         return [Input(data, key.decode()) for data, key in zip(parts[::2], parts[1::2])]
     if kind == _PROBLEMS:
@@ -151,7 +173,7 @@ def _result(kind: int, parts: list[bytes]) -> list[Input] | None:
     if kind == _REFUSED:
         raise default_exceptions[int(parts[0])](parts[1].decode())
     if kind == _URLS:
-        return None
+        return {tuple(place): url for place, url in json.loads(parts[0])}
     raise RuntimeError(parts[0].decode())
 
 
@@ -211,7 +233,8 @@ def main() -> None:
     schema = InputSchema(input_schema, arguments["max-file"])
 
     def answer(parts: list[bytes]) -> tuple[int, list[bytes]]:
-        content_type, content_encoding, body = parts
+        content_type, content_encoding, body, *fetched = parts
+        files = [file.decode() for file in fetched] if arguments["fetching"] else None
         request = _Request(
             {
                 "REQUEST_METHOD": "POST",
@@ -223,9 +246,10 @@ def main() -> None:
         )
         try:
             values = read_values(request, input_schema, arguments["max-inputs"])
-            if arguments["fetching"] and schema.urls(values):
-                return _URLS, []
-            return _INPUTS, [part for one in schema.check(values) for part in (one.json, one.key.encode())]
+            found = checked(schema, values, files)
+            if isinstance(found, dict):
+                return _URLS, [json.dumps(list(found.items())).encode()]
+            return _INPUTS, [part for one in found for part in (one.json, one.key.encode())]
         except InputError as error:
             problems = [(one.location, one.message, one.kind) for one in error.problems]
             return _PROBLEMS, [json.dumps(problems).encode()]

@@ -68,6 +68,7 @@ class HttpServer:
     each_second: called about once a second, by the loop.
     arriving: for the bytes of bodies that arrive, or have and are not answered, but for small ones.
     error_body: makes the body of an error that waitress itself detects, of the status and its name.
+    error_headers: what else its head says, to a page of an origin.
     is_plain: whether `predict` may answer a request with these headers.
     """
 
@@ -83,6 +84,7 @@ class HttpServer:
         each_second: Callable[[], None],
         arriving: ByteBudget,
         error_body: Callable[[int, str], bytes],
+        error_headers: Callable[[str | None], Mapping[str, str]],
         is_plain: Callable[[Mapping[str, str]], bool],
     ) -> None:
         """Start the first task thread. Raises RuntimeError where it can't be."""
@@ -107,6 +109,7 @@ class HttpServer:
         )
         self.arriving = arriving
         self.error_body = error_body
+        self.error_headers = error_headers
         self._server.channel_class = partial(Channel, self)
         self._accept_one: Callable[[], None] = self._server.handle_accept
         # Not in the midst of a turn, in which a file descriptor that is closed would be taken for the next one.

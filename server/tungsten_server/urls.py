@@ -30,9 +30,7 @@ from tungsten_server.problems import MAX_PROBLEMS, InputError, Location, Problem
 from tungsten_server.suffixes import UNKNOWN_MEDIA_TYPE, suffix_of_name, with_suffix
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tungsten_server.inputs import InputSchema
+    from collections.abc import Mapping, Sequence
 
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 Resolve = Callable[[str, int], "list[str]"]
@@ -110,30 +108,24 @@ class Downloads:
         """The system's certificate authorities; SSL_CERT_FILE names others."""
         return ssl.create_default_context()
 
-    def fill_in(self, schema: InputSchema, values: list[Any], take: Callable[[int], None]) -> None:
-        """Put data URIs in place of the addresses in inputs' file fields, one after the other.
+    def fetch(self, places: Mapping[Location, str], take: Callable[[int], None]) -> list[str]:
+        """Fetch the files behind the addresses in a request's inputs, one after the other; their data URIs.
 
-        values: the inputs; changed. take: called with numbers of bytes before they are held; what it raises ends
-        the request. Raises InputError, for inputs that are wrong otherwise before anything is fetched, and
-        UnavailableError.
+        take: called with numbers of bytes before they are held; what it raises ends the request. Raises InputError, and
+        UnavailableError where too many fetch already.
         """
-        places = schema.urls(values)
-        if not places:
-            return
-        for location in places:
-            _put(values, location, "data:,")
-        schema.check(values)
         if not self._slots.acquire(blocking=False):
             msg = "too many files are being fetched"
             raise UnavailableError(msg, retry_after=1)
         try:
-            self._fill_in(values, places, take)
+            return self._fetch_all(places, take)
         finally:
             self._slots.release()
 
-    def _fill_in(self, values: list[Any], places: dict[Location, str], take: Callable[[int], None]) -> None:
+    def _fetch_all(self, places: Mapping[Location, str], take: Callable[[int], None]) -> list[str]:
         deadline = time.monotonic() + self._seconds
         left = self._max_files
+        files = []
         problems = []
         for location, url in places.items():
             try:
@@ -144,9 +136,10 @@ class Downloads:
                     break
                 continue
             left -= len(file.content)
-            _put(values, location, file.uri(suffix_of_name(urlsplit(url).path)))
+            files.append(file.uri(suffix_of_name(urlsplit(url).path)))
         if problems:
             raise InputError(problems)
+        return files
 
     def _fetch(self, url: str, deadline: float, limit: int, take: Callable[[int], None]) -> _File:
         """Fetch one file; every problem becomes a _RefusedError."""
@@ -357,10 +350,3 @@ def _read(response: http.client.HTTPResponse, limit: int, take: Callable[[int], 
         response.headers.get_content_type() if "Content-Type" in response.headers else UNKNOWN_MEDIA_TYPE
     )
     return _File(declared if MEDIA_TYPE.fullmatch(declared) else UNKNOWN_MEDIA_TYPE, content)
-
-
-def _put(values: Any, location: Location, value: str) -> None:  # noqa: ANN401
-    *parents, last = location
-    for key in parents:
-        values = values[key]
-    values[last] = value

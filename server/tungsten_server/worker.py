@@ -26,6 +26,7 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -416,8 +417,10 @@ class _Model:
         import PIL.Image
 
         from tungstenkit import outputs
-        from tungstenkit.media import temporary_files
+        from tungstenkit.media import keep_files_in, temporary_files
 
+        with suppress(FileNotFoundError):  # no folder for temporary files can be written
+            keep_files_in(Path(tempfile.gettempdir(), arguments["scratch"]))
         # Pillow only warns up to twice this number.
         PIL.Image.MAX_IMAGE_PIXELS = -(-arguments["max-pixels"] // 2)
         self.temporary_files = temporary_files

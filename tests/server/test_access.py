@@ -147,6 +147,19 @@ def test_the_operator_names_hosts_and_pages(start_server):
         assert (invalid.status_code, "Access-Control-Allow-Origin" in invalid.headers) == (422, True)
 
 
+def test_what_is_refused_before_the_application_is_for_an_allowed_page_to_read_too(start_server):
+    """What is too large, and what is no HTTP."""
+    with start_server("--max-body", "100", "--allow-origins", "https://app.example") as server:
+        for head in ("Content-Length: 101\r\n", "Content-Length: x\r\n"):
+            for origin, let in (("https://app.example", True), ("https://evil.example", False)):
+                with connect(server.port) as sock:
+                    sock.sendall(request("POST", "/predict", f"{head}Origin: {origin}\r\n"))
+                    answer = sock.makefile("rb").read()
+                assert answer.split()[1] in (b"413", b"400")
+                assert (b"\r\nAccess-Control-Allow-Origin: https://app.example\r\n" in answer) == let
+                assert b"\r\nVary: Origin\r\n" in answer
+
+
 def test_on_all_addresses_any_name_will_do(start_server):
     with start_server("--host", "0.0.0.0") as server:
         assert send(server, "POST", "/predict", [{"do": "x"}], Host="model.example").status_code == 200

@@ -342,6 +342,22 @@ class TestStop:
             assert isinstance(blocked.exception(), requests.ConnectionError)
 
 
+def test_a_model_process_that_is_killed_leaves_no_files_behind(start_server, tmp_path, gate):
+    model = MODEL.replace("outputs += self.run", "i.picture.path; outputs += self.run")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with start_server(model=model, TMPDIR=str(temporary)) as server:
+        # One that is called again and again has its files in the same place.
+        assert server.predict("x", picture="data:,a")["status"] == "success"
+        path = server.begin(f"block {gate}", picture="data:,a")
+        with gate.open():
+            assert [file.read_bytes() for file in temporary.rglob("*") if file.is_file()] == [b"a"]
+            os.kill(server.model_pid(), 9)
+            assert server.ended(path)["status"] == "failed"
+        server.wait_ready()
+        assert list(temporary.iterdir()) == []
+
+
 class TestWorkers:
     def test_batches_run_at_the_same_time_in_processes_of_their_own(self, start_server, tmp_path):
         gates = [Gate(tmp_path / name) for name in ("one", "two")]

@@ -120,7 +120,15 @@ class TestBodyReaders:
         assert (one.json, one.key) == (b'{"do":"x","scale":2.0}', '{"picture":"data:,","scale":2}')
 
     def test_addresses_are_left_to_who_may_fetch_them(self, readers):
-        assert readers.read("application/json", "", b'[{"do": "x", "picture": "https://x.invalid/"}]') is None
+        body = b'[{"do": "x"}, {"do": "x", "picture": "https://x.invalid/"}]'
+        assert readers.read("application/json", "", body) == {(1, "picture"): "https://x.invalid/"}
+        _, one = readers.read("application/json", "", body, ["data:,file"])
+        assert json.loads(one.json) == {"do": "x", "picture": "data:,file"}
+
+    def test_what_is_wrong_otherwise_is_told_before_anything_is_fetched(self, readers):
+        with pytest.raises(InputError) as caught:
+            readers.read("application/json", "", b'[{"do": 1, "picture": "https://x.invalid/"}]')
+        assert [problem.location for problem in caught.value.problems] == [(0, "do")]
 
     def test_problems_with_their_places(self, readers):
         with pytest.raises(InputError) as caught:

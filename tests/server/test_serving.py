@@ -36,6 +36,7 @@ def small_server(monkeypatch, connections):
             each_second=lambda: None,
             arriving=ByteBudget(1000),
             error_body=lambda *_: b"",
+            error_headers=lambda _: {},
             is_plain=lambda _: True,
         )
         thread = threading.Thread(target=server.run)

@@ -1,8 +1,12 @@
 """What is fetched for a client, and all that is not: against servers of the tests' own, with names of their own."""
 
 import base64
+import copy
 import gzip
 import ipaddress
+import json
+import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -13,7 +17,11 @@ import pytest
 from tungsten_server.dispatcher import UnavailableError
 from tungsten_server.inputs import InputSchema
 from tungsten_server.problems import MAX_PROBLEMS, InputError
+from tungsten_server.reading import LARGE_BODY, checked
 from tungsten_server.urls import Downloads
+
+from tests.server.conftest import wait_until
+from tests.server.test_reading import readers_of
 
 FILE = {"type": "string", "format": "uri", "x-file-type": "image"}
 SCHEMA = InputSchema(
@@ -115,8 +123,15 @@ def downloads(names=None, networks=LOOPBACK, seconds=20, max_file=1000, max_file
 
 def filled(value, take=lambda _: None, **how):
     values = [value]
-    downloads(**how).fill_in(SCHEMA, values, take)
+    fill_in(downloads(**how), values, take)
     return values[0]
+
+
+def fill_in(own, values, take=lambda _: None):
+    """Put files in place of addresses, as a request's body is read: twice."""
+    places = checked(SCHEMA, copy.deepcopy(values), [])
+    if isinstance(places, dict):
+        checked(SCHEMA, values, own.fetch(places, take))
 
 
 def refused(url, **how):
@@ -183,8 +198,9 @@ def test_a_length_need_not_be_known_before(web, answer):
 
 
 def test_without_an_address_nothing_is_done():
-    value = {"one": "data:,x", "number": "not checked here"}
-    assert filled(value) == value
+    value = {"one": "data:,x", "text": "http://files.test/a"}
+    (one,) = checked(SCHEMA, [value], [])
+    assert json.loads(one.json) == value
 
 
 def test_inputs_that_are_wrong_otherwise_are_refused_before_anything_is_fetched(web):
@@ -252,9 +268,7 @@ def test_a_name_is_resolved_once_and_that_address_is_connected_to(web):
         return ["127.0.0.1"] if len(asked) == 1 else ["10.0.0.1"]
 
     values = [{"one": server.url()}]
-    Downloads(max_file=99, max_files=99, seconds=20, networks=LOOPBACK, resolve=resolve).fill_in(
-        SCHEMA, values, lambda _: None
-    )
+    fill_in(Downloads(max_file=99, max_files=99, seconds=20, networks=LOOPBACK, resolve=resolve), values)
     assert values == [{"one": data_uri()}]
     assert asked == ["files.test"]
 
@@ -266,7 +280,7 @@ def test_addresses_in_any_notation_are_looked_at(web, host):
     server = web(reply())
     own = Downloads(max_file=99, max_files=99, seconds=20)  # with the machine's resolver
     with pytest.raises(InputError) as caught:
-        own.fill_in(SCHEMA, [{"one": server.url(host=host)}], lambda _: None)
+        fill_in(own, [{"one": server.url(host=host)}])
     assert caught.value.problems[0].kind == "url_refused"
     assert server.requests == []
 
@@ -290,10 +304,8 @@ def test_what_is_no_plain_address_is_refused(url):
     "url", ["file:///etc/passwd", "FILE:///etc/passwd", "ftp://files.test/a", "/etc/passwd"]
 )
 def test_other_schemes_are_never_fetched(url):
-    value = {"one": url}
-    assert filled(value) == {"one": url}
     with pytest.raises(InputError):
-        SCHEMA.check([value])
+        checked(SCHEMA, [{"one": url}], [])
 
 
 def test_proxies_of_the_environment_are_not_asked(web, monkeypatch):
@@ -439,7 +451,7 @@ def test_a_request_full_of_bad_addresses_ends_early():
 
     own = Downloads(max_file=99, max_files=99, seconds=20, resolve=resolve)
     with pytest.raises(InputError) as caught:
-        own.fill_in(SCHEMA, [{"many": ["http://inside.test/"] * 1000}], lambda _: None)
+        fill_in(own, [{"many": ["http://inside.test/"] * 1000}])
     assert len(caught.value.problems) == len(asked) == MAX_PROBLEMS
 
 
@@ -470,7 +482,7 @@ def test_so_many_requests_fetch_at_once_and_no_more(web, pool):
 
     def fetch(server):
         values = [{"one": server.url()}]
-        own.fill_in(SCHEMA, values, lambda _: None)
+        fill_in(own, values)
         return values
 
     try:
@@ -580,6 +592,31 @@ def test_a_request_with_an_address_gets_its_file(web, start_server):
         (detail,) = response.json()["detail"]
         assert (response.status_code, detail["loc"]) == (422, ["body", 0, "picture"])
         assert "tungsten_request_bytes_held 0.0" in server.get("/metrics").text
+
+
+def test_a_large_body_with_an_address_is_read_apart_to_its_end(web, start_server, pool):
+    """After the file has come, too, others are answered meanwhile."""
+    stopped = []
+
+    def answer(_):
+        stopped.extend(readers_of(server))
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        return [reply()]
+
+    files = web(answer)
+    body = json.dumps([{"do": "x", "picture": files.url(host="127.0.0.1")}]).encode()
+    with allowed(start_server) as server:
+        waiting = pool.submit(server.post, body + b" " * LARGE_BODY)
+        try:
+            wait_until(lambda: stopped, "the file's request")
+            for _ in range(20):
+                assert server.predict("y")["status"] == "success"
+            assert not waiting.done()
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+        assert waiting.result().json()["status"] == "success"
 
 
 def test_slow_files_hold_up_nobody_else(web, start_server, pool):

@@ -208,7 +208,8 @@ def create_app(
 
     @app.get("/docs")
     def get_docs() -> Response:
-        page = docs_page(openapi, "../" if request.path.endswith("/") else "")
+        base = "../" if request.path.endswith("/") else ""
+        page = docs_page(openapi, base, request.host_url.rstrip("/"))
         return Response(page, headers={"Content-Security-Policy": _DOCS_POLICY})
 
     @app.before_request

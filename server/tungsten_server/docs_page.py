@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from html import escape
 from typing import TYPE_CHECKING, Any
+
+from tungsten_server.curl import as_form, as_json, example_input
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -12,22 +16,29 @@ if TYPE_CHECKING:
 _STYLE = """
 :root { color-scheme: light dark; --line: color-mix(in srgb, currentcolor 20%, transparent); }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+body { overflow-wrap: anywhere; }
 h2 { border-top: 1px solid var(--line); padding-top: 1.5rem; }
 code, pre { font-family: ui-monospace, monospace; font-size: 0.9em; }
 pre { overflow: auto; max-height: 30rem; padding: 0.75rem; border: 1px solid var(--line); border-radius: 4px; }
+pre { white-space: pre-wrap; }
 td, th { text-align: left; vertical-align: top; padding: 0.2rem 1rem 0.2rem 0; }
 """
 
 
-def docs_page(document: dict[str, Any], base: str = "") -> str:
-    """Write the page. document: as `openapi_document` makes it. base: the way to the server's root."""
+def docs_page(document: dict[str, Any], base: str = "", address: str = "http://localhost:3000") -> str:
+    """Write the page.
+
+    document: as `openapi_document` makes it. base: the way to the server's root. address: how the reader calls it.
+    """
     info = document["info"]
+    title = escape(_words(info["title"]))
+    commands = _commands(document, address)
     return "\n".join(
         [
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(info['title'])}: API</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
-            f"<h1>{escape(info['title'])}</h1>\n{_paragraph(info['description'])}",
+            f"<title>{title}: API</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
+            f"<h1>{title}</h1>\n{_paragraph(info['description'])}",
             f'<p>For programs: <a href="{base}openapi.json">openapi.json</a> (OpenAPI 3.1).</p>',
             "<nav><ul>",
             *(
@@ -36,6 +47,8 @@ def docs_page(document: dict[str, Any], base: str = "") -> str:
                 for path, method, operation in _operations(document)
             ),
             "</ul></nav>",
+            '<h2 id="examples">Examples</h2>',
+            *(f"{_paragraph(what)}\n{_pre(command, 'example')}" for what, command in commands),
             *(
                 line
                 for path, method, operation in _operations(document)
@@ -49,6 +62,26 @@ def docs_page(document: dict[str, Any], base: str = "") -> str:
             "</body>\n</html>\n",
         ]
     )
+
+
+def _commands(document: dict[str, Any], address: str) -> Iterator[tuple[str, str]]:
+    """For each way to send an input what it is, and a command for a shell."""
+    parts = document["components"]
+    examples = [one["value"][0] for one in parts["examples"].values()]
+    value = example_input(parts["schemas"]["Input"], examples)
+    yield "As JSON, files as `data:` URIs:", as_json(f"{address}/predict", value)
+    send = as_form if value else as_json
+    if value:
+        yield "As a form, files as they are:", as_form(f"{address}/predict", value)
+    links = "With the files of outputs as addresses, each for `curl -O`:"
+    yield links, send(f"{address}/predict?files=links", value)
+    later = "What takes long is started, asked for until its `status` is `success` or `failed`, and can be canceled:"
+    commands = [
+        f"id=$({send(f'{address}/predictions', value)} | tr -d '{{}}\" ' | cut -d: -f2)",
+        f'curl -s {shlex.quote(address)}/predictions/"$id"',
+        f'curl -s -X POST {shlex.quote(address)}/predictions/"$id"/cancel',
+    ]
+    yield later, "\n".join(commands)
 
 
 def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -101,4 +134,14 @@ def _code(text: str) -> str:
 
 
 def _json(schema: object) -> str:
-    return f"<pre tabindex='0'>{escape(json.dumps(schema, indent=2, ensure_ascii=False))}</pre>"
+    return _pre(json.dumps(schema, indent=2, ensure_ascii=False))
+
+
+def _pre(text: str, kind: str = "") -> str:
+    return f"<pre tabindex='0'{f' class={kind}' if kind else ''}>{escape(text)}</pre>"
+
+
+def _words(name: str) -> str:
+    """An image's name as a person writes it: `text-to-image-model` is "Text to image model"."""
+    words = " ".join(re.split(r"[-_\s]+", name))
+    return words[:1].upper() + words[1:]

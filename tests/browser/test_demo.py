@@ -334,6 +334,35 @@ def test_a_picture_can_be_pasted_and_dropped(page, serve, kind, target):
     assert api.inputs[0]["image"] == uri
 
 
+def test_a_dropped_file_that_no_field_is_for_is_named(page, serve):
+    page.open(serve(TEXT, TEXT, echo).url)
+    page.driver.execute_script(PUT_FILE, "body", "drop", "eA==")
+    assert page.one("#form-notice").text == "given.png was not taken: no field here is for such a file."
+
+
+def test_a_file_that_comes_beside_its_field_is_taken(page, serve):
+    page.open(serve(BLUR_IN, BLUR_OUT, echo).url)
+    uri = data_uri(png(9, 7))
+    page.driver.execute_script(PUT_FILE, "body", "drop", uri.partition(",")[2])
+    assert page.natural_size(".drop-zone img") == (9, 7)
+
+
+def test_a_file_that_the_server_refuses_is_named(page, serve, picture):
+    api = serve(BLUR_IN, BLUR_OUT, echo)
+    page.open(api.url)
+    page.field("Image").send_keys(str(picture))
+    message = "the file has more than 9 bytes"
+    api.refuse = ({"detail": [{"loc": ["body", 0, "image"], "msg": message, "type": "file_too_large"}]}, 422)
+    page.run()
+    page.wait(lambda: page.error("Image"), "the error")
+    assert page.error("Image") == "picture.png: The file has more than 9 bytes"
+    api.refuse = ({"detail": "the body has more than 9 bytes"}, 413)
+    page.run()
+    page.wait(lambda: "too large" in page.one("#form-notice").text, "the notice")
+    size = picture.stat().st_size
+    assert page.one("#form-notice").text.endswith(f"The largest file is picture.png, {size} bytes.")
+
+
 def test_a_file_of_another_type_is_refused(page, serve, tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("not a picture")
@@ -704,7 +733,7 @@ def test_text_from_a_model_is_text(page, serve):
     show(page, serve, schema, output, logs=hostile)
     assert page.one(".output").text.count("<script>") == 4
     assert page.all(".output script, .output img, .output a") == []
-    assert page.driver.title == "Test-model · demo"
+    assert page.driver.title == "Test model · demo"
 
 
 def test_a_large_table_shows_its_beginning(page, serve):
@@ -825,6 +854,52 @@ def test_both_colour_schemes_can_be_read(page, serve, scheme):
     assert len(found) >= 8
     assert [(round(contrast, 1), what) for contrast, what, _ in found if contrast < 4.5] == []
     assert (found[0][2] < 0.1) is (scheme == "dark")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (1920, 1000)])
+@pytest.mark.parametrize("by", ["click", "keys"])
+def test_the_result_is_in_view_whatever_the_form_s_length(page, serve, width, height, by):
+    from selenium.webdriver import Keys
+
+    fields = {f"field_{n}": {"type": "string", "default": "x"} for n in range(40)}
+    page.open(
+        serve(io_schema(fields), BLUR_OUT, lambda _: [succeeded({"image": data_uri(png(300, 300))})]).url,
+        width,
+        height,
+    )
+    if by == "click":
+        page.run()
+    else:
+        page.one("#run").send_keys(Keys.ENTER)
+    page.wait_status("Done")
+    page.natural_size("#output img")
+    script = "const {top, bottom} = arguments[0].getBoundingClientRect(); return [top, innerHeight - bottom]"
+    found = (page.driver.execute_script(script, page.one(one)) for one in ("#result-title", "#output img"))
+    assert min(distance for distances in found for distance in distances) >= 0
+
+
+def test_long_text_folds(page, serve):
+    long = "\n".join(f"line {n}" for n in range(300))
+    output = io_schema({"text": {"type": "string"}, "rows": {"type": "array"}})
+    value = {"text": long, "rows": [{"a": "word " * 500, "b": 1}]}
+    page.open(serve(io_schema({}), output, lambda _: [succeeded(value)]).url)
+    page.run()
+    page.wait_status("Done")
+    assert page.one("#output").size["height"] < 1000
+    button, inner = page.all("#output .prose + button")
+    assert (button.text, button.get_attribute("aria-expanded")) == ("Show all", "false")
+    button.click()
+    assert page.one("#output .prose").size["height"] > 4000
+    assert page.one("#output .prose").get_property("textContent") == long
+    button.click()
+    assert (button.text, inner.text) == ("Show all", "Show all")
+    assert page.one("#output .prose").size["height"] < 400
+
+
+def test_the_title_is_words(page, serve):
+    page.open(serve(TEXT, TEXT, echo, name="text-to-image-model").url)
+    assert page.one("#name").text == "Text to image model"
+    assert page.driver.title == "Text to image model · demo"
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280])

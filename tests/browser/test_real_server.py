@@ -71,6 +71,20 @@ def filled(page, url, tmp_path):
     return page
 
 
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_documentation_fits_every_width(page, url, width):
+    page.driver.set_window_size(width, 800)
+    page.driver.get(f"{url}/docs")
+    # The browser makes no window narrower than 500 pixels.
+    page.driver.execute_script("document.body.style.width = `${arguments[0] - 32}px`", width)
+    script = "return [...document.querySelectorAll('body, body *')].map((one) => one.getBoundingClientRect().right)"
+    assert (
+        max(page.driver.execute_script(script))
+        <= (width if width < 500 else page.driver.execute_script("return innerWidth")) + 1
+    )
+    assert "picture.image=@image.png" in page.driver.find_element("css selector", "body").text
+
+
 def test_boxes_logs_and_json_of_a_real_run(filled):
     filled.run()
     filled.wait_status("Done")

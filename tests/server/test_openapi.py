@@ -154,7 +154,7 @@ def test_answers_are_as_described(server):
 
 def test_the_page_escapes_what_the_model_says(document):
     page = docs_page(document)
-    assert "a &lt;model&gt;" in page
+    assert "A &lt;model&gt;" in page
     assert "<model>" not in page
     assert "<b>" not in page
 

@@ -2,10 +2,10 @@
 
 import { RefusedError, address, cancel, describe, follow, start } from "./api.js";
 import { curlCommand } from "./curl.js";
-import { shortJson } from "./datauri.js";
+import { readableSize, shortJson } from "./datauri.js";
 import { copy, copyButton, h } from "./dom.js";
 import { stringify } from "./exact.js";
-import { takePasted } from "./files.js";
+import { put } from "./files.js";
 import { Form } from "./form.js";
 import { release, renderOutput } from "./results.js";
 import { firstPicture, readable } from "./schema.js";
@@ -120,7 +120,9 @@ function refused(error) {
   const { placed, others } = form.place(error.problems ?? []);
   form.show(placed);
   const text = placed.length > 0 ? "The server refused the input; see the fields." : explain(error);
-  notice("form-notice", [text, ...others].join(" "));
+  const largest = error.status === 413 ? form.files().sort((one, other) => other.size - one.size)[0] : null;
+  const which = largest ? `The largest file is ${largest.name}, ${readableSize(largest.size)}.` : "";
+  notice("form-notice", [text, ...others, which].filter(Boolean).join(" "));
   if (placed.length === 0) $("run").focus();
 }
 
@@ -173,7 +175,8 @@ function finish(mine, state, now) {
   const focused = $("cancel") === document.activeElement;
   $("cancel").hidden = true;
   $("run").disabled = false;
-  if (focused) $("run").focus();
+  // Run may be far from the result, which stays in view.
+  if (focused) $("run").focus({ preventScroll: true });
   $("output").replaceChildren(...showEnd(mine, state, now));
 }
 
@@ -289,12 +292,28 @@ $("copy-curl").addEventListener("click", async () => {
   const { value } = await form.read();
   copy($("copy-curl"), curlCommand(address("predict"), value, { short: false }));
 });
-document.addEventListener("paste", (event) => takePasted($("form"), event));
-// A file dropped beside its field must not replace the page.
-for (const name of ["dragover", "drop"]) {
-  document.addEventListener(name, (event) => {
-    if ([...event.dataTransfer.types].includes("Files")) event.preventDefault();
-  });
+
+/** Gives a file that came to no field to the one that it can be for. */
+function offer(file) {
+  if (!put($("form"), file)) notice("form-notice", `${file.name} was not taken: no field here is for such a file.`);
 }
+
+document.addEventListener("paste", (event) => {
+  const file = event.clipboardData?.files[0];
+  // What an office program copies is text and a picture of it.
+  if (!file || [...event.clipboardData.types].includes("text/plain")) return;
+  event.preventDefault();
+  offer(file);
+});
+// A file dropped beside its field must not replace the page.
+document.addEventListener("dragover", (event) => {
+  if ([...event.dataTransfer.types].includes("Files")) event.preventDefault();
+});
+document.addEventListener("drop", (event) => {
+  const file = event.dataTransfer.files[0];
+  if (!file || event.defaultPrevented) return;
+  event.preventDefault();
+  offer(file);
+});
 
 open();

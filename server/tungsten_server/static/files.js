@@ -57,7 +57,7 @@ export class FileControl extends Control {
   take(file) {
     this.clear();
     if (!this.fits(file)) {
-      this.fail(`${file.name} is not ${WORDS[this.type]}.`);
+      super.fail(`${file.name} is not ${WORDS[this.type]}.`);
       return;
     }
     this.file = file;
@@ -92,6 +92,11 @@ export class FileControl extends Control {
     return this.input;
   }
 
+  /** What is wrong, with the name of the file. */
+  fail(message) {
+    super.fail(this.file && !message.includes(this.file.name) ? `${this.file.name}: ${message}` : message);
+  }
+
   async read(problems) {
     if (this.file === null) return this.standard ? ABSENT : this.empty(problems, `Choose ${WORDS[this.type]}.`);
     try {
@@ -112,16 +117,13 @@ function showFile(type, source, name) {
 }
 
 /**
- * Gives a pasted file to one of the form's file controls: the one that has the focus, else the first that is empty
- * and takes files of its type.
+ * Gives a file to one of the form's file controls: the one that has the focus, else the first that is empty and takes
+ * files of its type. Gives false where none does.
  */
-export function takePasted(form, event) {
-  const file = event.clipboardData?.files[0];
-  if (!file) return;
+export function put(form, file) {
   const controls = [...form.querySelectorAll(".field")].map((element) => element.fileControl).filter((control) => control?.fits(file));
   const chosen = controls.find(({ element }) => element.contains(document.activeElement))
     ?? controls.find((control) => control.file === null) ?? controls[0];
-  if (!chosen) return;
-  event.preventDefault();
-  chosen.take(file);
+  chosen?.take(file);
+  return chosen !== undefined;
 }

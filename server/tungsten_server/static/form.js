@@ -40,6 +40,11 @@ export class Form {
     return { value: await this.root.read(problems), problems };
   }
 
+  /** The files that are chosen. */
+  files() {
+    return [...this.element.querySelectorAll(".field")].map((element) => element.fileControl?.file).filter(Boolean);
+  }
+
   /** Shows problems at their fields, and puts the focus on the first. */
   show(problems) {
     this.root.clear();

@@ -2,11 +2,13 @@
 
 import { boxField, boxesOf, pictureWithBoxes } from "./boxes.js";
 import { describeUri, fileName, playable, readableSize, shortJson } from "./datauri.js";
-import { copyButton, h } from "./dom.js";
+import { copyButton, freshId, h } from "./dom.js";
 import { isNumber } from "./exact.js";
 import { MEDIA, isObject, matches, readable, withoutNull } from "./schema.js";
 
 const MOST_ROWS = 200;
+const MOST_LINES = 12;
+const MOST_CHARACTERS = 900; // about as many lines
 
 /**
  * Shows an output. `picture`: the input's picture as a URL, for boxes to be drawn on, or null.
@@ -48,7 +50,22 @@ function scalar(value) {
 function renderText(text) {
   if (text === "") return h("p", { class: "none" }, "Empty text");
   if (!text.includes("\n") && text.length <= 60) return h("p", { class: "scalar" }, text);
-  return h("div", { class: "text" }, h("p", { class: "prose" }, text), copyButton(() => text));
+  return h("div", { class: "text" }, folded(text), copyButton(() => text));
+}
+
+/** A text; of a long one the beginning is seen until all of it is asked for. */
+function folded(text) {
+  const prose = h("p", { class: "prose", id: freshId() }, text);
+  if (text.length <= MOST_CHARACTERS && text.split("\n").length <= MOST_LINES) return prose;
+  const show = (all) => {
+    prose.classList.toggle("folded", !all);
+    button.setAttribute("aria-expanded", String(all));
+    button.textContent = all ? "Show less" : "Show all";
+  };
+  const button = h("button", { type: "button", class: "small", "aria-controls": prose.id,
+    onclick: () => show(prose.classList.contains("folded")) });
+  show(false);
+  return [prose, button];
 }
 
 function renderFile(type, uri, { name }) {
@@ -85,7 +102,7 @@ function renderList(schema, values, context) {
   if (values.every(isObject) && !items["x-file-type"]) return renderTable(items, values, context);
   if (values.every((value) => !isObject(value) && !Array.isArray(value) && !mediaType(items, value))) {
     const short = values.every((value) => String(value).length <= 40);
-    return limited(values, (shown) => h("ul", { class: short ? "chips" : "plain" }, shown.map((value) => h("li", {}, scalar(value)))));
+    return limited(values, (shown) => h("ul", { class: short ? "chips" : "plain" }, shown.map((value) => h("li", {}, typeof value === "string" ? folded(value) : scalar(value)))));
   }
   if (values.every((value) => Array.isArray(value) && value.every((cell) => typeof cell !== "object"))) {
     return limited(values, (rows) => scrolled(context.name, h("table", { class: "matrix" },
@@ -129,6 +146,7 @@ function cell(schema, object, name, context) {
   if (value === undefined || value === null) return "–";
   if (name === boxField(object) && Array.isArray(value)) return value.map(scalar).join(", ");
   if (mediaType(schema, value)) return render(schema, value, { ...context, name });
+  if (typeof value === "string" && value.length > 80) return h("div", { class: "long" }, folded(value));
   return typeof value === "object" ? h("code", {}, shortJson(value)) : scalar(value);
 }
 

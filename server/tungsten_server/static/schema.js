@@ -7,11 +7,11 @@ export const ABSENT = Symbol("absent");
 
 export const MEDIA = ["image", "audio", "video", "binary"];
 
-/** "num_steps" and "numSteps" as a person writes them: "Num steps". */
+/** "num_steps", "num-steps" and "numSteps" as a person writes them: "Num steps". */
 export function readable(name) {
   const words = name
     .replace(/([a-z0-9])([A-Z])/g, "$1 $2")
-    .replace(/[_\s]+/g, " ")
+    .replace(/[-_\s]+/g, " ")
     .trim();
   return words === "" ? name : words[0].toUpperCase() + words.slice(1);
 }

@@ -42,8 +42,8 @@ _SAID = re.compile(
 
 # As Nix 2.8 and as Nix 2.31 word it.
 _FAILED = re.compile(
-    r"builder for '/nix/store/[a-z0-9]{32}-(.+?)\.drv' failed"
-    r"|Cannot build '/nix/store/[a-z0-9]{32}-([^']+?)\.drv'\.\s+Reason: builder"
+    r"builder for '/[^'\n]*/[a-z0-9]{32}-([^'\n]+?)\.drv' failed"
+    r"|Cannot build '/[^'\n]*/[a-z0-9]{32}-([^'\n]+?)\.drv'\.\s+Reason: builder"
 )
 
 # What says that the kernel refuses namespaces: Nix, where it makes its sandbox (Nix, local-derivation-goal.cc and its
@@ -416,12 +416,13 @@ def check_target(reference: str) -> None:
 def load(image: Image, engine: str, reference: str) -> None:
     """Load an image into an engine under a reference. Raises BuildError."""
     if engine == "podman":
-        # A layout is read blob by blob: what podman has already is not copied again.
-        pulled = _engine([engine, "pull", "--quiet", "--", f"oci:{image.layout}"]).split()[-1]
+        # A layout is read blob by blob: what podman has already is not copied again. podman names it after the path
+        # that it is given, too, which may be none for an image: a store's folder has one.
+        folder, name = image.layout.parent, image.layout.name
+        pulled = _engine([engine, "pull", "--quiet", "--", f"oci:{name}"], folder).split()[-1]
         _engine([engine, "tag", "--", pulled, reference])
-        # podman has named it after the folder, too.
         subprocess.run(
-            [engine, "untag", pulled, f"localhost{image.layout}:latest"], capture_output=True, check=False
+            [engine, "untag", pulled, f"localhost/{name}:latest"], capture_output=True, check=False
         )
         return
     with subprocess.Popen(["tar", "-C", str(image.layout), "-chf", "-", "."], stdout=subprocess.PIPE) as tar:
@@ -465,8 +466,8 @@ def push(image: Image, reference: str, skopeo_args: Sequence[str]) -> None:
         )
 
 
-def _engine(command: list[str]) -> str:
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+def _engine(command: list[str], folder: Path | None = None) -> str:
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if run.returncode != 0:
         raise BuildError(
             f"{command[0]} could not load the image: {run.stderr.strip()}",

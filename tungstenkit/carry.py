@@ -6,6 +6,7 @@ takes it, so that neither a signature nor trust in whoever carried it is needed.
 
 from __future__ import annotations
 
+import re
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,13 @@ def unpack(paths: Sequence[str], folder: Path) -> None:
     if not (folder / "nix-cache-info").is_file():
         raise FetchError(
             "nothing here was made by `tungsten fetch --to`", where=str(folder), hint="name the folder itself"
+        )
+    described = dict(re.findall(r"(\w+): (.*)", (folder / "nix-cache-info").read_text(encoding="utf-8")))
+    if (place := described.get("StoreDir", store.place())) != store.place():
+        raise FetchError(
+            f"this was copied for a Nix store in {place}, and this machine's is in {store.place()}",
+            where=str(folder),
+            hint="make the copy where the store has the same place; NIX_STORE_DIR and NIX_STATE_DIR say which it is",
         )
     wanted = store.missing(paths)
     # A binary cache describes each path in a file called after the path's own hash.

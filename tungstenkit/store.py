@@ -20,10 +20,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tungstenkit.errors import FetchError
+from tungstenkit.errors import BuildError, FetchError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, MutableMapping, Sequence
 
 _LONGEST_NAME = 160
 _NIX_BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
@@ -47,12 +47,64 @@ def tree_path(sri: str, name: str) -> str:
     return _path("source", base64.b64decode(sri.removeprefix("sha256-")).hex(), name)
 
 
-def _store() -> str:
+def place() -> str:
+    """The store's folder."""
+    _settled()
     return os.environ.get("NIX_STORE_DIR", "/nix/store")
 
 
+_STATE = Path("/nix/var/nix")
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9._+/-]+")
+"""What every program that a build runs takes for a path, in a URL and in a shell, too."""
+
+
+def settle(environ: MutableMapping[str, str], state: Path = _STATE) -> None:
+    """Give Nix a store whose paths are where they say, where by itself it would have none, or one that is elsewhere.
+
+    For a user without `/nix` Nix (2.10 and later) makes a store below `~/.local/share/nix/root`, in which
+    `/nix/store/x` is no path of this machine. It gets one below `~/.local/share/tungsten` in its place, by variables of
+    its own, so that all that we start has it, too.
+
+    environ: changed. Raises BuildError where that folder can't be made, or no store can be in it.
+    """
+    chosen = {"NIX_STORE_DIR", "NIX_STATE_DIR"} & environ.keys() or environ.get(
+        "NIX_REMOTE", "auto"
+    ) != "auto"
+    # As Nix chooses its store (Nix manual, `store` setting, "auto"); root makes `/nix`.
+    if chosen or os.geteuid() == 0 or state.exists():
+        return
+    data = environ.get("XDG_DATA_HOME", "")
+    folder = (Path(data) if Path(data).is_absolute() else Path.home() / ".local" / "share").resolve()
+    folder = folder / "tungsten" / "nix"
+    variables = {
+        "NIX_STORE_DIR": folder / "store",
+        "NIX_STATE_DIR": folder / "var" / "nix",
+        "NIX_LOG_DIR": folder / "var" / "log" / "nix",
+        "NIX_LOCALSTATE_DIR": folder / "var",
+    }
+    problem = None if _PLAIN_PATH.fullmatch(str(folder)) else "no store can be below a name with such letters"
+    try:
+        for path in variables.values() if problem is None else ():
+            path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = error.strerror
+    if problem is not None:
+        raise BuildError(
+            f"there is no /nix, and this user's own Nix store can't be made: {problem}",
+            where=str(folder),
+            hint="set XDG_DATA_HOME to another folder; or as root make /nix, and have it be this user's: "
+            f"`install -d -o {os.geteuid()} /nix`",
+        )
+    environ.update({name: str(path) for name, path in variables.items()})
+
+
+@cache
+def _settled() -> None:
+    settle(os.environ)
+
+
 def _path(kind: str, digest: str, name: str) -> str:
-    store = _store()
+    store = place()
     full = hashlib.sha256(f"{kind}:sha256:{digest}:{store}:{name}".encode()).digest()
     folded = bytearray(20)
     for position, byte in enumerate(full):
@@ -84,6 +136,7 @@ class Builders(Enum):
 
 def builders() -> Builders:
     """Whose processes the builds that we start would be."""
+    _settled()
     if os.geteuid() != 0 or os.environ.get("NIX_REMOTE") == "daemon" or not has_other_users():
         return Builders.OWN
     if _has_build_users():
@@ -142,9 +195,10 @@ def missing(paths: Sequence[str]) -> set[str]:
 
 def is_ours() -> bool:
     """Whether what we build as could write the store, if it came to it: one user has both."""
-    root = os.environ.get("NIX_STORE_DIR", "/nix/store")
     return (
-        builders() is Builders.OWN and os.environ.get("NIX_REMOTE") != "daemon" and os.access(root, os.W_OK)
+        builders() is Builders.OWN
+        and os.environ.get("NIX_REMOTE") != "daemon"
+        and os.access(place(), os.W_OK)
     )
 
 
@@ -190,12 +244,24 @@ def _touched(path: Path) -> float:
 
 def add_files(files: Sequence[Path]) -> list[str]:
     """Add files under their own names; the store paths, in order."""
-    return _nix_store(["--add-fixed", "sha256", *map(str, files)]).split() if files else []
+    return _here(_nix_store(["--add-fixed", "sha256", *map(str, files)]).split()) if files else []
 
 
 def add_tree(folder: Path) -> str:
     """Add a folder under its own name; its store path."""
-    return _nix_store(["--add-fixed", "--recursive", "sha256", str(folder)]).strip()
+    return _here([_nix_store(["--add-fixed", "--recursive", "sha256", str(folder)]).strip()])[0]
+
+
+def _here(added: list[str]) -> list[str]:
+    """The paths, if they are where they say. Raises FetchError: by its configuration, a store may be elsewhere."""
+    if added and not os.path.lexists(added[0]):
+        raise FetchError(
+            "Nix's store is elsewhere than its paths say, and images are made of what is at these paths",
+            where=added[0],
+            hint="leave `store` out of nix.conf, and NIX_REMOTE out of the environment; NIX_STORE_DIR and NIX_STATE_DIR"
+            " name a store by its real place",
+        )
+    return added
 
 
 def keep(paths: Iterable[str], roots: Path) -> None:
@@ -214,7 +280,7 @@ def leads_here(link: Path) -> bool:
     if not link.is_symlink():
         return False
     target = os.readlink(link)  # noqa: PTH115 (as it is written)
-    return target.startswith(f"{_store()}/") and ".." not in target.split("/")
+    return target.startswith(f"{place()}/") and ".." not in target.split("/")
 
 
 def foreign(folder: Path, skip: Sequence[str] = ()) -> str | None:

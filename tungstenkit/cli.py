@@ -434,7 +434,7 @@ def nix_export_command(
     # nixpkgs without its binary cache is a day's work, so that set is built with the settings of who builds.
     flakes = ["--extra-experimental-features", "nix-command flakes"]
     settings = store.options() if lock.package_set == "debian" else flakes
-    command = shlex.join(["nix", *settings, "build", f"path:.#{image}"])
+    command = store.for_a_shell(["nix", *settings, "build", f"path:.#{image}"])
     err.print(f"cd {shlex.quote(str(out))} && {command}", markup=False)
     print(out)
 

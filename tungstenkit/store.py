@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import stat
 import subprocess
 from enum import Enum
@@ -58,21 +59,21 @@ _PLAIN_PATH = re.compile(r"[A-Za-z0-9._+/-]+")
 """What every program that a build runs takes for a path, in a URL and in a shell, too."""
 
 
-def settle(environ: MutableMapping[str, str], state: Path = _STATE) -> None:
+def settle(environ: MutableMapping[str, str], state: Path = _STATE) -> dict[str, str]:
     """Give Nix a store whose paths are where they say, where by itself it would have none, or one that is elsewhere.
 
     For a user without `/nix` Nix (2.10 and later) makes a store below `~/.local/share/nix/root`, in which
     `/nix/store/x` is no path of this machine. It gets one below `~/.local/share/tungsten` in its place, by variables of
     its own, so that all that we start has it, too.
 
-    environ: changed. Raises BuildError where that folder can't be made, or no store can be in it.
+    environ: changed; what was set is returned. Raises BuildError where that folder can't be made, or no store can be
+    in it.
     """
-    chosen = {"NIX_STORE_DIR", "NIX_STATE_DIR"} & environ.keys() or environ.get(
-        "NIX_REMOTE", "auto"
-    ) != "auto"
+    chosen = {"NIX_STORE_DIR", "NIX_STATE_DIR"} & environ.keys()
+    is_auto = environ.get("NIX_REMOTE", "") in ("", "auto")
     # As Nix chooses its store (Nix manual, `store` setting, "auto"); root makes `/nix`.
-    if chosen or os.geteuid() == 0 or state.exists():
-        return
+    if chosen or not is_auto or os.geteuid() == 0 or state.exists():
+        return {}
     data = environ.get("XDG_DATA_HOME", "")
     folder = (Path(data) if Path(data).is_absolute() else Path.home() / ".local" / "share").resolve()
     folder = folder / "tungsten" / "nix"
@@ -95,12 +96,20 @@ def settle(environ: MutableMapping[str, str], state: Path = _STATE) -> None:
             hint="set XDG_DATA_HOME to another folder; or as root make /nix, and have it be this user's: "
             f"`install -d -o {os.geteuid()} /nix`",
         )
-    environ.update({name: str(path) for name, path in variables.items()})
+    made = {name: str(path) for name, path in variables.items()}
+    environ.update(made)
+    return made
 
 
 @cache
-def _settled() -> None:
-    settle(os.environ)
+def _settled() -> dict[str, str]:
+    return settle(os.environ)
+
+
+def for_a_shell(command: Sequence[str]) -> str:
+    """A command of Nix's as a user types it, for the store that we use."""
+    variables = [f"{name}={value}" for name, value in _settled().items()]
+    return shlex.join([*(["env", *variables] if variables else []), *command])
 
 
 def _path(kind: str, digest: str, name: str) -> str:

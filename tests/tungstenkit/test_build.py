@@ -73,7 +73,10 @@ FAILED_LATER = {
 }
 
 
-@pytest.mark.parametrize("failed", [FAILED, FAILED_LATER])
+ELSEWHERE = {**FAILED, "msg": FAILED["msg"].replace("/nix/store", "/home/a b/.local/share/store")}
+
+
+@pytest.mark.parametrize("failed", [FAILED, FAILED_LATER, ELSEWHERE])
 def test_a_failed_step_is_named_with_the_end_of_its_log(failed):
     log, _ = log_of(
         START, *(line(f"line {number}") for number in range(100)), line("error: x.whl: bad"), failed

@@ -55,3 +55,11 @@ def test_what_was_tampered_with_is_refused(paths, tmp_path):
 def test_another_folder_is_refused(tmp_path):
     with pytest.raises(FetchError, match="fetch --to"):
         carry.unpack([], tmp_path)
+
+
+def test_a_copy_for_a_store_in_another_place_is_told(paths, tmp_path):
+    carry.pack(paths[:1], tmp_path / "carried")
+    info = tmp_path / "carried" / "nix-cache-info"
+    info.write_text(info.read_text().replace(store.place(), "/home/somebody/store"))
+    with pytest.raises(FetchError, match="in /home/somebody/store, and this machine's is in /nix/store"):
+        carry.unpack(paths[:1], tmp_path / "carried")

@@ -197,7 +197,7 @@ def test_notices_about_mirrors_are_shown_once_whatever_asks_for_them(tmp_path, m
     mirrors = SimpleNamespace(notices=("it is slow [really]",))
     lock = locks.lock()
     wanted = [SimpleNamespace()]
-    monkeypatch.setattr(project, "find_mirrors", lambda *_, **__: mirrors)
+    monkeypatch.setattr("tungstenkit.mirrors.find_mirrors", lambda *_, **__: mirrors)
     monkeypatch.setattr(project, "part_of", lambda *_: lock)
     monkeypatch.setattr(project, "absent", lambda part: wanted)
     monkeypatch.setattr(project, "inputs", lambda part: wanted)

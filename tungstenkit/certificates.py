@@ -7,6 +7,7 @@ user's cache. What is fetched is checked by its hash besides.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import re
@@ -18,7 +19,7 @@ from tungstenkit.cache import cache_folder, replacing
 from tungstenkit.configured import pip_setting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     import requests
     from urllib3 import Retry
@@ -40,8 +41,8 @@ _CERTIFICATE = re.compile(
 
 # As rustls (uv), curl with OpenSSL or GnuTLS (git), and Go (skopeo) word it.
 _FAILED = re.compile(
-    r"(?im)^.*?((?:invalid peer certificate|certificate verif\w+|server certificate|SSL certificate problem|gnutls_"
-    r"|SSL_ERROR|SSL routines|x509: |tls: |received fatal alert|handshake).*)$"
+    r"(?im)^.*?((?:invalid peer certificate|certificate verif\w+|server certificate|SSL certificate problem"
+    r"|SSL routines|SSL_connect|received fatal alert|x509: |tls: |TLS handshake|handshake failure|gnutls_handshake).*)$"
 )
 
 _NO_ISSUER = re.compile(
@@ -50,21 +51,26 @@ _NO_ISSUER = re.compile(
 _TIME = re.compile(r"(?i)expired|not yet valid|notvalidyet|clock")
 
 
-def named(environ: Mapping[str, str]) -> dict[str, str]:
-    """The paths that this machine's settings name, by who names them: files, or folders."""
-    found = {name: path for name in VARIABLES for path in environ.get(name, "").split(os.pathsep) if path}
-    if path := pip_setting("cert", environ):
-        found["pip's `cert`"] = path
-    return found
+def named(environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The paths that this machine's settings name, with who names them: files, or folders."""
+    found = [
+        (name, path)
+        for name in VARIABLES
+        for path in (
+            environ.get(name, "").split(os.pathsep) if name == "SSL_CERT_DIR" else [environ.get(name)]
+        )
+        if path
+    ]
+    return [*found, ("pip's `cert`", path)] if (path := pip_setting("cert", environ)) else found
 
 
-def bundle(*more: str, environ: Mapping[str, str] | None = None) -> str:
+def bundle(*more: str) -> str:
     """The path of a file with every certificate that this machine trusts. more: paths of others.
 
     What can't be read is left out: `hint` says so, where it may matter. Raises FetchError where the file can't be
     written.
     """
-    others = named(os.environ if environ is None else environ).values()
+    others = (path for _, path in named(os.environ))
     return _written(tuple(dict.fromkeys((*others, *more))), tuple(map(str, SYSTEM)))
 
 
@@ -72,10 +78,11 @@ def bundle(*more: str, environ: Mapping[str, str] | None = None) -> str:
 def _written(paths: tuple[str, ...], system: tuple[str, ...]) -> str:
     from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-    own = [text for path in (*system, DEFAULT_CA_BUNDLE_PATH) if (text := _text(Path(path)))]
-    others = [text for path in paths for text in _certificates(path)]
-    found = dict.fromkeys(one for text in (*others, *own) for one in _CERTIFICATE.findall(text))
-    content = "".join(f"{one}\n" for one in found)
+    others = [one for path in paths for one in _certificates(path)]
+    own = [
+        one for path in (*system, DEFAULT_CA_BUNDLE_PATH) for one in _CERTIFICATE.findall(_text(Path(path)))
+    ]
+    content = "".join(f"{one}\n" for one in dict.fromkeys((*others, *own)))
     path = cache_folder() / "certificates" / f"{hashlib.sha256(content.encode()).hexdigest()}.pem"
     if not path.is_file() or path.read_text(encoding="ascii") != content:
         with replacing(path) as new:
@@ -83,18 +90,21 @@ def _written(paths: tuple[str, ...], system: tuple[str, ...]) -> str:
     return str(path)
 
 
-def _certificates(path: str) -> Iterator[str]:
-    """The texts of a file or folder, as far as they hold certificates: a damaged one would spoil the others."""
-    import ssl
-
+def _certificates(path: str) -> list[str]:
+    """The certificates of a file, or of the files of a folder; a damaged one would spoil the others."""
     place = Path(path).expanduser()
-    for file in sorted(place.iterdir()) if place.is_dir() else [place]:
-        text = "\n".join(_CERTIFICATE.findall(_text(file)))
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
-        except (ssl.SSLError, ValueError):
-            continue
-        yield text
+    files = sorted(place.iterdir()) if place.is_dir() else [place]
+    return [one for file in files for one in _CERTIFICATE.findall(_text(file)) if _is_whole(one)]
+
+
+def _is_whole(certificate: str) -> bool:
+    """Whether it is a DER sequence, and ends where that says (X.690, 8.1.3)."""
+    try:
+        data = base64.b64decode("".join(certificate.splitlines()[1:-1]), validate=True)
+    except ValueError:
+        return False
+    size = int.from_bytes(data[2 : 2 + (data[1] & 127)], "big") + (data[1] & 127) if len(data) > 2 else 0
+    return data[:1] == b"\x30" and data[1] > 128 and len(data) == 2 + size
 
 
 def _text(path: Path) -> str:
@@ -136,8 +146,6 @@ def problem_of(problem: BaseException) -> str | None:
     """What is wrong, where an exception is of a failed TLS handshake."""
     import ssl
 
-    import requests
-
     waiting: list[object] = [problem]
     known: list[object] = []
     while waiting:
@@ -147,12 +155,11 @@ def problem_of(problem: BaseException) -> str | None:
         known.append(one)
         if isinstance(one, ssl.SSLCertVerificationError):
             return _handshake(one.verify_message.rstrip("."))
-        if isinstance(one, ssl.SSLError):
+        # A connection that is cut, at whatever time, is one of these, too.
+        if isinstance(one, ssl.SSLError) and not isinstance(one, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
             return _handshake((one.reason or str(one)).lower().replace("_", " "))
         waiting += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
-    return (
-        _handshake("no certificate is trusted") if isinstance(problem, requests.exceptions.SSLError) else None
-    )
+    return None
 
 
 def problem_in(said: str) -> str | None:
@@ -173,8 +180,8 @@ def hint(problem: str) -> str:
         return "another server answers in its place, a proxy perhaps: see the URL and the proxy settings"
     lost = [
         f"{who} names {path}, which has no certificate that can be read"
-        for who, path in named(os.environ).items()
-        if not any(_certificates(path))
+        for who, path in named(os.environ)
+        if not _certificates(path)
     ]
     what_to_do = (
         "where the network has an authority of its own, name the file of its certificate (PEM): "

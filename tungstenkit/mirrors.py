@@ -407,6 +407,8 @@ def _read(answer: requests.Response, clock: Callable[[], float] = time.monotonic
 
 def _connection_problem(problem: Exception) -> str:
     # The exceptions' own texts name internals, and may name a proxy's password.
+    if isinstance(problem, requests.exceptions.SSLError):
+        return "the TLS connection was cut"
     if isinstance(problem, requests.exceptions.ProxyError):
         return "the proxy can't be reached"
     if isinstance(problem, (requests.Timeout, urllib3.exceptions.TimeoutError)):

@@ -57,7 +57,7 @@ def as_json(url: str, value: dict[str, Any]) -> str:
     # On standard input, since a file is longer than an argument may be.
     text = re.sub(r"([\\$`])", r"\\\1", text.replace("\\u0000", "\0"))
     for number, file in enumerate(marks):
-        content = f"$(base64 < {file.name} | tr -d '\\n')"
+        content = f"$(base64 < {shlex.quote(file.name)} | tr -d '\\n')"
         text = text.replace(f"\0{number}\0", f"data:{file.media_type};base64,{content}")
     return f"{head} --data-binary @- <<JSON\n{text}\nJSON"
 

@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.tungstenkit.resolve.package_index import wheel
 from tungstenkit import build, certificates, configured, fetch, mirrors, registry
@@ -193,7 +194,7 @@ def by_the_system(ca, machine, monkeypatch):
 def by_a_folder(ca, machine, monkeypatch):
     (machine / "folder").mkdir()
     shutil.copyfile(ca, machine / "folder" / "own.crt")
-    monkeypatch.setenv("SSL_CERT_DIR", f"/nonexistent:{machine / 'folder'}")
+    monkeypatch.setenv("SSL_CERT_DIR", f"{machine / 'folder'}:/nonexistent")
 
 
 def by_a_variable(name):
@@ -389,6 +390,12 @@ def test_another_fault_of_a_certificate_is_not_told_as_an_unknown_authority(serv
     assert "SSL_CERT_FILE" not in refused.value.hint
 
 
+def test_a_connection_that_is_cut_is_no_failed_handshake():
+    """So that what was half downloaded is gone on with."""
+    cut = requests.exceptions.SSLError(ssl.SSLEOFError(8, "EOF occurred in violation of protocol"))
+    assert certificates.problem_of(cut) is None
+
+
 def test_what_speaks_no_tls_is_told(one):
     with ThreadingHTTPServer(("localhost", 0), BaseHTTPRequestHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -418,6 +425,7 @@ def test_what_speaks_no_tls_is_told(one):
             'x509: certificate signed by unknown authority"',
         ),
         ("fatal: could not read from remote repository", None),
+        ("error: no version of handshake fits x509 1.0", None),
         ("fatal: unable to access 'https://h/': Could not resolve host: h", None),
     ],
 )

@@ -194,15 +194,14 @@ def _compile(
     if "UV_CACHE_DIR" in os.environ:
         environment["UV_CACHE_DIR"] = os.environ["UV_CACHE_DIR"]
     run = _run(command, environment)
-    if run.returncode != 0 and (handshake := certificates.problem_in(run.stderr)):
-        raise FetchError(
-            f"the Python index can't be read: {handshake}", where=where, hint=certificates.hint(handshake)
-        )
     if "error sending request" in run.stderr or "Failed to fetch" in run.stderr:
+        handshake = certificates.problem_in(run.stderr)
         raise FetchError(
-            "the Python index can't be read",
+            f"the Python index can't be read: {handshake}" if handshake else "the Python index can't be read",
             where=where,
-            hint="check the network and pip's configuration; TUNGSTEN_MIRROR_PYPI names another index",
+            hint=certificates.hint(handshake)
+            if handshake
+            else "check the network and pip's configuration; TUNGSTEN_MIRROR_PYPI names another index",
         )
     if "os error" in run.stderr:
         raise FetchError(

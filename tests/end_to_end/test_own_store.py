@@ -9,9 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.harness import succeed
+from tests.end_to_end.harness import SYSTEM, succeed
 from tests.end_to_end.test_sandbox import USER, as_user  # noqa: F401 (a fixture)
+from tests.frozen.take import Quiet
 from tungstenkit import build as building
+from tungstenkit.deb import open_files
+from tungstenkit.fetch import Input, download
+from tungstenkit.mirrors import Fetcher
+from tungstenkit.platforms import Target
+from tungstenkit.resolve.debian_release import RELEASES
+from tungstenkit.resolve.model import Solver
 
 
 @pytest.fixture
@@ -25,7 +32,38 @@ def home():
     shutil.rmtree(made)
 
 
-def test_a_user_without_a_nix_folder_builds_the_same_image(blur, copy_of, home, as_user):  # noqa: F811
+LOADER = """#!/bin/sh
+exec {root}/usr/lib64/ld-linux-x86-64.so.2 --inhibit-cache --argv0 "${{0##*/}}" \\
+  --library-path {root}/usr/lib/x86_64-linux-gnu {root}/usr/bin/nix \\
+  --option build-hook '' --option sandbox-paths '' "$@"
+"""
+
+
+@pytest.fixture
+def newer_nix(upstream, home):
+    """Debian 13's Nix, which would make a store in `~/.local/share/nix/root`: a folder for PATH with its programs."""
+    release, root = "trixie", home / "root"
+    with tempfile.TemporaryDirectory() as scratch:
+        solver = Solver(upstream, Fetcher(), print, print, Path(scratch), Path(scratch))
+        solution = solver.debs(
+            Target(SYSTEM, release, RELEASES[release].python), {"system": ["nix-bin"]}, "nix", ()
+        )
+        timestamps = solver.releases[release].timestamps
+        for deb in solution.debs:
+            entry = Input(deb.file, deb.size, deb.sha256, release=release)
+            path = download(entry, upstream.urls(deb.file, timestamps), Path(scratch), Quiet())
+            with path.open("rb") as file, open_files(file, deb.name) as tar:
+                tar.extractall(root)
+    (home / "bin").mkdir()
+    (home / "bin" / "nix").write_text(LOADER.format(root=root))
+    (home / "bin" / "nix").chmod(0o755)
+    (home / "bin" / "nix-store").symlink_to("nix")
+    return home / "bin"
+
+
+@pytest.mark.parametrize("nix", [None, pytest.param("newer_nix", marks=pytest.mark.upstream)])
+def test_a_user_without_a_nix_folder_builds_the_same_image(blur, copy_of, home, as_user, nix, request):  # noqa: F811
+    path = f"{request.getfixturevalue(nix)}:{os.environ['PATH']}" if nix else os.environ["PATH"]
     shutil.copytree(copy_of("blur"), home / "blur")
     subprocess.run(["chown", "-R", f"{USER}:{USER}", home], check=True)
     without = [
@@ -37,7 +75,7 @@ def test_a_user_without_a_nix_folder_builds_the_same_image(blur, copy_of, home, 
         'mount -t tmpfs -o mode=755 tmpfs /nix; exec "$@"',
         "sh",
     ]
-    env = {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "USER": "somebody", "NIX_REMOTE": ""}
+    env = {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "USER": "somebody", "PATH": path}
     answer = json.loads(
         succeed("build", home / "blur", "--json", "--no-load", before=[*without, *as_user], env=env)
     )

@@ -92,8 +92,11 @@ def _written(paths: tuple[str, ...], system: tuple[str, ...]) -> str:
 
 def _certificates(path: str) -> list[str]:
     """The certificates of a file, or of the files of a folder; a damaged one would spoil the others."""
-    place = Path(path).expanduser()
-    files = sorted(place.iterdir()) if place.is_dir() else [place]
+    try:
+        place = Path(path).expanduser()
+        files = sorted(place.iterdir()) if place.is_dir() else [place]
+    except (OSError, RuntimeError):  # it may not be looked into; `~` is nobody's
+        return []
     return [one for file in files for one in _CERTIFICATE.findall(_text(file)) if _is_whole(one)]
 
 
@@ -103,8 +106,10 @@ def _is_whole(certificate: str) -> bool:
         data = base64.b64decode("".join(certificate.splitlines()[1:-1]), validate=True)
     except ValueError:
         return False
-    size = int.from_bytes(data[2 : 2 + (data[1] & 127)], "big") + (data[1] & 127) if len(data) > 2 else 0
-    return data[:1] == b"\x30" and data[1] > 128 and len(data) == 2 + size
+    if data[:1] != b"\x30" or data[1:2] <= b"\x80":
+        return False
+    digits = data[1] & 127
+    return len(data) == 2 + digits + int.from_bytes(data[2 : 2 + digits], "big")
 
 
 def _text(path: Path) -> str:

@@ -405,6 +405,17 @@ def test_what_speaks_no_tls_is_told(one):
     assert "proxy" in refused.value.hint
 
 
+@pytest.mark.parametrize("text", ["", "MA==", "MII=", "MIIBCg==", "x", "AAAA", "MIID" + "A" * 40])
+def test_what_is_no_certificate_is_left_out(tmp_path, made, text):
+    real = (made / "ca.pem").read_text()
+    (tmp_path / "it.pem").write_text(
+        f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\nnotes\n".replace("\n", "\r\n")
+        + real
+    )
+    assert certificates._certificates(str(tmp_path / "it.pem")) == [real.strip()]
+    assert certificates._certificates("~nobody-of-this-name/x") == []
+
+
 @pytest.mark.parametrize(
     ("said", "reason"),
     [

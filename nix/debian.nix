@@ -99,8 +99,7 @@ rec {
 
   pythonContents =
     system.replacedContents
-    ++ map (wheel.locked modelEnvironment) locked.wheels
-    ++ map (built: wheel.built modelEnvironment built (source built).wheel) (locked.sources or [ ])
+    ++ wheel.locked modelEnvironment (entry: (source entry).wheel) (locked.wheels ++ locked.sources or [ ])
     ++ [ (wheel.own (modelEnvironment // { layer = "sdk"; }) ownWheels.sdk ownSources.sdk) ];
 
   serverContents = [
@@ -113,7 +112,7 @@ rec {
       (link "${serverPrefix}/bin/python3" modelPython)
     ])
   ]
-  ++ map (wheel.locked serverEnvironment) server.wheels
+  ++ wheel.locked serverEnvironment null server.wheels
   ++ [ (wheel.own serverEnvironment ownWheels.server ownSources.server) ];
 
   fileContents = declared.contents;

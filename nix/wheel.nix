@@ -2,15 +2,16 @@
 { fetch, runTool }:
 let
   content =
-    environment: label: size: file: path:
+    environment: label: size: { file, path }: winners:
     let
       place = {
         inherit file path;
         inherit (environment) prefix interpreter;
         site-packages = environment.sitePackages;
-        # As with pip, the later of two wheels that ship one file (such as `tests/__init__.py`) wins.
+        # A lock says who wins where two wheels ship one file with other content; else it does not matter.
         override = true;
-      };
+      }
+      // (if winners == [ ] then { } else { yields-to = winners; });
     in
     {
       inherit (environment) layer;
@@ -33,15 +34,36 @@ let
     };
 in
 {
-  # environment: { layer, prefix, sitePackages, interpreter }; wheel: a lock's entry.
+  # environment: { layer, prefix, sitePackages, interpreter }; built: a source to its wheel; entries: a lock's wheels
+  # and sources.
   locked =
-    environment: wheel:
-    content environment "${wheel.project} ${wheel.version}" wheel.size wheel.file (fetch wheel);
-
-  # source: a lock's entry; path: the wheel that was built from it.
-  built =
-    environment: source: path:
-    content environment "${source.project} ${source.version}" source.wheel-size source.wheel path;
+    environment: built: entries:
+    let
+      fileOf =
+        entry:
+        if entry ? build then
+          {
+            file = entry.wheel;
+            path = built entry;
+          }
+        else
+          {
+            inherit (entry) file;
+            path = fetch entry;
+          };
+      files = builtins.listToAttrs (
+        map (entry: {
+          name = entry.project;
+          value = fileOf entry;
+        }) entries
+      );
+    in
+    map (
+      entry:
+      content environment "${entry.project} ${entry.version}" (entry.wheel-size or entry.size)
+        files.${entry.project}
+        (map (winner: files.${winner}) (entry.yields-to or [ ]))
+    ) entries;
 
   # own: an entry of wheels.json; source: the folder of its modules.
   own =
@@ -54,5 +76,8 @@ in
         tool = "pack_wheel.py";
       };
     in
-    content environment "${own.name} ${own.version}" 0 file wheel;
+    content environment "${own.name} ${own.version}" 0 {
+      inherit file;
+      path = wheel;
+    } [ ];
 }

@@ -248,7 +248,8 @@ def _packages(
 ) -> Iterator[str]:
     """Packages that nothing of the declaration leads to."""
     texts = {wanted.text for wanted in requirements}
-    paths = {wanted.text for wanted in requirements if wanted.name is None}
+    # The text of such a one need not begin with a name: `./name-1.0-py3-none-any.whl`.
+    direct = {wanted.text: wanted.name for wanted in requirements if wanted.is_direct}
     python = f"python{platform.python}"
     packages = spec.commands.packages if spec.commands else ()
 
@@ -288,7 +289,9 @@ def _packages(
         "python_packages": lambda text, package: (
             text in texts
             and (
-                text in paths or project_of(text) == _name(package) or adds(project_of(text), _name(package))
+                (text in direct and direct[text] in (None, _name(package)))
+                or project_of(text) == _name(package)
+                or adds(project_of(text), _name(package))
             )
         ),
         "sdk": _of(OWN_WHEELS["sdk"]["requires"]),

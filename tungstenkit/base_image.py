@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from tungstenkit.cache import cache_folder, keep, kept
-from tungstenkit.data import NIX
 from tungstenkit.document import Document
 from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.fetch import base_inputs
@@ -28,6 +25,7 @@ from tungstenkit.platforms import ARCHITECTURES
 from tungstenkit.registry import configuration, manifest, with_digest, without_tag
 from tungstenkit.resolve.base import Base, libc_version
 from tungstenkit.resolve.wheels import OLDEST_GLIBC
+from tungstenkit.tools import run_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -276,24 +274,15 @@ def _look_into(
     """What `base_facts.py` says of layers. folder: an empty one."""
     for number, (layer, path) in enumerate(zip(layers, paths, strict=True)):
         blob = {"blob": str(path), "created-by": "", **layer.model_dump(mode="json", by_alias=True)}
-        _run_tool("import_layer.py", blob, folder / f"{number}")
+        run_tool("import_layer.py", blob, folder / f"{number}", _WHERE)
     question = {
         "layers": [str(folder / f"{number}") for number in range(len(layers))],
         "path": environment.get("PATH", _PATH),
         "library-path": environment.get("LD_LIBRARY_PATH", ""),
     }
-    _run_tool("base_facts.py", question, folder / "facts.json")
+    run_tool("base_facts.py", question, folder / "facts.json", _WHERE)
     answer: dict[str, Any] = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     return answer
-
-
-def _run_tool(program: str, config: dict[str, Any], out: Path) -> None:
-    source = out.with_name(f"{out.name}.config")
-    source.write_text(json.dumps(config), encoding="utf-8")
-    command = [sys.executable, "-I", "-S", "-B", str(NIX / "tools" / program), str(source), str(out)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    if run.returncode != 0:
-        raise FetchError(run.stderr.strip().removeprefix("error: "), where=_WHERE)
 
 
 def _check(reference: str, found: _Facts) -> None:

@@ -141,6 +141,8 @@ class Wheel(Document):
     """The same, relative to the model's folder."""
     needed_by: tuple[str, ...] = ()
     """As a `Deb`'s."""
+    yields_to: tuple[str, ...] = ()
+    """The projects whose files stand in the place of its own of the same name."""
 
     @model_validator(mode="after")
     def _agrees_with_its_file(self) -> Self:
@@ -152,7 +154,7 @@ class Wheel(Document):
 
     @model_serializer(mode="wrap")
     def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(write(self), "url", "path")
+        return _without(write(self), "url", "path", "yields-to")
 
 
 def _without(written: dict[str, Any], *keys: str) -> dict[str, Any]:
@@ -203,6 +205,8 @@ class Source(Document):
     wheel_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     needed_by: tuple[str, ...] = ()
     """As a `Deb`'s."""
+    yields_to: tuple[str, ...] = ()
+    """As a `Wheel`'s."""
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
@@ -217,7 +221,7 @@ class Source(Document):
 
     @model_serializer(mode="wrap")
     def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(write(self), "url", "path", "git", "subdirectory")
+        return _without(write(self), "url", "path", "git", "subdirectory", "yields-to")
 
 
 class Suite(Document):
@@ -585,6 +589,14 @@ class Lock(Document):
             projects = [wheel.project for wheel in platform.wheels]
             projects += [source.project for source in platform.sources]
             problems += [f"{where}.wheels: {name} twice" for name in _twice(projects)]
+            yielding = [(wheel.project, wheel.yields_to) for wheel in platform.wheels]
+            yielding += [(source.project, source.yields_to) for source in platform.sources]
+            problems += [
+                f"{where}: {project} yields to {name}, which is none of the others"
+                for project, winners in yielding
+                for name in winners
+                if name not in projects or name == project
+            ]
             cuda = platform.cuda.wheels if platform.cuda else ()
             problems += [f"{where}.cuda: no wheel of {name}" for name in cuda if name not in projects]
             if self.sealed and self.inputs.get("has-post-build") and platform.post_build is None:
@@ -689,6 +701,9 @@ def declared(lock: Lock | None) -> dict[str, LockedDownload | LockedRepository]:
 
 POST_BUILD = "post_build"
 """Names its result among the pins; no package is called so."""
+
+OVERLAP = "overlap"
+"""The kind of choices that say whose files count where two packages bring the same."""
 
 WISH = ": "
 """Stands in an entry of `needed-by` that is a wish, and in no package's name."""

@@ -26,11 +26,13 @@ from tungstenkit.fetch import (
     pull_layers,
     stored,
 )
+from tungstenkit.installed import check_installed
 from tungstenkit.libraries import add_libraries
 from tungstenkit.lock import (
     LIBRARY,
     LOCK_NAME,
     NOTHING,
+    OVERLAP,
     POST_BUILD,
     Files,
     Lock,
@@ -129,8 +131,10 @@ def make_lock(
         report("asking for known vulnerabilities")
         difference = compare(before, lock, advisories_for(mirrors, before, lock))
     for choice in lock.choices:
-        if choice.kind in (LIBRARY, "renamed") and (before is None or choice not in before.choices):
+        if choice.kind in (LIBRARY, OVERLAP, "renamed") and (before is None or choice not in before.choices):
             chosen = f"not added: {choice.reason}" if choice.chosen == NOTHING else choice.chosen
+            if choice.kind == OVERLAP:
+                chosen = f"that of {choice.chosen} is taken, {choice.reason}"
             err.print(f"{choice.subject}: {chosen}", markup=False)
     for system, platform in lock.platforms.items():
         cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
@@ -277,9 +281,10 @@ def _seal(
                 return build_wheels(lock, get, view, project.state)
 
         def libraries(lock: Lock) -> Lock:
-            return add_libraries(
+            lock = add_libraries(
                 lock, project.spec, solver, previous, get, bar, base_libraries=base_libraries
             )
+            return check_installed(lock, get, solver.notice)
 
         def made(lock: Lock) -> Lock:
             if not (run and (project.spec.has_post_build or project.spec.commands)):

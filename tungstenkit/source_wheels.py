@@ -28,6 +28,7 @@ from tungstenkit.data import NIX
 from tungstenkit.document import write_atomically
 from tungstenkit.errors import BuildError, LockError
 from tungstenkit.fetch import PARALLEL, Input, built_input, source_inputs, stored, tool_inputs, unpack_busybox
+from tungstenkit.installed import kept_installed
 from tungstenkit.platforms import Target, this_system
 from tungstenkit.scan import kept_scan
 
@@ -51,9 +52,13 @@ def unbuilt(lock: Lock) -> list[tuple[str, Source]]:
         (system, source)
         for system, platform in lock.platforms.items()
         for source in platform.sources
-        if source.wheel_sha256 is None
-        or not (stored(built_input(source)) or kept_scan(source.wheel_sha256, cache_folder()))
+        if source.wheel_sha256 is None or not (stored(built_input(source)) or _is_known(source.wheel_sha256))
     ]
+
+
+def _is_known(sha256: str) -> bool:
+    cache = cache_folder()
+    return kept_scan(sha256, cache) is not None and kept_installed(sha256, cache) is not None
 
 
 def build_wheels(lock: Lock, get: Callable[[Input], Path], view: View, state: Path) -> Lock:

@@ -14,7 +14,17 @@ from packaging.utils import canonicalize_name
 
 from tungstenkit.document import Document
 from tungstenkit.errors import LockError
-from tungstenkit.lock import EVERY_PLATFORM, WISH, Choice, LockedDownload, Place, declared, near, packages
+from tungstenkit.lock import (
+    EVERY_PLATFORM,
+    OVERLAP,
+    WISH,
+    Choice,
+    LockedDownload,
+    Place,
+    declared,
+    near,
+    packages,
+)
 from tungstenkit.vulnerabilities import Vulnerability  # noqa: TC001 - pydantic reads it
 
 if TYPE_CHECKING:
@@ -74,7 +84,7 @@ def why(lock: Lock, name: str, advisories: Advisories) -> list[Reason]:
                 size=located.package.size,
                 chains=tuple(_chains(group, node)),
                 vulnerabilities=advisories.of(located.package, located.release),
-                choices=tuple(choice for choice in lock.choices if located.name in choice.chosen.split(", ")),
+                choices=tuple(choice for choice in lock.choices if located.name in _concerned(choice)),
             )
     if name in (files := declared(lock)):
         file = files[name]
@@ -103,6 +113,12 @@ def why(lock: Lock, name: str, advisories: Advisories) -> list[Reason]:
             hint="\n".join(["it was left out:", *left_out]) if left_out else None,
         )
     return list(reasons.values())
+
+
+def _concerned(choice: Choice) -> list[str]:
+    """The names of the packages that a choice chose, or chose between."""
+    between = choice.subject.partition(":")[0] if choice.kind == OVERLAP else ""
+    return [*choice.chosen.split(", "), *between.split(", ")]
 
 
 def _chains(group: Mapping[_Node, Located], start: _Node) -> Iterator[tuple[str, ...]]:

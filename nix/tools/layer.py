@@ -37,7 +37,7 @@ from tarstream import write_tar
 from wheelfile import Scheme, Wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 class Layer:
@@ -152,16 +152,14 @@ class Layer:
         if item.get("splice") and len(self._config["inputs"]) > 1:
             raise ToolError(f"{item['file']}: a spliced wheel must be alone in its layer")
         scheme = _scheme(item)
-        for entry in Wheel(Path(item["path"]), item["file"]).install(scheme):
-            entry.override = bool(item.get("override"))
+        for entry in _installed(item, scheme):
             self.table.add(entry)
             if not item.get("splice"):
                 self._add_source(entry, scheme)
 
     def _wheel_byte_code(self, item: Config) -> None:
         scheme = _scheme(item)
-        for entry in Wheel(Path(item["path"]), item["file"]).install(scheme):
-            entry.override = bool(item.get("override"))
+        for entry in _installed(item, scheme):
             self._add_source(entry, scheme)
 
     def _tree(self, item: Config) -> None:
@@ -388,6 +386,19 @@ def _bundle(certificates: list[Entry]) -> bytes:
             data = read_all(entry.content)
             bundle += data if data.endswith(b"\n") else data + b"\n"
     return bytes(bundle)
+
+
+def _installed(item: Config, scheme: Scheme) -> Iterator[Entry]:
+    """What a wheel installs, but for the files in whose place another wheel, which it yields to, has its own."""
+    taken = {
+        entry.path
+        for other in item.get("yields-to", ())
+        for entry in Wheel(Path(other["path"]), other["file"]).install(scheme)
+    }
+    for entry in Wheel(Path(item["path"]), item["file"]).install(scheme):
+        if entry.path not in taken:
+            entry.override = bool(item.get("override"))
+            yield entry
 
 
 def _scheme(item: Config) -> Scheme:

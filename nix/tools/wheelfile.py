@@ -1,6 +1,7 @@
 """Installing a wheel (PEP 427, the binary distribution format) as entries of a layer.
 
-Every member must stand in the wheel's RECORD with a hash, which is checked when the member is read. What an
+What the wheel's RECORD says of a member is checked when the member is read. Not every RECORD says something of each:
+such wheels are taken, as pip takes them, since whoever names a wheel here names the hash of the whole. What an
 installer writes is written here: shebangs, scripts for entry points, INSTALLER, and a RECORD of what was
 installed (without byte-code, which the specification allows).
 """
@@ -8,7 +9,6 @@ installed (without byte-code, which the specification allows).
 from __future__ import annotations
 
 import base64
-import binascii
 import configparser
 import csv
 import hashlib
@@ -16,14 +16,15 @@ import io
 import posixpath
 import re
 import stat
+import unicodedata
 import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from contents import ZIP_ERRORS, Text, WheelMember, read_all
+from contents import CHUNK, ZIP_ERRORS, Text, WheelMember, read_all
 from program import ToolError
-from rootfs import Entry
+from rootfs import WHITEOUT, Entry, parents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +36,7 @@ _SIGNATURES = ("RECORD.jws", "RECORD.p7s")
 _ALWAYS_FINE, _MOST_INFLATED = 256 << 20, 200
 _MOST_TEXT = 32 << 20  # bytes of what describes a wheel; the largest RECORD known has 2 MB
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_DOS_FOLDER = 0x10  # of a member's attributes, where a zip archive was made on Windows
 # A file's name; one of dots alone is a folder's, and `.wh.` takes another file away (rootfs.py).
 _COMMAND = re.compile(r"(?!\.{1,2}$)(?!\.wh\.)[^/\s\x00-\x1f\x7f]+")
 _SCRIPT = """#!{interpreter}
@@ -68,8 +70,31 @@ class Scheme:
         }[key]
 
 
+@dataclass
+class _Row:
+    """What RECORD says of a file; what it does not say, or not well, is empty."""
+
+    name: str
+    algorithm: str = ""
+    digest: bytes = b""
+    size: int | None = None
+
+    @staticmethod
+    def parsed(name: str, field: str = "", size: str = "", *_more: str) -> _Row:
+        """A row as it is written."""
+        row = _Row(name, size=int(size) if re.fullmatch(r"[0-9]{1,20}", size) else None)
+        algorithm, _, encoded = field.partition("=")
+        if algorithm in _ALGORITHMS:
+            try:
+                row.digest = base64.b64decode(encoded + "=" * (-len(encoded) % 4), b"-_", validate=True)
+                row.algorithm = algorithm
+            except ValueError:  # what is no base64, or no ASCII
+                pass
+        return row
+
+
 class Wheel:
-    """An opened wheel. `name` is its file name, by which errors and entries know it."""
+    """An opened wheel. `name` is its file name, by which errors and entries know it; `notes` what is odd about it."""
 
     def __init__(self, path: Path, name: str) -> None:
         """Open a wheel and read its RECORD; `ToolError` if it is no sound wheel."""
@@ -80,7 +105,8 @@ class Wheel:
             raise
         except ZIP_ERRORS as error:
             raise ToolError(f"{name}: not a wheel: {error}") from None
-        infos = [info for info in self._archive.infolist() if not info.is_dir()]
+        self.notes: list[str] = []
+        infos = [info for info in self._archive.infolist() if not _is_folder(info)]
         for info in infos:
             self._check_member(info)
         whole, size = sum(info.file_size for info in infos), path.stat().st_size
@@ -90,11 +116,30 @@ class Wheel:
         for member, times in Counter(names).items():
             if times > 1:
                 raise self._error(member, "is in the wheel twice")
-        self._distribution, self._info = self._dist_info(names)
+        for member in names:
+            for folder in set(parents(member)).intersection(names):
+                raise self._error(
+                    folder, f"is a file, and a folder with {posixpath.relpath(member, folder)} in it"
+                )
+        self._distribution, self._info, others = self._dist_info(names)
         self._record = self._read_record()
+        self._unstated: list[str] = []
+        self._renamed: list[str] = []
         self._members = {
-            info.filename: self._member(info) for info in infos if not self._is_record(info.filename)
+            info.filename: self._member(info)
+            for info in infos
+            if not self._is_record(info.filename) and info.filename.partition("/")[0] not in others
         }
+        if self._unstated:
+            self.notes.append(
+                f"its RECORD does not say what {len(self._unstated)} of its {len(infos)} files are, such as "
+                f"{self._unstated[0]}"
+            )
+        if self._renamed:
+            self.notes.append(
+                f"its RECORD writes the names of {len(self._renamed)} of its {len(infos)} files otherwise, such as "
+                f"{self._renamed[0]}"
+            )
         self._check_version()
 
     def install(self, scheme: Scheme) -> Iterator[Entry]:
@@ -201,22 +246,34 @@ class Wheel:
             or info.filename != info.orig_filename
         ):
             raise self._error(info.filename, "is no path inside the wheel")
+        if any(part.startswith(WHITEOUT) for part in parts):
+            raise self._error(
+                info.filename, f"in an image, a name that begins with {WHITEOUT} takes another file away"
+            )
         if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
             raise self._error(info.filename, "is not a regular file")
         if info.flag_bits & 0x1:
             raise self._error(info.filename, "is encrypted")
 
-    def _dist_info(self, names: list[str]) -> tuple[str, str]:
-        """The distribution's name and its .dist-info folder, which must be of that name (not all agree on versions)."""
-        distribution = self.name.partition("-")[0]
-        folders = sorted(
-            {name.partition("/")[0] for name in names if name.partition("/")[0].endswith(".dist-info")}
-        )
-        if len(folders) != 1:
-            raise ToolError(f"{self.name}: has {len(folders)} .dist-info folders, not one")
-        if _normal(folders[0].partition("-")[0]) != _normal(distribution):
-            raise ToolError(f"{self.name}: its metadata is that of {folders[0][: -len('.dist-info')]}")
-        return distribution, folders[0]
+    def _dist_info(self, names: list[str]) -> tuple[str, str, set[str]]:
+        """The distribution's name, its .dist-info folder, which must be of that name (not all agree on versions), and
+        those that it has of other versions: one installed project has one.
+        """
+        distribution, _, rest = self.name.partition("-")
+        found = {name.partition("/")[0] for name in names if name.partition("/")[0].endswith(".dist-info")}
+        if not found:
+            raise ToolError(f"{self.name}: has no .dist-info folder")
+        for folder in sorted(found):
+            if _normal(folder.partition("-")[0]) != _normal(distribution):
+                raise ToolError(f"{self.name}: its metadata is that of {folder[: -len('.dist-info')]}")
+        named = found & {f"{distribution}-{rest.partition('-')[0]}.dist-info"} or found
+        if len(named) > 1:
+            raise ToolError(f"{self.name}: has {len(found)} .dist-info folders: {', '.join(sorted(found))}")
+        (own,) = named
+        others = found - named
+        if others:
+            self.notes.append(f"{', '.join(sorted(others))} is left out, which is of another version")
+        return distribution, own, others
 
     def _text(self, member: WheelMember) -> bytes:
         """A file that is read whole."""
@@ -231,31 +288,38 @@ class Wheel:
     def _is_record(self, name: str) -> bool:
         return name in {f"{self._info}/{file}" for file in ("RECORD", *_SIGNATURES)}
 
-    def _read_record(self) -> dict[str, tuple[str, bytes, str]]:
+    def _read_record(self) -> dict[str, _Row]:
         path = f"{self._info}/RECORD"
         try:
             info = self._archive.getinfo(path)
             self._check_text(info)
             text = self._archive.read(info).decode("utf-8")
-            rows = [row for row in csv.reader(io.StringIO(text)) if row]
-            return {
-                name: _parse_hash(digest, size) for name, digest, size in rows if not self._is_record(name)
-            }
+            return {_one_form(row[0]): _Row.parsed(*row) for row in csv.reader(io.StringIO(text)) if row}
         except KeyError:
             raise ToolError(f"{self.name}: has no {path}") from None
         except (*ZIP_ERRORS, csv.Error) as error:
             raise self._error(path, f"cannot be read: {error}") from None
 
     def _member(self, info: zipfile.ZipInfo) -> WheelMember:
-        try:
-            algorithm, digest, size = self._record[info.filename]
-        except KeyError:
-            raise self._error(info.filename, "is not in the wheel's RECORD") from None
-        if algorithm not in _ALGORITHMS:
-            raise self._error(info.filename, "has no sha256 or better in the wheel's RECORD")
-        if size and size != str(info.file_size):
+        row = self._record.get(_one_form(info.filename), _Row(info.filename))
+        if row.size is not None and row.size != info.file_size:
             raise self._error(info.filename, "its size is not the one in the wheel's RECORD")
-        return WheelMember(self._archive, info, self.name, algorithm, digest)
+        if row.name != info.filename:
+            self._renamed.append(row.name)
+        if row.algorithm:
+            return WheelMember(self._archive, info, self.name, row.algorithm, row.digest)
+        self._unstated.append(info.filename)
+        return WheelMember(self._archive, info, self.name, "sha256", self._digest(info))
+
+    def _digest(self, info: zipfile.ZipInfo) -> bytes:
+        digest = hashlib.sha256()
+        try:
+            with self._archive.open(info) as file:
+                while data := file.read(CHUNK):
+                    digest.update(data)
+        except ZIP_ERRORS as error:
+            raise self._error(info.filename, f"cannot be unpacked: {error}") from None
+        return digest.digest()
 
     def _check_version(self) -> None:
         member = self._members.get(f"{self._info}/WHEEL")
@@ -268,12 +332,16 @@ class Wheel:
         return ToolError(f"{self.name}: {member}: {what}")
 
 
-def _parse_hash(field: str, size: str) -> tuple[str, bytes, str]:
-    algorithm, _, encoded = field.partition("=")
-    try:
-        return algorithm, base64.b64decode(encoded + "=" * (-len(encoded) % 4), b"-_", validate=True), size
-    except binascii.Error as error:
-        raise ValueError(f"{field}: {error}") from None
+def _is_folder(info: zipfile.ZipInfo) -> bool:
+    """Whether a member is a folder, which no installer makes for its own sake; not each is called `name/`."""
+    mode = info.external_attr >> 16
+    is_marked = stat.S_ISDIR(mode) if mode else bool(info.external_attr & _DOS_FOLDER)
+    return info.is_dir() or (is_marked and info.file_size == 0)
+
+
+def _one_form(name: str) -> str:
+    """A name as archive and RECORD both have it: some tools write it absolute, or in another Unicode form."""
+    return unicodedata.normalize("NFC", name.replace("\\", "/")).lstrip("/").removeprefix("./")
 
 
 def _hash(data: bytes) -> str:

@@ -4,7 +4,7 @@ import pytest
 
 from tests.tungstenkit.locks import deb, lock, source, wheel
 from tungstenkit.errors import LockError
-from tungstenkit.lock import Choice
+from tungstenkit.lock import OVERLAP, Choice
 from tungstenkit.vulnerabilities import Advisories
 from tungstenkit.why import why
 
@@ -16,6 +16,15 @@ def image(*entries, name, **options):
 def chains(*entries, name):
     (reason,) = image(*entries, name=name)
     return reason.chains
+
+
+@pytest.mark.parametrize("name", ["twin", "twin-gpu"])
+def test_of_two_that_bring_one_file_both_say_which_wins(name):
+    overlap = Choice(kind=OVERLAP, subject="twin-gpu, twin: both bring t.py", chosen="twin", reason="r")
+    entries = [wheel(one, needed_by=[f"python_packages: {one}"]) for one in ("twin", "twin-gpu", "other")]
+    (reason,) = image(*entries, name=name, choices=[overlap])
+    assert reason.choices == (overlap,)
+    assert image(*entries, name="other", choices=[overlap])[0].choices == ()
 
 
 def test_the_chain_is_the_shortest_from_each_wish():

@@ -438,9 +438,10 @@ class PythonPackages:
             needed_by=needed_by,
         )
         unbuilt = dict.fromkeys(("wheel", "wheel_size", "wheel_sha256"))
-        if kept and kept[0].model_copy(update={**unbuilt, "needed_by": needed_by}) == source:
+        around = {"needed_by": needed_by, "yields_to": ()}
+        if kept and kept[0].model_copy(update={**unbuilt, **around}) == source:
             # Nothing has changed, so what was built from it stands.
-            return kept[0].model_copy(update={"needed_by": needed_by})
+            return kept[0].model_copy(update=around)
         return source
 
 

@@ -77,7 +77,8 @@ def wheel_record(content):
 
 
 def deb(path, files=(), links=(), compression="xz", control=(), scripts=()):
-    """A Debian package at `path`, NAME_VERSION_ARCHITECTURE.deb (deb(5)), with these files and symbolic links, by name.
+    """A Debian package at `path`, NAME_VERSION_ARCHITECTURE.deb (deb(5)), with these files and symbolic links, by name;
+    a folder's content is None.
 
     control: more of its control fields. scripts: its maintainer scripts, by name.
     """
@@ -110,9 +111,12 @@ def _tar(files, links, compression, programs=frozenset()):
     with tarfile.open(fileobj=data, mode=f"w:{compression}") as archive:
         for name, content in files.items():
             member = tarfile.TarInfo(f"./{name}")
-            member.size = len(content)
-            member.mode = 0o755 if name in programs else 0o644
-            archive.addfile(member, io.BytesIO(content))
+            if content is None:
+                member.type, member.mode = tarfile.DIRTYPE, 0o755
+            else:
+                member.size = len(content)
+                member.mode = 0o755 if name in programs or "/bin/" in name else 0o644
+            archive.addfile(member, io.BytesIO(content or b""))
         for name, target in links.items():
             member = tarfile.TarInfo(f"./{name}")
             member.type, member.linkname = tarfile.SYMTYPE, target

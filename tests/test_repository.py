@@ -59,7 +59,7 @@ ORDER = [
     ["mirrors", "resolve.model", "big_files", "nixpkgs_export"],
     ["resolve.nixpkgs", "fetch", "export", "vulnerabilities", "client", "machine", "faults"],
     ["seal", "build", "run", "libraries", "diff", "why", "base_image", "left_out", "declared", "asked"],
-    ["installed"],
+    ["installed", "build_hints"],
     ["source_wheels", "twice", "fake_time", "handover", "check", "image_root", "shell", "reload"],
     ["tables"],
     ["commands"],

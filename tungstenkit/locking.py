@@ -278,7 +278,7 @@ def _seal(
             if not unbuilt(lock):
                 return lock
             with build_view() as view:
-                return build_wheels(lock, get, view, project.state)
+                return build_wheels(lock, get, view, project.state, solver)
 
         def libraries(lock: Lock) -> Lock:
             lock = add_libraries(

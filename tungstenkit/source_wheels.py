@@ -23,13 +23,15 @@ from packaging.version import Version
 
 from tungstenkit import store
 from tungstenkit.build import run_build
+from tungstenkit.build_hints import hint
 from tungstenkit.cache import cache_folder
 from tungstenkit.data import NIX
 from tungstenkit.document import write_atomically
-from tungstenkit.errors import BuildError, LockError
+from tungstenkit.errors import BuildError, LockError, TungstenError
 from tungstenkit.fetch import PARALLEL, Input, built_input, source_inputs, stored, tool_inputs, unpack_busybox
 from tungstenkit.installed import kept_installed
 from tungstenkit.platforms import Target, this_system
+from tungstenkit.resolve.debian_contents import fetch_paths
 from tungstenkit.scan import kept_scan
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
     from tungstenkit.build import View
     from tungstenkit.lock import Lock, Platform, Source
+    from tungstenkit.resolve.model import Solver
 
 
 _MOST_TEXT = 8 << 20  # of a wheel's metadata
@@ -61,11 +64,12 @@ def _is_known(sha256: str) -> bool:
     return kept_scan(sha256, cache) is not None and kept_installed(sha256, cache) is not None
 
 
-def build_wheels(lock: Lock, get: Callable[[Input], Path], view: View, state: Path) -> Lock:
+def build_wheels(lock: Lock, get: Callable[[Input], Path], view: View, state: Path, solver: Solver) -> Lock:
     """The lock with the wheels of its sources.
 
     lock: its tools are sealed. get: downloads a file that the lock names, verified, under its store name; from several
-    threads. state: the model's `.tungsten` folder, where what is built is held.
+    threads. state: the model's `.tungsten` folder, where what is built is held. solver: knows where what a build lacks
+    would be found.
 
     Raises BuildError where a source can't be built, LockError where what it became is not what was locked.
     """
@@ -74,7 +78,7 @@ def build_wheels(lock: Lock, get: Callable[[Input], Path], view: View, state: Pa
         platform = lock.platforms[system]
         if system == this_system():
             _provide(lock, system, source, get, state)
-            built = _build(lock, system, source, view, state)
+            built = _build(lock, system, source, view, state, solver)
             _check(built, built.name, source, platform, system)
             named = {
                 "wheel": built.name,
@@ -131,7 +135,7 @@ def _provide(lock: Lock, system: str, source: Source, get: Callable[[Input], Pat
         shutil.rmtree(folder)
 
 
-def _build(lock: Lock, system: str, source: Source, view: View, state: Path) -> Path:
+def _build(lock: Lock, system: str, source: Source, view: View, state: Path, solver: Solver) -> Path:
     """Build a wheel; its path in the store."""
     document, link = state / "sealing.json", state / "sealing"
     write_atomically(document, lock.to_json())
@@ -145,7 +149,7 @@ def _build(lock: Lock, system: str, source: Source, view: View, state: Path) -> 
         raise BuildError(
             problem.what,
             where=f"building {source.project} {source.version} from source",
-            hint=_hint(problem.what, source.project) or problem.hint,
+            hint=_hint(problem.what, source.project, lock.platforms[system], system, solver) or problem.hint,
         ) from None
     finally:
         document.unlink(missing_ok=True)
@@ -153,21 +157,18 @@ def _build(lock: Lock, system: str, source: Source, view: View, state: Path) -> 
     return wheel
 
 
-_MISSING_HEADER = re.compile(r"fatal error: (\S+): No such file or directory")
-_MISSING_PROGRAM = re.compile(r"(?:error: |FileNotFoundError: .*|: )'?([\w.+-]+)'?: (?:command )?not found")
-
-
-def _hint(log: str, project: str) -> str | None:
-    """What the end of a failed build's log calls for."""
-    table = f"[tool.tungsten.build.{project}] in pyproject.toml"
-    if match := _MISSING_HEADER.search(log):
-        return f'{table} may name the Debian package that has {match[1]}: debs = ["…-dev"]'
-    if match := re.search(r"the build also needs (.+), which its source", log):
-        needed = ", ".join(f'"{requirement.strip()}"' for requirement in match[1].split(", "))
-        return f"{table} may say: requires = [{needed}]"
-    if match := _MISSING_PROGRAM.search(log) or re.search(r"No module named '?([\w.]+)", log):
-        return f"{table} may name what has {match[1]}: debs = […] for a program, requires = […] for a module"
-    return None
+def _hint(log: str, project: str, platform: Platform, system: str, solver: Solver) -> str | None:
+    """What the end of a failed build's log calls for; None where that can't be looked up, either."""
+    target = Target(system, platform.release, platform.python)
+    try:
+        return hint(
+            log,
+            project,
+            lambda pattern: fetch_paths(solver.index(target), solver.get, pattern),
+            lambda name: bool(solver.mirrors.project_files(name)),
+        )
+    except TungstenError:
+        return None
 
 
 def _check(built: Path, file: str, source: Source, platform: Platform, system: str) -> None:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -43,6 +44,7 @@ from setuptools import Extension, setup
 Path("order.py").write_text(f"ORDER = {list({str(number) for number in range(50)})!r}\\n")
 setup(py_modules=["order"], ext_modules=[Extension("native", ["src/native.c"])])
 """
+HELPER = "import pkg_resources\nodd = pkg_resources.parse_version('1')\n"
 PROJECT = '[build-system]\nrequires = ["setuptools>=70"]\n[project]\nname = "{}"\nversion = "1.0"\n'
 
 
@@ -180,30 +182,35 @@ def test_an_export_carries_the_models_own_sources(model, tmp_path):
     ("change", "what", "hint"),
     [
         (
-            {"native/src/native.c": "#include <no_such_header.h>\n"},
-            "no_such_header.h: No such file",
-            "[tool.tungsten.build.native] in pyproject.toml may name the Debian package",
+            {"native/src/native.c": "#include <probe.h>\n" + EXTENSION},
+            "probe.h: No such file",
+            'debs = ["libprobe-dev"]',
         ),
         (
-            {"native/setup.py": "import no_such_module\n"},
-            "No module named 'no_such_module'",
-            "requires = […] for a module",
+            {"native/setup.py": "import subprocess\nsubprocess.run(['probe-tool'])\n" + SETUP},
+            "No such file or directory: 'probe-tool'",
+            'debs = ["libprobe-dev"]',
+        ),
+        (
+            {"native/setup.py": "from order_of import odd\n" + SETUP, "native/order_of.py": HELPER},
+            "No module named 'pkg_resources'",
+            'requires = ["setuptools<81"]',
         ),
         (
             {
-                "native/setup.py": SETUP.replace("setup(", "setup(setup_requires=['no-such-tool'], "),
+                "native/setup.py": SETUP.replace("setup(", "setup(setup_requires=['probe>1'], "),
             },
-            "the build also needs no-such-tool",
-            'requires = ["no-such-tool"]',
+            "the build also needs probe>1",
+            'requires = ["probe>1"]',
         ),
         (
             {
                 "native/pyproject.toml": '[build-system]\nrequires = ["setuptools>=70"]\n',
                 "native/setup.cfg": "[metadata]\nname = native\nversion = 1.0\n",
-                "native/setup.py": SETUP.replace("setup(", "setup(install_requires=['never-said>1'], "),
+                "native/setup.py": SETUP.replace("setup(", "setup(install_requires=['probe>1'], "),
             },
-            "it needs never-said>1, which its source did not say",
-            "add to python_packages: 'never-said>1'",
+            "it needs probe>1, which its source did not say",
+            "add to python_packages: 'probe>1'",
         ),
         (
             {
@@ -220,7 +227,7 @@ def test_an_export_carries_the_models_own_sources(model, tmp_path):
             "",
         ),
     ],
-    ids=["header", "module", "undeclared", "requirement", "version", "network"],
+    ids=["header", "program", "module", "undeclared", "requirement", "version", "network"],
 )
 def test_a_failure_says_what_to_do(model, tmp_path, change, what, hint):
     folder = tmp_path / "adder"
@@ -236,3 +243,34 @@ def test_a_failure_says_what_to_do(model, tmp_path, change, what, hint):
     assert what in done.stderr
     assert hint in done.stderr
     assert (folder / "tungsten.lock").read_bytes() == before
+    paste(folder, done.stderr)
+    if hint:
+        succeed("lock", folder)
+
+
+def paste(folder, told):
+    """Write what a hint says where it says."""
+    if match := re.search(r"hint: (\[tool\.tungsten\.build\.\S+\]) in pyproject.toml may say: (.+)", told):
+        write(folder, {"pyproject.toml": f"{match[1]}\n{match[2]}\n"})
+    if match := re.search(r"hint: add to python_packages: (.+)", told):
+        definition = folder / "tungsten_model.py"
+        definition.write_text(
+            definition.read_text().replace("python_packages=[", f"python_packages=[{match[1]}, ")
+        )
+
+
+def test_a_setup_that_imports_pkg_resources_is_built(model, tmp_path):
+    """It is a part of setuptools up to 80; what asks for no version gets one that has it."""
+    write(
+        tmp_path,
+        {
+            "tungsten_model.py": MODEL.replace('"native @ ./native", "./pure"', '"./old"'),
+            "old/setup.py": "import pkg_resources\nfrom setuptools import setup\nsetup()\n",
+            "old/setup.cfg": "[metadata]\nname = old\nversion = 1.0\n[options]\ninstall_requires =\n",
+        },
+    )
+    succeed("lock", tmp_path)
+    (built,) = sources(tmp_path).values()
+    assert {wheel["version"] for wheel in built["build"]["wheels"] if wheel["project"] == "setuptools"} == {
+        "80.0"
+    }

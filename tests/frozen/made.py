@@ -1,16 +1,17 @@
 """The packages that the tests make themselves: what they hold is asserted exactly.
 
 Of Debian's kind, in each release: `probe-data` (a file), `libprobe1` and `libzbar0` (libraries that work),
-`probe-diverts` (its script moves another package's file away). Of Python's: `probe` in two versions, `needs-probe`
-(a library of it is linked against libprobe), `bundles-probe` (it brings that library itself), and a `pyzbar`, since
-what that project opens by name is known.
+`libprobe-dev` (a header and a program), `probe-diverts` (its script moves another package's file away). Of Python's:
+`probe` in two versions, `needs-probe` (a library of it is linked against libprobe), `bundles-probe` (it brings that
+library itself), a `pyzbar`, since what that project opens by name is known, and a setuptools 80 beside the newest.
 """
 
 import functools
 import shutil
 import subprocess
+import zipfile
 
-from tests.binaries import deb, wheel
+from tests.binaries import deb, wheel, wheel_record
 from tests.frozen.archive import Deb
 
 RELEASES = ("bookworm", "trixie")
@@ -66,6 +67,17 @@ def add_to(archive, folder):
         wheel(folder / f"probe-{v}-py3-none-any.whl", {"probe.py": f"VERSION = '{v}'\n"})
         for v in ("1.0", "2.0")
     ]
+    if setuptools := archive.files.get("setuptools"):
+        wheels.append(older_setuptools(max(setuptools.values()), folder))
+    debs.append(
+        deb(
+            folder / "libprobe-dev_1.0_all.deb",
+            # As Debian's have them: what unpacks build roots makes no folders of its own.
+            dict.fromkeys(("usr", "usr/bin", "usr/include"))
+            | {"usr/include/probe.h": b"#define PROBE 44\n", "usr/bin/probe-tool": b"#!/bin/sh\n"},
+            control={"Architecture": "all"},
+        )
+    )
     if shutil.which("gcc"):
         probe = library(folder, "libprobe.so.1", "int probe_answer(void) { return 42; }\n")
         zbar = library(folder, "libzbar.so.0", "int zbar_answer(void) { return 43; }\n")
@@ -96,6 +108,26 @@ def add_to(archive, folder):
             archive.add_deb(Deb.read(path), release)
     for path in wheels:
         archive.add_wheel(path)
+
+
+def older_setuptools(wheel_path, folder):
+    """A setuptools that has still `pkg_resources`, made of one that has not."""
+    path = folder / "setuptools-80.0-py3-none-any.whl"
+    version = wheel_path.name.split("-")[1]
+    with zipfile.ZipFile(wheel_path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/RECORD")}
+    files = {
+        name.replace(f"setuptools-{version}.", "setuptools-80.0."): data for name, data in members.items()
+    }
+    metadata = "setuptools-80.0.dist-info/METADATA"
+    files[metadata] = files[metadata].replace(f"Version: {version}".encode(), b"Version: 80.0")
+    files["pkg_resources/__init__.py"] = b"def parse_version(text):\n    return text\n"
+    record = "".join(f"{name},{wheel_record(data)}\n" for name, data in files.items())
+    files["setuptools-80.0.dist-info/RECORD"] = f"{record}setuptools-80.0.dist-info/RECORD,,\n".encode()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+    return path
 
 
 CALL = """\

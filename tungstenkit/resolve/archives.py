@@ -65,6 +65,7 @@ _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, lzma.LZMAEr
 _MOST_TEXT = 8 << 20  # of a file that is read whole
 # What an archive may unpack to, as in `nix/tools/build_wheel.py`: so much in any case, and so many times its own size.
 _ALWAYS_FINE, _MOST_INFLATED = 1 << 30, 200
+_PKG_RESOURCES = re.compile(r"^[ \t]*(?:import|from)[ \t]+pkg_resources\b", re.MULTILINE)
 _COMPILED = {".c", ".cc", ".cpp", ".cxx", ".pyx", ".f", ".f90", ".f95", ".s"}
 
 
@@ -86,6 +87,8 @@ class Facts:
     compiles: frozenset[str]
     """Suffixes of the files that a compiler must turn into something, such as `.c`."""
     needs_cargo: bool
+    imports_pkg_resources: bool = False
+    """Whether `setup.py` does, which PEP 518's requirements seldom say: a part of setuptools, until it left it."""
 
 
 def pack(folder: Path, out: Path) -> None:
@@ -321,6 +324,7 @@ def read_facts(path: Path, name: str, subdirectory: str | None = None) -> Facts:
         compiles=frozenset(suffixes & _COMPILED),
         needs_cargo="Cargo.toml" in members.names
         or any(re.match(r"(maturin|setuptools[-_.]rust)\b", requirement) for requirement in requires),
+        imports_pkg_resources=_PKG_RESOURCES.search(members.text("setup.py") or "") is not None,
     )
 
 

@@ -1,7 +1,7 @@
 """How sources are built: what is known of projects by name, and what a model's own table says.
 
-Knowledge is data, in `build.json`: the Debian packages of every build root, the compilers, and the libraries whose
-headers well-known projects need.
+Knowledge is data, in `build.json`: the Debian packages of every build root, the compilers, the libraries whose headers
+well-known projects need, and the projects whose modules have other names.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
     from tungstenkit.platforms import Target
     from tungstenkit.resolve.archives import Facts
+
+
+_LAST_WITH_PKG_RESOURCES = "80.10.2"
+"""Of setuptools, before the releases that only warn of its end."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,26 @@ def build_debs(project: str, facts: Facts, rule: BuildRule, target: Target) -> l
         names += [*data["compiler"], f"python{target.python}-dev"]
         names += [deb for deb, suffixes in data["suffixes"].items() if facts.compiles & set(suffixes)]
     return list(dict.fromkeys([*names, *known]))
+
+
+def build_requires(facts: Facts, rule: BuildRule) -> list[str]:
+    """What a project's build requires of the Python index."""
+    stated = [*facts.build_requires, *rule.requires]
+    if facts.imports_pkg_resources:
+        older = Requirement(project_of_module("pkg_resources"))
+        # Who asks for one release, or for one that has it no more, is believed.
+        asked = [
+            one.specifier for one in map(Requirement, stated) if canonicalize_name(one.name) == older.name
+        ]
+        if all(one.contains(_LAST_WITH_PKG_RESOURCES) for one in asked):
+            stated.append(str(older))
+    return stated
+
+
+def project_of_module(module: str) -> str:
+    """The requirement that brings a module to a build; without better knowledge, the project of its name."""
+    requirement: str = _data()["modules"].get(module) or canonicalize_name(module)
+    return requirement
 
 
 def _data() -> dict[str, Any]:

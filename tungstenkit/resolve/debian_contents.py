@@ -48,6 +48,21 @@ def fetch_libraries(
     return {name: tuple(sorted(packages)) for name, packages in merged.items()}
 
 
+def fetch_paths(index: ReleaseIndex, get: Callable[[str], bytes], pattern: str) -> dict[str, str]:
+    """The packages of a release by the paths of theirs that a pattern fits whole; nothing is kept.
+
+    get: fetches a URL; raises FetchError. Raises ResolveError as `fetch_libraries`.
+    """
+    line = re.compile(rb"^(%s)\s+(\S+)$" % pattern.encode(), re.MULTILINE)
+    found: dict[str, str] = {}
+    for suite in index.suites:
+        if suite.contents is not None and suite.contents.listed.size:
+            for path, packages in line.findall(fetch_file(suite.contents, get, gzip.decompress)):
+                names = (package.rpartition("/")[2] for package in packages.decode().split(","))
+                found[path.decode("utf-8", "replace")] = min(names, key=lambda name: (len(name), name))
+    return found
+
+
 def _libraries(contents: RemoteFile, get: Callable[[str], bytes], cache: Path) -> dict[str, list[str]]:
     folder, key = cache / "contents", f"{contents.listed.sha256}.{_FORMAT}.json"
     path = kept(folder, key)

@@ -28,7 +28,13 @@ from packaging.version import InvalidVersion, Version
 from tungstenkit.errors import ResolveError
 from tungstenkit.lock import Choice, GitCommit, Source, SourceBuild, Wheel
 from tungstenkit.resolve.archives import Facts, check_out, pack, read_facts
-from tungstenkit.resolve.build_rules import BuildRule, bad_requirements, build_debs, is_never_built
+from tungstenkit.resolve.build_rules import (
+    BuildRule,
+    bad_requirements,
+    build_debs,
+    build_requires,
+    is_never_built,
+)
 from tungstenkit.resolve.wheels import NoWheelError, Places, resolve_wheels
 
 if TYPE_CHECKING:
@@ -411,7 +417,7 @@ class PythonPackages:
         if bad := bad_requirements(facts.build_requires):
             raise ResolveError("\n".join(bad), where=where)
         wheels = resolve_wheels(
-            [*facts.build_requires, *rule.requires],
+            build_requires(facts, rule),
             self._target,
             places=self._places,
             where=where,

@@ -1,0 +1,91 @@
+"""What the log of a failed build from source calls for: a line for `pyproject.toml` that can be pasted.
+
+What is missing is looked up: a header, a library or a program in the files of Debian's packages, a module's project in
+the Python index. A hint that nobody has looked up would fail in its turn.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from tungstenkit.resolve.build_rules import project_of_module
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_NAME = r"([\w.+-]+)"
+
+
+class _Missing(NamedTuple):
+    """A kind of file that a build may miss."""
+
+    log: re.Pattern[str]
+    """How compilers, linkers and shells say it; its group is the name."""
+    places: str
+    """Where Debian's packages have it: the pattern of a path, with `%s` for the name."""
+
+
+_MISSING = (
+    _Missing(
+        re.compile(r"fatal error: ([\w./+-]+): No such file or directory"), r"usr/include/(?:[^\s]+/)?%s"
+    ),
+    _Missing(
+        re.compile(rf"cannot find -l{_NAME}"),
+        r"(?:usr/)?lib/(?:[a-z0-9_]+-linux-gnu[a-z0-9]*/)?lib%s\.(?:so|a)",
+    ),
+    _Missing(
+        re.compile(rf"Package '?{_NAME}'?(?: was not found in the pkg-config|, required by .*, not found)"),
+        r"usr/(?:share|lib)/(?:[a-z0-9_]+-linux-gnu/)?pkgconfig/%s\.pc",
+    ),
+    _Missing(
+        re.compile(
+            rf"(?:^|[\s:'/])'?{_NAME}'?: (?:command )?not found\b"
+            rf"|No such file or directory: '{_NAME}'\s*$"
+            rf"|command '{_NAME}' failed: No such file",
+            re.MULTILINE,
+        ),
+        r"usr/s?bin/%s",
+    ),
+)
+_MODULE = re.compile(r"No module named '?([\w.]+)")
+_UNDECLARED = re.compile(r"the build also needs (.+), which its source")
+
+
+def hint(
+    log: str,
+    project: str,
+    files: Callable[[str], Mapping[str, str]],
+    is_known: Callable[[str], bool],
+) -> str | None:
+    """What the end of a failed build's log calls for; None where it calls for nothing that is known here.
+
+    files: finds Debian's packages by the pattern of a path: by path the package that has it. is_known: whether the
+    Python index has a project.
+    """
+    table = f"[tool.tungsten.build.{project}] in pyproject.toml may say: "
+    if match := _UNDECLARED.search(log):
+        needed = ", ".join(f'"{requirement.strip()}"' for requirement in match[1].split(", "))
+        return f"{table}requires = [{needed}]"
+    for kind in _MISSING:
+        if match := kind.log.search(log):
+            name = next(filter(None, match.groups()))
+            if package := _best(files(kind.places % re.escape(name))):
+                return f'{table}debs = ["{package}"]'
+            return f"no Debian package has {name}: ask for a version of {project} that has a wheel, or needs it not"
+    if match := _MODULE.search(log):
+        module = match[1].partition(".")[0]
+        requirement = project_of_module(module)
+        if is_known(re.split("[<>=!~]", requirement)[0]):
+            return f'{table}requires = ["{requirement}"]'
+        return f"no project of the Python index is called {module}: {table}requires = […], with the one that has it"
+    return None
+
+
+def _best(found: Mapping[str, str]) -> str | None:
+    """Of the packages that have a file: one for development first, the shortest path, then the shortest name."""
+    return min(
+        found.items(),
+        key=lambda one: (not one[1].endswith("-dev"), one[0].count("/"), len(one[1]), one),
+        default=("", None),
+    )[1]

@@ -45,7 +45,7 @@ ORDER = [
         "shell_lines",
         "samples",
     ],
-    ["dockerfile_words", "tools"],
+    ["dockerfile_words", "tools", "lfs"],
     ["dockerfile"],
     ["spec", "files", "elf", "carry", "certificates"],
     ["lock", "registry"],

@@ -8,6 +8,7 @@ as long as the file is not touched.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tungstenkit import store
 from tungstenkit.cache import cache_folder, keep, kept
 from tungstenkit.errors import SpecError
+from tungstenkit.lfs import INSTALL, named, pointers
 
 if TYPE_CHECKING:
     import os
@@ -67,8 +69,15 @@ def big_files(
 
     progress: is told of what must be read; nothing where all is known.
 
-    Raises SpecError for a file that changes while it is read.
+    Raises SpecError for a file that changes while it is read, and for pointers of Git LFS, all at once.
     """
+    if unfetched := pointers(directory, (file.path for file in files)):
+        raise SpecError(
+            named(unfetched),
+            where=str(directory),
+            hint="`git lfs pull` there brings the files"
+            + ("" if shutil.which("git-lfs") else f"; {INSTALL}"),
+        )
     sizes = {file: (directory / file.path).stat().st_size for file in files if file.kind == "file"}
     found = {file: size for file, size in sizes.items() if size > limit}
     hashes = hashes_of([directory / file.path for file in found], progress)

@@ -17,6 +17,7 @@ from tungstenkit.big_files import hashes_of
 from tungstenkit.errors import FetchError, ResolveError, SpecError
 from tungstenkit.fetch import PARALLEL, first_sight, size_of
 from tungstenkit.files import excluding, pattern_of
+from tungstenkit.lfs import named, pointers
 from tungstenkit.lock import Files, LockedDownload, LockedRepository, RepositoryFile
 from tungstenkit.spec import DownloadWish, RepositoryWish
 
@@ -131,13 +132,15 @@ def _download(
     if wish.sha256 is not None and size is not None:
         return locked(size, wish.sha256)
     progress.start(1, size or 0)
-    seen = first_sight(wish.url, store.store_name(wish.to.rpartition("/")[2]), downloads, progress)
+    name = store.store_name(wish.to.rpartition("/")[2])
+    seen = first_sight(wish.url, name, downloads, progress)
     if wish.sha256 not in (None, seen.sha256):
         raise FetchError(
             f"{wish.to} is another file than files=[Download(…)] says",
             where=wish.url,
             hint=f"its sha256 is {seen.sha256}",
         )
+    _check_whole(downloads / seen.sha256 / name, wish.to, wish.url, "name the address of the file itself")
     if wish.sha256 is None:
         notice(f"{wish.to}: seen for the first time, and locked as it came; sha256 {seen.sha256}")
     return locked(seen.size, seen.sha256)
@@ -237,4 +240,12 @@ def _small(wish: RepositoryWish, commit: str, file: TreeFile, downloads: Path, p
             where=f"{wish.repository} at {commit}",
             hint="the hub, or something on the way to it, is wrong: try again, or on another network",
         )
+    hint = f"nobody has put the file itself there: ask who did, or leave it out: exclude=[{file.path!r}]"
+    _check_whole(downloads / seen.sha256 / name, file.path, f"{wish.repository} at {commit}", hint)
     return seen.sha256
+
+
+def _check_whole(path: Path, name: str, where: str, hint: str) -> None:
+    """FetchError where a downloaded file is a pointer of Git LFS."""
+    if pointers(path.parent, [path.name]):
+        raise FetchError(named([name]), where=where, hint=hint)

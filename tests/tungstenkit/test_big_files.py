@@ -58,6 +58,19 @@ def test_a_file_above_the_limit_is_big_and_a_link_to_one_is_a_link(folder):
     assert big_files(folder, FILES, 101, Count()) == ()
 
 
+def test_pointers_of_git_lfs_are_named_and_what_only_looks_like_one_ships(folder):
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 5\n"
+    for name, text in {"a.bin": pointer, "weights/b.bin": pointer, "c.txt": f"{pointer}..."}.items():
+        (folder / name).write_text(text)
+    files = [*FILES, *(ModelFile(name, "file") for name in ("a.bin", "c.txt"))]
+    with pytest.raises(SpecError) as caught:
+        big_files(folder, [*files, ModelFile("weights/b.bin", "file")], 100, Count())
+    assert caught.value.what == "a.bin, weights/b.bin are Git LFS pointers, and not the files"
+    assert caught.value.hint.startswith("`git lfs pull` there")
+    (folder / "a.bin").write_bytes(b"large")
+    assert big_files(folder, files, 1000, Count()) == ()
+
+
 def test_it_is_read_once(folder):
     assert read(folder) == 101
     assert read(folder) == 0

@@ -197,6 +197,22 @@ def test_without_a_token_a_fetch_says_how_to_be_let_in(hub, resolve, monkeypatch
     assert "HF_TOKEN" in caught.value.hint
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:%b\nsize 5\n" % (b"0" * 64)
+
+
+def test_a_pointer_in_the_place_of_a_large_file_is_refused_by_name(hub, resolve):
+    """Whoever put it there had no git-lfs; or the address is that of the pointer."""
+    hub.repositories["org/name"].commits[FIRST] = {**CONTENTS, "w.txt": POINTER}
+    with pytest.raises(FetchError) as caught:
+        resolve(repository())
+    assert caught.value.what == "w.txt is a Git LFS pointer, and not the file"
+    assert "exclude=['w.txt']" in caught.value.hint
+    assert pinned(resolve(repository(exclude=["w.txt"]))).keys() == CONTENTS.keys()
+    hub.files["w.bin"] = POINTER
+    with pytest.raises(FetchError, match=r"weights/w\.bin is a Git LFS pointer"):
+        resolve(from_url(f"{hub.url}/files/w.bin", to="weights/w.bin"))
+
+
 def test_a_stated_hash_is_locked_without_a_download(hub, resolve):
     hub.files["w.bin"] = b"weights"
     (one,) = resolve(from_url(f"{hub.url}/files/w.bin", digest="c" * 64)).downloads

@@ -7,9 +7,11 @@ Nothing of a source is run here: its name, version and requirements come from PK
 from __future__ import annotations
 
 import configparser
+import hashlib
 import lzma
 import os
 import re
+import shutil
 import stat
 import subprocess
 import tarfile
@@ -31,6 +33,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from tungstenkit import certificates
 from tungstenkit.errors import FetchError, ResolveError
+from tungstenkit.lfs import INSTALL, named, pointers
 from tungstenkit.outside import GIT, git_name_problem, url_problem
 
 if TYPE_CHECKING:
@@ -136,11 +139,11 @@ def _target(link: Path, top: Path) -> str:
 
 
 def check_out(url: str, ref: str | None, out: Path) -> str:
-    """Make the archive of a commit of a git repository, with its submodules; the commit's name.
+    """Make the archive of a commit of a git repository, with its submodules and large files (LFS); the commit's name.
 
-    ref: a branch, tag or commit; None is what the repository itself shows. Large files (LFS) stay pointers.
+    ref: a branch, tag or commit; None is what the repository itself shows.
 
-    Raises FetchError where there is no git, no such repository or no such commit, and for words that are none.
+    Raises FetchError where there is no git, no such repository, commit or large file, and for words that are none.
     """
     for what, problem in ((url, url_problem(url, GIT)), (ref, ref and git_name_problem(ref))):
         if problem:
@@ -162,8 +165,48 @@ def check_out(url: str, ref: str | None, out: Path) -> str:
         _git(folder, "checkout", "--quiet", "--detach", commit)
         if (folder / ".gitmodules").exists():
             _git(folder, "submodule", "--quiet", "update", "--init", "--recursive", place=url)
+        _fetch_large(folder, url)
         pack(folder, out)
     return commit
+
+
+def _fetch_large(folder: Path, url: str) -> None:
+    """Put the large files of a checkout, and of its submodules, into the place of their pointers."""
+    paths = {path.relative_to(folder).as_posix(): path for path in _walk(folder, folder)}
+    found = pointers(folder, paths)
+    if not found:
+        return
+    if shutil.which("git-lfs") is None:
+        raise FetchError(named(found), where=_without_user(url), hint=INSTALL)
+    # An empty repository: what the checkout says of where its large files are is not for it to say.
+    asking = Path(f"{folder}-large")
+    asking.mkdir()
+    _git(asking, "init", "--quiet")
+    whole = asking / "large"
+    for name, pointer in found.items():
+        path = paths[name]
+        # A submodule is a repository of its own, with a place of its own.
+        owner = next(above for above in path.parents if (above / ".git").exists())
+        place = url if owner == folder else _git(owner, "config", "remote.origin.url").strip()
+        if problem := url_problem(place, GIT):
+            raise FetchError(f"{place!a} {problem}", where=name)
+        command = ("-c", f"remote.origin.url={place}", "lfs", "smudge", "--", path.name)
+        with path.open("rb") as text, whole.open("wb") as content:
+            _git(asking, *command, place=place, large=(text, content))
+        with whole.open("rb") as content:
+            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+        if (sha256, whole.stat().st_size) != pointer:
+            raise FetchError(
+                f"git-lfs does not give {name}, whose sha256 is {pointer.sha256}",
+                where=_without_user(place),
+                hint="check the access to it: `git lfs fetch` in a clone of the repository",
+            )
+        whole.chmod(path.stat().st_mode)
+        whole.replace(path)
+
+
+def _without_user(url: str) -> str:
+    return re.sub(r"(?<=//)[^/@]*@", "", url)
 
 
 END = "--end-of-options"
@@ -176,8 +219,13 @@ def _commit(folder: Path, name: str) -> str:
     return found[-1]
 
 
-def _git(folder: Path, *arguments: str, place: str | None = None) -> str:
-    """Run git. place: the repository's URL, where one is asked."""
+def _git(
+    folder: Path,
+    *arguments: str,
+    place: str | None = None,
+    large: tuple[IO[bytes], IO[bytes]] | None = None,
+) -> str:
+    """Run git. place: the repository's URL, where one is asked. large: a pointer and the file to write, for git-lfs."""
     # What a checkout holds must not follow from this machine's settings; its credential helpers do count.
     settings = {
         "core.autocrlf": "false",
@@ -192,14 +240,22 @@ def _git(folder: Path, *arguments: str, place: str | None = None) -> str:
     options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
     known = os.environ if place is None else certificates.environment(*_own_certificates(place))
     environment = {key: value for key, value in known.items() if not key.startswith("GIT_DIR")}
-    environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1", "LC_ALL": "C"}
+    environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "0" if large else "1", "LC_ALL": "C"}
     # Nor may a repository's submodules run a program (`ext::`), or read this machine where it is another's (git(1)).
-    is_local = place is not None and arguments[0] == "fetch" and urlsplit(place).scheme == "file"
+    asks_itself = arguments[0] == "fetch" or large is not None
+    is_local = place is not None and asks_itself and urlsplit(place).scheme == "file"
     environment["GIT_ALLOW_PROTOCOL"] = ":".join(way for way in GIT if way != "file" or is_local)
     command = ["git", *options, *arguments]
     try:
         run = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=large[0] if large else subprocess.DEVNULL,
+            stdout=large[1] if large else subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
     except FileNotFoundError:
         raise FetchError(
@@ -211,12 +267,12 @@ def _git(folder: Path, *arguments: str, place: str | None = None) -> str:
         handshake = certificates.problem_in(said) if place is not None else None
         raise FetchError(
             f"git can't get it: {handshake or said}",
-            where=place and re.sub(r"(?<=//)[^/@]*@", "", place),
+            where=place and _without_user(place),
             hint=certificates.hint(handshake)
             if handshake
             else "check the URL, the name after `@`, and the access to it",
         )
-    return run.stdout
+    return run.stdout or ""
 
 
 def _own_certificates(url: str) -> list[str]:

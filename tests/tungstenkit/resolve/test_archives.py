@@ -1,10 +1,12 @@
 """Source archives: the same bytes wherever they are made, and what they say of themselves without being run."""
 
 import gzip
+import hashlib
 import io
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import zipfile
 
@@ -137,6 +139,73 @@ class TestGit:
             check_out("https://host.example/foo", None, tmp_path / "out.tar")
 
 
+LARGE = b"weights\n" * 100
+_SHA256 = hashlib.sha256(LARGE).hexdigest()
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{_SHA256}\nsize {len(LARGE)}\n"
+GIT_LFS = """#!{python}
+import os, pathlib, subprocess, sys
+url = subprocess.run(["git", "config", "remote.origin.url"], capture_output=True, text=True).stdout.strip()
+pointer = sys.stdin.read()
+assert sys.argv[1:3] == ["smudge", "--"] and os.environ["GIT_LFS_SKIP_SMUDGE"] == "0"
+objects = pathlib.Path(url.removeprefix("file://")) / ".git" / "objects-of-lfs"
+place = objects / pointer.split("sha256:")[1].split()[0]
+sys.stdout.buffer.write(place.read_bytes() if place.exists() else pointer.encode())
+"""
+"""Does what git-lfs does for one pointer, of a folder of this machine."""
+
+
+class TestLargeFiles:
+    @pytest.fixture
+    def large(self, repository):
+        folder, git = repository
+        write(folder, {"weights.bin": POINTER, "sub/more.bin": POINTER, "notes": f"{POINTER}and more"})
+        write(folder, {".lfsconfig": "[lfs]\n\turl = https://evil.example/lfs\n\tfetchexclude = *\n"})
+        git("add", "-A")
+        git("commit", "--quiet", "-m", "large")
+        return folder
+
+    @pytest.fixture
+    def git_lfs(self, tmp_path, monkeypatch):
+        """A `git-lfs` on PATH; git itself runs what is called so."""
+        program = tmp_path / "bin" / "git-lfs"
+        program.parent.mkdir()
+        program.write_text(GIT_LFS.format(python=sys.executable))
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    def keep(self, folder, content=LARGE):
+        place = folder / ".git" / "objects-of-lfs" / _SHA256
+        place.parent.mkdir()
+        place.write_bytes(content)
+
+    @pytest.mark.usefixtures("git_lfs")
+    def test_they_take_their_pointers_places(self, large, tmp_path):
+        self.keep(large)
+        check_out(large.as_uri(), None, tmp_path / "out.tar")
+        with tarfile.open(tmp_path / "out.tar") as archive:
+            assert archive.extractfile("source/weights.bin").read() == LARGE
+            assert archive.extractfile("source/sub/more.bin").read() == LARGE
+            assert archive.extractfile("source/notes").read().endswith(b"and more")
+
+    @pytest.mark.usefixtures("git_lfs")
+    @pytest.mark.parametrize("content", [None, b"other"])
+    def test_what_is_not_had_or_is_another_file_is_named(self, large, tmp_path, content):
+        if content is not None:
+            self.keep(large, content)
+        with pytest.raises(
+            FetchError, match=r"git-lfs does not give sub/more.bin, whose sha256 is"
+        ) as caught:
+            check_out(large.as_uri(), None, tmp_path / "out.tar")
+        assert caught.value.where == large.as_uri()
+
+    def test_without_git_lfs_the_error_names_the_files(self, large, tmp_path, monkeypatch):
+        monkeypatch.setattr(archives.shutil, "which", lambda _name: None)
+        with pytest.raises(FetchError) as caught:
+            check_out(large.as_uri(), None, tmp_path / "out.tar")
+        assert caught.value.what == "sub/more.bin, weights.bin are Git LFS pointers, and not the files"
+        assert "apt-get install git-lfs" in caught.value.hint
+
+
 SETUP = {"setup.py": "raise SystemExit('it was run')"}
 
 
@@ -204,6 +273,17 @@ class TestFacts:
         )
         assert found.compiles == {".c", ".pyx"}
         assert found.needs_cargo
+
+    @pytest.mark.parametrize(
+        ("text", "does"),
+        [
+            ("import pkg_resources\n", True),
+            ("try:\n    from pkg_resources import x\nexcept ImportError: ...\n", True),
+            ("# import pkg_resources\nimport setuptools, mypkg_resources\n", False),
+        ],
+    )
+    def test_whether_setup_imports_what_setuptools_has_no_more(self, tmp_path, text, does):
+        assert facts(tmp_path, {"setup.py": text}).imports_pkg_resources == does
 
     def test_a_subdirectory(self, tmp_path):
         path = sdist(tmp_path, {"py/foo/pyproject.toml": '[project]\nname = "foo"\nversion = "2"\n'})

@@ -1,9 +1,11 @@
 """The table of builds beside a model, and what is known of projects by name."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from tungstenkit.errors import TungstenError
-from tungstenkit.resolve.build_rules import is_never_built, read_build_rules
+from tungstenkit.resolve.build_rules import BuildRule, build_requires, is_never_built, read_build_rules
 
 
 class TestBuildRules:
@@ -27,6 +29,23 @@ class TestBuildRules:
 
     def test_there_need_be_none(self, tmp_path):
         assert read_build_rules(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("stated", "is_added"),
+    [
+        (("setuptools>=40.8.0",), True),
+        (("wheel",), True),
+        (("setuptools==75.0", "wheel"), False),
+        (("Setuptools>=82",), False),
+    ],
+)
+def test_what_imports_pkg_resources_gets_a_setuptools_that_has_it(stated, is_added):
+    """But where it asks for another itself."""
+    facts = SimpleNamespace(build_requires=stated, imports_pkg_resources=True)
+    assert (build_requires(facts, BuildRule())[-1] == "setuptools<81") == is_added
+    facts.imports_pkg_resources = False
+    assert build_requires(facts, BuildRule(requires=("cython",))) == [*stated, "cython"]
 
 
 def test_stubs_of_the_index_are_never_built():

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tungstenkit.errors import FetchError, ResolveError
-from tungstenkit.resolve.debian_contents import fetch_libraries, provider
+from tungstenkit.resolve.debian_contents import fetch_libraries, fetch_paths, provider
 from tungstenkit.resolve.debian_index import ReleaseIndex, RemoteFile, SuiteIndex
 from tungstenkit.resolve.debian_release import Listed
 
@@ -54,6 +54,14 @@ def test_the_libraries_where_the_loader_looks_are_found(tmp_path):
         "libGL.so": ("libgl-dev",),
         "libodd.so.2": ("libodd2", "libodd2-other"),
     }
+
+
+def test_who_has_a_file_is_found_by_its_path(tmp_path):
+    mirror = Mirror()
+    index = mirror.index(tmp_path, mirror.publish(CONTENTS), None)
+    assert fetch_paths(index, mirror.get, r"(?:usr/)?bin/true") == {"bin/true": "coreutils"}
+    assert fetch_paths(index, mirror.get, r"usr/lib/\S*libodd\.so\S*") == {"usr/lib/libodd.so.2": "libodd2"}
+    assert fetch_paths(index, mirror.get, r"rue") == {}
 
 
 def test_suites_are_merged_and_one_that_says_nothing_is_passed_over(tmp_path):

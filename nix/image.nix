@@ -5,8 +5,12 @@
 #
 # base: a lock's base image, which every image and root here goes on, or null; fetch: gets its layers.
 # byteCodePython: compiles what is Python, or null. busybox: runs maintainer scripts whose text can't be read.
-{ busybox, runTool, planLayers, byteCodePython, platform, base ? null, fetch ? null }:
+# zstd: the command that unpacks a base image's layers of that kind.
+{ busybox, runTool, planLayers, byteCodePython, platform, base ? null, fetch ? null, zstd ? null }:
 let
+  # Engines stack 127 layers, and docker keeps two of them for what a container writes.
+  mostLayers = 125;
+
   baseLayers =
     if base == null then
       [ ]
@@ -26,7 +30,8 @@ let
               inherit sha256;
             };
             created-by = "base image ${base.reference}";
-          };
+          }
+          // (if builtins.match ".*zstd" layer.media-type == null then { } else { inherit zstd; });
         }
       ) base.layers;
 
@@ -36,6 +41,7 @@ let
       plan = planLayers {
         inherit contents;
         maxLayers = maxLayers - builtins.length baseLayers;
+        mostLayers = mostLayers - builtins.length baseLayers;
       };
       wanted = builtins.filter (layer: byteCodePython != null || !layer.onlyByteCode) plan;
     in
@@ -122,7 +128,7 @@ in
             config
             ;
           os = "linux";
-          max-layers = maxLayers;
+          max-layers = if base == null then maxLayers else mostLayers;
         };
       };
 

@@ -2,7 +2,9 @@
 #
 # Contents come in order, each with the name of its layer; those of one name stand together. What is big stands alone,
 # so that a change beside it re-makes no big layer; what is small stands together, so that the count stays low.
-{ contents, maxLayers }:
+#
+# maxLayers: how many there shall be at most; mostLayers: from how many on what changes apart is put together.
+{ contents, maxLayers, mostLayers ? maxLayers }:
 let
   mib = 1024 * 1024;
   # Registries have refused layers over 8 GB; packed bytes unpack to about four times as many.
@@ -89,9 +91,46 @@ let
     in
     if builtins.length layers <= maxLayers then
       layers
-    else if big > 64 * 1024 * mib then
-      throw "tungsten: maxLayers = ${toString maxLayers} is too few: ${toString (builtins.length layers)} are needed"
+    else if big <= 64 * 1024 * mib then
+      plan (big * 2)
+    else if builtins.length layers <= mostLayers then
+      layers
     else
-      plan (big * 2);
+      joined layers;
+
+  # Changes are what a step made of all that is below it, and some files follow from it: they stand alone.
+  isJoinable =
+    layer:
+    !layer.needsLower
+    && builtins.all (input: !builtins.elem (input.kind or null) [ "changes" "replaced" ]) layer.inputs;
+
+  # Neighbours put together, the lowest first, for as long as there are too many.
+  joined =
+    layers:
+    let
+      count = builtins.length layers;
+      both = i: [
+        (builtins.elemAt layers i)
+        (builtins.elemAt layers (i + 1))
+      ];
+      places = builtins.filter (i: builtins.all isJoinable (both i)) (builtins.genList (i: i) (count - 1));
+      place = builtins.head places;
+      part = from: to: builtins.genList (i: builtins.elemAt layers (from + i)) (to - from);
+      any = flag: builtins.any (layer: layer.${flag}) (both place);
+      one = {
+        inherit (builtins.elemAt layers place) name;
+        label = builtins.concatStringsSep "; " (map (layer: layer.label) (both place));
+        inputs = builtins.concatMap (layer: layer.inputs) (both place);
+        byteCode = any "byteCode";
+        needsLower = any "needsLower";
+        onlyByteCode = false;
+      };
+    in
+    if count <= mostLayers then
+      layers
+    else if places == [ ] then
+      throw "tungsten: ${toString mostLayers} layers are too few: ${toString count} are needed"
+    else
+      joined (part 0 place ++ [ one ] ++ part (place + 2) count);
 in
 plan (32 * mib)

@@ -65,6 +65,7 @@ let
         enter = import ./enter.nix { inherit python; };
       };
       byteCodePython = root tools.byte-code;
+      zstd = python.program "zstd";
       shell = import ./shell.nix {
         inherit
           busybox
@@ -85,6 +86,7 @@ let
       runTool,
       byteCodePython,
       system,
+      zstd,
       ...
     }:
     target: locked:
@@ -124,7 +126,7 @@ let
         deb = import ./deb.nix { inherit fetch; };
         wheel = import ./wheel.nix { inherit fetch runTool; };
         dockerTools = import ./image.nix {
-          inherit busybox fetch runTool platform;
+          inherit busybox fetch runTool platform zstd;
           base = locked.base-image or null;
           # A base image may have a Python that Debian has not.
           byteCodePython = if byteCodePython.version == locked.python then byteCodePython else null;

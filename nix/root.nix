@@ -12,15 +12,17 @@ let
     PATH = "${busybox}/bin";
     debs = map fetch debs;
   };
-in
-{
-  inherit tree;
-  version = python;
+
   # By its own loader: the store has no /lib64, and no namespace is needed for this.
-  command = [
+  program = name: [
     "${tree}/usr/lib/${platform.multiarch}/${platform.loader}"
     "--library-path"
     "${tree}/usr/lib/${platform.multiarch}"
-    "${tree}/usr/bin/python${python}"
+    "${tree}/usr/bin/${name}"
   ];
+in
+{
+  inherit program tree;
+  version = python;
+  command = program "python${python}";
 }

@@ -22,7 +22,7 @@ from tungstenkit.lock import check_lock as check_fresh
 from tungstenkit.platforms import Target
 from tungstenkit.requirements import parse, project_of
 from tungstenkit.resolve.cuda import adds
-from tungstenkit.resolve.rules import BASE, ESSENTIAL
+from tungstenkit.resolve.rules import BASE, ESSENTIAL, tool_programs
 from tungstenkit.spec import DownloadWish, RepositoryWish
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def unasked(lock: Lock, spec: ModelSpec) -> Iterator[str]:
     for system, tools in lock.tools.items():
         for root in (tools.layers, tools.byte_code):
             wanted = [f"python{root.python}-minimal", f"libpython{root.python}-stdlib"]
+            wanted += tool_programs(platform.base_image for platform in lock.platforms.values())
             for problem in _unreached(root.debs, {"python": _exactly(wanted)}):
                 yield f"tools.{system}: {problem}"
         for deb, name in ((tools.busybox, "busybox-static"), (tools.bash, "bash-static")):

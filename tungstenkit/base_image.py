@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,9 +38,11 @@ _WHERE = "base_image"
 _TAR = (
     "application/vnd.oci.image.layer.v1.tar",
     "application/vnd.oci.image.layer.v1.tar+gzip",
+    "application/vnd.oci.image.layer.v1.tar+zstd",
     "application/vnd.docker.image.rootfs.diff.tar",
     "application/vnd.docker.image.rootfs.diff.tar.gzip",
 )
+_MOST_LAYERS = 125  # as in `nix/image.nix`
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # What a model's image has its own of, or OCI's has not (OCI image specification, "Image Configuration").
 _LEFT = (
@@ -89,6 +92,7 @@ def read_base(
     previous: Mapping[str, BaseImage],
     get: Callable[[Sequence[Input]], Sequence[Path]],
     *,
+    ours: int = 0,
     cache: Path | None = None,
 ) -> Base:
     """The base image that a model names, for one platform.
@@ -96,6 +100,7 @@ def read_base(
     system: the Nix system. python: the version that is asked for, `3` or `3.11`, or None for any.
     previous: base images of the lock before, by system; while they are of the same reference, they stay.
     get: downloads layers, verified; their paths, in order.
+    ours: how many layers the model needs at least.
     cache: a folder (default: the user's cache).
 
     Raises ResolveError for an image that no model can go on, FetchError where it can't be read.
@@ -106,7 +111,8 @@ def read_base(
         named, digest = known[system].named, known[system].digest
     else:
         named, digest = _find(reference, system, known)
-    found = _facts(with_digest(reference, digest), system, get, cache)
+    found = _facts(with_digest(reference, digest), system, get, ours, cache)
+    _check_count(reference, found.layers, ours)
     _check(reference, found)
     usable = [one for one in found.pythons if not one.problem]
     fitting = [one for one in usable if python is None or f"{one.version}.".startswith(f"{python}.")]
@@ -168,7 +174,7 @@ def _find(reference: str, system: str, known: Mapping[str, BaseImage]) -> tuple[
 
 
 def _facts(
-    reference: str, system: str, get: Callable[[Sequence[Input]], Sequence[Path]], cache: Path
+    reference: str, system: str, get: Callable[[Sequence[Input]], Sequence[Path]], ours: int, cache: Path
 ) -> _Facts:
     """What is known of the image whose digest a reference names."""
     key = f"{reference.rpartition(':')[2]}.{_FORMAT}.json"
@@ -190,12 +196,20 @@ def _facts(
         )
     with _well_formed(reference):
         layers = _layers(content, config, reference)
+    _check_count(reference, layers, ours)
+    zstd = shutil.which("zstd")
+    if zstd is None and any(layer.is_zstd for layer in layers):
+        raise ResolveError(
+            f"{reference} has layers that are compressed by zstd, and there is no `zstd` on PATH",
+            where=_WHERE,
+            hint="on Debian: apt-get install zstd",
+        )
     paths = get(base_inputs(reference, layers))
     variables = config.get("config") or {}
     with _well_formed(reference):
         environment = dict(entry.partition("=")[::2] for entry in variables.get("Env") or ())
     with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
-        seen = _look_into(layers, paths, environment, Path(folder))
+        seen = _look_into(layers, paths, environment, Path(folder), zstd)
     facts = _Facts.model_validate(
         {
             **seen,
@@ -251,11 +265,6 @@ def _layers(content: dict[str, Any], config: dict[str, Any], reference: str) -> 
 
 
 def _remedy(media_type: str) -> str:
-    if "zstd" in media_type:
-        return (
-            "make a copy with gzip and name that: "
-            "skopeo copy --dest-compress-format gzip --dest-force-compress-format docker://THIS docker://COPY"
-        )
     if "encrypted" in media_type:
         return "make a copy that is not encrypted, by `skopeo copy --decryption-key`, and name that"
     return "their bytes are not in the registry, or of no form that images have: take another base image"
@@ -269,11 +278,17 @@ def _digest(entry: dict[str, Any], reference: str) -> str:
 
 
 def _look_into(
-    layers: Sequence[BaseLayer], paths: Sequence[Path], environment: Mapping[str, str], folder: Path
+    layers: Sequence[BaseLayer],
+    paths: Sequence[Path],
+    environment: Mapping[str, str],
+    folder: Path,
+    zstd: str | None,
 ) -> dict[str, Any]:
-    """What `base_facts.py` says of layers. folder: an empty one."""
+    """What `base_facts.py` says of layers. folder: an empty one. zstd: where that program is, if one needs it."""
     for number, (layer, path) in enumerate(zip(layers, paths, strict=True)):
         blob = {"blob": str(path), "created-by": "", **layer.model_dump(mode="json", by_alias=True)}
+        if layer.is_zstd:
+            blob["zstd"] = [zstd]
         run_tool("import_layer.py", blob, folder / f"{number}", _WHERE)
     question = {
         "layers": [str(folder / f"{number}") for number in range(len(layers))],
@@ -283,6 +298,16 @@ def _look_into(
     run_tool("base_facts.py", question, folder / "facts.json", _WHERE)
     answer: dict[str, Any] = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     return answer
+
+
+def _check_count(reference: str, layers: Sequence[BaseLayer], ours: int) -> None:
+    if len(layers) + ours > _MOST_LAYERS:
+        raise ResolveError(
+            f"{reference} has {len(layers)} layers: an image has {_MOST_LAYERS} at most, and this model needs {ours}",
+            where=_WHERE,
+            hint=f"make a copy in one layer, push that and name it: `echo FROM {reference} | podman build --squash-all "
+            "-t COPY -`",
+        )
 
 
 def _check(reference: str, found: _Facts) -> None:

@@ -355,6 +355,11 @@ class BaseLayer(Document):
     """Of the blob, in bytes."""
     media_type: str
 
+    @property
+    def is_zstd(self) -> bool:
+        """Whether it is compressed by zstd, for which the Pythons that read it have no module."""
+        return self.media_type.endswith("+zstd")
+
 
 class BasePython(Document):
     """A Python that a base image has, and where it looks for packages; all are absolute paths there."""

@@ -229,7 +229,9 @@ class Bases:
         spec = self._project.spec
         assert spec.base_image is not None
         self._report(f"reading the base image {spec.base_image} for {system}")
-        base = read_base(spec.base_image, system, self._python, self._previous, self._get)
+        # The system's, the steps' one each, what is without the base's packages, and the rest.
+        ours = 3 + (len(spec.commands.segments) if spec.commands else 0)
+        base = read_base(spec.base_image, system, self._python, self._previous, self._get, ours=ours)
         if not self.libraries:
             if spec.system_packages:
                 err.print("system_packages is ignored: the system is that of base_image")

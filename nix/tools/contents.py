@@ -6,21 +6,29 @@ have `read_at()`.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import os
+import re
+import signal
 import struct
+import subprocess
 import zipfile
 import zlib
-from typing import TYPE_CHECKING, BinaryIO, Union
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, BinaryIO, Union
 
 from program import ToolError
 
 if TYPE_CHECKING:
     import tarfile
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 CHUNK = 1 << 18
 _LARGEST_SPARSE = 1 << 30
+# How zstd's frames begin; some tools put one that is skipped first (RFC 8878, 3.1).
+_ZSTD, _SKIPPED = b"\x28\xb5\x2f\xfd", re.compile(rb"[\x50-\x5f]\x2a\x4d\x18", re.DOTALL)
 # What the standard library raises for a damaged zip archive; an OSError comes of an offset that is no offset.
 ZIP_ERRORS = (
     zipfile.BadZipFile,
@@ -183,6 +191,36 @@ class WheelMember:
 
 
 Content = Union[Text, Region, DiskFile, WheelMember]
+
+
+@contextmanager
+def unpacked(blob: BinaryIO, zstd: Sequence[str] | None) -> Iterator[IO[bytes] | gzip.GzipFile]:
+    """The tar of a layer's blob, whichever of the known ways it is compressed.
+
+    zstd: the command of the program, which no Python before 3.14 has in itself; None where none is needed.
+    `ToolError` where it is needed, or ends with an error.
+    """
+    magic = blob.read(4)
+    blob.seek(0)
+    if magic[:2] == b"\x1f\x8b":
+        with gzip.GzipFile(fileobj=blob) as tar:
+            yield tar
+    elif magic == _ZSTD or _SKIPPED.match(magic):
+        if not zstd:
+            raise ToolError("a layer is compressed by zstd, and no program for that is named")
+        os.lseek(blob.fileno(), 0, os.SEEK_SET)  # what is read ahead is not for the program
+        command = [*zstd, "--decompress", "--stdout", "--long=31"]
+        with subprocess.Popen(command, stdin=blob, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            yield process.stdout
+            process.stdout.close()
+            said = process.stderr.read().decode("utf-8", "replace").strip()
+        # One that was not read to its end is no fault of its own.
+        if process.returncode not in (0, -signal.SIGPIPE) and "Broken pipe" not in said:
+            raise ToolError(f"zstd can't unpack it: {said}")
+    else:
+        yield blob
 
 
 def walk(folder: Path) -> Iterator[Path]:

@@ -146,7 +146,7 @@ class Difference:
         """Those of the files that hold what the layers have there."""
         original: dict[str, str] = {}
         for layer in reversed(self._layers) if candidates else ():
-            with opened(layer / "blob") as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+            with opened(layer) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
                 for member in tar:
                     name = posixpath.normpath(f"/{member.name}").lstrip("/")
                     if name in candidates and name not in original:

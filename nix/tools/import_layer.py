@@ -3,12 +3,12 @@
 
 CONFIG names the blob and what its manifest says of it. OUT becomes a folder as `layer.py` makes it, whose blob is a
 link to the given one; `files.json` says what the layer changes of those below it, and `found` what is in the few
-files that somebody will ask about. The diff ID is checked.
+files that somebody will ask about. The diff ID is checked. `zstd` is the command of that program, for a layer that
+needs it.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import re
@@ -16,15 +16,16 @@ import sys
 import tarfile
 import zlib
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from contents import check_size
+from contents import check_size, unpacked
 from program import ToolError, read_json, run, write_json
 from rootfs import OPAQUE, WHITEOUT, Entry
 
 if TYPE_CHECKING:
+    import gzip
     from collections.abc import Iterator
 
 PACKAGE = "the base image"
@@ -36,6 +37,7 @@ _TAR = "application/vnd.oci.image.layer.v1.tar"
 _MEDIA_TYPES = {
     _TAR: _TAR,
     f"{_TAR}+gzip": f"{_TAR}+gzip",
+    f"{_TAR}+zstd": f"{_TAR}+zstd",
     "application/vnd.docker.image.rootfs.diff.tar": _TAR,
     "application/vnd.docker.image.rootfs.diff.tar.gzip": f"{_TAR}+gzip",
 }
@@ -58,7 +60,7 @@ def import_layer(config_path: Path, out: Path) -> None:
     entries: list[Entry] = []
     with blob.open("rb") as file:
         try:
-            with _Hashed(_unpacked(file)) as stream:
+            with unpacked(file, config.get("zstd")) as tar, _Hashed(tar) as stream:
                 with tarfile.open(fileobj=stream, mode="r|") as archive:
                     for entry, content in _members(archive):
                         entries.append(entry)
@@ -68,7 +70,7 @@ def import_layer(config_path: Path, out: Path) -> None:
                 while stream.read(1 << 20):
                     pass  # what stands behind the end of the archive is hashed, too
                 diff_id = f"sha256:{stream.digest.hexdigest()}"
-        except _DAMAGED as error:
+        except (ToolError, *_DAMAGED) as error:
             raise ToolError(f"{config['digest']}: the layer can't be read: {error}") from None
     if diff_id != config["diff-id"]:
         raise ToolError(
@@ -97,6 +99,8 @@ def import_layer(config_path: Path, out: Path) -> None:
             "digest": config["digest"],
             "media-type": _MEDIA_TYPES[config["media-type"]],
             "size": config["size"],
+            # For whoever unpacks it.
+            **({"zstd": config["zstd"]} if "zstd" in config else {}),
         },
     )
 
@@ -139,16 +143,10 @@ def _look_into(path: str, content: IO[bytes]) -> dict[str, object]:
     return {}
 
 
-def _unpacked(file: BinaryIO) -> BinaryIO | gzip.GzipFile:
-    magic = file.read(2)
-    file.seek(0)
-    return gzip.GzipFile(fileobj=file) if magic == b"\x1f\x8b" else file
-
-
 class _Hashed(io.RawIOBase):
     """A stream that is hashed as it is read."""
 
-    def __init__(self, source: BinaryIO | gzip.GzipFile) -> None:
+    def __init__(self, source: IO[bytes] | gzip.GzipFile) -> None:
         self._source = source
         self.digest = hashlib.sha256()
 

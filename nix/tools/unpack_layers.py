@@ -8,22 +8,23 @@ programs that run in the folder see one user, whoever builds.
 
 from __future__ import annotations
 
-import gzip
 import shutil
 import sys
 import tarfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from contents import check_size
+from contents import check_size, unpacked
 from program import ToolError, read_json, run
 from rootfs import OPAQUE, WHITEOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import BinaryIO
+    import gzip
+    from collections.abc import Iterable, Iterator
+    from typing import IO
 
 
 def unpack(layers: Iterable[Path], root: Path) -> None:
@@ -33,7 +34,7 @@ def unpack(layers: Iterable[Path], root: Path) -> None:
         # First: they speak of what is below the layer, wherever they stand in it.
         _take_away(read_json(layer / "files.json")["entries"], root)
         # A wheel's own streams make a blob of many gzip members, which tarfile's stream mode alone would not read.
-        with opened(layer / "blob") as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+        with opened(layer) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tar:
                 path = _inside(root, member.name)
                 if not path.name.startswith(WHITEOUT):
@@ -53,11 +54,14 @@ def _through_link(path: Path, root: Path) -> bool:
     return path != root and (path.is_symlink() or _through_link(path.parent, root))
 
 
-def opened(blob: Path) -> BinaryIO | gzip.GzipFile:
-    """The tar of a blob; a base image's may be stored as it is."""
-    with blob.open("rb") as file:
-        is_gzip = file.read(2) == b"\x1f\x8b"
-    return gzip.open(blob) if is_gzip else blob.open("rb")
+@contextmanager
+def opened(layer: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
+    """The tar of a layer's blob; a base image's may be stored as it is, or compressed otherwise than ours."""
+    with (
+        (layer / "blob").open("rb") as file,
+        unpacked(file, read_json(layer / "layer.json").get("zstd")) as tar,
+    ):
+        yield tar
 
 
 def _take_away(entries: Iterable[dict[str, str]], root: Path) -> None:

@@ -108,9 +108,7 @@ def image(folder, layers, architecture="amd64", media_type=f"{TAR}+gzip", **conf
         (blobs / digest).write_bytes(data)
         return {"digest": f"sha256:{digest}", "size": len(data)}
 
-    packed = [
-        add(gzip.compress(layer, 9, mtime=0) if media_type.endswith("gzip") else layer) for layer in layers
-    ]
+    packed = [add(_packed(layer, media_type)) for layer in layers]
     value = {
         "architecture": architecture,
         "os": "linux",
@@ -137,6 +135,14 @@ def image(folder, layers, architecture="amd64", media_type=f"{TAR}+gzip", **conf
         json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [described]})
     )
     return [one["digest"] for one in packed]
+
+
+def _packed(layer, media_type):
+    if media_type.endswith("gzip"):
+        return gzip.compress(layer, 9, mtime=0)
+    if media_type.endswith("zstd"):
+        return subprocess.run(["zstd", "-c"], input=layer, capture_output=True, check=True).stdout
+    return layer
 
 
 def push(layout: Path, reference):

@@ -1,15 +1,18 @@
 """The packages that the tests make themselves: what they hold is asserted exactly.
 
 Of Debian's kind, in each release: `probe-data` (a file), `libprobe1` and `libzbar0` (libraries that work),
-`libprobe-dev` (a header and a program), `probe-diverts` (its script moves another package's file away). Of Python's:
-`probe` in two versions, `needs-probe` (a library of it is linked against libprobe), `bundles-probe` (it brings that
-library itself), a `pyzbar`, since what that project opens by name is known, and a setuptools 80 beside the newest.
+`libprobe-dev` (a header and a program), `zstd` (this machine's, if it has one), `probe-diverts` (its script moves
+another package's file away). Of Python's: `probe` in two versions, `needs-probe` (a library of it is linked against
+libprobe), `bundles-probe` (it brings that library itself), a `pyzbar`, since what that project opens by name is known,
+and a setuptools 80 beside the newest.
 """
 
 import functools
+import re
 import shutil
 import subprocess
 import zipfile
+from pathlib import Path
 
 from tests.binaries import deb, wheel, wheel_record
 from tests.frozen.archive import Deb
@@ -78,6 +81,8 @@ def add_to(archive, folder):
             control={"Architecture": "all"},
         )
     )
+    if program := shutil.which("zstd"):
+        debs.append(deb(folder / "zstd_1.0_amd64.deb", zstd(program)))
     if shutil.which("gcc"):
         probe = library(folder, "libprobe.so.1", "int probe_answer(void) { return 42; }\n")
         zbar = library(folder, "libzbar.so.0", "int zbar_answer(void) { return 43; }\n")
@@ -108,6 +113,18 @@ def add_to(archive, folder):
             archive.add_deb(Deb.read(path), release)
     for path in wheels:
         archive.add_wheel(path)
+
+
+def zstd(program):
+    """This machine's zstd, and the libraries of it that a Python does without."""
+    loaded = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    paths = [Path(line.split()[2]) for line in loaded.splitlines() if "=> /" in line]
+    own = [path for path in paths if not re.match(r"lib(c|m|z|lzma)\.so", path.name)]
+    folders = ("usr", "usr/bin", "usr/lib", LIBRARIES)
+    files = {"usr/bin/zstd": Path(program).read_bytes()} | {
+        f"{LIBRARIES}/{path.name}": path.read_bytes() for path in own
+    }
+    return dict.fromkeys(folders) | files
 
 
 def older_setuptools(wheel_path, folder):

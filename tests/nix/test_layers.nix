@@ -16,6 +16,11 @@ let
         byteCodeInputs = [ "${label} byte-code" ];
       };
     };
+  small = label: content label label 0;
+  changes = label: small label // { inputs = [ { kind = "changes"; } ]; };
+  planned =
+    maxLayers: mostLayers: contents:
+    map (layer: layer.label) (nix.layers { inherit contents maxLayers mostLayers; });
   plan = maxLayers: contents: map (layer: layer.inputs) (nix.layers { inherit contents maxLayers; });
 in
 {
@@ -85,7 +90,40 @@ in
     expected = [ "org/name, w.bin" ];
   };
   "what cannot fit is refused" = {
-    expr = (builtins.tryEval (plan 1 [ (content "a" "a" 0) (content "b" "b" 0) ])).success;
+    expr = (builtins.tryEval (plan 1 (map changes [ "a" "b" ]))).success;
     expected = false;
+  };
+  "where there may be more layers than there shall be, what changes apart stays apart" = {
+    expr = planned 1 3 (map small [ "a" "b" "c" ]);
+    expected = [ "a" "b" "c" ];
+  };
+  "where even so there are too many, neighbours stand together, the lowest first" = {
+    expr = [
+      (planned 1 3 (map small [ "a" "b" "c" "d" ]))
+      (planned 1 1 (map small [ "a" "b" "c" "d" ]))
+    ];
+    expected = [
+      [ "a; b" "c" "d" ]
+      [ "a; b; c; d" ]
+    ];
+  };
+  "but for changes, and what follows from all below" = {
+    expr = planned 1 5 [
+      (small "a")
+      (changes "1")
+      (changes "2")
+      (small "b" // { needsLower = true; })
+      (small "c")
+      (wheel "d" 0)
+      (small "e")
+    ];
+    expected = [ "a" "1" "2" "b" "c; d; e" ];
+  };
+  "what stands together has the byte-code of all" = {
+    expr = map (layer: layer.byteCode) (nix.layers {
+      contents = [ (small "a") (wheel "b" 0) ];
+      maxLayers = 1;
+    });
+    expected = [ true ];
   };
 }

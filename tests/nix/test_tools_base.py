@@ -4,6 +4,8 @@ import gzip
 import hashlib
 import io
 import json
+import shutil
+import subprocess
 import tarfile
 
 import pytest
@@ -37,10 +39,10 @@ def import_layer(run_tool, tmp_path):
     """Take over a layer; its folder, or the message where that fails."""
     count = iter(range(1000))
 
-    def run(data, media_type=f"{TAR}+gzip", diff_id=None):
+    def run(data, media_type=f"{TAR}+gzip", diff_id=None, packed=None, **more):
         number = next(count)
         blob = tmp_path / f"blob-{number}"
-        blob.write_bytes(gzip.compress(data, mtime=0) if media_type.endswith("gzip") else data)
+        blob.write_bytes(packed or (gzip.compress(data, mtime=0) if media_type.endswith("gzip") else data))
         config = {
             "blob": blob,
             "created-by": "base image b",
@@ -48,6 +50,7 @@ def import_layer(run_tool, tmp_path):
             "digest": f"sha256:{hashlib.sha256(blob.read_bytes()).hexdigest()}",
             "media-type": media_type,
             "size": blob.stat().st_size,
+            **more,
         }
         out = tmp_path / f"base-{number}"
         done = run_tool("import_layer.py", config, out)
@@ -130,13 +133,57 @@ def test_a_layer_that_is_not_compressed_is_taken_over_so(import_layer):
         (tar(("a", b"")), {"diff_id": f"sha256:{'0' * 64}"}, "and the image says sha256:000"),
         (b"no archive at all" * 40, {}, "the layer can't be read"),
         (tar(("a/../../b", b"")), {}, "'..'"),
-        (tar(("a", b"")), {"media_type": f"{TAR}+zstd"}, "of type"),
+        (tar(("a", b"")), {"media_type": f"{TAR}+lz4"}, "of type"),
     ],
 )
 def test_what_is_no_layer_is_refused_by_its_digest(import_layer, data, options, message):
     said = import_layer(data, **options)
     assert "error: sha256:" in said
     assert message in said
+
+
+@pytest.fixture
+def zstd():
+    """The program, and a function that compresses by it."""
+    program = shutil.which("zstd")
+    if program is None:
+        pytest.skip("zstd is not installed")
+
+    def compress(data, *options):
+        return subprocess.run([program, "-c", *options], input=data, capture_output=True, check=True).stdout
+
+    return program, compress
+
+
+@pytest.mark.parametrize("options", [(), ("--long=31", "-19"), ("--no-check",)])
+@pytest.mark.parametrize("first", [b"", b"\x5f\x2a\x4d\x18\x02\0\0\0xy"], ids=["plain", "skipped"])
+def test_a_zstd_layer_is_taken_over_as_it_is_and_unpacked(
+    zstd, import_layer, run_tool, tmp_path, options, first
+):
+    """Also with what some tools put first, a frame that is to be skipped (RFC 8878, 3.1.2)."""
+    program, compress = zstd
+    data = tar(("etc/os-release", b"ID=base\n" * 50_000))
+    packed = first + compress(data, *options)
+    out = import_layer(data, f"{TAR}+zstd", packed=packed, zstd=[program])
+    assert (out / "blob").read_bytes() == packed
+    facts = json.loads((out / "layer.json").read_text())
+    assert (facts["media-type"], facts["size"]) == (f"{TAR}+zstd", len(packed))
+    done = run_tool("unpack_layers.py", {"layers": [out]}, tmp_path / "root")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "root" / "etc" / "os-release").read_bytes() == b"ID=base\n" * 50_000
+
+
+def test_what_is_wrong_with_a_zstd_layer_is_told_by_its_digest(zstd, import_layer):
+    program, compress = zstd
+    data = tar(("a", bytes(100_000) + b"x"))
+    packed = compress(data)
+    for said in (
+        import_layer(data, f"{TAR}+zstd", packed=packed[:-8], zstd=[program]),
+        import_layer(data, f"{TAR}+zstd", packed=packed),
+        import_layer(data, f"{TAR}+zstd", packed=packed, zstd=["false"]),
+        import_layer(data, f"{TAR}+zstd", packed=compress(data + bytes(512)), zstd=[program]),
+    ):
+        assert said.startswith("error: sha256:")
 
 
 def python(prefix="usr/local", version="3.11", program=MODULES, stdlib=STDLIB, site=b""):

@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import io
+import shutil
+import subprocess
 import tarfile
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from tungstenkit import base_image
 from tungstenkit.base_image import read_base
 from tungstenkit.errors import FetchError, ResolveError
+from tungstenkit.resolve.rules import tool_programs
 
 SYSTEM = "x86_64-linux"
 
@@ -39,20 +42,22 @@ class Registry:
         reference,
         path="etc/edition",
         media_type="application/vnd.oci.image.layer.v1.tar+gzip",
+        count=1,
+        pack=lambda data: gzip.compress(data, mtime=0),
         **config,
     ):
         data = layer(path)
-        blob = gzip.compress(data, mtime=0)
+        blob = pack(data)
         name = digest(reference.encode())
         (self.folder / f"layer-{digest(blob).removeprefix('sha256:')}").write_bytes(blob)
-        content = {"layers": [{"mediaType": media_type, "digest": digest(blob), "size": len(blob)}]}
+        content = {"layers": [{"mediaType": media_type, "digest": digest(blob), "size": len(blob)}] * count}
         bare = f"{reference.partition(':')[0]}@{name}"
         self.manifests[reference] = self.manifests[bare] = (name, content)
         self.configurations[bare] = {
             "architecture": "amd64",
             "os": "linux",
             "config": config,
-            "rootfs": {"diff_ids": [digest(data)]},
+            "rootfs": {"diff_ids": [digest(data)] * count},
         }
         return name
 
@@ -89,8 +94,10 @@ def registry(monkeypatch, tmp_path):
 
 @pytest.fixture
 def read(registry, tmp_path):
-    def run(reference, system=SYSTEM, python=None, previous=None):
-        return read_base(reference, system, python, previous or {}, registry.get, cache=tmp_path / "cache")
+    def run(reference, system=SYSTEM, python=None, previous=None, ours=0):
+        return read_base(
+            reference, system, python, previous or {}, registry.get, ours=ours, cache=tmp_path / "cache"
+        )
 
     return run
 
@@ -152,7 +159,6 @@ def test_a_digest_of_another_form_is_refused(registry, read, wrong):
 @pytest.mark.parametrize(
     ("media_type", "remedy"),
     [
-        ("application/vnd.oci.image.layer.v1.tar+zstd", "--dest-compress-format gzip"),
         ("application/vnd.oci.image.layer.v1.tar+gzip+encrypted", "--decryption-key"),
         ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "another base image"),
     ],
@@ -162,6 +168,49 @@ def test_a_layer_that_must_be_changed_is_refused_before_it_is_downloaded(registr
     with pytest.raises(ResolveError, match=remedy):
         read("b:1")
     assert not any(name.startswith("layer-") for name in registry.asked)
+
+
+def test_layers_that_do_not_leave_enough_for_ours_are_counted_before_they_are_downloaded(registry, read):
+    registry.put("b:1", count=123)
+    with pytest.raises(
+        ResolveError, match="has 123 layers: an image has 125 at most, and this model needs 3"
+    ) as told:
+        read("b:1", ours=3)
+    assert f"echo FROM b@{registry.manifests['b:1'][0]} | podman build --squash-all" in told.value.hint
+    assert not any(name.startswith("layer-") for name in registry.asked)
+
+
+def test_the_count_is_of_all_and_of_what_is_known_of_an_image_too(registry, read, monkeypatch):
+    monkeypatch.setattr(base_image, "_MOST_LAYERS", 5)
+    registry.put("b:1", count=2)
+    assert len(read("b:1", ours=3).image.layers) == 2
+    with pytest.raises(ResolveError, match="b:1 has 2 layers"):
+        read("b:1", ours=4)
+
+
+def test_zstd_layers_are_read_by_the_program_or_the_error_names_it(registry, read, monkeypatch):
+    if shutil.which("zstd") is None:
+        pytest.skip("zstd is not installed")
+
+    def pack(data):
+        return subprocess.run(["zstd", "-c"], input=data, capture_output=True, check=True).stdout
+
+    for number in (1, 2):
+        registry.put(f"b:{number}", media_type="application/vnd.oci.image.layer.v1.tar+zstd", pack=pack)
+    image = read("b:1").image
+    assert image.layers[0].is_zstd
+    assert tool_programs([None, image]) == ["zstd"]
+    registry.asked.clear()
+    monkeypatch.setattr(base_image.shutil, "which", lambda _name: None)
+    with pytest.raises(ResolveError, match="no `zstd` on PATH") as caught:
+        read("b:2")
+    assert caught.value.hint == "on Debian: apt-get install zstd"
+    assert not any(name.startswith("layer-") for name in registry.asked)
+
+
+def test_no_program_is_needed_for_other_layers(registry, read):
+    registry.put("b:1")
+    assert tool_programs([read("b:1").image]) == []
 
 
 def test_a_manifest_of_another_platform_is_refused(registry, read):

@@ -57,7 +57,7 @@ from tungstenkit.resolve.debian_index import ReleaseIndex, fetch_index
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debs import DebSolver
 from tungstenkit.resolve.libraries import packages as packages_of
-from tungstenkit.resolve.rules import BASE, ESSENTIAL
+from tungstenkit.resolve.rules import BASE, ESSENTIAL, tool_programs
 from tungstenkit.resolve.sources import PythonPackages, Sources
 from tungstenkit.resolve.wheels import NOTHING_FITS, Places, resolve_wheels
 
@@ -254,8 +254,10 @@ def resolve(
     server = {system: resolve_server(target, solver, previous) for system, target in targets.items()}
     # Of a Python that Debian has not, nothing can be compiled; what makes layers is there all the same.
     compiled = chosen if chosen in _RELEASE_OF else RELEASES[_TOOLS_RELEASE].python
+    programs = tool_programs(base.image for base in bases.values())
     tools = {
-        system: _resolve_tools(_target(system, compiled), solver, previous) for system in sorted(builders)
+        system: _resolve_tools(_target(system, compiled), solver, previous, programs)
+        for system in sorted(builders)
     }
     used = {_TOOLS_RELEASE, _release_of(chosen)}
     return Lock(
@@ -664,7 +666,7 @@ def resolve_server(target: Target, solver: Solver, previous: Lock | None) -> Ser
     return ServerEnvironment(python=target.python, wheels=wheels)
 
 
-def _resolve_tools(target: Target, solver: Solver, previous: Lock | None) -> Tools:
+def _resolve_tools(target: Target, solver: Solver, previous: Lock | None, beside: Sequence[str]) -> Tools:
     solver.report(f"solving {_TOOLS} on {target.system}")
     pinned = previous.tools.get(target.system) if previous else None
     if pinned is None or pinned.byte_code.python != target.python:
@@ -674,7 +676,7 @@ def _resolve_tools(target: Target, solver: Solver, previous: Lock | None) -> Too
     common = pinned or next((pins.tools for pins in map(shared_pins, pythons) if pins.tools), None)
     newest = Target(target.system, _TOOLS_RELEASE, RELEASES[_TOOLS_RELEASE].python)
     # In one solve: each reads the whole index.
-    groups = {"python": _python_root(newest), "base": [_BASH, _BUSYBOX]}
+    groups = {"python": [*_python_root(newest), *beside], "base": [_BASH, _BUSYBOX]}
     old = (*common.layers.debs, common.bash, common.busybox) if common else ()
     debs = _debs(solver.debs(newest, groups, _TOOLS, old))
     programs = {deb.name: deb for deb in debs}

@@ -1,5 +1,14 @@
 """The Debian packages that are in images by a rule of ours, and by nobody's wish; `needed-by` has the rule's name."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tungstenkit.lock import BaseImage
+
 BASE = (
     "base-files",
     "ca-certificates",
@@ -31,3 +40,8 @@ ESSENTIAL = (
     "tar",
 )
 """What Debian's packages use without naming it (Debian policy, 3.8), but for what only installs packages."""
+
+
+def tool_programs(images: Iterable[BaseImage | None]) -> list[str]:
+    """The Debian packages beside Python that the tools of builds need, to read base images."""
+    return ["zstd"] if any(layer.is_zstd for image in images if image for layer in image.layers) else []

@@ -26,6 +26,13 @@ let
     else
       base.python;
 
+  # Debian's own, in whose prefix is a folder for what others install (Debian Python policy, "Module path").
+  debians =
+    if builtins.match ".*/dist-packages" python.site-packages == null then
+      null
+    else
+      builtins.match "(/.+)/local" python.prefix;
+
   relative = path: builtins.substring 1 (builtins.stringLength path) path;
 
   # Of a package that is wanted for a few files alone.
@@ -99,7 +106,8 @@ in
     prefix = relative python.prefix;
     sitePackages = relative python.site-packages;
     interpreter = python.path;
-  };
+  }
+  // (if debians == null then { } else { sysPrefix = relative (builtins.head debians); });
   environment = {
     SSL_CERT_FILE = if base.certificates == null then "/${tools}/etc/ca-certificates.crt" else base.certificates;
   }

@@ -51,6 +51,7 @@ in
   pythonHome = "/usr/bin";
   modelEnvironment = {
     prefix = "usr/local";
+    sysPrefix = "usr";
     sitePackages = "usr/local/lib/python${version}/dist-packages";
     interpreter = "/usr/bin/python${version}";
   };

@@ -11,7 +11,8 @@ let
         # A lock says who wins where two wheels ship one file with other content; else it does not matter.
         override = true;
       }
-      // (if winners == [ ] then { } else { yields-to = winners; });
+      // (if winners == [ ] then { } else { yields-to = winners; })
+      // (if environment ? sysPrefix then { sys-prefix = environment.sysPrefix; } else { });
     in
     {
       inherit (environment) layer;
@@ -34,8 +35,8 @@ let
     };
 in
 {
-  # environment: { layer, prefix, sitePackages, interpreter }; built: a source to its wheel; entries: a lock's wheels
-  # and sources.
+  # environment: { layer, prefix, sitePackages, interpreter, sysPrefix }, the last only where it is not `prefix`.
+  # built: a source to its wheel. entries: a lock's wheels and sources.
   locked =
     environment: built: entries:
     let

@@ -402,7 +402,10 @@ def _installed(item: Config, scheme: Scheme) -> Iterator[Entry]:
 
 
 def _scheme(item: Config) -> Scheme:
-    return Scheme(canonical(item["prefix"]), canonical(item["site-packages"]), item["interpreter"])
+    sys_prefix = canonical(item["sys-prefix"]) if "sys-prefix" in item else None
+    return Scheme(
+        canonical(item["prefix"]), canonical(item["site-packages"]), item["interpreter"], sys_prefix
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import stat
 import unicodedata
 import zipfile
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from contents import CHUNK, ZIP_ERRORS, Text, WheelMember, read_all
@@ -51,11 +51,16 @@ if __name__ == "__main__":
 
 @dataclass
 class Scheme:
-    """Where a wheel goes: paths without a leading slash, but for `interpreter`, which shebangs name."""
+    """Where a wheel goes: paths without a leading slash, but for `interpreter`, which shebangs name.
+
+    sys_prefix: what Python calls its prefix, where that is another: Debian's installs into `/usr/local`, and looks for
+    data in `/usr` alone. So data files are there, too, as they are in a virtual environment.
+    """
 
     prefix: str
     site_packages: str
     interpreter: str
+    sys_prefix: str | None = None
 
     def base(self, key: str, distribution: str) -> str:
         """The folder for one key of the wheel's .data folder."""
@@ -153,6 +158,8 @@ class Wheel:
             entry = self._entry(name, member, scheme)
             record.append((entry.path, *self._recorded(entry, name)))
             yield entry
+            if (second := self._second_place(name, scheme)) is not None:
+                yield replace(entry, path=second)  # the same content, so a link to it
         made = [
             self._made(f"{scheme.prefix}/bin/{command}", _script(target, scheme.interpreter), 0o755)
             for command, target in self._entry_points()
@@ -190,6 +197,13 @@ class Wheel:
         except KeyError:
             raise self._error(name, f"no installer knows what .data/{key} is") from None
         return f"{base}/{rest}"
+
+    def _second_place(self, name: str, scheme: Scheme) -> str | None:
+        """Where a data file is, too; not programs, which PATH finds."""
+        top, _, rest = name.partition("/")
+        key, _, rest = rest.partition("/")
+        is_data = top.endswith(".data") and key == "data" and not rest.startswith("bin/")
+        return f"{scheme.sys_prefix}/{rest}" if is_data and scheme.sys_prefix is not None else None
 
     def _recorded(self, entry: Entry, name: str) -> tuple[str, int]:
         if isinstance(entry.content, Text):

@@ -7,8 +7,10 @@ import subprocess
 
 import pytest
 
+from tests.binaries import wheel
 from tests.end_to_end import bases
 from tests.end_to_end.harness import build, container, post, run_in, succeed, tungsten
+from tests.end_to_end.test_wheels import USE_DATA
 from tungstenkit.lock import read_lock
 
 pytestmark = pytest.mark.skipif(
@@ -288,11 +290,22 @@ def test_a_base_of_one_file_will_do_and_no_registry_is_asked_after_a_fetch(built
 
 @pytest.mark.skipif(shutil.which("zstd") is None, reason="zstd is not installed")
 def test_a_base_of_many_layers_leaves_ours_what_is_left_and_zstd_is_unpacked(built, registry, tmp_path):
-    """120 layers of zstd; only a lock that needs the program has it."""
+    """120 layers of zstd; only a lock that needs the program has it. And where a base has no Python, ours finds wheels'
+    data files as in a virtual environment.
+    """
     layers = [bases.tar((f"srv/{number}", str(number).encode())) for number in range(120)]
     digests = bases.image(tmp_path / "image", layers, media_type=f"{bases.TAR}+zstd")
     bases.push(tmp_path / "image", f"{registry}/many:1")
-    image = built(model(tmp_path / "model", f"{registry}/many:1", python_version="3.13"))
+    folder = model(tmp_path / "model", f"{registry}/many:1", python_version="3.13")
+    data = {"data_files.py": USE_DATA, "data_files-1.0.data/data/share/data-files/x.txt": "found"}
+    wheel(folder / "data_files-1.0-py3-none-any.whl", data)
+    definition = folder / "tungsten_model.py"
+    definition.write_text(
+        definition.read_text().replace('["six"', '["./data_files-1.0-py3-none-any.whl", "six"')
+    )
+    image = built(folder)
+    use = "import data_files; print(data_files.read())"
+    assert run_in(image.image_id, "/opt/tungsten/python/usr/bin/python3", "-c", use) == "found\n"
     assert image.layers[:120] == digests
     assert len(image.layers) == 125
     assert answer(image)["squared"] == [9]

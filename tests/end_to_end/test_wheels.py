@@ -32,6 +32,14 @@ class Wheels:
 """
 
 
+USE_DATA = """
+import pathlib, sys
+
+def read():
+    return (pathlib.Path(sys.prefix) / "share" / "data-files" / "x.txt").read_text()
+"""
+
+
 def absolute_record(path):
     """As in selenium 4.1.0: every name begins with a slash, and one file is not named at all."""
     with zipfile.ZipFile(path) as archive:
@@ -49,6 +57,8 @@ def absolute_record(path):
 def model(tmp_path_factory):
     """A model whose packages lie beside it: two that bring one module, and one with an odd RECORD."""
     folder = tmp_path_factory.mktemp("wheels") / "wheels"
+    data = {"data_files.py": USE_DATA, "data_files-1.0.data/data/share/data-files/x.txt": "found"}
+    wheel(folder / "data_files-1.0-py3-none-any.whl", data)
     for name in ("twin", "twin_gpu"):
         wheel(
             folder / f"{name}-1.0-py3-none-any.whl",
@@ -68,8 +78,8 @@ def test_lock_tells_of_them_and_the_image_has_what_pip_would_install(model):
     assert "odd-1.0-py3-none-any.whl: its RECORD does not say what 1 of its 5 files are" in told.stderr
     why = succeed("why", "twin-gpu", model)
     assert "both bring twin/__init__.py" in why
-    use = "import odd, twin, twin_own, twin_gpu_own; print(twin.WHO)"
-    assert run_in(build(model).image_id, "/usr/bin/python3", "-c", use) == "twin\n"
+    use = "import data_files, odd, twin, twin_own, twin_gpu_own; print(twin.WHO, data_files.read())"
+    assert run_in(build(model).image_id, "/usr/bin/python3", "-c", use) == "twin found\n"
     before = (model / "tungsten.lock").read_bytes()
     succeed("lock", model)
     assert (model / "tungsten.lock").read_bytes() == before

@@ -60,6 +60,29 @@ def test_files_go_where_the_format_says(make_wheel, make_layer):
     assert layer.entry("usr/local/bin/run")["package"] == "Pkg_a-1.0-py3-none-any.whl"
 
 
+@pytest.mark.parametrize("splice", [False, True])
+def test_data_files_are_where_python_says_its_prefix_is_too(make_wheel, make_layer, splice):
+    """As in a virtual environment; a second name of the file, and no second copy."""
+    content = random.Random(1).randbytes(1 << 20)
+    wheel = make_wheel(
+        "pkg",
+        {
+            "pkg-1.0.data/data/share/jupyter/x": content,
+            "pkg-1.0.data/data/bin/tool": b"#!/bin/sh\n",
+            "pkg-1.0.data/scripts/run": b"#!/bin/sh\n",
+            "pkg/a.py": b"",
+        },
+    )
+    plain = make_layer({**wheel, "splice": splice})
+    layer = make_layer({**wheel, "sys-prefix": "usr", "splice": splice})
+    more = layer.members().keys() - plain.members().keys()
+    assert more == {"usr/share", "usr/share/jupyter", "usr/share/jupyter/x"}
+    link = layer.members()["usr/share/jupyter/x"]
+    assert (link.islnk(), link.linkname) == (True, "usr/local/share/jupyter/x")
+    assert layer.entry("usr/share/jupyter/x")["sha256"] == hashlib.sha256(content).hexdigest()
+    assert len(layer.blob) - len(plain.blob) < 4096
+
+
 def test_modes_come_from_the_executable_bit(make_wheel, make_layer):
     wheel = make_wheel("pkg", {"pkg/tool": b"", "pkg/data": b""}, executable=("pkg/tool",))
     members = make_layer(wheel).members()

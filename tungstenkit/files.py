@@ -27,6 +27,7 @@ __all__ = [
     "RESULTS",
     "Leftover",
     "ModelFile",
+    "empty_folders",
     "excluding",
     "including",
     "leftovers",
@@ -223,6 +224,29 @@ def _module_paths(directory: Path, module: str) -> set[str]:
     if not found:
         raise SpecError(f"there is no module {module}", where=str(directory))
     return found
+
+
+def empty_folders(directory: Path, include: Sequence[str], exclude: Sequence[str]) -> list[str]:
+    """The folders that would ship if some file were below them, sorted; of such in such the outermost."""
+    included, excluded = _patterns("include_files", include), _patterns("exclude_files", exclude)
+    found: list[str] = []
+
+    def is_empty(folder: Path) -> bool:
+        empty = []
+        for entry in os.scandir(folder):
+            path = Path(entry.path)
+            name = f"{path.relative_to(directory).as_posix()}/"
+            if entry.is_dir(follow_symlinks=False) and not (_is_tungstens(path) or excluded.match_file(name)):
+                empty.append(name if is_empty(path) else "")
+            else:
+                empty.append("")
+        if folder != directory and all(empty):
+            return True
+        found.extend(filter(None, empty))
+        return False
+
+    is_empty(directory)
+    return sorted(name for name in found if included.match_file(f"{name}x"))
 
 
 def _walk(directory: Path, ignored: set[Path]) -> Iterator[Path]:

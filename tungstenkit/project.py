@@ -22,7 +22,15 @@ from tungstenkit.declared import leave_out_declared
 from tungstenkit.errors import FetchError, SpecError
 from tungstenkit.export import bootstrap_urls, export
 from tungstenkit.fetch import absent, check_local, fetch, inputs, locate
-from tungstenkit.files import excluding, including, leftovers, pattern_of, secrets, select_files
+from tungstenkit.files import (
+    empty_folders,
+    excluding,
+    including,
+    leftovers,
+    pattern_of,
+    secrets,
+    select_files,
+)
 from tungstenkit.lock import (
     LOCK_NAME,
     Lock,
@@ -174,6 +182,12 @@ class Project:
             _tell(
                 "[yellow]warning:[/] tools have left these in the model's folder, and they will be in the image:\n"
                 + escape("\n".join([*lines, f"  hint: keep it out by {kept_out} in define_model(…)"])),
+                self.directory,
+            )
+        if empty := empty_folders(self.directory, include, exclude):
+            _tell(
+                f"not in the image, since nothing is in it: {escape(', '.join(empty))}; what needs such a folder makes "
+                "it, or finds a file there, such as keep.txt",
                 self.directory,
             )
         return files

@@ -26,6 +26,11 @@ _INDEX = "application/vnd.oci.image.index.v1+json"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _DANGLING_SHOWN = 20
+# A module of the top level, of a wheel and of the model (Python's reference, "The import system").
+_MODULE = r"([A-Za-z_]\w*)(?:\.py|\.[\w.-]*so|/__init__\.py)"
+_INSTALLED = re.compile(rf".*/(?:site|dist)-packages/{_MODULE}")
+_OWN = re.compile(rf"app/{_MODULE}")
+_SERVER = "opt/tungsten/server/"
 
 
 def make_image(config_path: Path, out: Path) -> None:
@@ -36,7 +41,7 @@ def make_image(config_path: Path, out: Path) -> None:
         raise ToolError(f"{len(folders)} layers are more than the {config['max-layers']} that are allowed")
     layers = [read_json(folder / "layer.json") for folder in folders]
     table = check_layers(folders, layers)
-    for line in _dangling(table):
+    for line in [*_dangling(table), *_hidden(table)]:
         print("note:", line, file=sys.stderr)
     _write_layout(config, folders, layers, out)
 
@@ -89,6 +94,23 @@ def _dangling(table: Table) -> list[str]:
     ]
     more = len(found) - _DANGLING_SHOWN
     return found[:_DANGLING_SHOWN] + ([f"{more} more links lead nowhere"] if more > 0 else [])
+
+
+def _hidden(table: Table) -> list[str]:
+    """What of the model's folder, which is first on its `sys.path`, takes the place of an installed package."""
+    installed: dict[str, str] = {}
+    for entry in table.entries.values():
+        match = _INSTALLED.fullmatch(entry.path) if entry.package.endswith(".whl") else None
+        if match is not None and not entry.path.startswith(_SERVER):
+            installed[match.group(1)] = entry.package
+    return [
+        # Shown to whoever builds, since it says where (`tungstenkit/build.py`).
+        f"{path[len('app/') :]} hides what {installed[match.group(1)]} has installed\n"
+        "  in:   the model's folder\n"
+        "  hint: give it another name, if the package is meant"
+        for path in sorted(table.entries)
+        if (match := _OWN.fullmatch(path)) is not None and match.group(1) in installed
+    ]
 
 
 def _write_layout(config: Config, folders: list[Path], layers: list[Config], out: Path) -> None:

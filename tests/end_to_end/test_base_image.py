@@ -282,36 +282,50 @@ def test_a_base_of_one_file_will_do_and_no_registry_is_asked_after_a_fetch(built
     reference = f"{registry}/scratch:latest"
     bases.push(tmp_path / "image", reference)
     folder = model(tmp_path / "scratch", reference)
-    succeed("lock", folder)
-    succeed("fetch", folder)
-    bases.remove(reference)
-    assert answer(built(folder))["squared"] == [9]
-
-
-@pytest.mark.skipif(shutil.which("zstd") is None, reason="zstd is not installed")
-def test_a_base_of_many_layers_leaves_ours_what_is_left_and_zstd_is_unpacked(built, registry, tmp_path):
-    """120 layers of zstd; only a lock that needs the program has it. And where a base has no Python, ours finds wheels'
-    data files as in a virtual environment.
-    """
-    layers = [bases.tar((f"srv/{number}", str(number).encode())) for number in range(120)]
-    digests = bases.image(tmp_path / "image", layers, media_type=f"{bases.TAR}+zstd")
-    bases.push(tmp_path / "image", f"{registry}/many:1")
-    folder = model(tmp_path / "model", f"{registry}/many:1", python_version="3.13")
     data = {"data_files.py": USE_DATA, "data_files-1.0.data/data/share/data-files/x.txt": "found"}
     wheel(folder / "data_files-1.0-py3-none-any.whl", data)
     definition = folder / "tungsten_model.py"
-    definition.write_text(
-        definition.read_text().replace('["six"', '["./data_files-1.0-py3-none-any.whl", "six"')
-    )
+    packages = '["./data_files-1.0-py3-none-any.whl", "six"'
+    definition.write_text(definition.read_text().replace('["six"', packages))
+    succeed("lock", folder)
+    succeed("fetch", folder)
+    bases.remove(reference)
     image = built(folder)
+    assert answer(image)["squared"] == [9]
+    # As in a virtual environment, though its Python is not where it installs to.
     use = "import data_files; print(data_files.read())"
     assert run_in(image.image_id, "/opt/tungsten/python/usr/bin/python3", "-c", use) == "found\n"
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(shutil.which("zstd") is None, reason="zstd is not installed")
+def test_a_base_of_many_layers_leaves_ours_what_is_left_and_zstd_is_unpacked(built, registry, tmp_path):
+    """120 layers of zstd."""
+    layers = [bases.tar((f"srv/{number}", str(number).encode())) for number in range(120)]
+    digests = bases.image(tmp_path / "image", layers, media_type=f"{bases.TAR}+zstd")
+    bases.push(tmp_path / "image", f"{registry}/many:1")
+    image = built(model(tmp_path / "model", f"{registry}/many:1", python_version="3.13"))
     assert image.layers[:120] == digests
     assert len(image.layers) == 125
     assert answer(image)["squared"] == [9]
     assert run_in(image.image_id, "/opt/tungsten/bin/busybox", "cat", "/srv/119") == "119"
-    lock = read_lock(tmp_path / "model" / "tungsten.lock")
-    assert "zstd" in {deb.name for deb in lock.tools["x86_64-linux"].layers.debs}
+    assert "zstd" in tools_of(tmp_path / "model")
+
+
+@pytest.mark.skipif(shutil.which("zstd") is None, reason="zstd is not installed")
+def test_only_a_lock_of_a_base_with_zstd_layers_has_the_program(registry, tmp_path):
+    for kind in ("zstd", "gzip"):
+        bases.image(tmp_path / f"image-{kind}", [bases.tar(("a", b""))], media_type=f"{bases.TAR}+{kind}")
+        bases.push(tmp_path / f"image-{kind}", f"{registry}/{kind}:1")
+        folder = model(tmp_path / kind, f"{registry}/{kind}:1")
+        succeed("lock", folder)
+        assert ("zstd" in tools_of(folder)) == (kind == "zstd")
+        succeed("lock", "--check", folder)
+
+
+def tools_of(folder):
+    """The Debian packages that make layers, by a lock."""
+    return {deb.name for deb in read_lock(folder / "tungsten.lock").tools["x86_64-linux"].layers.debs}
 
 
 def test_a_tag_that_moved_moves_a_lock_only_when_asked(registry, tmp_path):

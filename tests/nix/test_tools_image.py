@@ -209,6 +209,26 @@ def test_the_last_word_on_a_folder_must_be_true(make_deb, make_layer, make_image
     make_image(base, late, make_layer(system, lower=[base.path, late.path]))
 
 
+def test_a_file_of_the_models_that_hides_an_installed_package_is_named(make_image, make_layer, make_wheel):
+    """But for the server's, which the model's process never sees; a folder without `__init__.py` hides none."""
+    files = ("hidden.py", "folder/__init__.py", "native.abi3.so", "names/__init__.py", "deep/inner.py")
+    wheel = make_wheel("pkg", dict.fromkeys(files, b""))
+    server = make_wheel("server", {"served.py": b""})
+    place = {
+        "prefix": "opt/tungsten/server",
+        "site-packages": "opt/tungsten/server/lib/python3.11/site-packages",
+    }
+    own = ("hidden.py", "folder/__init__.py", "native.py", "served.py", "names/other.py", "inner.py")
+    entries = [{"path": f"app/{name}", "type": "file", "text": ""} for name in own]
+    own = make_layer({"kind": "files", "entries": entries})
+    _, notes = make_image(make_layer(wheel), make_layer({**server, **place}), own)
+    assert notes == "".join(
+        f"note: {name} hides what pkg-1.0-py3-none-any.whl has installed\n  in:   the model's folder\n"
+        "  hint: give it another name, if the package is meant\n"
+        for name in ("folder/__init__.py", "hidden.py", "native.py")
+    )
+
+
 def test_links_to_nowhere_are_reported(make_image, file_layer):
     _, notes = make_image(
         file_layer("one", a={"type": "link", "target": "/gone"}, b={"type": "link", "target": "/c"}, c="")

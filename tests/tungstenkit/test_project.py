@@ -98,6 +98,18 @@ class TestWhatShips:
             f"  hint: keep it out by {excluding(DEFAULT_EXCLUDE_FILES, 'mlruns/', 'wandb/')} in define_model(…)",
         ]
 
+    def test_empty_folders_are_told_once_but_for_those_that_are_left_out(self, model, tmp_path, capsys):
+        for name in ("outputs/deep/er", "outputs/more", "full/empty", "notes/none", ".git/refs", ".cache/x"):
+            (tmp_path / name).mkdir(parents=True)
+        (tmp_path / "full" / "file").write_text("")
+        project = model(exclude_files=[*DEFAULT_EXCLUDE_FILES, "notes/"])
+        assert len(project.files()) == len(project.files()) == 2
+        told = capsys.readouterr().err
+        assert told.startswith("not in the image, since nothing is in it: full/empty/, outputs/; what needs")
+        assert told.count("\n") == 1
+        model(include_files=["*.py"], exclude_files=[*DEFAULT_EXCLUDE_FILES]).files()
+        assert capsys.readouterr().err == ""
+
 
 class TestState:
     """`.tungsten` of a repository of somebody else's."""

@@ -116,6 +116,7 @@ def test_a_layer_below_may_be_stored_as_it_is(tools, tmp_path, root):
     layer = tmp_path / "layer"
     layer.mkdir()
     (layer / "files.json").write_text('{"entries": []}')
+    (layer / "layer.json").write_text("{}")
     (tmp_path / "same").write_text("same")
     with tarfile.open(layer / "blob", "w") as archive:
         archive.add(tmp_path / "same", "./opt/same")

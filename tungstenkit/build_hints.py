@@ -24,6 +24,8 @@ class _Missing(NamedTuple):
     """How compilers, linkers and shells say it; its group is the name."""
     places: str
     """Where Debian's packages have it: the pattern of a path, with `%s` for the name."""
+    is_certain: bool = True
+    """Whether nothing else would be said so."""
 
 
 _MISSING = (
@@ -46,6 +48,7 @@ _MISSING = (
             re.MULTILINE,
         ),
         r"usr/s?bin/%s",
+        is_certain=False,
     ),
 )
 _MODULE = re.compile(r"No module named '?([\w.]+)")
@@ -72,7 +75,8 @@ def hint(
             name = next(filter(None, match.groups()))
             if package := _best(files(kind.places % re.escape(name))):
                 return f'{table}debs = ["{package}"]'
-            return f"no Debian package has {name}: ask for a version of {project} that has a wheel, or needs it not"
+            if kind.is_certain:
+                return f"no Debian package has {name}: ask for a version of {project} that has a wheel, or needs it not"
     if match := _MODULE.search(log):
         module = match[1].partition(".")[0]
         requirement = project_of_module(module)

@@ -36,6 +36,7 @@ _SIGNATURES = ("RECORD.jws", "RECORD.p7s")
 _ALWAYS_FINE, _MOST_INFLATED = 256 << 20, 200
 _MOST_TEXT = 32 << 20  # bytes of what describes a wheel; the largest RECORD known has 2 MB
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LONGEST_NAME = 255  # bytes: Linux's NAME_MAX
 _DOS_FOLDER = 0x10  # of a member's attributes, where a zip archive was made on Windows
 # A file's name; one of dots alone is a folder's, and `.wh.` takes another file away (rootfs.py).
 _COMMAND = re.compile(r"(?!\.{1,2}$)(?!\.wh\.)[^/\s\x00-\x1f\x7f]+")
@@ -199,10 +200,10 @@ class Wheel:
         return f"{base}/{rest}"
 
     def _second_place(self, name: str, scheme: Scheme) -> str | None:
-        """Where a data file is, too; not programs, which PATH finds."""
+        """Where a data file is, too; not programs, which PATH finds, nor libraries, which a loader would."""
         top, _, rest = name.partition("/")
         key, _, rest = rest.partition("/")
-        is_data = top.endswith(".data") and key == "data" and not rest.startswith("bin/")
+        is_data = top.endswith(".data") and key == "data" and rest.startswith(("share/", "etc/"))
         return f"{scheme.sys_prefix}/{rest}" if is_data and scheme.sys_prefix is not None else None
 
     def _recorded(self, entry: Entry, name: str) -> tuple[str, int]:
@@ -260,6 +261,8 @@ class Wheel:
             or info.filename != info.orig_filename
         ):
             raise self._error(info.filename, "is no path inside the wheel")
+        if any(len(part.encode("utf-8", "surrogateescape")) > _LONGEST_NAME for part in parts):
+            raise self._error(info.filename, "has a longer name than a file may have")
         if any(part.startswith(WHITEOUT) for part in parts):
             raise self._error(
                 info.filename, f"in an image, a name that begins with {WHITEOUT} takes another file away"

@@ -68,7 +68,9 @@ def test_data_files_are_where_python_says_its_prefix_is_too(make_wheel, make_lay
         "pkg",
         {
             "pkg-1.0.data/data/share/jupyter/x": content,
+            "pkg-1.0.data/data/etc/jupyter/y": b"",
             "pkg-1.0.data/data/bin/tool": b"#!/bin/sh\n",
+            "pkg-1.0.data/data/lib/libx.so": b"",
             "pkg-1.0.data/scripts/run": b"#!/bin/sh\n",
             "pkg/a.py": b"",
         },
@@ -76,11 +78,12 @@ def test_data_files_are_where_python_says_its_prefix_is_too(make_wheel, make_lay
     plain = make_layer({**wheel, "splice": splice})
     layer = make_layer({**wheel, "sys-prefix": "usr", "splice": splice})
     more = layer.members().keys() - plain.members().keys()
-    assert more == {"usr/share", "usr/share/jupyter", "usr/share/jupyter/x"}
+    folders = {"usr/etc", "usr/etc/jupyter", "usr/share", "usr/share/jupyter"}
+    assert more == folders | {"usr/etc/jupyter/y", "usr/share/jupyter/x"}
     link = layer.members()["usr/share/jupyter/x"]
     assert (link.islnk(), link.linkname) == (True, "usr/local/share/jupyter/x")
     assert layer.entry("usr/share/jupyter/x")["sha256"] == hashlib.sha256(content).hexdigest()
-    assert len(layer.blob) - len(plain.blob) < 4096
+    assert len(layer.blob) - len(plain.blob) < len(content) / 10
 
 
 def test_modes_come_from_the_executable_bit(make_wheel, make_layer):
@@ -289,6 +292,12 @@ def test_a_file_that_an_image_would_take_for_a_whiteout_is_refused(make_wheel, f
     assert problem.startswith(
         "pkg-1.0-py3-none-any.whl: pkg/.wh.a: in an image, a name that begins with .wh."
     )
+
+
+def test_a_name_that_no_file_can_have_is_refused(make_wheel, facts_of):
+    letters = "\u00e9" * 127
+    assert facts_of(make_wheel("pkg", {f"pkg/{letters}a": b""}))["problem"] == ""
+    assert "longer name" in facts_of(make_wheel("pkg", {f"pkg/{letters}ab": b""}))["problem"]
 
 
 def test_facts_are_of_each_wheel_and_name_its_files_places(make_wheel, facts_of):

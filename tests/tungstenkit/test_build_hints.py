@@ -69,3 +69,4 @@ def test_what_nobody_has_is_not_promised():
 def test_a_log_that_says_nothing_of_it_leads_to_no_hint():
     assert said("OSError: [Errno 101] Network is unreachable") is None
     assert said("FileNotFoundError: [Errno 2] No such file or directory: 'data/x.txt'") is None
+    assert said("warning: manifest: not found") is None

@@ -75,7 +75,7 @@ def big_files(
         raise SpecError(
             named(unfetched),
             where=str(directory),
-            hint="`git lfs pull` there brings the files"
+            hint="`git lfs install && git lfs pull` there brings the files"
             + ("" if shutil.which("git-lfs") else f"; {INSTALL}"),
         )
     sizes = {file: (directory / file.path).stat().st_size for file in files if file.kind == "file"}

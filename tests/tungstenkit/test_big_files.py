@@ -66,7 +66,7 @@ def test_pointers_of_git_lfs_are_named_and_what_only_looks_like_one_ships(folder
     with pytest.raises(SpecError) as caught:
         big_files(folder, [*files, ModelFile("weights/b.bin", "file")], 100, Count())
     assert caught.value.what == "a.bin, weights/b.bin are Git LFS pointers, and not the files"
-    assert caught.value.hint.startswith("`git lfs pull` there")
+    assert caught.value.hint.startswith("`git lfs install && git lfs pull` there")
     (folder / "a.bin").write_bytes(b"large")
     assert big_files(folder, files, 1000, Count()) == ()
 

@@ -124,7 +124,9 @@ def _read(lock: Lock, get: Callable[[Input], Path], cache: Path) -> dict[str, In
         answers = json.loads((Path(folder) / "facts.json").read_bytes())
     for entry, answer in zip(unread, answers, strict=True):
         found[entry.sha256] = Installed.model_validate(answer)
-        _keep(found[entry.sha256], entry.sha256, cache)
+        # A problem may be the disk's.
+        if not found[entry.sha256].problem:
+            _keep(found[entry.sha256], entry.sha256, cache)
     return found
 
 

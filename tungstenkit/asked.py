@@ -23,6 +23,7 @@ from tungstenkit.platforms import Target
 from tungstenkit.requirements import parse, project_of
 from tungstenkit.resolve.cuda import adds
 from tungstenkit.resolve.rules import BASE, ESSENTIAL, tool_programs
+from tungstenkit.settings import MACHINE
 from tungstenkit.spec import DownloadWish, RepositoryWish
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def unasked(lock: Lock, spec: ModelSpec) -> Iterator[str]:
             *_results(platform, spec),
             *_requirements(platform, system, wishes.requirements, wishes.constraints, gpu=spec.gpu),
             *_places(platform, wishes.requirements),
+            *_indexes(platform, {MACHINE, *spec.indexes, *wishes.places.values()}),
             *_packages(platform, spec, wishes.requirements, lock.choices),
         ):
             yield f"platforms.{system}: {problem}"
@@ -222,6 +224,15 @@ def _places(platform: Platform, requirements: Sequence[Wanted]) -> Iterator[str]
             yield f"{entry.project} from {place}"
     for source in platform.sources:
         yield from (f"the build of {source.project}: {what}" for what in _by_url(source.build.wheels))
+
+
+def _indexes(platform: Platform, known: Collection[str]) -> Iterator[str]:
+    """Entries that come from an index which nobody names."""
+    entries: list[Wheel | Source] = [*platform.wheels, *platform.sources]
+    entries += [wheel for source in platform.sources for wheel in source.build.wheels]
+    for entry in entries:
+        if entry.index is not None and entry.index not in known:
+            yield f"{entry.project} from {entry.index}"
 
 
 def _by_url(wheels: Iterable[Wheel]) -> Iterator[str]:

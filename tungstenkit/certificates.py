@@ -125,8 +125,11 @@ def environment(*more: str) -> dict[str, str]:
     return {**os.environ, "SSL_CERT_FILE": path, "GIT_SSL_CAINFO": path}
 
 
-def session(retries: Retry | int = 0) -> requests.Session:
-    """A session of `requests`, through which all goes that is asked of the web; proxies and netrc are the machine's."""
+def session(retries: Retry | int = 0, connections: int = 10) -> requests.Session:
+    """A session of `requests`, through which all goes that is asked of the web; proxies and netrc are the machine's.
+
+    connections: so many are kept to one server.
+    """
     import requests
     from requests.adapters import HTTPAdapter
 
@@ -136,8 +139,8 @@ def session(retries: Retry | int = 0) -> requests.Session:
             return super().send(request, *args, **{**options, "verify": bundle()})
 
     made = requests.Session()
-    made.mount("http://", HTTPAdapter(max_retries=retries))
-    made.mount("https://", Adapter(max_retries=retries))
+    made.mount("http://", HTTPAdapter(max_retries=retries, pool_maxsize=connections))
+    made.mount("https://", Adapter(max_retries=retries, pool_maxsize=connections))
     return made
 
 

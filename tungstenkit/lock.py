@@ -139,6 +139,9 @@ class Wheel(Document):
     """Where the model itself says that it is, without credentials."""
     path: str | None = None
     """The same, relative to the model's folder."""
+    index: str | None = None
+    """Which of several indexes and pages has it: a name of `[tool.tungsten.indexes]`, the declaration's own text, or
+    `machine`, for one that this machine's configuration names; absent where there is one alone."""
     needed_by: tuple[str, ...] = ()
     """As a `Deb`'s."""
     yields_to: tuple[str, ...] = ()
@@ -154,7 +157,7 @@ class Wheel(Document):
 
     @model_serializer(mode="wrap")
     def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(write(self), "url", "path", "yields-to")
+        return _without(write(self), "url", "path", "index", "yields-to")
 
 
 def _without(written: dict[str, Any], *keys: str) -> dict[str, Any]:
@@ -198,6 +201,8 @@ class Source(Document):
     git: GitCommit | None = None
     subdirectory: str | None = None
     """Where the project lies in the archive."""
+    index: str | None = None
+    """As a `Wheel`'s."""
     build: SourceBuild
     wheel: str | None = None
     """The file name of what was built; null until it is sealed."""
@@ -221,7 +226,7 @@ class Source(Document):
 
     @model_serializer(mode="wrap")
     def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(write(self), "url", "path", "git", "subdirectory", "yields-to")
+        return _without(write(self), "url", "path", "git", "subdirectory", "index", "yields-to")
 
 
 class Suite(Document):
@@ -258,6 +263,13 @@ LIBRARY = "library"
 """The kind of the choices of packages for shared libraries that nobody asked for."""
 NOTHING = "nothing"
 """What is chosen where no package is added."""
+OLDER = "older"
+"""The kind of a choice of a Python package that is older than its own requirements allow."""
+PRE_RELEASE = "pre-release"
+"""The kind of a choice of a pre-release that the model does not ask for."""
+OF_VERSIONS = (OLDER, PRE_RELEASE)
+PLACE = "place"
+"""The kind of a choice of an index or a page: what comes from it."""
 
 
 class PythonRoot(Document):
@@ -801,6 +813,8 @@ def inputs(spec: ModelSpec, package_set: str) -> dict[str, Any]:
     # Absent where it is empty, so that older locks stay fresh.
     if spec.files:
         made_from["files"] = [wish.model_dump(mode="json", by_alias=True) for wish in spec.files]
+    if spec.indexes:
+        made_from["indexes"] = spec.indexes
     if package_set == "nixpkgs":
         return made_from | ({"nixpkgs": spec.nixpkgs} if spec.nixpkgs else {})
     settings = {"libraries": spec.libraries, "build": spec.build}

@@ -49,6 +49,7 @@ from tungstenkit.project import Project, export_step, fetch_inputs
 from tungstenkit.requirements import parse
 from tungstenkit.resolve.base import loadable_on
 from tungstenkit.resolve.model import Solver, chosen_systems, dates_of, resolve
+from tungstenkit.resolve.newest import told
 from tungstenkit.resolve.nixpkgs import resolve as resolve_nixpkgs
 from tungstenkit.seal import seal
 from tungstenkit.source_wheels import build_wheels, unbuilt
@@ -136,6 +137,8 @@ def make_lock(
             if choice.kind == OVERLAP:
                 chosen = f"that of {choice.chosen} is taken, {choice.reason}"
             err.print(f"{choice.subject}: {chosen}", markup=False)
+    for line in told(choice for choice in lock.choices if before is None or choice not in before.choices):
+        err.print(line, markup=False)
     for system, platform in lock.platforms.items():
         cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
         built = f", {len(platform.sources)} built from source" if platform.sources else ""

@@ -18,11 +18,15 @@ import os
 import re
 import shutil
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from fnmatch import fnmatch
+from functools import cache, cached_property
 from html.parser import HTMLParser
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
@@ -37,7 +41,8 @@ from tungstenkit.outside import WEB, url_problem
 from tungstenkit.resolve.debian_control import stanzas
 from tungstenkit.resolve.debian_index import ARCHIVES, fetch_inrelease, suites, trusted_certificates
 from tungstenkit.resolve.debian_release import RELEASES
-from tungstenkit.settings import read_table
+from tungstenkit.resolve.python_index import IndexFile, Part
+from tungstenkit.settings import MACHINE, index_settings, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -51,12 +56,15 @@ OS_RELEASE = Path("/etc/os-release")
 _TIMEOUT = (10, 15)  # seconds, to connect and between bytes
 _PATIENCE = 15  # seconds, before an answer may be called slow
 _SLOWEST = 2000  # bytes in a second; less, on average, is as good as no answer
+_CONNECTIONS = 32  # with one server, kept for the next request
 _TIMEOUTS = 2  # so often a server may let us wait in vain
 _ATTEMPTS = 4
 _NO_ANSWER = "no answer in time"
 _PIECE = 1 << 18
 _SHOWN = 100  # letters of a name from outside
 _FIRST_PAUSE = 0.5  # seconds; each is twice the one before
+_FILES = (".whl", ".tar.gz", ".zip")
+_PLAIN_URL = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*/[A-Za-z0-9._~%/+!-]*")
 _JSON_INDEX = "application/vnd.pypi.simple.v1+json"
 _INDEX_FORMATS = f"{_JSON_INDEX}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 
@@ -97,18 +105,6 @@ _VARIABLES = {
 
 
 @dataclass(frozen=True)
-class IndexFile:
-    """A file of a project, as an index lists it."""
-
-    name: str
-    url: str = field(repr=False)
-    sha256: str | None = None
-    requires_python: str | None = None
-    """PEP 440, as it stands there."""
-    yanked: bool = False
-
-
-@dataclass(frozen=True)
 class Mirrors:
     """The mirrors of one machine. URLs end without a slash, may hold credentials and so are in no repr."""
 
@@ -128,9 +124,21 @@ class Mirrors:
     """The URL of the JSON data of Debian's security tracker; None where it is not known."""
     extra_indexes: tuple[str, ...] = field(default=(), repr=False)
     """Further Python indexes. They come before `pypi`: what the first that knows a project has of it counts alone,
-    so that nobody who puts a project of the same name into a public index is ever listened to (uv's rule)."""
+    so that nobody who puts a project of the same name into a public index is ever listened to."""
     find_links: tuple[str, ...] = field(default=(), repr=False)
-    """Pages (URLs) and folders (paths) that list files; they add to what the indexes have."""
+    """Pages (URLs) and folders (paths) that list files. They come before the indexes by the same rule; but where all
+    that they have of a project are local versions (PEP 440), these are builds of an index's, and stand beside those."""
+    declared: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    """For each of these places that the model itself names how it does."""
+    indexes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False, hash=False)
+    """What the model says of indexes, by the names that it gives them."""
+    _pages: dict[str, list[IndexFile]] = field(default_factory=dict, repr=False, compare=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    @property
+    def main_index(self) -> Mirrors:
+        """The same, with the Python index alone: for what is tungsten's own."""
+        return replace(self, extra_indexes=(), find_links=())
 
     @property
     def debian_bases(self) -> dict[str, tuple[str, ...]]:
@@ -172,7 +180,8 @@ class Mirrors:
         found: dict[str, str] = {}
         others: dict[str, str] = {}
         known = False
-        for listed in self._listings(project):
+        for place in self._places_for(project):
+            listed = self._listed(place, project)
             known = known or listed is not None
             for file in listed or ():
                 if file.name not in wanted:
@@ -200,33 +209,134 @@ class Mirrors:
                     f"can't be fetched: {_connection_problem(problem)}", where=redact(url)
                 ) from None
 
-    def project_files(self, project: str) -> list[IndexFile]:
-        """All files of a project: those of the links, and those of the first index that knows it; maybe none."""
-        files: list[IndexFile] = []
-        for number, listed in enumerate(self._listings(project)):
-            files += listed or ()
-            if number >= len(self.find_links) and listed is not None:
-                break
-        return files
+    def part(self, url: str, start: int | None, size: int) -> Part:
+        """Some bytes of a URL, of its end without a start; none from a server that gives no parts.
 
-    def _listings(self, project: str) -> Iterator[list[IndexFile] | None]:
-        """What each of the links and indexes has of a project, in order; None from an index that does not know it."""
-        normal = re.sub(r"[-_.]+", "-", project).lower()
-        for place in self.find_links:
-            yield _links(place, normal) or None
-        for base in (*self.extra_indexes, self.pypi):
-            url = f"{base}/{normal}/"
+        Raises FetchError.
+        """
+        wish = f"bytes=-{size}" if start is None else f"bytes={start}-{start + size - 1}"
+        with _request(url, part=wish, stream=True) as answer:
+            match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+            if answer.status_code != requests.codes.partial_content or match is None:
+                length = answer.headers.get("Content-Length", "")
+                return Part(None, 0, int(length) if length.isdecimal() else None)
             try:
-                answer = _request(url, accept=_INDEX_FORMATS)
-            except MissingError:
-                yield None
-                continue
-            if answer.headers.get("Content-Type", "").startswith(_JSON_INDEX):
-                listed = _json_index(answer.content, url)
-            else:
-                listed = _html_index(answer.text)
-            # The final URL: an index may be redirected, and its links may be relative.
-            yield [_absolute(file, answer.url if answer.history else url) for file in listed]
+                data = answer.raw.read(size)
+            except urllib3.exceptions.HTTPError as problem:
+                raise FetchError(
+                    f"can't be fetched: {_connection_problem(problem)}", where=redact(url)
+                ) from None
+        return Part(data, int(match[1]), int(match[2]))
+
+    def project_files(self, project: str) -> list[IndexFile]:
+        """All files of a project: those of the first place that knows it; maybe none. Raises FetchError."""
+        linked: list[IndexFile] = []
+        for place in self._places_for(project):
+            if not place.is_index:
+                linked += self._listed(place, project) or ()
+            elif linked and not all("+" in file.name for file in linked):
+                break
+            elif (listed := self._listed(place, project)) is not None:
+                return [*linked, *listed]
+        return linked
+
+    @property
+    def main_label(self) -> str:
+        """How a lock names `pypi`, where there are others."""
+        return self._places[-1].label
+
+    @cached_property
+    def _places(self) -> list[_Place]:
+        """The links and indexes, in order."""
+        urls = {said["url"]: name for name, said in self.indexes.items() if "url" in said}
+        places = []
+        for number, url in enumerate((*self.find_links, *self.extra_indexes, self.pypi)):
+            plain = redact(url)
+            is_main = number == len(self.find_links) + len(self.extra_indexes)
+            name = urls.get(plain) or (MACHINE if is_main else None)
+            said = self.indexes.get(name, {}) if name else {}
+            places.append(
+                _Place(
+                    url,
+                    urls.get(plain) or self.declared.get(url) or self.declared.get(plain) or MACHINE,
+                    tuple(map(_normal, said.get("projects", ()))),
+                    said.get("missing"),
+                    is_index=number >= len(self.find_links),
+                    is_main=is_main,
+                )
+            )
+        return places
+
+    def _places_for(self, project: str) -> list[_Place]:
+        """The places that may have a project, in order: those that it is to come from alone, else the common ones."""
+        bound = [place for place in self._places if place.has_alone(_normal(project))]
+        return bound or [place for place in self._places if place.is_main or not place.projects]
+
+    def _page(self, url: str, label: str | None) -> list[IndexFile]:
+        """The files that a page links to, of all projects; it is read once."""
+        with self._lock:
+            if url not in self._pages:
+                answer = _request(url)
+                # A page links to more than files.
+                linked = [file for file in _html_index(answer.text, label) if file.name.endswith(_FILES)]
+                self._pages[url] = [_absolute(file, answer.url) for file in linked]
+            return self._pages[url]
+
+    def _listed(self, place: _Place, project: str) -> list[IndexFile] | None:
+        """What a place has of a project; None where it does not know it. Raises FetchError."""
+        label = None if place.is_main else place.label
+        normal = _normal(project)
+        if not place.is_index:
+            return _links(place.url, normal, label, self._page) or None
+        url = f"{place.url}/{normal}/"
+        try:
+            answer = _request(url, accept=_INDEX_FORMATS, missing=place.missing)
+        except MissingError:
+            return None
+        except FetchError as problem:
+            if "HTTP 403" in problem.what:
+                problem.hint = f"{problem.hint}; {_how_to_say_missing(place)}"
+            raise
+        if answer.headers.get("Content-Type", "").startswith(_JSON_INDEX):
+            listed = _json_index(answer.content, url, label)
+        else:
+            listed = _html_index(answer.text, label)
+        # The final URL: an index may be redirected, and its links may be relative.
+        return [_absolute(file, answer.url if answer.history else url) for file in listed]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A page or folder of links, or an index."""
+
+    url: str = field(repr=False)
+    label: str
+    """As a lock names it."""
+    projects: tuple[str, ...]
+    """What comes from it alone."""
+    missing: int | None
+    is_index: bool
+    is_main: bool
+
+    def has_alone(self, project: str) -> bool:
+        """Whether a project, normalised, is to come from nowhere else."""
+        return any(fnmatch(project, pattern) for pattern in self.projects)
+
+
+def _normal(project: str) -> str:
+    """A project's name, or a pattern of such, as PEP 503 has it."""
+    return re.sub(r"[-_.]+", "-", project).lower()
+
+
+def _how_to_say_missing(place: _Place) -> str:
+    """What to write where an index answers so for whatever it has not."""
+    name, url = (MACHINE, "") if place.is_main else ("other", f'\nurl = "{redact(place.url)}"')
+    if place.label != MACHINE and " " not in place.label:
+        name = place.label
+    return (
+        "if it answers so for each project that it has not, say so in the model's pyproject.toml:\n"
+        f"[tool.tungsten.indexes.{name}]{url}\nmissing = 403"
+    )
 
 
 def find_mirrors(
@@ -262,18 +372,21 @@ def find_mirrors(
         found = _of_kind(bases, get, now, bases)
         archives = {archive: bases or found[archive] for archive, bases in archives.items()}
         _add_siblings(archives, get, now)
+    indexes: dict[str, dict[str, Any]] = {**index_settings(project)} if project is not None else {}
     missing = [archive for archive, bases in archives.items() if not bases]
     if missing:
         notices.append(
             f"no mirror of {' and '.join(missing)} that this machine knows answers: files come from Debian's "
             "snapshot service, which is slow; set TUNGSTEN_MIRROR_DEBIAN to a mirror"
         )
+    pypi = (named.get("pypi") or (_own_index(wishes) or _python_index(environ),))[0]
+    further = configured.pip_setting("extra-index-url", environ).split()
+    # Those of the machine keep its users' names.
+    plain = [redact(url.rstrip("/")) for url in (pypi, *further)]
     return Mirrors(
         debian=archives["debian"],
         debian_security=archives["debian-security"],
-        pypi=_with_password(
-            (named.get("pypi") or (_own_index(wishes) or _python_index(environ),))[0], environ
-        ),
+        pypi=_with_password(pypi, environ),
         npm=(named.get("npm") or (_npm_registry(environ),))[0],
         security_tracker=(named.get("security-tracker") or (_security_tracker(os_release),))[0],
         found=now,
@@ -282,14 +395,20 @@ def find_mirrors(
             _with_password(url, environ)
             for url in _unique(
                 *(wishes.extra_index_urls if wishes else ()),
+                *(said["url"] for said in indexes.values() if said.get("url", plain[0]) not in plain),
                 # An index in a folder of this machine has what nobody else's lock could have found.
-                *filter(_is_url, configured.pip_setting("extra-index-url", environ).split()),
+                *filter(_is_url, further),
             )
         ),
         find_links=_unique(
             *(_place(link, project) for link in (wishes.find_links if wishes else ())),
             *configured.pip_setting("find-links", environ).split(),
         ),
+        declared={
+            _unique(_place(place, project))[0]: text
+            for place, text in (wishes.places if wishes else {}).items()
+        },
+        indexes=indexes,
     )
 
 
@@ -343,18 +462,24 @@ def _request(
     *,
     accept: str = "*/*",
     etag: str | None = None,
+    part: str | None = None,
+    missing: int | None = None,
     attempts: int = _ATTEMPTS,
     stream: bool = False,
     pause: Callable[[float], None] = time.sleep,
 ) -> requests.Response:
     reason = ""
     headers = {"Accept": accept} | ({"If-None-Match": etag} if etag else {})
+    if part:
+        # Of the bytes as they lie there.
+        headers |= {"Range": part, "Accept-Encoding": "identity"}
     timeouts = 0
     for attempt in range(attempts):
         if attempt:
             pause(_FIRST_PAUSE * 2 ** (attempt - 1))
         try:
-            answer = certificates.request("GET", url, headers=headers, timeout=_TIMEOUT, stream=True)
+            session = _session(certificates.bundle() if url.startswith("https:") else "")
+            answer = session.get(url, headers=headers, timeout=_TIMEOUT, stream=True)
             if answer.ok and not stream:
                 _read(answer)
         except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as problem:
@@ -374,7 +499,7 @@ def _request(
                 return answer
             answer.close()
             reason = f"HTTP {answer.status_code} {answer.reason}"
-            if answer.status_code in (404, 410):
+            if answer.status_code in (404, 410, missing):
                 raise MissingError(
                     f"can't be fetched: {reason}", where=redact(url), hint="name another mirror"
                 )
@@ -387,6 +512,17 @@ def _request(
     )
     kind = SilentError if reason == _NO_ANSWER else FetchError
     raise kind(f"can't be fetched: {reason}", where=redact(url), hint=hint)
+
+
+@cache
+def _session(trusted: str) -> requests.Session:  # noqa: ARG001 (a key of the cache)
+    """Keeps connections open between requests, of which a solve makes hundreds; and nothing else: no cookie.
+
+    trusted: by which certificates they were made; others make their own.
+    """
+    session = certificates.session(connections=_CONNECTIONS)
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+    return session
 
 
 def _read(answer: requests.Response, clock: Callable[[], float] = time.monotonic) -> None:
@@ -604,8 +740,8 @@ def _npm_registry(environ: Mapping[str, str]) -> str | None:
 # The Python index
 
 
-def _json_index(content: bytes, url: str) -> list[IndexFile]:
-    """The files of a project page (PEP 691)."""
+def _json_index(content: bytes, url: str, index: str | None) -> list[IndexFile]:
+    """The files of a project page (PEP 691). index: how a lock names it."""
     try:
         return [
             IndexFile(
@@ -614,6 +750,9 @@ def _json_index(content: bytes, url: str) -> list[IndexFile]:
                 sha256=file["hashes"].get("sha256") if "hashes" in file else None,
                 requires_python=file.get("requires-python"),
                 yanked=bool(file.get("yanked")),
+                size=file.get("size"),
+                has_metadata=bool(file.get("core-metadata", file.get("dist-info-metadata"))),
+                index=index,
             )
             for file in json.loads(content)["files"]
         ]
@@ -621,8 +760,8 @@ def _json_index(content: bytes, url: str) -> list[IndexFile]:
         raise FetchError("the Python index gave no project page", where=redact(url)) from None
 
 
-def _html_index(text: str) -> list[IndexFile]:
-    """The files of a project page (PEP 503)."""
+def _html_index(text: str, index: str | None) -> list[IndexFile]:
+    """The files of a project page (PEP 503), or of any page. index: how a lock names it."""
     parser = _Links()
     parser.feed(text)
     return [
@@ -632,23 +771,27 @@ def _html_index(text: str) -> list[IndexFile]:
             sha256=match[1] if (match := re.search(r"#sha256=([0-9a-f]{64})", link["href"])) else None,
             requires_python=link.get("data-requires-python"),
             yanked="data-yanked" in link,
+            has_metadata="data-core-metadata" in link or "data-dist-info-metadata" in link,
+            index=index,
         )
         for link in parser.links
     ]
 
 
-def _links(place: str, project: str) -> list[IndexFile]:
-    """The files of a project on a page, or in a folder, that pip's `find-links` names."""
+def _links(
+    place: str, project: str, index: str | None, page: Callable[[str, str | None], list[IndexFile]]
+) -> list[IndexFile]:
+    """The files of a project on a page, or in a folder, that pip's `find-links` names. page: reads a page."""
     if _is_url(place):
-        answer = _request(place)
-        return [
-            _absolute(file, answer.url) for file in _html_index(answer.text) if _is_of(file.name, project)
-        ]
+        return [file for file in page(place, index) if _is_of(file.name, project)]
     folder = Path(place.removeprefix("file://")).resolve()
     if not folder.is_dir():
         raise FetchError("there is no such folder", where=place, hint="pip's `find-links` names it")
     paths = [path for path in sorted(folder.iterdir()) if path.is_file() and _is_of(path.name, project)]
-    return [IndexFile(path.name, path.as_uri(), _sha256(path)) for path in paths]
+    return [
+        IndexFile(path.name, path.as_uri(), _sha256(path), size=path.stat().st_size, index=index)
+        for path in paths
+    ]
 
 
 def _sha256(path: Path) -> str:
@@ -667,6 +810,9 @@ def _absolute(file: IndexFile, base: str) -> IndexFile:
 
     Raises FetchError for one that leads elsewhere than to the web: to a file of this machine, or to a program.
     """
+    # Most are plain, and an index has thousands.
+    if "@" not in base and _PLAIN_URL.fullmatch(file.url):
+        return file
     try:
         url = urldefrag(urljoin(base, file.url)).url
     except ValueError:

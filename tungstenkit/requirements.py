@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 ARCHIVES = (".tar.gz", ".zip", ".tar.bz2", ".tar.xz", ".tgz", ".tar")
 """How the names of source archives end."""
 
-_SUPPORTED = "-r, -c, --index-url, --extra-index-url, --find-links and --no-binary"
+_SUPPORTED = "-r, -c, --index-url, --extra-index-url, --find-links, --no-binary and --only-binary"
 _OPTIONS = {
     "-r": "-r",
     "--requirement": "-r",
@@ -45,6 +45,7 @@ _OPTIONS = {
     "-f": "--find-links",
     "--find-links": "--find-links",
     "--no-binary": "--no-binary",
+    "--only-binary": "--only-binary",
 }
 
 
@@ -96,6 +97,17 @@ class Wishes:
     find_links: tuple[str, ...] = ()
     from_source: frozenset[str] = frozenset()
     """Projects that are built from source though there is a wheel (`--no-binary`)."""
+    wheels_only: frozenset[str] = frozenset()
+    """Projects whose sources don't count (`--only-binary`); `:all:` for every one."""
+
+    @property
+    def places(self) -> dict[str, str]:
+        """For each index, page and folder that is named how it is said."""
+        return {
+            **{url: f"--index-url {url}" for url in filter(None, [self.index_url])},
+            **{url: f"--extra-index-url {url}" for url in self.extra_index_urls},
+            **{place: f"--find-links {place}" for place in self.find_links},
+        }
 
 
 def parse(entries: Sequence[str]) -> Wishes:
@@ -122,9 +134,14 @@ def parse(entries: Sequence[str]) -> Wishes:
         index_url=indexes[0] if indexes else None,
         extra_index_urls=tuple(dict.fromkeys(options.get("--extra-index-url", ()))),
         find_links=tuple(dict.fromkeys(options.get("--find-links", ()))),
-        from_source=frozenset(
-            canonicalize_name(name) for value in options.get("--no-binary", ()) for name in value.split(",")
-        ),
+        from_source=_projects(options.get("--no-binary", ())),
+        wheels_only=_projects(options.get("--only-binary", ())),
+    )
+
+
+def _projects(values: Sequence[str]) -> frozenset[str]:
+    return frozenset(
+        name if name == ":all:" else canonicalize_name(name) for value in values for name in value.split(",")
     )
 
 
@@ -157,9 +174,11 @@ def split_option(entry: str) -> tuple[str | None, str]:
 
 
 def _option_value(option: str, value: str) -> str:
-    if option == "--no-binary":
+    if option in ("--no-binary", "--only-binary"):
+        if option == "--only-binary" and value == ":all:":
+            return value
         if not re.fullmatch(r"[\w.-]+(,[\w.-]+)*", value):
-            raise ValueError("does not name projects, as in '--no-binary lxml'")
+            raise ValueError(f"does not name projects, as in '{option} lxml'")
         return value
     if option == "--find-links" and "://" not in value:
         return _relative(value)

@@ -11,17 +11,25 @@ import math
 import re
 import tomllib
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from tungstenkit.errors import TungstenError
+from tungstenkit.outside import url_problem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _SHARED_OBJECT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\.so(\.[A-Za-z0-9_.+-]+)?")
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z_][A-Za-z0-9_'-]*)*")
 
 
-_NAMES = frozenset({"big-file-mb", "build", "libraries", "mirrors", "nixpkgs", "post-build"})
+MACHINE = "machine"
+"""Names the index that this machine's own client uses; in a lock, whatever its configuration names."""
+_INDEX_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_PROJECTS = re.compile(r"[A-Za-z0-9*][A-Za-z0-9._*-]*")
+
+_NAMES = frozenset({"big-file-mb", "build", "indexes", "libraries", "mirrors", "nixpkgs", "post-build"})
 """What `[tool.tungsten]` has."""
 
 _BIG_FILE_MB = 8
@@ -105,6 +113,55 @@ def build_settings(directory: Path) -> dict[str, dict[str, str | list[str]]]:
         where = f"[tool.tungsten.build] in {directory / 'pyproject.toml'}"
         raise TungstenError("\n".join(problems), where=where, hint=hint)
     return table
+
+
+def index_settings(directory: Path) -> dict[str, dict[str, str | int | list[str]]]:
+    """`[tool.tungsten.indexes]`: by a name of the model's own choice what is said of a Python index.
+
+    `url`: its simple API; not for `machine`. `projects`: what comes from it alone, `*` for any letters; of another
+    index than `machine`, nothing else does. `missing`: the status by which it says that it has no such project.
+
+    Raises TungstenError for what is of another form, all at once.
+    """
+    hint = (
+        f"[tool.tungsten.indexes.<name>] has `url`, and may have `projects`, a list of names, and `missing = 403`; "
+        f"the one of the machine's own client is called {MACHINE}, and has no `url`"
+    )
+    table = read_table(directory, "indexes", hint=hint)
+    problems = []
+    for name, said in table.items():
+        if not _INDEX_NAME.fullmatch(name):
+            problems.append(f"{name!r} is no name of letters, digits, `.`, `_` and `-`")
+        elif not isinstance(said, dict):
+            problems.append(f"{name}: is no table")
+        else:
+            problems += [f"{name}.{problem}" for problem in _index_problems(name, said)]
+    if problems:
+        where = f"[tool.tungsten.indexes] in {directory / 'pyproject.toml'}"
+        raise TungstenError("\n".join(problems), where=where, hint=hint)
+    for said in table.values():
+        if "url" in said:
+            said["url"] = said["url"].rstrip("/")
+    return table
+
+
+def _index_problems(name: str, said: dict[str, Any]) -> Iterator[str]:
+    yield from (f"{key}: no such key" for key in said if key not in ("url", "projects", "missing"))
+    url, projects, missing = said.get("url"), said.get("projects", []), said.get("missing", 404)
+    if name == MACHINE and url is not None:
+        yield "url: that index is the one which this machine's client uses"
+    elif name != MACHINE and not isinstance(url, str):
+        yield "url: is missing, or no string"
+    elif url is not None and (
+        problem := url_problem(url) or ("@" in urlsplit(url).netloc and "holds a user name")
+    ):
+        yield f"url: {problem}"
+    if not isinstance(projects, list) or not all(
+        isinstance(one, str) and _PROJECTS.fullmatch(one) for one in projects
+    ):
+        yield "projects: is no list of names"
+    if isinstance(missing, bool) or not isinstance(missing, int) or not 400 <= missing < 500:
+        yield "missing: is no status from 400 to 499"
 
 
 def big_file_size(directory: Path) -> int:

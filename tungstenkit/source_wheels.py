@@ -149,7 +149,9 @@ def _build(lock: Lock, system: str, source: Source, view: View, state: Path, sol
         raise BuildError(
             problem.what,
             where=f"building {source.project} {source.version} from source",
-            hint=_hint(problem.what, source.project, lock.platforms[system], system, solver) or problem.hint,
+            hint=_hint(problem.what, source.project, lock.platforms[system], system, solver)
+            or problem.hint
+            or f"'--only-binary {source.project}' in python_packages asks for a release that has a wheel",
         ) from None
     finally:
         document.unlink(missing_ok=True)

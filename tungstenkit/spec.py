@@ -30,7 +30,13 @@ from tungstenkit.data import NIX
 from tungstenkit.dockerfile import Commands  # noqa: TC001 - pydantic reads it
 from tungstenkit.document import Document, check_version
 from tungstenkit.errors import DefinitionError, SpecError
-from tungstenkit.settings import build_settings, check_names, library_settings, nixpkgs_settings
+from tungstenkit.settings import (
+    build_settings,
+    check_names,
+    index_settings,
+    library_settings,
+    nixpkgs_settings,
+)
 from tungstenkit.wishes import requirement_problem, without_password
 
 if TYPE_CHECKING:
@@ -115,6 +121,8 @@ class ModelSpec(Document):
     """`[tool.tungsten.libraries]`."""
     build: dict[str, dict[str, str | list[str]]] = Field(default_factory=dict)
     """`[tool.tungsten.build]`; absent where it is empty."""
+    indexes: dict[str, dict[str, str | int | list[str]]] = Field(default_factory=dict)
+    """`[tool.tungsten.indexes]`; absent where it is empty."""
     nixpkgs: dict[str, list[str]] = Field(default_factory=dict)
     """`[tool.tungsten.nixpkgs]`."""
     dockerfile_commands: list[str]
@@ -136,7 +144,7 @@ class ModelSpec(Document):
     @model_serializer(mode="wrap")
     def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = write(self)
-        optional = ("build", "commands", "files", "nixpkgs")
+        optional = ("build", "commands", "files", "indexes", "nixpkgs")
         return {key: value for key, value in written.items() if value or key not in optional}
 
     @classmethod
@@ -181,6 +189,7 @@ def read_spec(
         module=module,
         libraries=library_settings(directory),
         build=build_settings(directory),
+        indexes=index_settings(directory),
         nixpkgs=nixpkgs_settings(directory),
         **model,
     )

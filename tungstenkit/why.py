@@ -16,6 +16,7 @@ from tungstenkit.document import Document
 from tungstenkit.errors import LockError
 from tungstenkit.lock import (
     EVERY_PLATFORM,
+    OF_VERSIONS,
     OVERLAP,
     WISH,
     Choice,
@@ -84,7 +85,7 @@ def why(lock: Lock, name: str, advisories: Advisories) -> list[Reason]:
                 size=located.package.size,
                 chains=tuple(_chains(group, node)),
                 vulnerabilities=advisories.of(located.package, located.release),
-                choices=tuple(choice for choice in lock.choices if located.name in _concerned(choice)),
+                choices=tuple(choice for choice in lock.choices if _is_of(choice, located)),
             )
     if name in (files := declared(lock)):
         file = files[name]
@@ -115,10 +116,12 @@ def why(lock: Lock, name: str, advisories: Advisories) -> list[Reason]:
     return list(reasons.values())
 
 
-def _concerned(choice: Choice) -> list[str]:
-    """The names of the packages that a choice chose, or chose between."""
+def _is_of(choice: Choice, located: Located) -> bool:
+    """Whether a choice chose a package, or its version, or chose between it and others."""
+    if choice.kind in (*OF_VERSIONS, "source"):
+        return located.kind == "wheel" and choice.subject.partition(" ")[0] == located.name
     between = choice.subject.partition(":")[0] if choice.kind == OVERLAP else ""
-    return [*choice.chosen.split(", "), *between.split(", ")]
+    return located.name in (*choice.chosen.split(", "), *between.split(", "))
 
 
 def _chains(group: Mapping[_Node, Located], start: _Node) -> Iterator[tuple[str, ...]]:

@@ -23,9 +23,9 @@ _REQUIREMENT = re.compile(
 
 # Those of pip's options that mean something in a list of packages, and what is a path.
 _PIP_OPTION = re.compile(
-    r"(-[rcif]|--(requirement|constraint|index-url|extra-index-url|find-links|no-binary))[\s=]*[^\s=]"
+    r"(-[rcif]|--(requirement|constraint|index-url|extra-index-url|find-links|no-binary|only-binary))[\s=]*[^\s=]"
 )
-_PIP_OPTIONS = "there are -r, -c, --index-url, --extra-index-url, --find-links and --no-binary"
+_PIP_OPTIONS = "there are -r, -c, --index-url, --extra-index-url, --find-links, --no-binary and --only-binary"
 _LOCAL = re.compile(r"(\.{1,2}/|/|~|file:)\S")
 _PASSWORD = re.compile(r"\bhttps?://[^/\s]*@|://[^/\s]*:[^/\s]*@")
 

@@ -236,6 +236,16 @@ CORPUS = {
         ),
         "the build of repo: setuptools from https://evil.example/x.whl",
     ),
+    "a wheel of an index that nobody names": (
+        lambda document: wheel(document, "plain").update(
+            index="--extra-index-url https://evil.example/simple"
+        ),
+        "plain from --extra-index-url https://evil.example/simple",
+    ),
+    "a build with a wheel of such an index": (
+        lambda document: source(document, "repo")["build"]["wheels"][0].update(index="evil"),
+        "setuptools from evil",
+    ),
     "a path for a build": (
         lambda document: source(document, "repo")["build"]["wheels"][0].update(path="lib/at-path"),
         "the build of repo: setuptools from lib/at-path",

@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.tungstenkit.resolve.package_index import wheel
+from tests.tungstenkit.resolve.package_index import view, wheel
 from tungstenkit import build, certificates, configured, fetch, mirrors, registry
 from tungstenkit.client import Client
 from tungstenkit.errors import BuildError, TungstenError
 from tungstenkit.platforms import Target
 from tungstenkit.resolve import hub
 from tungstenkit.resolve.archives import check_out
-from tungstenkit.resolve.wheels import Places, resolve_wheels
+from tungstenkit.resolve.wheels import resolve_wheels
 from tungstenkit.twice import Step, make
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
@@ -264,9 +264,8 @@ def download_a_declared_file(url, tmp_path, _):
 
 
 def solve(url, tmp_path, _):
-    (chosen,) = resolve_wheels(
-        ["probe"], Target("x86_64-linux", "bookworm", "3.11"), places=Places(f"{url}/simple"), where="it"
-    )
+    offered = view(f"{url}/simple", Target("x86_64-linux", "bookworm", "3.11"))
+    (chosen,) = resolve_wheels(["probe"], offered, where="it")
     assert (chosen.file, chosen.size) == (WHEEL, len(BYTES))
 
 

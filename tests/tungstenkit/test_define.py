@@ -257,6 +257,7 @@ def test_cuda_version_needs_gpu():
         "-r requirements.txt",
         "--extra-index-url https://host.example/simple",
         "--no-binary lxml",
+        "--only-binary :all:",
         f"foo==1.0 --hash=sha256:{'0' * 64}",
     ],
 )

@@ -523,14 +523,15 @@ class TestWheelUrls:
         found = both.wheel_urls("a-b", self.NAMES[:1], {self.NAMES[0]: "2" * 64})
         assert found == {self.NAMES[0]: f"{server.url}/simple/{self.NAMES[0]}"}
 
-    def test_links_add_to_the_indexes(self, server, tmp_path):
+    def test_links_come_before_the_indexes(self, server, tmp_path):
+        """A lock's file is found wherever it is; what a new lock may take of a project is what the links have."""
         (tmp_path / self.NAMES[1]).write_bytes(b"")
         (tmp_path / "other-1-py3-none-any.whl").write_bytes(b"")
         mirrors = Mirrors((), (), f"{server.url}/simple", None, NOW, find_links=(str(tmp_path),))
         server.answers["/simple/a-b/"] = [(200, "text/html", f'<a href="{self.NAMES[0]}">x</a>'.encode())]
         found = mirrors.wheel_urls("a-b", self.NAMES)
         assert found[self.NAMES[1]] == (tmp_path / self.NAMES[1]).as_uri()
-        assert {file.name for file in mirrors.project_files("a-b")} == set(self.NAMES)
+        assert [file.name for file in mirrors.project_files("a-b")] == [self.NAMES[1]]
 
     def test_what_is_on_the_indexs_own_host_gets_its_credentials_and_nothing_else_does(self, server):
         base = server.url.replace("//", "//me:secret@")
@@ -565,6 +566,24 @@ class TestFurtherIndexes:
         assert found.pypi == "https://main.example/s"
         assert found.extra_indexes[0] == "https://own.example/simple"
         assert found.find_links[0] == str(tmp_path / "dist")
+
+    def test_what_the_model_says_of_indexes_is_read(self, find, machine, tmp_path):
+        machine.answers["pip config list"] = (
+            "global.index-url='https://pip.example/simple'\nglobal.extra-index-url='https://one.example/simple'\n"
+        )
+        (tmp_path / "pyproject.toml").write_text(
+            '[tool.tungsten.indexes.team]\nurl = "https://team.example/simple/"\nprojects = ["team-*"]\n'
+            '[tool.tungsten.indexes.main]\nurl = "https://pip.example/simple"\n'
+        )
+        found = find(project=tmp_path, wishes=parse(["--extra-index-url https://own.example/simple"]))
+        assert found.extra_indexes == tuple(
+            f"https://{name}.example/simple" for name in ("own", "team", "one")
+        )
+        assert found.indexes["team"] == {"url": "https://team.example/simple", "projects": ["team-*"]}
+        assert found.main_label == "main"
+        assert found.declared == {
+            "https://own.example/simple": "--extra-index-url https://own.example/simple"
+        }
 
     def test_the_mirror_of_this_machine_comes_before_the_models_index(self, find):
         found = find(

@@ -25,7 +25,7 @@ from tungstenkit.platforms import Target
 from tungstenkit.requirements import wanted
 from tungstenkit.resolve import archives, hub
 from tungstenkit.resolve.build_rules import bad_requirements
-from tungstenkit.resolve.wheels import Places, resolve_wheels
+from tungstenkit.resolve.wheels import resolve_wheels
 
 pytestmark = pytest.mark.timeless(
     "words that become options or schemes have no date, and many programs are started"
@@ -367,7 +367,7 @@ class TestUv:
         if way == "git":
             url = f"git+file:///nonexistent@--upload-pack=touch {mark};true#{file}"
         with index({file: url}, "json") as place, pytest.raises(TungstenError):
-            resolve_wheels(["x"], self.TARGET, places=Places(place), where="python_packages")
+            resolve_wheels(["x"], package_index.view(place, self.TARGET), where="python_packages")
         assert not mark.exists()
 
     def test_none_of_the_words_is_a_requirement_that_runs_something(self, mark):

@@ -80,6 +80,7 @@ def test_options_of_pips():
         ("--extra-index-url https://host.example/${TOKEN}/simple", "a variable"),
         ("--extra-index-url https://me:secret@host.example/simple", "written down"),
         ("--no-binary :all:", "does not name projects"),
+        ("--only-binary ./x", "as in '--only-binary lxml'"),
         ("foo @ https://token@host.example/foo-1.0.zip", "written down"),
         ("foo @ git+ssh://me:secret@host.example/foo", "written down"),
         ("foo @ https://host.example/foo", "no wheel or source archive"),

@@ -8,7 +8,7 @@ import pytest
 import tungstenkit
 from tungstenkit import post_build, settings
 from tungstenkit.errors import TungstenError
-from tungstenkit.settings import check_names, library_settings, nixpkgs_settings
+from tungstenkit.settings import check_names, index_settings, library_settings, nixpkgs_settings
 
 
 def test_without_a_file_or_a_table_there_is_nothing(tmp_path):
@@ -48,7 +48,7 @@ def test_what_no_setting_is_called_is_told_with_what_is_near(tmp_path):
         "'post_build' is no setting; did you mean 'post-build'?",
         "'zzz' is no setting",
     ]
-    assert caught.value.hint == "it has big-file-mb, build, libraries, mirrors, nixpkgs, post-build"
+    assert caught.value.hint == "it has big-file-mb, build, indexes, libraries, mirrors, nixpkgs, post-build"
 
 
 def test_all_that_is_read_is_a_setting(tmp_path):
@@ -79,3 +79,38 @@ def test_what_can_be_no_attribute_is_refused_all_at_once(tmp_path):
     with pytest.raises(TungstenError) as caught:
         nixpkgs_settings(tmp_path)
     assert [line[:2] for line in caught.value.what.splitlines()] == ["a:", "b:", "c:"]
+
+
+def test_an_index_has_a_url_and_what_is_said_of_it(tmp_path):
+    text = (
+        '[tool.tungsten.indexes.team]\nurl = "https://h.example/simple/"\nprojects = ["a", "b-*"]\nmissing = 403\n'
+        "[tool.tungsten.indexes.machine]\nmissing = 403\n"
+    )
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert index_settings(tmp_path) == {
+        "team": {"url": "https://h.example/simple", "projects": ["a", "b-*"], "missing": 403},
+        "machine": {"missing": 403},
+    }
+
+
+def test_all_that_is_wrong_with_indexes_is_said_at_once(tmp_path):
+    text = (
+        '[tool.tungsten.indexes.a]\nurl = "https://me:secret@h.example/x"\nmissing = 500\n'
+        '[tool.tungsten.indexes.b]\nprojects = "c"\nurls = 1\n'
+        '[tool.tungsten.indexes.machine]\nurl = "https://h.example"\n'
+        '[tool.tungsten.indexes."x y"]\n[tool.tungsten.indexes]\nd = 1\n'
+    )
+    (tmp_path / "pyproject.toml").write_text(text)
+    with pytest.raises(TungstenError) as caught:
+        index_settings(tmp_path)
+    assert caught.value.what.splitlines() == [
+        "a.url: holds a user name",
+        "a.missing: is no status from 400 to 499",
+        "b.urls: no such key",
+        "b.url: is missing, or no string",
+        "b.projects: is no list of names",
+        "machine.url: that index is the one which this machine's client uses",
+        "'x y' is no name of letters, digits, `.`, `_` and `-`",
+        "d: is no table",
+    ]
+    assert "secret" not in str(caught.value)

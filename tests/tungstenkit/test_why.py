@@ -125,3 +125,14 @@ def test_what_was_left_out_is_told_with_the_reason():
     with pytest.raises(LockError) as caught:
         image(deb("a"), name="ssl", choices=[choice])
     assert caught.value.hint is None
+
+
+def test_what_a_version_is_chosen_for_is_told_of_its_project_alone():
+    older = Choice(
+        kind="older", subject="a is older than it could be", chosen="1", reason="not 2: b 1 needs a<2"
+    )
+    early = Choice(kind="pre-release", subject="b is a pre-release", chosen="1rc1", reason="")
+    place = Choice(kind="place", subject="from team", chosen="a, c", reason="")
+    entries = [wheel(name, needed_by=[f"python_packages: {name}"]) for name in ("a", "b", "c")]
+    told = {name: image(*entries, name=name, choices=[older, early, place])[0].choices for name in "abc"}
+    assert told == {"a": (older, place), "b": (early,), "c": (place,)}

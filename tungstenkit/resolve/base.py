@@ -154,18 +154,24 @@ def loadable_on(image: BaseImage | None, target: Target) -> Target | None:
     return replace(target, release=max(fitting, key=GLIBC.__getitem__)) if fitting else None
 
 
+def why_nothing_is_built(base: Base | None, target: Target) -> str | None:
+    """Why what is built from source would not run on a base image; None where it would."""
+    if base is None or base.image.python is None:
+        return None
+    if target.python not in _RELEASES:
+        return f"no Debian release has Python {target.python} to build with"
+    if GLIBC[target.release] > libc_version(base.image.libc or "2.0"):
+        newer = ".".join(map(str, GLIBC[target.release]))
+        return f"a build would be for the C library {newer}, and the base image has {base.image.libc}"
+    return None
+
+
 def check_sources(base: Base, target: Target, sources: Sequence[Source]) -> None:
     """ResolveError where something must be built from source, and the result would not run on the base image."""
-    if not sources or base.image.python is None:
+    problem = why_nothing_is_built(base, target)
+    if not sources or problem is None:
         return
     names = ", ".join(source.project for source in sources)
-    if target.python not in _RELEASES:
-        problem = f"no Debian release has Python {target.python} to build them with"
-    elif GLIBC[target.release] > libc_version(base.image.libc or "2.0"):
-        newer = ".".join(map(str, GLIBC[target.release]))
-        problem = f"they would be built for the C library {newer}, and the base image has {base.image.libc}"
-    else:
-        return
     raise ResolveError(
         f"{names}: there are no wheels, and {problem}",
         where="python_packages",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -20,7 +21,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from tungstenkit.errors import ResolveError
-from tungstenkit.lock import Choice, Cuda
+from tungstenkit.lock import WISH, Choice, Cuda
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -151,6 +152,8 @@ def describe(wheels: Iterable[Wheel]) -> Cuda | None:
     versions = [f"{v.major}.{v.minor}" for v in runtimes]
     versions += [f"{match[1]}.{match[2]}" for wheel in wheels if (match := _local(wheel))]
     versions += map(str, sorted(_majors(wheels), reverse=True))
+    # What loads no library of CUDA's that comes as a wheel says by its name what it is for.
+    versions += sorted((match[1] for w in wheels if (match := _OF_MAJOR.search(w.project))), reverse=True)
     if not versions:
         return None
     version = versions[0]
@@ -216,7 +219,7 @@ def _with_cuda(
                 hint="leave it out, or name the package's build for CUDA",
             )
         if len(_majors(wheels)) > 1:
-            raise _two_versions(wheels, solve, requirements, others)
+            raise _two_versions(wheels, requirements)
         if any(a != b for a, b in zip(asked.parts[:2], Version(cuda.version).release, strict=False)):
             # A publisher's own build may hold its CUDA in itself, where no constraint reaches it.
             raise ResolveError(f"python_packages bring CUDA {cuda.version}", where="python_packages")
@@ -240,7 +243,7 @@ def _with_cuda(
             notice = f"the newest releases bring different versions of CUDA; for {major}: {'; '.join(moved)}"
             reason = f"the newest major version that all packages can work with ({'; '.join(moved)})"
             return agreed, reason if moved else reason.partition(" (")[0], [notice] if moved else []
-    raise _two_versions(wheels, solve, requirements, others)
+    raise _two_versions(wheels, requirements)
 
 
 def _of_one_major(
@@ -249,7 +252,12 @@ def _of_one_major(
     """Solve for a version, with older releases of what brings another major version beside it."""
     constraints = _constraints(solve, asked)
     wheels = _for_major(solve, requirements, others, asked.major, constraints)
-    barred = [f"{w.project}<0" for w in wheels if _majors([w]) - {asked.major} and _is_cuda(w)]
+    barred = [
+        f"{wheel.project}<0"
+        for major, carriers in _carriers(wheels).items()
+        for wheel in carriers
+        if major != asked.major and _is_cuda(wheel)
+    ]
     if not barred:
         return wheels
     try:
@@ -267,25 +275,46 @@ def _for_major(
 ) -> tuple[Wheel, ...]:
     """Solve, and solve again with what frameworks need beside, until that changes nothing."""
     named = [_renamed(text, _aliases(major)) for text in requirements]
-    needs: list[str] = []
+    needs: dict[str, str] = {}
     for _ in range(_ROUNDS):
-        wheels = solve([*named, *others, *needs], constraints)
-        found = sorted({text for wheel in wheels for text in _needs(wheel, major, _majors(wheels))})
-        if found == needs:
+        try:
+            wheels = solve([*named, *others, *sorted(needs)], constraints)
+        except ResolveError as problem:
+            limits = dict.fromkeys(constraints, f"holds the solve to CUDA {major}")
+            problem.what += _called_ours(problem.what, limits | needs)
+            raise
+        found = {
+            text: f"is what {wheel.project} {wheel.version} needs for CUDA, and does not declare"
+            for wheel in wheels
+            for text in _needs(wheel, major, wheels, requirements)
+        }
+        if found.keys() == needs.keys():
             return wheels
         needs = found
     raise ResolveError(
         "the packages that bring CUDA don't settle on versions",
         where="python_packages",
-        hint=f"pin one of them: {', '.join(needs)}",
+        hint=f"pin one of them: {', '.join(sorted(needs))}",
     )
 
 
-def _needs(wheel: Wheel, major: int | None, present: set[int]) -> Iterable[str]:
-    """What a framework needs beside to have its CUDA."""
+def _called_ours(what: str, rules: Mapping[str, str]) -> str:
+    """Of what an explanation names as required a line for each rule that nobody wrote but tungsten: what it is for."""
+    return "".join(
+        f"\n{rule} is a rule of tungsten's own: it {why}"
+        for rule, why in rules.items()
+        if re.search(rf"(?<![\w.-]){re.escape(_names([rule])[0])}(?![\w.-])", what)
+    )
+
+
+def _needs(
+    wheel: Wheel, major: int | None, wheels: Sequence[Wheel], requirements: Sequence[str]
+) -> Iterable[str]:
+    """What a framework needs beside to have its CUDA, among the others of a solution."""
     rows = [row for row in _rows(wheel.project) if row.fits(Version(wheel.version))]
     if not rows:
         return ()
+    present = _majors(wheels)
     if major is None and len(present) == 1:
         # What is there anyway counts first.
         rows.sort(key=lambda row: bool(row.majors) and not present & set(row.majors))
@@ -293,7 +322,9 @@ def _needs(wheel: Wheel, major: int | None, present: set[int]) -> Iterable[str]:
         rows = [row for row in rows if not row.majors or major in row.majors]
         if not rows:
             raise ResolveError(
-                f"{wheel.project} {wheel.version} has no build for CUDA {major}", where="python_packages"
+                f"{wheel.project} {wheel.version} has no build for CUDA {major} "
+                f"({_brought_by(wheel, wheels, requirements)})",
+                where="python_packages",
             )
     return rows[0].requires
 
@@ -335,20 +366,16 @@ def _runtime_version(solve: Solve, asked: Asked, runtime: str) -> str:
     return next(wheel.version for wheel in wheels if wheel.project == runtime)
 
 
-def _two_versions(
-    wheels: tuple[Wheel, ...], solve: Solve, requirements: Sequence[str], others: Sequence[str]
-) -> ResolveError:
-    """What is wrong with two major versions of CUDA: who brings which."""
-    lines = []
-    for requirement in requirements:
-        try:
-            alone = _for_major(solve, [requirement], others, None, ())
-        except ResolveError:
-            continue
-        if brought := describe(alone):
-            lines.append(f"\n- {requirement} brings CUDA {brought.version}")
+def _two_versions(wheels: Sequence[Wheel], requirements: Sequence[str]) -> ResolveError:
+    """What is wrong with two major versions of CUDA: which wheels are of which, and who brings them."""
+    carriers = sorted(_carriers(wheels).items())
+    lines = [
+        f"\n- CUDA {major}: {wheel.project} {wheel.version} ({_brought_by(wheel, wheels, requirements)})"
+        for major, carrying in carriers
+        for wheel in carrying
+    ]
     return ResolveError(
-        f"two versions of CUDA in one image: {' and '.join(map(str, sorted(_majors(wheels))))}"
+        f"two versions of CUDA in one image: {' and '.join(str(major) for major, _ in carriers)}"
         + "".join(lines),
         where="python_packages",
         hint="choose releases that are built for the same major version of CUDA",
@@ -505,12 +532,59 @@ def _is_cuda(wheel: Wheel) -> bool:
 
 
 def _majors(wheels: Iterable[Wheel]) -> set[int]:
-    """The major versions of CUDA that wheels are for, by their names or what else of them tells."""
+    """The major versions of CUDA whose libraries are loaded."""
+    return set(_carriers(wheels))
+
+
+def _carriers(wheels: Iterable[Wheel]) -> dict[int, list[Wheel]]:
+    """By the major version of CUDA the wheels that load its libraries, or are such: of the toolkit, and of frameworks.
+
+    What is only named after one counts for nothing: it brings no runtime, or asks for one that is here as a wheel.
+    """
     wheels = tuple(wheels)
-    majors = {int(match[1]) for wheel in wheels if (match := _OF_MAJOR.search(wheel.project))}
-    runtime = (wheel for wheel in wheels if wheel.project == _data()["runtime"])
-    majors |= {Version(wheel.version).major for wheel in runtime}
-    return majors | {int(match[1]) for wheel in wheels if (match := _local(wheel))}
+    known = _data()
+    libraries = {wheel.project: match for wheel in wheels if (match := _LIBRARY.fullmatch(wheel.project))}
+    # Of the others one build alone can be loaded: those of two majors are the same files.
+    builds = Counter(match["name"] for match in libraries.values() if match["suffix"])
+    carriers: dict[int, list[Wheel]] = {}
+    for wheel in wheels:
+        library = libraries.get(wheel.project)
+        named = _OF_MAJOR.search(wheel.project)
+        local = _local(wheel)
+        is_loaded = wheel.project in known["framework"] or (
+            library is not None
+            and (
+                library["name"] in known["toolkit"]
+                or (library["name"] in known["library"] and builds[library["name"]] > 1)
+            )
+        )
+        if named and is_loaded:
+            carriers.setdefault(int(named[1]), []).append(wheel)
+        elif wheel.project == known["runtime"]:
+            carriers.setdefault(Version(wheel.version).major, []).append(wheel)
+        elif local:
+            carriers.setdefault(int(local[1]), []).append(wheel)
+    return carriers
+
+
+def _brought_by(wheel: Wheel, wheels: Iterable[Wheel], requirements: Sequence[str]) -> str:
+    """Who brings a wheel: the shortest way to it from what was asked for. requirements: the model's."""
+    by_name = {one.project: one for one in wheels}
+    paths: deque[tuple[str, ...]] = deque([(wheel.project,)])
+    seen = {wheel.project}
+    while paths:
+        path = paths.popleft()
+        for entry in by_name[path[0]].needed_by if path[0] in by_name else ():
+            _, is_wish, text = entry.partition(WISH)
+            if is_wish:
+                asked = _names([text])[0]
+                is_ours = not any(name == asked or adds(name, asked) for name in _names(requirements))
+                wish = f"a rule of tungsten's own: {text}" if is_ours else entry
+                return " -> ".join([wish, *(f"{name} {by_name[name].version}" for name in path[:-1])])
+            if entry not in seen:
+                seen.add(entry)
+                paths.append((entry, *path))
+    return "nobody says why"
 
 
 def _local(wheel: Wheel) -> re.Match[str] | None:

@@ -25,6 +25,7 @@ from tungstenkit.dockerfile import Commands
 from tungstenkit.document import Document
 from tungstenkit.errors import ResolveError
 from tungstenkit.lock import (
+    OF_VERSIONS,
     WISH,
     Busybox,
     Choice,
@@ -48,6 +49,7 @@ from tungstenkit.resolve.base import (
     groups_on,
     libc_version,
     pythons_on,
+    why_nothing_is_built,
     with_packages,
 )
 from tungstenkit.resolve.build_rules import read_build_rules
@@ -57,9 +59,10 @@ from tungstenkit.resolve.debian_index import ReleaseIndex, fetch_index
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debs import DebSolver
 from tungstenkit.resolve.libraries import packages as packages_of
+from tungstenkit.resolve.python_index import PythonIndex, View
 from tungstenkit.resolve.rules import BASE, ESSENTIAL, tool_programs
 from tungstenkit.resolve.sources import PythonPackages, Sources
-from tungstenkit.resolve.wheels import NOTHING_FITS, Places, resolve_wheels
+from tungstenkit.resolve.wheels import NOTHING_FITS, resolve_wheels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -70,6 +73,7 @@ if TYPE_CHECKING:
     from tungstenkit.resolve.debs import DebSolution
     from tungstenkit.spec import ModelSpec
 
+_WHEELS_ALONE = "nothing is built from source in this package set"
 _SHORT = 200  # letters of an explanation, where it is not the subject
 
 _TOOLS = "the tools that builds run"
@@ -111,6 +115,7 @@ class Solver:
     not_before: Mapping[str, datetime] = field(default_factory=dict)
     """For each of Debian's suites the date of the oldest index to be believed."""
     _sources: Sources | None = None
+    _python_indexes: dict[Mirrors, PythonIndex] = field(default_factory=dict)
     _indexes: dict[tuple[str, str], ReleaseIndex] = field(default_factory=dict)
     _deb_solvers: dict[tuple[str, str], DebSolver] = field(default_factory=dict)
     _inreleases: dict[str, bytes] = field(default_factory=dict)
@@ -143,7 +148,7 @@ class Solver:
         """Debian packages of a target's release."""
         if target.release not in RELEASES:
             raise ResolveError(
-                "nothing is built from source in this package set: it takes wheels alone",
+                f"{_WHEELS_ALONE}: it takes wheels alone",
                 where=where,
                 hint="ask for a version that has a wheel, or lock with `--package-set debian`",
             )
@@ -162,15 +167,26 @@ class Solver:
         constraints: Sequence[str] = (),
     ) -> tuple[Wheel, ...]:
         """Wheels for a target's Python, from the Python index alone."""
-        places = Places(self.mirrors.pypi)
-        return resolve_wheels(
-            requirements, target, places=places, where=where, prefer=prefer, constraints=constraints
-        )
+        view = View(self._python_index(self.mirrors.main_index), target)
+        return resolve_wheels(requirements, view, where=where, prefer=prefer, constraints=constraints)
+
+    def _python_index(self, mirrors: Mirrors) -> PythonIndex:
+        """What a machine's indexes, or some of them, have of projects; each page is read once for all solves."""
+        if mirrors not in self._python_indexes:
+            self._python_indexes[mirrors] = PythonIndex(
+                mirrors.project_files, mirrors.part, mirrors.save, mirrors.main_label
+            )
+        return self._python_indexes[mirrors]
 
     def packages(
-        self, target: Target, entries: Sequence[str], where: str, previous: Platform | None
+        self,
+        target: Target,
+        entries: Sequence[str],
+        where: str,
+        previous: Platform | None,
+        unbuildable: str | None = None,
     ) -> PythonPackages:
-        """What a model's `python_packages` ask for, ready to be solved."""
+        """What a model's `python_packages` ask for, ready to be solved. unbuildable: why no source can be built."""
         try:
             wishes = parse(entries)
         except ValueError as problem:
@@ -179,8 +195,7 @@ class Solver:
             self._sources = Sources(
                 directory=self.directory,
                 folder=self.scratch,
-                files_of=self.mirrors.project_files,
-                save=self.mirrors.save,
+                index=self._python_index(self.mirrors),
                 report=self.report,
                 rules=read_build_rules(self.directory),
             )
@@ -188,10 +203,10 @@ class Solver:
             wishes,
             target,
             self._sources,
-            places=Places(self.mirrors.pypi, self.mirrors.extra_indexes, self.mirrors.find_links),
             debs=lambda groups, whose, prefer: _debs(self.debs(target, groups, whose, prefer)),
             where=where,
             previous=previous,
+            unbuildable=unbuildable if target.release in RELEASES else _WHEELS_ALONE,
         )
 
     @property
@@ -350,7 +365,7 @@ def _resolve_python(
             )
         for notice, where in notices.items():
             solver.notice(notice if len(where) == len(systems) else f"{', '.join(where)}: {notice}")
-        return python, platforms, tuple(_keep_reasons([choice, *choices.values()], spec, previous))
+        return python, platforms, tuple(keep_reasons([choice, *choices.values()], spec, previous))
     if spec.cuda_version is not None:
         _refuse_cuda(spec, solver, systems, failures)
     first, *others = failures.values()
@@ -360,13 +375,26 @@ def _resolve_python(
     raise first
 
 
-def _keep_reasons(choices: Iterable[Choice], spec: ModelSpec, previous: Lock | None) -> Iterator[Choice]:
+def keep_reasons(
+    choices: Iterable[Choice], spec: ModelSpec, previous: Lock | None, package_set: str = "debian"
+) -> Iterator[Choice]:
     """What was chosen before and is chosen again keeps its reason: that there was a pin is none."""
-    known = {}
-    if previous is not None and previous.input_digest == input_digest(spec, "debian"):
-        known = {(c.kind, c.subject, c.chosen): c for c in previous.choices}
+    before = {(c.kind, c.subject, c.chosen): c for c in previous.choices} if previous else {}
+    is_same = previous is not None and previous.input_digest == input_digest(spec, package_set)
+    pins: set[tuple[str, str]] = set()
+    for platform in previous.platforms.values() if previous else ():
+        pins |= {(wheel.project, wheel.version) for wheel in platform.wheels}
+        pins |= {(source.project, source.version) for source in platform.sources}
     for choice in choices:
-        yield known.get((choice.kind, choice.subject, choice.chosen), choice)
+        known = before.get((choice.kind, choice.subject, choice.chosen))
+        # A pin is not told of for what has come out since.
+        if (
+            known is None
+            and choice.kind in OF_VERSIONS
+            and (project_of(choice.subject), choice.chosen) in pins
+        ):
+            continue
+        yield known if known is not None and is_same else choice
 
 
 def _refuse_cuda(
@@ -477,7 +505,8 @@ def _resolve_platform(
     spec: ModelSpec, target: Target, solver: Solver, previous: Lock | None, base: Base | None
 ) -> tuple[Platform, list[Choice], list[str]]:
     pinned = previous.platforms.get(target.system) if previous else None
-    packages = solver.packages(target, spec.python_packages, "python_packages", pinned)
+    unbuildable = why_nothing_is_built(base, target)
+    packages = solver.packages(target, spec.python_packages, "python_packages", pinned, unbuildable)
     python = solve_python(spec, packages, spec.cuda_version)
     wheels, sources, reasons = packages.split(whose(wheel, packages.written) for wheel in python.wheels)
     old = pinned.debs if pinned and pinned.release == target.release else ()

@@ -18,7 +18,14 @@ from tungstenkit.data import NIX
 from tungstenkit.errors import ResolveError
 from tungstenkit.lock import Choice, FlakeInput, Lock, Platform, input_digest, inputs, near
 from tungstenkit.platforms import Target
-from tungstenkit.resolve.model import add_choice, chosen_systems, resolve_server, solve_python, whose
+from tungstenkit.resolve.model import (
+    add_choice,
+    chosen_systems,
+    keep_reasons,
+    resolve_server,
+    solve_python,
+    whose,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -123,11 +130,11 @@ def _resolve_python(
                 pinned = previous.platforms.get(system) if previous else None
                 packages = solver.packages(target, spec.python_packages, "python_packages", pinned)
                 solved = solve_python(spec, packages, spec.cuda_version)
-                wheels, _, _ = packages.split(whose(wheel, packages.written) for wheel in solved.wheels)
+                wheels, _, reasons = packages.split(whose(wheel, packages.written) for wheel in solved.wheels)
                 platforms[system] = Platform(
                     release=target.release, python=python, cuda=solved.cuda, wheels=wheels
                 )
-                for choice in solved.choices:
+                for choice in (*solved.choices, *reasons):
                     add_choice(choices, choice, system)
                 notices += [notice for notice in solved.notices if notice not in notices]
         except ResolveError as problem:
@@ -137,7 +144,7 @@ def _resolve_python(
             solver.notice(notice)
         if failures:
             reason += f"; nothing fits on Python {', '.join(failures)}"
-        return python, reason, platforms, tuple(choices.values())
+        return python, reason, platforms, tuple(keep_reasons(choices.values(), spec, previous, _SET))
     first, *others = failures.values()
     if any(str(other) != str(first) for other in others):
         what = "\n".join(f"with Python {python}: {problem.what}" for python, problem in failures.items())

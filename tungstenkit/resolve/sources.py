@@ -1,8 +1,8 @@
 """What a model's requirements come to: wheels, and sources of which wheels are built.
 
-Wheels are preferred. uv never sees a source, so it never runs one: each takes part in the solve as a wheel that
-holds its metadata alone, with what the source says of itself. That is believed here and proved when it is built.
-A source is taken where the model says so, or where no wheel of a project fits.
+The newest release that fits is taken, and its source where no wheel of it fits. uv never sees a source, so it never
+runs one: each takes part in the solve as a wheel that holds its metadata alone, with what the source says of itself.
+That is believed here and proved when it is built. A source that is known to be none that can be built is no candidate.
 """
 
 from __future__ import annotations
@@ -10,23 +10,19 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import tempfile
 import zipfile
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import (
-    InvalidSdistFilename,
-    parse_sdist_filename,
-    parse_wheel_filename,
-)
-from packaging.version import InvalidVersion, Version
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel_filename
+from packaging.version import Version
 
 from tungstenkit.errors import ResolveError
-from tungstenkit.lock import Choice, GitCommit, Source, SourceBuild, Wheel
+from tungstenkit.lock import PLACE, Choice, GitCommit, Source, SourceBuild, Wheel
 from tungstenkit.resolve.archives import Facts, check_out, pack, read_facts
 from tungstenkit.resolve.build_rules import (
     BuildRule,
@@ -35,18 +31,21 @@ from tungstenkit.resolve.build_rules import (
     build_requires,
     is_never_built,
 )
-from tungstenkit.resolve.wheels import NoWheelError, Places, resolve_wheels
+from tungstenkit.resolve.newest import older
+from tungstenkit.resolve.python_index import PythonIndex, StandIn, View, runs_on, stand_in_name
+from tungstenkit.resolve.wheels import resolve_wheels
+from tungstenkit.settings import MACHINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from tungstenkit.lock import Deb, Platform
-    from tungstenkit.mirrors import IndexFile
     from tungstenkit.platforms import Target
     from tungstenkit.requirements import Wanted, Wishes
+    from tungstenkit.resolve.python_index import IndexFile
 
-_MOST_VERSIONS = 8
-"""So many versions of a project are looked at for a source that fits: each must be downloaded."""
+
+_MACHINES_OTHERS = "the further indexes and links of the machine's own client"
 
 
 @dataclass(frozen=True)
@@ -75,10 +74,7 @@ class Sources:
     """The model's folder."""
     folder: Path
     """Where to put them; the caller's to remove."""
-    files_of: Callable[[str], list[IndexFile]]
-    """What the Python index has of a project."""
-    save: Callable[[str, Path], None]
-    """Downloads a URL to a path; raises FetchError."""
+    index: PythonIndex
     report: Callable[[str], None]
     rules: Mapping[str, BuildRule] = field(default_factory=dict)
     _known: dict[object, Obtained] = field(default_factory=dict)
@@ -127,7 +123,7 @@ class Sources:
         if wanted.url is not None:
             # Of the name alone: an escaped slash must not lead out of the folder.
             name = PurePosixPath(unquote(urlsplit(wanted.url).path)).name
-            self.save(wanted.url, place / name)
+            self.index.save(wanted.url, place / name)
             return self._file(place / name, wanted, url=wanted.url)
         assert wanted.path is not None
         local = self.directory / wanted.path
@@ -138,11 +134,14 @@ class Sources:
         return self._file(place / local.name, wanted, path=wanted.path)
 
     def of_index(self, project: str, listed: IndexFile) -> Obtained:
-        """A source archive of the Python index."""
+        """A source archive of the Python index. Thread-safe.
+
+        Raises ResolveError where it is none, FetchError where it can't be had.
+        """
         if listed not in self._known:
             self.report(f"reading {listed.name}")
             place = self.fresh_folder() / listed.name
-            self.save(listed.url, place)
+            self.index.save(listed.url, place)
             found = _measured(place)
             if listed.sha256 not in (None, found[1]):
                 raise ResolveError(f"is not what the index says: its sha256 is {found[1]}", where=listed.name)
@@ -155,9 +154,7 @@ class Sources:
 
     def fresh_folder(self) -> Path:
         """An empty folder of its own."""
-        place = self.folder / f"{len(list(self.folder.iterdir()))}"
-        place.mkdir()
-        return place
+        return Path(tempfile.mkdtemp(dir=self.folder))
 
     def _file(self, place: Path, wanted: Wanted, **origin: str) -> Obtained:
         if place.suffix != ".whl":
@@ -213,15 +210,16 @@ class PythonPackages:
         target: Target,
         sources: Sources,
         *,
-        places: Places,
         debs: Callable[[Mapping[str, Sequence[str]], str, Iterable[Deb]], tuple[Deb, ...]],
         where: str,
         previous: Platform | None = None,
+        unbuildable: str | None = None,
     ) -> None:
         """Get what the wishes say themselves where it is.
 
         debs: solves Debian packages for groups of names. where: whose wishes these are, for messages.
         previous: an earlier lock's platform; its pins are kept where they still fit.
+        unbuildable: why no source of the index can be built; None where they can.
 
         Raises ResolveError where something is not what is said, FetchError where it can't be had.
         """
@@ -231,13 +229,23 @@ class PythonPackages:
         self._debs = debs
         self._where = where
         self._previous = previous
-        self._links = sources.fresh_folder()
-        self._places = places
+        self._unbuildable = unbuildable
         self._constraints = [_line(wanted) for wanted in wishes.constraints]
-        self._tried: Counter[str] = Counter()
         # What a file that uv was given stands for, by its sha256; and why a project is built from source.
         self._stands_for: dict[str, Obtained] = {}
-        self._reasons: dict[str, str] = {}
+        self._reasons = dict.fromkeys(wishes.from_source, "asked for by --no-binary")
+        self._view = View(
+            sources.index,
+            target,
+            stand_in=self._stand_in,
+            from_source=wishes.from_source,
+            wheels_only=wishes.wheels_only,
+            declared={one.name: one.url for one in wishes.requirements if one.name and one.url},
+        )
+        self._direct: set[str] = set()
+        # What each answer was asked for with.
+        self._asked: dict[frozenset[tuple[str, str]], tuple[Sequence[str], Sequence[str]]] = {}
+        self._builds: dict[str, tuple[Wheel, ...]] = {}
         # What a marker leaves out need not be there.
         markers = target.markers
         counting = [one for one in wishes.requirements if one.marker is None or one.marker.evaluate(markers)]
@@ -245,8 +253,6 @@ class PythonPackages:
         self.written = {self._line(wanted): wanted.text for wanted in counting}
         """For each requirement as PEP 508 has it what was written; one that says where it comes from names a file on
         this machine."""
-        for project in sorted(wishes.from_source):
-            self._force(project)
 
     @property
     def lines(self) -> list[str]:
@@ -254,48 +260,180 @@ class PythonPackages:
         return list(self.written)
 
     def solve(self, requirements: Sequence[str], constraints: Sequence[str] = ()) -> tuple[Wheel, ...]:
-        """Wheels for requirements, and stand-ins for what must be built: again with one source more, until all fits.
+        """Wheels for requirements, and stand-ins for what must be built.
 
         Raises ResolveError where nothing fits, FetchError where something can't be had.
         """
+        wheels = self._solved(requirements, constraints)
+        if unasked := self._unasked(wheels, requirements, constraints):
+            wheels = self._final(wheels, unasked, requirements, constraints)
+        self._asked[_key(wheels)] = (requirements, [*self._constraints, *constraints])
+        return wheels
+
+    def _solved(self, requirements: Sequence[str], constraints: Sequence[str]) -> tuple[Wheel, ...]:
+        """One source less after the other, until all that is left can be built as far as is known."""
+        refusal: ResolveError | None = None
         while True:
             try:
-                return resolve_wheels(
+                wheels = resolve_wheels(
                     requirements,
-                    self._target,
-                    places=replace(self._places, find_links=(*self._places.find_links, str(self._links))),
+                    self._view,
                     where=self._where,
                     constraints=[*self._constraints, *constraints],
                     prefer=self._pins(),
                 )
-            except NoWheelError as problem:
-                offered = [self._offer(project) for project in problem.projects]
-                if not any(offered):
+            except ResolveError as problem:
+                self._check_forced()
+                problem = refusal or problem
+                problem.hint = "; ".join(filter(None, [problem.hint, self._way_out(problem.what)]))
+                raise problem from None
+            refusal = self._refusal(wheels)
+            if refusal is None:
+                return wheels
+
+    def _refusal(self, wheels: Iterable[Wheel]) -> ResolveError | None:
+        """What is wrong with how the sources of an answer would be built; those of the index are left out then."""
+        first = None
+        for wheel in wheels:
+            obtained = self._stands_for.get(wheel.sha256)
+            if obtained is None or obtained.facts is None:
+                continue
+            try:
+                self._build_wheels(obtained, obtained.facts)
+            except ResolveError as problem:
+                key = obtained.project, Version(obtained.version)
+                if obtained.url or obtained.path or obtained.git or key in self._view.refused:
                     raise
+                self._view.refused[key] = f"what its source is built with can't be had: {problem.what}"
+                first = first or problem
+        return first
+
+    def _way_out(self, what: str) -> str | None:
+        """How to have from elsewhere what an explanation names, and a further index answers for."""
+        named = set(re.findall(r"[a-z0-9][a-z0-9._-]*[a-z0-9]", what.lower()))
+        found = {
+            project: label
+            for project in sorted(set(map(canonicalize_name, named)) & self._view.known)
+            if (label := self._view.answered_by(project)) is not None
+        }
+        if not found:
+            return None
+        taken = ", ".join(f"{project} from {label}" for project, label in found.items())
+        names = ", ".join(f'"{project}"' for project in found)
+        return (
+            f"the first place that knows a project answers for it alone: {taken}; to have these from the machine's own "
+            f"index, write into the model's pyproject.toml:\n[tool.tungsten.indexes.{MACHINE}]\n"
+            f"projects = [{names}]"
+        )
+
+    def _check_forced(self) -> None:
+        for project in sorted(self._wishes.from_source):
+            releases = self._view.releases(project)
+            if not any(release.source for release in releases.values()):
+                raise ResolveError(
+                    f"there is no source of {project} that fits",
+                    where=f"python_packages: --no-binary {project}",
+                )
+
+    # Pre-releases
+
+    def _unasked(
+        self, wheels: Iterable[Wheel], requirements: Sequence[str], constraints: Sequence[str]
+    ) -> set[str]:
+        """The projects of pre-releases that no requirement of the model asks for, though there are final ones."""
+        lines = [Requirement(line) for line in (*requirements, *self._constraints, *constraints)]
+        asked = {canonicalize_name(line.name) for line in lines if line.url or line.specifier.prereleases}
+        pinned = {(pin.project, pin.version) for pin in self._pins()}
+        return {
+            wheel.project
+            for wheel in wheels
+            if Version(wheel.version).is_prerelease
+            and wheel.project not in asked
+            and (wheel.project, wheel.version) not in pinned
+            and any(
+                not version.is_prerelease and self._view.is_offered(wheel.project, release)
+                for version, release in self._view.releases(wheel.project).items()
+            )
+        }
+
+    def _final(
+        self,
+        wheels: tuple[Wheel, ...],
+        unasked: set[str],
+        requirements: Sequence[str],
+        constraints: Sequence[str],
+    ) -> tuple[Wheel, ...]:
+        """An answer without some pre-releases, where final releases do: those that the model's own lines allow, or
+        those with which nothing else is older; the answer as it is otherwise.
+        """
+        self._view.final_only = unasked
+        try:
+            again = self._solved(requirements, constraints)
+        except ResolveError:
+            return wheels
+        finally:
+            self._view.final_only = set()
+        before = {wheel.project: Version(wheel.version) for wheel in wheels}
+        is_older = any(
+            Version(wheel.version) < before.get(wheel.project, Version("0"))
+            for wheel in again
+            if wheel.project not in unasked
+        )
+        own = {canonicalize_name(Requirement(line).name) for line in requirements}
+        return again if unasked <= own or not is_older else wheels
 
     def split(self, wheels: Iterable[Wheel]) -> tuple[tuple[Wheel, ...], tuple[Source, ...], list[Choice]]:
         """A solve's answer as the lock has it: wheels, sources with what they are built with, and why."""
+        wheels = tuple(wheels)
         taken: list[Wheel] = []
         built: list[Source] = []
-        choices: list[Choice] = []
-        for wheel in wheels:
+        requirements, constraints = self._asked.get(_key(wheels), ((), ()))
+        choices = older(self._view, wheels, requirements, constraints, self._pins())
+        for wheel in self._placed(wheels):
             obtained = self._stands_for.get(wheel.sha256)
             if obtained is None:
                 taken.append(wheel)
             elif obtained.facts is None:
                 taken.append(wheel.model_copy(update={"url": obtained.url, "path": obtained.path}))
             else:
-                built.append(self._locked(obtained, obtained.facts, wheel.needed_by))
+                built.append(self._locked(obtained, obtained.facts, wheel))
                 choices.append(
                     Choice(
                         kind="source",
                         subject=f"{obtained.project} is built from source",
                         chosen=f"{obtained.version} ({obtained.file})",
-                        reason=self._reasons[obtained.project],
+                        reason=self._reasons.get(
+                            obtained.project, "no wheel of it fits this Python and platform"
+                        ),
                     )
                 )
         _check_hashes(self._wishes, taken, built, self._where)
+        for place in dict.fromkeys(wheel.index for wheel in wheels if wheel.index):
+            choices.append(
+                Choice(
+                    kind=PLACE,
+                    subject=f"from {_MACHINES_OTHERS if place == MACHINE else place}",
+                    chosen=", ".join(wheel.project for wheel in wheels if wheel.index == place),
+                    reason="the first place that knows a project answers for it",
+                )
+            )
         return tuple(taken), tuple(built), choices
+
+    def _placed(self, wheels: Sequence[Wheel]) -> list[Wheel]:
+        """With the index of each, where there are several."""
+        sources = (self._stands_for[wheel.sha256] for wheel in wheels if wheel.sha256 in self._stands_for)
+        builds = (self._builds.get(source.sha256, ()) for source in sources)
+        if not any(wheel.index for several in (wheels, *builds) for wheel in several):
+            return list(wheels)
+        label = {"index": self._sources.index.main_label}
+        self._builds = {
+            sha256: tuple(wheel if wheel.index else wheel.model_copy(update=label) for wheel in build)
+            for sha256, build in self._builds.items()
+        }
+        return [
+            wheel if wheel.index or wheel.project in self._direct else wheel.model_copy(update=label)
+            for wheel in wheels
+        ]
 
     def _pins(self) -> list[Wheel]:
         if self._previous is None:
@@ -305,7 +443,7 @@ class PythonPackages:
             Wheel(
                 project=source.project,
                 version=source.version,
-                file=_stub_name(source.project, source.version),
+                file=stand_in_name(source.project, source.version),
                 size=0,
                 sha256=source.sha256,
             )
@@ -317,6 +455,7 @@ class PythonPackages:
         if not wanted.is_direct:
             return _line(wanted)
         obtained = self._sources.direct(wanted)
+        self._direct.add(obtained.project)
         if obtained.facts is None:
             place = obtained.place
             self._stands_for[obtained.sha256] = obtained
@@ -330,76 +469,30 @@ class PythonPackages:
         marker = f" ; {wanted.marker}" if wanted.marker else ""
         return f"{obtained.project}{extras} @ {place.resolve().as_uri()}{marker}"
 
-    def _force(self, project: str) -> None:
-        """Have a project from source, though there is a wheel."""
-        candidates = self._candidates(project)
-        if not candidates:
-            raise ResolveError(
-                f"there is no source of {project} that fits", where=f"python_packages: --no-binary {project}"
-            )
-        self._reasons[project] = "asked for by --no-binary"
-        obtained = self._obtained(project, candidates[0])
-        stub = self._stub(obtained, self._sources.fresh_folder())
-        self._constraints.append(f"{project} @ {stub.resolve().as_uri()}")
-
-    def _offer(self, project: str) -> bool:
-        """Let the next version of a project without a wheel take part; whether there is one."""
+    def _stand_in(self, project: str, listed: IndexFile) -> StandIn:
+        """A source of the index, as it takes part in a solve; ResolveError where it can't be built."""
+        if self._unbuildable:
+            raise ResolveError(f"no wheel of it fits, and {self._unbuildable}")
         if is_never_built(project):
-            return False
-        candidates = self._candidates(project)
-        if self._tried[project] >= min(len(candidates), _MOST_VERSIONS):
-            return False
-        obtained = self._obtained(project, candidates[self._tried[project]])
-        self._tried[project] += 1
-        self._stub(obtained, self._links)
-        self._reasons.setdefault(project, "no wheel of it fits this Python and platform")
-        return True
-
-    def _obtained(self, project: str, listed: IndexFile) -> Obtained:
+            raise ResolveError("what the index has as its source is a stub that only fails")
         obtained = self._sources.of_index(project, listed)
         assert obtained.facts is not None
         if obtained.facts.needs_cargo:
             raise ResolveError(
-                f"{project} {obtained.version} has no wheel that fits, and its source is in Rust, "
-                "whose crates a build without network can't have",
-                where=self._where,
-                hint="ask for a version, or a python_version, that has a wheel",
+                "no wheel of it fits, and its source is in Rust, whose crates a build without network can't have"
             )
-        return obtained
-
-    def _candidates(self, project: str) -> list[IndexFile]:
-        """A project's source archives that may fit: the earlier lock's version first, then the newest."""
-        allowed = SpecifierSet()
-        for wanted in (*self._wishes.requirements, *self._wishes.constraints):
-            if wanted.name == project:
-                allowed &= wanted.specifier
-        found: dict[Version, IndexFile] = {}
-        for listed in self._sources.files_of(project):
-            version = _sdist_version(project, listed.name)
-            if version is None or listed.yanked or not _runs_on(self._target.python, listed.requires_python):
-                continue
-            found.setdefault(version, listed)
-        kept = [source.version for source in (self._previous.sources if self._previous else ())]
-        fitting = sorted(allowed.filter(found), reverse=True)
-        fitting.sort(key=lambda version: str(version) not in kept)
-        return [found[version] for version in fitting]
+        if not runs_on(self._target.python, obtained.facts.requires_python):
+            raise ResolveError(f"its source is not for Python {self._target.python}")
+        self._stands_for[obtained.sha256] = obtained
+        return StandIn(_metadata(obtained, obtained.facts), obtained.sha256)
 
     def _stub(self, obtained: Obtained, folder: Path) -> Path:
         """A wheel that holds a source's metadata alone."""
         assert obtained.facts is not None
-        stub = folder / _stub_name(obtained.project, obtained.version)
-        requires = obtained.facts.requires or ()
-        extras = sorted(
-            {extra for text in requires for extra in re.findall(r"extra == ['\"]([^'\"]+)['\"]", text)}
-        )
-        lines = ["Metadata-Version: 2.1", f"Name: {obtained.project}", f"Version: {obtained.version}"]
-        if obtained.facts.requires_python:
-            lines.append(f"Requires-Python: {obtained.facts.requires_python}")
-        lines += [f"Requires-Dist: {text}" for text in requires]
-        lines += [f"Provides-Extra: {extra}" for extra in extras]
+        stub = folder / stand_in_name(obtained.project, obtained.version)
         info = f"{stub.name.partition('-py3')[0]}.dist-info"
         with zipfile.ZipFile(stub, "w") as archive:
-            archive.writestr(f"{info}/METADATA", "".join(f"{line}\n" for line in lines))
+            archive.writestr(f"{info}/METADATA", _metadata(obtained, obtained.facts))
             archive.writestr(
                 f"{info}/WHEEL",
                 "Wheel-Version: 1.0\nGenerator: tungsten\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
@@ -408,25 +501,36 @@ class PythonPackages:
         self._stands_for[hashlib.sha256(stub.read_bytes()).hexdigest()] = obtained
         return stub
 
-    def _locked(self, obtained: Obtained, facts: Facts, needed_by: tuple[str, ...]) -> Source:
-        """A source with what it is built with."""
+    def _build_wheels(self, obtained: Obtained, facts: Facts) -> tuple[Wheel, ...]:
+        """What a source is built with, of Python's; once for each."""
+        if obtained.sha256 not in self._builds:
+            where = f"the build of {obtained.project} {obtained.version}"
+            rule = self._sources.rules.get(obtained.project, BuildRule())
+            if bad := bad_requirements(facts.build_requires):
+                raise ResolveError("\n".join(bad), where=where)
+            kept = self._kept(obtained.project)
+            self._builds[obtained.sha256] = resolve_wheels(
+                build_requires(facts, rule),
+                View(self._sources.index, self._target),
+                where=where,
+                prefer=kept.build.wheels if kept else (),
+            )
+        return self._builds[obtained.sha256]
+
+    def _kept(self, project: str) -> Source | None:
+        """The project as the earlier lock has it, if it was built then."""
+        sources = self._previous.sources if self._previous else ()
+        return next((source for source in sources if source.project == project), None)
+
+    def _locked(self, obtained: Obtained, facts: Facts, wheel: Wheel) -> Source:
+        """A source with what it is built with. wheel: what stood for it."""
         where = f"the build of {obtained.project} {obtained.version}"
         rule = self._sources.rules.get(obtained.project, BuildRule())
-        known = self._previous.sources if self._previous else ()
-        kept = [source for source in known if source.project == obtained.project]
-        if bad := bad_requirements(facts.build_requires):
-            raise ResolveError("\n".join(bad), where=where)
-        wheels = resolve_wheels(
-            build_requires(facts, rule),
-            self._target,
-            places=self._places,
-            where=where,
-            prefer=kept[0].build.wheels if kept else (),
-        )
+        kept = self._kept(obtained.project)
         debs = self._debs(
             {"build": build_debs(obtained.project, facts, rule, self._target)},
             where,
-            kept[0].build.debs if kept else (),
+            kept.build.debs if kept else (),
         )
         source = Source(
             project=obtained.project,
@@ -439,42 +543,55 @@ class PythonPackages:
             git=obtained.git,
             subdirectory=obtained.subdirectory,
             build=SourceBuild(
-                backend=facts.backend, backend_path=facts.backend_path, wheels=wheels, debs=debs
+                backend=facts.backend,
+                backend_path=facts.backend_path,
+                wheels=self._build_wheels(obtained, facts),
+                debs=debs,
             ),
-            needed_by=needed_by,
+            index=wheel.index,
+            needed_by=wheel.needed_by,
         )
-        unbuilt = dict.fromkeys(("wheel", "wheel_size", "wheel_sha256"))
-        around = {"needed_by": needed_by, "yields_to": ()}
-        if kept and kept[0].model_copy(update={**unbuilt, **around}) == source:
+        if kept and _what(kept) == _what(source):
             # Nothing has changed, so what was built from it stands.
-            return kept[0].model_copy(update=around)
+            return source.model_copy(
+                update={key: getattr(kept, key) for key in ("wheel", "wheel_size", "wheel_sha256")}
+            )
         return source
 
 
-def _stub_name(project: str, version: str) -> str:
-    return f"{project.replace('-', '_')}-{version}-py3-none-any.whl"
+def _what(source: Source) -> dict[str, Any]:
+    """What a source is and is built with; not who needs it, and where it was found."""
+    build = source.build.model_copy(
+        update={"wheels": tuple(wheel.model_copy(update={"index": None}) for wheel in source.build.wheels)}
+    )
+    plain = source.model_copy(update={"build": build})
+    return plain.model_dump(
+        exclude={"needed_by", "yields_to", "index", "wheel", "wheel_size", "wheel_sha256"}
+    )
+
+
+def _key(wheels: Iterable[Wheel]) -> frozenset[tuple[str, str]]:
+    return frozenset((wheel.project, wheel.version) for wheel in wheels)
+
+
+def _metadata(obtained: Obtained, facts: Facts) -> str:
+    """A METADATA of what a source says of itself."""
+    requires = facts.requires or ()
+    extras = sorted(
+        {extra for text in requires for extra in re.findall(r"extra == ['\"]([^'\"]+)['\"]", text)}
+    )
+    lines = ["Metadata-Version: 2.1", f"Name: {obtained.project}", f"Version: {obtained.version}"]
+    if facts.requires_python:
+        lines.append(f"Requires-Python: {facts.requires_python}")
+    lines += [f"Requires-Dist: {text}" for text in requires]
+    lines += [f"Provides-Extra: {extra}" for extra in extras]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _line(wanted: Wanted) -> str:
     extras = f"[{','.join(wanted.extras)}]" if wanted.extras else ""
     marker = f" ; {wanted.marker}" if wanted.marker else ""
     return f"{wanted.name}{extras}{wanted.specifier}{marker}"
-
-
-def _sdist_version(project: str, file: str) -> Version | None:
-    try:
-        name, version = parse_sdist_filename(file)
-    except (InvalidSdistFilename, InvalidVersion):
-        return None
-    return version if name == project else None
-
-
-def _runs_on(python: str, requires_python: str | None) -> bool:
-    try:
-        # A micro version of its own: `>=3.11.2` means 3.11 well enough.
-        return SpecifierSet(requires_python or "").contains(f"{python}.99")
-    except InvalidSpecifier:
-        return True
 
 
 def _check_hashes(wishes: Wishes, wheels: Sequence[Wheel], built: Sequence[Source], where: str) -> None:

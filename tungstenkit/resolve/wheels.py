@@ -1,7 +1,8 @@
 """Python requirements to exact wheels, by `uv pip compile`.
 
-uv solves for the target's Python and C library, not for this machine's. Its answer (PEP 751) becomes the lock's
-entries: project, version, file name, size and sha256. URLs are dropped: a lock names no host.
+uv solves for the target's Python and C library, not for this machine's, among what a view of the indexes offers. Its
+answer (PEP 751) becomes the lock's entries: project, version, file name, size and sha256, and who needs each, as the
+packages' metadata say. URLs are dropped: a lock names no host.
 """
 
 from __future__ import annotations
@@ -15,29 +16,28 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from dataclasses import dataclass, field
+from email.parser import HeaderParser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-import requests
-from packaging.requirements import Requirement
+from packaging.markers import UndefinedComparison
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from pydantic import ValidationError
 
-from tungstenkit import certificates
 from tungstenkit.data import NIX
 from tungstenkit.errors import FetchError, ResolveError
-from tungstenkit.lock import Wheel
-from tungstenkit.outside import url_problem
+from tungstenkit.lock import WISH, Wheel
 from tungstenkit.requirements import project_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tungstenkit.platforms import Target
+    from tungstenkit.resolve.python_index import View
 
 GLIBC = {
     "bullseye": (2, 31),
@@ -62,26 +62,6 @@ _UV_GLIBC = (17, 28, *range(31, 41))
 _OWN_DISTRIBUTION = "tungstenkit"
 
 
-class NoWheelError(ResolveError):
-    """Nothing fits, and there might be something if these projects were built from source."""
-
-    def __init__(self, problem: ResolveError, projects: Iterable[str]) -> None:
-        """State the problem as it stands without them."""
-        super().__init__(problem.what, where=problem.where, hint=problem.hint)
-        self.projects = tuple(projects)
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where wheels come from. URLs may hold credentials, so they are in no repr."""
-
-    index_url: str = field(repr=False)
-    extra_index_urls: Sequence[str] = field(default=(), repr=False)
-    """They come first, and a project is taken from the first index alone that knows it."""
-    find_links: Sequence[str] = field(default=(), repr=False)
-    """URLs of pages, and paths of folders."""
-
-
 def glibc(target: Target) -> tuple[int, int]:
     """The C library that a target's wheels run with."""
     return target.glibc or GLIBC[target.release]
@@ -89,50 +69,53 @@ def glibc(target: Target) -> tuple[int, int]:
 
 def resolve_wheels(
     requirements: Sequence[str],
-    target: Target,
+    view: View,
     *,
-    places: Places,
     where: str,
     prefer: Iterable[Wheel] = (),
     constraints: Sequence[str] = (),
 ) -> tuple[Wheel, ...]:
-    """Solve requirements (PEP 508) for a target's CPython, processor and C library.
+    """Solve requirements (PEP 508) for the CPython, processor and C library of a view's target.
 
     prefer: pins of an earlier lock; each is kept where it still fits.
     constraints: requirements that count only for what is needed anyway.
     where: whose requirements these are, for messages.
 
-    Raises ResolveError with uv's explanation where nothing fits, NoWheelError where a build from source could help,
+    What stands for a source has the source's sha256. Raises ResolveError with uv's explanation where nothing fits,
     FetchError where an index can't be read.
     """
     if not requirements:
         return ()
     _refuse_known_conflicts(requirements, where)
     with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
-        answer = _compile(Path(folder), requirements, constraints, target, places, where, prefer)
-    tags = _tags(target)
+        packages = _compile(Path(folder), requirements, constraints, view, where, prefer)
     # Only these may come from where they say themselves: what another package names was asked for by nobody here.
     direct = {
         project_of(line): url for line in (*requirements, *constraints) if (url := Requirement(line).url)
     }
-    packages = answer.get("packages", [])
     if foreign := [
-        one["name"] for one in packages if "archive" in one and project_of(one["name"]) not in direct
+        one["name"]
+        for one in packages
+        if {"archive", "vcs", "directory"} & one.keys() and project_of(one["name"]) not in direct
     ]:
         raise ResolveError(
             f"another package says where these are to be had, which only the model may: {', '.join(foreign)}",
             where=where,
             hint=f"if you want that, say so in python_packages: '{foreign[0]} @ https://…'",
         )
-    here = _local_files(direct.values(), places)
-    wheels = [_best_wheel(package, tags, places, where, here) for package in packages]
+    tags = fitting_tags(view.target)
+    wheels = [_best_wheel(package, tags, view, where) for package in packages]
     if any(wheel.project == _OWN_DISTRIBUTION for wheel in wheels):
         raise ResolveError(
             f"a requirement needs the distribution {_OWN_DISTRIBUTION!r} of the Python index, which is another product",
             where=where,
             hint="remove it: the SDK is in every image already",
         )
-    return tuple(sorted(wheels, key=lambda wheel: wheel.project))
+    needed_by = _needers(wheels, requirements, view, where)
+    return tuple(
+        wheel.model_copy(update={"needed_by": needed_by[wheel.project]})
+        for wheel in sorted(wheels, key=lambda wheel: wheel.project)
+    )
 
 
 def _refuse_known_conflicts(requirements: Sequence[str], where: str) -> None:
@@ -157,11 +140,11 @@ def _compile(
     folder: Path,
     requirements: Sequence[str],
     constraints: Sequence[str],
-    target: Target,
-    places: Places,
+    view: View,
     where: str,
     prefer: Iterable[Wheel],
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
+    target = view.target
     source = folder / "requirements.in"
     source.write_text("".join(f"{line}\n" for line in requirements), encoding="utf-8")
     limits = folder / "constraints.in"
@@ -170,120 +153,135 @@ def _compile(
     # uv reads an existing output as preferences: what it pins is kept where it fits.
     if pins := tuple(prefer):
         output.write_text(_pylock(pins), encoding="utf-8")
-    known = max(minor for minor in _UV_GLIBC if minor <= glibc(target)[1])
-    platform = f"{target.architecture.machine}-manylinux_2_{known}"
+    platform = f"{target.architecture.machine}-manylinux_2_{_uv_glibc(target)}"
     command = [
         *(sys.executable, "-m", "uv", "pip", "compile", str(source), "--constraint", str(limits)),
         *("--format", "pylock.toml", "--output-file", str(output), "--no-header"),
-        # Settings of this machine's uv must not reach a lock; the index comes from our one rule about mirrors.
+        # Settings of this machine's uv must not reach a lock; what it knows of indexes comes from the view alone.
         "--no-config",
         *("--only-binary", ":all:", "--no-python-downloads", "--python", sys.executable),
         *("--python-version", target.python, "--python-platform", platform),
-        *("--index-strategy", "first-index", "--color", "never", "--quiet"),
+        # The view keeps what is read, and its address is another each time.
+        *("--no-cache", "--color", "never", "--quiet"),
     ]
-    for place in places.find_links:
-        if "://" not in place:
-            command += [f"--find-links={place}"]
-    environment = {
-        name: value for name, value in certificates.environment().items() if not name.startswith("UV_")
-    }
-    # Not on the command line, which every user of the machine can read: it may hold a password.
-    environment["UV_DEFAULT_INDEX"] = places.index_url
-    environment["UV_INDEX"] = " ".join(places.extra_index_urls)
-    environment["UV_FIND_LINKS"] = ",".join(place for place in places.find_links if "://" in place)
-    if "UV_CACHE_DIR" in os.environ:
-        environment["UV_CACHE_DIR"] = os.environ["UV_CACHE_DIR"]
-    run = _run(command, environment)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("UV_")}
+    view.failure = None
+    with view.served() as url:
+        # No proxy leads to loopback.
+        alone = {"UV_DEFAULT_INDEX": url, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+        run = _run(command, kept | alone)
+    if view.failure is not None:
+        raise view.failure
     if "error sending request" in run.stderr or "Failed to fetch" in run.stderr:
-        handshake = certificates.problem_in(run.stderr)
-        raise FetchError(
-            f"the Python index can't be read: {handshake}" if handshake else "the Python index can't be read",
-            where=where,
-            hint=certificates.hint(handshake)
-            if handshake
-            else "check the network and pip's configuration; TUNGSTEN_MIRROR_PYPI names another index",
-        )
+        raise FetchError(f"uv was not answered:\n{_plain(run.stderr)}", where=where, hint="lock again")
     if "os error" in run.stderr:
         raise FetchError(
             f"uv could not work:\n{_plain(run.stderr)}",
             where=where,
-            hint="make room on the disk, or set UV_CACHE_DIR or XDG_CACHE_HOME to a folder that can be written",
+            hint="make room on the disk, or set TMPDIR to a folder that can be written",
         )
     if run.returncode != 0:
-        problem = ResolveError(_explanation(run.stderr), where=where, hint=_hint(run.stderr))
-        without = re.findall(r"Wheels are required for `([^`]+)`", run.stderr)
-        raise NoWheelError(problem, without) if without else problem
-    answer = tomllib.loads(output.read_text(encoding="utf-8"))
-    for package in answer.get("packages", []):
-        package["needed-by"] = []
-    _explain(answer, folder, command, environment, requirements, where)
-    return answer
+        refused: dict[tuple[str, str], list[str]] = {}
+        for (name, version), why in sorted(view.refused.items()):
+            refused.setdefault((name, why), []).append(str(version))
+        lines = [f"\n{name} {', '.join(versions)}: {why}" for (name, why), versions in refused.items()]
+        what = "".join([f"{NOTHING_FITS}:\n{_plain(run.stderr)}", *lines])
+        raise ResolveError(what, where=where, hint=_hint(run.stderr))
+    packages: list[dict[str, Any]] = tomllib.loads(output.read_text(encoding="utf-8")).get("packages", [])
+    return packages
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def _explain(
-    answer: dict[str, Any],
-    folder: Path,
-    command: Sequence[str],
-    environment: Mapping[str, str],
-    requirements: Sequence[str],
-    where: str,
-) -> None:
-    """Write into each package of uv's answer who needs it: uv tells in its other format only.
+# Who needs what
 
-    The second solve may choose nothing but what the first chose, so it has the same packages; and as uv itself says
-    who needs what, extras and markers are what they were in the solve.
-    """
-    packages: dict[str, Any] = {
-        canonicalize_name(package["name"]): package for package in answer.get("packages", [])
-    }
-    pins = folder / "pins.txt"
-    pins.write_text(
-        "".join(
-            f"{name}=={package['version']}\n" for name, package in packages.items() if "version" in package
-        ),
-        encoding="utf-8",
-    )
-    again = [*command, "--constraint", str(pins), "--annotation-style", "split"]
-    again[again.index("pylock.toml")] = "requirements.txt"
-    explained = folder / "explained.txt"
-    again[again.index(str(folder / "pylock.toml"))] = str(explained)
-    # All of it is in uv's cache by now, unless the index forbids that.
-    run = _run([*again, "--offline"], environment)
-    if run.returncode != 0:
-        run = _run(again, environment)
-    if run.returncode != 0:
-        raise ResolveError(_explanation(run.stderr), where=where, hint=_hint(run.stderr))
-    written: dict[str, list[str]] = {}
+
+class Need(NamedTuple):
+    """A requirement of a package's, as its metadata has it."""
+
+    by: str
+    """The project that has it."""
+    requirement: Requirement
+
+
+def _needers(
+    wheels: Sequence[Wheel], requirements: Sequence[str], view: View, where: str
+) -> dict[str, tuple[str, ...]]:
+    """For each project who needs it: names of others, and the lines that ask for it."""
+    needed_by: dict[str, set[str]] = {wheel.project: set() for wheel in wheels}
     for text in requirements:
-        written.setdefault(project_of(text), []).append(f"{where}: {text}")
-    for name, sources in _annotations(explained.read_text(encoding="utf-8")):
-        needed_by = set()
-        for source in sources:
-            if source.startswith("-r "):
-                needed_by |= set(written.get(name, [f"{where}: {name}"]))
-            elif not source.startswith("-c "):
-                needed_by.add(canonicalize_name(source))
-        packages[name]["needed-by"] = sorted(needed_by)
+        line = Requirement(text)
+        if line.marker is None or line.marker.evaluate(view.target.markers):
+            needed_by.get(canonicalize_name(line.name), set()).add(f"{where}{WISH}{text}")
+    for need in needs(wheels, requirements, view):
+        needed_by.get(canonicalize_name(need.requirement.name), set()).add(need.by)
+    return {project: tuple(sorted(needers)) for project, needers in needed_by.items()}
 
 
-def _annotations(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Each package of a requirements file and the sources that uv states below it."""
-    name, sources = "", list[str]()
-    for line in text.splitlines():
-        if match := re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line):
-            if name:
-                yield name, sources
-            name, sources = canonicalize_name(match[0]), []
-        elif line.strip() == "# via":
-            continue  # the sources follow, a line each
-        elif source := re.match(r"\s+#(?:\s+via)?\s+(\S.*)", line):
-            sources.append(source[1])
-    if name:
-        yield name, sources
+def needs(wheels: Sequence[Wheel], requirements: Sequence[str], view: View) -> list[Need]:
+    """What the packages of a solution require of others, with the extras that are in use and the target's markers."""
+    stated = {wheel.project: stated_requirements(view, wheel, requirements) for wheel in wheels}
+    extras: dict[str, set[str]] = {project: set() for project in stated}
+    for line in map(Requirement, requirements):
+        if line.marker is None or line.marker.evaluate(view.target.markers):
+            extras.get(canonicalize_name(line.name), set()).update(map(canonicalize_name, line.extras))
+    while True:
+        found = [
+            Need(project, requirement)
+            for project, requirements_of in stated.items()
+            for requirement in requirements_of
+            if counts(requirement, view.target, extras[project])
+        ]
+        before = sum(map(len, extras.values()))
+        for need in found:
+            used = map(canonicalize_name, need.requirement.extras)
+            extras.get(canonicalize_name(need.requirement.name), set()).update(used)
+        if sum(map(len, extras.values())) == before:
+            # A project that names itself only adds to its extras.
+            return [need for need in found if canonicalize_name(need.requirement.name) != need.by]
+
+
+def counts(requirement: Requirement, target: Target, extras: Iterable[str]) -> bool:
+    """Whether a requirement of a package's is one on a target, with some of its extras."""
+    marker = requirement.marker
+    try:
+        return marker is None or any(
+            marker.evaluate(target.markers | {"extra": extra}) for extra in ("", *extras)
+        )
+    except UndefinedComparison:
+        return False
+
+
+def stated_requirements(view: View, wheel: Wheel, requirements: Sequence[str] = ()) -> list[Requirement]:
+    """What a wheel's metadata says that it requires."""
+    urls = [
+        line.url
+        for line in map(Requirement, requirements)
+        if line.url and project_of(line.name) == wheel.project
+    ]
+    text = view.index.metadata_of_file(urls[0]) if urls else view.metadata(wheel.project, wheel.file)
+    return read_requirements(text or "")
+
+
+def read_requirements(metadata: str) -> list[Requirement]:
+    """What a METADATA says is required. Of a line that is no requirement, as `PyYAML (>=5.1.*)`, at least the name."""
+    found = []
+    for text in HeaderParser().parsestr(metadata).get_all("Requires-Dist", []):
+        specified, _, marker = text.partition(";")
+        for reading in (
+            text,
+            re.sub(r"\.\*", "", text),
+            f"{project_of(specified)} ; {marker}",
+            project_of(specified),
+        ):
+            try:
+                found.append(Requirement(reading.strip(" ;")))
+                break
+            except InvalidRequirement:
+                continue
+    return found
 
 
 def _pylock(wheels: Iterable[Wheel]) -> str:
@@ -298,10 +296,6 @@ def _pylock(wheels: Iterable[Wheel]) -> str:
             f'wheels = [{{ url = "https://index.invalid/{wheel.file}", hashes = {{ sha256 = "{wheel.sha256}" }} }}]',
         ]
     return "\n".join(lines) + "\n"
-
-
-def _explanation(stderr: str) -> str:
-    return f"{NOTHING_FITS}:\n{_plain(stderr)}"
 
 
 def _plain(stderr: str) -> str:
@@ -319,17 +313,15 @@ _NOT_OURS = (
     (r"(?m)^.*because building from source is disabled for all packages.*\n?", ""),
     (r" Consider using an? \S+ `--python-version` value\.", ""),
     (r"The `--python-version` value \((.*?)\)", r"Python \1"),
-    (
-        r" A compatible version may be available on a subsequent index.*",
-        " A project is taken from the first index alone that knows it.",
-    ),
+    # A source that is no candidate: who explains that is not uv.
+    (r"(?m)^.*Metadata for `[^`]+` .*could not be parsed:\n.*\n?", ""),
+    (r"has invalid metadata", "can't be built here"),
+    (r"have invalid metadata", "can't be built here"),
 )
 
 
 def _hint(stderr: str) -> str:
-    if "401 Unauthorized" in stderr or "403 Forbidden" in stderr:
-        return "give the user name and password of that index in ~/.netrc, or check the spelling of the package's name"
-    if "no usable wheels" in stderr or "no wheels" in stderr or "building is disabled" in stderr.lower():
+    if "no usable wheels" in stderr or "no wheels" in stderr or "invalid metadata" in stderr:
         return "ask for another version, or name another index: neither a wheel nor a source that can be built fits"
     if unknown := re.search(r"(\S+) was not found in the\s+package registry", stderr):
         near = near_project(unknown[1])
@@ -362,7 +354,13 @@ def near_project(name: str) -> str | None:
     )
 
 
-def _tags(target: Target) -> list[Tag]:
+def _uv_glibc(target: Target) -> int:
+    known: int = max(minor for minor in _UV_GLIBC if minor <= glibc(target)[1])
+    return known
+
+
+def fitting_tags(target: Target) -> list[Tag]:
+    """The tags of the wheels that a target can use, the most special first (PEP 425)."""
     major, minor = (int(part) for part in target.python.split("."))
     machine = target.architecture.machine
     platforms = [f"manylinux_2_{number}" for number in range(glibc(target)[1], 4, -1)]
@@ -376,16 +374,7 @@ def _tags(target: Target) -> list[Tag]:
     ]
 
 
-def _local_files(urls: Iterable[str], places: Places) -> list[Path]:
-    """The files of this machine, or the folders of them, that an answer may name: an index on the web has none."""
-    files = [url2pathname(urlsplit(url).path) for url in urls if urlsplit(url).scheme == "file"]
-    folders = [place.removeprefix("file://") for place in places.find_links if not place.startswith("http")]
-    return [Path(path).resolve() for path in (*files, *folders)]
-
-
-def _best_wheel(
-    package: dict[str, Any], tags: Sequence[Tag], places: Places, where: str, here: Sequence[Path]
-) -> Wheel:
+def _best_wheel(package: dict[str, Any], tags: Sequence[Tag], view: View, where: str) -> Wheel:
     rank = {tag: number for number, tag in enumerate(tags)}
     candidates = []
     # A requirement that says itself where its wheel is has an `archive` (PEP 751).
@@ -404,68 +393,21 @@ def _best_wheel(
             hint="ask for a version that has one",
         )
     _, file, wheel = min(candidates, key=lambda candidate: candidate[:2])
-    size, sha256 = wheel.get("size"), wheel.get("hashes", {}).get("sha256")
-    if size is None or sha256 is None:
-        size, sha256 = _measured(wheel, sha256, places, where, here)
+    project = canonicalize_name(package["name"])
+    index = None
+    if "archive" in package:
+        content = Path(wheel.get("path") or url2pathname(urlsplit(wheel["url"]).path)).read_bytes()
+        size, sha256 = len(content), hashlib.sha256(content).hexdigest()
+    else:
+        listed, stand_in = view.found(project, file)
+        size, sha256 = (0, stand_in.sha256) if stand_in else view.index.measured(listed)
+        index = listed.index
     try:
         return Wheel(
-            project=canonicalize_name(package["name"]),
-            version=package["version"],
-            file=file,
-            size=size,
-            sha256=sha256,
-            needed_by=package.get("needed-by", ()),
+            project=project, version=package["version"], file=file, size=size, sha256=sha256, index=index
         )
     except ValidationError as problem:
         said = "; ".join(one["msg"] for one in problem.errors(include_url=False, include_input=False))
         raise ResolveError(
             f"the index lists what no lock can hold: {file[:100]!a}: {said}", where=where
         ) from None
-
-
-def _measured(
-    wheel: dict[str, Any], sha256: str | None, places: Places, where: str, here: Sequence[Path]
-) -> tuple[int, str]:
-    """Size and sha256 of a wheel whose index does not tell both (PEP 503 has no sizes)."""
-    url = wheel.get("url", "")
-    path = wheel.get("path") or (url2pathname(urlsplit(url).path) if urlsplit(url).scheme == "file" else None)
-    if path is not None:
-        if not any(Path(path).resolve().is_relative_to(one) for one in here):
-            raise FetchError("the index lists a file of this machine", where=f"{where}: {path}")
-        content = Path(path).read_bytes()
-        return len(content), hashlib.sha256(content).hexdigest()
-    if problem := url_problem(url):
-        raise FetchError(f"the index lists a file whose URL {problem}", where=f"{where}: {url[:200]!a}")
-    url = _with_credentials(url, places)
-    try:
-        if sha256 is not None:
-            answer = certificates.request(
-                "HEAD", url, headers={"Accept-Encoding": "identity"}, allow_redirects=True, timeout=60
-            )
-            if answer.ok and "Content-Length" in answer.headers:
-                return int(answer.headers["Content-Length"]), sha256
-        digest, size = hashlib.sha256(), 0
-        with certificates.request("GET", url, stream=True, timeout=60) as answer:
-            answer.raise_for_status()
-            for piece in answer.iter_content(1 << 18):
-                digest.update(piece)
-                size += len(piece)
-    except requests.RequestException as failure:
-        # Its text may hold the URL, and with it a password.
-        handshake = certificates.problem_of(failure)
-        raise FetchError(
-            f"a wheel can't be read: {handshake or type(failure).__name__}",
-            where=f"{where}: {wheel['url']}",
-            hint=handshake and certificates.hint(handshake),
-        ) from None
-    return size, sha256 or digest.hexdigest()
-
-
-def _with_credentials(url: str, places: Places) -> str:
-    """A URL of uv's answer with the user and password of the index on the same host."""
-    parts = urlsplit(url)
-    for index in (*places.extra_index_urls, places.index_url, *places.find_links):
-        user, at, host = urlsplit(index).netloc.rpartition("@")
-        if at and host == parts.netloc:
-            return parts._replace(netloc=f"{user}@{host}").geturl()
-    return url

@@ -10,7 +10,11 @@ import json
 import threading
 import zipfile
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tungstenkit.mirrors import Mirrors
+from tungstenkit.resolve.python_index import PythonIndex, View
 
 
 def wheel(name, version, *requires, tag="py3-none-any", extras=None):
@@ -34,6 +38,12 @@ def wheel(name, version, *requires, tag="py3-none-any", extras=None):
         )
         archive.writestr(f"{stem}.dist-info/RECORD", "")
     return f"{stem}-{tag}.whl", data.getvalue(), metadata
+
+
+def view(url, target, **options):
+    """What a solve is offered of an index."""
+    mirrors = Mirrors((), (), url, None, datetime(2026, 3, 1, tzinfo=UTC))
+    return View(PythonIndex(mirrors.project_files, mirrors.part, mirrors.save), target, **options)
 
 
 @contextmanager

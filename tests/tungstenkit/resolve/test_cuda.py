@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.tungstenkit.resolve.package_index import serve, wheel
+from tests.tungstenkit.resolve.package_index import serve, view, wheel
 from tests.tungstenkit.resolve.test_model import FakeSolver, python_of, spec
 from tungstenkit.errors import ResolveError
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.cuda import describe, nearest_working, solve_wheels
 from tungstenkit.resolve.model import resolve
-from tungstenkit.resolve.wheels import Places, resolve_wheels
+from tungstenkit.resolve.wheels import resolve_wheels
 
 pytestmark = pytest.mark.timeless("solves of uv's, of which test_written's and test_needed_by's are tried")
 
@@ -78,8 +78,8 @@ WHEELS = [
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch, tmp_path_factory):
-    """uv keeps nothing from other tests, and takes no way round by a proxy."""
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "uv"))
+    """Nothing is kept from other tests, and no way round by a proxy is taken."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
@@ -91,9 +91,8 @@ def index():
 
 def solver_of(url, target=TARGET):
     def solve(requirements, constraints):
-        return resolve_wheels(
-            requirements, target, places=Places(url), where="python_packages", constraints=constraints
-        )
+        offered = view(url, target)
+        return resolve_wheels(requirements, offered, where="python_packages", constraints=constraints)
 
     return solve
 
@@ -175,16 +174,75 @@ def test_two_frameworks_agree_on_a_major_version(lock_wheels):
     ]
 
 
+def test_what_is_only_named_after_another_cuda_brings_none():
+    """vllm's compiler comes for both, and loads neither's runtime."""
+    compiler = [wheel(f"nvidia-cutlass-dsl-libs-cu{major}", "4.8") for major in (12, 13)]
+    vllm = wheel("vllm", "0.33", "torch", *(f"nvidia-cutlass-dsl-libs-cu{major}" for major in (12, 13)))
+    old = wheel("vllm", "0.25", "torch", "nvidia-cutlass-dsl-libs-cu13")
+    with serve([*WHEELS, *compiler, vllm, old]) as url:
+        solution = solve_wheels(solver_of(url), ["vllm"], [], gpu=True, cuda_version=None)
+    assert versions(solution)["vllm"] == "0.33"
+    assert versions(solution)["torch"] == "2.15.0"
+    assert (solution.cuda.version, solution.notices) == ("13.2", [])
+
+
+def test_two_builds_of_one_library_are_for_two_cudas():
+    """They are the same files."""
+    nccl = wheel("nvidia-nccl-cu13", "2.30")
+    torch = wheel("torch", "2.16.0", "nvidia-cuda-runtime==13.2.86", "nvidia-nccl-cu13")
+    with serve([*WHEELS, nccl, torch]) as url:
+        solution = solve_wheels(solver_of(url), ["torch", "xgboost"], [], gpu=True, cuda_version=None)
+        assert versions(solution)["torch"] == "2.7.0"
+        with pytest.raises(ResolveError) as caught:
+            solve_wheels(solver_of(url), ["torch>2.15", "xgboost"], [], gpu=True, cuda_version=None)
+    assert "- CUDA 12: nvidia-nccl-cu12 2.30 (python_packages: xgboost -> xgboost 3.2.0)" in caught.value.what
+    assert (
+        "- CUDA 13: nvidia-nccl-cu13 2.30 (python_packages: torch>2.15 -> torch 2.16.0)" in caught.value.what
+    )
+
+
+def test_a_rule_of_tungstens_own_is_called_so():
+    """Nobody but tungsten says what this release loads."""
+    libraries = ["cublas", "cuda-nvrtc", "cuda-runtime", "cufft", "curand"]
+    cu12 = [wheel(f"nvidia-{name}-cu12", "12.9") for name in libraries]
+    cudnn = [wheel("nvidia-cudnn-cu12", version) for version in ("8.9", "9.1")]
+    asked = ["onnxruntime-gpu", "nvidia-cudnn-cu12<9"]
+    with (
+        serve([*cu12, *cudnn, wheel("onnxruntime-gpu", "1.20.1")]) as url,
+        pytest.raises(ResolveError, match="no set of Python packages fits") as caught,
+    ):
+        solve_wheels(solver_of(url), asked, [], gpu=True, cuda_version=None)
+    assert caught.value.what.splitlines()[-1] == (
+        "nvidia-cudnn-cu12>=9,<10 is a rule of tungsten's own: it is what onnxruntime-gpu 1.20.1 needs for CUDA, and "
+        "does not declare"
+    )
+
+
+def test_a_limit_on_cuda_is_called_tungstens_own(lock_wheels):
+    with pytest.raises(ResolveError) as caught:
+        lock_wheels("torch", "nvidia-cuda-runtime-cu12==12.1.105", cuda="12.4")
+    assert (
+        "nvidia-cuda-runtime-cu12==12.4.* is a rule of tungsten's own: it holds the solve to CUDA 12"
+        in caught.value.what
+    )
+
+
 @pytest.mark.parametrize("cuda", [None, "12"])
 def test_two_major_versions_in_one_image_are_refused_with_who_brings_them(lock_wheels, cuda):
     with pytest.raises(ResolveError) as caught:
         lock_wheels("cupy-cuda13x", "tensorflow", cuda=cuda)
     if cuda is None:
         assert "two versions of CUDA in one image: 12 and 13" in caught.value.what
-        assert "- cupy-cuda13x brings CUDA 13.5" in caught.value.what
-        assert "- tensorflow brings CUDA 12.9" in caught.value.what
+        assert caught.value.what.splitlines()[1:] == [
+            "- CUDA 12: nvidia-cuda-runtime-cu12 12.9.79 (python_packages: tensorflow -> tensorflow 2.21.0)",
+            "- CUDA 13: cupy-cuda13x 14.2.0 (python_packages: cupy-cuda13x)",
+            "- CUDA 13: nvidia-cuda-runtime 13.5.37 (python_packages: cupy-cuda13x -> cupy-cuda13x 14.2.0)",
+        ]
     else:
-        assert "cupy-cuda13x 14.2.0 has no build for CUDA 12" in caught.value.what
+        assert (
+            caught.value.what
+            == "cupy-cuda13x 14.2.0 has no build for CUDA 12 (python_packages: cupy-cuda13x)"
+        )
 
 
 def test_a_cuda_version_that_nothing_brings_is_refused(lock_wheels):
@@ -350,9 +408,8 @@ class RealWheels(FakeSolver):
         mine = [
             requirement for requirement in requirements if not requirement.startswith(("pydantic", "pillow"))
         ]
-        return resolve_wheels(
-            mine, target, places=Places(self.url), where=where, prefer=prefer, constraints=constraints
-        )
+        offered = view(self.url, target)
+        return resolve_wheels(mine, offered, where=where, prefer=prefer, constraints=constraints)
 
 
 @pytest.fixture

@@ -11,11 +11,13 @@ import pytest
 from tests.tungstenkit.locks import wheel
 from tungstenkit.data import OWN_WHEELS
 from tungstenkit.errors import FetchError, ResolveError
+from tungstenkit.lock import Choice as LockChoice
 from tungstenkit.lock import Release, read_lock
 from tungstenkit.resolve import model
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debs import Choice, DebSolution, ResolvedDeb
 from tungstenkit.resolve.model import resolve
+from tungstenkit.resolve.newest import told as lines_of
 from tungstenkit.resolve.wheels import NOTHING_FITS
 from tungstenkit.spec import ModelSpec
 
@@ -45,7 +47,7 @@ class FakeSolver:
     def notice(self, text):
         self.notices.append(text)
 
-    def packages(self, target, entries, where, previous):
+    def packages(self, target, entries, where, previous, unbuildable=None):
         pins = previous.wheels if previous else ()
 
         def solve(requirements, constraints):
@@ -321,3 +323,54 @@ def test_what_the_sdk_requires_is_not_blamed_on_the_user(monkeypatch):
     monkeypatch.setattr("tungstenkit.resolve.model.solve_wheels", conflict)
     with pytest.raises(ResolveError, match=r"The SDK, which is in every image, requires pydantic>=\S+\."):
         resolve(spec(), FakeSolver(), None)
+
+
+class Choosing(FakeSolver):
+    """Has one wheel, and something to say of its version."""
+
+    def __init__(self, version, reason):
+        super().__init__()
+        self.version, self.reason = version, reason
+
+    def packages(self, target, entries, where, previous, unbuildable=None):
+        chosen = choice("older", "x is older than it could be", self.version, self.reason)
+        packages = super().packages(target, entries, where, previous)
+        packages.split = lambda wheels: ((wheel("x", self.version),), (), [chosen])
+        return packages
+
+
+def choice(kind, subject, chosen, reason):
+    return LockChoice(kind=kind, subject=subject, chosen=chosen, reason=reason)
+
+
+def older(lock):
+    return [(one.chosen, one.reason) for one in lock.choices if one.kind == "older"]
+
+
+def test_a_version_that_could_be_newer_is_told_when_it_is_chosen_and_not_when_it_is_kept():
+    asked = spec(python_packages=["x"])
+    newest = resolve(asked, FakeSolver(), None)
+    first = resolve(asked, Choosing("1", "not 2: y 1 needs x<2"), newest)
+    assert older(first) == [("1", "not 2: y 1 needs x<2")]
+    # What is kept keeps its reason, whatever has come out since.
+    assert older(resolve(asked, Choosing("1", "not 3: y 1 needs x<2"), first)) == older(first)
+    silent = first.model_copy(update={"choices": newest.choices})
+    assert older(resolve(asked, Choosing("1", "not 2"), silent)) == []
+    assert older(resolve(asked, Choosing("1.5", "not 2"), first)) == [("1.5", "not 2")]
+
+
+def test_what_is_told_of_versions_is_a_line_each_but_for_what_python_alone_holds_back():
+    choices = [
+        choice("older", "a is older than it could be", "1", "not 2: it is not for Python 3.11"),
+        choice("older", "b is older than it could be", "1", "not 2: a 1 needs b<2"),
+        choice("older", "c is older than it could be", "3", "not 4: it is not for Python 3.11"),
+        choice("pre-release", "d is a pre-release", "1rc1", "there is no final release that can be had"),
+        choice("place", "from team", "a, b", ""),
+        choice("cuda", "gpu=False", "x", ""),
+    ]
+    assert list(lines_of(choices)) == [
+        "b is older than it could be: 1, not 2: a 1 needs b<2",
+        "d is a pre-release: 1rc1, there is no final release that can be had",
+        "from team: a, b",
+        "newer releases are not for Python 3.11: a 1 (not 2), c 3 (not 4)",
+    ]

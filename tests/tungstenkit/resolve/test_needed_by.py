@@ -3,9 +3,9 @@
 import pytest
 
 from tests.tungstenkit import locks
-from tests.tungstenkit.resolve.package_index import serve, wheel
+from tests.tungstenkit.resolve.package_index import serve, view, wheel
 from tungstenkit.platforms import Target
-from tungstenkit.resolve.wheels import Places, resolve_wheels
+from tungstenkit.resolve.wheels import resolve_wheels
 
 WHEELS = [
     wheel("app", "1", "lib[fast]>=1", "old ; python_version < '3.11'", "new ; python_version >= '3.11'"),
@@ -20,13 +20,12 @@ WHEELS = [
 @pytest.fixture
 def solve(tmp_path, monkeypatch):
     """Who needs each project of a solution."""
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def solve(*requirements, prefer=(), **answers):
         with serve(WHEELS, **answers) as url:
             target = Target("x86_64-linux", "bookworm", "3.11")
-            options = {"places": Places(url), "where": "python_packages", "prefer": prefer}
-            wheels = resolve_wheels(requirements, target, **options)
+            wheels = resolve_wheels(requirements, view(url, target), where="python_packages", prefer=prefer)
         return {wheel.project: wheel.needed_by for wheel in wheels}
 
     return solve
@@ -67,4 +66,21 @@ def test_what_is_explained_is_what_the_pins_left(solve):
     assert solve("lib", prefer=[pin], cache_control="no-store") == {
         "base": ("lib",),
         "lib": ("python_packages: lib",),
+    }
+
+
+def test_a_requirement_that_is_written_wrongly_counts_as_in_the_solve(tmp_path, monkeypatch):
+    """omegaconf 2.0.6 asks for `PyYAML (>=5.1.*)`, which uv reads as it was meant."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    wheels = [
+        wheel("conf", "1", "base (>=1.*)", "old (>=1.*) ; python_version < '3'"),
+        wheel("base", "2"),
+        wheel("old", "2"),
+    ]
+    with serve(wheels) as url:
+        offered = view(url, Target("x86_64-linux", "bookworm", "3.11"))
+        found = resolve_wheels(["conf"], offered, where="python_packages")
+    assert {one.project: one.needed_by for one in found} == {
+        "conf": ("python_packages: conf",),
+        "base": ("conf",),
     }

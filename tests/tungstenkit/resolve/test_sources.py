@@ -6,9 +6,11 @@ import io
 import subprocess
 import tarfile
 import threading
+import tomllib
 import zipfile
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import quote, unquote
 
 import pytest
 
@@ -18,8 +20,8 @@ from tungstenkit.mirrors import Mirrors
 from tungstenkit.platforms import Target
 from tungstenkit.requirements import parse
 from tungstenkit.resolve.build_rules import read_build_rules
+from tungstenkit.resolve.python_index import PythonIndex
 from tungstenkit.resolve.sources import PythonPackages, Sources
-from tungstenkit.resolve.wheels import Places
 
 pytestmark = pytest.mark.timeless("solves of uv's, of which test_written's and test_needed_by's are tried")
 
@@ -60,6 +62,11 @@ def sdist(name, version, *requires, **files):
     return f"{name}-{version}.tar.gz", data.getvalue()
 
 
+def index_of(save):
+    """An index without a project; what is saved is up to a test."""
+    return PythonIndex(lambda project: [], None, save)
+
+
 SETUPTOOLS = wheel("setuptools", "80.0")
 
 
@@ -74,19 +81,29 @@ class Index(BaseHTTPRequestHandler):
             self.send_header("WWW-Authenticate", 'Basic realm="index"')
             self.end_headers()
             return
-        kind, _, name = self.path.strip("/").partition("/")
+        kind, _, name = unquote(self.path.strip("/")).partition("/")
+        if kind == "simple" and server.refuses and not any(f.startswith(f"{name}-") for f in server.files):
+            self.send_error(server.refuses)
+            return
         body = server.files.get(name) if kind == "files" else None
+        if kind == "links":
+            links = (f'<a href="/files/{quote(file)}">{file}</a>' for file in server.files)
+            body = "".join([*links, '<a href="mailto:me@host.example">me</a>']).encode()
         if kind == "simple":
             listed = [f for f in server.files if f.partition("-")[0].replace("_", "-") == name]
             body = "".join(
-                f'<a href="/files/{file}#sha256={hashlib.sha256(server.files[file]).hexdigest()}">{file}</a>'
+                f"<a {'data-yanked' if file in server.yanked else ''} "
+                f'data-requires-python="{server.requires_python.get(file, "")}" '
+                f'href="/files/{file}#sha256={hashlib.sha256(server.files[file]).hexdigest()}">{file}</a>'
                 for file in listed
             ).encode()
         if not body:
             self.send_error(404)
             return
         self.send_response(200)
-        self.send_header("Content-Type", "text/html" if kind == "simple" else "application/octet-stream")
+        self.send_header(
+            "Content-Type", "text/html" if kind in ("simple", "links") else "application/octet-stream"
+        )
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command == "GET":
@@ -106,6 +123,7 @@ def serve():
     def serve(*files, user=None):
         server = ThreadingHTTPServer(("127.0.0.1", 0), Index)
         server.files, server.asked = dict(files), []
+        server.yanked, server.requires_python, server.refuses = (), {}, None
         server.password = user and f"Basic {base64.b64encode(user.encode()).decode()}"
         server.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever)
@@ -124,37 +142,39 @@ def serve():
 def solve(tmp_path, monkeypatch):
     """Solve entries against indexes; wheels and sources by project, and the choices."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     model = tmp_path / "model"
     model.mkdir()
 
-    def solve(entries, index, *extra, previous=None, user=""):
+    def solve(entries, index, *extra, previous=None, indexes=None, unbuildable=None):
         scratch = tmp_path / f"scratch-{len(list(tmp_path.iterdir()))}"
         scratch.mkdir()
-        places = Places(f"{index.url}/simple", [f"{one.url}/simple" for one in extra])
+        wishes = parse(entries)
         mirrors = Mirrors(
             (),
             (),
-            places.index_url,
+            f"{index.url}/simple",
             None,
             datetime(2026, 3, 1, tzinfo=UTC),
-            extra_indexes=tuple(places.extra_index_urls),
+            extra_indexes=(*wishes.extra_index_urls, *(f"{one.url}/simple" for one in extra)),
+            find_links=wishes.find_links,
+            declared=wishes.places,
+            indexes=indexes or {},
         )
         packages = PythonPackages(
-            parse(entries),
+            wishes,
             TARGET,
             Sources(
                 model,
                 scratch,
-                mirrors.project_files,
-                mirrors.save,
+                PythonIndex(mirrors.project_files, mirrors.part, mirrors.save, mirrors.main_label),
                 lambda text: None,
                 read_build_rules(model),
             ),
-            places=places,
             debs=lambda groups, where, prefer: solve.debs.append(groups["build"]) or (),
             where="python_packages",
             previous=previous,
+            unbuildable=unbuildable,
         )
         wheels, sources, choices = packages.split(packages.solve(packages.lines))
         solve.choices = choices
@@ -184,10 +204,93 @@ def test_a_constraint_limits_what_is_needed_anyway(solve, serve):
 
 
 class TestSourceDistributions:
-    def test_a_wheel_is_preferred_even_an_older_one(self, solve, serve):
-        index = serve(wheel("foo", "1.0"), sdist("foo", "2.0"), SETUPTOOLS)
-        found = solve(["foo"], index)
-        assert found["foo"].file == "foo-1.0-py3-none-any.whl"
+    def test_the_newest_release_is_taken_with_a_wheel_or_without(self, solve, serve):
+        """`hydra-core` came as a release of 2019, since its newer ones need a source."""
+        index = serve(
+            wheel("hydra", "0.11"),
+            wheel("hydra", "1.3", "antlr==4.9.*"),
+            wheel("hydra", "1.4rc1"),
+            sdist("antlr", "4.9.3"),
+            sdist("antlr", "4.13"),
+            wheel("vips", "2.1"),
+            sdist("vips", "3.2"),
+            SETUPTOOLS,
+        )
+        assert versions(solve(["hydra"], index)) == {"hydra": "1.3", "antlr": "4.9.3"}
+        assert versions(solve(["hydra>=1"], index)) == {"hydra": "1.3", "antlr": "4.9.3"}
+        assert versions(solve(["vips"], index)) == {"vips": "3.2"}
+        assert [choice.kind for choice in solve.choices] == ["source"]
+        assert versions(solve(["vips<3"], index)) == {"vips": "2.1"}
+
+    @pytest.mark.parametrize("option", ["--only-binary vips", "--only-binary :all:"])
+    def test_sources_may_be_left_out(self, solve, serve, option):
+        index = serve(wheel("vips", "2.1"), sdist("vips", "3.2"), SETUPTOOLS)
+        assert versions(solve(["vips", option], index)) == {"vips": "2.1"}
+
+    def test_where_nothing_can_be_built_wheels_are_taken_and_it_is_told(self, solve, serve):
+        index = serve(wheel("vips", "2.1"), sdist("vips", "3.2"), SETUPTOOLS)
+        why = "the base image has an older C library"
+        assert versions(solve(["vips"], index, unbuildable=why)) == {"vips": "2.1"}
+        assert reasons(solve.choices) == {"vips": f"not 3.2: no wheel of it fits, and {why}"}
+        assert not any(path.startswith("/files/vips-3.2") for path in index.asked)
+        with pytest.raises(ResolveError, match=f"vips 3.2: no wheel of it fits, and {why}"):
+            solve(["vips>3"], index, unbuildable=why)
+
+    def test_an_older_locks_pin_is_kept_though_a_newer_source_is_there(self, solve, serve):
+        index = serve(wheel("vips", "2.1"), SETUPTOOLS)
+        (old,) = solve(["vips"], index).values()
+        index.files.update([sdist("vips", "3.2")])
+        previous = Platform(**RELEASE, debs=(), wheels=(old,))
+        assert versions(solve(["vips"], index, previous=previous)) == {"vips": "2.1"}
+
+    def test_the_range_says_which_sources_are_looked_at(self, solve, serve):
+        newer = [sdist("foo", f"2.{minor}") for minor in range(12)]
+        index = serve(
+            *newer, sdist("foo", "1.8"), sdist("foo", "1.9"), wheel("bar", "1.0", "foo<2"), SETUPTOOLS
+        )
+        assert versions(solve(["foo<2"], index)) == {"foo": "1.9"}
+        assert versions(solve(["bar"], index)) == {"bar": "1.0", "foo": "1.9"}
+        read = {path for path in index.asked if path.startswith("/files/foo")}
+        assert read == {"/files/foo-1.9.tar.gz"}
+
+    @pytest.mark.parametrize(
+        ("source", "why"),
+        [
+            (sdist("foo", "2.0", Cargo__toml=""), "in Rust"),
+            (sdist("foo", "2.0", "bar @ https://h.example/bar-1.0.tar.gz"), "which only the model may"),
+            (sdist("foo", "2.0", pyproject__toml="["), "can't be read"),
+            (
+                sdist("foo", "2.0", pyproject__toml='[build-system]\nrequires = ["no-such-backend"]\n'),
+                "what its source is built with can't be had",
+            ),
+        ],
+    )
+    def test_a_source_that_cant_be_built_is_no_candidate_while_a_wheel_fits(self, solve, serve, source, why):
+        index = serve(wheel("foo", "1.0"), source, SETUPTOOLS)
+        assert versions(solve(["foo"], index)) == {"foo": "1.0"}
+        (choice,) = solve.choices
+        assert (choice.kind, choice.subject, choice.chosen) == (
+            "older",
+            "foo is older than it could be",
+            "1.0",
+        )
+        assert choice.reason.startswith("not 2.0: ")
+        assert why in choice.reason
+        with pytest.raises(ResolveError) as caught:
+            solve(["foo>1"], index)
+        assert "foo 2.0: " in caught.value.what or caught.value.where == "the build of foo 2.0"
+
+    def test_wheels_alone_where_nothing_of_the_range_can_be_built(self, solve, serve):
+        index = serve(sdist("foo", "1.0"), wheel("foo", "2.0", tag="cp39-cp39-win_amd64"), SETUPTOOLS)
+        with pytest.raises(ResolveError) as caught:
+            solve(["foo>1"], index)
+        assert "neither a wheel nor a source that can be built fits" in caught.value.hint
+
+    def test_a_withdrawn_source_is_taken_only_where_it_is_asked_for(self, solve, serve):
+        index = serve(sdist("foo", "1.0"), sdist("foo", "2.0"), SETUPTOOLS)
+        index.yanked = {"foo-2.0.tar.gz"}
+        assert versions(solve(["foo"], index)) == {"foo": "1.0"}
+        assert versions(solve(["foo==2.0"], index)) == {"foo": "2.0"}
 
     def test_without_a_wheel_the_newest_source_is_taken_with_what_it_says_it_needs(self, solve, serve):
         """Nothing of it is run: its setup.py would fail."""
@@ -251,8 +354,8 @@ class TestSourceDistributions:
         assert [one.version for one in found["foo"].build.wheels] == ["3.0", "80.0"]
 
     def test_rust_is_refused_by_name(self, solve, serve):
-        index = serve(sdist("foo", "1.0", Cargo__toml=""), SETUPTOOLS)
-        with pytest.raises(ResolveError, match=r"foo 1\.0 .* is in Rust"):
+        index = serve(*(sdist("foo", version, Cargo__toml="") for version in ("1.0", "1.1")), SETUPTOOLS)
+        with pytest.raises(ResolveError, match=r"foo 1\.0, 1\.1: .* is in Rust"):
             solve(["foo"], index)
 
     def test_a_build_requirement_without_a_wheel_is_an_error_that_names_the_build(self, solve, serve):
@@ -265,6 +368,103 @@ class TestSourceDistributions:
         index = serve(sdist("foo", "1.0"), SETUPTOOLS)
         with pytest.raises(ResolveError, match="foo>=2"):
             solve(["foo>=2"], index)
+
+
+class TestPreReleases:
+    def test_one_that_nothing_asks_for_is_taken_only_where_there_is_nothing_else(self, solve, serve):
+        index = serve(
+            wheel("foo", "1.0rc1"), wheel("bar", "1.0", "foo"), wheel("baz", "1.0"), wheel("baz", "2.0rc1")
+        )
+        assert versions(solve(["bar", "baz"], index)) == {"bar": "1.0", "baz": "1.0", "foo": "1.0rc1"}
+        (choice,) = solve.choices
+        assert (choice.kind, choice.subject, choice.chosen) == (
+            "pre-release",
+            "foo is a pre-release",
+            "1.0rc1",
+        )
+        assert choice.reason == "there is no final release that can be had"
+
+    def test_the_final_release_that_a_line_allows_comes_before_one_that_needs_less(self, solve, serve):
+        """Its newest final release needs what is not there: an older one is taken, not a pre-release."""
+        index = serve(
+            wheel("foo", "1.2"), wheel("foo", "1.3", "gone"), wheel("foo", "1.4rc1"), wheel("gone", "1.0rc1")
+        )
+        index.files.pop("gone-1.0rc1-py3-none-any.whl")
+        assert versions(solve(["foo>=1"], index)) == {"foo": "1.2"}
+
+    def test_a_packages_own_need_of_one_is_met_and_told(self, solve, serve):
+        index = serve(
+            wheel("foo", "1.0"),
+            wheel("foo", "2.0rc1"),
+            wheel("bar", "1.0"),
+            wheel("bar", "2.0", "foo>=2.0rc1"),
+        )
+        assert versions(solve(["bar"], index)) == {"bar": "2.0", "foo": "2.0rc1"}
+        assert [(one.kind, one.reason) for one in solve.choices] == [
+            ("pre-release", "bar 2.0 needs foo>=2.0rc1")
+        ]
+
+    def test_one_that_the_model_asks_for_needs_no_word(self, solve, serve):
+        index = serve(wheel("foo", "1.0"), wheel("foo", "2.0rc1"))
+        assert versions(solve(["foo>=2.0rc0"], index)) == {"foo": "2.0rc1"}
+        assert solve.choices == []
+        assert versions(solve(["foo>=1.0rc0"], index)) == {"foo": "1.0"}
+
+
+def reasons(choices):
+    return {choice.subject.split()[0]: choice.reason for choice in choices if choice.kind == "older"}
+
+
+class TestWhatIsOlder:
+    def test_who_holds_back_is_told(self, solve, serve):
+        index = serve(
+            wheel("foo", "1.9"),
+            wheel("foo", "2.0"),
+            wheel("bar", "1.0", "foo<2", "qux<3"),
+            wheel("qux", "2.0"),
+            wheel("qux", "3.0"),
+        )
+        assert versions(solve(["foo", "bar"], index)) == {"foo": "1.9", "bar": "1.0", "qux": "2.0"}
+        # qux is what bar asks for, and foo is not what the model does.
+        assert reasons(solve.choices) == {"foo": "not 2.0: bar 1.0 needs foo<2"}
+        solve(["foo<2", "bar"], index)
+        assert solve.choices == []
+
+    def test_nothing_is_fetched_to_explain_a_pin(self, solve, serve):
+        index = serve(wheel("foo", "1.0"))
+        (old,) = solve(["foo"], index).values()
+        index.files.update([wheel("foo", "2.0", "bar")])
+        index.asked.clear()
+        previous = Platform(**RELEASE, debs=(), wheels=(old,))
+        solve(["foo"], index, previous=previous)
+        assert reasons(solve.choices) == {"foo": "not 2.0: it was locked before, and still fits"}
+        assert not any("foo-2.0" in path for path in index.asked)
+
+    def test_a_limit_of_the_models_is_one(self, solve, serve):
+        index = serve(wheel("foo", "1.0"), wheel("foo", "2.0"))
+        solve(["foo", "-c foo<2"], index)
+        assert reasons(solve.choices) == {"foo": "not 2.0: foo<2 is a limit"}
+
+    def test_another_python_and_another_platform_are_told(self, solve, serve):
+        index = serve(
+            wheel("foo", "1.0"),
+            wheel("foo", "2.0"),
+            wheel("bar", "1.0"),
+            wheel("bar", "2.0", tag="cp311-cp311-win_amd64"),
+        )
+        index.requires_python = {"foo-2.0-py3-none-any.whl": "&gt;=3.12"}
+        assert versions(solve(["foo", "bar"], index)) == {"foo": "1.0", "bar": "1.0"}
+        assert reasons(solve.choices) == {
+            "foo": "not 2.0: it is not for Python 3.11",
+            "bar": "not 2.0: no wheel of it fits this Python and platform, and there is no source",
+        }
+
+    def test_what_the_newest_needs_and_is_not_there_is_told(self, solve, serve):
+        index = serve(
+            wheel("foo", "1.0"), wheel("foo", "2.0", "bar>=2"), wheel("bar", "1.0"), wheel("bar", "2.0")
+        )
+        assert versions(solve(["foo", "bar<2"], index))["foo"] == "1.0"
+        assert reasons(solve.choices) == {"foo": "not 2.0: it needs bar>=2, and 1.0 is locked"}
 
 
 PROJECT = '[project]\nname = "lib"\nversion = "1.2"\ndependencies = ["bar"]\n'
@@ -305,7 +505,7 @@ class TestDirect:
     def test_a_folder_that_is_no_project_is_named_as_it_was_written(self, tmp_path):
         (tmp_path / "lib").mkdir()
         (tmp_path / "scratch").mkdir()
-        sources = Sources(tmp_path, tmp_path / "scratch", lambda project: [], print, lambda line: None)
+        sources = Sources(tmp_path, tmp_path / "scratch", index_of(print), lambda line: None)
         (wanted,) = parse(["./lib"]).requirements
         with pytest.raises(ResolveError, match="no Python project") as caught:
             sources.direct(wanted)
@@ -319,7 +519,7 @@ class TestDirect:
             place.write_bytes(b"")
 
         (tmp_path / "scratch").mkdir()
-        sources = Sources(tmp_path, tmp_path / "scratch", lambda project: [], save, lambda line: None)
+        sources = Sources(tmp_path, tmp_path / "scratch", index_of(save), lambda line: None)
         (wanted,) = parse(["foo @ https://host.example/..%2F..%2Ffoo-1.0.tar.gz"]).requirements
         with pytest.raises(ResolveError, match="is no archive"):
             sources.direct(wanted)
@@ -433,3 +633,120 @@ class TestIndexes:
         }
         with pytest.raises(ResolveError, match="none of the files whose hashes are given"):
             solve([f"foo --hash=sha256:{'0' * 64}"], index)
+
+
+def places(found):
+    return {name: entry.index for name, entry in found.items()}
+
+
+class TestPlaces:
+    def test_what_a_page_of_links_has_comes_from_there_alone(self, solve, serve):
+        """Whoever puts a higher version of a private project's name into the public index is not listened to."""
+        public, page = (
+            serve(wheel("foo", "9.0"), wheel("bar", "1.0")),
+            serve(wheel("foo", "1.0"), sdist("baz", "1.0")),
+        )
+        entries = ["foo", "bar", f"--find-links {page.url}/links"]
+        found = solve(entries, public)
+        assert versions(found) == {"foo": "1.0", "bar": "1.0"}
+        assert not any("foo" in path for path in public.asked)
+        assert places(found) == {"foo": f"--find-links {page.url}/links", "bar": "machine"}
+        (choice,) = solve.choices
+        assert (choice.subject, choice.chosen) == (f"from --find-links {page.url}/links", "foo")
+        assert page.asked.count("/links") == 1
+
+    def test_a_source_of_a_page_of_links_is_one(self, solve, serve):
+        public, page = serve(sdist("foo", "9.0"), SETUPTOOLS), serve(sdist("foo", "1.0"))
+        found = solve(["foo", f"-f {page.url}/links"], public)
+        assert (found["foo"].version, found["foo"].index) == ("1.0", f"--find-links {page.url}/links")
+        assert [one.index for one in found["foo"].build.wheels] == ["machine"]
+
+    def test_local_versions_of_a_page_stand_beside_the_indexs(self, solve, serve):
+        """They are builds of what the index has (PEP 440)."""
+        public, page = serve(wheel("foo", "1.0"), wheel("foo", "2.0")), serve(wheel("foo", "1.0+cpu"))
+        links = f"--find-links {page.url}/links"
+        assert versions(solve(["foo", links], public)) == {"foo": "2.0"}
+        assert versions(solve(["foo<2", links], public)) == {"foo": "1.0+cpu"}
+
+    def test_where_one_place_alone_is_asked_none_is_named(self, solve, serve):
+        index = serve(wheel("foo", "1.0"), sdist("bar", "1.0"), SETUPTOOLS)
+        found = solve(["foo", "bar"], index)
+        assert places(found) == {"foo": None, "bar": None}
+        assert "index" not in found["foo"].to_json() + found["bar"].to_json()
+
+    def test_an_index_is_named_by_its_name_by_the_models_text_or_as_the_machines(self, solve, serve):
+        public, own, named, machines = (serve(wheel(name, "1.0")) for name in ("a", "b", "c", "d"))
+        entries = ["a", "b", "c", "d", f"--extra-index-url {own.url}/simple"]
+        found = solve(entries, public, named, machines, indexes={"team": {"url": f"{named.url}/simple"}})
+        text = f"--extra-index-url {own.url}/simple"
+        assert places(found) == {"a": "machine", "b": text, "c": "team", "d": "machine"}
+        assert {choice.subject: choice.chosen for choice in solve.choices} == {
+            f"from {text}": "b",
+            "from team": "c",
+            "from the further indexes and links of the machine's own client": "d",
+        }
+
+    def test_projects_are_bound_to_an_index_and_it_to_them(self, solve, serve):
+        """An index that mirrors old copies of others' projects beside its own."""
+        public = serve(wheel("numpy", "2.0"), wheel("torch-geometric", "9.0"))
+        torchs = serve(wheel("numpy", "1.0"), wheel("torch_geometric", "1.0"))
+        url = f"{torchs.url}/simple"
+        entries = ["numpy", "Torch.Geometric", f"--extra-index-url {url}"]
+        assert versions(solve(entries, public)) == {"numpy": "1.0", "torch-geometric": "1.0"}
+        torchs.asked.clear()
+        found = solve(entries, public, indexes={"torchs": {"url": url, "projects": ["Torch_*"]}})
+        assert versions(found) == {"numpy": "2.0", "torch-geometric": "1.0"}
+        assert places(found) == {"numpy": "machine", "torch-geometric": "torchs"}
+        assert not any("numpy" in path for path in torchs.asked)
+
+    def test_an_error_names_the_way_out(self, solve, serve):
+        public, torchs = serve(wheel("numpy", "2.0"), wheel("other", "1.0")), serve(wheel("numpy", "1.0"))
+        entries = ["numpy>=2", "other", f"--extra-index-url {torchs.url}/simple"]
+        with pytest.raises(ResolveError) as caught:
+            solve(entries, public)
+        assert f"numpy from --extra-index-url {torchs.url}/simple" in caught.value.hint
+        pasted = tomllib.loads(caught.value.hint.partition("pyproject.toml:\n")[2])
+        found = solve(entries, public, indexes=pasted["tool"]["tungsten"]["indexes"])
+        assert versions(found) == {"numpy": "2.0", "other": "1.0"}
+
+    def test_an_index_that_refuses_what_it_has_not_may_be_said_to(self, solve, serve):
+        public, torchs = serve(wheel("bar", "1.0")), serve(wheel("foo", "1.0"))
+        torchs.refuses = 403
+        entries = ["foo", "bar", f"--extra-index-url {torchs.url}/simple"]
+        with pytest.raises(FetchError, match="HTTP 403") as caught:
+            solve(entries, public)
+        assert not any("bar" in path for path in public.asked)
+        pasted = tomllib.loads(caught.value.hint.partition("pyproject.toml:\n")[2])
+        found = solve(entries, public, indexes=pasted["tool"]["tungsten"]["indexes"])
+        assert versions(found) == {"foo": "1.0", "bar": "1.0"}
+
+    def test_a_refusal_of_the_machines_own_index_is_not_taken_for_an_unknown_name(self, solve, serve):
+        index = serve(wheel("foo", "1.0"))
+        index.refuses = 403
+        with pytest.raises(FetchError, match="HTTP 403") as caught:
+            solve(["bar"], index)
+        assert caught.value.hint.endswith("[tool.tungsten.indexes.machine]\nmissing = 403")
+        with pytest.raises(ResolveError, match="not found in the package registry"):
+            solve(["bar"], index, indexes={"machine": {"missing": 403}})
+
+    def test_a_wheel_may_not_say_where_others_are_to_be_had(self, solve, serve):
+        url = "https://h.example/bar-1.0-py3-none-any.whl"
+        new = wheel("foo", "2.0", f"bar @ {url}")
+        with_extra = wheel("baz", "1.0", f"bar @ {url} ; extra == 'bar'")
+        index = serve(wheel("foo", "1.0"), new, with_extra)
+        assert versions(solve(["foo", "baz"], index)) == {"foo": "1.0", "baz": "1.0"}
+        assert reasons(solve.choices) == {
+            "foo": f"not 2.0: it says itself where another is to be had, which only the model may: bar @ {url}"
+        }
+        with pytest.raises(ResolveError, match=r"foo 2\.0: it says itself where another is to be had"):
+            solve(["foo>=2"], index)
+        with pytest.raises(ResolveError, match="bar<0"):
+            solve(["baz[bar]"], index)
+
+    def test_a_url_that_the_model_declares_a_wheel_may_say_too(self, solve, serve):
+        name, data = wheel("bar", "1.0")
+        other = serve((name, data))
+        url = f"{other.url}/files/{name}"
+        index = serve(wheel("foo", "2.0", f"bar @ {url}"))
+        found = solve(["foo", f"bar @ {url}"], index)
+        assert (found["bar"].url, found["bar"].needed_by) == (url, ("foo", found["bar"].needed_by[1]))

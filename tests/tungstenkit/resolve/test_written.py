@@ -56,7 +56,7 @@ def model(tmp_path):
 @pytest.fixture
 def locked(model, tmp_path, monkeypatch):
     """Lock a model that asks for these; its lock."""
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
     def locked(*entries, url, previous=None):

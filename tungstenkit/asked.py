@@ -22,7 +22,7 @@ from tungstenkit.lock import check_lock as check_fresh
 from tungstenkit.platforms import Target
 from tungstenkit.requirements import parse, project_of
 from tungstenkit.resolve.cuda import adds
-from tungstenkit.resolve.rules import BASE, ESSENTIAL, tool_programs
+from tungstenkit.resolve.rules import BASE, ESSENTIAL, OLD_ZONES, tool_programs
 from tungstenkit.settings import MACHINE
 from tungstenkit.spec import DownloadWish, RepositoryWish
 
@@ -196,6 +196,8 @@ def _requirements(
         counts = wanted.marker is None or wanted.marker.evaluate(markers)
         if counts and entry and not wanted.specifier.contains(entry.version, prereleases=True):
             yield f"python_packages: -c {wanted.text}, and locked is {entry.version}"
+        elif counts and entry and wanted.hashes and entry.sha256 not in wanted.hashes:
+            yield f"python_packages: -c {wanted.text}, and locked is sha256 {entry.sha256}"
 
 
 def _is_of(entry: Wheel | Source, wanted: Wanted) -> bool:
@@ -259,13 +261,11 @@ def _packages(
     platform: Platform, spec: ModelSpec, requirements: Sequence[Wanted], choices: Sequence[Choice]
 ) -> Iterator[str]:
     """Packages that nothing of the declaration leads to."""
-    texts = {wanted.text for wanted in requirements}
-    # The text of such a one need not begin with a name: `./name-1.0-py3-none-any.whl`.
-    direct = {wanted.text: wanted.name for wanted in requirements if wanted.is_direct}
+    names = {wanted.text: wanted.name for wanted in requirements}
     python = f"python{platform.python}"
     packages = spec.commands.packages if spec.commands else ()
 
-    names = {deb.name for deb in platform.debs}
+    debs_there = {deb.name for deb in platform.debs}
     holders = Counter(entry for deb in platform.debs for entry in deb.needed_by)
 
     def apt(whose: str, texts: Collection[str]) -> Rule:
@@ -275,7 +275,7 @@ def _packages(
             name = re.split(r"[:=\s]", text)[0]
             is_chosen = any(_name(package) in re.split(r"[\s,|()]+", one.chosen) for one in choices)
             # One that alone provides a name is no choice.
-            is_alone = name not in names and holders[f"{whose}{WISH}{text}"] == 1
+            is_alone = name not in debs_there and holders[f"{whose}{WISH}{text}"] == 1
             return text in texts and (name == _name(package) or is_chosen or is_alone)
 
         return asks
@@ -290,7 +290,7 @@ def _packages(
         )
 
     debs: dict[str, Rule] = {
-        "base": _exactly((*BASE, *_BESIDE)),
+        "base": _exactly((*BASE, OLD_ZONES, *_BESIDE)),
         "python": _exactly((python, *_OF_PYTHON)),
         "essential": _exactly(ESSENTIAL),
         "system_packages": apt("system_packages", spec.system_packages),
@@ -299,12 +299,8 @@ def _packages(
     }
     wheels: dict[str, Rule] = {
         "python_packages": lambda text, package: (
-            text in texts
-            and (
-                (text in direct and direct[text] in (None, _name(package)))
-                or project_of(text) == _name(package)
-                or adds(project_of(text), _name(package))
-            )
+            text in names
+            and (names[text] in (None, _name(package)) or adds(names[text] or "", _name(package)))
         ),
         "sdk": _of(OWN_WHEELS["sdk"]["requires"]),
         "gpu": lambda text, package: (

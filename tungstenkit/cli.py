@@ -271,9 +271,10 @@ def _stays(name: str, lock: Lock) -> str:
         for one in packages(lock)
         if one.place == "image" and one.name in (name, canonicalize_name(name))
     }
-    return (
-        f"{name} stays at {', '.join(sorted(versions))}: no newer one fits the model and what else is locked"
-    )
+    # A lock file of another tool goes before what is newer.
+    file = lock.inputs.get("lock-file", {}).get("file")
+    held = f", or {file} has this one" if file else ""
+    return f"{name} stays at {', '.join(sorted(versions))}: no newer one fits the model and what else is locked{held}"
 
 
 @app.command("why")

@@ -813,6 +813,8 @@ def inputs(spec: ModelSpec, package_set: str) -> dict[str, Any]:
     # Absent where it is empty, so that older locks stay fresh.
     if spec.files:
         made_from["files"] = [wish.model_dump(mode="json", by_alias=True) for wish in spec.files]
+    if spec.lock_file is not None:
+        made_from["lock-file"] = spec.lock_file.model_dump(mode="json", by_alias=True)
     if spec.indexes:
         made_from["indexes"] = spec.indexes
     if package_set == "nixpkgs":

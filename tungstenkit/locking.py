@@ -43,6 +43,7 @@ from tungstenkit.lock import (
     write_lock,
 )
 from tungstenkit.mirrors import Fetcher, find_mirrors
+from tungstenkit.pins import read_lock_file
 from tungstenkit.post_build import Runner, add_post_build
 from tungstenkit.progress import FetchBar, build_view, err, working
 from tungstenkit.project import Project, export_step, fetch_inputs
@@ -51,6 +52,8 @@ from tungstenkit.resolve.base import loadable_on
 from tungstenkit.resolve.model import Solver, chosen_systems, dates_of, resolve
 from tungstenkit.resolve.newest import told
 from tungstenkit.resolve.nixpkgs import resolve as resolve_nixpkgs
+from tungstenkit.resolve.pinned import KIND as LOCK_FILE
+from tungstenkit.resolve.pinned import Pinned
 from tungstenkit.seal import seal
 from tungstenkit.source_wheels import build_wheels, unbuilt
 from tungstenkit.vulnerabilities import look_up
@@ -81,6 +84,8 @@ def make_lock(
     """Resolve and seal, and write the lock; the result says also how it differs from the one before."""
     for notice in dockerfile.parse(project.spec.dockerfile_commands).notices:
         err.print(notice, markup=False)
+    for notice in parse(project.spec.python_packages).notices:
+        err.print(notice, markup=False)
     if (project.directory / ".dockerignore").exists():
         err.print(
             ".dockerignore is not read: include_files and exclude_files say what is in the image, COPY or not"
@@ -110,6 +115,7 @@ def make_lock(
             project.directory,
             Path(scratch),
             {} if allow_older_index else dates_of(before),
+            _pinned(project, pins),
         )
         bases = Bases(project, pins, python, report) if project.spec.base_image is not None else None
         if package_set == "nixpkgs":
@@ -132,10 +138,13 @@ def make_lock(
         report("asking for known vulnerabilities")
         difference = compare(before, lock, advisories_for(mirrors, before, lock))
     for choice in lock.choices:
-        if choice.kind in (LIBRARY, OVERLAP, "renamed") and (before is None or choice not in before.choices):
+        kinds = (LIBRARY, LOCK_FILE, OVERLAP, "renamed")
+        if choice.kind in kinds and (before is None or choice not in before.choices):
             chosen = f"not added: {choice.reason}" if choice.chosen == NOTHING else choice.chosen
             if choice.kind == OVERLAP:
                 chosen = f"that of {choice.chosen} is taken, {choice.reason}"
+            if choice.kind == LOCK_FILE:
+                chosen = f"{choice.chosen}, {choice.reason}"
             err.print(f"{choice.subject}: {chosen}", markup=False)
     for line in told(choice for choice in lock.choices if before is None or choice not in before.choices):
         err.print(line, markup=False)
@@ -167,6 +176,16 @@ def make_lock(
         for line in tables.summary(difference):
             err.print(line)
     return lock, difference
+
+
+def _pinned(project: Project, previous: Lock | None) -> Pinned | None:
+    """The lock file of another tool that the model names."""
+    wish = project.spec.lock_file
+    if wish is None:
+        return None
+    known = previous.inputs.get("lock-file") if previous else None
+    is_new = known != wish.model_dump(mode="json", by_alias=True)
+    return Pinned(read_lock_file(project.directory, wish.file), is_new)
 
 
 def _pins(path: Path, *, upgrade: bool, upgrade_packages: Sequence[str]) -> tuple[Lock | None, Lock | None]:

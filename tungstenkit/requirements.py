@@ -7,8 +7,9 @@ requirement. Nothing is downloaded or solved here, and no path is opened but tho
 
 from __future__ import annotations
 
+import codecs
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -24,6 +25,7 @@ from packaging.utils import (
 )
 
 from tungstenkit.outside import GIT, WEB, git_name_problem, url_problem
+from tungstenkit.wishes import IGNORED, OWN_NAME, OWN_NAMES, split_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,20 +35,18 @@ if TYPE_CHECKING:
 ARCHIVES = (".tar.gz", ".zip", ".tar.bz2", ".tar.xz", ".tgz", ".tar")
 """How the names of source archives end."""
 
-_SUPPORTED = "-r, -c, --index-url, --extra-index-url, --find-links, --no-binary and --only-binary"
-_OPTIONS = {
-    "-r": "-r",
-    "--requirement": "-r",
-    "-c": "-c",
-    "--constraint": "-c",
-    "-i": "--index-url",
-    "--index-url": "--index-url",
-    "--extra-index-url": "--extra-index-url",
-    "-f": "--find-links",
-    "--find-links": "--find-links",
-    "--no-binary": "--no-binary",
-    "--only-binary": "--only-binary",
-}
+# Where conda has built what `pip freeze` tells of: folders of its builders, and no place that anybody else has.
+_CONDA = re.compile(
+    r"^file:/+(?:home/conda|opt/concourse|tmp/build/\w+)/|/(?:feedstock_root|conda-bld|croots?|bld|abs_\w+)/|_\d{9,}/work(?:/|$)"
+)
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    # Before UTF-16's, which its own begins with.
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,15 @@ class Wanted:
     git: Git | None = None
     subdirectory: str | None = None
     """Where the project lies in an archive, folder or repository."""
+    is_built_by_conda: bool = False
+    """Whether it names a folder of conda's builders, and so is the index's here."""
+
+    @property
+    def named(self) -> str:
+        """The same with a name before it, which is guessed where it is not known."""
+        place = self.path and f"./{self.path}"
+        name = self.name or _guessed(self.text)
+        return f"{name} @ {place or self.text}"
 
     @property
     def is_direct(self) -> bool:
@@ -99,6 +108,8 @@ class Wishes:
     """Projects that are built from source though there is a wheel (`--no-binary`)."""
     wheels_only: frozenset[str] = frozenset()
     """Projects whose sources don't count (`--only-binary`); `:all:` for every one."""
+    notices: tuple[str, ...] = ()
+    """What of it counts otherwise than for pip, a line each."""
 
     @property
     def places(self) -> dict[str, str]:
@@ -115,16 +126,23 @@ def parse(entries: Sequence[str]) -> Wishes:
     requirements: list[Wanted] = []
     constraints: list[Wanted] = []
     options: dict[str, list[str]] = {}
+    notices: list[str] = []
     for entry in entries:
         option, value = split_option(entry)
-        if option is None:
-            requirements.append(wanted(value))
+        if option in IGNORED:
+            notices.append(f"{entry.strip()} changes nothing: {IGNORED[option]}")
+        elif option in (None, "-e"):
+            requirements.append(found := wanted(value))
+            if found.name in OWN_NAMES:
+                raise ValueError(OWN_NAME)
+            if option == "-e":
+                notices.append(f"{entry.strip()}: it is in the image as it is now, and not editable there")
         elif option == "-c":
             constraints.append(_constraint(value))
         elif option == "-r":
             raise ValueError("names a file that was not written out")
         else:
-            options.setdefault(option, []).append(_option_value(option, value))
+            options.setdefault(str(option), []).append(_option_value(str(option), value))
     indexes = list(dict.fromkeys(options.get("--index-url", ())))
     if len(indexes) > 1:
         raise ValueError("is a second --index-url; name further indexes by --extra-index-url")
@@ -136,6 +154,7 @@ def parse(entries: Sequence[str]) -> Wishes:
         find_links=tuple(dict.fromkeys(options.get("--find-links", ()))),
         from_source=_projects(options.get("--no-binary", ())),
         wheels_only=_projects(options.get("--only-binary", ())),
+        notices=tuple(dict.fromkeys([*notices, *_of_conda(requirements)])),
     )
 
 
@@ -154,23 +173,16 @@ def problem(entry: str) -> str | None:
     return None
 
 
-def split_option(entry: str) -> tuple[str | None, str]:
-    """pip's option in its one spelling and its value; None and the entry where it is a requirement.
-
-    Raises ValueError for an option that does not count here.
-    """
-    entry = entry.strip()
-    if not entry.startswith("-"):
-        return None, entry
-    match = re.fullmatch(r"(--[a-z-]+|-[a-zA-Z])(?:\s*=\s*|\s*)(.*)", entry, re.DOTALL)
-    name = match[1] if match else entry
-    if name in ("-e", "--editable"):
-        raise ValueError("is an editable install, which an image can't hold; write '<name> @ ./<folder>'")
-    if match is None or name not in _OPTIONS:
-        raise ValueError(f"is an option of pip that does not count here; there are {_SUPPORTED}")
-    if not match[2]:
-        raise ValueError(f"lacks what {name} takes")
-    return _OPTIONS[name], match[2].strip()
+def _of_conda(requirements: Sequence[Wanted]) -> Iterator[str]:
+    """What is done with what conda has built, where a line told a version and where none did."""
+    built = [one for one in requirements if one.is_built_by_conda]
+    if exact := [f"{one.name}{one.specifier}" for one in built if one.specifier]:
+        yield f"{', '.join(exact)}: taken from the index, for conda built it in a folder that is nowhere else"
+    if free := [str(one.name) for one in built if not one.specifier]:
+        yield (
+            f"{', '.join(free)}: the newest that fits is taken from the index, for what is named is a folder in which "
+            "conda built it, without a version; `pip list --format=freeze` tells the versions that you have"
+        )
 
 
 def _option_value(option: str, value: str) -> str:
@@ -198,8 +210,8 @@ def _constraint(text: str) -> Wanted:
 def wanted(entry: str) -> Wanted:
     """Parse a requirement; ValueError with what is wrong with it."""
     text, hashes = _split_hashes(entry)
-    if _is_path(text):
-        return _at_path(entry, text, hashes)
+    if _is_place(text):
+        return _at_place(entry, text, hashes)
     try:
         parsed = Requirement(text)
     except InvalidRequirement as error:
@@ -236,20 +248,60 @@ def _sha256(value: str) -> str:
     return value.lower()
 
 
-def _is_path(text: str) -> bool:
-    return text.startswith((".", "/", "~", "file:")) or (
-        "@" not in text and "://" not in text and text.endswith((".whl", *ARCHIVES)) and "/" in text
+def _is_place(text: str) -> bool:
+    """Whether a requirement is a path, URL or repository alone."""
+    return (
+        text.startswith((".", "/", "~", "file:"))
+        or re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
+        or ("@" not in text and text.endswith((".whl", *ARCHIVES)) and "/" in text)
     )
 
 
-def _at_path(entry: str, text: str, hashes: frozenset[str]) -> Wanted:
-    """A path alone: a wheel's or archive's name says whose it is, a folder must be asked."""
-    place, _, options = text.partition(" ;")
-    if options:
-        raise ValueError("has a marker, so it needs a name; write '<name> @ <path> ; <marker>'")
-    found = _at(Wanted(text=entry, name=None, hashes=hashes), place)
-    assert found.path is not None
-    return Wanted(**{**vars(found), "name": name_of_file(PurePosixPath(found.path).name)})
+def _at_place(entry: str, text: str, hashes: frozenset[str]) -> Wanted:
+    """A place alone: its fragment or its file's name says whose it is, or what it leads to must be asked."""
+    place, semicolon, condition = (part.strip() for part in re.split(r"(\s;|$)", text, maxsplit=1))
+    extras: tuple[str, ...] = ()
+    if place.startswith((".", "/", "~", "file:")) and (inner := re.fullmatch(r"(.*)\[([\w.,\s-]+)\]", place)):
+        place, extras = inner[1], tuple(sorted(part.strip() for part in inner[2].split(",")))
+    name, more = _egg(place)
+    found = _at(Wanted(text=entry, name=name, extras=extras or more, hashes=hashes), place)
+    if found.name is None and found.git is None and not found.is_built_by_conda:
+        address = found.url or found.path
+        assert address is not None
+        found = replace(found, name=name_of_file(PurePosixPath(unquote(urlsplit(address).path)).name))
+    if found.is_built_by_conda and found.name is None:
+        raise ValueError(
+            "is where conda has built something; write its name, as `pip list --format=freeze` does"
+        )
+    if not semicolon:
+        return found
+    if found.name is None:
+        line = replace(found, text=place).named
+        raise ValueError(f"has a marker, so it needs a name; write {f'{line} ; {condition}'!r}")
+    try:
+        return replace(found, marker=Requirement(f"{found.name} ; {condition}").marker)
+    except InvalidRequirement as error:
+        raise ValueError(f"is not a requirement: {str(error).splitlines()[0]}") from None
+
+
+def _egg(place: str) -> tuple[str | None, tuple[str, ...]]:
+    """The project, and its extras, that pip's `#egg=` names."""
+    egg = parse_qs(place.partition("#")[2]).get("egg", [""])[-1]
+    match = re.fullmatch(r"([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)(?:\[([\w.,\s-]*)\])?", egg)
+    if egg and not match:
+        raise ValueError("names by '#egg=' what is no project; write '<name>' there, and '[extra]' after it")
+    if not match:
+        return None, ()
+    return canonicalize_name(match[1]), tuple(sorted(filter(None, re.split(r"[,\s]+", match[2] or ""))))
+
+
+def _guessed(place: str) -> str:
+    """What a project may be called that lies somewhere: as the last part of the path is."""
+    path = unquote(urlsplit(place.partition("#")[0].partition(" ")[0]).path).rstrip("/")
+    last = PurePosixPath(path.rpartition("@")[0] or path).name
+    for suffix in (".git", *ARCHIVES):
+        last = last.removesuffix(suffix)
+    return re.sub(r"[^\w.-]+", "-", last).strip("-._") or "<name>"
 
 
 def name_of_file(name: str) -> str | None:
@@ -271,6 +323,8 @@ def name_of_file(name: str) -> str | None:
 def _at(found: Wanted, url: str) -> Wanted:
     """With the place that a direct reference gives."""
     address, _, fragment = url.partition("#")
+    if _CONDA.search(address) and address.startswith("file:"):
+        return _from_conda(found, address)
     values = {key: value[-1] for key, value in parse_qs(fragment).items()}
     hashes = found.hashes
     if "sha256" in values:
@@ -289,19 +343,38 @@ def _at(found: Wanted, url: str) -> Wanted:
         _check_url(address)
         name = unquote(PurePosixPath(urlsplit(address).path).name)
         if not name.endswith((".whl", *ARCHIVES)):
-            raise ValueError("leads to no wheel or source archive; for a repository write 'git+https://…'")
+            # As a browser shows a branch.
+            branch = re.fullmatch(r"(https?://[^/]+/[^/]+/[^/]+)/tree/(\S+?)/?", address)
+            line = f"git+{branch[1]}@{branch[2]}" if branch else f"git+{address}"
+            line = f"{found.name} @ {line}" if found.name else line
+            raise ValueError(f"leads to no wheel or source archive; for a repository write '{line}'")
         if name.endswith(".whl") and found.name not in (None, name_of_file(name)):
             raise ValueError(f"leads to a wheel of {name_of_file(name)}")
         return Wanted(**{**parts, "url": address})
     if "://" in address and not address.startswith("file:"):
         raise ValueError("is no http, https or git URL, and no path")
-    path = _relative(address)
+    path = _relative(address, found.name)
     if path.endswith(".whl") and found.name not in (None, name_of_file(PurePosixPath(path).name)):
         raise ValueError(f"leads to a wheel of {name_of_file(PurePosixPath(path).name)}")
     return Wanted(**{**parts, "path": path})
 
 
+def _from_conda(found: Wanted, address: str) -> Wanted:
+    """What conda has built, as the index has it: of that version, where a file's name tells it."""
+    file = PurePosixPath(unquote(address)).name
+    named = {**vars(found), "is_built_by_conda": True, "hashes": frozenset()}
+    if file.endswith(".whl"):
+        try:
+            name, version, _, _ = parse_wheel_filename(file)
+        except InvalidWheelFilename as error:
+            raise ValueError(f"is not named as a wheel (PEP 427): {error}") from None
+        named |= {"name": name, "specifier": SpecifierSet(f"=={version}")}
+    return Wanted(**named)
+
+
 def _git(address: str) -> Git:
+    if scp := re.fullmatch(r"(?:ssh://)?([\w.-]+@[\w.-]+):(?!\d+/)([^\s:]+)", address):
+        raise ValueError(f"is no git URL; write 'git+ssh://{scp[1]}/{scp[2]}'")
     if not re.match(r"(https?|ssh|git|file)://", address):
         raise ValueError("is no git URL; write 'git+https://…' or 'git+ssh://…'")
     _check_url(address, GIT)
@@ -324,18 +397,31 @@ def _check_url(url: str, schemes: tuple[str, ...] = WEB) -> None:
         raise ValueError(problem)
 
 
-def _relative(place: str) -> str:
+def _relative(place: str, name: str | None = None) -> str:
     path = unquote(place.removeprefix("file:")) if place.startswith("file:") else place
     if path.startswith("//"):
         path = path.removeprefix("//")
     if path.startswith(("/", "~")):
-        raise ValueError("is an absolute path; write it relative to the model's folder, as in './dist/x.whl'")
+        copied = f"./{PurePosixPath(path).name or '<folder>'}"
+        line = f"{name} @ {copied}" if name and not path.endswith(".whl") else copied
+        raise ValueError(f"is an absolute path; put a copy into the model's folder, and write '{line}'")
     if not path:
         raise ValueError("names no path")
+    if PurePosixPath(path).as_posix() == ".":
+        raise ValueError(
+            "is the model's own folder, which is in the image and importable as it is; leave it out, and write what it "
+            "needs"
+        )
     return PurePosixPath(path).as_posix()
 
 
 # Requirement files
+
+
+def lock_file_of(entry: str) -> str | None:
+    """The lock file of another tool that an entry names, `-c uv.lock`; None for any other entry."""
+    match = re.fullmatch(r"(?:-c|--constraint)[\s=]*(\S.*\.(?:lock|toml))", entry.strip())
+    return match[1] if match else None
 
 
 def written_out(
@@ -364,20 +450,33 @@ def _written_out(
         except ValueError:
             option, value = None, entry
         if option not in ("-r", "-c"):
-            yield where, f"-c {value}" if constrains and option is None else entry
+            yield where, f"-c {value}" if constrains and option in (None, "-e") else entry
             continue
         path = folder / value
         name = path.name
+        is_locked = path.suffix in (".lock", ".toml")
+        if option == "-r" and path.suffix == ".toml" and not name.startswith("pylock"):
+            raise ValueError(
+                f"{where}: {value} is no file of requirements; write what it lists as dependencies, an entry for each"
+            )
+        if is_locked and option == "-r":
+            raise ValueError(
+                f"{where}: {value} says which versions, and not what the model needs; write '-c {value}', and the "
+                "packages that the model imports"
+            )
         if path.resolve() in inside:
             raise ValueError(f"{where}: {value} names itself")
         if not path.resolve().is_relative_to(top):
             raise ValueError(f"{where}: {value} is not in the model's folder; put a copy there")
+        if is_locked:
+            yield where, f"-c {path.resolve().relative_to(top).as_posix()}"
+            continue
         try:
-            lines = list(_lines(path.read_text(encoding="utf-8")))
+            lines = list(lines_of(decoded(path.read_bytes())))
         except OSError as error:
             raise ValueError(f"{where}: {value} can't be read: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise ValueError(f"{where}: {value} is not UTF-8") from None
+        except UnicodeError:
+            raise ValueError(f"{where}: {value} is neither UTF-8 nor UTF-16 with a byte order mark") from None
         numbered = [(f"{name}:{number}", line) for number, line in lines]
         yield from _written_out(
             numbered,
@@ -388,7 +487,13 @@ def _written_out(
         )
 
 
-def _lines(text: str) -> Iterator[tuple[int, str]]:
+def decoded(data: bytes) -> str:
+    """A text file's text: as its byte order mark says, else as UTF-8. Raises UnicodeError."""
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    return data.decode(encoding)
+
+
+def lines_of(text: str) -> Iterator[tuple[int, str]]:
     """The lines of a requirements file with their numbers: joined at a backslash, without comments and blank ones."""
     begun, start = "", 0
     for number, line in enumerate([*text.splitlines(), ""], 1):

@@ -313,11 +313,11 @@ print(json.dumps({
 
 
 def _require(packages: Sequence[str], python: str) -> None:
-    """Raises RunError where requirements (PEP 508) are not met. What they in turn require is pip's business."""
-    from packaging.requirements import Requirement
+    """Raises RunError where requirements are not met whose project is known. What they require is pip's business."""
+    from tungstenkit.requirements import parse
 
-    requirements = [Requirement(text) for text in packages]
-    command = [python, "-c", _DESCRIBE, *(one.name for one in requirements)]
+    requirements = [one for one in parse(packages).requirements if one.name is not None]
+    command = [python, "-c", _DESCRIBE, *(str(one.name) for one in requirements)]
     try:
         run = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as problem:
@@ -326,7 +326,8 @@ def _require(packages: Sequence[str], python: str) -> None:
         raise RunError(f"the model's Python can't be run; it said:\n{run.stderr.strip()}", where=python)
     found = json.loads(run.stdout)
     problems, unmet = [], []
-    for text, requirement in zip(packages, requirements, strict=True):
+    for requirement in requirements:
+        text = requirement.text
         version = found["versions"][requirement.name]
         if requirement.marker is not None and not requirement.marker.evaluate(found["environment"]):
             continue

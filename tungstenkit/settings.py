@@ -29,7 +29,9 @@ MACHINE = "machine"
 _INDEX_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PROJECTS = re.compile(r"[A-Za-z0-9*][A-Za-z0-9._*-]*")
 
-_NAMES = frozenset({"big-file-mb", "build", "indexes", "libraries", "mirrors", "nixpkgs", "post-build"})
+_NAMES = frozenset(
+    {"big-file-mb", "build", "indexes", "libraries", "lock", "mirrors", "nixpkgs", "post-build"}
+)
 """What `[tool.tungsten]` has."""
 
 _BIG_FILE_MB = 8
@@ -45,7 +47,7 @@ def read_table(directory: Path, *names: str, hint: str) -> dict[str, Any]:
     """
     path = directory / "pyproject.toml"
     try:
-        table: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+        table: Any = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         for key in ("tool", "tungsten", *names):
             table = table.get(key, {})
         return dict(table)
@@ -176,6 +178,25 @@ def big_file_size(directory: Path) -> int:
         where = f"[tool.tungsten] in {directory / 'pyproject.toml'}"
         raise TungstenError(f"big-file-mb: {value!r} is not a number above 0", where=where, hint=hint)
     return int(value * 1_000_000)
+
+
+def lock_file_setting(directory: Path) -> str | None:
+    """`[tool.tungsten] lock`: the lock file of another tool whose versions are kept, relative to the model's folder.
+
+    Raises TungstenError for what is no path in it.
+    """
+    hint = '`lock = "uv.lock"` keeps the versions of the file beside the model'
+    value = read_table(directory, hint=hint).get("lock")
+    if value is None:
+        return None
+    where = f"[tool.tungsten] in {directory / 'pyproject.toml'}"
+    if not isinstance(value, str) or not value:
+        raise TungstenError(f"lock: {value!r} is not the path of a file", where=where, hint=hint)
+    if not (directory / value).resolve().is_relative_to(directory.resolve()):
+        raise TungstenError(
+            f"lock: {value} is not in the model's folder", where=where, hint="put a copy there"
+        )
+    return (directory / value).resolve().relative_to(directory.resolve()).as_posix()
 
 
 def nixpkgs_settings(directory: Path) -> dict[str, list[str]]:

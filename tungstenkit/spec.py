@@ -8,6 +8,7 @@ is checked here.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import json
 import os
@@ -35,6 +36,7 @@ from tungstenkit.settings import (
     check_names,
     index_settings,
     library_settings,
+    lock_file_setting,
     nixpkgs_settings,
 )
 from tungstenkit.wishes import requirement_problem, without_password
@@ -98,6 +100,14 @@ class RepositoryWish(Document):
     exclude: list[str]
 
 
+class LockFileWish(Document):
+    """A lock file of another tool, whose versions are kept."""
+
+    file: str
+    """Relative to the model's folder."""
+    sha256: str
+
+
 class ModelSpec(Document):
     """What `spec.json` holds; ARCHITECTURE.md says what each key means."""
 
@@ -125,6 +135,8 @@ class ModelSpec(Document):
     """`[tool.tungsten.indexes]`; absent where it is empty."""
     nixpkgs: dict[str, list[str]] = Field(default_factory=dict)
     """`[tool.tungsten.nixpkgs]`."""
+    lock_file: LockFileWish | None = None
+    """`-c uv.lock` in `python_packages`, or `[tool.tungsten] lock`; absent where there is none."""
     dockerfile_commands: list[str]
     base_image: str | None
     include_files: list[str]
@@ -144,7 +156,7 @@ class ModelSpec(Document):
     @model_serializer(mode="wrap")
     def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = write(self)
-        optional = ("build", "commands", "files", "indexes", "nixpkgs")
+        optional = ("build", "commands", "files", "indexes", "lock-file", "nixpkgs")
         return {key: value for key, value in written.items() if value or key not in optional}
 
     @classmethod
@@ -194,11 +206,13 @@ def read_spec(
         **model,
     )
     packages, problems = _written_out(spec.python_packages, directory)
+    lock_file, packages = _lock_file(packages, directory, problems)
     commands = dockerfile.parse(spec.dockerfile_commands, base_image=spec.base_image is not None)
     problems += commands.problems
     spec = spec.model_copy(
         update={
             "python_packages": packages,
+            "lock_file": lock_file,
             "commands": commands.commands if spec.dockerfile_commands else None,
         }
     )
@@ -413,11 +427,34 @@ def _written_out(entries: list[str], directory: Path) -> tuple[list[str], list[s
     packages: list[str] = []
     try:
         for where, entry in requirements.written_out(entries, directory):
-            if what := requirement_problem(entry) or requirements.problem(entry):
+            is_lock_file = requirements.lock_file_of(entry) is not None
+            if not is_lock_file and (what := requirement_problem(entry) or requirements.problem(entry)):
                 problems.append(f"{where}: {without_password(entry)!r} {what}")
             packages.append(entry)
         if not problems:
-            requirements.parse(packages)
+            requirements.parse([entry for entry in packages if not requirements.lock_file_of(entry)])
     except ValueError as error:
         problems.append(str(error))
     return packages, problems
+
+
+def _lock_file(
+    packages: list[str], directory: Path, problems: list[str]
+) -> tuple[LockFileWish | None, list[str]]:
+    """The lock file of another tool that a model names, and `python_packages` without it; adds what is wrong."""
+    setting = lock_file_setting(directory)
+    named = dict.fromkeys(filter(None, [setting, *map(requirements.lock_file_of, packages)]))
+    rest = [entry for entry in packages if requirements.lock_file_of(entry) is None]
+    if not named:
+        return None, rest
+    if len(named) > 1:
+        problems.append(
+            f"there may be one lock file whose versions are kept, and these are named: {', '.join(named)}"
+        )
+    (name, *_) = named
+    try:
+        digest = hashlib.sha256((directory / name).read_bytes()).hexdigest()
+    except OSError as error:
+        problems.append(f"the lock file {name} can't be read: {error.strerror}")
+        return None, rest
+    return LockFileWish(file=name, sha256=digest), rest

@@ -26,6 +26,7 @@ from tungstenkit.lock import (
     near,
     packages,
 )
+from tungstenkit.resolve.pinned import KIND as LOCK_FILE
 from tungstenkit.vulnerabilities import Vulnerability  # noqa: TC001 - pydantic reads it
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def why(lock: Lock, name: str, advisories: Advisories) -> list[Reason]:
 
 def _is_of(choice: Choice, located: Located) -> bool:
     """Whether a choice chose a package, or its version, or chose between it and others."""
-    if choice.kind in (*OF_VERSIONS, "source"):
+    if choice.kind in (*OF_VERSIONS, LOCK_FILE, "source"):
         return located.kind == "wheel" and choice.subject.partition(" ")[0] == located.name
     between = choice.subject.partition(":")[0] if choice.kind == OVERLAP else ""
     return located.name in (*choice.chosen.split(", "), *between.split(", "))

@@ -73,7 +73,8 @@ PROGRAMS = ("bash-static", "busybox-static")
 
 def roots():
     """For each release the packages of its roots: those that every root has, and those with alternatives."""
-    return {name: ([f"python{one.python}-minimal", *DEBS], ALTERNATIVES) for name, one in RELEASES.items()}
+    final = {name: one for name, one in RELEASES.items() if one.is_final}
+    return {name: ([f"python{one.python}-minimal", *DEBS], ALTERNATIVES) for name, one in final.items()}
 
 
 class Quiet:

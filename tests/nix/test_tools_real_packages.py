@@ -10,10 +10,12 @@ import pytest
 
 from tests import emulation
 from tests.frozen import take
+from tests.frozen.archive import Deb
 from tungstenkit.mirrors import get_bytes
 from tungstenkit.platforms import ARCHITECTURES, this_system
 from tungstenkit.resolve.debian_index import ARCHIVES, fetch_index
 from tungstenkit.resolve.debs import DebSolver
+from tungstenkit.resolve.rules import base_packages
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
@@ -94,6 +96,23 @@ def root(request, architecture, debs, packages, layer, tmp_path_factory):
         with tarfile.open(f"{one}/blob", "r:gz") as archive:
             archive.extractall(folder, filter="tar", numeric_owner=True)
     return folder
+
+
+def test_zones_have_the_same_names_in_every_release(frozen):
+    """Those of old, such as US/Pacific, are in a package of their own since trixie. `posix/` has them once more."""
+    named = {}
+    for (release, _archive), debs in frozen.archive.debs.items():
+        wanted = {"tzdata", "tzdata-legacy"} & {*base_packages(release)}
+        for deb in debs:
+            if deb.fields["Package"] in wanted:
+                files = Deb.read(deb.path).files
+                named.setdefault(release, set()).update(
+                    name for name in files if name.startswith("usr/share/zoneinfo/")
+                )
+    assert {"bookworm", "trixie"} <= named.keys()
+    assert "usr/share/zoneinfo/US/Pacific" in named["bookworm"]
+    missing = named["bookworm"] - named["trixie"]
+    assert [name for name in missing if "/posix/" not in name] == []
 
 
 def in_root(root, *command):

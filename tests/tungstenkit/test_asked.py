@@ -41,6 +41,8 @@ WISHES = {
         "./lib/at-path",
         "repo @ git+https://git.example/repo@v1#subdirectory=py",
         f"pinned @ git+ssh://git@git.example/pinned@{COMMIT}",
+        "git+https://git.example/egg#egg=egg",
+        "./at_file-1-py3-none-any.whl",
         "elsewhere ; python_version < '3'",
         "-c deep<5",
     ],
@@ -92,6 +94,8 @@ def lock(spec):
             subdirectory="py",
         ),
         source("pinned", asked[5], git=GitCommit(url="ssh://git@git.example/pinned", commit=COMMIT)),
+        source("egg", asked[6], git=GitCommit(url="https://git.example/egg", commit=COMMIT)),
+        locks.wheel("at-file", path="at_file-1-py3-none-any.whl", needed_by=(asked[7],)),
         choices=[
             locks.Choice(kind="virtual", subject="virtual-tool", chosen="mawk", reason=""),
             locks.Choice(kind="library", subject="plain needs libfoo.so.1", chosen="libfoo", reason=""),

@@ -17,8 +17,8 @@ from tests import generate
 from tests.tungstenkit import locks
 from tests.tungstenkit.locks import SYSTEM
 from tungstenkit import cli, locking, project
-from tungstenkit.lock import LOCK_NAME, PostBuild, input_digest, inputs, read_lock, write_lock
-from tungstenkit.spec import ModelSpec
+from tungstenkit.lock import LOCK_NAME, Choice, PostBuild, input_digest, inputs, read_lock, write_lock
+from tungstenkit.spec import LockFileWish, ModelSpec
 from tungstenkit.vulnerabilities import Advisories, Vulnerability
 
 NEW = "99.0"
@@ -141,6 +141,37 @@ class TestLock:
         status, _, err, _ = tungsten("lock", "--diff", "--resolve-only", model, "-P", name)
         assert status == 0
         assert said in " ".join(err.split())
+
+    def test_another_tools_lock_file_is_read_and_what_differs_from_it_is_told(
+        self, tungsten, model, monkeypatch
+    ):
+        (model / "uv.lock").write_text('version = 1\npackage = [{name = "numpy", version = "0.5"}]\n')
+        wish = LockFileWish(
+            file="uv.lock", sha256=hashlib.sha256((model / "uv.lock").read_bytes()).hexdigest()
+        )
+        spec = project.read_spec().model_copy(update={"lock_file": wish})
+        stated = {"inputs": inputs(spec, "debian"), "input_digest": input_digest(spec, "debian")}
+        choice = Choice(
+            kind="lock-file", subject="numpy is not as uv.lock has it", chosen="1.0", reason="not 0.5: x"
+        )
+        lock = read_lock(model / LOCK_NAME)
+        pinned = []
+
+        def resolve(spec, solver, *_, **__):
+            pinned.append(solver.pinned)
+            return lock.model_copy(update={**stated, "choices": (*lock.choices, choice)})
+
+        monkeypatch.setattr(project, "read_spec", lambda *_, **__: spec)
+        monkeypatch.setattr(locking, "resolve", resolve)
+        said = "numpy is not as uv.lock has it: 1.0, not 0.5: x"
+        assert said in tungsten("lock", "--resolve-only", model)[2]
+        assert said not in tungsten("lock", "--resolve-only", model)[2]
+        err = " ".join(tungsten("lock", "--resolve-only", model, "-P", "numpy")[2].split())
+        assert (
+            "numpy stays at 1.0: no newer one fits the model and what else is locked, or uv.lock has this one"
+            in err
+        )
+        assert [(one.file.name, one.is_new) for one in pinned[:2]] == [("uv.lock", True), ("uv.lock", False)]
 
     def test_what_must_run_elsewhere_is_refused_before_anything_is_asked_for(
         self, tungsten, model, monkeypatch

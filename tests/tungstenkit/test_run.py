@@ -236,6 +236,18 @@ class TestLocal:
         assert "pillow" not in caught.value.what
         assert caught.value.hint == f"{sys.executable} -m pip install 'no-such-thing[x]==1' 'pydantic<1'"
 
+    def test_what_is_no_requirement_of_a_known_project_is_not_asked_for(self, tmp_path):
+        self.start(
+            tmp_path,
+            "pillow",
+            "./lib",
+            "-c pillow<1",
+            "--extra-index-url https://host.example",
+            "--prefer-binary",
+        )
+        with pytest.raises(RunError, match="egg=no-such-thing is not installed"):
+            self.start(tmp_path, "git+https://host.example/foo.git#egg=no-such-thing")
+
     def test_another_python_runs_the_model_and_is_asked_what_it_has(self, tmp_path, monkeypatch):
         """Its versions count, and what markers mean there; what the shell's Python lacks is not pip's to install."""
         python = tmp_path / "python"

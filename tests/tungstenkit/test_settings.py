@@ -8,7 +8,13 @@ import pytest
 import tungstenkit
 from tungstenkit import post_build, settings
 from tungstenkit.errors import TungstenError
-from tungstenkit.settings import check_names, index_settings, library_settings, nixpkgs_settings
+from tungstenkit.settings import (
+    check_names,
+    index_settings,
+    library_settings,
+    lock_file_setting,
+    nixpkgs_settings,
+)
 
 
 def test_without_a_file_or_a_table_there_is_nothing(tmp_path):
@@ -21,6 +27,13 @@ def test_a_library_has_a_package_or_none(tmp_path):
     text = '[tool.tungsten.libraries]\n"libGL.so.1" = "libgl1"\n"libxcb-icccm.so.4" = false\n'
     (tmp_path / "pyproject.toml").write_text(text)
     assert library_settings(tmp_path) == {"libGL.so.1": "libgl1", "libxcb-icccm.so.4": False}
+
+
+def test_a_byte_order_mark_counts_for_nothing(tmp_path):
+    (tmp_path / "pyproject.toml").write_bytes(
+        b'\xef\xbb\xbf[tool.tungsten.libraries]\r\n"libGL.so.1" = "libgl1"\r\n'
+    )
+    assert library_settings(tmp_path) == {"libGL.so.1": "libgl1"}
 
 
 def test_all_that_is_wrong_is_said_at_once(tmp_path):
@@ -48,14 +61,15 @@ def test_what_no_setting_is_called_is_told_with_what_is_near(tmp_path):
         "'post_build' is no setting; did you mean 'post-build'?",
         "'zzz' is no setting",
     ]
-    assert caught.value.hint == "it has big-file-mb, build, indexes, libraries, mirrors, nixpkgs, post-build"
+    names = "big-file-mb, build, indexes, libraries, lock, mirrors, nixpkgs, post-build"
+    assert caught.value.hint == f"it has {names}"
 
 
 def test_all_that_is_read_is_a_setting(tmp_path):
     """Whatever asks for a table asks for one that may be there."""
     sources = "".join(path.read_text() for path in Path(tungstenkit.__file__).parent.rglob("*.py"))
     asked = set(re.findall(r'read_table\([^,]+, "([a-z-]+)"', sources)) | {post_build._TABLE}
-    assert {*asked, "big-file-mb"} == settings._NAMES
+    assert {*asked, "big-file-mb", "lock"} == settings._NAMES
     check_names(tmp_path)
 
 
@@ -64,6 +78,20 @@ def test_another_form_is_refused(tmp_path, text):
     (tmp_path / "pyproject.toml").write_text(text)
     with pytest.raises(TungstenError, match=r"\[tool.tungsten.libraries\] can't be read"):
         library_settings(tmp_path)
+
+
+def test_a_lock_file_is_in_the_models_folder(tmp_path):
+    assert lock_file_setting(tmp_path) is None
+    (tmp_path / "pyproject.toml").write_text('[tool.tungsten]\nlock = "./locks/uv.lock"\n')
+    assert lock_file_setting(tmp_path) == "locks/uv.lock"
+    for value, what in (
+        ("3", "not the path"),
+        ('""', "not the path"),
+        ('"../uv.lock"', "not in the model's folder"),
+    ):
+        (tmp_path / "pyproject.toml").write_text(f"[tool.tungsten]\nlock = {value}\n")
+        with pytest.raises(TungstenError, match=what):
+            lock_file_setting(tmp_path)
 
 
 def test_a_name_of_apts_has_attributes_of_nixpkgs(tmp_path):

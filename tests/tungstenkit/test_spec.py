@@ -1,6 +1,7 @@
 """A definition is read without its dependencies, and its document is exact."""
 
 import ast
+import hashlib
 import json
 import os
 import textwrap
@@ -11,6 +12,7 @@ import pytest
 from tungstenkit import spec as spec_module
 from tungstenkit.errors import DefinitionError, SpecError
 from tungstenkit.load import Finder
+from tungstenkit.lock import input_digest
 from tungstenkit.spec import ModelSpec, read_spec, repository_name
 
 pytestmark = pytest.mark.timeless(
@@ -527,13 +529,53 @@ def test_files_of_requirements_are_written_out(tmp_path):
     assert read_spec(tmp_path).python_packages == ["six", "torch>=2", "-c numpy<2"]
 
 
+@pytest.mark.parametrize("way", ["-c uv.lock", "-c ./uv.lock", "-r more.txt", "[tool.tungsten]"])
+def test_a_lock_file_of_another_tool_is_part_of_the_spec_by_its_digest(tmp_path, way):
+    packages = ["six"] if way.startswith("[") else ["six", way]
+    text = IO + MODEL.replace("output=Output", f"output=Output, python_packages={packages}")
+    (tmp_path / "tungsten_model.py").write_text(text)
+    (tmp_path / "more.txt").write_text("-c uv.lock\n")
+    (tmp_path / "uv.lock").write_text("version = 1\n")
+    if way.startswith("["):
+        (tmp_path / "pyproject.toml").write_text(f'{way}\nlock = "uv.lock"\n')
+    spec = read_spec(tmp_path)
+    assert spec.python_packages == ["six"]
+    assert spec.lock_file.file == "uv.lock"
+    assert spec.lock_file.sha256 == hashlib.sha256(b"version = 1\n").hexdigest()
+    assert ModelSpec.from_json(spec.to_json()) == spec
+    before = input_digest(spec, "debian")
+    (tmp_path / "uv.lock").write_text("version = 2\n")
+    assert input_digest(read_spec(tmp_path), "debian") != before
+
+
+@pytest.mark.parametrize(
+    ("packages", "what"),
+    [
+        (["-c uv.lock"], "uv.lock can't be read: No such file"),
+        (["-r other.lock"], "write '-c other.lock'"),
+        (["-r pylock.toml"], "write '-c pylock.toml'"),
+        (["-r pyproject.toml"], "write what it lists as dependencies"),
+        (["-c other.lock", "-c pylock.toml"], "there may be one lock file"),
+        (["-c ../other.lock"], "is not in the model's folder"),
+    ],
+)
+def test_a_lock_file_that_can_not_be_one_is_refused(tmp_path, packages, what):
+    text = IO + MODEL.replace("output=Output", f"output=Output, python_packages={packages}")
+    (tmp_path / "tungsten_model.py").write_text(text)
+    (tmp_path / "other.lock").write_text("")
+    (tmp_path / "pylock.toml").write_text("")
+    with pytest.raises(DefinitionError) as caught:
+        read_spec(tmp_path)
+    assert what in str(caught.value)
+
+
 def test_all_that_is_wrong_in_files_of_requirements_is_said_with_its_place(tmp_path):
     text = IO + MODEL.replace(
         "output=Output", "output=Output, python_packages=['foo @ /x', '-r requirements.txt']"
     )
     (tmp_path / "tungsten_model.py").write_text(text)
     (tmp_path / "requirements.txt").write_text(
-        "six\n-e ./lib\ntungstenkit\n-i https://me:secret@host.example\n"
+        "six\n--no-deps\ntungstenkit\n-i https://me:secret@host.example\n"
     )
     with pytest.raises(DefinitionError) as caught:
         read_spec(tmp_path)

@@ -133,6 +133,9 @@ def test_what_a_version_is_chosen_for_is_told_of_its_project_alone():
     )
     early = Choice(kind="pre-release", subject="b is a pre-release", chosen="1rc1", reason="")
     place = Choice(kind="place", subject="from team", chosen="a, c", reason="")
+    other = Choice(kind="lock-file", subject="b is not as uv.lock has it", chosen="1rc1", reason="not 2: x")
     entries = [wheel(name, needed_by=[f"python_packages: {name}"]) for name in ("a", "b", "c")]
-    told = {name: image(*entries, name=name, choices=[older, early, place])[0].choices for name in "abc"}
-    assert told == {"a": (older, place), "b": (early,), "c": (place,)}
+    told = {
+        name: image(*entries, name=name, choices=[older, early, place, other])[0].choices for name in "abc"
+    }
+    assert told == {"a": (older, place), "b": (early, other), "c": (place,)}

@@ -411,7 +411,7 @@ class _PyProject(BaseModel):
 def _pyproject(members: _Members, name: str) -> dict[str, Any]:
     """The tables of a source's `pyproject.toml` that are read here; each value is what it must be."""
     try:
-        table = tomllib.loads(members.text("pyproject.toml") or "")
+        table = tomllib.loads((members.text("pyproject.toml") or "").removeprefix("\ufeff"))
         return _PyProject.model_validate(table).model_dump(by_alias=True, exclude_unset=True)
     except ValidationError as problem:
         said = "; ".join(

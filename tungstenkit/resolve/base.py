@@ -25,6 +25,7 @@ _WHERE = "base_image"
 _NAMES_PROGRAMS = (2, 33)
 """The first C library whose loader can tell a program its name (`ld.so --argv0`)."""
 _RELEASES = {release.python: name for name, release in RELEASES.items()}
+_FINAL = {release.python for release in RELEASES.values() if release.is_final}
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def choices_on(base: Base, target: Target, versions: Mapping[str, str]) -> list[
         for project, version in sorted(base.distributions.items())
         if versions.get(project, version) != version
     ]
-    if base.image.python is not None and target.python not in _RELEASES:
+    if base.image.python is not None and target.python not in _FINAL:
         choices.append(
             Choice(
                 kind=KIND,
@@ -150,7 +151,7 @@ def loadable_on(image: BaseImage | None, target: Target) -> Target | None:
     if image is None or image.libc is None:
         return target
     newest = min(libc_version(image.libc), GLIBC[target.release])
-    fitting = [release for release, libc in GLIBC.items() if libc <= newest]
+    fitting = [name for name, release in RELEASES.items() if release.is_final and GLIBC[name] <= newest]
     return replace(target, release=max(fitting, key=GLIBC.__getitem__)) if fitting else None
 
 
@@ -158,7 +159,7 @@ def why_nothing_is_built(base: Base | None, target: Target) -> str | None:
     """Why what is built from source would not run on a base image; None where it would."""
     if base is None or base.image.python is None:
         return None
-    if target.python not in _RELEASES:
+    if target.python not in _FINAL:
         return f"no Debian release has Python {target.python} to build with"
     if GLIBC[target.release] > libc_version(base.image.libc or "2.0"):
         newer = ".".join(map(str, GLIBC[target.release]))

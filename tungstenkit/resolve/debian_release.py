@@ -42,8 +42,14 @@ class Release:
     """As in os-release(5)."""
     python: str
     """The one CPython that Debian has in it."""
-    supported_until: date
-    """The end of Debian's long-term support: after it nobody mends what is found."""
+    supported_until: date | None
+    """The end of Debian's long-term support: after it nobody mends what is found. None for a release that is to come,
+    whose files are superseded every day."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether Debian has released it; one that is to come is taken where it is asked for, and never else."""
+        return self.supported_until is not None
 
 
 RELEASES = {
@@ -52,6 +58,7 @@ RELEASES = {
         Release("bookworm", "12", "3.11", date(2028, 6, 30)),
         Release("trixie", "13", "3.13", date(2030, 6, 30)),
         Release("bullseye", "11", "3.9", date(2026, 8, 31)),
+        Release("forky", "14", "3.14", None),
     )
 }
 

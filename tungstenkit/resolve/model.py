@@ -18,6 +18,7 @@ from importlib import resources
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from tungstenkit.data import OWN_WHEELS
@@ -60,7 +61,7 @@ from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debs import DebSolver
 from tungstenkit.resolve.libraries import packages as packages_of
 from tungstenkit.resolve.python_index import PythonIndex, View
-from tungstenkit.resolve.rules import BASE, ESSENTIAL, tool_programs
+from tungstenkit.resolve.rules import ESSENTIAL, base_packages, tool_programs
 from tungstenkit.resolve.sources import PythonPackages, Sources
 from tungstenkit.resolve.wheels import NOTHING_FITS, resolve_wheels
 
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from tungstenkit.mirrors import Mirrors
     from tungstenkit.resolve.base import Base
     from tungstenkit.resolve.debs import DebSolution
+    from tungstenkit.resolve.pinned import Pinned
     from tungstenkit.spec import ModelSpec
 
 _WHEELS_ALONE = "nothing is built from source in this package set"
@@ -80,7 +82,10 @@ _TOOLS = "the tools that builds run"
 _TOOLS_RELEASE = "trixie"
 _BASH, _BUSYBOX = "bash-static", "busybox-static"
 _RELEASE_OF = {release.python: name for name, release in RELEASES.items()}
-_NEWEST_FIRST = sorted(_RELEASE_OF, key=Version, reverse=True)
+_FINAL = {release.python: name for name, release in RELEASES.items() if release.is_final}
+_NEWEST_FIRST = sorted(_FINAL, key=Version, reverse=True)
+_OFFICIAL = [f"3.{minor}" for minor in range(9, 15)]
+"""The Pythons whose own images, `python:3.12-slim`, a model can stand on."""
 
 _UNMADE = {
     "libgvc6": (
@@ -114,6 +119,8 @@ class Solver:
     """A folder for what is downloaded to be looked at; the caller's to remove."""
     not_before: Mapping[str, datetime] = field(default_factory=dict)
     """For each of Debian's suites the date of the oldest index to be believed."""
+    pinned: Pinned | None = None
+    """A lock file of another tool, whose versions are kept."""
     _sources: Sources | None = None
     _python_indexes: dict[Mirrors, PythonIndex] = field(default_factory=dict)
     _indexes: dict[tuple[str, str], ReleaseIndex] = field(default_factory=dict)
@@ -206,6 +213,7 @@ class Solver:
             debs=lambda groups, whose, prefer: _debs(self.debs(target, groups, whose, prefer)),
             where=where,
             previous=previous,
+            pinned=self.pinned,
             unbuildable=unbuildable if target.release in RELEASES else _WHEELS_ALONE,
         )
 
@@ -268,13 +276,14 @@ def resolve(
     builders = {*systems, *(previous.tools if previous else ()), this_system()} & set(ARCHITECTURES)
     server = {system: resolve_server(target, solver, previous) for system, target in targets.items()}
     # Of a Python that Debian has not, nothing can be compiled; what makes layers is there all the same.
-    compiled = chosen if chosen in _RELEASE_OF else RELEASES[_TOOLS_RELEASE].python
+    is_debians = all(target.release == _RELEASE_OF.get(chosen) for target in targets.values())
+    compiled = chosen if is_debians else RELEASES[_TOOLS_RELEASE].python
     programs = tool_programs(base.image for base in bases.values())
     tools = {
         system: _resolve_tools(_target(system, compiled), solver, previous, programs)
         for system in sorted(builders)
     }
-    used = {_TOOLS_RELEASE, _release_of(chosen)}
+    used = {_TOOLS_RELEASE, *(target.release for target in targets.values())}
     return Lock(
         package_set="debian",
         inputs=inputs(spec, package_set),
@@ -291,12 +300,9 @@ def resolve(
 
 def _target(system: str, python: str, base: Base | None = None) -> Target:
     libc = base.image.libc if base and base.image.python else None
-    return Target(system, _release_of(python), python, libc_version(libc) if libc else None)
-
-
-def _release_of(python: str) -> str:
-    # A base image may have a Python that no release has; builds run the tools then, and nothing else of Debian.
-    return _RELEASE_OF.get(python, _TOOLS_RELEASE)
+    # A base image may have a Python that no final release has; builds run the tools then, and nothing else of Debian.
+    known = _FINAL if base and base.image.python else _RELEASE_OF
+    return Target(system, known.get(python, _TOOLS_RELEASE), python, libc_version(libc) if libc else None)
 
 
 def chosen_systems(asked: Iterable[str], previous: Lock | None) -> list[str]:
@@ -326,6 +332,10 @@ def _resolve_python(
         if bases
         else _candidates(spec, previous, override)
     )
+    if solver.pinned is not None:
+        # What it is for comes first, and nothing is left out.
+        wanted = solver.pinned.file.requires_python
+        candidates = dict(sorted(candidates.items(), key=lambda one: not wanted.contains(f"{one[0]}.99")))
     for python, reason in candidates.items():
         platforms: dict[str, Platform] = {}
         choices: dict[tuple[str, str], Choice] = {}
@@ -357,8 +367,14 @@ def _resolve_python(
             chosen=f"{python} on {'the base image' if bases else _RELEASE_OF[python]}",
             reason=reason + failed,
         )
-        release = RELEASES[_release_of(python)]
-        if solver.mirrors.found.date() > release.supported_until:
+        release = RELEASES[_target(systems[0], python, bases.get(systems[0])).release]
+        if release.supported_until is None:
+            solver.notice(
+                f"Python {python} is that of Debian {release.codename}, which is not final: its files are superseded "
+                "within days, and this lock's are gone from the mirrors then. `tungsten fetch --to FOLDER` keeps all "
+                "that a build takes, and `tungsten fetch --from FOLDER` takes it"
+            )
+        elif solver.mirrors.found.date() > release.supported_until:
             solver.notice(
                 f"Python {python} is that of Debian {release.codename}, which has had no security updates since "
                 f"{release.supported_until}"
@@ -369,10 +385,34 @@ def _resolve_python(
     if spec.cuda_version is not None:
         _refuse_cuda(spec, solver, systems, failures)
     first, *others = failures.values()
+    if not bases and (more := _other_pythons(spec, failures, override)):
+        first.hint = f"{first.hint}; {more}" if first.hint else more
     if others and any(str(other) != str(first) for other in others):
         what = "\n".join(f"with Python {python}: {problem.what}" for python, problem in failures.items())
         raise ResolveError(what, where=first.where, hint=first.hint)
     raise first
+
+
+def _other_pythons(spec: ModelSpec, failures: Mapping[str, ResolveError], override: str | None) -> str:
+    """What to write for a Python that each failure says would do, and that is not taken unasked; empty for none."""
+    if spec.python_version is not None or override is not None:
+        return ""
+    for python in sorted({*_OFFICIAL} - failures.keys(), key=Version, reverse=True):
+        if all(_would_do(python, failed, problem.what) for failed, problem in failures.items()):
+            if python in _RELEASE_OF:
+                return f"python_version='{python}' takes Debian {_RELEASE_OF[python]}, which is not final"
+            return f"base_image='python:{python}-slim' has Python {python}"
+    return ""
+
+
+def _would_do(python: str, failed: str, explanation: str) -> bool:
+    """Whether uv says that something is for a Python, and not for the one that failed: by a range, or a wheel's tag."""
+    texts = re.findall(r"Python ?((?:[<>]=?\d[\d.]*(?:, *)?)+)", explanation)
+    ranges = [SpecifierSet(text.rstrip(", ")) for text in texts]
+    tags = {f"{major}.{minor}" for major, minor in re.findall(r"`cp(\d)(\d+)`", explanation)}
+    return python in tags or any(
+        one.contains(f"{python}.99") and not one.contains(f"{failed}.99") for one in ranges
+    )
 
 
 def keep_reasons(
@@ -481,7 +521,7 @@ def _candidates(spec: ModelSpec, previous: Lock | None, override: str | None) ->
         kept = {python: why for python, why in kept.items() if python in fitting or asks_the_same}
         return kept | {python: why for python, why in fitting.items() if python not in kept}
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if here in _RELEASE_OF:
+    if here in _FINAL:
         kept.setdefault(here, "the Python that made the lock")
     for python in _NEWEST_FIRST:
         kept.setdefault(python, "the newest that fits")
@@ -491,12 +531,18 @@ def _candidates(spec: ModelSpec, previous: Lock | None, override: str | None) ->
 def _fitting(asked: str, where: str) -> dict[str, str]:
     """The Pythons that a version, `3` or `3.11`, allows."""
     fitting = [python for python in _NEWEST_FIRST if f"{python}.".startswith(f"{asked}.")]
+    if asked in _RELEASE_OF:
+        fitting = [asked]
     if not fitting:
-        available = ", ".join(f"{python} ({_RELEASE_OF[python]})" for python in _NEWEST_FIRST)
+        available = ", ".join(f"{python} ({name})" for python, name in _RELEASE_OF.items())
+        other = f"a base_image may have another, and so has `--package-set nixpkgs`; Debian has {available}"
+        if asked in _OFFICIAL:
+            other = (
+                f"Python's own image has it: write base_image='python:{asked}-slim' in define_model. Debian has "
+                f"{available}; `--package-set nixpkgs` has others, too"
+            )
         raise ResolveError(
-            f"Python {asked} is in no Debian release that images are made of",
-            where=where,
-            hint=f"there are {available}; a base_image may have another, and so has `--package-set nixpkgs`",
+            f"Python {asked} is in no Debian release that images are made of", where=where, hint=other
         )
     return dict.fromkeys(fitting, f"{where}={asked!r}")
 
@@ -557,7 +603,7 @@ def _resolve_debs(
     # A RUN, too, uses what every Debian has.
     essential = ESSENTIAL if spec.system_packages or commands.packages or commands.runs_programs else ()
     groups = {
-        "base": BASE,
+        "base": base_packages(target.release),
         "python": [f"python{target.python}"],
         "system": [*spec.system_packages, *commands.packages, *essential, *packages_of(libraries)],
     }

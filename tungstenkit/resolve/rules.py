@@ -27,6 +27,15 @@ BASE = (
 )
 """What every image's root holds, beside Python."""
 
+OLD_ZONES = "tzdata-legacy"
+"""Zones by their names of old, US/Pacific, which were in `tzdata` until bookworm: each image has the same ones."""
+
+
+def base_packages(release: str) -> tuple[str, ...]:
+    """What the root of an image of a Debian release holds, beside Python."""
+    return BASE if release in ("bullseye", "bookworm") else (*BASE, OLD_ZONES)
+
+
 ESSENTIAL = (
     "bash",
     "coreutils",

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from tungstenkit.lock import Deb, Platform
     from tungstenkit.platforms import Target
     from tungstenkit.requirements import Wanted, Wishes
+    from tungstenkit.resolve.pinned import Pinned
     from tungstenkit.resolve.python_index import IndexFile
 
 
@@ -173,7 +174,7 @@ class Sources:
             raise
         project = facts.name or wanted.name
         if project is None:
-            raise ResolveError("does not state its name", where=wanted.text, hint="write '<name> @ <path>'")
+            raise ResolveError("does not state its name", where=wanted.text, hint=f"write '{wanted.named}'")
         version = self._rule(project).version or facts.version
         if version is None:
             raise ResolveError(
@@ -213,12 +214,14 @@ class PythonPackages:
         debs: Callable[[Mapping[str, Sequence[str]], str, Iterable[Deb]], tuple[Deb, ...]],
         where: str,
         previous: Platform | None = None,
+        pinned: Pinned | None = None,
         unbuildable: str | None = None,
     ) -> None:
         """Get what the wishes say themselves where it is.
 
         debs: solves Debian packages for groups of names. where: whose wishes these are, for messages.
         previous: an earlier lock's platform; its pins are kept where they still fit.
+        pinned: another tool's lock file; its pins are, too.
         unbuildable: why no source of the index can be built; None where they can.
 
         Raises ResolveError where something is not what is said, FetchError where it can't be had.
@@ -229,6 +232,7 @@ class PythonPackages:
         self._debs = debs
         self._where = where
         self._previous = previous
+        self._pinned = pinned
         self._unbuildable = unbuildable
         self._constraints = [_line(wanted) for wanted in wishes.constraints]
         # What a file that uv was given stands for, by its sha256; and why a project is built from source.
@@ -389,6 +393,8 @@ class PythonPackages:
         built: list[Source] = []
         requirements, constraints = self._asked.get(_key(wheels), ((), ()))
         choices = older(self._view, wheels, requirements, constraints, self._pins())
+        if self._pinned is not None:
+            choices = self._pinned.unexplained(self._target, choices)
         for wheel in self._placed(wheels):
             obtained = self._stands_for.get(wheel.sha256)
             if obtained is None:
@@ -407,7 +413,10 @@ class PythonPackages:
                         ),
                     )
                 )
-        _check_hashes(self._wishes, taken, built, self._where)
+        _check_hashes(self._wishes, taken, built, self._where, self._target)
+        if self._pinned is not None:
+            self._pinned.check(self._target, (*taken, *built), self._where)
+            choices += self._pinned.differences(self._target, (*taken, *built), self._wishes)
         for place in dict.fromkeys(wheel.index for wheel in wheels if wheel.index):
             choices.append(
                 Choice(
@@ -436,6 +445,10 @@ class PythonPackages:
         ]
 
     def _pins(self) -> list[Wheel]:
+        earlier = self._earlier()
+        return self._pinned.preferred(self._target, earlier) if self._pinned else earlier
+
+    def _earlier(self) -> list[Wheel]:
         if self._previous is None:
             return []
         # uv takes names and versions of these, and nothing else.
@@ -594,12 +607,15 @@ def _line(wanted: Wanted) -> str:
     return f"{wanted.name}{extras}{wanted.specifier}{marker}"
 
 
-def _check_hashes(wishes: Wishes, wheels: Sequence[Wheel], built: Sequence[Source], where: str) -> None:
+def _check_hashes(
+    wishes: Wishes, wheels: Sequence[Wheel], built: Sequence[Source], where: str, target: Target
+) -> None:
     taken: dict[str | None, Wheel | Source] = {wheel.project: wheel for wheel in wheels}
     taken |= {source.project: source for source in built}
     wrong = [
         f"{wanted.name}: {taken[wanted.name].file} is none of the files whose hashes are given"
-        for wanted in wishes.requirements
+        for wanted in (*wishes.requirements, *wishes.constraints)
+        if wanted.marker is None or wanted.marker.evaluate(target.markers)
         if wanted.hashes and wanted.name in taken and taken[wanted.name].sha256 not in wanted.hashes
     ]
     if wrong:

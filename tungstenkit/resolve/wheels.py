@@ -43,6 +43,7 @@ GLIBC = {
     "bullseye": (2, 31),
     "bookworm": (2, 36),
     "trixie": (2, 41),
+    "forky": (2, 43),
     # At least; an older one than the true one only leaves wheels out.
     "nixos-24.11": (2, 39),
     "nixos-25.05": (2, 39),

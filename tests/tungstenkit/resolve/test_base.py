@@ -77,7 +77,10 @@ def test_wheels_are_for_the_bases_c_library():
 
 @pytest.mark.parametrize(
     ("libc", "expected"),
-    [("2.36", "bookworm"), ("2.35", "bullseye"), ("2.50", "trixie"), (None, "trixie"), ("2.28", None)],
+    [
+        *(("2.36", "bookworm"), ("2.35", "bullseye"), ("2.39", "bookworm"), ("2.50", "trixie")),
+        *((None, "trixie"), ("2.28", None)),
+    ],
 )
 def test_a_library_that_every_program_loads_is_for_the_older_c_library(libc, expected):
     """Ours and the base's stand side by side."""
@@ -93,8 +96,10 @@ def test_packages_of_the_base_that_ours_replace_are_named():
     assert [(c.subject, c.chosen) for c in choices_on(own, target(), versions)][1:] == [("six", "1.17")]
 
 
-def test_that_nothing_is_compiled_is_said_for_a_python_that_debian_has_not():
-    subjects = [choice.subject for choice in choices_on(base("3.12"), target("3.12", "trixie"), {})]
+@pytest.mark.parametrize("python", ["3.12", "3.14"])
+def test_that_nothing_is_compiled_is_said_for_a_python_that_debian_has_not(python):
+    """A release that is to come gives nothing to an image that does not ask for it."""
+    subjects = [choice.subject for choice in choices_on(base(python), target(python, "trixie"), {})]
     assert subjects == ["b:1", "byte-code"]
 
 

@@ -1,5 +1,6 @@
 """The choice of Python and Debian release, with solves that succeed or fail as a test says."""
 
+import ast
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -7,17 +8,22 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from tests.tungstenkit.locks import wheel
+from tungstenkit import BaseIO, define_model
 from tungstenkit.data import OWN_WHEELS
+from tungstenkit.define import definition_of
 from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.lock import Choice as LockChoice
 from tungstenkit.lock import Release, read_lock
+from tungstenkit.pins import LockFile
 from tungstenkit.resolve import model
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debs import Choice, DebSolution, ResolvedDeb
 from tungstenkit.resolve.model import resolve
 from tungstenkit.resolve.newest import told as lines_of
+from tungstenkit.resolve.pinned import Pinned
 from tungstenkit.resolve.wheels import NOTHING_FITS
 from tungstenkit.spec import ModelSpec
 
@@ -35,7 +41,8 @@ class FakeSolver:
         self.error = error
         self.asked = []
         self.notices = []
-        self.releases = dict.fromkeys(["bullseye", "bookworm", "trixie"], Release(suites=(), timestamps={}))
+        self.pinned = None
+        self.releases = dict.fromkeys([*RELEASES], Release(suites=(), timestamps={}))
 
     def report(self, text):
         pass
@@ -101,13 +108,24 @@ def test_the_first_python_whose_whole_solve_succeeds_is_taken_and_the_lock_says_
     assert "Python 3.11 failed: nothing fits 3.11" in lock.choices[0].reason
 
 
+def test_the_pythons_that_another_tools_lock_file_is_for_come_first(monkeypatch):
+    monkeypatch.setattr(sys, "version_info", SimpleNamespace(major=3, minor=11))
+    solver = FakeSolver()
+    solver.pinned = Pinned(LockFile("uv.lock", (), SpecifierSet(">=3.12")), is_new=True)
+    assert python_of(resolve(spec(), solver, None))[0] == "3.13"
+    solver.without = ["3.13"]
+    assert python_of(resolve(spec(), solver, None))[0] == "3.11"
+
+
 def test_a_recorded_python_does_not_move_on_another_machine(monkeypatch):
     monkeypatch.setattr(sys, "version_info", SimpleNamespace(major=3, minor=11))
     previous = read_lock(EXAMPLES / "caption" / "tungsten.lock")
     assert python_of(resolve(spec(), FakeSolver(), previous)) == ("3.13", "trixie")
 
 
-@pytest.mark.parametrize(("asked", "expected"), [("3.9", "3.9"), ("3.11", "3.11"), ("3", "3.13")])
+@pytest.mark.parametrize(
+    ("asked", "expected"), [("3.9", "3.9"), ("3.11", "3.11"), ("3", "3.13"), ("3.14", "3.14")]
+)
 def test_a_python_that_is_asked_for_is_taken(asked, expected):
     assert python_of(resolve(spec(python_version=asked), FakeSolver(), None))[0] == expected
 
@@ -118,11 +136,88 @@ def test_relocking_keeps_the_reason_too():
 
 
 def test_a_python_that_debian_lacks_is_refused_with_what_there_is():
-    with pytest.raises(ResolveError, match=r"Python 3\.12") as caught:
-        resolve(spec(python_version="3.12"), FakeSolver(), None)
-    assert "3.13 (trixie), 3.11 (bookworm), 3.9 (bullseye)" in caught.value.hint
+    with pytest.raises(ResolveError, match=r"Python 3\.15") as caught:
+        resolve(spec(python_version="3.15"), FakeSolver(), None)
+    assert "3.11 (bookworm), 3.13 (trixie), 3.9 (bullseye), 3.14 (forky)" in caught.value.hint
     assert "--package-set nixpkgs" in caught.value.hint
-    assert "base_image" in caught.value.hint
+    assert "base_image may have another" in caught.value.hint
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.12"])
+def test_a_python_that_debian_has_not_comes_with_its_own_image(python):
+    with pytest.raises(ResolveError) as caught:
+        resolve(spec(python_version=python), FakeSolver(), None)
+    line = f"base_image='python:{python}-slim'"
+    assert f"write {line} in define_model" in caught.value.hint
+    assert pasted(line) == f"python:{python}-slim"
+
+
+def pasted(line):
+    """What `define_model` makes of an argument."""
+    model = ast.parse(f"f({line})", mode="eval").body.keywords[0]
+
+    class Nothing(BaseIO):
+        pass
+
+    class Model:
+        def predict(self, inputs):
+            return []
+
+    arguments = {model.arg: ast.literal_eval(model.value)}
+    return definition_of(define_model(Model, input=Nothing, output=Nothing, **arguments)).base_image
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("Because foo==1.0 requires Python >=3.14 and", "python_version='3.14' takes Debian forky"),
+        ("foo==1.0 requires Python >=3.12, <3.13", "base_image='python:3.12-slim' has Python 3.12"),
+        ("but we only found wheels for `foo` (v1.0) with the following ABI tag: `cp310`", "python:3.10-slim"),
+        ("foo==1.0 requires Python >=3.20", None),
+        ("foo==1.0 requires Python >=3.10", None),
+        ("because foo>=2 is not to be had", None),
+    ],
+)
+def test_where_only_a_python_that_is_not_taken_unasked_would_do_it_is_named(said, hint):
+    class Failing(FakeSolver):
+        def wheels(self, target, requirements, where, prefer, constraints=()):
+            raise ResolveError(said, where=where, hint="loosen it")
+
+    with pytest.raises(ResolveError) as caught:
+        resolve(spec(), Failing(), None)
+    assert caught.value.hint.startswith("loosen it")
+    assert (hint or "") in caught.value.hint
+    assert ("; " in caught.value.hint) is (hint is not None)
+    with pytest.raises(ResolveError) as caught:
+        resolve(spec(python_version="3.11"), Failing(), None)
+    assert caught.value.hint == "loosen it"
+
+
+def test_a_release_that_is_to_come_is_taken_where_it_is_asked_for_alone(monkeypatch):
+    monkeypatch.setattr(sys, "version_info", SimpleNamespace(major=3, minor=14))
+    solver = FakeSolver()
+    assert python_of(resolve(spec(), solver, None)) == ("3.13", "trixie")
+    assert solver.notices == []
+    lock = resolve(spec(), solver, None, python="3.14")
+    assert python_of(lock) == ("3.14", "forky")
+    assert {tools.byte_code.release for tools in lock.tools.values()} == {"forky"}
+    assert {tools.layers.release for tools in lock.tools.values()} == {"trixie"}
+    (notice,) = solver.notices
+    assert "Debian forky, which is not final: its files are superseded within days" in notice
+    assert "`tungsten fetch --to FOLDER`" in notice
+    assert "trixie" in lock.releases
+    # It stays where the model asks for nothing else.
+    assert python_of(resolve(spec(), FakeSolver(), lock))[0] == "3.14"
+
+
+@pytest.mark.parametrize(("python", "has"), [("3.9", False), ("3.11", False), ("3.13", True), ("3.14", True)])
+def test_zones_with_old_names_are_in_every_image(python, has):
+    """Until bookworm they are in `tzdata`."""
+    solver = FakeSolver()
+    resolve(spec(python_version=python), solver, None)
+    _, groups = solver.asked[0]
+    assert "tzdata" in groups["base"]
+    assert ("tzdata-legacy" in groups["base"]) is has
 
 
 def test_where_nothing_fits_every_try_is_told():
@@ -169,7 +264,10 @@ def test_a_new_lock_is_not_sealed():
     assert resolve(spec(), FakeSolver(), None).sealed is False
 
 
-@pytest.mark.parametrize("release", RELEASES.values(), ids=RELEASES)
+FINAL = [release for release in RELEASES.values() if release.is_final]
+
+
+@pytest.mark.parametrize("release", FINAL, ids=lambda release: release.codename)
 def test_a_release_that_debian_no_longer_mends_is_noticed(release):
     last = datetime(*release.supported_until.timetuple()[:3], 23, 59, tzinfo=UTC)
     for now, told in ((NOW, []), (last, []), (last + timedelta(minutes=1), [release.supported_until])):

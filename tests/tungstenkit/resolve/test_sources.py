@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import re
 import subprocess
 import tarfile
 import threading
@@ -13,13 +14,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote, unquote
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.lock import Platform
 from tungstenkit.mirrors import Mirrors
+from tungstenkit.pins import LockFile, Pin
 from tungstenkit.platforms import Target
 from tungstenkit.requirements import parse
 from tungstenkit.resolve.build_rules import read_build_rules
+from tungstenkit.resolve.pinned import Pinned
 from tungstenkit.resolve.python_index import PythonIndex
 from tungstenkit.resolve.sources import PythonPackages, Sources
 
@@ -146,7 +150,7 @@ def solve(tmp_path, monkeypatch):
     model = tmp_path / "model"
     model.mkdir()
 
-    def solve(entries, index, *extra, previous=None, indexes=None, unbuildable=None):
+    def solve(entries, index, *extra, previous=None, indexes=None, unbuildable=None, pinned=None):
         scratch = tmp_path / f"scratch-{len(list(tmp_path.iterdir()))}"
         scratch.mkdir()
         wishes = parse(entries)
@@ -174,6 +178,7 @@ def solve(tmp_path, monkeypatch):
             debs=lambda groups, where, prefer: solve.debs.append(groups["build"]) or (),
             where="python_packages",
             previous=previous,
+            pinned=pinned,
             unbuildable=unbuildable,
         )
         wheels, sources, choices = packages.split(packages.solve(packages.lines))
@@ -201,6 +206,33 @@ def test_extras_and_markers_count(solve, serve):
 def test_a_constraint_limits_what_is_needed_anyway(solve, serve):
     index = serve(wheel("foo", "1.0", "bar"), wheel("bar", "1.0"), wheel("bar", "2.0"), wheel("baz", "1.0"))
     assert versions(solve(["foo", "-c bar<2", "-c baz<1"], index)) == {"foo": "1.0", "bar": "1.0"}
+
+
+def test_what_a_constraint_has_hashes_of_is_that_file(solve, serve):
+    """As tools export what they locked: `-c requirements.txt`."""
+    bar = wheel("bar", "1.0")
+    index = serve(wheel("foo", "1.0", "bar"), bar, wheel("bar", "2.0"))
+    right, wrong = hashlib.sha256(bar[1]).hexdigest(), "0" * 64
+    other = f"-c bar==2.0 ; python_version < '3' --hash=sha256:{wrong}"
+    assert versions(solve(["foo", f"-c bar==1.0 --hash=sha256:{right}", other], index)) == {
+        "foo": "1.0",
+        "bar": "1.0",
+    }
+    with pytest.raises(ResolveError, match=r"bar: .* none of the files whose hashes are given"):
+        solve(["foo", f"-c bar==1.0 --hash=sha256:{wrong}"], index)
+
+
+def test_what_another_tool_has_locked_is_kept_where_it_fits(solve, serve):
+    index = serve(
+        *(wheel("foo", version, "bar>=2", "baz") for version in ("1.0", "2.0", "3.0")),
+        *(wheel("bar", version) for version in ("1.0", "2.0", "3.0")),
+        *(wheel("baz", "1.0"), wheel("baz", "2.0"), wheel("new", "1.0"), wheel("new", "2.0")),
+    )
+    pins = Pin("foo", "2.0"), Pin("bar", "1.0"), Pin("baz", "1.0"), Pin("unasked", "7.0")
+    file = Pinned(LockFile("uv.lock", pins, SpecifierSet()), is_new=True)
+    found = solve(["foo", "new"], index, pinned=file)
+    assert versions(found) == {"foo": "2.0", "bar": "3.0", "baz": "1.0", "new": "2.0"}
+    assert [choice.subject for choice in solve.choices] == ["bar is not as uv.lock has it"]
 
 
 class TestSourceDistributions:
@@ -590,9 +622,46 @@ class TestDirect:
         subprocess.run([*git, "commit", "--quiet", "-m", "one"], check=True)
         head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
         index = serve(wheel("bar", "1.0"), SETUPTOOLS)
-        found = solve([f"lib @ git+{folder.as_uri()}"], index)["lib"]
-        assert (found.git.url, found.git.commit) == (folder.as_uri(), head.stdout.strip())
-        assert found.file == "lib-1.2.tar"
+        for entry in (
+            f"lib @ git+{folder.as_uri()}",
+            f"-e git+{folder.as_uri()}#egg=Lib",
+            f"git+{folder.as_uri()}",
+        ):
+            found = solve([entry], index)["lib"]
+            assert (found.git.url, found.git.commit) == (folder.as_uri(), head.stdout.strip())
+            assert found.file == "lib-1.2.tar"
+
+    def test_a_repository_whose_project_has_no_name_is_told_with_the_line_to_write(
+        self, solve, serve, tmp_path
+    ):
+        folder = tmp_path / "nameless.git"
+        folder.mkdir()
+        (folder / "setup.py").write_text("raise SystemExit('it was run')")
+        git = ["git", "-c", "user.name=n", "-c", "user.email=e@host.example", "-C", str(folder)]
+        subprocess.run([*git, "init", "--quiet"], check=True)
+        subprocess.run([*git, "add", "."], check=True)
+        subprocess.run([*git, "commit", "--quiet", "-m", "one"], check=True)
+        (solve.model / "pyproject.toml").write_text('[tool.tungsten.build.nameless]\nversion = "3.0"\n')
+        index = serve(SETUPTOOLS)
+        with pytest.raises(ResolveError, match="does not state its name") as caught:
+            solve([f"git+{folder.as_uri()}"], index)
+        line = re.fullmatch("write '(.*)'", caught.value.hint)[1]
+        assert line == f"nameless @ git+{folder.as_uri()}"
+        assert versions(solve([line], index)) == {"nameless": "3.0"}
+
+    def test_a_wheels_url_alone_is_its_projects(self, solve, serve):
+        name, data = wheel("foo", "1.0")
+        index = serve((name, data), wheel("foo", "9.0"))
+        found = solve([f"{index.url}/files/{name}"], index)["foo"]
+        assert (found.version, found.url) == ("1.0", f"{index.url}/files/{name}")
+
+    def test_a_folders_extras_count(self, solve, serve):
+        (solve.model / "lib").mkdir()
+        (solve.model / "lib" / "pyproject.toml").write_bytes(
+            b"\xef\xbb\xbf" + PROJECT.encode() + b'optional-dependencies = { x = ["baz"] }\n'
+        )
+        index = serve(wheel("bar", "1.0"), wheel("baz", "1.0"), SETUPTOOLS)
+        assert set(solve(["./lib[x]"], index)) == {"lib", "bar", "baz"}
 
 
 class TestIndexes:

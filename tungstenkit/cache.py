@@ -43,7 +43,7 @@ def kept(folder: Path, key: str) -> Path | None:
     return None
 
 
-def keep(folder: Path, key: str, write: Callable[[Path], None]) -> Path:
+def keep(folder: Path, key: str, write: Callable[[Path], object]) -> Path:
     """Keep the file that `write` makes under a key, for `kept` to find; where it lies.
 
     Raises FetchError where it can't be written.
@@ -54,16 +54,6 @@ def keep(folder: Path, key: str, write: Callable[[Path], None]) -> Path:
             path = Path(temporary) / key
             write(path)
             return path.replace(folder / key / _sha256(path))
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file that takes `path`'s place when the block ends well. Raises FetchError as `keep` does."""
-    with _clear_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as temporary:
-            yield Path(temporary) / path.name
-            (Path(temporary) / path.name).replace(path)
 
 
 @contextmanager

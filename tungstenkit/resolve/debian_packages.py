@@ -67,7 +67,7 @@ class PackagesFile:
         self._places: dict[str, list[int]] = {}
         self._providers: dict[bytes, list[int]] = {}
         for place, name in self._values(b"Package"):
-            self._places.setdefault(name.decode("utf-8", "replace"), []).append(place)
+            self._places.setdefault(name.decode("utf-8", "replace").strip(), []).append(place)
         for place, provided in self._values(b"Provides"):
             for name in _PROVIDED.findall(provided):
                 self._providers.setdefault(name, []).append(place)
@@ -85,12 +85,12 @@ class PackagesFile:
         return [self._package(place) for place in self._providers.get(name.encode(), ())]
 
     def _values(self, field: bytes) -> Iterator[tuple[int, bytes]]:
-        """A field's values, each with the place of its line. What is folded is none of the fields asked for."""
-        # A fixed text before all else is what makes the search fast, so the first line is looked at by itself.
-        start = field + b": "
-        if self._text[: len(start)] == start:
-            yield 0, self._text[len(start) :].partition(b"\n")[0]
-        for match in re.finditer(b"\n" + start + b"([^\n]*)", self._text):
+        """A field's values, each with its place."""
+        value = field + b": " + rb"([^\n]*(?:\n[ \t][^\n]*)*)"
+        if first := re.compile(value).match(self._text):
+            yield 0, first[1]
+        # A fixed text before all else is what makes the search fast: `^` would try each letter.
+        for match in re.finditer(b"\n" + value, self._text):
             yield match.start() + 1, match[1]
 
     def _package(self, place: int) -> Package:

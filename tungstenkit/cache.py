@@ -57,6 +57,16 @@ def keep(folder: Path, key: str, write: Callable[[Path], object]) -> Path:
 
 
 @contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file that takes `path`'s place when the block ends well. Raises FetchError as `keep` does."""
+    with _clear_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as temporary:
+            yield Path(temporary) / path.name
+            (Path(temporary) / path.name).replace(path)
+
+
+@contextmanager
 def _clear_errors(folder: Path) -> Iterator[None]:
     try:
         yield

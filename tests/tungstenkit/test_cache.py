@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from tungstenkit.cache import cache_folder, keep, kept
+from tungstenkit.cache import cache_folder, keep, kept, replacing
 from tungstenkit.errors import FetchError
 
 
@@ -46,6 +46,8 @@ def test_one_that_fails_leaves_nothing(tmp_path):
 
     with pytest.raises(ValueError, match="on purpose"):
         keep(tmp_path, "a", fail)
+    with pytest.raises(ValueError, match="on purpose"), replacing(tmp_path / "b") as path:
+        fail(path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 

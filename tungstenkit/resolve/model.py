@@ -25,7 +25,7 @@ from packaging.version import Version
 from tungstenkit.data import OWN_WHEELS
 from tungstenkit.dockerfile import Commands
 from tungstenkit.document import Document
-from tungstenkit.errors import ResolveError, TungstenError
+from tungstenkit.errors import ResolveError
 from tungstenkit.lock import (
     OF_VERSIONS,
     WISH,
@@ -128,7 +128,8 @@ class Solver:
         """Begin to read indexes that will be needed, while something else is waited for; an error is told then."""
 
         def read(release: list[Target]) -> None:
-            with suppress(TungstenError):
+            # Whatever it is, it comes again where the index is needed.
+            with suppress(Exception):
                 for target in release:
                     self._deb_solver(target)
 

@@ -59,7 +59,10 @@ def main():
             if done.returncode != 0:
                 sys.exit(done.stderr)
             print(f"{name:15} {spent() - before:6.1f} CPU s {time.monotonic() - began:6.1f} s", flush=True)
-            print("".join(f"    {line}\n" for line in done.stderr.splitlines() if line.startswith("locked ")), end="")
+            print(
+                "".join(f"    {line}\n" for line in done.stderr.splitlines() if line.startswith("locked ")),
+                end="",
+            )
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ MACHINES = {"amd64": 62, "arm64": 183}
 # Letters of all names in DT_NEEDED: no real file comes near, and one that was made to could fill the memory.
 _LONGEST = 1 << 20
 _MOST_TAGS = 1 << 16  # bytes of a dynamic section; real ones have some hundred
+_MOST_NAMES = 1 << 28  # bytes of names; no real library comes near
 _PIECE = 1 << 20
 
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
@@ -89,7 +90,7 @@ def _facts(file: IO[bytes]) -> Elf | None:
     single = dict(tags)
     if _STRTAB not in single:
         return None
-    names = _at(file, _offset(single[_STRTAB], segments), single.get(_STRSZ, 0))
+    names = _at(file, _offset(single[_STRTAB], segments), min(single.get(_STRSZ, 0), _MOST_NAMES))
     needed: list[str] = []
     length = 0
     for tag, value in tags:

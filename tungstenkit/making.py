@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def _first_lock(project: Project, platform: str | None = None) -> Lock:
-    # Half of what a build would import is for this alone.
+    # What makes a lock takes long to import, and who has one needs nothing of it.
     from tungstenkit.locking import make_lock
 
     return make_lock(project, systems=() if platform is None else (platform,))[0]

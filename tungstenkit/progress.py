@@ -35,15 +35,15 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def slow(what: str, seconds: float = 2) -> Iterator[None]:
-    """Say what is being done only where it takes longer than it mostly does."""
+    """Say what is being done where it takes longer than it mostly does, to who waits for it; never in a log."""
+    if not err.is_terminal:
+        yield
+        return
     over, status = threading.Event(), err.status(what)
 
     def say() -> None:
         if not over.wait(seconds):
-            if err.is_terminal:
-                status.start()
-            else:
-                err.print(what)
+            status.start()
 
     thread = threading.Thread(target=say, daemon=True)
     thread.start()

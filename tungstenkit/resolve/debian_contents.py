@@ -25,7 +25,7 @@ _FORMAT = "1"  # of the cached files: raise it whenever what is taken from a Con
 # Where glibc looks without being told (ld.so(8)), and Debian's multiarch folder (Debian policy 9.1.1). That each begins
 # with a fixed letter is what makes the search fast: `^` would try each of 170 million.
 _LIBRARY = re.compile(
-    rb"\n(?:usr/)?lib(?:64)?/(?:[a-z0-9_]+-linux-gnu/)?([^/\s]+\.so(?:\.[^/\s]+)?)[ \t]+(\S+)(?=\n)"
+    rb"\n(?:usr/)?lib(?:64)?/(?:[a-z0-9_]+-linux-gnu/)?([^/\s]+\.so(?:\.[^/\s]+)?)[ \t]+(\S+)(?=\n|\Z)"
 )
 # For making programs and for finding their faults.
 _DEVELOPMENT = re.compile(r".*-(dev|dbg|dbgsym|udeb|dev-bin)")

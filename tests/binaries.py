@@ -12,8 +12,8 @@ _NEEDED, _STRTAB, _STRSZ, _SONAME, _RPATH, _RUNPATH = 1, 5, 10, 14, 15, 29
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 
 
-def elf(*needed, soname="", rpath="", runpath="", module="", program=False, machine=X86_64):
-    """A 64-bit little-endian shared object (the ELF specification)."""
+def elf(*needed, soname="", rpath="", runpath="", module="", program=False, machine=X86_64, gap=0):
+    """A 64-bit little-endian shared object (the ELF specification). gap: zeros between its names and what uses them."""
     strings = b"\0"
     entries = []
 
@@ -31,17 +31,18 @@ def elf(*needed, soname="", rpath="", runpath="", module="", program=False, mach
     start = 64 + 56 * segments
     entries += [(_STRTAB, start), (_STRSZ, len(strings)), (0, 0)]
     dynamic = b"".join(struct.pack("<qQ", *entry) for entry in entries)
-    size = start + len(strings) + len(dynamic)
+    place = start + len(strings) + gap
+    size = place + len(dynamic)
     header = struct.pack("<4sBBBB8x", b"\x7fELF", 2, 1, 1, 0)
     header += struct.pack("<HHIQQQIHHHHHH", 3, machine, 1, 0, 64, 0, 0, 64, 56, segments, 64, 0, 0)
 
     def segment(kind, offset, length):
         return struct.pack("<IIQQQQQQ", kind, 4, offset, offset, offset, length, length, 8)
 
-    table = segment(_PT_LOAD, 0, size) + segment(_PT_DYNAMIC, start + len(strings), len(dynamic))
+    table = segment(_PT_LOAD, 0, size) + segment(_PT_DYNAMIC, place, len(dynamic))
     if program:
         table += segment(_PT_INTERP, start, 1)
-    return header + table + strings + dynamic
+    return header + table + strings + bytes(gap) + dynamic
 
 
 def wheel(path, files, requires=()):

@@ -51,7 +51,7 @@ ORDER = [
     ["lock", "registry"],
     ["resolve.debian_version", "resolve.debian_control", "resolve.former_names", "resolve.rules", "poetry"],
     ["resolve.debian_release"],
-    ["resolve.debian_index"],
+    ["resolve.debian_index", "resolve.debian_packages"],
     ["resolve.hub", "resolve.wheels"],
     [
         "resolve.debs",

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tungstenkit import certificates, store
 from tungstenkit.errors import BuildError
+from tungstenkit.machine import memory, processors
 from tungstenkit.outside import IMAGE_NAME, IMAGE_TAG, LONGEST_NAME
 from tungstenkit.platforms import this_system
 
@@ -33,6 +34,11 @@ _LEVEL_ERROR = 0
 
 _LOG_KEPT, _LOG_TAIL = 200, 25
 """Lines of a step's log that are kept, and that are shown where the step does not say itself what is wrong."""
+
+_MOST_STEPS = 4
+"""At a time. More wait for one another's disk, and each may start as many processes as there are processors."""
+_MEMORY_OF_A_STEP = 2 << 30
+"""In bytes; what reading, packing and compiling packages has never needed."""
 
 # An error of ours, as a program of a build prints it: the lines of `TungstenError`, or of a note.
 _SAID = re.compile(
@@ -143,7 +149,8 @@ def run_build(arguments: Sequence[str], view: View, folder: Path) -> None:
     """`nix build` with arguments, in a folder. Raises BuildError with the end of the failed step's log."""
     _check_builders()
     _check_daemon()
-    command = ["nix", *store.options(), "build", *arguments, "--log-format", "internal-json", "-v"]
+    command = ["nix", *store.options(), *_pace(), "build", *arguments]
+    command += ["--log-format", "internal-json", "-v"]
     try:
         process = subprocess.Popen(
             command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -165,6 +172,24 @@ def run_build(arguments: Sequence[str], view: View, folder: Path) -> None:
             raise
     if process.returncode != 0:
         raise log.error(process.returncode)
+
+
+def _pace() -> list[str]:
+    """Options for how many steps run at a time, one in Nix's own default, and how many processors each may use.
+
+    Both are this machine's, and what its or the user's configuration of Nix says of one stands. A step that is heavy on
+    memory, the model's own code, needs the others' results, so it runs when they are done.
+    """
+    cores, room = processors(), memory()
+    steps = min(cores, _MOST_STEPS, max(1, room.free // _MEMORY_OF_A_STEP) if room else 1)
+    said = store.configured()
+    ours = {"max-jobs": steps, "cores": cores}
+    return [
+        part
+        for name, value in ours.items()
+        if said.isdisjoint({name, f"build-{name}"})
+        for part in ("--option", name, str(value))
+    ]
 
 
 def _check_builders() -> None:

@@ -43,7 +43,7 @@ def kept(folder: Path, key: str) -> Path | None:
     return None
 
 
-def keep(folder: Path, key: str, write: Callable[[Path], None]) -> Path:
+def keep(folder: Path, key: str, write: Callable[[Path], object]) -> Path:
     """Keep the file that `write` makes under a key, for `kept` to find; where it lies.
 
     Raises FetchError where it can't be written.

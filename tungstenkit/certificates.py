@@ -146,8 +146,17 @@ def session(retries: Retry | int = 0, connections: int = 10) -> requests.Session
 
 def request(method: str, url: str, **options: Any) -> requests.Response:  # noqa: ANN401 (requests' own)
     """As `requests.request`."""
-    with session() as own:
-        return own.request(method, url, **options)
+    return _kept_session().request(method, url, **options)
+
+
+@cache
+def _kept_session() -> requests.Session:
+    # To look through all certificates for each of a hundred requests would take seconds.
+    from http.cookiejar import DefaultCookiePolicy
+
+    made = session()
+    made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+    return made
 
 
 def problem_of(problem: BaseException) -> str | None:

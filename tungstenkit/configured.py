@@ -43,10 +43,15 @@ def pip_files(environ: tuple[tuple[str, str], ...]) -> dict[str, str]:
 
 
 def output(command: list[str], environ: Mapping[str, str]) -> str | None:
-    """What a client prints; None where it is not there or fails."""
+    """What a client prints; None where it is not there or fails. In one process each is asked once."""
+    return _printed(tuple(command), tuple(sorted(environ.items())))
+
+
+@lru_cache(maxsize=32)
+def _printed(command: tuple[str, ...], environ: tuple[tuple[str, str], ...]) -> str | None:
     # Its own advice on newer versions would cost a request.
     environment = {
-        **environ,
+        **dict(environ),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "NO_UPDATE_NOTIFIER": "1",
         "COLUMNS": "200",

@@ -57,7 +57,7 @@ def add_libraries(
     notices: dict[str, None] = {}
     scans: dict[str, Scan] = {}
     while True:
-        _read(lock, scans, get, progress, cache)
+        _read(lock, scans, get, progress, solver.report, cache)
         for system, platform in lock.platforms.items():
             target = Target(system, platform.release, platform.python)
             image = _image(target, platform, scans, base_libraries.get(system, frozenset()))
@@ -85,7 +85,12 @@ def add_libraries(
 
 def _contents(target: Target, solver: Solver, cache: Path) -> Callable[[], dict[str, tuple[str, ...]]]:
     # Read at most once, and only where something is missing.
-    return functools.cache(lambda: fetch_libraries(solver.index(target), solver.get, cache=cache))
+    @functools.cache
+    def contents() -> dict[str, tuple[str, ...]]:
+        solver.report(f"reading which libraries Debian {target.release}'s packages have")
+        return fetch_libraries(solver.index(target), solver.get, cache=cache)
+
+    return contents
 
 
 def _image(
@@ -103,12 +108,19 @@ def _image(
 
 
 def _read(
-    lock: Lock, scans: dict[str, Scan], get: Callable[[Input], Path], progress: Progress, cache: Path
+    lock: Lock,
+    scans: dict[str, Scan],
+    get: Callable[[Input], Path],
+    progress: Progress,
+    report: Callable[[str], None],
+    cache: Path,
 ) -> None:
     """Complete `scans`, by sha256: what is in each of the images' files."""
     entries = {entry.sha256: entry for platform in lock.platforms.values() for entry in _inputs(platform)}
     scans |= {s: scan for s in entries if s not in scans and (scan := kept_scan(s, cache))}
     unread = [entry for sha256, entry in entries.items() if sha256 not in scans]
+    if unread:
+        report("looking for the shared libraries that packages have and need")
     progress.start(len(unread), sum(entry.size for entry in unread))
 
     def read(entry: Input) -> Scan:

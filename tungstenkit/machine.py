@@ -1,10 +1,12 @@
-"""What this machine has of what a model says that it needs: memory, and memory on its GPUs.
+"""What this machine has: processors, memory, memory on its GPUs; and of the last two, what a model lacks.
 
 A declaration's GB are 10**9 bytes. A shortage is said, not refused.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import re
 import shutil
 import subprocess
@@ -50,23 +52,40 @@ def memory(root: Path = Path("/")) -> Room | None:
     return Room(limit, min(limit, int(free[1]) * 1024))
 
 
+def processors(root: Path = Path("/")) -> int:
+    """How many this process may use: those that it may run on, or its control group's share where that is less.
+
+    root: as for `memory`.
+    """
+    shares = [len(os.sched_getaffinity(0))]
+    for folder in _control_groups(root):
+        try:
+            quota, period = (folder / "cpu.max").read_text().split()
+            shares.append(math.ceil(int(quota) / int(period)))
+        except (OSError, ValueError):
+            continue  # the root has no share, and `max` is all
+    return max(1, min(shares))
+
+
 def _control_group_limits(root: Path) -> list[int]:
-    """The limits of this process's control group and of all above it (cgroups(7), version 2)."""
+    limits = []
+    for folder in _control_groups(root):
+        try:
+            limits.append(int((folder / "memory.max").read_text()))
+        except (OSError, ValueError):
+            continue  # the root has no limit, and `max` is none
+    return limits
+
+
+def _control_groups(root: Path) -> list[Path]:
+    """The folders of this process's control group and of all above it (cgroups(7), version 2)."""
     mount = root / "sys/fs/cgroup"
     try:
         path = (root / "proc/self/cgroup").read_text().strip().rpartition("::")[2]
     except OSError:
         return []
     group = mount / path.strip("/")
-    limits = []
-    for folder in (group, *group.parents):
-        if not folder.is_relative_to(mount):
-            break
-        try:
-            limits.append(int((folder / "memory.max").read_text()))
-        except (OSError, ValueError):
-            continue  # the root has no limit, and `max` is none
-    return limits
+    return [folder for folder in (group, *group.parents) if folder.is_relative_to(mount)]
 
 
 def gpu_memory(devices: str) -> Room | None:

@@ -17,8 +17,15 @@ from tungstenkit.project import Project, fetch_inputs, provide_result
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tungstenkit.lock import Platform
+    from tungstenkit.lock import Lock, Platform
     from tungstenkit.resolve.libraries import Start
+
+
+def _first_lock(project: Project, platform: str | None = None) -> Lock:
+    # What makes a lock takes long to import, and who has one needs nothing of it.
+    from tungstenkit.locking import make_lock
+
+    return make_lock(project, systems=() if platform is None else (platform,))[0]
 
 
 def make_image(
@@ -31,11 +38,9 @@ def make_image(
     """Lock where there is no lock, fetch, export, build, and load into the engine; the image and its platform."""
     from tungstenkit.export import export
     from tungstenkit.left_out import explained
-    from tungstenkit.locking import make_lock
 
-    wanted = () if platform is None else (platform,)
     is_locked = project.lock_path.exists()
-    lock = project.lock() if is_locked else make_lock(project, systems=wanted)[0]
+    lock = project.lock() if is_locked else _first_lock(project, platform)
     check_package_set(
         lock,
         "debian",
@@ -102,10 +107,9 @@ def make_shell(project: Project) -> Path:
     """The folder of the model's development shell, built where what there is does not fit any more."""
     from tungstenkit import shell
     from tungstenkit.export import export
-    from tungstenkit.locking import make_lock
 
     # Where a model is worked at, what post_build sees changes all the time; the shell has nothing of what that makes.
-    lock = project.lock(with_result=False) if project.lock_path.exists() else make_lock(project)[0]
+    lock = project.lock(with_result=False) if project.lock_path.exists() else _first_lock(project)
     check_package_set(
         lock,
         "debian",

@@ -365,21 +365,21 @@ def find_mirrors(
     get = get or (lambda url: get_bytes(url, attempts=2))
     named = {**_from_project(project), **_from_environment(environ)}
     notices: list[str] = []
-    archives = {archive: named.get(archive, ()) for archive in ARCHIVES}
-    _add_siblings(archives, get, now)
-    if not all(archives.values()):
-        bases = list(apt_bases(apt))
-        found = _of_kind(bases, get, now, bases)
-        archives = {archive: bases or found[archive] for archive, bases in archives.items()}
-        _add_siblings(archives, get, now)
     indexes: dict[str, dict[str, Any]] = {**index_settings(project)} if project is not None else {}
+    # Each takes about a second to start; together they take no longer than the slowest.
+    with ThreadPoolExecutor() as pool:
+        asked_pip = pool.submit(
+            lambda: (named.get("pypi") or (_own_index(wishes) or _python_index(environ),))[0]
+        )
+        asked_npm = pool.submit(lambda: (named.get("npm") or (_npm_registry(environ),))[0])
+        archives = _debian_archives(named, apt, get, now)
     missing = [archive for archive, bases in archives.items() if not bases]
     if missing:
         notices.append(
             f"no mirror of {' and '.join(missing)} that this machine knows answers: files come from Debian's "
             "snapshot service, which is slow; set TUNGSTEN_MIRROR_DEBIAN to a mirror"
         )
-    pypi = (named.get("pypi") or (_own_index(wishes) or _python_index(environ),))[0]
+    pypi = asked_pip.result()
     further = configured.pip_setting("extra-index-url", environ).split()
     # Those of the machine keep its users' names.
     plain = [redact(url.rstrip("/")) for url in (pypi, *further)]
@@ -387,7 +387,7 @@ def find_mirrors(
         debian=archives["debian"],
         debian_security=archives["debian-security"],
         pypi=_with_password(pypi, environ),
-        npm=(named.get("npm") or (_npm_registry(environ),))[0],
+        npm=asked_npm.result(),
         security_tracker=(named.get("security-tracker") or (_security_tracker(os_release),))[0],
         found=now,
         notices=tuple(notices),
@@ -602,6 +602,20 @@ def _bases(urls: Iterable[str]) -> tuple[str, ...]:
 
 
 # apt
+
+
+def _debian_archives(
+    named: Mapping[str, tuple[str, ...]], apt: Path, get: Callable[[str], bytes], now: datetime
+) -> dict[str, tuple[str, ...]]:
+    """The bases of each archive: those that were named, else those of apt's sources that are Debian's."""
+    archives = {archive: named.get(archive, ()) for archive in ARCHIVES}
+    _add_siblings(archives, get, now)
+    if not all(archives.values()):
+        bases = list(apt_bases(apt))
+        found = _of_kind(bases, get, now, bases)
+        archives = {archive: bases or found[archive] for archive, bases in archives.items()}
+        _add_siblings(archives, get, now)
+    return archives
 
 
 def _of_kind(

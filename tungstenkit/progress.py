@@ -7,6 +7,7 @@ once, as a plain line.
 from __future__ import annotations
 
 import sys
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,28 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
         return
     with err.status(what) as status:
         yield status.update
+
+
+@contextmanager
+def slow(what: str, seconds: float = 2) -> Iterator[None]:
+    """Say what is being done where it takes longer than it mostly does, to who waits for it; never in a log."""
+    if not err.is_terminal:
+        yield
+        return
+    over, status = threading.Event(), err.status(what)
+
+    def say() -> None:
+        if not over.wait(seconds):
+            status.start()
+
+    thread = threading.Thread(target=say, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        status.stop()
 
 
 class FetchBar:

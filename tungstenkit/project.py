@@ -38,7 +38,7 @@ from tungstenkit.lock import (
     read_lock,
 )
 from tungstenkit.platforms import this_system
-from tungstenkit.progress import FetchBar, build_view, err, working
+from tungstenkit.progress import FetchBar, build_view, err, slow, working
 from tungstenkit.requirements import parse
 from tungstenkit.settings import big_file_size
 from tungstenkit.spec import ModelSpec, read_spec
@@ -75,7 +75,8 @@ class Project:
     ) -> Project:
         """Read the declaration; the module is imported apart from this machine, or where `trust` is True as us."""
         directory = directory.resolve()
-        return cls(directory, read_spec(directory, module, class_name, trust=trust))
+        with slow("reading the model"):
+            return cls(directory, read_spec(directory, module, class_name, trust=trust))
 
     @property
     def lock_path(self) -> Path:

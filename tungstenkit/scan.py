@@ -1,18 +1,20 @@
 """The ELF files of wheels and Debian packages, and where they will stand in an image.
 
 A scan is a pure function of an archive's bytes, so it is kept in the user's cache under their sha256: a wheel is
-read once, whatever locks name it. A big member is unpacked into a temporary file, never whole into memory.
+read once, whatever locks name it. Nothing is unpacked to be read: of a wheel's big member only what `read_elf` asks for
+is in memory, and of Debian's packages, which can only be read from front to back, one big member at a time.
 """
 
 from __future__ import annotations
 
+import io
 import lzma
 import posixpath
 import re
-import shutil
-import tempfile
+import threading
 import zipfile
 import zlib
+from contextlib import nullcontext
 from email.parser import HeaderParser
 from typing import TYPE_CHECKING
 
@@ -30,9 +32,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import IO
 
-_FORMAT = "1"  # of the cached files: raise it whenever a scan would find something else
+_FORMAT = "2"  # of the cached files: raise it whenever a scan would find something else
 _IN_MEMORY = 8 << 20  # several are read at a time
-_PIECE = 1 << 20
+_ONE_BIG = threading.Lock()
 # What a wheel may unpack to, as in `nix/tools/wheelfile.py`: so much in any case, and so many times its own size.
 _ALWAYS_FINE, _MOST_INFLATED = 256 << 20, 200
 _MOST_TEXT = 32 << 20  # of a file that is read whole; more is no code that a person wrote
@@ -40,6 +42,7 @@ _MOST_TEXT = 32 << 20  # of a file that is read whole; more is no code that a pe
 _DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, RuntimeError, lzma.LZMAError, zlib.error)
 _ALIASES = re.compile(r"^(bin|sbin|lib|lib32|lib64|libx32)/")
 _PROGRAM_FOLDERS = {"bin", "sbin", "scripts", "binaries"}
+_NO_ELF = (".py", ".pyi")  # by the hundred in wheels; no loader looks into them
 _MODULE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)((?:\.cpython-\d+[^.]*|\.abi3)?)\.so")
 
 SITE = "{site}"
@@ -55,7 +58,7 @@ class ScannedFile(Document):
     is_root: bool
     """Python can import it, or a person or program can start it: what it needs, the image needs."""
     is_loaded: bool = False
-    """The package's own Python code names it, as code does that loads it."""
+    """It is no root, and the package's own Python code names it, as code does that loads it."""
 
 
 class Scan(Document):
@@ -80,10 +83,13 @@ def scan_wheel(path: Path) -> Scan:
                 )
             found: dict[str, Elf] = {}
             for info in infos:
-                with archive.open(info) as member:
-                    if elf := _elf(member):
-                        found[info.filename] = elf
-            loaded = _named_in_code(archive, infos, found)
+                if not info.filename.endswith(_NO_ELF):
+                    with archive.open(info) as member:
+                        if elf := _elf_of_wheel(member, info.file_size):
+                            found[info.filename] = elf
+            # What is a root is one, whoever loads it.
+            others = [name for name, elf in found.items() if not _is_root(name, elf)]
+            loaded = _named_in_code(archive, infos, others)
             requires = _requires(archive, infos)
     except _DAMAGED as problem:
         raise FetchError(f"not a wheel: {problem}", where=path.name) from None
@@ -92,7 +98,7 @@ def scan_wheel(path: Path) -> Scan:
             ScannedFile(
                 path=_installed(name),
                 elf=elf,
-                is_root=_is_module(name, elf) or _is_program(name, elf),
+                is_root=_is_root(name, elf),
                 is_loaded=name in loaded,
             )
             for name, elf in sorted(found.items())
@@ -115,9 +121,11 @@ def scan_deb(path: Path) -> Scan:
                 links[name] = _canonical(member.linkname)
             elif member.issparse():
                 raise FetchError(f"{name} is sparse, which no Debian package's file is", where=path.name)
-            elif member.isreg() and (content := tar.extractfile(member)) and (elf := _elf(content)):
-                is_root = _is_module(name, elf) or _is_program(name, elf)
-                files.append(ScannedFile(path=name, elf=elf, is_root=is_root))
+            elif member.isreg() and (content := tar.extractfile(member)):
+                with _ONE_BIG if member.size > _IN_MEMORY else nullcontext():
+                    elf = _elf_of_deb(content)
+                if elf:
+                    files.append(ScannedFile(path=name, elf=elf, is_root=_is_root(name, elf)))
     return Scan(files=tuple(sorted(files, key=lambda f: f.path)), links=links, requires=())
 
 
@@ -137,21 +145,17 @@ def keep_scan(scan: Scan, sha256: str, cache: Path) -> None:
     keep(cache / "elf", f"{sha256}.{_FORMAT}.json", write)
 
 
-def _elf(content: IO[bytes]) -> Elf | None:
-    head = content.read(len(MAGIC))
+def _elf_of_wheel(member: IO[bytes], size: int) -> Elf | None:
+    head = member.read(len(MAGIC))
     if head != MAGIC:
         return None
-    try:
-        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as copy:
-            copy.write(head)
-            shutil.copyfileobj(content, copy, _PIECE)
-            return read_elf(copy)
-    except OSError as problem:
-        raise FetchError(
-            f"a library can't be unpacked to be read: {problem.strerror or problem}",
-            where=tempfile.gettempdir(),
-            hint="make room there, or set TMPDIR to a folder on another disk",
-        ) from None
+    # A member of an archive goes back by beginning again.
+    return read_elf(member if size > _IN_MEMORY else io.BytesIO(head + member.read()))
+
+
+def _elf_of_deb(member: IO[bytes]) -> Elf | None:
+    head = member.read(len(MAGIC))
+    return read_elf(io.BytesIO(head + member.read())) if head == MAGIC else None
 
 
 def _installed(name: str) -> str:
@@ -161,6 +165,10 @@ def _installed(name: str) -> str:
     if not top.endswith(".data"):
         return f"{SITE}/{name}"
     return {"data": f"{{prefix}}/{below}", "scripts": f"{{prefix}}/bin/{below}"}.get(key, f"{SITE}/{below}")
+
+
+def _is_root(name: str, elf: Elf) -> bool:
+    return _is_module(name, elf) or _is_program(name, elf)
 
 
 def _is_module(name: str, elf: Elf) -> bool:

@@ -172,6 +172,41 @@ def options() -> list[str]:
     return ["--extra-experimental-features", features, *named]
 
 
+def configured() -> set[str]:
+    """The settings that this machine's and this user's configuration of Nix name (nix.conf(5)); not their values."""
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    folders = [home, *map(Path, os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":"))]
+    users = [folder / "nix" / "nix.conf" for folder in folders]
+    if named := os.environ.get("NIX_USER_CONF_FILES"):
+        users = [Path(path) for path in named.split(":")]
+    system = Path(os.environ.get("NIX_CONF_DIR", "/etc/nix"))
+    found = _settings(os.environ.get("NIX_CONFIG", ""), system, set())
+    for path in (system / "nix.conf", *users):
+        found |= _settings(f"!include {path}", system, set())
+    return found
+
+
+def _settings(text: str, folder: Path, seen: set[Path]) -> set[str]:
+    """The settings that a configuration names. folder: of its file. seen: files that are read already."""
+    found = set()
+    for line in text.splitlines():
+        words = line.partition("#")[0].split()
+        if words[1:2] == ["="]:
+            found.add(words[0])
+        elif (
+            len(words) == 2
+            and words[0] in ("include", "!include")
+            and (path := folder / words[1]) not in seen
+        ):
+            seen.add(path)
+            try:
+                text = path.read_text(encoding="utf-8", errors="replace")
+            except OSError:
+                continue  # Nix will say so where it may not be left out
+            found |= _settings(text, path.parent, seen)
+    return found
+
+
 def _has_build_users() -> bool:
     try:
         return bool(grp.getgrnam("nixbld").gr_mem)

@@ -9,6 +9,7 @@ image.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ import sys, py_compile
 os = py_compile.os
 fields = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\\0")
 kind = py_compile.PycInvalidationMode.UNCHECKED_HASH
-free = os.cpu_count() or 1
+free = int(sys.argv[1])
 def compile(place):
     try:
         py_compile.compile(*fields[place : place + 3], doraise=True, optimize=0, invalidation_mode=kind)
@@ -73,11 +74,16 @@ def compile_sources(
             request += field.encode("utf-8", "surrogateescape") + b"\0"
         results[path] = result
     if results:
-        _run([*command, *_OPTIONS, _CHILD], bytes(request))
+        _run([*command, *_OPTIONS, _CHILD, str(_processors())], bytes(request))
     for path, result in results.items():
         if result.exists():
             compiled[path] = (_cache_path(path, version), DiskFile(result))
     return compiled, [path for path in results if path not in compiled]
+
+
+def _processors() -> int:
+    # What Nix says that a step may use (Nix manual, `cores`); other steps may run at the same time.
+    return int(os.environ.get("NIX_BUILD_CORES") or 0) or os.cpu_count() or 1
 
 
 def _run(command: list[str], request: bytes) -> None:
@@ -88,7 +94,7 @@ def _run(command: list[str], request: bytes) -> None:
         lines = child.stderr.decode("utf-8", "replace").strip().splitlines() or [
             f"exit status {child.returncode}"
         ]
-        raise ToolError(f"{command[-len(_OPTIONS) - 2]}: cannot compile Python sources: {lines[-1]}")
+        raise ToolError(f"{command[-len(_OPTIONS) - 3]}: cannot compile Python sources: {lines[-1]}")
 
 
 def _cache_path(source: str, version: str) -> str:

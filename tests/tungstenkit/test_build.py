@@ -14,6 +14,7 @@ from tungstenkit import build as building
 from tungstenkit.build import _Log, read_layout
 from tungstenkit.data import NIX
 from tungstenkit.errors import BuildError
+from tungstenkit.machine import Room
 
 
 class View:
@@ -405,3 +406,30 @@ def test_a_failed_push_does_not_show_what_skopeo_was_told(monkeypatch, tmp_path)
 def test_what_a_step_says_is_text_alone(said, shown):
     """A step is somebody else's code, and the terminal is the user's."""
     assert building._without_colours(said) == shown
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("cores", "free", "said", "expected"),
+    [
+        (2, 64 * GIB, set(), {"max-jobs": "2", "cores": "2"}),
+        (64, 64 * GIB, set(), {"max-jobs": "4", "cores": "64"}),
+        (8, 5 * GIB, set(), {"max-jobs": "2", "cores": "8"}),
+        (8, GIB, set(), {"max-jobs": "1", "cores": "8"}),
+        (8, None, set(), {"max-jobs": "1", "cores": "8"}),
+        (2, 64 * GIB, {"max-jobs"}, {"cores": "2"}),
+        (2, 64 * GIB, {"build-cores"}, {"max-jobs": "2"}),
+        (2, 64 * GIB, {"cores", "build-max-jobs", "sandbox"}, {}),
+    ],
+)
+def test_steps_run_side_by_side_as_the_machine_can_and_nobody_has_said_otherwise(
+    monkeypatch, cores, free, said, expected
+):
+    monkeypatch.setattr(building, "processors", lambda: cores)
+    monkeypatch.setattr(building, "memory", lambda: free and Room(64 * GIB, free))
+    monkeypatch.setattr(building.store, "configured", lambda: said)
+    options = building._pace()
+    assert set(options[::3]) <= {"--option"}
+    assert dict(zip(options[1::3], options[2::3], strict=True)) == expected

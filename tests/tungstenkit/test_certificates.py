@@ -222,6 +222,7 @@ def test_any_one_way_is_enough(serve, made, machine, monkeypatch, way):
         mirrors.get_bytes(f"{url}/file.bin")
     certificates._written.cache_clear()
     configured.pip_files.cache_clear()
+    configured._printed.cache_clear()
     way(made / "ca.pem", machine, monkeypatch)
     assert mirrors.get_bytes(f"{url}/file.bin") == b"a file"
 

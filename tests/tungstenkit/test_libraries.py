@@ -40,6 +40,7 @@ class World:
         self.downloaded = []
         self.archive = {}
         self.notices = []
+        self.reports = []
         self.contents = {
             "libGL.so.1": ("libgl1",),
             "libX11.so.6": ("libx11-6",),
@@ -84,7 +85,9 @@ class World:
 
     def add(self, lock):
         spec = SimpleNamespace(libraries={})
-        solver = SimpleNamespace(index=lambda _target: None, get=None, notice=self.notices.append)
+        solver = SimpleNamespace(
+            index=lambda _target: None, get=None, notice=self.notices.append, report=self.reports.append
+        )
         return add_libraries(lock, spec, solver, None, self.get, Progress(), cache=self.cache)
 
 
@@ -101,6 +104,9 @@ def test_a_lock_that_lacks_nothing_stays_as_it_is(world):
     lock = world.lock(world.wheel("a", {MODULE: elf(module="m")}))
     assert world.add(lock) == lock
     assert world.notices == []
+    assert world.reports == ["looking for the shared libraries that packages have and need"]
+    assert world.add(lock) == lock
+    assert len(world.reports) == 1
 
 
 def test_what_an_added_package_lacks_is_added_too(world):
@@ -116,6 +122,8 @@ def test_what_an_added_package_lacks_is_added_too(world):
         ("library", "libgl1 needs libX11.so.6", "libx11-6"),
     ]
     assert world.notices == []
+    # A hundred megabytes of text.
+    assert "reading which libraries Debian bookworm's packages have" in world.reports
 
 
 def test_what_is_only_told_is_recorded_and_ends(world):

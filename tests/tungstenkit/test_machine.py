@@ -1,9 +1,11 @@
 """What a model needs against what a machine has."""
 
+import os
+
 import pytest
 
 from tungstenkit.errors import RunError
-from tungstenkit.machine import GB, Needs, Room, gpu_memory, memory, shortages
+from tungstenkit.machine import GB, Needs, Room, gpu_memory, memory, processors, shortages
 
 SMALL = Needs(mem_gb=2, gpu=False, gpu_mem_gb=16)
 ON_GPU = Needs(mem_gb=2, gpu=True, gpu_mem_gb=16)
@@ -37,6 +39,26 @@ def test_max_is_no_limit(root):
 
 def test_where_nothing_is_said_nothing_is_known(tmp_path):
     assert memory(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [
+        ("max 100000", 6),
+        ("200000 100000", 2),
+        ("150000 100000", 2),
+        ("10000 100000", 1),
+        ("900000 100000", 6),
+    ],
+)
+@pytest.mark.parametrize("group", ["outer", "outer/inner"])
+def test_processors_are_those_of_the_process_and_of_its_control_groups(
+    root, monkeypatch, group, share, expected
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(6)))
+    assert processors(root) == 6
+    (root / "sys/fs/cgroup" / group / "cpu.max").write_text(f"{share}\n")
+    assert processors(root) == expected
 
 
 def test_enough_is_no_news():

@@ -28,6 +28,7 @@ from tungstenkit.mirrors import (
 from tungstenkit.requirements import parse
 from tungstenkit.resolve.debian_release import ReleaseFile
 
+OUTPUT = configured.output
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TIMESTAMPS = {"debian": "20260101T000000Z", "debian-security": "20260102T000000Z"}
 
@@ -242,6 +243,33 @@ class TestClients:
     def test_npm_need_not_be_there(self, find, machine, answer):
         machine.answers["npm config get registry"] = answer
         assert find().npm is None
+
+
+class TestTogether:
+    def test_apt_pip_and_npm_are_asked_side_by_side(self, machine, monkeypatch):
+        """Each waits for the two others; one after the other, none would ever go on."""
+        all_three = threading.Barrier(3)
+        said = configured.output
+
+        def output(command, environ):
+            if command[-2:] == ["config", "list"] or command[0] == "npm":
+                all_three.wait(timeout=60)
+            return said(command, environ)
+
+        def look(*_):
+            all_three.wait(timeout=60)
+            return ()
+
+        monkeypatch.setattr(configured, "output", output)
+        monkeypatch.setattr(mirrors, "apt_bases", look)
+        assert find_mirrors(None, {}, now=NOW, get=lambda url: b"").pypi == "https://pip.example/simple"
+
+    def test_a_client_is_started_once_for_one_environment(self, tmp_path):
+        command = ["sh", "-c", f"echo $NAME | tee -a {tmp_path}/started"]
+        environ = {"PATH": os.environ["PATH"]}
+        answers = [OUTPUT(command, environ | {"NAME": name}) for name in ("a", "b", "a", "b")]
+        assert answers == ["a\n", "b\n", "a\n", "b\n"]
+        assert (tmp_path / "started").read_text() == "a\nb\n"
 
 
 class TestSecurityTracker:

@@ -125,6 +125,40 @@ def test_whose_processes_builds_are(monkeypatch, uid, others, users, version, va
     assert ("build-users-group" in options) == alone
 
 
+class TestConfiguration:
+    """Which settings somebody has made: nix.conf(5), "Configuration file"."""
+
+    @pytest.fixture
+    def home(self, monkeypatch, tmp_path):
+        for name in ("NIX_CONFIG", "NIX_USER_CONF_FILES", "XDG_CONFIG_DIRS"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("NIX_CONF_DIR", str(tmp_path / "etc"))
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("XDG_CONFIG_DIRS", str(tmp_path / "xdg"))
+        (tmp_path / "etc").mkdir()
+        (tmp_path / "home" / "nix").mkdir(parents=True)
+        return tmp_path
+
+    def test_without_any_nothing_is_said(self, home):
+        assert store.configured() == set()
+
+    def test_the_machines_the_users_and_the_environments_count(self, home, monkeypatch):
+        (home / "etc" / "nix.conf").write_text("# max-jobs = 3\n\nsandbox = true # cores = 1\n")
+        (home / "home" / "nix" / "nix.conf").write_text("  build-cores = 0\n")
+        assert store.configured() == {"sandbox", "build-cores"}
+        monkeypatch.setenv("NIX_CONFIG", "cores = 1\nmax-jobs = auto")
+        assert store.configured() == {"sandbox", "build-cores", "cores", "max-jobs"}
+        (home / "named").write_text("extra-platforms = x\n")
+        monkeypatch.setenv("NIX_USER_CONF_FILES", f"{home}/none:{home}/named")
+        assert store.configured() == {"sandbox", "cores", "max-jobs", "extra-platforms"}
+
+    def test_included_files_count_and_one_that_includes_itself_ends(self, home):
+        (home / "etc" / "nix.conf").write_text("include more\n!include none\n!include nix.conf\n")
+        (home / "etc" / "more").write_text(f"max-jobs = 1\ninclude {home}/last\n")
+        (home / "last").write_text("cores = 1\ninclude etc/more\n")
+        assert store.configured() == {"max-jobs", "cores"}
+
+
 def test_this_namespace_has_the_users_that_its_map_says():
     total = sum(int(line.split()[2]) for line in Path("/proc/self/uid_map").read_text().splitlines())
     assert store.has_other_users() == (total > 1)

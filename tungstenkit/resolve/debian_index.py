@@ -1,9 +1,9 @@
-"""The package indexes of one Debian release: fetched, checked, parsed once, and kept.
+"""The package indexes of one Debian release: fetched, checked and kept.
 
 A release is three suites: the main one, its updates and its security archive. Each `Packages` file is chained
-by hash to an `InRelease` that a pinned key signed (`debian_release`), and is kept parsed, as a libsolv file,
-under the hash of what it was parsed from. So an entry of the cache is never stale, only unused. How bytes are
-fetched is the caller's business: this module is given bases of archives and a function.
+by hash to an `InRelease` that a pinned key signed (`debian_release`), and is kept, decompressed, under that hash.
+So an entry of the cache is never stale, only unused. How bytes are fetched is the caller's business: this module
+is given bases of archives and a function. What the files say is `debian_packages`' business.
 """
 
 from __future__ import annotations
@@ -16,12 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-import solv
-
-from tungstenkit.cache import cache_folder, keep, kept, replacing
+from tungstenkit.cache import cache_folder, keep, kept
 from tungstenkit.deb import open_files
 from tungstenkit.errors import FetchError, ResolveError
-from tungstenkit.resolve.debian_control import Alternatives, Relation, alternatives, relations
 from tungstenkit.resolve.debian_release import (
     RELEASES,
     ReleaseFile,
@@ -30,10 +27,9 @@ from tungstenkit.resolve.debian_release import (
     pinned_fingerprints,
     verify_inrelease,
 )
-from tungstenkit.resolve.debian_version import rank
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     import pysequoia
@@ -42,33 +38,12 @@ if TYPE_CHECKING:
 
 ARCHIVES = ("debian", "debian-security")
 
-_FORMAT = "4"  # of the cached files: raise it whenever what `write_solv` writes changes
 _COMPONENT = "main"
 _SNAPSHOT_DELAY = timedelta(hours=12)
 
 # The archive's own package of its keys, for machines that are not Debian: trixie's.
 _KEYRING_FILE = "pool/main/d/debian-archive-keyring/debian-archive-keyring_2025.1_all.deb"
 _KEYRING_SHA256 = "9ea7778e443144ca490668737a8ab22dd3e748bb99e805e22ec055abeb3c7fac"
-
-# Attributes of a solvable, beside libsolv's own, which hold ranks in place of versions.
-VERSION, ARCHITECTURE, PRIORITY = "tungsten:version", "tungsten:architecture", "tungsten:priority"
-DEPENDS, CONFLICTS = "tungsten:depends", "tungsten:conflicts"
-FILE, SIZE, SHA256 = "tungsten:file", "tungsten:size", "tungsten:sha256"
-SOURCE = "tungsten:source"
-
-_OPERATORS = {
-    "<<": solv.REL_LT,
-    "<=": solv.REL_LT | solv.REL_EQ,
-    "=": solv.REL_EQ,
-    ">=": solv.REL_GT | solv.REL_EQ,
-    ">>": solv.REL_GT,
-}
-_READ_FIELDS = frozenset(
-    {
-        *("Package", "Version", "Source", "Architecture", "Priority", "Filename", "Size", "SHA256"),
-        *("Depends", "Pre-Depends", "Provides", "Conflicts", "Breaks"),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -93,8 +68,8 @@ class SuiteIndex:
     date: datetime
     packages_sha256: str
     """Of the uncompressed `Packages`."""
-    solv: Path
-    """The parsed form."""
+    packages: Path
+    """That file."""
     contents: RemoteFile | None = None
     """Which package has which file (`Contents-ARCH`); None where the suite doesn't say."""
 
@@ -137,7 +112,7 @@ def fetch_index(
     certs: Mapping[str, Sequence[pysequoia.Cert]] | None = None,
     not_before: Mapping[str, datetime] | None = None,
 ) -> ReleaseIndex:
-    """Fetch, check and parse the indexes of a release; what the cache holds is not fetched again.
+    """Fetch and check the indexes of a release; what the cache holds is not fetched again.
 
     bases: for each archive, base URLs in order of preference: BASE/dists/… exists.
     get: fetches a URL; raises FetchError.
@@ -166,7 +141,7 @@ def fetch_index(
             raise ResolveError(
                 f"Debian {release} has no packages for {architecture}", where=f"{suite}'s InRelease"
             )
-        path = _parsed(packages, get, cache)
+        path = _packages(packages, get, cache)
         found.append(SuiteIndex(archive, suite, inrelease.date, packages.listed.sha256, path, contents))
     return ReleaseIndex(release, architecture, tuple(found))
 
@@ -201,13 +176,13 @@ class _Remote:
         return RemoteFile(url or f"{self.url}/{name}{suffix}", compressed, files[name], where)
 
 
-def _parsed(packages: RemoteFile, get: Callable[[str], bytes], cache: Path) -> Path:
-    """The libsolv file of a suite's packages."""
-    folder, key = cache / "debian", f"{packages.listed.sha256}.{_FORMAT}.solv"
+def _packages(remote: RemoteFile, get: Callable[[str], bytes], cache: Path) -> Path:
+    """A suite's packages, decompressed."""
+    folder, key = cache / "packages", remote.listed.sha256
     if path := kept(folder, key):
         return path
-    text = fetch_file(packages, get, lzma.decompress).decode("utf-8")
-    return keep(folder, key, lambda temporary: write_solv(text, temporary))
+    content = fetch_file(remote, get, lzma.decompress)
+    return keep(folder, key, lambda path: path.write_bytes(content))
 
 
 def fetch_file(file: RemoteFile, get: Callable[[str], bytes], decompress: Callable[[bytes], bytes]) -> bytes:
@@ -275,136 +250,6 @@ def trusted_certificates(
         where=last.where if last else None,
         hint="install `debian-archive-keyring`, or set TUNGSTEN_MIRROR_DEBIAN",
     )
-
-
-def write_solv(packages: str, path: Path) -> None:
-    """Parse a `Packages` file into a libsolv file, whole or not at all.
-
-    Raises ResolveError where it can't be parsed, FetchError where the file can't be written.
-    """
-    pool = solv.Pool()
-    repo = pool.add_repo("packages")
-    data = repo.add_repodata()
-    writer = _Writer(pool)
-    for stanza in packages.split("\n\n"):
-        fields = dict(_read_fields(stanza))
-        if not fields:
-            continue
-        try:
-            writer.add(repo, data, fields)
-        except (KeyError, ValueError) as problem:
-            raise ResolveError(
-                f"a package can't be read: {problem}",
-                where=f"{fields.get('Package', '?')} in the package index",
-            ) from None
-    data.internalize()
-    with replacing(path) as temporary:
-        file = solv.xfopen(str(temporary), "w")
-        # The file may be written only when it is closed: both results count.
-        if not repo.write(file) or not file.close():
-            raise OSError(0, "the parsed package index could not be written (is the disk full?)")
-
-
-def dependency_id(pool: solv.Pool, options: Alternatives) -> int:
-    """libsolv's number for "one of these must be there".
-
-    Unversioned dependencies and versioned ones live in two name spaces, `NAME` and `NAME#`: an unversioned
-    Provides must not satisfy a versioned dependency (Debian policy 7.5); in libsolv's RPM mode it would.
-    """
-    combined = _relation(pool, options[-1])
-    for option in reversed(options[:-1]):
-        combined = _relation(pool, option).Rel(solv.REL_OR, combined)
-    return int(combined.id)
-
-
-def _relation(pool: solv.Pool, relation: Relation) -> solv.Dep:
-    # One architecture is resolved, so `any` and `native` are that one. A dependency that names an architecture names
-    # another: the archive never spells out a package's own.
-    name = relation.name
-    if relation.qualifier not in (None, "any", "native"):
-        name = f"{name}:{relation.qualifier}"
-    if not relation.operator:
-        return pool.Dep(name)
-    return pool.Dep(f"{name}#").Rel(_OPERATORS[relation.operator], pool.Dep(rank(relation.version)))
-
-
-class _Writer:
-    """Makes solvables of stanzas; the numbers of dependencies, which repeat a lot, are looked up once."""
-
-    def __init__(self, pool: solv.Pool) -> None:
-        self._pool = pool
-        self._ids: dict[str, int] = {}
-        self._keys = {
-            key: pool.str2id(key)
-            for key in (VERSION, SOURCE, ARCHITECTURE, PRIORITY, DEPENDS, CONFLICTS, FILE, SIZE, SHA256)
-        }
-
-    def add(self, repo: solv.Repo, data: solv.XRepodata, fields: dict[str, str]) -> None:
-        name, version = fields["Package"], fields["Version"]
-        architecture = fields["Architecture"]
-        solvable = repo.add_solvable()
-        solvable.name = name
-        solvable.evr = rank(version)
-        # One architecture is resolved, and `all` is part of it: libsolv need not know the difference.
-        solvable.archid = solv.ARCH_NOARCH
-        itself = Relation(name, None, "=", version)
-        for provided in (itself, *_flat(fields.get("Provides", ""))):
-            solvable.add_provides(self._id((Relation(provided.name),)))
-            if provided.operator:
-                solvable.add_provides(self._id((provided,)))
-        # libsolv finds a package to install by a versioned provision of its plain name.
-        solvable.add_provides(self._pool.Dep(name).Rel(solv.REL_EQ, self._pool.Dep(rank(version))))
-        depends = _joined(fields, "Pre-Depends", "Depends")
-        for element in _elements(depends):
-            solvable.add_requires(self._element_id(element))
-        conflicts = _joined(fields, "Conflicts", "Breaks")
-        for element in _elements(conflicts):
-            solvable.add_conflicts(self._element_id(element))
-        # `Replaces` is left out: alone it lets files be overwritten, no more (Debian policy 7.6).
-        handle = solvable.id
-        keys = self._keys
-        for key, value in (
-            (VERSION, version),
-            (SOURCE, fields.get("Source", "")),
-            (ARCHITECTURE, architecture),
-            (PRIORITY, fields.get("Priority", "optional")),
-            (DEPENDS, depends),
-            (CONFLICTS, conflicts),
-            (FILE, fields["Filename"]),
-            (SHA256, fields["SHA256"]),
-        ):
-            if value:
-                data.set_str(handle, keys[key], value)
-        data.set_num(handle, keys[SIZE], int(fields["Size"]))
-
-    def _element_id(self, element: str) -> int:
-        if element not in self._ids:
-            self._ids[element] = dependency_id(self._pool, alternatives(element))
-        return self._ids[element]
-
-    def _id(self, options: Alternatives) -> int:
-        return self._element_id(str(options[0]))
-
-
-def _read_fields(stanza: str) -> Iterator[tuple[str, str]]:
-    # `debian_control.stanzas` would do; this reads half a million lines and looks at a tenth of them.
-    for line in stanza.split("\n"):
-        name, colon, value = line.partition(": ")
-        if colon and name in _READ_FIELDS:
-            yield name, value
-
-
-def _joined(fields: Mapping[str, str], *names: str) -> str:
-    return ", ".join(fields[name] for name in names if name in fields)
-
-
-def _elements(field: str) -> list[str]:
-    return [part for part in (p.strip() for p in field.split(",")) if part]
-
-
-def _flat(field: str) -> Iterator[Relation]:
-    for options in relations(field):
-        yield from options
 
 
 def _checked(data: bytes, listed: Listed, where: str) -> bytes:

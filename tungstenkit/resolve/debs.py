@@ -4,8 +4,8 @@ What may be installed together is libsolv's to say. What is *preferred* where th
 in `_Walk`, as Debian policy leaves it open: whatever is needed anyway counts first; then a real package
 before those that only provide its name, alternatives from left to right, and providers by Priority, then by
 name. The walk's packages are the answer if libsolv finds nothing wrong with them; otherwise it searches,
-favouring them. Recommends are not followed, and Essential packages are not implied: no dpkg and no maintainer
-script ever runs in an image.
+favouring them. Both see what the requests can reach by dependencies, and nothing else of an archive. Recommends are
+not followed, and Essential packages are not implied: no dpkg and no maintainer script ever runs in an image.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING
 import solv
 
 from tungstenkit.errors import ResolveError
-from tungstenkit.resolve import debian_index
-from tungstenkit.resolve.debian_control import Alternatives, Relation, relations
-from tungstenkit.resolve.debian_index import dependency_id
-from tungstenkit.resolve.debian_version import order
+from tungstenkit.resolve.debian_control import Alternatives, Relation
+from tungstenkit.resolve.debian_packages import PackagesFile
+from tungstenkit.resolve.debian_version import order, rank
 from tungstenkit.resolve.former_names import successor, why_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tungstenkit.resolve.debian_index import ReleaseIndex
+    from tungstenkit.resolve.debian_packages import Package
 
 _DEBCONF = "debconf only asks questions while a package is installed, and no maintainer script runs here"
 
@@ -53,6 +53,13 @@ NOT_FOLLOWED: Mapping[str, Mapping[str, str]] = MappingProxyType(
 _REQUEST = re.compile(
     r"(?P<name>[a-z0-9][a-z0-9+.-]*)(?::(?P<architecture>[a-z0-9-]+))?(?:=(?P<version>[A-Za-z0-9.+~:-]+))?"
 )
+_OPERATORS = {
+    "<<": solv.REL_LT,
+    "<=": solv.REL_LT | solv.REL_EQ,
+    "=": solv.REL_EQ,
+    ">=": solv.REL_GT | solv.REL_EQ,
+    ">>": solv.REL_GT,
+}
 _PRIORITIES = ("required", "important", "standard", "optional", "extra")
 _LISTED = 12  # lines of an explanation, names of a list: more is not read
 
@@ -101,18 +108,19 @@ class DebSolution:
 
 
 class DebSolver:
-    """Solves with the packages of one index, which are loaded once; not for several threads."""
+    """Solves with the packages of one index, which is opened once; not for several threads."""
 
     def __init__(
         self, index: ReleaseIndex, not_followed: Mapping[str, Mapping[str, str]] = NOT_FOLLOWED
     ) -> None:
-        """Load the index.
+        """Open the index.
 
         not_followed: dependencies to leave out, as `NOT_FOLLOWED`.
 
-        Raises ResolveError where its cached form is damaged.
+        Raises ResolveError where a file of it can't be read.
         """
-        self._archive = _Archive(index, not_followed)
+        self._catalogue = _Catalogue(index)
+        self._not_followed = not_followed
 
     def solve(
         self,
@@ -134,8 +142,9 @@ class DebSolver:
         Raises ResolveError for unknown or malformed requests, all at once, and for those that can't be met
         together.
         """
-        archive = self._archive
-        archive.restrict(_pins(groups), prefer)
+        names = {match["name"] for match in _matches(groups)}
+        names |= {new for name in names if (new := successor(name, self._catalogue))}
+        archive = _Archive(self._catalogue, self._not_followed, names, _pins(groups), prefer)
         requests, problems = archive.read_requests(groups)
         if problems:
             raise ResolveError("\n".join(problems), where=where, hint=_search_hint(archive.index))
@@ -157,147 +166,178 @@ class _Request:
     virtual: bool
 
 
-class _Archive:
-    """The packages of an index that may be chosen, as libsolv's numbers."""
+class _Catalogue:
+    """All packages of an index, by name; `in` says whether there is one."""
 
-    def __init__(self, index: ReleaseIndex, not_followed: Mapping[str, Mapping[str, str]]) -> None:
+    def __init__(self, index: ReleaseIndex) -> None:
         self.index = index
+        self._files = [PackagesFile(suite.packages, suite.archive) for suite in index.suites]
+        self.names = {name for file in self._files for name in file.names()}
+        self._versions: dict[str, list[Package]] = {}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def versions(self, name: str) -> list[Package]:
+        """Every version of a package, the highest first; of two that have the same, the one of the earlier suite."""
+        if name not in self._versions:
+            found = [package for file in self._files for package in file.named(name)]
+            if len(found) > 1:
+                found.sort(key=lambda package: order(package.version), reverse=True)
+            self._versions[name] = found
+        return self._versions[name]
+
+    def providers(self, name: str) -> set[str]:
+        """The packages of which a version says that it provides a name."""
+        return {package.name for file in self._files for package in file.providers(name)}
+
+
+class _Archive:
+    """The packages that a solve may choose from, as libsolv's numbers: what its requests can reach."""
+
+    def __init__(
+        self,
+        catalogue: _Catalogue,
+        not_followed: Mapping[str, Mapping[str, str]],
+        names: Iterable[str],
+        pins: Mapping[str, str],
+        prefer: Mapping[str, str],
+    ) -> None:
+        """names: those to begin from. pins, prefer: versions by name.
+
+        Of a name's versions, the candidates are the pinned one alone, or else the preferred one and the highest.
+        """
+        self.index, self._catalogue = catalogue.index, catalogue
         self.pool = solv.Pool()
-        self._keys = {
-            key: self.pool.str2id(key)
-            for key in (
-                debian_index.VERSION,
-                debian_index.SOURCE,
-                debian_index.ARCHITECTURE,
-                debian_index.PRIORITY,
-                debian_index.DEPENDS,
-                debian_index.CONFLICTS,
-                debian_index.FILE,
-                debian_index.SIZE,
-                debian_index.SHA256,
-            )
-        }
         self._not_followed = not_followed
         self._options: dict[Alternatives, list[int]] = {}
-        self.by_name: dict[str, list[int]] = {}
-        """Every version of a package, the highest first."""
         self._candidates: dict[str, list[int]] = {}
-        self._load()
-        for name in not_followed:
-            for number in self.by_name.get(name, ()):
-                self._drop_requirements(number)
-
-    def _load(self) -> None:
-        by_name: defaultdict[str, list[int]] = defaultdict(list)
-        for suite in self.index.suites:
-            repo = self.pool.add_repo(suite.archive)
-            file = solv.xfopen(str(suite.solv), "r")
-            if not file or not repo.add_solv(file):
-                raise ResolveError(
-                    "a cached package index is damaged", where=str(suite.solv), hint="delete it and try again"
-                )
-            for solvable in repo.solvables:
-                by_name[solvable.name].append(solvable.id)
-        for numbers in by_name.values():
-            if len(numbers) > 1:
-                # A stable sort: of two that have the same version, the one of the earlier suite stays first.
-                numbers.sort(key=lambda n: order(self.version(n)), reverse=True)
-        self.by_name = dict(by_name)
-
-    def restrict(self, pins: Mapping[str, str], prefer: Mapping[str, str]) -> None:
-        """Leave each name its candidates: the pinned version, or the preferred one and the highest.
-
-        What an earlier solve left is forgotten.
-        """
-        self._candidates, self._options = {}, {}
-        disabled: list[int] = []
-        for name, numbers in self.by_name.items():
-            if len(numbers) == 1 and name not in pins:
-                continue
-            if name in pins:
-                kept = [n for n in numbers if self.version(n) == pins[name]][:1]
-            else:
-                preferred = [n for n in numbers if self.version(n) == prefer.get(name)][:1]
-                kept = [*preferred, *(n for n in numbers[:1] if n not in preferred)]
-            disabled += (n for n in numbers if n not in kept)
-            self._candidates[name] = kept
-        self.pool.set_disabled_list(disabled)
+        self._packages: dict[int, Package] = {}
+        repo = self.pool.add_repo("packages")
+        # In an order that no earlier solve and no other request has a part in: libsolv's search may depend on it.
+        for name, versions in sorted(self._reached(names, pins, prefer).items()):
+            self._candidates[name] = [self._add(repo, package) for package in versions]
         self.pool.createwhatprovides()
+
+    def _reached(
+        self, names: Iterable[str], pins: Mapping[str, str], prefer: Mapping[str, str]
+    ) -> dict[str, list[Package]]:
+        """The candidates of every package that a dependency can lead to, by name."""
+        found: dict[str, list[Package]] = {}
+        seen: set[str] = set()
+        pending = list(names)
+        while pending:
+            name = pending.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            for real in {name, *self._catalogue.providers(name)} - found.keys():
+                versions = self._catalogue.versions(real)
+                if real in pins:
+                    found[real] = [p for p in versions if p.version == pins[real]][:1]
+                else:
+                    preferred = [p for p in versions if p.version == prefer.get(real)][:1]
+                    found[real] = [*preferred, *(p for p in versions[:1] if p not in preferred)]
+                for package in found[real]:
+                    pending += (r.name for element in self._followed(package) for r in element)
+        return found
+
+    def _add(self, repo: solv.Repo, package: Package) -> int:
+        evr = rank(package.version)
+        solvable = repo.add_solvable()
+        solvable.name = package.name
+        solvable.evr = evr
+        # One architecture is resolved, and `all` is part of it: libsolv need not know the difference.
+        solvable.archid = solv.ARCH_NOARCH
+        for provided in (Relation(package.name, None, "=", package.version), *package.provides):
+            solvable.add_provides(self.dependency((Relation(provided.name),)))
+            if provided.operator:
+                solvable.add_provides(self.dependency((provided,)))
+        # libsolv finds a package to install by a versioned provision of its plain name.
+        solvable.add_provides(self.pool.Dep(package.name).Rel(solv.REL_EQ, self.pool.Dep(evr)))
+        for element in self._followed(package):
+            solvable.add_requires(self.dependency(element))
+        for element in package.conflicts:
+            solvable.add_conflicts(self.dependency(element))
+        number = int(solvable.id)
+        self._packages[number] = package
+        return number
+
+    def dependency(self, options: Alternatives) -> int:
+        """libsolv's number for "one of these must be there".
+
+        Unversioned dependencies and versioned ones live in two name spaces, `NAME` and `NAME#`: an unversioned
+        Provides must not satisfy a versioned dependency (Debian policy 7.5); in libsolv's RPM mode it would.
+        """
+        combined = self._relation(options[-1])
+        for option in reversed(options[:-1]):
+            combined = self._relation(option).Rel(solv.REL_OR, combined)
+        return int(combined.id)
+
+    def _relation(self, relation: Relation) -> solv.Dep:
+        # One architecture is resolved, so `any` and `native` are that one. A dependency that names an architecture
+        # names another: the archive never spells out a package's own.
+        name = relation.name
+        if relation.qualifier not in (None, "any", "native"):
+            name = f"{name}:{relation.qualifier}"
+        if not relation.operator:
+            return self.pool.Dep(name)
+        return self.pool.Dep(f"{name}#").Rel(
+            _OPERATORS[relation.operator], self.pool.Dep(rank(relation.version))
+        )
 
     def candidates(self, name: str) -> list[int]:
         """The packages that really have this name, the most wanted first."""
-        return self._candidates.get(name, self.by_name.get(name, []))
+        return self._candidates.get(name, [])
 
-    def _drop_requirements(self, number: int) -> None:
-        solvable = self.pool.id2solvable(number)
-        solvable.unset(solv.SOLVABLE_REQUIRES)
-        for element in self.depends(number):
-            solvable.add_requires(dependency_id(self.pool, element))
-
-    def _text(self, number: int, key: str) -> str:
-        return self.pool.id2solvable(number).lookup_str(self._keys[key]) or ""
+    def package(self, number: int) -> Package:
+        """What the index says of one."""
+        return self._packages[number]
 
     def name(self, number: int) -> str:
-        return str(self.pool.id2solvable(number).name)
-
-    def version(self, number: int) -> str:
-        return self._text(number, debian_index.VERSION)
+        return self._packages[number].name
 
     def label(self, number: int) -> str:
         """Name and version, for messages."""
-        return f"{self.name(number)} {self.version(number)}"
+        return f"{self.name(number)} {self.package(number).version}"
 
     def resolved(
         self, number: int, group: str, needed_by: Iterable[int], requests: Iterable[_Request]
     ) -> ResolvedDeb:
-        solvable = self.pool.id2solvable(number)
+        package = self.package(number)
         return ResolvedDeb(
-            name=self.name(number),
-            version=self.version(number),
-            architecture=self._text(number, debian_index.ARCHITECTURE),
-            file=f"mirror://{solvable.repo.name}/{self._text(number, debian_index.FILE)}",
-            size=solvable.lookup_num(self._keys[debian_index.SIZE]),
-            sha256=self._text(number, debian_index.SHA256),
+            name=package.name,
+            version=package.version,
+            architecture=package.architecture,
+            file=f"mirror://{package.archive}/{package.file}",
+            size=package.size,
+            sha256=package.sha256,
             group=group,
-            source=self._source(number),
+            source=_source(package),
             needed_by=tuple(sorted({self.name(n) for n in needed_by})),
             requests=tuple((r.group, r.text) for r in requests),
         )
 
-    def _source(self, number: int) -> str:
-        # A package leaves out what is as its own (Debian policy 5.6.1); a binary rebuild has only its own version's
-        # `+bN`, which no source has (Developer's Reference 5.10.2).
-        name, _, version = self._text(number, debian_index.SOURCE).partition(" ")
-        plain = re.sub(r"\+b\d+$", "", self.version(number))
-        return f"{name or self.name(number)} {version or f'({plain})'}"
-
-    def _is_followed(self, number: int, element: Alternatives) -> bool:
-        return element[0].name not in self._not_followed.get(self.name(number), {})
+    def _followed(self, package: Package) -> list[Alternatives]:
+        dropped = self._not_followed.get(package.name, {})
+        return [element for element in package.depends if element[0].name not in dropped]
 
     def depends(self, number: int) -> list[Alternatives]:
         """The dependencies that are followed."""
-        elements = relations(self._text(number, debian_index.DEPENDS))
-        return [e for e in elements if self._is_followed(number, e)]
+        return self._followed(self.package(number))
 
     def dropped(self, number: int) -> list[tuple[Alternatives, str]]:
         """The dependencies that are not followed, each with the reason."""
-        elements = relations(self._text(number, debian_index.DEPENDS))
-        return [
-            (e, self._not_followed[self.name(number)][e[0].name])
-            for e in elements
-            if not self._is_followed(number, e)
-        ]
-
-    def conflicts(self, number: int) -> list[Alternatives]:
-        return relations(self._text(number, debian_index.CONFLICTS))
+        reasons = self._not_followed.get(self.name(number), {})
+        return [(e, reasons[e[0].name]) for e in self.package(number).depends if e[0].name in reasons]
 
     def providers(self, options: Alternatives) -> set[int]:
-        return {s.id for s in self.pool.whatprovides(dependency_id(self.pool, options))}
+        return {s.id for s in self.pool.whatprovides(self.dependency(options))}
 
     def excluded_by(self, number: int) -> set[int]:
         """What can't be beside a package: other versions of it, what it conflicts with and what it breaks."""
         excluded = set(self.candidates(self.name(number)))
-        for element in self.conflicts(number):
+        for element in self.package(number).conflicts:
             excluded |= self.providers(element)
         return excluded - {number}
 
@@ -313,13 +353,10 @@ class _Archive:
         return self._options[element]
 
     def _provider_rank(self, number: int) -> tuple[int, str, int]:
-        priority = self._text(number, debian_index.PRIORITY)
+        priority = self.package(number).priority
         known = _PRIORITIES.index(priority) if priority in _PRIORITIES else len(_PRIORITIES)
         name = self.name(number)
         return known, name, self.candidates(name).index(number)
-
-    def priority(self, number: int) -> str:
-        return self._text(number, debian_index.PRIORITY)
 
     def read_requests(self, groups: Mapping[str, Sequence[str]]) -> tuple[list[_Request], list[str]]:
         """The requests, and what is wrong with the others, a line each."""
@@ -334,13 +371,15 @@ class _Archive:
                     problems.append(
                         f"{text!r}: an image for {self.index.architecture} has no packages for another processor"
                     )
-                elif match["name"] in self.by_name:
+                elif match["name"] in self._catalogue:
                     options = self.candidates(match["name"])
                     if not options:
-                        versions = ", ".join(self.version(n) for n in self.by_name[match["name"]])
+                        versions = ", ".join(p.version for p in self._catalogue.versions(match["name"]))
                         problems.append(f"{text!r}: {self._release} has version {versions}")
-                    elif match["version"] not in (None, self.version(options[0])):
-                        problems.append(f"{text!r}: another request names version {self.version(options[0])}")
+                    elif match["version"] not in (None, self.package(options[0]).version):
+                        problems.append(
+                            f"{text!r}: another request names version {self.package(options[0]).version}"
+                        )
                     requests.append(_Request(group, text, tuple(options), virtual=False))
                 elif providers := self.options((Relation(match["name"]),)):
                     if match["version"]:
@@ -348,7 +387,7 @@ class _Archive:
                             f"{text!r}: {match['name']} is a virtual package, which has no version"
                         )
                     requests.append(_Request(group, text, tuple(providers), virtual=True))
-                elif name := successor(match["name"], self.by_name):
+                elif name := successor(match["name"], self._catalogue):
                     if match["version"]:
                         problems.append(
                             f"{text!r}: {self._release} has {name} in its place, without that version"
@@ -363,7 +402,7 @@ class _Archive:
     def _advice(self, name: str) -> str:
         if why := why_gone(name):
             return f": {why}"
-        near = difflib.get_close_matches(name, self.by_name, n=4, cutoff=0.75)
+        near = difflib.get_close_matches(name, self._catalogue.names, n=4, cutoff=0.75)
         return f"; near: {', '.join(near)}" if near else ""
 
     @property
@@ -480,7 +519,7 @@ def _sentence(archive: _Archive, info: solv.Ruleinfo) -> str | None:
             "which is not to be had"
         )
     if info.type == solv.Solver.SOLVER_RULE_PKG_CONFLICTS:
-        stated = _written(archive, archive.conflicts(info.solvable.id), info.dep_id)
+        stated = _written(archive, archive.package(info.solvable.id).conflicts, info.dep_id)
         return f"{here} can't be beside {other} (it conflicts with {stated})"
     if info.type == solv.Solver.SOLVER_RULE_PKG_SAME_NAME:
         return f"{here} and {other} can't both be installed"
@@ -490,7 +529,7 @@ def _sentence(archive: _Archive, info: solv.Ruleinfo) -> str | None:
 def _written(archive: _Archive, elements: Iterable[Alternatives], dependency: int) -> str:
     """A dependency as its package states it: libsolv knows only the ranks of versions."""
     return next(
-        (_as_text(e) for e in elements if dependency_id(archive.pool, e) == dependency),
+        (_as_text(e) for e in elements if archive.dependency(e) == dependency),
         "another package",
     )
 
@@ -582,7 +621,7 @@ def _reason(archive: _Archive, element: Alternatives, chosen: int, walk: _Walk) 
         return f"{first}, which comes first, can't be installed with the rest"
     if archive.name(chosen) == element[0].name:
         return "the first alternative"
-    priority = archive.priority(chosen)
+    priority = archive.package(chosen).priority
     return f"of those that provide {element[0].name}, the first by Priority ({priority}) and name"
 
 
@@ -592,9 +631,21 @@ def _ask_for_provider(archive: _Archive, request: _Request) -> str:
     return f"{request.text!r} is a virtual package, which several provide: {shown}"
 
 
+def _matches(groups: Mapping[str, Sequence[str]]) -> Iterator[re.Match[str]]:
+    for texts in groups.values():
+        yield from filter(None, map(_REQUEST.fullmatch, texts))
+
+
 def _pins(groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    matches = (_REQUEST.fullmatch(text) for texts in groups.values() for text in texts)
-    return {m["name"]: m["version"] for m in matches if m and m["version"]}
+    return {match["name"]: match["version"] for match in _matches(groups) if match["version"]}
+
+
+def _source(package: Package) -> str:
+    # A package leaves out what is as its own (Debian policy 5.6.1); a binary rebuild has only its own version's
+    # `+bN`, which no source has (Developer's Reference 5.10.2).
+    name, _, version = package.source.partition(" ")
+    plain = re.sub(r"\+b\d+$", "", package.version)
+    return f"{name or package.name} {version or f'({plain})'}"
 
 
 def _name(request: str) -> str:

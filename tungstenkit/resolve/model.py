@@ -12,6 +12,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+import threading
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import resources
@@ -126,20 +128,45 @@ class Solver:
     _indexes: dict[tuple[str, str], ReleaseIndex] = field(default_factory=dict)
     _deb_solvers: dict[tuple[str, str], DebSolver] = field(default_factory=dict)
     _inreleases: dict[str, bytes] = field(default_factory=dict)
+    _releases: dict[str, threading.RLock] = field(default_factory=dict)
+    """Of each Debian release one thread at a time reads."""
+
+    def read_ahead(self, targets: Iterable[Target]) -> None:
+        """Begin to read indexes that will be needed, while something else is waited for; an error is told then."""
+
+        def read(release: list[Target]) -> None:
+            # Whatever it is, it comes again where the index is needed.
+            with suppress(Exception):
+                for target in release:
+                    self._deb_solver(target)
+
+        by_release: dict[str, list[Target]] = {}
+        for target in targets:
+            by_release.setdefault(target.release, []).append(target)
+        for release in by_release.values():
+            # Nobody waits for one that is not needed after all, nor does the end of the program.
+            threading.Thread(target=read, args=(release,), daemon=True).start()
 
     def index(self, target: Target) -> ReleaseIndex:
         """The package index of a target's Debian release."""
         key = target.release, target.architecture.debian
-        if key not in self._indexes:
-            self.report(f"reading Debian {target.release}'s indexes for {target.architecture.debian}")
-            self._indexes[key] = fetch_index(
-                *key,
-                self.mirrors.debian_bases,
-                self._get_once,
-                now=self.mirrors.found,
-                not_before=self.not_before,
-            )
-        return self._indexes[key]
+        with self._releases.setdefault(target.release, threading.RLock()):
+            if key not in self._indexes:
+                self._indexes[key] = fetch_index(
+                    *key,
+                    self.mirrors.debian_bases,
+                    self._get_once,
+                    now=self.mirrors.found,
+                    not_before=self.not_before,
+                )
+            return self._indexes[key]
+
+    def _deb_solver(self, target: Target) -> DebSolver:
+        key = target.release, target.architecture.debian
+        with self._releases.setdefault(target.release, threading.RLock()):
+            if key not in self._deb_solvers:
+                self._deb_solvers[key] = DebSolver(self.index(target))
+            return self._deb_solvers[key]
 
     def _get_once(self, url: str) -> bytes:
         # The architectures of one lock must stand as one InRelease has them.
@@ -159,11 +186,10 @@ class Solver:
                 where=where,
                 hint="ask for a version that has a wheel, or lock with `--package-set debian`",
             )
-        key = target.release, target.architecture.debian
-        if key not in self._deb_solvers:
-            self._deb_solvers[key] = DebSolver(self.index(target))
+        if (target.release, target.architecture.debian) not in self._deb_solvers:
+            self.report(f"reading Debian {target.release}'s indexes for {target.architecture.debian}")
         versions = {deb.name: deb.version for deb in prefer}
-        return self._deb_solvers[key].solve(groups, versions, where=where)
+        return self._deb_solver(target).solve(groups, versions, where=where)
 
     def wheels(
         self,
@@ -270,6 +296,11 @@ def resolve(
         raise ResolveError(f"there is no package set {package_set!r}", hint="there are debian, nixpkgs")
     systems = chosen_systems(systems, previous)
     bases = {system: base_of(system) for system in systems} if base_of is not None else {}
+    newest = RELEASES[_TOOLS_RELEASE].python
+    first = newest if bases else next(iter(_candidates(spec, previous, python)))
+    solver.read_ahead(
+        _target(system, version) for version in dict.fromkeys((first, newest)) for system in systems
+    )
     chosen, platforms, choices = _resolve_python(spec, solver, previous, systems, python, bases)
     targets = {system: _target(system, chosen, bases.get(system)) for system in systems}
     # An image may be built by any platform that locked it, or that it is for.

@@ -15,12 +15,7 @@ from tests.tungstenkit.resolve.solving import resolve
 from tungstenkit.errors import FetchError, ResolveError
 from tungstenkit.mirrors import MissingError, get_bytes
 from tungstenkit.resolve import debian_index
-from tungstenkit.resolve.debian_index import (
-    fetch_index,
-    suites,
-    trusted_certificates,
-    write_solv,
-)
+from tungstenkit.resolve.debian_index import fetch_index, suites, trusted_certificates
 from tungstenkit.resolve.debian_release import RELEASES, certificates, pinned_fingerprints
 from tungstenkit.resolve.model import dates_of
 
@@ -107,17 +102,17 @@ def test_an_archives_snapshot_is_later_than_its_newest_suite(mirror, tmp_path):
     }
 
 
-def test_a_parsed_index_is_not_fetched_again(mirror, tmp_path):
+def test_a_kept_index_is_not_fetched_again(mirror, tmp_path):
     first = mirror.index(tmp_path)
     mirror.requests.clear()
     assert mirror.index(tmp_path) == first
     assert [url.rpartition("/")[2] for url in mirror.requests] == ["InRelease"] * 3
 
 
-@pytest.mark.parametrize("damage", [b"", b"SOLV damaged"])
+@pytest.mark.parametrize("damage", [b"", b"Package: damaged"])
 def test_a_damaged_cache_heals(mirror, tmp_path, damage):
     first = mirror.index(tmp_path)
-    first.suites[0].solv.write_bytes(damage)
+    first.suites[0].packages.write_bytes(damage)
     assert mirror.index(tmp_path) == first
     assert resolve(first, {"system": ["bookworm"]}).debs
 
@@ -189,39 +184,18 @@ def test_an_unknown_architecture_or_release_is_refused(mirror, tmp_path):
         mirror.index(tmp_path, release="sarge")
 
 
-class TestParsing:
-    @pytest.mark.parametrize(
-        "text",
-        [
-            packages("a").replace("SHA256: 00\n", ""),
-            packages("a").replace("Version: 1", "Version: one thing"),
-            packages("a").rstrip() + "\nDepends: b (>= )\n",
-            packages("a").replace("Size: 1", "Size: much"),
-        ],
-    )
-    def test_a_malformed_package_is_named_and_leaves_nothing(self, tmp_path, text):
-        with pytest.raises(ResolveError) as caught:
-            write_solv(text, tmp_path / "x.solv")
-        assert caught.value.where == "a in the package index"
-        assert list(tmp_path.iterdir()) == []
-
-    def test_a_full_disk_is_a_clear_error_and_leaves_nothing(self, tmp_path):
-        text = packages(*(f"package{i}" for i in range(2000)))
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-        try:
-            with pytest.raises(FetchError) as caught:
-                write_solv(text, tmp_path / "x.solv")
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert "can't be kept" in caught.value.what
-        assert caught.value.where == str(tmp_path)
-        assert list(tmp_path.iterdir()) == []
-
-    def test_a_cache_that_cant_be_made_is_a_clear_error(self, tmp_path):
-        (tmp_path / "file").write_text("")
-        with pytest.raises(FetchError, match="can't be kept"):
-            write_solv(packages("a"), tmp_path / "file" / "x.solv")
+def test_a_full_disk_is_a_clear_error_and_leaves_nothing(mirror, tmp_path):
+    mirror.publish(BASES["debian"][0], "bookworm", packages(*(f"package{i}" for i in range(2000))))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(FetchError) as caught:
+            mirror.index(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "can't be kept" in caught.value.what
+    assert caught.value.where == str(tmp_path / "packages")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 class TestKeyPackage:

@@ -10,7 +10,7 @@ from tests.apt import Apt, compare, draw
 from tests.tungstenkit.resolve.solving import resolve
 from tungstenkit.errors import ResolveError
 from tungstenkit.mirrors import get_bytes
-from tungstenkit.resolve.debian_index import ARCHIVES, ReleaseIndex, SuiteIndex, fetch_index, write_solv
+from tungstenkit.resolve.debian_index import ARCHIVES, ReleaseIndex, SuiteIndex, fetch_index
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debs import NOT_FOLLOWED, DebSolver
 
@@ -37,8 +37,8 @@ def archive(tmp_path):
             ("debian", "bookworm-updates", updates),
             ("debian-security", "bookworm-security", security),
         ):
-            path = tmp_path / f"{suite}.solv"
-            write_solv("\n\n".join(contents) + "\n", path)
+            path = tmp_path / f"{suite}.packages"
+            path.write_text("\n\n".join(contents) + "\n")
             suites.append(SuiteIndex(name, suite, datetime(2026, 1, 2, tzinfo=UTC), "0" * 64, path))
         return ReleaseIndex("bookworm", "amd64", tuple(suites))
 
@@ -109,12 +109,12 @@ def test_a_deb_knows_who_needs_it_and_whose_wish_it_is(archive):
     }
 
 
-def test_a_damaged_cache_is_named(archive):
+def test_an_index_that_is_gone_is_named(archive):
     index = archive(stanza("a"))
-    index.suites[0].solv.write_bytes(b"SOLV damaged")
-    with pytest.raises(ResolveError, match="damaged") as caught:
+    index.suites[0].packages.unlink()
+    with pytest.raises(ResolveError, match="can't be read") as caught:
         resolve(index, {"system": ["a"]})
-    assert caught.value.where == str(index.suites[0].solv)
+    assert caught.value.where == str(index.suites[0].packages)
 
 
 class TestVersions:

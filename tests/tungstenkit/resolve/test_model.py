@@ -2,6 +2,7 @@
 
 import ast
 import sys
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +22,7 @@ from tungstenkit.pins import LockFile
 from tungstenkit.resolve import model
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debs import Choice, DebSolution, ResolvedDeb
-from tungstenkit.resolve.model import resolve
+from tungstenkit.resolve.model import Solver, resolve
 from tungstenkit.resolve.newest import told as lines_of
 from tungstenkit.resolve.pinned import Pinned
 from tungstenkit.resolve.wheels import NOTHING_FITS
@@ -45,6 +46,9 @@ class FakeSolver:
         self.releases = dict.fromkeys([*RELEASES], Release(suites=(), timestamps={}))
 
     def report(self, text):
+        pass
+
+    def read_ahead(self, targets):
         pass
 
     def debs(self, target, groups, where, prefer):
@@ -472,3 +476,52 @@ def test_what_is_told_of_versions_is_a_line_each_but_for_what_python_alone_holds
         "from team: a, b",
         "newer releases are not for Python 3.11: a 1 (not 2), c 3 (not 4)",
     ]
+
+
+class TestReadingAhead:
+    """Debian's indexes take a second of decompression each; so long uv is waited for, anyway."""
+
+    @pytest.fixture
+    def solver(self, monkeypatch):
+        """A real one, whose packages wait until every index is being read."""
+        begun = {name: threading.Event() for name in ("bookworm", "trixie")}
+        read = []
+
+        def fetch(release, architecture, *_arguments, **_options):
+            read.append((release, architecture))
+            begun[release].set()
+            return SimpleNamespace(suites=(), timestamps={})
+
+        class Reading(Solver):
+            def packages(self, *arguments):
+                assert all(event.wait(60) for event in begun.values())
+                return FakeSolver.packages(self, *arguments)
+
+            def wheels(self, *_):
+                return ()
+
+        monkeypatch.setattr(model, "fetch_index", fetch)
+        answer = SimpleNamespace(solve=lambda groups, *_, **__: solution(groups))
+        monkeypatch.setattr(model, "DebSolver", lambda index: answer)
+        mirrors = SimpleNamespace(found=NOW, debian_bases={})
+        made = Reading(mirrors, None, lambda _text: None, lambda _text: None, Path(), Path())
+        return SimpleNamespace(solver=made, read=read, begun=begun)
+
+    def test_indexes_are_read_while_wheels_are_solved_and_each_once(self, solver):
+        systems = ["aarch64-linux", "x86_64-linux"]
+        resolve(spec(python_version="3.11"), solver.solver, None, systems=systems)
+        assert sorted(solver.read) == [
+            (release, architecture)
+            for release in ("bookworm", "trixie")
+            for architecture in ("amd64", "arm64")
+        ]
+
+    def test_what_could_not_be_read_is_told_where_it_is_needed(self, solver, monkeypatch):
+        def fail(*_arguments, **_options):
+            raise FetchError("no mirror answers")
+
+        monkeypatch.setattr(model, "fetch_index", fail)
+        for event in solver.begun.values():
+            event.set()
+        with pytest.raises(FetchError, match="no mirror answers"):
+            resolve(spec(python_version="3.11"), solver.solver, None)

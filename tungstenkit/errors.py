@@ -61,7 +61,14 @@ class LockError(TungstenError):
 
 
 class ResolveError(TungstenError):
-    """No set of packages satisfies what the model asks for, or an index can't be trusted."""
+    """No set of packages satisfies what the model asks for; another Python may have one."""
+
+
+class UnusableError(TungstenError):
+    """What a solve reads can't be believed or understood, an index or a source: no other Python would mend that.
+
+    It is no `ResolveError`, so that whatever tries the next choice stops at it.
+    """
 
 
 class FetchError(TungstenError):

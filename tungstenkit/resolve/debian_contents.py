@@ -37,7 +37,7 @@ def fetch_libraries(
 
     get: fetches a URL; raises FetchError. cache: a folder (default: the user's cache).
 
-    Raises ResolveError where a file is not what the signed Release says, FetchError where it can't be had.
+    Raises UnusableError where a file is not what the signed Release says, FetchError where it can't be had.
     """
     merged: dict[str, set[str]] = {}
     for suite in index.suites:

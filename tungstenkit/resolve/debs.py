@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import solv
 
-from tungstenkit.errors import ResolveError
+from tungstenkit.errors import ResolveError, UnusableError
 from tungstenkit.resolve import debian_index
 from tungstenkit.resolve.debian_control import Alternatives, Relation, relations
 from tungstenkit.resolve.debian_index import dependency_id
@@ -110,7 +110,7 @@ class DebSolver:
 
         not_followed: dependencies to leave out, as `NOT_FOLLOWED`.
 
-        Raises ResolveError where its cached form is damaged.
+        Raises UnusableError where its cached form is damaged.
         """
         self._archive = _Archive(index, not_followed)
 
@@ -193,7 +193,7 @@ class _Archive:
             repo = self.pool.add_repo(suite.archive)
             file = solv.xfopen(str(suite.solv), "r")
             if not file or not repo.add_solv(file):
-                raise ResolveError(
+                raise UnusableError(
                     "a cached package index is damaged", where=str(suite.solv), hint="delete it and try again"
                 )
             for solvable in repo.solvables:

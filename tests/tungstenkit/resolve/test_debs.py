@@ -8,7 +8,7 @@ import pytest
 
 from tests.apt import Apt, compare, draw
 from tests.tungstenkit.resolve.solving import resolve
-from tungstenkit.errors import ResolveError
+from tungstenkit.errors import ResolveError, UnusableError
 from tungstenkit.mirrors import get_bytes
 from tungstenkit.resolve.debian_index import ARCHIVES, ReleaseIndex, SuiteIndex, fetch_index, write_solv
 from tungstenkit.resolve.debian_release import RELEASES
@@ -112,7 +112,7 @@ def test_a_deb_knows_who_needs_it_and_whose_wish_it_is(archive):
 def test_a_damaged_cache_is_named(archive):
     index = archive(stanza("a"))
     index.suites[0].solv.write_bytes(b"SOLV damaged")
-    with pytest.raises(ResolveError, match="damaged") as caught:
+    with pytest.raises(UnusableError, match="damaged") as caught:
         resolve(index, {"system": ["a"]})
     assert caught.value.where == str(index.suites[0].solv)
 

@@ -10,22 +10,24 @@ import secrets
 import shutil
 import socket
 import subprocess
-import sys
 import tarfile
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.harness import ROOT, derivation, nix, succeed, tungsten
+from tests.end_to_end.somebody import UID, Somebody
 from tungstenkit import store
 from tungstenkit.data import NIX
 
 HERE = Path(__file__).parent
-USER = 54321
-"""Of nobody: an ordinary user, whose Nix store is theirs."""
 ADD_KEY = 248 if os.uname().machine == "x86_64" else 217
 
+USERS_OPTIONS = [
+    *("--option", "sandbox", "true"),
+    *("--option", "sandbox-fallback", "false"),
+    *("--option", "substituters", ""),
+]
 KINDS = ["import-check", "post-build", "run", "run-with-network", "source"]
 IN_REACH = {
     # What shares the machine's network has its loopback, and its abstract sockets where there is no Landlock.
@@ -46,17 +48,6 @@ def canary():
         for one in (port, abstract):
             one.listen()
         yield {"port": port.getsockname()[1], "abstract": key, "key": key}
-
-
-@pytest.fixture(scope="module")
-def folder():
-    """A folder that every user may read."""
-    made = Path(tempfile.mkdtemp(prefix="tungsten-"))
-    made.chmod(0o755)
-    yield made
-    # A store's folders can't be written by their owner.
-    subprocess.run(["chmod", "-R", "u+w", made], check=True)
-    shutil.rmtree(made)
 
 
 @pytest.fixture(scope="module")
@@ -117,11 +108,9 @@ def left(canary):
 
 
 @pytest.fixture(scope="module")
-def users_store(parts, folder):
-    """A Nix store of an ordinary user's own, at /nix of a mount namespace; what runs a command there as that user."""
-    mine = folder / "user"
-    for name in ("nix/store", "nix/var/nix", "home"):
-        (mine / name).mkdir(parents=True)
+def user(parts, folder):
+    """Somebody whose store has what the attacks are built with."""
+    user = Somebody(folder / "user")
     wanted = [parts["busybox"], parts["tree"], *json.loads(parts["layers"])]
     wanted += [
         str(Path(*Path(word).parts[:4]))
@@ -130,14 +119,11 @@ def users_store(parts, folder):
     ]
     query = ["nix-store", "--query", "--requisites", *wanted]
     closure = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()
-    subprocess.run(["cp", "-a", *closure, mine / "nix" / "store"], check=True)
-    subprocess.run(["chown", "-R", f"{USER}:{USER}", mine], check=True)
-    script = f'mount --bind {mine}/nix /nix && exec setpriv --reuid {USER} --regid {USER} --clear-groups "$@"'
-    home = ["USER=somebody", f"HOME={mine}/home", f"TMPDIR={mine}/home"]
-    before = ["unshare", "--mount", "sh", "-ec", script, "sh", "env", "-C", "/", *home]
+    subprocess.run(["cp", "-a", *closure, user.folder / "nix" / "store"], check=True)
+    user.own(user.folder)
     dump = subprocess.run(["nix-store", "--dump-db", *closure], capture_output=True, check=True).stdout
-    subprocess.run([*before, "nix-store", "--load-db"], input=dump, check=True)
-    return before
+    subprocess.run([*user.before, "nix-store", "--load-db"], input=dump, check=True)
+    return user
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -194,24 +180,13 @@ def test_a_full_disk_is_the_steps_own_end(parts, folder):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_attack_on_a_users_builds_reaches_nothing(kind, parts, canary, users_store):
-    options = [
-        "--option",
-        "sandbox",
-        "true",
-        "--option",
-        "sandbox-fallback",
-        "false",
-        "--option",
-        "substituters",
-        "",
-    ]
-    reached = attack(kind, parts, users_store, options)
+def test_an_attack_on_a_users_builds_reaches_nothing(kind, parts, canary, user):
+    reached = attack(kind, parts, user.before, USERS_OPTIONS)
     assert set(reached) <= IN_REACH.get(kind, set()), reached
     assert left(canary) == []
     # The store is that user's own: what others build on is as it was.
     paths = [parts["tree"], parts["busybox"], *json.loads(parts["layers"])]
-    subprocess.run([*users_store, "nix-store", "--verify-path", *paths], check=True)
+    subprocess.run([*user.before, "nix-store", "--verify-path", *paths], check=True)
 
 
 def test_the_attacks_succeed_where_nothing_is_apart(parts, folder):
@@ -231,7 +206,7 @@ def test_the_attacks_succeed_where_nothing_is_apart(parts, folder):
         folder,
         parts["canary"],
     ]
-    user = ["setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups"]
+    user = ["setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups"]
     done = subprocess.run([*user, *command], capture_output=True, text=True, cwd="/", timeout=60)
     reached = json.loads(done.stdout.splitlines()[-1].removeprefix("REACHED "))
     assert {"mount", "remount", "unmount", "namespaces", "capabilities", "new privileges", "keys"} <= set(
@@ -326,29 +301,10 @@ def test_a_module_reaches_nothing_while_root_reads_it(hostile, canary):
     assert left(canary) == []
 
 
-@pytest.fixture
-def as_user():
-    """What runs our Python as an ordinary user, who may enter where it lies."""
-    top = f"/{Path(sys.base_prefix).parts[1]}"
-    script = f"""
-        if [ {top} = /root ]; then
-          mkdir -p "$1"
-          mount --bind {sys.base_prefix} "$1"
-          mount -t tmpfs -o mode=755 tmpfs /root
-          mkdir -p {sys.base_prefix}
-          mount --move "$1" {sys.base_prefix}
-        fi
-        shift
-        exec setpriv --reuid {USER} --regid {USER} --clear-groups "$@"
-    """
-    place = tempfile.mkdtemp(prefix="tungsten-")
-    yield ["unshare", "--mount", "--propagation=private", "sh", "-ec", script, "sh", place]
-    Path(place).rmdir()
-
-
-def test_a_module_reaches_nothing_while_a_user_reads_it(hostile, canary, as_user):
-    subprocess.run(["chown", "-R", f"{USER}:{USER}", hostile], check=True)
-    assert reading(hostile, *as_user) == [{}, [], 65532]
+def test_a_module_reaches_nothing_while_a_user_reads_it(hostile, canary, folder):
+    user = Somebody(folder / f"reader-{secrets.token_hex(4)}")
+    user.own(hostile)
+    assert reading(hostile, *user.before) == [{}, [], 65532]
     assert left(canary) == []
 
 

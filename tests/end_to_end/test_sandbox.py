@@ -28,7 +28,7 @@ USERS_OPTIONS = [
     *("--option", "sandbox-fallback", "false"),
     *("--option", "substituters", ""),
 ]
-KINDS = ["import-check", "post-build", "run", "run-with-network", "source"]
+KINDS = ["import-check", "post-build", "run", "run-with-network", "source", "package-script"]
 IN_REACH = {
     # What shares the machine's network has its loopback, and its abstract sockets where there is no Landlock.
     "post-build": {"loopback", "abstract"},
@@ -64,6 +64,7 @@ def parts(blur, canary, folder):
             target = folder / "nix" / source.relative_to(NIX)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
+    shutil.copyfile(HERE / "attack_by_script.py", folder / "nix" / "attack_by_script.py")
     backend = folder / "backend.py"
     backend.write_text(
         program.read_text().partition('if __name__ == "__main__":')[0]
@@ -147,36 +148,44 @@ except OSError as problem:
 DISK = """
 import json, os
 try:
-    with open("/tmp/all", "wb") as file:
+    with open("/tmp/all", "wb", buffering=0) as file:
         while True:
             file.write(bytes(1 << 20))
 except OSError as problem:
+    # Not all of it: what it says may need room, too.
+    os.truncate("/tmp/all", 100 << 20)
     print("REACHED " + json.dumps(problem.strerror), flush=True)
 """
 
 
-def test_a_fork_bomb_ends_where_it_may_have_no_more(parts, folder):
+@pytest.mark.parametrize("caller", ["root", "user"])
+def test_a_fork_bomb_ends_where_it_may_have_no_more(caller, parts, folder, user):
     program = folder / "bomb.py"
     program.write_text(FORK_BOMB)
-    count, problem = attack("import-check", parts | {"program": str(program)})
+    before, options = ((), None) if caller == "root" else (user.before, USERS_OPTIONS)
+    count, problem = attack("import-check", parts | {"program": str(program)}, before, options)
     assert (problem, 1000 < count < 4096) == ("Resource temporarily unavailable", True)
 
 
-def test_a_full_disk_is_the_steps_own_end(parts, folder):
-    """It fails, and what it wrote is gone."""
-    program, room = folder / "disk.py", folder / "room"
+@pytest.mark.parametrize("kind", ["import-check", "post-build", "run", "package-script"])
+@pytest.mark.parametrize("caller", ["root", "user"])
+def test_a_full_disk_is_the_steps_own_end(kind, caller, parts, folder, user):
+    """What it wrote is gone. A source's build writes where an import check does, a networked RUN where any does."""
+    program, room = folder / "disk.py", user.home if caller == "user" else folder / "room"
     program.write_text(DISK)
-    room.mkdir()
-    script = """
-        mount -t tmpfs -o size=300m,mode=755 tmpfs "$1"
-        mkdir "$1/builds"
-        export TMPDIR="$1/builds"
+    room.mkdir(exist_ok=True)
+    before, options = ((), None) if caller == "root" else (user.before, USERS_OPTIONS)
+    script = f"""
+        mount -t tmpfs -o size=500m,mode=755,uid={UID if caller == "user" else 0} tmpfs "$1"
+        export TMPDIR="$1"
+        place=$1
         shift
         "$@" || true
-        echo "left: $(ls "$TMPDIR")" >&2
+        echo "left: $(ls "$place")" >&2
     """
-    before = ["unshare", "--mount", "sh", "-ec", script, "sh", str(room)]
-    assert attack("import-check", parts | {"program": str(program)}, before) == "No space left on device"
+    before = ["unshare", "--mount", "sh", "-ec", script, "sh", str(room), *before]
+    found = attack(kind, parts | {"program": str(program)}, before, options)
+    assert found == "No space left on device"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -305,6 +314,44 @@ def test_a_module_reaches_nothing_while_a_user_reads_it(hostile, canary, folder)
     user = Somebody(folder / f"reader-{secrets.token_hex(4)}")
     user.own(hostile)
     assert reading(hostile, *user.before) == [{}, [], 65532]
+    assert left(canary) == []
+
+
+CHECKED = """
+
+import json, os
+from neighbour import main, reached
+main({canary!r}, whole_root=False)
+raise RuntimeError(json.dumps([reached, [name for name in os.environ if "CANARY" in name], os.getuid()]))
+"""
+
+
+@pytest.mark.parametrize("caller", ["root", "user"])
+def test_a_server_that_is_checked_reaches_the_network_alone(caller, copy_of, canary, folder):
+    """Its own as in a container, and the machine's, by `tungsten check`; a user builds the image in their own store."""
+    model = folder / f"checked-{caller}"
+    shutil.copytree(copy_of("blur"), model)
+    text = (HERE / "attacks.py").read_text().partition('if __name__ == "__main__":')[0]
+    (model / "neighbour.py").write_text(text)
+    attack = "\n".join(f"        {line}" for line in CHECKED.format(canary=canary).splitlines())
+    (model / "tungsten_model.py").write_text(
+        (model / "tungsten_model.py")
+        .read_text()
+        .replace("class Blur:", f"class Blur:\n    def setup(self):{attack}")
+    )
+    before, environment = (), {"TUNGSTEN_CANARY": "1"}
+    if caller == "user":
+        somebody = Somebody(folder / "checker")
+        shutil.copytree(os.environ["TUNGSTEN_TESTS_KEYS"], somebody.home / "keys")
+        somebody.own(somebody.home)
+        somebody.own(model)
+        before = somebody.before
+        environment["TUNGSTEN_TESTS_KEYS"] = str(somebody.home / "keys")
+    done = tungsten("check", model, before=before, env=environment)
+    assert "RuntimeError: [" in done.stderr, done.stderr
+    reached, seen, uid = json.JSONDecoder().raw_decode(done.stderr.partition("RuntimeError: ")[2])[0]
+    assert set(reached) <= {"loopback", "abstract"}, reached
+    assert (seen, uid) == ([], 65532)
     assert left(canary) == []
 
 

@@ -25,8 +25,8 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # Left may be imported by right, never the reverse.
 ORDER = [
-    ["errors", "outside", "wishes"],
-    ["io", "suffixes"],
+    ["errors", "wishes"],
+    ["io", "suffixes", "outside"],
     ["media", "downloads"],
     ["define", "outputs"],
     [

@@ -29,7 +29,7 @@ from tungstenkit.wishes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from typing_extensions import Required, TypedDict, TypeGuard, Unpack
 
@@ -60,6 +60,7 @@ __all__ = [
     "define_model",
     "definition_of",
     "examples_as_json",
+    "value_problems",
 ]
 
 MAX_EXAMPLES = 2 * 1024**2  # bytes of JSON: every demo page loads them
@@ -204,6 +205,27 @@ def define_model(
         raise DefinitionError(dict.fromkeys(checked.problems), where=f"{cls.__module__}.{cls.__qualname__}")
     cls.__tungsten_model__ = definition  # type: ignore[attr-defined]
     return cls
+
+
+def value_problems(values: Mapping[str, Any], files: Sequence[Download | HuggingFace]) -> list[str]:
+    """What is wrong with the arguments of a definition whose class is not here.
+
+    values: by name. Code that is not ours may have written them without any `define_model`.
+    """
+    checked = _Checks()
+    checked.batch_size(values["batch_size"])
+    checked.boolean("gpu", values["gpu"])
+    checked.cuda_version(values["cuda_version"], gpu=values["gpu"])
+    checked.gigabytes("gpu_mem_gb", values["gpu_mem_gb"])
+    checked.gigabytes("mem_gb", values["mem_gb"])
+    checked.python_version(values["python_version"])
+    checked.strings("system_packages", values["system_packages"], system_package_problem)
+    for name in ("include_files", "exclude_files", "dockerfile_commands"):
+        checked.strings(name, values[name])
+    checked.base_image(values["base_image"])
+    checked.examples(values["examples"])
+    checked.files(files)
+    return list(dict.fromkeys(checked.problems))
 
 
 def definition_of(cls: type) -> ModelDefinition | None:

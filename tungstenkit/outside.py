@@ -11,6 +11,8 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from tungstenkit.errors import UNSEEN
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -29,8 +31,6 @@ LONGEST_PATH = 4096
 """In bytes."""
 
 _BLANKS = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]")
-# What a terminal obeys, and what makes a text look other than it is (Unicode, "Bidirectional Algorithm", 2).
-_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def url_problem(url: str, schemes: tuple[str, ...] = WEB) -> str | None:
@@ -85,7 +85,7 @@ def path_problem(path: str) -> str | None:
     """What is wrong with a relative path, of `..` apart: whether that leads out is a question to who declares it."""
     if not path or path.startswith(("/", "~")):
         return "is not relative"
-    if _UNSEEN.search(path) or "\n" in path:
+    if UNSEEN.search(path) or "\n" in path:
         return "holds a control character"
     if len(path.encode("utf-8", "surrogatepass")) > LONGEST_PATH:
         return "is longer than any path"
@@ -94,7 +94,7 @@ def path_problem(path: str) -> str | None:
 
 def text_problem(text: str) -> str | None:
     """What is wrong with a text that people read, and that terminals show."""
-    if _UNSEEN.search(text):
+    if UNSEEN.search(text):
         return "holds a control character"
     if len(text) > LONGEST_TEXT:
         return f"is longer than {LONGEST_TEXT} characters"

@@ -7,6 +7,7 @@ their options, besides.
 
 from __future__ import annotations
 
+import errno
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from tungstenkit.errors import UNSEEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 WEB = ("https", "http")
 """Whence files are downloaded."""
@@ -23,6 +25,8 @@ GIT = ("https", "http", "ssh", "git", "file")
 
 LARGEST_FILE = 1 << 40
 """In bytes; more is no file that an image is made of."""
+LARGEST_SETTINGS = 1 << 24
+"""In bytes, of a file beside the model that people write."""
 LONGEST_TEXT = 1 << 20
 """In characters, of any text of a lock."""
 LONGEST_NAME = 255
@@ -31,6 +35,17 @@ LONGEST_PATH = 4096
 """In bytes."""
 
 _BLANKS = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]")
+
+
+def contents(path: Path, most: int) -> bytes:
+    """What a file of somebody else's holds; OSError for more than `most` bytes, and what never ends, such as a pipe."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no file")
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most >> 20} MiB")
+    return data
 
 
 def url_problem(url: str, schemes: tuple[str, ...] = WEB) -> str | None:

@@ -23,7 +23,7 @@ from packaging.utils import (
     parse_wheel_filename,
 )
 
-from tungstenkit.outside import GIT, WEB, git_name_problem, url_problem
+from tungstenkit.outside import GIT, LARGEST_SETTINGS, WEB, contents, git_name_problem, url_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -337,6 +337,8 @@ def _relative(place: str) -> str:
 
 # Requirement files
 
+_MOST_FILES = 1000
+
 
 def written_out(
     entries: Sequence[str], folder: Path, prefix: str = "python_packages"
@@ -347,7 +349,7 @@ def written_out(
     lines. Raises ValueError, worded whole, for a file that can't be read, is elsewhere or names itself.
     """
     numbered = [(f"{prefix}[{n}]", entry) for n, entry in enumerate(entries)]
-    yield from _written_out(numbered, folder, (), folder.resolve())
+    yield from _written_out(numbered, folder, (), folder.resolve(), iter(range(_MOST_FILES)))
 
 
 def _written_out(
@@ -355,6 +357,7 @@ def _written_out(
     folder: Path,
     inside: tuple[Path, ...],
     top: Path,
+    more: Iterator[int],
     *,
     constrains: bool = False,
 ) -> Iterator[tuple[str, str]]:
@@ -372,8 +375,11 @@ def _written_out(
             raise ValueError(f"{where}: {value} names itself")
         if not path.resolve().is_relative_to(top):
             raise ValueError(f"{where}: {value} is not in the model's folder; put a copy there")
+        # Files that name others twice, and these again, are soon more than can be read.
+        if next(more, None) is None:
+            raise ValueError(f"{where}: more than {_MOST_FILES} files are named")
         try:
-            lines = list(_lines(path.read_text(encoding="utf-8")))
+            lines = list(_lines(contents(path, LARGEST_SETTINGS).decode()))
         except OSError as error:
             raise ValueError(f"{where}: {value} can't be read: {error.strerror}") from None
         except UnicodeDecodeError:
@@ -384,6 +390,7 @@ def _written_out(
             path.parent,
             (*inside, path.resolve()),
             top,
+            more,
             constrains=constrains or option == "-c",
         )
 

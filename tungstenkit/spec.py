@@ -8,6 +8,7 @@ is checked here.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import json
 import os

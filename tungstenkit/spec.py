@@ -8,7 +8,6 @@ is checked here.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import importlib.util
 import json
 import os
@@ -46,7 +45,7 @@ from tungstenkit.settings import (
     library_settings,
     nixpkgs_settings,
 )
-from tungstenkit.wishes import requirement_problem, without_password
+from tungstenkit.wishes import requirement_problem, value_problems, without_password
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -229,8 +228,6 @@ def read_spec(
         raise _spoilt(module, directory) from None
     if not spec.class_name.isidentifier():
         raise _spoilt(module, directory)
-    from tungstenkit.define import value_problems
-
     packages, problems = _written_out(spec.python_packages, directory)
     problems += value_problems(vars(spec), [wish.as_declared() for wish in spec.files])
     commands = dockerfile.parse(spec.dockerfile_commands, base_image=spec.base_image is not None)
@@ -324,8 +321,6 @@ def _load(directory: Path, module: str, timeout: float, *, trust: bool) -> list[
             start_new_session=True,
         )
         try:
-            # Meanwhile, since it takes as long as a Python to start: what the answer is checked by.
-            importlib.import_module("tungstenkit.define")
             process.wait(timeout)
         except subprocess.TimeoutExpired:
             raise SpecError(

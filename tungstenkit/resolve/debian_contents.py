@@ -51,7 +51,7 @@ def fetch_libraries(
 def fetch_paths(index: ReleaseIndex, get: Callable[[str], bytes], pattern: str) -> dict[str, str]:
     """The packages of a release by the paths of theirs that a pattern fits whole; nothing is kept.
 
-    get: fetches a URL; raises FetchError. Raises ResolveError as `fetch_libraries`.
+    get: fetches a URL; raises FetchError. Raises UnusableError as `fetch_libraries`.
     """
     line = re.compile(rb"^(%s)\s+(\S+)$" % pattern.encode(), re.MULTILINE)
     found: dict[str, str] = {}

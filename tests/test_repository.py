@@ -25,9 +25,9 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # Left may be imported by right, never the reverse.
 ORDER = [
-    ["errors", "outside", "wishes"],
-    ["io", "suffixes"],
-    ["media", "downloads"],
+    ["errors", "downloads"],
+    ["io", "suffixes", "outside", "wishes"],
+    ["media"],
     ["define", "outputs"],
     [
         "load",

@@ -9,29 +9,29 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, TypeVar, overload
 
 import pydantic
 
-from tungstenkit.downloads import Download, HuggingFace
 from tungstenkit.errors import DefinitionError
 from tungstenkit.io import BaseIO, json_schema
 from tungstenkit.media import File
 from tungstenkit.wishes import (
     DEFAULT_EXCLUDE_FILES,
     DEFAULT_INCLUDE_FILES,
+    Checks,
     requirement_problem,
+    shown,
     system_package_problem,
-    without_password,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from typing_extensions import Required, TypedDict, TypeGuard, Unpack
+
+    from tungstenkit.downloads import Download, HuggingFace
 
     class Arguments(TypedDict, total=False):
         """The keyword arguments of `define_model`."""
@@ -259,125 +259,19 @@ def _files_in(value: object) -> Iterator[File]:
             yield from _files_in(item)
 
 
-class _Checks:
-    """Checks arguments: each method returns the value to keep, and notes what is wrong with the one given."""
-
-    def __init__(self) -> None:
-        self.problems: list[str] = []
+class _Checks(Checks):
+    """Those of whole declarations."""
 
     def io_class(self, name: str, value: object, *, describe: bool = False) -> type[BaseIO]:
         if not isinstance(value, type) or not issubclass(value, BaseIO):
             hint = f"; write `class {value.__name__}(BaseIO):`" if _is_own(value) else ""
-            self.problems.append(f"{name}: {_shown(value)} is not a subclass of BaseIO{hint}")
+            self.problems.append(f"{name}: {shown(value)} is not a subclass of BaseIO{hint}")
             return BaseIO
         try:
             json_schema(value, describe=describe)
         except DefinitionError as error:
             self.problems.extend(error.problems)
         return value
-
-    def batch_size(self, value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            self.problems.append(f"batch_size: {_shown(value)} is not a whole number of at least 1")
-            return 1
-        return value
-
-    def boolean(self, name: str, value: object) -> bool:
-        if not isinstance(value, bool):
-            self.problems.append(f"{name}: {_shown(value)} is neither True nor False")
-        return value is True
-
-    def gigabytes(self, name: str, value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-            self.problems.append(f"{name}: {_shown(value)} is not a number of gigabytes above 0")
-            return 1
-        return value
-
-    def strings(
-        self,
-        name: str,
-        value: object,
-        problem: Callable[[str], str | None] = lambda _: None,
-        *,
-        default: tuple[str, ...] = (),
-    ) -> tuple[str, ...]:
-        if value is None:
-            return default
-        if not isinstance(value, (list, tuple)):
-            hint = f"; write [{value!r}]" if isinstance(value, str) else ""
-            self.problems.append(f"{name}: {_shown(value)} is not a list of strings{hint}")
-            return default
-        for index, entry in enumerate(value):
-            if not isinstance(entry, str):
-                self.problems.append(f"{name}[{index}]: {_shown(entry)} is not a string")
-            elif not entry.strip():
-                self.problems.append(f"{name}[{index}]: is empty")
-            elif what := problem(entry.strip()):
-                self.problems.append(f"{name}[{index}]: {without_password(entry)!r} {what}")
-        return tuple(entry for entry in value if isinstance(entry, str))
-
-    def examples(self, value: object) -> tuple[dict[str, Any], ...]:
-        if value is None:
-            return ()
-        if not isinstance(value, (list, tuple)):
-            self.problems.append(f"examples: {_shown(value)} is not a list of dicts")
-            return ()
-        for index, entry in enumerate(value):
-            if not isinstance(entry, dict):
-                self.problems.append(f"examples[{index}]: {_shown(entry)} is not a dict")
-        return tuple(entry for entry in value if isinstance(entry, dict))
-
-    def files(self, value: object) -> tuple[Download | HuggingFace, ...]:
-        if value is None:
-            return ()
-        if not isinstance(value, (list, tuple)):
-            self.problems.append(f"files: {_shown(value)} is not a list of Download and HuggingFace")
-            return ()
-        for index, entry in enumerate(value):
-            if isinstance(entry, (Download, HuggingFace)):
-                self.problems.extend(f"files[{index}].{problem}" for problem in entry.problems())
-            else:
-                self.problems.append(
-                    f"files[{index}]: {_shown(entry)} is neither a Download nor a HuggingFace"
-                )
-        return tuple(entry for entry in value if isinstance(entry, (Download, HuggingFace)))
-
-    def version(self, name: str, value: object) -> tuple[int, ...] | None:
-        """One to three numbers with dots between them."""
-        if value is None:
-            return None
-        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4}){0,2}", value):
-            return tuple(int(part) for part in value.split("."))
-        hint = f"; write it in quotes: '{value}'" if isinstance(value, (int, float)) else ""
-        self.problems.append(f"{name}: {_shown(value)} is not a version such as '12.4'{hint}")
-        return None
-
-    def cuda_version(self, value: object, *, gpu: object) -> str | None:
-        if value is not None and gpu is False:
-            self.problems.append(f"cuda_version: {_shown(value)} has no effect without gpu=True")
-        version = self.version("cuda_version", value)
-        return None if version is None else ".".join(map(str, version))
-
-    def python_version(self, value: object) -> str | None:
-        version = self.version("python_version", value)
-        if version is None:
-            return None
-        if version[0] != 3 or (len(version) > 1 and version[1] < 9):
-            self.problems.append(f"python_version: {value!r} is not possible; the oldest is 3.9")
-        return ".".join(map(str, version[:2]))
-
-    def base_image(self, value: object) -> str | None:
-        if value is None or (isinstance(value, str) and _IMAGE_NAME.fullmatch(value)):
-            return value
-        self.problems.append(f"base_image: {_shown(value)} is not an image name, <repository>[:<tag>]")
-        return None
-
-
-# The grammar of the OCI distribution specification, with the host and the tag or digest around the name.
-_IMAGE_NAME = re.compile(
-    r"([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?",
-    re.ASCII,
-)
 
 
 def _has(cls: type, name: str) -> bool:
@@ -434,8 +328,3 @@ def _signature_problems(cls: type, name: str, parameters: str) -> Iterator[str]:
 
 def _is_own(value: object) -> TypeGuard[type]:
     return isinstance(value, type) and value.__module__ != "builtins"
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

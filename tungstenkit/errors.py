@@ -6,10 +6,15 @@ defect of ours. A subclass exists only where a caller must tell one kind from an
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What a terminal obeys, and what makes a text look other than it is (Unicode, "Bidirectional Algorithm", 2)."""
 
 
 class TungstenError(Exception):
@@ -28,11 +33,15 @@ class TungstenError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        """Three lines: the problem, its place and the hint; a missing part leaves its line out."""
+        """Three lines: the problem, its place and the hint; a missing part leaves its line out.
+
+        All of it is text, whoever has said it: a model's module, a mirror, a lock.
+        """
         parts = {"error: ": self.what, "  in:   ": self.where, "  hint: ": self.hint}
-        return "\n".join(
+        said = "\n".join(
             label + text.replace("\n", "\n" + " " * len(label)) for label, text in parts.items() if text
         )
+        return UNSEEN.sub(lambda found: ascii(found[0])[1:-1], said)
 
 
 class DefinitionError(TungstenError):
@@ -61,7 +70,14 @@ class LockError(TungstenError):
 
 
 class ResolveError(TungstenError):
-    """No set of packages satisfies what the model asks for, or an index can't be trusted."""
+    """No set of packages satisfies what the model asks for; another Python may have one."""
+
+
+class UnusableError(TungstenError):
+    """What a solve reads can't be believed or understood, an index or a source: no other Python would mend that.
+
+    It is no `ResolveError`, so that whatever tries the next choice stops at it.
+    """
 
 
 class FetchError(TungstenError):

@@ -13,7 +13,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from tungstenkit.deb import open_files
-from tungstenkit.errors import FetchError, ResolveError
+from tungstenkit.errors import FetchError, ResolveError, UnusableError
 from tungstenkit.fetch import Input
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def fake_time(target: Target, solver: Solver, get: Callable[[Input], Path], fold
                     # refuses it: Python's time.sleep would fail.
                     library.write_bytes(without(content.read(), "clock_nanosleep"))
                     return library
-    except (FetchError, ResolveError) as problem:
+    except (FetchError, ResolveError, UnusableError) as problem:
         solver.notice(f"the second run has the same clock as the first: no libfaketime ({problem.what})")
         return None
     solver.notice("the second run has the same clock as the first: this libfaketime is not known")

@@ -26,6 +26,7 @@ from tungstenkit.outside import (
     GIT,
     LARGEST_FILE,
     WEB,
+    contents,
     image_problem,
     path_problem,
     text_problem,
@@ -866,11 +867,7 @@ _LARGEST_LOCK = 64 << 20
 def read_lock(path: Path) -> Lock:
     """Read `tungsten.lock`; LockError where it is missing, damaged, or of a version that is not known here."""
     try:
-        # What never ends, such as a pipe, is no document.
-        if path.exists() and not path.is_file():
-            raise OSError(errno.EINVAL, "it is no file")
-        with path.open("rb") as file:
-            data = file.read(_LARGEST_LOCK + 1)
+        data = contents(path, _LARGEST_LOCK)
     except FileNotFoundError:
         raise LockError("there is no lock", where=str(path), hint="run `tungsten lock`") from None
     except OSError as problem:

@@ -10,11 +10,13 @@ import contextlib
 import datetime as dt
 import decimal
 import enum
+import functools
 import json
 import os
 import re
 import shutil
 import sys
+import typing
 import uuid
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -36,6 +38,7 @@ __all__ = [
     "SharedError",
     "check_files",
     "check_objects",
+    "computes",
     "file_clock",
     "looking_at_files",
 ]
@@ -214,6 +217,7 @@ def check_objects(returned: Sequence[object], keys: Sequence[Hashable]) -> None:
     for value, key in zip(returned, keys):
         is_flat = (
             isinstance(value, io.BaseIO)
+            and not computes(type(value))
             and not value.__pydantic_extra__
             and _PLAIN.issuperset(map(type, vars(value).values()))
         )
@@ -234,6 +238,47 @@ def check_objects(returned: Sequence[object], keys: Sequence[Hashable]) -> None:
         )
 
 
+@functools.cache
+def computes(declared: type[pydantic.BaseModel]) -> bool:
+    """Whether what is written of a class, or of one in its fields, is computed by the model's code at that moment.
+
+    Then it may be what this code has kept since, of another input.
+    """
+    waiting, seen = [declared], {declared}
+    while waiting:
+        one = waiting.pop()
+        known = one.__pydantic_decorators__
+        if known.computed_fields or known.field_serializers or known.model_serializers:
+            return True
+        if any(
+            getattr(one, name) is not getattr(io.BaseIO, name)
+            for name in _WRITERS
+            if issubclass(one, io.BaseIO)
+        ):
+            return True
+        for field in one.model_fields.values():
+            if any(isinstance(part, _SERIALIZERS) for part in _parts_of(field.annotation, *field.metadata)):
+                return True
+            inner = {
+                part
+                for part in _parts_of(field.annotation)
+                if isinstance(part, type) and issubclass(part, pydantic.BaseModel)
+            }
+            waiting += inner - seen
+            seen |= inner
+    return False
+
+
+_WRITERS = ("model_dump", "model_dump_json", "__iter__")
+_SERIALIZERS = (pydantic.PlainSerializer, pydantic.WrapSerializer)
+
+
+def _parts_of(*annotations: object) -> Iterator[object]:
+    for one in annotations:
+        yield one
+        yield from _parts_of(*getattr(one, "__metadata__", ()), *typing.get_args(one))
+
+
 _PLAIN = frozenset({str, int, float, bool, type(None), bytes, complex})
 
 _UNCHANGEABLE = (
@@ -252,6 +297,8 @@ def _changeable(value: object) -> Iterator[object]:
     parts: Any
     if isinstance(value, pydantic.BaseModel):
         yield value
+        if computes(type(value)):
+            yield _LIVE
         parts = [*vars(value).values(), *(value.__pydantic_extra__ or {}).values()]
     elif isinstance(value, dict):
         yield value

@@ -7,12 +7,16 @@ their options, besides.
 
 from __future__ import annotations
 
+import errno
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from tungstenkit.errors import UNSEEN
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 WEB = ("https", "http")
 """Whence files are downloaded."""
@@ -21,6 +25,8 @@ GIT = ("https", "http", "ssh", "git", "file")
 
 LARGEST_FILE = 1 << 40
 """In bytes; more is no file that an image is made of."""
+LARGEST_SETTINGS = 1 << 24
+"""In bytes, of a file beside the model that people write."""
 LONGEST_TEXT = 1 << 20
 """In characters, of any text of a lock."""
 LONGEST_NAME = 255
@@ -29,8 +35,17 @@ LONGEST_PATH = 4096
 """In bytes."""
 
 _BLANKS = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]")
-# What a terminal obeys, and what makes a text look other than it is (Unicode, "Bidirectional Algorithm", 2).
-_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def contents(path: Path, most: int) -> bytes:
+    """What a file of somebody else's holds; OSError for more than `most` bytes, and what never ends, such as a pipe."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no file")
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most >> 20} MiB")
+    return data
 
 
 def url_problem(url: str, schemes: tuple[str, ...] = WEB) -> str | None:
@@ -85,7 +100,7 @@ def path_problem(path: str) -> str | None:
     """What is wrong with a relative path, of `..` apart: whether that leads out is a question to who declares it."""
     if not path or path.startswith(("/", "~")):
         return "is not relative"
-    if _UNSEEN.search(path) or "\n" in path:
+    if UNSEEN.search(path) or "\n" in path:
         return "holds a control character"
     if len(path.encode("utf-8", "surrogatepass")) > LONGEST_PATH:
         return "is longer than any path"
@@ -94,7 +109,7 @@ def path_problem(path: str) -> str | None:
 
 def text_problem(text: str) -> str | None:
     """What is wrong with a text that people read, and that terminals show."""
-    if _UNSEEN.search(text):
+    if UNSEEN.search(text):
         return "holds a control character"
     if len(text) > LONGEST_TEXT:
         return f"is longer than {LONGEST_TEXT} characters"

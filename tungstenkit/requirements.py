@@ -24,7 +24,7 @@ from packaging.utils import (
     parse_wheel_filename,
 )
 
-from tungstenkit.outside import GIT, WEB, git_name_problem, url_problem
+from tungstenkit.outside import GIT, LARGEST_SETTINGS, WEB, contents, git_name_problem, url_problem
 from tungstenkit.wishes import IGNORED, OWN_NAME, OWN_NAMES, split_option
 
 if TYPE_CHECKING:
@@ -417,6 +417,8 @@ def _relative(place: str, name: str | None = None) -> str:
 
 # Requirement files
 
+_MOST_FILES = 1000
+
 
 def lock_file_of(entry: str) -> str | None:
     """The lock file of another tool that an entry names, `-c uv.lock`; None for any other entry."""
@@ -433,7 +435,7 @@ def written_out(
     lines. Raises ValueError, worded whole, for a file that can't be read, is elsewhere or names itself.
     """
     numbered = [(f"{prefix}[{n}]", entry) for n, entry in enumerate(entries)]
-    yield from _written_out(numbered, folder, (), folder.resolve())
+    yield from _written_out(numbered, folder, (), folder.resolve(), iter(range(_MOST_FILES)))
 
 
 def _written_out(
@@ -441,6 +443,7 @@ def _written_out(
     folder: Path,
     inside: tuple[Path, ...],
     top: Path,
+    more: Iterator[int],
     *,
     constrains: bool = False,
 ) -> Iterator[tuple[str, str]]:
@@ -468,11 +471,14 @@ def _written_out(
             raise ValueError(f"{where}: {value} names itself")
         if not path.resolve().is_relative_to(top):
             raise ValueError(f"{where}: {value} is not in the model's folder; put a copy there")
+        # Files that name others twice, and these again, are soon more than can be read.
+        if next(more, None) is None:
+            raise ValueError(f"{where}: more than {_MOST_FILES} files are named")
         if is_locked:
             yield where, f"-c {path.resolve().relative_to(top).as_posix()}"
             continue
         try:
-            lines = list(lines_of(decoded(path.read_bytes())))
+            lines = list(lines_of(decoded(contents(path, LARGEST_SETTINGS))))
         except OSError as error:
             raise ValueError(f"{where}: {value} can't be read: {error.strerror}") from None
         except UnicodeError:
@@ -483,6 +489,7 @@ def _written_out(
             path.parent,
             (*inside, path.resolve()),
             top,
+            more,
             constrains=constrains or option == "-c",
         )
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from tungstenkit.errors import TungstenError
-from tungstenkit.outside import url_problem
+from tungstenkit.outside import LARGEST_SETTINGS, contents, url_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,13 +47,13 @@ def read_table(directory: Path, *names: str, hint: str) -> dict[str, Any]:
     """
     path = directory / "pyproject.toml"
     try:
-        table: Any = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        table: Any = tomllib.loads(contents(path, LARGEST_SETTINGS).decode("utf-8-sig"))
         for key in ("tool", "tungsten", *names):
             table = table.get(key, {})
         return dict(table)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, AttributeError, TypeError) as problem:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as problem:
         raise TungstenError(
             f"[{'.'.join(('tool', 'tungsten', *names))}] can't be read: {problem}", where=str(path), hint=hint
         ) from None

@@ -24,12 +24,20 @@ import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from tungstenkit import dockerfile, requirements, store
 from tungstenkit.data import NIX
 from tungstenkit.dockerfile import Commands  # noqa: TC001 - pydantic reads it
 from tungstenkit.document import Document, check_version
+from tungstenkit.downloads import Download, HuggingFace
 from tungstenkit.errors import DefinitionError, SpecError
 from tungstenkit.settings import (
     build_settings,
@@ -39,7 +47,7 @@ from tungstenkit.settings import (
     lock_file_setting,
     nixpkgs_settings,
 )
-from tungstenkit.wishes import requirement_problem, without_password
+from tungstenkit.wishes import requirement_problem, value_problems, without_password
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +67,7 @@ _ENVIRONMENT = {
 }
 """The variables of a module that is read: some of the image's, and no others."""
 _LARGEST_FILE = 1 << 28  # bytes
+_LARGEST_ANSWER = 1 << 24  # bytes, far above what a definition comes to with its examples
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin")
 _SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/localtime")
 _STORES = ("/nix/store", "/gnu/store")
@@ -78,6 +87,21 @@ _REAL_MODULES = (
 )
 
 
+class _Error(BaseModel):
+    what: str = ""
+    problems: list[str] = Field(default_factory=list)
+    where: str
+    hint: str | None = None
+
+
+class _Answer(BaseModel):
+    """What `load.py` says, or what the module has written in its place."""
+
+    refused: str | None = None
+    error: _Error | None = None
+    models: list[dict[str, Any]] = Field(default_factory=list)
+
+
 class DownloadWish(Document):
     """A `Download`."""
 
@@ -86,6 +110,10 @@ class DownloadWish(Document):
     to: str
     """Relative to the model's folder."""
     executable: bool
+
+    def as_declared(self) -> Download:
+        """As the model's module has it."""
+        return Download(self.url, self.sha256, self.to, self.executable)
 
 
 class RepositoryWish(Document):
@@ -98,6 +126,10 @@ class RepositoryWish(Document):
     """A folder, relative to the model's; null is the hub's cache."""
     include: list[str]
     exclude: list[str]
+
+    def as_declared(self) -> HuggingFace:
+        """As the model's module has it."""
+        return HuggingFace(self.repository, self.revision, self.to, self.include, self.exclude, self.type)
 
 
 class LockFileWish(Document):
@@ -196,17 +228,21 @@ def read_spec(
     model = _chosen(models, class_name, where=str(file.relative_to(directory)), module=module)
     # Not of the folder's name: an image must not depend on where it is built.
     name = repository_name(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", model["class_name"]))
-    spec = ModelSpec(
-        name=name,
-        module=module,
-        libraries=library_settings(directory),
-        build=build_settings(directory),
-        indexes=index_settings(directory),
-        nixpkgs=nixpkgs_settings(directory),
-        **model,
-    )
+    settings = {
+        "indexes": index_settings(directory),
+        "libraries": library_settings(directory),
+        "build": build_settings(directory),
+        "nixpkgs": nixpkgs_settings(directory),
+    }
+    try:
+        spec = ModelSpec.model_validate({**model, **settings, "name": name, "module": module})
+    except ValidationError:
+        raise _spoilt(module, directory) from None
+    if not spec.class_name.isidentifier():
+        raise _spoilt(module, directory)
     packages, problems = _written_out(spec.python_packages, directory)
     lock_file, packages = _lock_file(packages, directory, problems)
+    problems += value_problems(vars(spec), [wish.as_declared() for wish in spec.files])
     commands = dockerfile.parse(spec.dockerfile_commands, base_image=spec.base_image is not None)
     problems += commands.problems
     spec = spec.model_copy(
@@ -310,7 +346,7 @@ def _load(directory: Path, module: str, timeout: float, *, trust: bool) -> list[
             # With it goes whatever the module started.
             _kill_group(process)
         result.seek(0)
-        text = result.read()
+        text = result.read(_LARGEST_ANSWER + 1)
         if not text:
             output.seek(0)
             said = output.read().decode(errors="replace").strip()[-2000:]
@@ -320,19 +356,30 @@ def _load(directory: Path, module: str, timeout: float, *, trust: bool) -> list[
                 where=str(directory),
             )
     try:
-        result = json.loads(text)
-    except ValueError:
+        answer = _Answer.model_validate(json.loads(text))
+    except (ValueError, RecursionError):
+        raise _spoilt(module, directory) from None
+    if answer.refused is not None:
         raise SpecError(
-            f"{module} writes to files that it did not open, and spoilt the answer", where=str(directory)
-        ) from None
-    if said := result.get("refused"):
-        raise SpecError(
-            f"this machine does not let the model's module run apart: {said}",
+            f"this machine does not let the model's module run apart: {answer.refused}",
             where=str(directory),
             hint="--trust (or TUNGSTEN_TRUST=1) runs it as you, with your files and your network, if it is yours; in a"
             " container, --privileged lets it run apart; elsewhere `sysctl -w user.max_user_namespaces=100000` may",
         )
-    return _models_in(result)
+    if answer.error is not None:
+        error = answer.error
+        if error.problems:
+            raise DefinitionError(error.problems, where=error.where, hint=error.hint)
+        raise SpecError(error.what, where=error.where, hint=error.hint)
+    if not all(isinstance(model.get("class_name"), str) for model in answer.models):
+        raise _spoilt(module, directory)
+    return answer.models
+
+
+def _spoilt(module: str, directory: Path) -> SpecError:
+    return SpecError(
+        f"{module} writes to files that it did not open, and spoilt the answer", where=str(directory)
+    )
 
 
 def _apart(directory: Path, places: dict[str, str]) -> dict[str, Any]:
@@ -389,16 +436,6 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _models_in(result: dict[str, Any]) -> list[dict[str, Any]]:
-    error = result.get("error")
-    if error is None:
-        models: list[dict[str, Any]] = result["models"]
-        return models
-    if "problems" in error:
-        raise DefinitionError(error["problems"], where=error["where"], hint=error.get("hint"))
-    raise SpecError(error["what"], where=error["where"], hint=error.get("hint"))
 
 
 def _chosen(

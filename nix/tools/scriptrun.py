@@ -9,11 +9,12 @@ error that names the package, never a guess.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -167,40 +168,48 @@ class ScriptRun:
             *([""] if kind == "postinst" else []),
         ]
         own = [self._busybox, "unshare", "-r", "-m", self._busybox, "true"]
+        if subprocess.run(own, check=False, capture_output=True).returncode:
+            raise ToolError("this machine does not allow user namespaces, in which it would be run")
         messages = root / _OURS / "messages"
-        try:
-            if subprocess.run(own, check=False, capture_output=True).returncode:
-                raise ToolError("this machine does not allow user namespaces, in which it would be run")
-            with messages.open("wb") as file:
-                # Not pipes, by which stand-ins know that somebody reads them.
-                result = subprocess.run(
-                    inside,
-                    preexec_fn=partial(_enter, root),
-                    stdin=subprocess.DEVNULL,
-                    stdout=file,
-                    stderr=file,
-                    check=False,
-                    timeout=_SECONDS,
-                )
-        except subprocess.TimeoutExpired:
-            raise ToolError(f"it does not end within {_SECONDS} s") from None
+        status = _ended(root, inside, messages)
+        if status == -signal.SIGALRM:
+            raise ToolError(f"it does not end within {_SECONDS} s")
         unknown = root / _OURS / "unknown"
         if unknown.exists():
             asked = unknown.read_text("utf-8", "replace").partition("\n")[0]
             raise ToolError(f"it asks for what is not known before there is an image: {asked}")
-        if result.returncode:
+        if status:
             lines = messages.read_text("utf-8", "replace").strip().splitlines()
-            raise ToolError(
-                f"it fails without the rest of a system: {lines[-1] if lines else result.returncode}"
-            )
+            raise ToolError(f"it fails without the rest of a system: {lines[-1] if lines else status}")
+
+
+def _ended(root: Path, command: list[str], messages: Path) -> int:
+    """The exit status of a command that ran in a root, apart; -SIGALRM where it took too long."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        # Not pipes, by which stand-ins know that somebody reads them.
+        os.dup2(os.open(messages, os.O_WRONLY | os.O_CREAT), 1)
+        os.dup2(1, 2)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        # Of this process, which waits for those that `leave` makes, and takes them with it.
+        signal.alarm(_SECONDS)
+        _enter(root)
+        os.execv(command[0], command)  # noqa: S606
+    except OSError as error:
+        os.write(2, f"{error}\n".encode())
+    finally:
+        os._exit(126)
 
 
 def _enter(root: Path) -> None:
-    machine = apart.separate(0, 0)
+    machine = apart.leave(0, 0)
     apart.bind_itself(str(root))
     apart.bind_device("/dev/null", str(root / "dev/null"))
-    apart.mount_processes(str(root / "proc"), ours=False)
+    apart.mount_processes(str(root / "proc"))
     apart.enter(str(root))
+    apart.as_child()
     apart.confine(machine, 0, 0)
 
 

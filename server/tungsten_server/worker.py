@@ -201,7 +201,10 @@ class _Pipeline:
         )
         writer.start()
         while (batch := self._todo.get()) is not None:
-            self._run(batch, [(0, len(batch.owners))])
+            parts = [(0, len(batch.owners))]
+            if self._model.computes and _mixed(batch.keys):
+                parts = [(place, place + 1) for place in range(len(batch.owners))]
+            self._run(batch, parts)
         self._unwritten.put(None)
         writer.join()
 
@@ -430,6 +433,9 @@ class _Model:
         model_class = getattr(importlib.import_module(arguments["module"]), arguments["class"])
         self._definition = model_class.__tungsten_model__
         self._instance = model_class()
+        declared = filter(None, (self._definition.output, self._definition.demo_output))
+        self.computes = any(self._outputs.computes(one) for one in declared)
+        """Whether what is written of an output may be what the model's code has kept of a later one."""
         if hasattr(self._instance, "setup"):
             self._instance.setup()
         # Without one, the outputs are the demo outputs, too.

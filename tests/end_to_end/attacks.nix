@@ -86,6 +86,21 @@ in
     outputHashAlgo = "sha256";
     outputHash = unknown;
   };
+  # As layer.py runs a script that can't be read; that root has no Python, and so it gets one.
+  package-script = derivation {
+    name = "attack-by-package-script";
+    inherit system canary;
+    inherit (taken) tree;
+    builder = builtins.head taken.python.command;
+    args = builtins.tail taken.python.command ++ [
+      "-I"
+      "-S"
+      "-B"
+      (file "attack_by_script.py")
+    ];
+    tools = file "tools";
+    program = /. + program;
+  };
   # As source.nix has it.
   source = derivation {
     name = "attack-by-source";

@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,17 @@ def copy_example(name, folder):
     return shutil.copytree(
         ROOT / "examples" / name, folder, ignore=shutil.ignore_patterns(".tungsten", LOCK_NAME)
     )
+
+
+@pytest.fixture(scope="module")
+def folder():
+    """A folder that every user may read."""
+    made = Path(tempfile.mkdtemp(prefix="tungsten-"))
+    made.chmod(0o755)
+    yield made
+    # A store's folders can't be written by their owner.
+    subprocess.run(["chmod", "-R", "u+w", made], check=True)
+    shutil.rmtree(made)
 
 
 @pytest.fixture(scope="session")

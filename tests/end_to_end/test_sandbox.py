@@ -10,23 +10,25 @@ import secrets
 import shutil
 import socket
 import subprocess
-import sys
 import tarfile
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.harness import ROOT, derivation, nix, succeed, tungsten
+from tests.end_to_end.somebody import UID, Somebody
 from tungstenkit import store
 from tungstenkit.data import NIX
 
 HERE = Path(__file__).parent
-USER = 54321
-"""Of nobody: an ordinary user, whose Nix store is theirs."""
 ADD_KEY = 248 if os.uname().machine == "x86_64" else 217
 
-KINDS = ["import-check", "post-build", "run", "run-with-network", "source"]
+USERS_OPTIONS = [
+    *("--option", "sandbox", "true"),
+    *("--option", "sandbox-fallback", "false"),
+    *("--option", "substituters", ""),
+]
+KINDS = ["import-check", "post-build", "run", "run-with-network", "source", "package-script"]
 IN_REACH = {
     # What shares the machine's network has its loopback, and its abstract sockets where there is no Landlock.
     "post-build": {"loopback", "abstract"},
@@ -49,17 +51,6 @@ def canary():
 
 
 @pytest.fixture(scope="module")
-def folder():
-    """A folder that every user may read."""
-    made = Path(tempfile.mkdtemp(prefix="tungsten-"))
-    made.chmod(0o755)
-    yield made
-    # A store's folders can't be written by their owner.
-    subprocess.run(["chmod", "-R", "u+w", made], check=True)
-    shutil.rmtree(made)
-
-
-@pytest.fixture(scope="module")
 def parts(blur, canary, folder):
     """The arguments of attacks.nix."""
     (layout,) = derivation(blur.derivation)
@@ -73,6 +64,7 @@ def parts(blur, canary, folder):
             target = folder / "nix" / source.relative_to(NIX)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
+    shutil.copyfile(HERE / "attack_by_script.py", folder / "nix" / "attack_by_script.py")
     backend = folder / "backend.py"
     backend.write_text(
         program.read_text().partition('if __name__ == "__main__":')[0]
@@ -117,11 +109,9 @@ def left(canary):
 
 
 @pytest.fixture(scope="module")
-def users_store(parts, folder):
-    """A Nix store of an ordinary user's own, at /nix of a mount namespace; what runs a command there as that user."""
-    mine = folder / "user"
-    for name in ("nix/store", "nix/var/nix", "home"):
-        (mine / name).mkdir(parents=True)
+def user(parts, folder):
+    """Somebody whose store has what the attacks are built with."""
+    user = Somebody(folder / "user")
     wanted = [parts["busybox"], parts["tree"], *json.loads(parts["layers"])]
     wanted += [
         str(Path(*Path(word).parts[:4]))
@@ -130,14 +120,11 @@ def users_store(parts, folder):
     ]
     query = ["nix-store", "--query", "--requisites", *wanted]
     closure = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()
-    subprocess.run(["cp", "-a", *closure, mine / "nix" / "store"], check=True)
-    subprocess.run(["chown", "-R", f"{USER}:{USER}", mine], check=True)
-    script = f'mount --bind {mine}/nix /nix && exec setpriv --reuid {USER} --regid {USER} --clear-groups "$@"'
-    home = ["USER=somebody", f"HOME={mine}/home", f"TMPDIR={mine}/home"]
-    before = ["unshare", "--mount", "sh", "-ec", script, "sh", "env", "-C", "/", *home]
+    subprocess.run(["cp", "-a", *closure, user.folder / "nix" / "store"], check=True)
+    user.own(user.folder)
     dump = subprocess.run(["nix-store", "--dump-db", *closure], capture_output=True, check=True).stdout
-    subprocess.run([*before, "nix-store", "--load-db"], input=dump, check=True)
-    return before
+    subprocess.run([*user.before, "nix-store", "--load-db"], input=dump, check=True)
+    return user
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -161,57 +148,54 @@ except OSError as problem:
 DISK = """
 import json, os
 try:
-    with open("/tmp/all", "wb") as file:
+    with open("/tmp/all", "wb", buffering=0) as file:
         while True:
             file.write(bytes(1 << 20))
 except OSError as problem:
+    # Not all of it: what it says may need room, too.
+    os.truncate("/tmp/all", 100 << 20)
     print("REACHED " + json.dumps(problem.strerror), flush=True)
 """
 
 
-def test_a_fork_bomb_ends_where_it_may_have_no_more(parts, folder):
+@pytest.mark.parametrize("caller", ["root", "user"])
+def test_a_fork_bomb_ends_where_it_may_have_no_more(caller, parts, folder, user):
     program = folder / "bomb.py"
     program.write_text(FORK_BOMB)
-    count, problem = attack("import-check", parts | {"program": str(program)})
+    before, options = ((), None) if caller == "root" else (user.before, USERS_OPTIONS)
+    count, problem = attack("import-check", parts | {"program": str(program)}, before, options)
     assert (problem, 1000 < count < 4096) == ("Resource temporarily unavailable", True)
 
 
-def test_a_full_disk_is_the_steps_own_end(parts, folder):
-    """It fails, and what it wrote is gone."""
-    program, room = folder / "disk.py", folder / "room"
+@pytest.mark.parametrize("kind", ["import-check", "post-build", "run", "package-script"])
+@pytest.mark.parametrize("caller", ["root", "user"])
+def test_a_full_disk_is_the_steps_own_end(kind, caller, parts, folder, user):
+    """What it wrote is gone. A source's build writes where an import check does, a networked RUN where any does."""
+    program, room = folder / "disk.py", user.home if caller == "user" else folder / "room"
     program.write_text(DISK)
-    room.mkdir()
-    script = """
-        mount -t tmpfs -o size=300m,mode=755 tmpfs "$1"
-        mkdir "$1/builds"
-        export TMPDIR="$1/builds"
+    room.mkdir(exist_ok=True)
+    before, options = ((), None) if caller == "root" else (user.before, USERS_OPTIONS)
+    script = f"""
+        mount -t tmpfs -o size=500m,mode=755,uid={UID if caller == "user" else 0} tmpfs "$1"
+        export TMPDIR="$1"
+        place=$1
         shift
         "$@" || true
-        echo "left: $(ls "$TMPDIR")" >&2
+        echo "left: $(ls "$place")" >&2
     """
-    before = ["unshare", "--mount", "sh", "-ec", script, "sh", str(room)]
-    assert attack("import-check", parts | {"program": str(program)}, before) == "No space left on device"
+    before = ["unshare", "--mount", "sh", "-ec", script, "sh", str(room), *before]
+    found = attack(kind, parts | {"program": str(program)}, before, options)
+    assert found == "No space left on device"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_attack_on_a_users_builds_reaches_nothing(kind, parts, canary, users_store):
-    options = [
-        "--option",
-        "sandbox",
-        "true",
-        "--option",
-        "sandbox-fallback",
-        "false",
-        "--option",
-        "substituters",
-        "",
-    ]
-    reached = attack(kind, parts, users_store, options)
+def test_an_attack_on_a_users_builds_reaches_nothing(kind, parts, canary, user):
+    reached = attack(kind, parts, user.before, USERS_OPTIONS)
     assert set(reached) <= IN_REACH.get(kind, set()), reached
     assert left(canary) == []
     # The store is that user's own: what others build on is as it was.
     paths = [parts["tree"], parts["busybox"], *json.loads(parts["layers"])]
-    subprocess.run([*users_store, "nix-store", "--verify-path", *paths], check=True)
+    subprocess.run([*user.before, "nix-store", "--verify-path", *paths], check=True)
 
 
 def test_the_attacks_succeed_where_nothing_is_apart(parts, folder):
@@ -231,7 +215,7 @@ def test_the_attacks_succeed_where_nothing_is_apart(parts, folder):
         folder,
         parts["canary"],
     ]
-    user = ["setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups"]
+    user = ["setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups"]
     done = subprocess.run([*user, *command], capture_output=True, text=True, cwd="/", timeout=60)
     reached = json.loads(done.stdout.splitlines()[-1].removeprefix("REACHED "))
     assert {"mount", "remount", "unmount", "namespaces", "capabilities", "new privileges", "keys"} <= set(
@@ -326,29 +310,48 @@ def test_a_module_reaches_nothing_while_root_reads_it(hostile, canary):
     assert left(canary) == []
 
 
-@pytest.fixture
-def as_user():
-    """What runs our Python as an ordinary user, who may enter where it lies."""
-    top = f"/{Path(sys.base_prefix).parts[1]}"
-    script = f"""
-        if [ {top} = /root ]; then
-          mkdir -p "$1"
-          mount --bind {sys.base_prefix} "$1"
-          mount -t tmpfs -o mode=755 tmpfs /root
-          mkdir -p {sys.base_prefix}
-          mount --move "$1" {sys.base_prefix}
-        fi
-        shift
-        exec setpriv --reuid {USER} --regid {USER} --clear-groups "$@"
-    """
-    place = tempfile.mkdtemp(prefix="tungsten-")
-    yield ["unshare", "--mount", "--propagation=private", "sh", "-ec", script, "sh", place]
-    Path(place).rmdir()
+def test_a_module_reaches_nothing_while_a_user_reads_it(hostile, canary, folder):
+    user = Somebody(folder / f"reader-{secrets.token_hex(4)}")
+    user.own(hostile)
+    assert reading(hostile, *user.before) == [{}, [], 65532]
+    assert left(canary) == []
 
 
-def test_a_module_reaches_nothing_while_a_user_reads_it(hostile, canary, as_user):
-    subprocess.run(["chown", "-R", f"{USER}:{USER}", hostile], check=True)
-    assert reading(hostile, *as_user) == [{}, [], 65532]
+CHECKED = """
+
+import json, os
+from neighbour import main, reached
+main({canary!r}, whole_root=False)
+raise RuntimeError(json.dumps([reached, [name for name in os.environ if "CANARY" in name], os.getuid()]))
+"""
+
+
+@pytest.mark.parametrize("caller", ["root", "user"])
+def test_a_server_that_is_checked_reaches_the_network_alone(caller, copy_of, canary, folder):
+    """Its own as in a container, and the machine's, by `tungsten check`; a user builds the image in their own store."""
+    model = folder / f"checked-{caller}"
+    shutil.copytree(copy_of("blur"), model)
+    text = (HERE / "attacks.py").read_text().partition('if __name__ == "__main__":')[0]
+    (model / "neighbour.py").write_text(text)
+    attack = "\n".join(f"        {line}" for line in CHECKED.format(canary=canary).splitlines())
+    (model / "tungsten_model.py").write_text(
+        (model / "tungsten_model.py")
+        .read_text()
+        .replace("class Blur:", f"class Blur:\n    def setup(self):{attack}")
+    )
+    before, environment = (), {"TUNGSTEN_CANARY": "1"}
+    if caller == "user":
+        somebody = Somebody(folder / "checker")
+        shutil.copytree(os.environ["TUNGSTEN_TESTS_KEYS"], somebody.home / "keys")
+        somebody.own(somebody.home)
+        somebody.own(model)
+        before = somebody.before
+        environment["TUNGSTEN_TESTS_KEYS"] = str(somebody.home / "keys")
+    done = tungsten("check", model, before=before, env=environment)
+    assert "RuntimeError: [" in done.stderr, done.stderr
+    reached, seen, uid = json.JSONDecoder().raw_decode(done.stderr.partition("RuntimeError: ")[2])[0]
+    assert set(reached) <= {"loopback", "abstract"}, reached
+    assert (seen, uid) == ([], 65532)
     assert left(canary) == []
 
 

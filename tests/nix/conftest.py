@@ -36,6 +36,7 @@ def tools():
         "maintscripts",
         "program",
         "rootfs",
+        "scriptrun",
         "system",
         "tarstream",
         "unpack_layers",

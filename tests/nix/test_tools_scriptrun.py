@@ -1,11 +1,15 @@
 """Maintainer scripts whose text can't be read: what they do is told by running them apart from everything."""
 
-import shutil
+import contextlib
+import os
+import secrets
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.server.conftest import wait_until
+from tungstenkit.deb import open_files
 
 SYSTEM = {"kind": "system", "alternatives": True, "ld-so-cache": False, "architecture": "amd64"}
 LOOP = """#!/bin/sh -e
@@ -24,15 +28,20 @@ divert() { dpkg-divert --package vim-runtime --add --rename --divert "$1.tiny" "
 
 
 @pytest.fixture(scope="session")
-def busybox():
-    """Debian's, as the Makefile unpacks it, or the machine's."""
-    unpacked = sorted((Path(sys.prefix) / "busybox-static").glob("**/bin/busybox"))
-    found = str(unpacked[0]) if unpacked else shutil.which("busybox")
-    if found is None:
-        pytest.skip("busybox is not here")
-    if subprocess.run([found, "unshare", "-r", "-m", "true"], check=False, capture_output=True).returncode:
+def busybox(frozen, tmp_path_factory):
+    """Debian's, of the frozen archive."""
+    architecture = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+    (deb, *_) = frozen.archive.folder.glob(f"debian/pool/**/busybox-static_*_{architecture}.deb")
+    found = tmp_path_factory.mktemp("busybox") / "busybox"
+    with deb.open("rb") as file, open_files(file, deb.name) as members:
+        program = next(one for one in members if one.name.endswith("bin/busybox"))
+        found.write_bytes(members.extractfile(program).read())
+    found.chmod(0o755)
+    if subprocess.run(
+        [found, "unshare", "-r", "-m", found, "true"], check=False, capture_output=True
+    ).returncode:
         pytest.skip("user namespaces are not allowed here")
-    return found
+    return str(found)
 
 
 @pytest.fixture
@@ -167,3 +176,35 @@ def test_a_diversion_of_an_upgrade_is_none(make_deb, layer_of, tools):
     out, error = layer_of(make_deb("p", [], scripts={"preinst": script}))
     assert not error
     assert "diversions" not in tools.program.read_json(out / "files.json")
+
+
+def test_it_sees_no_process_but_its_own(make_deb, choices):
+    script = """#!/bin/sh
+set -- /proc/[0-9]*
+for i in x; do update-alternatives --install /usr/bin/$i $i /usr/bin/own $#; done
+"""
+    deb = make_deb("p", [("usr/bin/own", b"", 0o755)], scripts={"postinst": script})
+    ((_, _, processes, _),) = choices(deb)
+    assert 1 <= processes <= 3
+
+
+@pytest.mark.parametrize(("end", "seconds"), [("exit 0", 120), ("while :; do :; done", 1)])
+def test_whatever_it_starts_ends_with_it(tools, busybox, monkeypatch, end, seconds):
+    """And it ends itself, in time."""
+    monkeypatch.setattr(tools.scriptrun, "_SECONDS", seconds)
+    stays = f"sleep 4{secrets.randbelow(10**9)}"
+    run = tools.scriptrun.ScriptRun("p", "amd64", [], busybox)
+    script = f"#!/bin/sh\n/.tungsten/busybox {stays} &\n{end}\n"
+    if seconds == 1:
+        with pytest.raises(tools.program.ToolError, match="does not end within 1 s"):
+            run.calls(script, "postinst")
+    else:
+        assert run.calls(script, "postinst") == ([], [])
+    words = b"\0".join(os.fsencode(word) for word in stays.split())
+    wait_until(lambda: not any(words in command for command in commands()), "the end of all processes")
+
+
+def commands():
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            yield (process / "cmdline").read_bytes()

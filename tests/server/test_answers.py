@@ -20,6 +20,7 @@ import os, tempfile, time
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 import PIL.Image
+import pydantic
 from tungstenkit import BaseIO, Binary, Image, define_model
 try:
     from tungstenkit import outputs
@@ -43,7 +44,14 @@ class Output(BaseIO):
     file: Optional[Binary] = None
     picture: Optional[Image] = None
 
+class Computed(BaseIO):
+    @pydantic.computed_field
+    @property
+    def text(self) -> str:
+        return LAST["tag"]
+
 CONSTANT = Output(text="constant")
+LAST = {}
 
 @define_model(input=Input, output=Output, demo_output=Output, batch_size=4)
 class Model:
@@ -113,6 +121,10 @@ class Model:
     def late(self, tag):
         self.tag = tag
         return Output(anything=(self.tag for _ in [0]))
+
+    def computed(self, tag):
+        LAST["tag"] = tag
+        return Output(anything=Computed())
 
     def path_given(self, tag):
         self.path.write_text(tag)
@@ -296,3 +308,47 @@ def test_one_thing_that_stands_for_different_inputs_of_a_batch_is_said_so(server
         assert answer["error_message"].startswith(f"InvalidOutput: {what} is returned for different inputs")
     same = server.post([{"tag": "1000", "way": way}] * 2).json()
     assert [set(tags(output)) for output in same["outputs"]] == [{"1000"}] * 2
+
+
+COMPUTES = """
+import pydantic
+from tungstenkit import BaseIO, define_model
+
+LAST = {}
+
+class Input(BaseIO):
+    tag: str
+
+class Output(BaseIO):
+    tag: str = ""
+    %s
+
+@define_model(input=Input, output=Output, batch_size=4)
+class Model:
+    def predict(self, inputs):
+        LAST["tag"] = inputs[-1].tag
+        return [%s for _ in inputs]
+"""
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "pydantic.computed_field(alias='tag', return_type=str)(property(lambda self: LAST['tag']))",
+        "pydantic.field_serializer('tag')(lambda self, value: LAST['tag'])",
+        "pydantic.model_serializer()(lambda self: dict(LAST))",
+    ],
+)
+@pytest.mark.parametrize("returned", ["Output()", "{}"])
+def test_what_an_output_computes_when_it_is_written_is_of_its_own_input(start_server, how, returned):
+    model = COMPUTES % (f"late = {how}", returned)
+    spec = {
+        **SPEC,
+        "input-schema": {"type": "object", "properties": {"tag": {"type": "string"}}, "required": ["tag"]},
+        "output-schema": OUTPUT,
+    }
+    with start_server(model=model, spec=spec) as server:
+        answer = server.post([{"tag": tag} for tag in "abc"]).json()
+    assert [set(output.values()) & set("abc") for output in answer["outputs"]] == [{"a"}, {"b"}, {"c"}], (
+        answer
+    )

@@ -273,6 +273,7 @@ class TestPipeline:
         signal.signal(signal.SIGUSR1, before)
 
     temporary_files = staticmethod(nullcontext)
+    computes = False
 
     def parse(self, data):
         return data.decode()
@@ -408,6 +409,13 @@ class TestPipeline:
             *[["a", "mixed", "bad"], ["a", "mixed"], ["a"], ["mixed"], ["bad"]],
             *[["b", "mixed", "c"], ["b"], ["mixed"], ["c"]],
         ]
+
+    def test_where_outputs_are_computed_inputs_that_differ_are_run_one_by_one_from_the_first(self):
+        self.computes = True
+        self.send(self.run(1, [0, 0, 1], b"a", b"b", b"a"), self.run(2, [0, 1], b"c", b"c"))
+        self.end()
+        self.placed_answers()
+        assert self.calls == [["a"], ["b"], ["a"], ["c", "c"]]
 
     def test_what_has_no_files_is_sent_before_the_next_call_and_what_has_them_when_they_are_written(self):
         writing = threading.Event()

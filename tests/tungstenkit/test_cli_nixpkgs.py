@@ -104,6 +104,6 @@ def test_an_export_names_no_file_that_it_has_no_use_for(tungsten, model, solved,
     mirrors = SimpleNamespace(notices=(), npm="https://npm.example")
     monkeypatch.setattr("tungstenkit.mirrors.find_mirrors", lambda folder, wishes, get=None: mirrors)
     found = {"0" * 64: ["https://index.example/a.whl"]}
-    monkeypatch.setattr("tungstenkit.fetch.locate", lambda *arguments: found)
+    monkeypatch.setattr(project, "locate", lambda *arguments: found)
     assert tungsten("nix-export", model, "-o", tmp_path / "out")[0] == 0
     assert json.loads((tmp_path / "out" / "sources.json").read_text()) == found

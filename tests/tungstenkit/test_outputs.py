@@ -7,7 +7,7 @@ import decimal
 import enum
 import json
 import os
-from typing import Any
+from typing import Annotated, Any
 
 import PIL.Image
 import pydantic
@@ -15,7 +15,7 @@ import pytest
 
 from tungstenkit import BaseIO, Binary, Image, Option, media, outputs
 from tungstenkit.media import temporary_files
-from tungstenkit.outputs import PerhapsSharedError, SharedError, check_files, check_objects
+from tungstenkit.outputs import PerhapsSharedError, SharedError, check_files, check_objects, computes
 
 
 class Inner(BaseIO):
@@ -255,3 +255,45 @@ class TestFiles:
         check_files([self.read(file), {}], [1, 2], outputs.file_clock() + 10**9)
         with pytest.raises(PerhapsSharedError):
             check_files([self.read(file), {}], [1, 2], 0)
+
+
+class TestComputes:
+    """What is written of some classes is the model's code's at that moment."""
+
+    def test_fields_are_what_they_are(self):
+        for declared in (Inner, Output, Flat, Loose):
+            assert not computes(declared)
+
+    def test_whatever_runs_code_computes(self):
+        class Computed(BaseIO):
+            @pydantic.computed_field
+            @property
+            def text(self) -> str:
+                return ""
+
+        class OfAField(BaseIO):
+            text: str = ""
+
+            @pydantic.field_serializer("text")
+            def other(self, value):
+                return value
+
+        class OfAll(BaseIO):
+            @pydantic.model_serializer
+            def other(self):
+                return {}
+
+        class Annotation(BaseIO):
+            texts: list[Annotated[str, pydantic.PlainSerializer(str)]] = Option([])
+
+        class Inside(BaseIO):
+            inner: dict[str, list[Computed]] = Option({})
+
+        class Writes(BaseIO):
+            def model_dump_json(self, **_):
+                return "{}"
+
+        for declared in (Computed, OfAField, OfAll, Annotation, Inside, Writes):
+            assert computes(declared), declared
+            with pytest.raises(PerhapsSharedError):
+                check_objects([declared(), declared()], [1, 2])

@@ -1,6 +1,7 @@
 """What may stand in python_packages, and what is said of the rest."""
 
 import codecs
+import os
 
 import pytest
 from packaging.specifiers import SpecifierSet
@@ -302,6 +303,17 @@ def test_a_file_of_no_known_encoding_is_an_error(tmp_path):
     (tmp_path / "requirements.txt").write_bytes("# grün".encode("latin-1"))
     with pytest.raises(ValueError, match="neither UTF-8 nor UTF-16"):
         list(written_out(["-r requirements.txt"], tmp_path))
+
+
+def test_a_file_that_never_ends_and_files_without_an_end_are_errors(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(ValueError, match=r"pipe.txt can't be read: it is no file"):
+        list(written_out(["-r pipe.txt"], tmp_path))
+    for number in range(40):
+        (tmp_path / f"{number}.txt").write_text(f"-r {number + 1}.txt\n" * 2)
+    (tmp_path / "40.txt").write_text("")
+    with pytest.raises(ValueError, match="more than 1000 files are named"):
+        list(written_out(["-r 0.txt"], tmp_path))
 
 
 def test_a_file_that_is_not_there_or_names_itself_is_an_error(tmp_path):

@@ -1,5 +1,6 @@
 """`[tool.tungsten.…]` beside a model: read, and refused as a whole with each problem named."""
 
+import os
 import re
 from pathlib import Path
 
@@ -142,3 +143,18 @@ def test_all_that_is_wrong_with_indexes_is_said_at_once(tmp_path):
         "d: is no table",
     ]
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "large", "deep"])
+def test_what_never_ends_is_no_file_of_settings(tmp_path, kind):
+    path = tmp_path / "pyproject.toml"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_text("#" * ((1 << 24) + 1) if kind == "large" else "a = " + "[" * 100_000)
+    with pytest.raises(TungstenError, match=r"\[tool.tungsten.libraries\] can't be read"):
+        library_settings(tmp_path)

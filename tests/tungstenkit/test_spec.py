@@ -740,3 +740,121 @@ def test_where_python_is_does_not_show_what_lies_beside_it(tmp_path, monkeypatch
     shown = set(spec_module._apart(tmp_path / "model", places)["shown"])
     assert {str(tmp_path / name) for name in ("tungstenkit", "site-packages", "model")} <= shown
     assert shown.isdisjoint({"/", "/etc", "/home", "/root", "/var", str(tmp_path), str(Path.home())})
+
+
+class TestForgedAnswers:
+    """The module runs where its definition is written down, and so may write another one."""
+
+    @pytest.fixture
+    def forged(self, tmp_path):
+        """Reads a model that answers with a text of its own."""
+
+        def read(answer):
+            text = answer if isinstance(answer, str) else json.dumps(answer)
+            (tmp_path / "answer").write_text(text)
+            (tmp_path / "tungsten_model.py").write_text(
+                "import os\n"
+                "text = open('answer', 'rb').read()\n"
+                "for file in range(3, 50):\n"
+                "    try:\n"
+                "        os.pwrite(file, text, 0)\n"
+                "    except OSError:\n"
+                "        pass\n"
+                "os._exit(0)\n"
+            )
+            return read_spec(tmp_path)
+
+        return read
+
+    @pytest.fixture
+    def answer(self):
+        """An honest one, with changes."""
+        spec = ModelSpec.from_json((EXAMPLES / "blur" / "spec.json").read_text())
+        ours = {"spec_version", "name", "module", "libraries", "build", "indexes", "nixpkgs", "commands"}
+        names = [name for name in vars(spec) if name not in ours]
+        honest = {name: getattr(spec, name) for name in names}
+        return lambda **changes: {"models": [{**honest, **changes}]}
+
+    def test_an_honest_one_is_read(self, forged, answer):
+        assert forged(answer()).class_name == "Blur"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *([], 5, {"error": {"what": "x"}}, {"error": 1}, {"models": "x"}, {"models": [{}]}),
+            *({"models": [{"class_name": 5}]}, {"refused": 1}),
+            *("[" * 100_000 + "]" * 100_000, '{"models": [' + "[]," * 6_000_000 + "[]]}"),
+        ],
+        ids=lambda text: str(text)[:20],
+    )
+    def test_one_that_is_none_is_spoilt(self, forged, text):
+        with pytest.raises(SpecError, match="spoilt the answer"):
+            forged(text)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            *({"class_name": "../../x"}, {"class": "../x"}, {"batch_size": "x"}, {"input_schema": []}),
+            *({"dockerfile_commands": [5]}, {"unknown": 1}, {"files": [{"url": "https://h.example/x"}]}),
+        ],
+        ids=str,
+    )
+    def test_a_definition_of_another_shape_is_spoilt(self, forged, answer, changes):
+        with pytest.raises(SpecError, match="spoilt the answer"):
+            forged(answer(**changes))
+
+    @pytest.mark.parametrize(
+        ("changes", "named"),
+        [
+            (
+                {"files": [{"url": "file:///etc/shadow", "sha256": None, "to": "x", "executable": True}]},
+                r"files\[0\]\.url",
+            ),
+            (
+                {"files": [{"url": "https://h.example/x", "sha256": None, "to": "../x", "executable": True}]},
+                r"files\[0\]\.to.*leads out",
+            ),
+            (
+                {
+                    "files": [
+                        {
+                            "repository": "../../x",
+                            "type": "model",
+                            "revision": "../..",
+                            "to": None,
+                            "include": [],
+                            "exclude": [],
+                        }
+                    ]
+                },
+                r"files\[0\]\.repo",
+            ),
+            ({"mem_gb": float("nan")}, "mem_gb"),
+            ({"gpu": True, "cuda_version": "x; y"}, "cuda_version"),
+            ({"python_version": "../../x"}, "python_version"),
+            ({"base_image": "--help"}, "base_image"),
+            ({"system_packages": ["-x"]}, "system_packages"),
+            ({"python_packages": ["--evil"]}, "python_packages"),
+            ({"include_files": [""]}, "include_files"),
+        ],
+        ids=str,
+    )
+    def test_what_define_model_refuses_is_refused(self, forged, answer, changes, named):
+        with pytest.raises(DefinitionError, match=named):
+            forged(answer(**changes))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "raise RuntimeError('\\x1b]0;owned\\x07\\x1b[2J\\u202e')",
+        "import os; print('\\x1b[2J\\u202e', flush=True); os._exit(1)",
+    ],
+)
+def test_what_a_module_says_is_text(tmp_path, text):
+    (tmp_path / "tungsten_model.py").write_text(text)
+    with pytest.raises(SpecError) as caught:
+        read_spec(tmp_path)
+    said = str(caught.value)
+    assert not any(letter in said for letter in "\x1b\x07\u202e")
+    assert r"\x1b" in said

@@ -16,7 +16,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from tungstenkit.errors import ResolveError
+from tungstenkit.errors import UnusableError
 from tungstenkit.settings import build_settings
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class BuildRule:
 
 
 def read_build_rules(directory: Path) -> dict[str, BuildRule]:
-    """The rules in the `pyproject.toml` beside a model, by project. ResolveError names all that is wrong with them."""
+    """The rules in the `pyproject.toml` beside a model, by project. UnusableError names all that is wrong with them."""
     entries: dict[str, dict[str, Any]] = {
         canonicalize_name(project): values for project, values in build_settings(directory).items()
     }
@@ -64,7 +64,7 @@ def read_build_rules(directory: Path) -> dict[str, BuildRule]:
         if isinstance(values.get("requires"), list):
             problems += [f"{project}.requires: {bad}" for bad in bad_requirements(values["requires"])]
     if problems:
-        raise ResolveError(
+        raise UnusableError(
             "\n".join(problems),
             where=str(directory / "pyproject.toml"),
             hint="[tool.tungsten.build.<project>] has `debs` and `requires`, lists of strings, and `version`, a string",

@@ -38,7 +38,7 @@ def fetch_libraries(
 
     get: fetches a URL; raises FetchError. cache: a folder (default: the user's cache).
 
-    Raises ResolveError where a file is not what the signed Release says, FetchError where it can't be had.
+    Raises UnusableError where a file is not what the signed Release says, FetchError where it can't be had.
     """
     merged: dict[str, set[str]] = {}
     for suite in index.suites:
@@ -52,7 +52,7 @@ def fetch_libraries(
 def fetch_paths(index: ReleaseIndex, get: Callable[[str], bytes], pattern: str) -> dict[str, str]:
     """The packages of a release by the paths of theirs that a pattern fits whole; nothing is kept.
 
-    get: fetches a URL; raises FetchError. Raises ResolveError as `fetch_libraries`.
+    get: fetches a URL; raises FetchError. Raises UnusableError as `fetch_libraries`.
     """
     line = re.compile(rb"^(%s)\s+(\S+)$" % pattern.encode(), re.MULTILINE)
     found: dict[str, str] = {}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from tungstenkit.cache import cache_folder, keep, kept
 from tungstenkit.deb import open_files
-from tungstenkit.errors import FetchError, ResolveError
+from tungstenkit.errors import FetchError, ResolveError, UnusableError
 from tungstenkit.resolve.debian_release import (
     RELEASES,
     ReleaseFile,
@@ -122,7 +122,7 @@ def fetch_index(
     not_before: for a suite the date of an index that was seen before: an older one would take back what was mended
         since, and the main archive's own never expires.
 
-    Raises ResolveError for an index that is unsigned, altered, expired or not what was asked for, FetchError
+    Raises UnusableError for an index that is unsigned, altered, expired or not what was asked for, FetchError
     where no base has it or the cache can't be written.
     """
     cache = cache or cache_folder()
@@ -148,7 +148,7 @@ def fetch_index(
 
 def _refuse_older(inrelease: ReleaseFile, seen: datetime | None, where: str) -> None:
     if seen is not None and inrelease.date < seen:
-        raise ResolveError(
+        raise UnusableError(
             f"the index is of {inrelease.date:%Y-%m-%d %H:%M:%S} UTC, and the lock was made of a newer one, of "
             f"{seen:%Y-%m-%d %H:%M:%S} UTC",
             where=where,
@@ -188,13 +188,13 @@ def _packages(remote: RemoteFile, get: Callable[[str], bytes], cache: Path) -> P
 def fetch_file(file: RemoteFile, get: Callable[[str], bytes], decompress: Callable[[bytes], bytes]) -> bytes:
     """The content of a suite's file, checked against the signed Release.
 
-    Raises ResolveError where it is not what the Release says, FetchError where it can't be had.
+    Raises UnusableError where it is not what the Release says, FetchError where it can't be had.
     """
     data = _checked(get(file.url), file.compressed, file.where)
     try:
         return _checked(decompress(data), file.listed, file.where)
     except (lzma.LZMAError, zlib.error, EOFError, OSError) as problem:
-        raise ResolveError(f"the index can't be decompressed: {problem}", where=file.where) from None
+        raise UnusableError(f"the index can't be decompressed: {problem}", where=file.where) from None
 
 
 def fetch_inrelease(
@@ -208,7 +208,7 @@ def fetch_inrelease(
     """The first base that has `suite`, and the suite's verified Release.
 
     A base that can't be reached is passed over; one that gives a bad index is an error, never replaced.
-    Raises FetchError where none can be reached, ResolveError as `verify_inrelease` does.
+    Raises FetchError where none can be reached, UnusableError as `verify_inrelease` does.
     """
     last: FetchError | None = None
     for base in bases:
@@ -254,13 +254,13 @@ def trusted_certificates(
 
 def _checked(data: bytes, listed: Listed, where: str) -> bytes:
     if len(data) != listed.size:
-        raise ResolveError(
+        raise UnusableError(
             f"the index has {len(data)} bytes where its signed Release says {listed.size}",
             where=where,
             hint="the download was cut short or the mirror is being updated: try again",
         )
     if hashlib.sha256(data).hexdigest() != listed.sha256:
-        raise ResolveError(
+        raise UnusableError(
             "the index is not the one that its signed Release names",
             where=where,
             hint="it was altered, or the mirror is being updated: try again",

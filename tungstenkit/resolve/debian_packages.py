@@ -2,7 +2,7 @@
 
 An index lists 60,000 packages, and a solve can reach some hundred of them. So the file is kept as it is signed;
 where a name and where a provided name stand in it is found by one search each, which Python's regular expressions
-do in C; and a stanza is parsed when somebody asks for its package (decision 27).
+do in C; and a stanza is parsed when somebody asks for its package (decision 30).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from tungstenkit.errors import ResolveError
+from tungstenkit.errors import UnusableError
 from tungstenkit.resolve.debian_control import Alternatives, Relation, relations, stanzas
 from tungstenkit.resolve.debian_version import rank
 
@@ -52,7 +52,7 @@ class PackagesFile:
     """The packages of one suite, in the file's order; a package is named by the place of its stanza."""
 
     def __init__(self, path: Path, archive: str) -> None:
-        """Open a file of an archive and find the names. Raises ResolveError where it can't be read."""
+        """Open a file of an archive and find the names. Raises UnusableError where it can't be read."""
         self._archive = archive
         try:
             with path.open("rb") as file:
@@ -60,7 +60,7 @@ class PackagesFile:
                 empty = not path.stat().st_size
                 self._text = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as problem:
-            raise ResolveError(
+            raise UnusableError(
                 f"a kept package index can't be read: {problem.strerror}", where=str(path), hint="try again"
             ) from None
         self._read: dict[int, Package] = {}
@@ -77,7 +77,7 @@ class PackagesFile:
         return iter(self._places)
 
     def named(self, name: str) -> list[Package]:
-        """The packages of a name: its versions. Raises ResolveError for one that can't be read."""
+        """The packages of a name: its versions. Raises UnusableError for one that can't be read."""
         return [self._package(place) for place in self._places.get(name, ())]
 
     def providers(self, name: str) -> list[Package]:
@@ -124,7 +124,7 @@ def _read(stanza: bytes, archive: str) -> Package:
             if relation.operator:
                 rank(relation.version)
     except (KeyError, ValueError) as problem:
-        raise ResolveError(
+        raise UnusableError(
             f"a package can't be read: {problem}", where=f"{fields.get('Package', '?')} in the package index"
         ) from None
     return package

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pysequoia
 
-from tungstenkit.errors import ResolveError
+from tungstenkit.errors import UnusableError
 from tungstenkit.resolve.debian_control import stanzas
 
 if TYPE_CHECKING:
@@ -130,13 +130,13 @@ def verify_inrelease(
     codename: the suite that was asked for, such as `bookworm-security`.
     where: its URL, for messages.
 
-    Raises ResolveError where no pinned key made a good signature, or where it is for another suite, expired,
+    Raises UnusableError where no pinned key made a good signature, or where it is for another suite, expired,
     from the future, or unreadable.
     """
     text = _signed_text(data, list(certs), where)
     fields = next(stanzas(text), {})
     if fields.get("Codename") != codename:
-        raise ResolveError(
+        raise UnusableError(
             f"the mirror gave the index of {fields.get('Codename', 'nothing')!r} for {codename!r}",
             where=where,
             hint="the mirror is misconfigured; name another with TUNGSTEN_MIRROR_DEBIAN",
@@ -146,15 +146,15 @@ def verify_inrelease(
         expires = _date(fields["Valid-Until"]) if "Valid-Until" in fields else None
         files = dict(_listed(fields["SHA256"]))
     except (KeyError, ValueError) as problem:
-        raise ResolveError(f"the signed index can't be read: {problem}", where=where) from None
+        raise UnusableError(f"the signed index can't be read: {problem}", where=where) from None
     if date > now + _CLOCK_TOLERANCE:
-        raise ResolveError(
+        raise UnusableError(
             f"the index is from the future: {date:%Y-%m-%d %H:%M} UTC",
             where=where,
             hint="check this machine's clock",
         )
     if expires and expires < now:
-        raise ResolveError(
+        raise UnusableError(
             f"the index expired on {expires:%Y-%m-%d %H:%M} UTC",
             where=where,
             hint="the mirror has stopped following Debian (name another with TUNGSTEN_MIRROR_DEBIAN), "
@@ -172,7 +172,7 @@ def verify_inrelease(
 
 def _signed_text(data: bytes, certs: list[pysequoia.Cert], where: str) -> str:
     if not data.startswith(_CLEARTEXT_HEADER):
-        raise ResolveError(
+        raise UnusableError(
             "the index is not signed",
             where=where,
             hint="the mirror is not Debian's archive, or something on the way answered in its place",
@@ -180,7 +180,7 @@ def _signed_text(data: bytes, certs: list[pysequoia.Cert], where: str) -> str:
     try:
         verified = pysequoia.verify(data, store=lambda _key_ids: certs)
     except Exception:  # pysequoia has no type for it, and its text is a stack trace
-        raise ResolveError(
+        raise UnusableError(
             "no pinned Debian key made a good signature on the index",
             where=where,
             hint="it was altered, or its keys are newer than this tungsten: try again, then update tungsten",

@@ -117,7 +117,7 @@ class DebSolver:
 
         not_followed: dependencies to leave out, as `NOT_FOLLOWED`.
 
-        Raises ResolveError where a file of it can't be read.
+        Raises UnusableError where a file of it can't be read.
         """
         self._catalogue = _Catalogue(index)
         self._not_followed = not_followed

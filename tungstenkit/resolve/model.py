@@ -26,7 +26,7 @@ from packaging.version import Version
 from tungstenkit.data import OWN_WHEELS
 from tungstenkit.dockerfile import Commands
 from tungstenkit.document import Document
-from tungstenkit.errors import ResolveError
+from tungstenkit.errors import ResolveError, UnusableError
 from tungstenkit.lock import (
     OF_VERSIONS,
     WISH,
@@ -223,7 +223,7 @@ class Solver:
         try:
             wishes = parse(entries)
         except ValueError as problem:
-            raise ResolveError(f"an entry {problem}", where=where) from None
+            raise UnusableError(f"an entry {problem}", where=where) from None
         if self._sources is None:
             self._sources = Sources(
                 directory=self.directory,
@@ -290,7 +290,8 @@ def resolve(
     python: a Python version that goes before the one that the spec asks for.
     base_of: reads the model's base image for a platform; None where it names none.
 
-    Raises ResolveError where nothing fits, FetchError where an index can't be had.
+    Raises ResolveError where nothing fits, FetchError where an index can't be had, UnusableError where it can't be
+    believed.
     """
     if package_set != "debian":
         raise ResolveError(f"there is no package set {package_set!r}", hint="there are debian, nixpkgs")

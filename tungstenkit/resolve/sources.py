@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel_filename
 from packaging.version import Version
 
-from tungstenkit.errors import ResolveError
+from tungstenkit.errors import ResolveError, UnusableError
 from tungstenkit.lock import PLACE, Choice, GitCommit, Source, SourceBuild, Wheel
 from tungstenkit.resolve.archives import Facts, check_out, pack, read_facts
 from tungstenkit.resolve.build_rules import (
@@ -83,20 +83,20 @@ class Sources:
     def direct(self, wanted: Wanted) -> Obtained:
         """What a requirement that says itself where it comes from leads to.
 
-        Raises ResolveError where it leads to something else, FetchError where it can't be had.
+        Raises UnusableError where it leads to something else, FetchError where it can't be had.
         """
         key = wanted.url, wanted.path, wanted.git, wanted.subdirectory
         if key not in self._known:
             self._known[key] = self._direct(wanted)
         found = self._known[key]
         if wanted.name is not None and found.project != wanted.name:
-            raise ResolveError(
+            raise UnusableError(
                 f"leads to the project {found.project}",
                 where=wanted.text,
                 hint="write its name before the `@`",
             )
         if wanted.hashes and found.sha256 not in wanted.hashes:
-            raise ResolveError(
+            raise UnusableError(
                 f"is another file: its sha256 is {found.sha256}",
                 where=wanted.text,
                 hint="whoever changed it may have done so on purpose; if you trust the file, write its hash",
@@ -104,11 +104,11 @@ class Sources:
         return found
 
     def check_paths(self, wishes: Iterable[Wanted]) -> None:
-        """ResolveError that names every file and folder of the model's that is not there."""
+        """UnusableError that names every file and folder of the model's that is not there."""
         paths = {one.text: self.directory / one.path for one in wishes if one.path is not None}
         gone = [text for text, path in paths.items() if not (path.is_dir() or path.is_file())]
         if gone:
-            raise ResolveError(
+            raise UnusableError(
                 f"there is no such file or folder: {', '.join(gone)}",
                 where="python_packages",
                 hint=f"paths are relative to {self.directory}",
@@ -145,7 +145,9 @@ class Sources:
             self.index.save(listed.url, place)
             found = _measured(place)
             if listed.sha256 not in (None, found[1]):
-                raise ResolveError(f"is not what the index says: its sha256 is {found[1]}", where=listed.name)
+                raise UnusableError(
+                    f"is not what the index says: its sha256 is {found[1]}", where=listed.name
+                )
             facts = read_facts(place, listed.name)
             _, version = parse_sdist_filename(listed.name)
             self._known[listed] = Obtained(
@@ -170,14 +172,13 @@ class Sources:
             facts = read_facts(place, name or "source.tar", wanted.subdirectory)
         except ResolveError as problem:
             # The archive is ours, or was just downloaded: the user knows it as what is written.
-            problem.where = wanted.text
-            raise
+            raise UnusableError(problem.what, where=wanted.text, hint=problem.hint) from None
         project = facts.name or wanted.name
         if project is None:
-            raise ResolveError("does not state its name", where=wanted.text, hint=f"write '{wanted.named}'")
+            raise UnusableError("does not state its name", where=wanted.text, hint=f"write '{wanted.named}'")
         version = self._rule(project).version or facts.version
         if version is None:
-            raise ResolveError(
+            raise UnusableError(
                 f"the source of {project} does not state its version, and nothing is run to find out",
                 where=wanted.text,
                 hint=f'[tool.tungsten.build.{project}] in pyproject.toml may say: version = "1.0"',

@@ -29,7 +29,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from pydantic import ValidationError
 
 from tungstenkit.data import NIX
-from tungstenkit.errors import FetchError, ResolveError
+from tungstenkit.errors import FetchError, ResolveError, UnusableError
 from tungstenkit.lock import WISH, Wheel
 from tungstenkit.requirements import project_of
 
@@ -409,6 +409,6 @@ def _best_wheel(package: dict[str, Any], tags: Sequence[Tag], view: View, where:
         )
     except ValidationError as problem:
         said = "; ".join(one["msg"] for one in problem.errors(include_url=False, include_input=False))
-        raise ResolveError(
+        raise UnusableError(
             f"the index lists what no lock can hold: {file[:100]!a}: {said}", where=where
         ) from None

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tungstenkit.errors import FetchError, ResolveError
+from tungstenkit.errors import FetchError, UnusableError
 from tungstenkit.resolve.debian_contents import fetch_libraries, fetch_paths, provider
 from tungstenkit.resolve.debian_index import ReleaseIndex, RemoteFile, SuiteIndex
 from tungstenkit.resolve.debian_release import Listed
@@ -85,7 +85,7 @@ def test_an_altered_file_is_refused_and_not_kept(tmp_path):
     mirror = Mirror()
     contents = mirror.publish(CONTENTS)
     mirror.files[contents.url] = gzip.compress(b"other")
-    with pytest.raises(ResolveError, match="signed Release says"):
+    with pytest.raises(UnusableError, match="signed Release says"):
         fetch_libraries(mirror.index(tmp_path, contents), mirror.get, cache=tmp_path)
     assert list(tmp_path.iterdir()) == []
 

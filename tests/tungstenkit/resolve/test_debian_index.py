@@ -12,7 +12,7 @@ from pysequoia import SignatureMode, Tsk, sign
 from tests.binaries import deb
 from tests.tungstenkit import locks
 from tests.tungstenkit.resolve.solving import resolve
-from tungstenkit.errors import FetchError, ResolveError
+from tungstenkit.errors import FetchError, ResolveError, UnusableError
 from tungstenkit.mirrors import MissingError, get_bytes
 from tungstenkit.resolve import debian_index
 from tungstenkit.resolve.debian_index import fetch_index, suites, trusted_certificates
@@ -141,7 +141,7 @@ def test_a_bad_index_is_not_passed_over(mirror, tmp_path):
     url = "http://one/debian/dists/bookworm/InRelease"
     mirror.files[url.replace("one", "two")] = mirror.files[url]
     mirror.files[url] = b"Origin: Debian\n"
-    with pytest.raises(ResolveError, match="not signed"):
+    with pytest.raises(UnusableError, match="not signed"):
         mirror.index(tmp_path)
 
 
@@ -169,7 +169,7 @@ def test_no_mirror_at_all_is_an_error_with_a_hint(tmp_path):
 def test_damaged_packages_are_refused_and_leave_nothing(mirror, tmp_path, damage, message):
     url = mirror.publish(BASES["debian"][0], "bookworm", packages("bookworm"))
     mirror.files[url] = damage(mirror.files[url])
-    with pytest.raises(ResolveError, match=message) as caught:
+    with pytest.raises(UnusableError, match=message) as caught:
         mirror.index(tmp_path)
     assert caught.value.where == "dists/bookworm/main/binary-amd64/Packages"
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -250,7 +250,7 @@ class TestOlderIndexes:
     @pytest.mark.parametrize(("archive", "suite"), suites("bookworm"))
     def test_one_that_is_older_than_the_locks_is_refused(self, mirror, tmp_path, archive, suite):
         with pytest.raises(
-            ResolveError, match=r"2026-02-28 10:00:00 UTC, and the lock.*2026-02-28 11:00:00"
+            UnusableError, match=r"2026-02-28 10:00:00 UTC, and the lock.*2026-02-28 11:00:00"
         ) as caught:
             self.index(mirror, tmp_path, {suite: DATE + timedelta(hours=1)})
         assert caught.value.where == f"dists/{suite}/InRelease"

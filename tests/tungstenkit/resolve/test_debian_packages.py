@@ -3,7 +3,7 @@
 import pytest
 
 from tests.tungstenkit.resolve.test_debs import stanza
-from tungstenkit.errors import ResolveError
+from tungstenkit.errors import UnusableError
 from tungstenkit.resolve.debian_control import Relation
 from tungstenkit.resolve.debian_packages import PackagesFile
 
@@ -92,6 +92,6 @@ def test_who_provides_a_name_is_found_as_it_is_written(listing, field):
 def test_a_malformed_package_is_named_by_who_asks_for_it(listing, old, new):
     file = listing(stanza("good"), stanza("bad").replace(old, new))
     assert [package.name for package in file.named("good")] == ["good"]
-    with pytest.raises(ResolveError, match="can't be read") as caught:
+    with pytest.raises(UnusableError, match="can't be read") as caught:
         file.named("bad")
     assert caught.value.where == "bad in the package index"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from pysequoia import ArmorKind, SignatureMode, Tsk, armor, sign
 
-from tungstenkit.errors import ResolveError
+from tungstenkit.errors import UnusableError
 from tungstenkit.resolve.debian_release import (
     RELEASES,
     Listed,
@@ -54,7 +54,7 @@ def verify(data, key, codename="trixie", now=NOW):
 
 
 def refusal(data, key, **options):
-    with pytest.raises(ResolveError) as caught:
+    with pytest.raises(UnusableError) as caught:
         verify(data, key, **options)
     assert caught.value.where == "InRelease"
     assert caught.value.hint
@@ -132,7 +132,7 @@ def test_an_index_from_the_future_is_refused(key):
 
 @pytest.mark.parametrize("line", ["Date", "SHA256"])
 def test_a_release_without_what_is_needed_is_refused(key, line):
-    with pytest.raises(ResolveError, match="can't be read"):
+    with pytest.raises(UnusableError, match="can't be read"):
         verify(signed(key, TEXT.replace(f"{line}:", f"X-{line}:")), key)
 
 

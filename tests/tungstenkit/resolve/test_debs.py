@@ -8,7 +8,7 @@ import pytest
 
 from tests.apt import Apt, compare, draw
 from tests.tungstenkit.resolve.solving import resolve
-from tungstenkit.errors import ResolveError
+from tungstenkit.errors import ResolveError, UnusableError
 from tungstenkit.mirrors import get_bytes
 from tungstenkit.resolve.debian_index import ARCHIVES, ReleaseIndex, SuiteIndex, fetch_index
 from tungstenkit.resolve.debian_release import RELEASES
@@ -112,7 +112,7 @@ def test_a_deb_knows_who_needs_it_and_whose_wish_it_is(archive):
 def test_an_index_that_is_gone_is_named(archive):
     index = archive(stanza("a"))
     index.suites[0].packages.unlink()
-    with pytest.raises(ResolveError, match="can't be read") as caught:
+    with pytest.raises(UnusableError, match="can't be read") as caught:
         resolve(index, {"system": ["a"]})
     assert caught.value.where == str(index.suites[0].packages)
 

@@ -15,7 +15,7 @@ from tests.tungstenkit.locks import wheel
 from tungstenkit import BaseIO, define_model
 from tungstenkit.data import OWN_WHEELS
 from tungstenkit.define import definition_of
-from tungstenkit.errors import FetchError, ResolveError
+from tungstenkit.errors import FetchError, ResolveError, UnusableError
 from tungstenkit.lock import Choice as LockChoice
 from tungstenkit.lock import Release, read_lock
 from tungstenkit.pins import LockFile
@@ -41,6 +41,7 @@ class FakeSolver:
         self.without = without
         self.error = error
         self.asked = []
+        self.tried = []
         self.notices = []
         self.pinned = None
         self.releases = dict.fromkeys([*RELEASES], Release(suites=(), timestamps={}))
@@ -70,6 +71,8 @@ class FakeSolver:
         )
 
     def wheels(self, target, requirements, where, prefer, constraints=()):
+        if where == "python_packages":
+            self.tried.append(target.python)
         if {target.python, target.system} & set(self.without) and where == "python_packages":
             raise self.error(f"nothing fits {target.python}", where=where)
         return ()
@@ -231,9 +234,13 @@ def test_where_nothing_fits_every_try_is_told():
     assert "with Python 3.13: nothing fits 3.13" in caught.value.what
 
 
-def test_a_broken_network_is_no_reason_to_choose_another_python():
-    with pytest.raises(FetchError):
-        resolve(spec(), FakeSolver(without=["3.11"], error=FetchError), None)
+@pytest.mark.parametrize("error", [FetchError, UnusableError])
+def test_what_no_other_python_would_mend_is_no_reason_to_try_one(error):
+    """A broken network, and an index that can't be believed: else who answers for one chooses another Python."""
+    solver = FakeSolver(without=["3.9", "3.11", "3.13"], error=error)
+    with pytest.raises(error, match=r"^error: nothing fits 3\.\d+\n"):
+        resolve(spec(), solver, None)
+    assert len(solver.tried) == 1
 
 
 def test_system_packages_are_a_group_of_their_own():

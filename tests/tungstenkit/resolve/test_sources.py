@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from tungstenkit.errors import FetchError, ResolveError
+from tungstenkit.errors import FetchError, ResolveError, UnusableError
 from tungstenkit.lock import Platform
 from tungstenkit.mirrors import Mirrors
 from tungstenkit.pins import LockFile, Pin
@@ -522,7 +522,7 @@ class TestDirect:
 
     def test_another_hash_is_an_error(self, solve, serve):
         index = serve(wheel("foo", "1.0"))
-        with pytest.raises(ResolveError, match="another file"):
+        with pytest.raises(UnusableError, match="another file"):
             solve([f"foo @ {index.url}/files/foo-1.0-py3-none-any.whl#sha256={'0' * 64}"], index)
 
     def test_a_url_that_is_not_there_is_an_error(self, solve, serve):
@@ -531,7 +531,9 @@ class TestDirect:
             solve([f"foo @ {index.url}/files/foo-1.0.tar.gz"], index)
 
     def test_all_paths_that_lead_nowhere_are_named_at_once(self, solve, serve):
-        with pytest.raises(ResolveError, match=r"no such file or folder: \./one, \./two-1-py3-none-any\.whl"):
+        with pytest.raises(
+            UnusableError, match=r"no such file or folder: \./one, \./two-1-py3-none-any\.whl"
+        ):
             solve(["./one", "./two-1-py3-none-any.whl"], serve(SETUPTOOLS))
 
     def test_a_folder_that_is_no_project_is_named_as_it_was_written(self, tmp_path):
@@ -539,7 +541,7 @@ class TestDirect:
         (tmp_path / "scratch").mkdir()
         sources = Sources(tmp_path, tmp_path / "scratch", index_of(print), lambda line: None)
         (wanted,) = parse(["./lib"]).requirements
-        with pytest.raises(ResolveError, match="no Python project") as caught:
+        with pytest.raises(UnusableError, match="no Python project") as caught:
             sources.direct(wanted)
         assert caught.value.where == "./lib"
 
@@ -553,7 +555,7 @@ class TestDirect:
         (tmp_path / "scratch").mkdir()
         sources = Sources(tmp_path, tmp_path / "scratch", index_of(save), lambda line: None)
         (wanted,) = parse(["foo @ https://host.example/..%2F..%2Ffoo-1.0.tar.gz"]).requirements
-        with pytest.raises(ResolveError, match="is no archive"):
+        with pytest.raises(UnusableError, match="is no archive"):
             sources.direct(wanted)
         assert [place.resolve().parent.parent for place in saved] == [tmp_path / "scratch"]
 
@@ -591,21 +593,21 @@ class TestDirect:
     def test_another_projects_folder_is_refused(self, solve, serve):
         (solve.model / "lib").mkdir()
         (solve.model / "lib" / "pyproject.toml").write_text(PROJECT)
-        with pytest.raises(ResolveError, match="leads to the project lib"):
+        with pytest.raises(UnusableError, match="leads to the project lib"):
             solve(["other @ ./lib"], serve(SETUPTOOLS))
 
     def test_a_version_that_is_not_stated_may_be_given(self, solve, serve):
         (solve.model / "lib").mkdir()
         (solve.model / "lib" / "setup.py").write_text("raise SystemExit('it was run')")
         index = serve(SETUPTOOLS)
-        with pytest.raises(ResolveError, match="does not state its version") as caught:
+        with pytest.raises(UnusableError, match="does not state its version") as caught:
             solve(["lib @ ./lib"], index)
         assert "[tool.tungsten.build.lib]" in caught.value.hint
         (solve.model / "pyproject.toml").write_text('[tool.tungsten.build.lib]\nversion = "3.0"\n')
         assert versions(solve(["lib @ ./lib"], index)) == {"lib": "3.0"}
 
     def test_what_is_not_there_is_an_error(self, solve, serve):
-        with pytest.raises(ResolveError, match="no such file or folder"):
+        with pytest.raises(UnusableError, match="no such file or folder"):
             solve(["./no-1.0-py3-none-any.whl"], serve(SETUPTOOLS))
 
     def test_what_a_marker_leaves_out_need_not_be_there(self, solve, serve):

@@ -27,11 +27,11 @@ NEWEST := .venv-newest
 image: setup
 	$(BIN)/python examples/try_image.py $(MODEL)
 
-# Two at a time.
+# Three at a time: each waits for disks, engines and the network in turn.
 test: setup
 	@sh examples/need.sh $(PYTHON) test
 	$(MAKE) --jobs=2 frozen lint types
-	$(MAKE) --jobs=2 test-images test-rest test-clocks
+	$(MAKE) --jobs=3 test-images test-rest test-clocks
 
 test-images: test-images-other test-images-served
 

@@ -645,7 +645,7 @@ class TestDirect:
         subprocess.run([*git, "commit", "--quiet", "-m", "one"], check=True)
         (solve.model / "pyproject.toml").write_text('[tool.tungsten.build.nameless]\nversion = "3.0"\n')
         index = serve(SETUPTOOLS)
-        with pytest.raises(ResolveError, match="does not state its name") as caught:
+        with pytest.raises(UnusableError, match="does not state its name") as caught:
             solve([f"git+{folder.as_uri()}"], index)
         line = re.fullmatch("write '(.*)'", caught.value.hint)[1]
         assert line == f"nameless @ git+{folder.as_uri()}"

@@ -19,11 +19,16 @@ UID = 54321
 class Somebody:
     """A user who has a folder."""
 
-    def __init__(self, folder):
-        """Make what is theirs. folder: theirs, in one that all may enter."""
+    def __init__(self, folder, *, has_store=True):
+        """Make what is theirs. folder: theirs, in one that all may enter. has_store: or there is no `/nix`, and they
+        may make none.
+        """
         if (nix := shutil.which("nix-store")) and Path(nix).resolve().is_relative_to("/nix"):
             pytest.skip("Nix itself lies in /nix, where a user's own store is to be")
         self.folder = folder
+        self._nix = (
+            ["--bind", str(folder / "nix")] if has_store else ["-t", "tmpfs", "-o", "mode=755", "tmpfs"]
+        )
         self.home = folder / "home"
         self.shown = folder / "shown"
         for made in (folder / "nix" / "store", folder / "nix" / "var" / "nix", self.home, self.shown):
@@ -45,7 +50,7 @@ class Somebody:
         """What runs a command as them, with our environment but for what is theirs. Mounts are the command's alone."""
         lines = [*_way_to([ROOT, Path(sys.prefix), Path(sys.base_prefix)], self.shown)]
         lines += [
-            shlex.join(["mount", "--bind", str(self.folder / "nix"), "/nix"]),
+            shlex.join(["mount", *self._nix, "/nix"]),
             f'exec setpriv --reuid {UID} --regid {UID} --clear-groups "$@"',
         ]
         given = [f"{name}={value}" for name, value in self.environment.items()]

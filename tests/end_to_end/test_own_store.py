@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.harness import SYSTEM, succeed
-from tests.end_to_end.test_sandbox import USER, as_user  # noqa: F401 (a fixture)
+from tests.end_to_end.somebody import UID, Somebody
 from tests.frozen.take import Quiet
 from tungstenkit import build as building
 from tungstenkit.deb import open_files
@@ -22,11 +22,11 @@ from tungstenkit.resolve.model import Solver
 
 
 @pytest.fixture
-def home():
-    """A user's home, which others may enter."""
+def somebody():
+    """A user of a machine without `/nix`."""
     made = Path(tempfile.mkdtemp(prefix="tungsten-"))
     made.chmod(0o755)
-    yield made
+    yield Somebody(made / "user", has_store=False)
     # A store's folders can't be written by their owner.
     subprocess.run(["chmod", "-R", "u+w", made], check=True)
     shutil.rmtree(made)
@@ -40,9 +40,9 @@ exec {root}/usr/lib64/ld-linux-x86-64.so.2 --inhibit-cache --argv0 "${{0##*/}}" 
 
 
 @pytest.fixture
-def newer_nix(upstream, home):
+def newer_nix(upstream, somebody):
     """Debian 13's Nix, which would make a store in `~/.local/share/nix/root`: a folder for PATH with its programs."""
-    release, root = "trixie", home / "root"
+    release, root = "trixie", somebody.folder / "root"
     with tempfile.TemporaryDirectory() as scratch:
         solver = Solver(upstream, Fetcher(), print, print, Path(scratch), Path(scratch))
         solution = solver.debs(
@@ -54,35 +54,29 @@ def newer_nix(upstream, home):
             path = download(entry, upstream.urls(deb.file, timestamps), Path(scratch), Quiet())
             with path.open("rb") as file, open_files(file, deb.name) as tar:
                 tar.extractall(root)
-    (home / "bin").mkdir()
-    (home / "bin" / "nix").write_text(LOADER.format(root=root))
-    (home / "bin" / "nix").chmod(0o755)
-    (home / "bin" / "nix-store").symlink_to("nix")
-    return home / "bin"
+    programs = somebody.folder / "bin"
+    programs.mkdir()
+    (programs / "nix").write_text(LOADER.format(root=root))
+    (programs / "nix").chmod(0o755)
+    (programs / "nix-store").symlink_to("nix")
+    return programs
 
 
-@pytest.mark.parametrize("nix", [None, pytest.param("newer_nix", marks=pytest.mark.upstream)])
-def test_a_user_without_a_nix_folder_builds_the_same_image(blur, copy_of, home, as_user, nix, request):  # noqa: F811
+@pytest.mark.parametrize(
+    "nix", [None, pytest.param("newer_nix", marks=[pytest.mark.upstream, pytest.mark.soak])]
+)
+def test_a_user_without_a_nix_folder_builds_the_same_image(blur, copy_of, somebody, nix, request):
     path = f"{request.getfixturevalue(nix)}:{os.environ['PATH']}" if nix else os.environ["PATH"]
-    shutil.copytree(copy_of("blur"), home / "blur")
-    subprocess.run(["chown", "-R", f"{USER}:{USER}", home], check=True)
-    without = [
-        "unshare",
-        "--mount",
-        "--propagation=private",
-        "sh",
-        "-ec",
-        'mount -t tmpfs -o mode=755 tmpfs /nix; exec "$@"',
-        "sh",
-    ]
-    env = {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "USER": "somebody", "PATH": path}
+    model = somebody.home / "blur"
+    shutil.copytree(copy_of("blur"), model)
+    somebody.own(somebody.folder)
     answer = json.loads(
-        succeed("build", home / "blur", "--json", "--no-load", before=[*without, *as_user], env=env)
+        succeed("build", model, "--json", "--no-load", before=somebody.before, env={"PATH": path})
     )
     assert answer["digest"] == blur.digest
-    store = home / ".local" / "share" / "tungsten" / "nix" / "store"
+    store = somebody.home / ".local" / "share" / "tungsten" / "nix" / "store"
     assert Path(answer["layout"]).parent == store
-    assert store.stat().st_uid == USER
+    assert store.stat().st_uid == UID
     # podman calls what it pulls by the path, and no image may be called `.local`.
     name = f"localhost/own-store-{os.getpid()}:latest"
     building.load(building.read_layout(Path(answer["layout"])), "podman", name)

@@ -176,9 +176,15 @@ def test_a_name_that_no_engine_takes(model):
 
 def test_without_a_network_the_index_is_named_not_the_model(model):
     (model / LOCK).unlink()
-    message = fails("lock", model, before=["unshare", "--net"])
+    loopback = ["unshare", "--net", "sh", "-ec", 'ip link set lo up; exec "$@"', "sh"]
+    message = fails("lock", model, before=loopback)
     assert "can't be read" in message or "no connection" in message
     assert "check the network" in message
+
+
+def test_without_loopback_what_is_missing_is_named(model):
+    (model / LOCK).unlink()
+    assert "ip link set lo up" in fails("lock", model, before=["unshare", "--net"])
 
 
 def test_without_nix_the_way_to_it_is_named(model, tmp_path):

@@ -460,7 +460,7 @@ class TestLife:
             assert server.process.wait(DEADLINE) == 0
 
     def test_five_failed_setups_end_it_with_status_1(self, special):
-        with special(SURFACE_SETUP="fail") as server:
+        with special(SURFACE_SETUP="fail", TUNGSTEN_MAX_SETUPS="5") as server:
             wait_until(lambda: "no weights" in server.get("/readyz").text, "the reason")
             assert server.process.wait(60) == 1
             assert server.logged("OSError: no weights")

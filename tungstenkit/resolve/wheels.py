@@ -174,7 +174,11 @@ def _compile(
     if view.failure is not None:
         raise view.failure
     if "error sending request" in run.stderr or "Failed to fetch" in run.stderr:
-        raise FetchError(f"uv was not answered:\n{_plain(run.stderr)}", where=where, hint="lock again")
+        raise FetchError(
+            f"uv did not reach the index that tungsten serves to it on 127.0.0.1:\n{_plain(run.stderr)}",
+            where=where,
+            hint="if this machine's loopback is down, `ip link set lo up`; then lock again",
+        )
     if "os error" in run.stderr:
         raise FetchError(
             f"uv could not work:\n{_plain(run.stderr)}",

@@ -36,7 +36,7 @@ test: setup
 test-images: test-images-other test-images-served
 
 SERVED := $(addprefix tests/end_to_end/test_,$(addsuffix .py,http_surface image make_image prometheus \
-  queue run_commands shell platforms import_check reproducible))
+  queue run_commands shell platforms import_check reproducible sandbox hostile))
 
 test-images-other:
 	$(BIN)/python -m pytest -m "not soak" tests/end_to_end $(addprefix --ignore=,$(SERVED))

@@ -79,6 +79,7 @@ def forget(folder):
     assert not result.exists()
 
 
+@pytest.mark.soak
 def test_the_example_is_trained_anew_to_the_same_bytes(copy_of):
     """What is in the store already is made once more, and compared."""
     image = build(copy_of("iris"))

@@ -56,6 +56,8 @@ class Stopping(MetaPathFinder):
 
 module, sent, *sys.argv[1:] = sys.argv[1:]
 sys.meta_path.insert(0, Stopping())
+# As in a terminal, whoever runs the tests.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from tungstenkit.__main__ import main
 main()
 """

@@ -755,7 +755,7 @@ class TestForgedAnswers:
             (tmp_path / "tungsten_model.py").write_text(
                 "import os\n"
                 "text = open('answer', 'rb').read()\n"
-                "for file in range(3, 50):\n"
+                "for file in range(3, 4096):\n"
                 "    try:\n"
                 "        os.pwrite(file, text, 0)\n"
                 "    except OSError:\n"

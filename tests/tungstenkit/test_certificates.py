@@ -238,6 +238,11 @@ class Bar:
         pass
 
 
+SKOPEOS_CLOCK = pytest.mark.timeless(
+    "skopeo keeps the system's clock, and the certificate is made by the test's"
+)
+
+
 def save(url, tmp_path, _):
     mirrors.Mirrors((), (), "", None, datetime.now(UTC)).save(f"{url}/file.bin", tmp_path / "saved")
     assert (tmp_path / "saved").read_bytes() == b"a file"
@@ -296,7 +301,7 @@ PARTS = [
     download_a_declared_file,
     solve,
     clone,
-    read_a_base_image,
+    pytest.param(read_a_base_image, marks=SKOPEOS_CLOCK),
     ask_the_hub,
     ask_a_model,
 ]
@@ -339,6 +344,7 @@ def layout(folder):
     return folder
 
 
+@SKOPEOS_CLOCK
 def test_a_push_tells_a_failed_handshake(serve, tmp_path, monkeypatch, one):
     if shutil.which("skopeo") is None:
         pytest.skip("skopeo is not installed")

@@ -60,6 +60,9 @@ class BaseIO(pydantic.BaseModel):
                 field.default_factory = _nothing
             if _EXACT not in field.metadata and _may_hold_integers(field.annotation):
                 field.metadata.append(_EXACT)
+            choices = _declared(field, "choices")
+            if choices is not None and _Choice not in map(type, field.metadata):
+                field.metadata.append(_Choice(choices))
         return handler(source)
 
     if not typing.TYPE_CHECKING:  # or a type checker would let every attribute through
@@ -68,17 +71,6 @@ class BaseIO(pydantic.BaseModel):
             """Note that the object is no more what it was when it was made; `outputs` asks."""
             super().__setattr__(name, value)
             changed[id(self)] = self
-
-    @pydantic.field_validator("*")
-    @classmethod
-    def _is_a_choice(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
-        choices = _declared(cls.model_fields[str(info.field_name)], "choices")
-        # None is right only where the annotation says so, which pydantic has checked.
-        if choices is None or value is None or value in choices:
-            return value
-        if isinstance(value, enum.Enum) and value.value in choices:
-            return value
-        raise ValueError(f"must be one of {', '.join(map(repr, choices))}")
 
 
 def _nothing() -> None:
@@ -103,6 +95,25 @@ class _Exact:
 
 
 _EXACT = _Exact()
+
+
+class _Choice:
+    """Metadata of a field with choices: a value is one of them."""
+
+    def __init__(self, choices: typing.Collection[Any]) -> None:
+        self._choices = choices
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: pydantic.GetCoreSchemaHandler) -> Any:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def _checked(self, value: Any) -> Any:
+        # None is right only where the annotation says so, which pydantic has checked.
+        if value is None or value in self._choices:
+            return value
+        if isinstance(value, enum.Enum) and value.value in self._choices:
+            return value
+        raise ValueError(f"must be one of {', '.join(map(repr, self._choices))}")
+
 
 _BARE = (int, list, tuple, dict, collections.abc.Sequence, collections.abc.Mapping)
 
@@ -367,7 +378,9 @@ class _SchemaWriter:
     def _add_values(self, schema: dict[str, Any], field: pydantic.fields.FieldInfo, where: str) -> None:
         """Add the choices and the default, as JSON."""
         annotated: Any = typing.Annotated
-        plain: Any = annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+        # Without the choices: a default that is none of them is told in words that name the field.
+        metadata = [one for one in field.metadata if not isinstance(one, _Choice)]
+        plain: Any = annotated[(field.annotation, *metadata)] if metadata else field.annotation
         adapter = pydantic.TypeAdapter[Any](plain)
         choices = _declared(field, "choices")
         if choices is not None:

@@ -44,7 +44,6 @@ from tungstenkit.suffixes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import IO, Callable
 
 __all__ = ["Audio", "Binary", "File", "FilePath", "Image", "MaskedImage", "Video", "temporary_files"]
@@ -583,19 +582,19 @@ def _scratch_of_process(process_id: int) -> _Scratch:
     return scratch
 
 
-@contextlib.contextmanager
-def temporary_files() -> Iterator[None]:
+class temporary_files(contextlib.AbstractContextManager[None]):  # noqa: N801 (used as a function)
     """Remove, at the end of the block, the files that `File.path` wrote in it.
 
     A process that serves many requests runs each in such a block, or its temporary directory grows for ever.
     """
-    scratch = _Scratch()
-    token = _scratch.set(scratch)
-    try:
-        yield
-    finally:
-        _scratch.reset(token)
-        scratch.remove()
+
+    def __enter__(self) -> None:
+        self._of_block = _Scratch()
+        self._token = _scratch.set(self._of_block)
+
+    def __exit__(self, *_: object) -> None:
+        _scratch.reset(self._token)
+        self._of_block.remove()
 
 
 def new_temporary_file(suffix: str = "") -> Path:

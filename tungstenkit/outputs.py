@@ -39,7 +39,6 @@ __all__ = [
     "check_files",
     "check_objects",
     "computes",
-    "file_clock",
     "looking_at_files",
 ]
 
@@ -173,11 +172,11 @@ def _copied(file: BinaryIO) -> Path:
 
 
 @contextlib.contextmanager
-def looking_at_files() -> Iterator[None]:
-    """Within the block, note what files are like when a `File` is made of them."""
+def looking_at_files() -> Iterator[int]:
+    """Within the block, note what files are like when a `File` is made of them. Gives `file_clock` at its beginning."""
     Look.wanted = True
     try:
-        yield
+        yield file_clock()
     finally:
         Look.wanted = False
 
@@ -185,8 +184,8 @@ def looking_at_files() -> Iterator[None]:
 def check_files(files: Sequence[dict[Hashable, FileRead]], keys: Sequence[Hashable], since: int) -> None:
     """Refuse a file that was written during a call, and may hold what is of another input than it is returned for.
 
-    files: `FixedJson.read` of what was returned for each input. keys: equal where the inputs are. since: `file_clock`
-    before the call, which was within `looking_at_files`. Raises SharedError and PerhapsSharedError.
+    files: `FixedJson.read` of what was returned for each input. keys: equal where the inputs are. since: what
+    `looking_at_files` gave, within which the call was. Raises SharedError and PerhapsSharedError.
     """
     first: dict[Hashable, Hashable] = {}
     written = [

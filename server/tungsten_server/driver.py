@@ -173,7 +173,6 @@ class Driver:
             if not self._dispatcher.is_stopping():
                 _log.error("%s", error)
             self._doubted = _TRUSTED_AFTER
-            self._dispatcher.answer(self, process.left_behind())
             self._dispatcher.lose(self, Failure(str(error), error.outcome))
             return useful
         finally:

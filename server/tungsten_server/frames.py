@@ -48,14 +48,6 @@ DOING = struct.Struct("!QQQ")
 """What is in memory that both sides share: the numbers of the batches that are being read, that are inside `predict`,
 and that are being written; 0 where none is."""
 
-OUTBOX = struct.Struct("!Q")
-"""Behind that, in the same memory: how many bytes of whole frames follow that are made, and perhaps not sent yet. So no
-death takes away what had finished; the other end may get them twice."""
-
-OUTBOX_AT = DOING.size
-OUTBOX_BYTES = 1024 * 1024
-SHARED_BYTES = OUTBOX_AT + OUTBOX.size + OUTBOX_BYTES
-
 _HEADER = struct.Struct("!BI")
 
 _READ_BYTES = 65536

@@ -110,8 +110,8 @@ class ModelProcess:
         """The name of the folder in which the process has its temporary files, if it has any."""
         doing = os.memfd_create("doing")
         try:
-            os.ftruncate(doing, frames.SHARED_BYTES)
-            self._shared = mmap.mmap(doing, frames.SHARED_BYTES)
+            os.ftruncate(doing, frames.DOING.size)
+            self._shared = mmap.mmap(doing, frames.DOING.size)
             for end in (self._socket, theirs):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
             self._socket.setblocking(False)
@@ -218,12 +218,6 @@ class ModelProcess:
         Raises ModelProcessError; then the process is gone.
         """
         return self._answers(self._receive(deadline, limit, "predict" if deadline else "no call"))
-
-    def left_behind(self) -> list[Answers]:
-        """Return the answers that it had ready when it was lost, some of which may have been received."""
-        (size,) = frames.OUTBOX.unpack_from(self._shared, frames.OUTBOX_AT)
-        begin = frames.OUTBOX_AT + frames.OUTBOX.size
-        return self._answers(frames.Decoder().feed(self._shared[begin : begin + size]))
 
     def _answers(self, received: list[frames.Frame]) -> list[Answers]:
         found: list[Answers] = []

@@ -159,9 +159,9 @@ class _Pipeline:
     """Three threads, so that the model waits for nobody who reads JSON or encodes files.
 
     The reader makes input objects of the next batch's JSON while the main thread is inside `predict` with this
-    one. When `predict` has returned, the main thread makes of the outputs what nothing can change any more, and puts
-    it into memory that the server has, too, before it calls `predict` again, so that no death takes it away. The
-    writer sends it; what has files it encodes first. The server limits how many batches are on the way.
+    one. When `predict` has returned, the main thread makes of the outputs what nothing can change any more, and sends
+    it before it calls `predict` again, so that no death takes it away. What has files the writer encodes first, and
+    sends then. The server limits how many batches are on the way.
     """
 
     def __init__(self, sock: socket.socket, frames: ModuleType, model: _Model, doing: int) -> None:
@@ -170,28 +170,21 @@ class _Pipeline:
         self._frames = frames
         self._model = model
         self._pid = os.getpid()
-        memory = mmap.mmap(doing, frames.SHARED_BYTES)
+        memory = mmap.mmap(doing, frames.DOING.size)
         os.close(doing)
         # Its numbers are the reader's, the main thread's and the writer's.
         self._reading, self._predicting, self._writing = (_Number(memory, place) for place in range(3))
         self._context = copy_context()  # with what `setup` has set, such as decimal's precision
         self._todo: SimpleQueue[_Batch | None] = SimpleQueue()
-        self._unwritten: SimpleQueue[tuple[_Batch | None, int, Sequence[_Answer | _Unwritten]] | None] = (
+        self._unwritten: SimpleQueue[tuple[_Batch, int, Sequence[_Answer | _Unwritten]] | None] = (
             SimpleQueue()
         )
         self._batches: dict[int, _Batch] = {}
         """Those that are not answered yet. Only single operations on it: each is one step for all threads."""
         self._sending = threading.Lock()
         """Held to send answers, and to note that they are made."""
-        self._memory = memory
-        self._unsent: list[bytes] = []
-        """Frames that are in the outbox, and that the writer will send."""
-        self._unsent_bytes = 0
-        self._to_encode = 0
-        """For how many parts of batches the writer has files to encode: meanwhile it sends nothing else."""
-        self._running: _Batch | None = None
-        self._interruptible = False
-        signal.signal(_CANCEL_SIGNAL, lambda *_: self._interrupt())
+        self._interruptible = _Interruptible()
+        signal.signal(_CANCEL_SIGNAL, lambda *_: self._interruptible.interrupt())
 
     def run(self) -> None:
         """Run batches until the server closes the socket."""
@@ -294,8 +287,6 @@ class _Pipeline:
         if len(written) == len(answers):
             self._send(batch, begin, written)
         else:
-            with self._sending:
-                self._to_encode += 1
             self._unwritten.put((batch, begin, answers))
 
     def _answers(self, batch: _Batch, begin: int, end: int) -> list[_Answer | _Unwritten]:
@@ -312,7 +303,7 @@ class _Pipeline:
         call = self._model.predict_demo if batch.demo else self._model.predict
         try:
             fixed = batch.context.run(
-                call, [inputs[place] for place in valid], keys, self._interruption(batch)
+                call, [inputs[place] for place in valid], keys, self._interruptible.of(batch)
             )
             _end_fork(self._pid)
         except BaseException as error:
@@ -321,44 +312,21 @@ class _Pipeline:
         answers = iter(fixed)
         return [one if type(one) is _Answer else next(answers) for one in inputs]
 
-    @contextmanager
-    def _interruption(self, batch: _Batch) -> Iterator[None]:
-        """Raise Canceled within this block, at most once, when the batch is cancelled; at once if it is already."""
-        try:
-            self._running = batch
-            self._interruptible = True
-            self._interrupt()
-            yield
-        finally:
-            self._interruptible = False
-
-    def _interrupt(self) -> None:
-        if self._interruptible and self._running and self._running.canceled:
-            self._interruptible = False
-            raise Canceled
-
     # The writer.
 
     def _write(self) -> None:
         while (todo := self._unwritten.get()) is not None:
             batch, begin, answers = todo
-            if batch is None:
-                with self._sending:
-                    self._flush()
-                continue
             self._writing.set(batch.number)
             # A copy, since the main thread may be inside with the batch's other requests.
             written = batch.context.copy().run(list, map(self._model.write, answers))
-            self._send(batch, begin, written, at_once=True)
+            self._send(batch, begin, written)
             self._writing.set(0)
-            with self._sending:
-                self._to_encode -= 1
             del todo, answers, written  # perhaps megabytes, and the next may be long in coming
 
     # The main thread and the writer.
 
-    def _send(self, batch: _Batch, begin: int, answers: Sequence[_Answer], *, at_once: bool = False) -> None:
-        """Send answers, or have the writer do it, which sends all that have come together."""
+    def _send(self, batch: _Batch, begin: int, answers: Sequence[_Answer]) -> None:
         frames = self._frames
         statuses = [frames.SUCCEEDED if one.succeeded else frames.FAILED for one in answers]
         parts = [frames.numbers(batch.number, [begin, *statuses])]
@@ -370,29 +338,41 @@ class _Pipeline:
             if not batch.unanswered:
                 del self._batches[batch.number]
                 batch.context.run(batch.files.close)
-            fits = self._unsent_bytes + len(frame) <= frames.OUTBOX_BYTES
-            if fits:
-                begin_at = frames.OUTBOX_AT + frames.OUTBOX.size + self._unsent_bytes
-                self._memory[begin_at : begin_at + len(frame)] = frame
-                self._unsent_bytes += len(frame)
-                frames.OUTBOX.pack_into(self._memory, frames.OUTBOX_AT, self._unsent_bytes)
-            self._unsent.append(frame)
-            if at_once or not fits or self._to_encode:
-                self._flush()
-            elif len(self._unsent) == 1:
-                self._unwritten.put((None, 0, ()))
+            try:
+                self._socket.sendall(frame)
+            except OSError:  # the server is gone, or the user's code has closed what was not its own
+                os._exit(1)
 
-    def _flush(self) -> None:
-        """Send what is unsent; holds the lock."""
-        if not self._unsent:
-            return
+
+class _Interruptible:
+    """A block that ends with Canceled when its batch is cancelled, at once if it is already, and at most once."""
+
+    # No generator: what stands between two calls of `predict` is the model's time.
+
+    def __init__(self) -> None:
+        self._batch: _Batch | None = None
+        self._is_open = False
+
+    def of(self, batch: _Batch) -> _Interruptible:
+        self._batch = batch
+        return self
+
+    def __enter__(self) -> None:
+        self._is_open = True
         try:
-            self._socket.sendall(b"".join(self._unsent))
-        except OSError:  # the server is gone, or the user's code has closed what was not its own
-            os._exit(1)
-        self._unsent.clear()
-        self._unsent_bytes = 0
-        self._frames.OUTBOX.pack_into(self._memory, self._frames.OUTBOX_AT, 0)
+            self.interrupt()
+        except Canceled:
+            self._is_open = False
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._is_open = False
+
+    def interrupt(self) -> None:
+        """Raise Canceled inside of the block if its batch is cancelled. For the main thread."""
+        if self._is_open and self._batch and self._batch.canceled:
+            self._is_open = False
+            raise Canceled
 
 
 class _Number:
@@ -456,11 +436,9 @@ class _Model:
 
         keys: equal where inputs are. Raises what it raises, InvalidOutput and _PerhapsMixed.
         """
-        since = self._outputs.file_clock()
-        with self._looking(keys), around:
+        with self._looking(keys) as since, around:
             returned = self._instance.predict(inputs)
-        outputs = _checked(returned, len(keys), "predict", "outputs")
-        return self._fixed(outputs, keys, since, lambda fix, output: self._fix(fix, output))
+        return self._fixed(_checked(returned, len(keys), "predict", "outputs"), None, keys, since)
 
     def predict_demo(
         self, inputs: list[object], keys: Sequence[int], around: AbstractContextManager[None]
@@ -470,36 +448,38 @@ class _Model:
             with _redirected(self._log_pipe):
                 answers = self.predict(inputs, keys, around)
             return [_with_itself(one) for one in answers]
-        since = self._outputs.file_clock()
-        with self._looking(keys), _redirected(self._log_pipe), around:
+        with self._looking(keys) as since, _redirected(self._log_pipe), around:
             returned = self._instance.predict_demo(inputs)
         first, second = _pair(returned)
         outputs = _checked(first, len(keys), "predict_demo", "outputs")
         demo_outputs = _checked(second, len(keys), "predict_demo", "demo outputs")
-        return self._fixed(
-            list(zip(outputs, demo_outputs)), keys, since, lambda fix, pair: self._fix(fix, *pair)
-        )
+        return self._fixed(outputs, demo_outputs, keys, since)
 
-    def _looking(self, keys: Sequence[int]) -> AbstractContextManager[None]:
-        return self._outputs.looking_at_files() if _mixed(keys) else nullcontext()
+    def _looking(self, keys: Sequence[int]) -> AbstractContextManager[int]:
+        return self._outputs.looking_at_files() if _mixed(keys) else _NOT_LOOKING
 
     def _fixed(
         self,
-        returned: Sequence[Any],
+        outputs: Sequence[object],
+        demo_outputs: Sequence[object] | None,
         keys: Sequence[int],
         since: int,
-        fix_one: Callable[[_Fix, Any], _Answer | _Unwritten],
     ) -> list[_Answer | _Unwritten]:
         """Make of what was returned for each input what nothing can change any more.
 
-        since: when the call began, as files have it. fix_one: does it for one input.
+        since: when the call began, as files have it, where inputs differ.
         """
         mixed = _mixed(keys)
         try:
             if mixed:
-                self._outputs.check_objects(returned, keys)
+                self._outputs.check_objects(
+                    outputs if demo_outputs is None else list(zip(outputs, demo_outputs)), keys
+                )
             with self._outputs.Fixing(self._max_output) as fix:
-                answers = [fix_one(fix, one) for one in returned]
+                if demo_outputs is None:
+                    answers = [self._fix(fix, one) for one in outputs]
+                else:
+                    answers = [self._fix(fix, *both) for both in zip(outputs, demo_outputs)]
             if mixed:
                 self._outputs.check_files(list(map(_files_read, answers)), keys, since)
         except self._outputs.SharedError as error:
@@ -511,6 +491,8 @@ class _Model:
     def _fix(self, fix: _Fix, output: object, demo_output: object = None) -> _Answer | _Unwritten:
         """Check what there is for one input, and fix it; a failed answer if it is not what the model declares."""
         fixed = self._json(fix, output, self._definition.output, InvalidOutput)
+        if demo_output is None and type(fixed) is bytes:
+            return _Answer(True, fixed)
         demo: bytes | FixedJson | _Answer = b""
         if demo_output is not None and not isinstance(fixed, _Answer):
             declared = self._definition.demo_output or self._definition.output
@@ -541,8 +523,11 @@ class _Model:
                 msg = f"{what} of type {kind.removeprefix('builtins.')}, not {declared.__name__}"
                 raise error_class(msg)
             fixed = fix(declared.model_validate(output))
-            _refuse_non_finite(fixed if isinstance(fixed, bytes) else fixed.json.encode(), error_class)
-            self._check_size(len(fixed) if isinstance(fixed, bytes) else len(fixed.json) + fixed.size)
+            text, files = (fixed, 0) if isinstance(fixed, bytes) else (fixed.json.encode(), fixed.size)
+            # Asked of every output, and nearly none has the letters.
+            if b"NaN" in text or b"Infinity" in text:
+                _refuse_non_finite(text, error_class)
+            self._check_size(len(text) + files)
         except BaseException as error:
             _log("output refused", error)
             return _failed(error)
@@ -570,7 +555,10 @@ class _Model:
 
 def _mixed(keys: Sequence[int]) -> bool:
     """Whether there are inputs that differ."""
-    return any(key != keys[0] for key in keys)
+    return keys.count(keys[0]) < len(keys)
+
+
+_NOT_LOOKING = nullcontext(0)
 
 
 def _with_itself(answer: _Answer | _Unwritten) -> _Answer | _Unwritten:

@@ -49,7 +49,6 @@ class FakeProcess:
         self.queue = deque()
         self.running = 0
         self.doing_else = None
-        self.left = []
         self.depth = 0  # most batches that it had at a time
 
     @property
@@ -92,9 +91,6 @@ class FakeProcess:
             answers = [Failure("bad") if one == b"fail" else Output(one) for one in inputs.values()]
             return [Answers(number, 0, answers)]
         return []
-
-    def left_behind(self):
-        return self.left
 
     def _start(self):
         self.running = self.queue[0][0] if self.queue else 0
@@ -427,20 +423,6 @@ class TestAhead:
             model.processes[-1].doing_else = Doing(reading=1)
             model.processes[-1].kill()
         assert result(dispatcher, poisonous) == "died"
-
-    def test_what_had_finished_at_a_death_is_answered_and_not_run_again(self, model, dispatcher):
-        finished = submit(dispatcher, *"abc")
-        model.wait_busy()
-        ahead = submit(dispatcher, *"def")
-        wait_until(lambda: dispatcher.counts().queued == 0, "a batch ahead")
-        process = model.processes[0]
-        answers = [Output(b"A"), Output(b"B"), Output(b"C")]
-        # The first of them had been received, too.
-        process.left = [Answers(1, 0, answers), Answers(1, 0, answers[:1]), Answers(7, 0, answers)]
-        process.running = 2
-        process.kill()
-        assert [result(dispatcher, one) for one in (finished, ahead)] == ["ABC", "died"]
-        assert model.batches == []
 
     def test_what_hangs_is_the_first_and_not_what_waits_behind_it(self, model, dispatcher, monkeypatch):
         hanging = submit(dispatcher, "a")

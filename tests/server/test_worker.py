@@ -1,5 +1,6 @@
 """What the user's code may do to the model process, as a client sees it."""
 
+import mmap
 import os
 import re
 import signal
@@ -74,8 +75,7 @@ def test_a_forked_child_that_leaves_setup_ends(start_server):
 
 
 def test_a_model_process_that_closes_files_not_its_own_is_replaced(server):
-    # What it had to say was ready before it failed to send that.
-    assert failure(server, "close-files") == "TypeError: 'NoneType' object is not iterable"
+    assert failure(server, "close-files") == "The model process died (exit status 1) during predict"
     assert server.predict("x")["status"] == "success"
 
 
@@ -262,7 +262,8 @@ class TestPipeline:
         self.server, theirs = socket.socketpair()
         before = signal.getsignal(signal.SIGUSR1)
         memory = os.memfd_create("running")
-        os.ftruncate(memory, frames.SHARED_BYTES)
+        os.ftruncate(memory, frames.DOING.size)
+        self.memory = mmap.mmap(memory, frames.DOING.size)
         self.calls = []
         self.steps = []
         self.unwritten = {}
@@ -376,7 +377,7 @@ class TestPipeline:
         assert self.calls == [["a", "b"], ["c"]]
 
     def doing(self):
-        return frames.DOING.unpack_from(self.pipeline._memory)
+        return frames.DOING.unpack_from(self.memory)
 
     def test_the_memory_says_what_is_in_predict(self):
         seen = []

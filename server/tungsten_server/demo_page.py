@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from flask import Blueprint, Response, abort, request
+from flask import Response, abort, request
 
 _FOLDER = Path(__file__).resolve().parent / "static"
 
@@ -40,35 +40,32 @@ CONTENT_SECURITY_POLICY = "; ".join(
 """What the page may load: its own files, this server's answers, and media that it holds itself."""
 
 
-def demo_page() -> Blueprint:
-    """Make the blueprint with the page's two routes.
+class DemoPage:
+    """Answers what a browser asks for: the page, and the files that it loads."""
 
-    Raises OSError where the package's files can't be read.
-    """
-    blueprint = Blueprint("demo_page", __name__)
-    files = {
-        path.name: (path.read_bytes(), _MEDIA_TYPES[path.suffix])
-        for path in sorted(_FOLDER.iterdir())
-        if path.suffix in _MEDIA_TYPES
-    }
+    def __init__(self) -> None:
+        """Read the files. Raises OSError where that can't be done."""
+        self._files = {
+            path.name: (path.read_bytes(), _MEDIA_TYPES[path.suffix])
+            for path in sorted(_FOLDER.iterdir())
+            if path.suffix in _MEDIA_TYPES
+        }
 
-    @blueprint.get("/demo")
-    def page() -> Response:
-        data, media_type = files["demo.html"]
+    def page(self) -> Response:
+        """Answer `GET /demo`."""
+        data, media_type = self._files["demo.html"]
         if request.path.endswith("/"):  # one level deeper, as browsers see it
             data = data.replace(b'="static/', b'="../static/')
-        return _answer(data, media_type)
+        return _respond(data, media_type)
 
-    @blueprint.get("/static/<name>")
-    def static(name: str) -> Response:
-        if name not in files:
+    def file(self, name: str) -> Response:
+        """Answer `GET /static/<name>`."""
+        if name not in self._files:
             abort(404, "Not Found")
-        return _answer(*files[name])
-
-    return blueprint
+        return _respond(*self._files[name])
 
 
-def _answer(data: bytes, media_type: str) -> Response:
+def _respond(data: bytes, media_type: str) -> Response:
     response = Response(data, content_type=media_type)
     response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"

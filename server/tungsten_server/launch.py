@@ -95,12 +95,12 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: socket.socket) -> int:
     """Import the HTTP parts and serve."""
     from tungsten_server.access import Access, is_loopback
-    from tungsten_server.app import create_app
+    from tungsten_server.app import Api, Records, create_app
     from tungsten_server.budget import ByteBudget
     from tungsten_server.direct import direct_predict
     from tungsten_server.inputs import InputSchema
     from tungsten_server.metrics import Metrics
-    from tungsten_server.reading import BodyReaders
+    from tungsten_server.reading import BodyReaders, InputReader
     from tungsten_server.results import Results
     from tungsten_server.serving import HttpServer
     from tungsten_server.wire import error_body
@@ -121,6 +121,9 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
         settings.spec, settings.max_file, settings.max_inputs, fetching=downloads is not None
     )
 
+    reader = InputReader(schema, spec.input_schema, settings.max_inputs, readers, downloads)
+    api = Api(spec, settings, reader, dispatcher, Records(results, budget, metrics), access)
+
     def each_second() -> None:
         dispatcher.expire()
         readers.tidy()
@@ -133,9 +136,7 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
     threads = settings.max_pending + _SPARE_THREADS + (downloads.at_once if downloads else 0)
     try:
         server = HttpServer(
-            create_app(
-                spec, settings, schema, dispatcher, results, budget, metrics, access, readers, downloads
-            ),
+            create_app(api),
             listener,
             threads=threads,
             max_body=settings.max_body,

@@ -1,6 +1,6 @@
 """The description of the server's routes (OpenAPI 3.1), made from the model's own schemas and the limits in force.
 
-It says what `app` does; the tests hold one against the other. Pure.
+Which routes there are is said in `routes`; what `app` answers is held against this by tests. Pure.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tungsten_server.files import FILE_TYPES
+from tungsten_server.routes import ROUTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,72 +64,57 @@ def openapi_document(spec: Spec, settings: Settings) -> dict[str, Any]:
 
 
 def _paths(spec: Spec, settings: Settings) -> dict[str, Any]:
+    operations = _operations(spec, settings)
+    paths: dict[str, Any] = {}
+    for route in ROUTES:
+        named = {"operationId": route.operation_id, "summary": route.summary}
+        paths.setdefault(route.path, {})[route.method.lower()] = {**named, **operations[route.name]}
+    return paths
+
+
+def _operations(spec: Spec, settings: Settings) -> dict[str, dict[str, Any]]:
+    """Describe what each route takes and answers, by its name in the table of routes."""
     body = _request_body(spec, settings)
+    cancel = _about_one({"description": "It is done or cancelled; the body is empty"}, settings)
+    ready = {"200": _json("Status"), "503": {**_json("NotReady"), "description": "It is not, and why"}}
     return {
-        "/": {"get": _get("describe", "The model's name and schemas", _json("Metadata"))},
-        "/predict": {
-            "post": {
-                "operationId": "predict",
-                "summary": "Predict, and wait for the outputs",
-                "parameters": [_FILES],
-                "requestBody": body,
-                "responses": {"200": _json("Prediction"), **_refusals()},
-            }
+        "describe": _answers(_json("Metadata")),
+        "predict": {
+            "parameters": [_FILES],
+            "requestBody": body,
+            "responses": {"200": _json("Prediction"), **_refusals()},
         },
-        "/predictions": {"post": _create("createPrediction", "Start a prediction", body, "prediction_id")},
-        "/predictions/{id}": {
-            "get": _progress("getPrediction", "How far a prediction is", _json("Prediction"), settings)
-        },
-        "/predictions/{id}/cancel": {"post": _cancel("cancelPrediction", settings)},
-        "/demo": {
-            "get": _get("demoPage", "A page to try the model, for people", _text("text/html")),
-            "post": _create("createDemo", "Start a prediction for a demo page", body, "demo_id"),
-        },
-        "/demo/{id}": {
-            "get": _progress(
-                "getDemo", "How far it is, what it printed, and its demo outputs", _json("Demo"), settings
-            )
-        },
-        "/demo/{id}/cancel": {"post": _cancel("cancelDemo", settings)},
-        "/files/{id}/{index}/{number}": {"get": _get_file(settings)},
-        "/healthz": {"get": _get("health", "200 while the server lives", _json("Status"))},
-        "/readyz": {
-            "get": {
-                **_get("readiness", "Whether the model is set up", _json("Status")),
-                "responses": {
-                    "200": _json("Status"),
-                    "503": {**_json("NotReady"), "description": "It is not, and why"},
-                },
-            }
-        },
-        "/metrics": {"get": _get("metrics", "Counts, for Prometheus", _text("text/plain"))},
-        "/openapi.json": {"get": _get("openapi", "This description", _json_of({"type": "object"}))},
-        "/docs": {"get": _get("docs", "This description as a page", _text("text/html"))},
+        "create_prediction": _create(body, "prediction_id"),
+        "get_prediction": _progress(_json("Prediction"), settings),
+        "cancel_prediction": cancel,
+        "demo_page": _answers(_text("text/html")),
+        "create_demo": _create(body, "demo_id"),
+        "get_demo": _progress(_json("Demo"), settings),
+        "cancel_demo": cancel,
+        "get_file": _get_file(settings),
+        "health": _answers(_json("Status")),
+        "readiness": {"responses": ready},
+        "metrics": _answers(_text("text/plain")),
+        "openapi": _answers(_json_of({"type": "object"})),
+        "docs": _answers(_text("text/html")),
     }
 
 
-def _get(operation: str, summary: str, response: dict[str, Any]) -> dict[str, Any]:
-    return {"operationId": operation, "summary": summary, "responses": {"200": response}}
+def _answers(response: dict[str, Any]) -> dict[str, Any]:
+    return {"responses": {"200": response}}
 
 
-def _create(operation: str, summary: str, body: dict[str, Any], key: str) -> dict[str, Any]:
+def _create(body: dict[str, Any], key: str) -> dict[str, Any]:
     created = {
         "type": "object",
         "properties": {key: {"type": "string", "pattern": "^[0-9a-f]{32}$"}},
         "required": [key],
     }
-    return {
-        "operationId": operation,
-        "summary": summary,
-        "requestBody": body,
-        "responses": {"200": _json_of(created), **_refusals()},
-    }
+    return {"requestBody": body, "responses": {"200": _json_of(created), **_refusals()}}
 
 
-def _about_one(operation: str, summary: str, answer: dict[str, Any], settings: Settings) -> dict[str, Any]:
+def _about_one(answer: dict[str, Any], settings: Settings) -> dict[str, Any]:
     return {
-        "operationId": operation,
-        "summary": summary,
         "description": (
             f"A result is kept for {settings.result_expiration:g} seconds, and as long as all of them take at most "
             f"{settings.max_results_bytes} bytes."
@@ -138,8 +124,8 @@ def _about_one(operation: str, summary: str, answer: dict[str, Any], settings: S
     }
 
 
-def _progress(operation: str, summary: str, answer: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    about = _about_one(operation, summary, answer, settings)
+def _progress(answer: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    about = _about_one(answer, settings)
     invalid = {"422": {"$ref": "#/components/responses/Invalid"}}
     return {
         **about,
@@ -150,7 +136,7 @@ def _progress(operation: str, summary: str, answer: dict[str, Any], settings: Se
 
 def _get_file(settings: Settings) -> dict[str, Any]:
     whole = {"type": "integer", "minimum": 0}
-    about = _about_one("getFile", "A file of an output", {}, settings)
+    about = _about_one({}, settings)
     any_file: dict[str, Any] = {"content": {"*/*": {"schema": {}}}}
     places = [{"name": name, "in": "path", "required": True, "schema": whole} for name in ("index", "number")]
     answers = {
@@ -164,17 +150,6 @@ def _get_file(settings: Settings) -> dict[str, Any]:
         "description": f"Addresses of it stand in outputs where `files=links` is asked for. {about['description']}",
         "parameters": [*about["parameters"], *places],
         "responses": {**about["responses"], **answers},
-    }
-
-
-def _cancel(operation: str, settings: Settings) -> dict[str, Any]:
-    return {
-        **_about_one(
-            operation,
-            "Cancel it: it fails with the message `Canceled`, unless it is done",
-            {"description": "It is done or cancelled; the body is empty"},
-            settings,
-        )
     }
 
 

@@ -19,7 +19,7 @@ import time
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from werkzeug.exceptions import HTTPException, UnsupportedMediaType, default_exceptions
 from werkzeug.wrappers import Request
@@ -34,6 +34,8 @@ from tungsten_server.spec import read_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from tungsten_server.urls import Downloads
 
 LARGE_BODY = 1024 * 1024
 """Bytes of a body that is not read here."""
@@ -74,6 +76,49 @@ def read_values(request: Request, input_schema: dict[str, Any], max_inputs: int)
         what = f"Content-Type is {kind}, not application/json or multipart/form-data"
         raise InputError([Problem((), what, "content_type")])
     return parse_inputs(request.get_data(cache=False), max_inputs)
+
+
+class InputReader:
+    """Makes inputs of a request's body, whichever process parses it, and of the files that it names by address.
+
+    schema: checks inputs; input_schema: what it is made of. max_inputs: how many a request may have.
+    readers: for large bodies. downloads: None where no file may be given by its address.
+    """
+
+    def __init__(
+        self,
+        schema: InputSchema,
+        input_schema: dict[str, Any],
+        max_inputs: int,
+        readers: BodyReaders,
+        downloads: Downloads | None = None,
+    ) -> None:
+        """Hold all of it."""
+        self._schema = schema
+        self._input_schema = input_schema
+        self._max_inputs = max_inputs
+        self._readers = readers
+        self._downloads = downloads
+
+    def read(self, request: Request, take: Callable[[int], None]) -> list[Input]:
+        """Read a request's inputs.
+
+        take: called with numbers of bytes before files of them are held. Raises what it raises, InputError,
+        werkzeug's exceptions and UnavailableError.
+        """
+        found = self._read(request, None if self._downloads is None else [])
+        if isinstance(found, dict):
+            assert self._downloads is not None
+            found = self._read(request, self._downloads.fetch(found, take))
+            assert isinstance(found, list)
+        return found
+
+    def _read(self, request: Request, files: list[str] | None) -> list[Input] | dict[Location, str]:
+        body = request.get_data()
+        if is_large(body, files):
+            encoding = request.headers.get("Content-Encoding", "")
+            return self._readers.read(request.content_type or "", encoding, body, files)
+        return checked(self._schema, read_values(request, self._input_schema, self._max_inputs), files)
 
 
 def checked(

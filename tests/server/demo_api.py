@@ -9,7 +9,7 @@ import uuid
 from contextlib import contextmanager
 
 from flask import Flask, jsonify, request
-from tungsten_server.demo_page import demo_page
+from tungsten_server.demo_page import DemoPage
 from werkzeug.serving import make_server
 
 
@@ -42,7 +42,9 @@ class DemoApi:
     def _make_app(self):
         app = Flask(__name__, static_folder=None)
         app.json.sort_keys = False
-        app.register_blueprint(demo_page())
+        page = DemoPage()
+        app.add_url_rule("/demo", view_func=page.page)
+        app.add_url_rule("/static/<name>", view_func=page.file)
 
         @app.get("/")
         def describe():

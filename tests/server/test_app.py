@@ -9,10 +9,11 @@ import PIL.Image
 import pytest
 import requests
 from tungsten_server.access import Access
-from tungsten_server.app import create_app
+from tungsten_server.app import Api, Records, create_app
 from tungsten_server.budget import ByteBudget
 from tungsten_server.inputs import InputSchema
 from tungsten_server.metrics import Metrics
+from tungsten_server.reading import InputReader
 from tungsten_server.results import Results
 from tungsten_server.settings import Settings
 from tungsten_server.spec import Spec
@@ -191,9 +192,10 @@ def test_a_defect_is_500_without_a_traceback():
             raise RuntimeError("secret")
 
     budget, results = ByteBudget(9), Results(9, 9, lambda: 0)
-    metrics, access = Metrics(Broken(), results, budget, 1), Access(None, ())
-    app = create_app(spec, settings, schema, Broken(), results, budget, metrics, access, None)
-    response = app.test_client().post("/predict", json=[{}])
+    records = Records(results, budget, Metrics(Broken(), results, budget, 1))
+    reader = InputReader(schema, spec.input_schema, settings.max_inputs, None)
+    api = Api(spec, settings, reader, Broken(), records, Access(None, ()))
+    response = create_app(api).test_client().post("/predict", json=[{}])
     assert (response.status_code, response.json) == (500, {"detail": "Internal Server Error"})
     assert budget.taken == 0
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from tungsten_server import demo_page as module
-from tungsten_server.demo_page import demo_page
+from tungsten_server.demo_page import DemoPage
 
 STATIC = Path(module.__file__).resolve().parent / "static"
 FILES = sorted(path.name for path in STATIC.iterdir())
@@ -15,7 +15,9 @@ FILES = sorted(path.name for path in STATIC.iterdir())
 @pytest.fixture(scope="module")
 def client():
     app = Flask(__name__, static_folder=None)
-    app.register_blueprint(demo_page())
+    page = DemoPage()
+    app.add_url_rule("/demo", view_func=page.page)
+    app.add_url_rule("/static/<name>", view_func=page.file)
     return app.test_client()
 
 

@@ -18,11 +18,10 @@ from werkzeug.exceptions import HTTPException, NotFound
 
 from tungsten_server.connections import WHEN_GONE
 from tungsten_server.demo_page import DemoPage
-from tungsten_server.dispatcher import UnavailableError
 from tungsten_server.docs_page import docs_page
 from tungsten_server.links import HEADERS, OutputLinks
 from tungsten_server.openapi import openapi_document
-from tungsten_server.problems import InputError, Problem
+from tungsten_server.problems import InputError, Problem, UnavailableError
 from tungsten_server.routes import ROUTES
 from tungsten_server.wire import demo_body, error_body, json_body, prediction_body
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Place(NamedTuple):
+class Ticket(NamedTuple):
     """Where an item stands in the queue."""
 
     number: int
@@ -43,7 +43,7 @@ class Batcher(Generic[T]):
         self._max_wait = max_wait
         self._clock = clock
         self._arrivals = 0
-        self._groups: dict[str, deque[tuple[Place, T]]] = {}
+        self._groups: dict[str, deque[tuple[Ticket, T]]] = {}
         # One entry for each group: its first item's number, and its key. The smallest is the queue's head.
         self._heads: list[tuple[int, str]] = []
 
@@ -75,9 +75,9 @@ class Batcher(Generic[T]):
             if group is None:
                 group = self._groups[key] = deque()
                 heapq.heappush(self._heads, (number, key))
-            group.append((Place(number, deadline, key), item))
+            group.append((Ticket(number, deadline, key), item))
 
-    def take(self) -> list[tuple[Place, T]]:
+    def take(self) -> list[tuple[Ticket, T]]:
         """Remove and return the next batch, in order of arrival; empty if nothing is queued."""
         if not self._heads:
             return []
@@ -90,10 +90,10 @@ class Batcher(Generic[T]):
             del self._groups[key]
         return batch
 
-    def put_back(self, taken: Iterable[tuple[Place, T]]) -> None:
+    def put_back(self, taken: Iterable[tuple[Ticket, T]]) -> None:
         """Queue items again that `take` gave, where they stood before."""
-        for place, item in taken:
-            self._groups.setdefault(place.key, deque()).append((place, item))
+        for ticket, item in taken:
+            self._groups.setdefault(ticket.key, deque()).append((ticket, item))
         # Numbers differ, so items are never compared.
         self._set_groups({key: deque(sorted(group)) for key, group in self._groups.items()})
 
@@ -107,15 +107,17 @@ class Batcher(Generic[T]):
         # Items arrive with rising deadlines, so a group's first item is its oldest.
         if all(group[0][0].deadline > now for group in self._groups.values()):
             return []
-        expired = [item for group in self._groups.values() for place, item in group if place.deadline <= now]
+        expired = [
+            item for group in self._groups.values() for ticket, item in group if ticket.deadline <= now
+        ]
         self._keep(lambda queued: queued[0].deadline > now)
         return expired
 
-    def _keep(self, wanted: Callable[[tuple[Place, T]], bool]) -> None:
+    def _keep(self, wanted: Callable[[tuple[Ticket, T]], bool]) -> None:
         groups = {key: deque(filter(wanted, group)) for key, group in self._groups.items()}
         self._set_groups({key: group for key, group in groups.items() if group})
 
-    def _set_groups(self, groups: dict[str, deque[tuple[Place, T]]]) -> None:
+    def _set_groups(self, groups: dict[str, deque[tuple[Ticket, T]]]) -> None:
         self._groups = groups
         self._heads = [(group[0][0].number, key) for key, group in groups.items()]
         heapq.heapify(self._heads)

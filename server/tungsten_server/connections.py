@@ -59,15 +59,21 @@ class DirectAnswer(NamedTuple):
     """Makes the body."""
 
 
+class Errors(NamedTuple):
+    """How an error is told that waitress itself detects."""
+
+    body: Callable[[int, str], bytes]
+    """Makes the body, of the status and its name."""
+    headers: Callable[[str | None], Mapping[str, str]]
+    """Makes what else the head says, to a page of an origin."""
+
+
 class Owner(Protocol):
     """What a connection needs of the server that it belongs to."""
 
     arriving: ByteBudget
     """For the bytes of bodies that arrive, or have and are not answered, but for small ones."""
-    error_body: Callable[[int, str], bytes]
-    """Makes the body of an error that waitress itself detects, of the status and its name."""
-    error_headers: Callable[[str | None], Mapping[str, str]]
-    """What else its head says, to a page of an origin."""
+    errors: Errors
     largest_direct_body: int
     """Bytes of a body that may be offered."""
     stopping: bool
@@ -239,15 +245,15 @@ class Refusal(ErrorTask):  # type: ignore[misc]
     def execute(self) -> None:
         """Write what is wrong, and close the connection behind it."""
         error = self.request.error
-        error_body = self.channel.owner.error_body
+        told = self.channel.owner.errors
         if isinstance(error, _TooMuchArrivesError):
-            body = error_body(error.code, error.body)
+            body = told.body(error.code, error.body)
             self.response_headers.append(("Retry-After", "1"))
         else:
-            body = error_body(error.code, error.reason)
+            body = told.body(error.code, error.reason)
         self.status = f"{error.code} {error.reason}"
         self.response_headers.append(("Content-Type", "application/json"))
-        self.response_headers += self.channel.owner.error_headers(self.request.headers.get("ORIGIN")).items()
+        self.response_headers += told.headers(self.request.headers.get("ORIGIN")).items()
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
@@ -363,7 +369,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self.later = []
         super().handle_close()
 
-    def answer(self) -> bool:
+    def write_direct(self) -> bool:
         """Send the direct answer; return whether that could be done without waiting. For the loop."""
         assert self.direct_answer is not None
         self.on_gone = None

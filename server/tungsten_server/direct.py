@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Callable
 
 from tungsten_server.body import parse_inputs
 from tungsten_server.connections import DirectAnswer
-from tungsten_server.dispatcher import Dispatcher, UnavailableError
-from tungsten_server.problems import InputError
+from tungsten_server.problems import InputError, UnavailableError
 from tungsten_server.wire import prediction_body
 
 if TYPE_CHECKING:
     from tungsten_server.budget import ByteBudget
+    from tungsten_server.dispatcher import Dispatcher
     from tungsten_server.inputs import InputSchema
     from tungsten_server.metrics import Metrics
     from tungsten_server.prediction import Prediction

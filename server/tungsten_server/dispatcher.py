@@ -1,85 +1,34 @@
 """The queue between requests and model processes: accepts inputs, hands them out in batches, answers each once.
 
 Threads. HTTP threads call `submit`, `wait` and `cancel`. Each driver thread (`driver`) owns one model process
-and calls `next`, `answer` and what else is below them. One lock guards everything that both touch: the batcher,
+and calls `next`, `take_answers` and what else is below them. One lock guards everything that both touch: the batcher,
 the pending predictions, what runs, and the counts. Nothing blocks under it. Clients' threads wait on a prediction,
 drivers for their process or for `Driver.wake`; nobody looks at a clock again and again.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Callable, NamedTuple
+from typing import TYPE_CHECKING, Callable
 
 from tungsten_server.batcher import Batcher
-from tungsten_server.driver import Driver
+from tungsten_server.batches import Batch, Item, Orders
+from tungsten_server.driver import Driver, Patience
 from tungsten_server.logs import Log
 from tungsten_server.prediction import CANCELED, GONE, Answer, Failure, Outcome, Prediction
+from tungsten_server.problems import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tungsten_server.batcher import Place
     from tungsten_server.inputs import Input
     from tungsten_server.model_process import Answers, ModelProcess
 
-_log = logging.getLogger("tungsten.model")
-
 _BEING_SET_UP = "the model is being set up"
 _STOPPING = "the server is stopping"
-
-
-class UnavailableError(Exception):
-    """A request that can't be accepted now; its text is for the client."""
-
-    def __init__(self, message: str, retry_after: int) -> None:
-        """retry_after: seconds after which trying again makes sense."""
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
-class Task(NamedTuple):
-    """One input of a prediction, to be run."""
-
-    prediction: Prediction
-    place: int
-    """Among the prediction's inputs."""
-    json: bytes
-    suspect: bool = False
-    """Whether a process has died while it was doing something with this, and did not run it: it has the next process
-    for itself, so that its own fault costs nobody else anything."""
-
-    @property
-    def alone(self) -> bool:
-        """Whether it must not be with a process beside others."""
-        return self.suspect or self.prediction.log is not None
-
-
-class Batch:
-    """Tasks to run together. Those of a demo are all of one prediction."""
-
-    def __init__(self, number: int, taken: list[tuple[Place, Task]]) -> None:
-        """number: rises from 1 for each driver. taken: what the batcher gave."""
-        self.number = number
-        self.taken = taken
-        self.tasks = [task for _, task in taken]
-        self.open = set(range(len(taken)))
-        """Places of the tasks that are not answered."""
-
-    @property
-    def owners(self) -> list[int]:
-        """For each task the number of its prediction, counted within the batch. Those of one stand together."""
-        numbers: dict[Prediction, int] = {}
-        return [numbers.setdefault(task.prediction, len(numbers)) for task in self.tasks]
-
-    @property
-    def log(self) -> Log | None:
-        """Where to put what is printed, if this is a demo's batch."""
-        return self.tasks[0].prediction.log
 
 
 @dataclass
@@ -97,17 +46,18 @@ class _Flight:
     """Whether it has been woken and has not asked since."""
 
 
-class Orders(NamedTuple):
-    """What a driver is to do next."""
+@dataclass(frozen=True)
+class Limits:
+    """What a dispatcher takes on."""
 
-    batches: list[Batch]
-    """To begin."""
-    unwanted: list[tuple[int, list[int]]]
-    """Numbers of batches, and places of inputs in them that need no answer any more."""
-    was_idle: bool
-    """Whether there was nothing to run before these."""
-    busy: bool
-    """Whether there is something to run now."""
+    batch_size: int
+    """Most inputs in a batch."""
+    max_pending: int
+    """Predictions that may be waiting or running at a time."""
+    max_result: int
+    """Bytes of JSON that all outputs of a prediction may have."""
+    queue_timeout: float
+    """Seconds that an input may wait before a call of predict."""
 
 
 @dataclass
@@ -129,36 +79,21 @@ class Counts:
 class Dispatcher:
     """Accepts inputs, has model processes run them in batches, and answers each of them once.
 
-    start_process: see `Driver`.
-    workers: model processes.
-    batch_size: most inputs in a batch.
-    max_pending: predictions that may be waiting or running at a time.
-    max_result: bytes of JSON that all outputs of a prediction may have.
-    setup_timeout, prediction_timeout, queue_timeout: seconds. The second limits a call of predict, the last one an
-    input's time before that.
-    max_setups, backoff: see `Driver`.
+    start_process, patience: see `Driver`. workers: model processes.
     """
 
     def __init__(
         self,
         start_process: Callable[[int], ModelProcess],
+        limits: Limits,
+        patience: Patience,
         *,
         workers: int,
-        batch_size: int,
-        max_pending: int,
-        max_result: int,
-        setup_timeout: float,
-        prediction_timeout: float,
-        queue_timeout: float,
-        max_setups: int,
-        backoff: float = 0.5,
     ) -> None:
         """Prepare; nothing runs before `start`."""
-        self._max_pending = max_pending
-        self._max_result = max_result
-        self._queue_timeout = queue_timeout
+        self._limits = limits
         self._lock = threading.Lock()
-        self._batcher: Batcher[Task] = Batcher(batch_size, queue_timeout, time.monotonic)
+        self._batcher: Batcher[Item] = Batcher(limits.batch_size, limits.queue_timeout, time.monotonic)
         self._pending: set[Prediction] = set()
         self._ready: dict[Driver, _Flight] = {}
         self._why_unready = _BEING_SET_UP
@@ -169,10 +104,7 @@ class Dispatcher:
         self._stopping = threading.Event()
         self._fatal: str | None = None
         self._on_fatal: Callable[[], None] | None = None
-        self._drivers = [
-            Driver(self, number, start_process, setup_timeout, prediction_timeout, max_setups, backoff)
-            for number in range(workers)
-        ]
+        self._drivers = [Driver(self, number, start_process, patience) for number in range(workers)]
 
     def start(self) -> None:
         """Start the drivers, and with them the model processes. Call once."""
@@ -232,17 +164,17 @@ class Dispatcher:
         with self._lock:
             if self._stopping.is_set() or self._fatal or not self._was_ready:
                 raise UnavailableError(self._why_unready, retry_after=5)
-            if len(self._pending) >= self._max_pending:
+            if len(self._pending) >= self._limits.max_pending:
                 msg = "too many predictions are waiting"
                 raise UnavailableError(msg, retry_after=1)
             prediction = Prediction(
-                len(inputs), max_bytes=self._max_result, log=Log() if demo else None, on_done=on_done
+                len(inputs), max_bytes=self._limits.max_result, log=Log() if demo else None, on_done=on_done
             )
             self._pending.add(prediction)
             # A demo's options include who asked, so nobody else's inputs can meet them in a batch.
             key = f"demo {prediction.id} " if demo else ""
             self._batcher.add(
-                (key + one.key, Task(prediction, place, one.json)) for place, one in enumerate(inputs)
+                (key + one.key, Item(prediction, place, one.json)) for place, one in enumerate(inputs)
             )
             if not more:
                 self._wake()
@@ -258,7 +190,7 @@ class Dispatcher:
 
         That is at the latest when its inputs' time in the queue, and then on the model, is up.
         """
-        while not prediction.wait(self._queue_timeout):
+        while not prediction.wait(self._limits.queue_timeout):
             self.expire()
 
     def expire(self) -> None:
@@ -272,18 +204,18 @@ class Dispatcher:
         A running batch is interrupted if it has no other prediction's inputs, else its result is ignored.
         """
         with self._lock:
-            self._answer(prediction, 0, CANCELED)
+            self._record(prediction, 0, CANCELED)
 
     def abandon(self, prediction: Prediction) -> None:
         """Do as `cancel` does, for a client that has gone."""
         with self._lock:
-            self._answer(prediction, 0, GONE)
+            self._record(prediction, 0, GONE)
 
     def fail_pending(self, message: str) -> None:
         """Fail every prediction that is not done, and empty the queue."""
         with self._lock:
             for prediction in list(self._pending):
-                self._answer(prediction, 0, Failure(message))
+                self._record(prediction, 0, Failure(message))
 
     def stop(self) -> None:
         """End the model processes and the drivers. Fails what is pending; accepts nothing more."""
@@ -304,7 +236,7 @@ class Dispatcher:
     def next(self, driver: Driver, ahead: int) -> Orders | None:
         """Say what to do next; None when the server stops.
 
-        To be called whenever the driver has been woken, and after `answer`.
+        To be called whenever the driver has been woken, and after `take_answers`.
 
         ahead: how many full batches may wait behind the one that runs.
         """
@@ -319,17 +251,17 @@ class Dispatcher:
             while self._may_take(flight):
                 flight.taken += 1
                 batch = Batch(flight.taken, self._batcher.take())
-                self._counts.batches[len(batch.tasks)] += 1
-                for task in batch.tasks:
-                    task.prediction.start()
+                self._counts.batches[len(batch.items)] += 1
+                for item in batch.items:
+                    item.prediction.start()
                 flight.batches[batch.number] = batch
                 batches.append(batch)
             unwanted, flight.unwanted = flight.unwanted, []
             self._wake()  # now that this one is busy, others may take batches ahead
             return Orders(batches, unwanted, was_idle, bool(flight.batches))
 
-    def answer(self, driver: Driver, received: Sequence[Answers]) -> None:
-        """Record answers to tasks of the driver's batches; those that are answered already are left alone."""
+    def take_answers(self, driver: Driver, received: Sequence[Answers]) -> None:
+        """Record answers to items of the driver's batches; those that are answered already are left alone."""
         with self._lock:
             batches = self._ready[driver].batches
             for number, first, answers in received:
@@ -341,10 +273,10 @@ class Dispatcher:
                 if not batch.open:
                     del batches[number]
                 for place, answer in new:
-                    task = batch.tasks[place]
-                    self._answer(task.prediction, task.place, answer)
+                    item = batch.items[place]
+                    self._record(item.prediction, item.place, answer)
 
-    def lose(self, driver: Driver, failure: Failure) -> None:
+    def settle_lost(self, driver: Driver, failure: Failure) -> None:
         """Settle what the driver's process had when it was lost: what ran fails, what waited is queued again.
 
         What was only read or written then may be to blame or not. So it is run again alone, once.
@@ -360,13 +292,13 @@ class Dispatcher:
                 key = f"after {driver.number} {flight.process.pid} {number} " if touched else ""
                 waiting = []
                 for index in sorted(batch.open):
-                    place, task = batch.taken[index]
-                    if number == running or (touched and task.suspect):
-                        self._answer(task.prediction, task.place, failure)
+                    ticket, item = batch.taken[index]
+                    if number == running or (touched and item.suspect):
+                        self._record(item.prediction, item.place, failure)
                     elif touched:
-                        waiting.append((place._replace(key=key + place.key), task._replace(suspect=True)))
+                        waiting.append((ticket._replace(key=key + ticket.key), item._replace(suspect=True)))
                     else:
-                        waiting.append((place, task))
+                        waiting.append((ticket, item))
                 self._batcher.put_back(one for one in waiting if one[1].prediction in self._pending)
             self._wake()
 
@@ -426,7 +358,7 @@ class Dispatcher:
             len(flight.batches) <= flight.ahead
             and self._batcher.full
             and all(other.batches for other in self._ready.values())
-            and not next(iter(flight.batches.values())).tasks[0].alone
+            and not next(iter(flight.batches.values())).items[0].alone
             and first is not None
             and not first.alone
         )
@@ -438,16 +370,16 @@ class Dispatcher:
                 flight.woken = True
                 driver.wake()
 
-    def _answer(self, prediction: Prediction, index: int, answer: Answer) -> None:
+    def _record(self, prediction: Prediction, index: int, answer: Answer) -> None:
         """Record an answer; holds the lock. A failure ends the prediction: its other inputs need not run."""
         if prediction not in self._pending:
             return
-        prediction.answer(index, answer)
+        prediction.record(index, answer)
         if prediction.done:
             self._pending.remove(prediction)
             self._counts.predictions[prediction.outcome] += 1
             if prediction.failure:
-                self._batcher.remove(lambda task: task.prediction is prediction)
+                self._batcher.remove(lambda item: item.prediction is prediction)
                 self._disown(prediction)
 
     def _disown(self, prediction: Prediction) -> None:
@@ -455,7 +387,7 @@ class Dispatcher:
         for driver, flight in self._ready.items():
             for batch in flight.batches.values():
                 places = [
-                    place for place in sorted(batch.open) if batch.tasks[place].prediction is prediction
+                    place for place in sorted(batch.open) if batch.items[place].prediction is prediction
                 ]
                 if places:
                     flight.unwanted.append((batch.number, places))
@@ -469,7 +401,7 @@ class Dispatcher:
             begun = max(flight.process.doing[1:])
             for number, batch in flight.batches.items():
                 if number > begun and batch.taken[0][0].deadline <= now:
-                    late += [task for place, task in batch.taken if place.deadline <= now]
-        for task in late:
-            message = f"it waited longer than {self._queue_timeout:g} seconds for the model: Timeout"
-            self._answer(task.prediction, task.place, Failure(message, "timeout"))
+                    late += [item for ticket, item in batch.taken if ticket.deadline <= now]
+        for item in late:
+            message = f"it waited longer than {self._limits.queue_timeout:g} seconds for the model: Timeout"
+            self._record(item.prediction, item.place, Failure(message, "timeout"))

@@ -18,7 +18,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Callable, NoReturn
 
-from tungsten_server.dispatcher import Dispatcher
+from tungsten_server.dispatcher import Dispatcher, Limits
+from tungsten_server.driver import Patience
 from tungsten_server.model_process import ModelProcess, Program
 from tungsten_server.settings import Settings, SettingsError, read_settings
 from tungsten_server.spec import Spec, SpecError, read_spec
@@ -26,6 +27,9 @@ from tungsten_server.spec import Spec, SpecError, read_spec
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tungsten_server.inputs import InputSchema
+    from tungsten_server.reading import BodyReaders
+    from tungsten_server.serving import HttpServer
     from tungsten_server.urls import Downloads
 
 _SPARE_THREADS = 4
@@ -73,17 +77,9 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     _log.info(
         "start model=%s batch_size=%d host=%s port=%d pid=%d", spec.name, batch_size, host, port, os.getpid()
     )
-    dispatcher = Dispatcher(
-        _process_starter(settings, spec),
-        workers=settings.workers,
-        batch_size=batch_size,
-        max_pending=settings.max_pending,
-        max_result=settings.max_result,
-        setup_timeout=settings.setup_timeout,
-        prediction_timeout=settings.prediction_timeout,
-        queue_timeout=settings.queue_timeout,
-        max_setups=settings.max_setups,
-    )
+    limits = Limits(batch_size, settings.max_pending, settings.max_result, settings.queue_timeout)
+    patience = Patience(settings.setup_timeout, settings.prediction_timeout, settings.max_setups)
+    dispatcher = Dispatcher(_process_starter(settings, spec), limits, patience, workers=settings.workers)
     dispatcher.start()
     try:
         return _serve(settings, spec, dispatcher, listener)
@@ -93,17 +89,9 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: socket.socket) -> int:
-    """Import the HTTP parts and serve."""
-    from tungsten_server.access import Access, is_loopback
-    from tungsten_server.app import Api, Records, create_app
-    from tungsten_server.budget import ByteBudget
-    from tungsten_server.direct import direct_predict
+    """Import the HTTP parts and serve until a stop; return the exit status."""
     from tungsten_server.inputs import InputSchema
-    from tungsten_server.metrics import Metrics
-    from tungsten_server.reading import BodyReaders, InputReader
-    from tungsten_server.results import Results
-    from tungsten_server.serving import HttpServer
-    from tungsten_server.wire import error_body
+    from tungsten_server.reading import BodyReaders
 
     try:
         schema = InputSchema(spec.input_schema, settings.max_file)
@@ -111,43 +99,9 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
         return _refuse(
             f"input-schema is no JSON Schema: {error}", str(settings.spec), "build the image again"
         )
-    results = Results(settings.result_expiration, settings.max_results_bytes, time.monotonic)
-    budget = ByteBudget(settings.max_waiting_bytes)
-    metrics = Metrics(dispatcher, results, budget, settings.max_batch_size or spec.batch_size)
-    downloads = _downloads(settings) if settings.allow_urls else None
-    names = settings.allow_host if settings.allow_host or is_loopback(listener.getsockname()[0]) else None
-    access = Access(names, settings.allow_origins)
-    readers = BodyReaders(
-        settings.spec, settings.max_file, settings.max_inputs, fetching=downloads is not None
-    )
-
-    reader = InputReader(schema, spec.input_schema, settings.max_inputs, readers, downloads)
-    api = Api(spec, settings, reader, dispatcher, Records(results, budget, metrics), access)
-
-    def each_second() -> None:
-        dispatcher.expire()
-        readers.tidy()
-
-    def refused(status: int, reason: str) -> bytes:
-        """Answer for waitress what it refuses by itself."""
-        metrics.count(None, "", status, 0.0)
-        return error_body(reason)
-
-    threads = settings.max_pending + _SPARE_THREADS + (downloads.at_once if downloads else 0)
+    readers = BodyReaders(settings.spec, settings.max_file, settings.max_inputs, fetching=settings.allow_urls)
     try:
-        server = HttpServer(
-            create_app(api),
-            listener,
-            threads=threads,
-            max_body=settings.max_body,
-            predict=direct_predict(schema, dispatcher, budget, metrics, settings.max_inputs),
-            release=dispatcher.wake,
-            each_second=each_second,
-            arriving=ByteBudget(settings.max_waiting_bytes),
-            error_body=refused,
-            error_headers=partial(access.cors, preflight=False),
-            is_plain=access.is_plain,
-        )
+        server = _http_server(settings, spec, schema, readers, dispatcher, listener)
     except RuntimeError as error:
         return _refuse(
             f"no thread can be started: {error}", "the limits of this process", "raise its `ulimit -u`"
@@ -161,18 +115,73 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
     server.stop_listening()
     if handover is not None:
         handover.close()
-    _log.info("stop: no new connections, answering what was accepted")
-    began = time.monotonic()
-    unanswered = server.drain(settings.stop_timeout)
-    if unanswered:
-        dispatcher.fail_pending("the server is stopping")
-        unanswered = server.drain(_LAST_WORDS)
+    _drain(server, dispatcher, settings.stop_timeout)
     readers.close()
-    _log.info("drained seconds=%.2f unanswered=%d", time.monotonic() - began, unanswered)
     if dispatcher.fatal:
         _log.error("%s", dispatcher.fatal)
         return 1
     return 0
+
+
+def _http_server(
+    settings: Settings,
+    spec: Spec,
+    schema: InputSchema,
+    readers: BodyReaders,
+    dispatcher: Dispatcher,
+    listener: socket.socket,
+) -> HttpServer:
+    """Put the HTTP parts together. Raises RuntimeError where no thread can be started."""
+    from tungsten_server.access import Access, is_loopback
+    from tungsten_server.app import Api, Records, create_app
+    from tungsten_server.budget import ByteBudget
+    from tungsten_server.connections import Errors
+    from tungsten_server.direct import direct_predict
+    from tungsten_server.metrics import Metrics
+    from tungsten_server.reading import InputReader
+    from tungsten_server.results import Results
+    from tungsten_server.serving import Direct, HttpServer, Room
+    from tungsten_server.wire import error_body
+
+    results = Results(settings.result_expiration, settings.max_results_bytes, time.monotonic)
+    budget = ByteBudget(settings.max_waiting_bytes)
+    metrics = Metrics(dispatcher, results, budget, settings.max_batch_size or spec.batch_size)
+    downloads = _downloads(settings) if settings.allow_urls else None
+    names = settings.allow_host if settings.allow_host or is_loopback(listener.getsockname()[0]) else None
+    access = Access(names, settings.allow_origins)
+    reader = InputReader(schema, spec.input_schema, settings.max_inputs, readers, downloads)
+    api = Api(spec, settings, reader, dispatcher, Records(results, budget, metrics), access)
+    predict = direct_predict(schema, dispatcher, budget, metrics, settings.max_inputs)
+    threads = settings.max_pending + _SPARE_THREADS + (downloads.at_once if downloads else 0)
+
+    def each_second() -> None:
+        dispatcher.expire()
+        readers.tidy()
+
+    def refused(status: int, reason: str) -> bytes:
+        """Answer for waitress what it refuses by itself."""
+        metrics.count(None, "", status, 0.0)
+        return error_body(reason)
+
+    return HttpServer(
+        create_app(api),
+        listener,
+        room=Room(threads, settings.max_body, ByteBudget(settings.max_waiting_bytes)),
+        direct=Direct(predict, dispatcher.wake, access.is_plain),
+        errors=Errors(refused, partial(access.cors, preflight=False)),
+        each_second=each_second,
+    )
+
+
+def _drain(server: HttpServer, dispatcher: Dispatcher, seconds: float) -> None:
+    """Answer what was accepted, for at most these seconds, and fail the rest."""
+    _log.info("stop: no new connections, answering what was accepted")
+    began = time.monotonic()
+    unanswered = server.drain(seconds)
+    if unanswered:
+        dispatcher.fail_pending("the server is stopping")
+        unanswered = server.drain(_LAST_WORDS)
+    _log.info("drained seconds=%.2f unanswered=%d", time.monotonic() - began, unanswered)
 
 
 def _take_over(dispatcher: Dispatcher, handover_fd: int | None) -> socket.socket | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from tungsten_server.budget import ByteBudget
-    from tungsten_server.dispatcher import Dispatcher
+    from tungsten_server.dispatcher import Counts, Dispatcher
     from tungsten_server.results import Results
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
@@ -118,18 +118,23 @@ class Metrics:
         yield CounterMetricFamily(
             "tungsten_model_process_restarts", "Model processes started in another's place.", counts.restarts
         )
-        for name, what, value in (
+        for name, what, value in self._gauges(counts):
+            yield GaugeMetricFamily(name, what, value)
+
+    def _gauges(self, counts: Counts) -> list[tuple[str, str, int]]:
+        """What is so now: each with its name and what it is."""
+        budget, results = self._budget, self._results
+        return [
             ("tungsten_model_processes_ready", "Model processes that are set up.", counts.ready),
             ("tungsten_queue_inputs", "Inputs that wait for the model.", counts.queued),
             ("tungsten_predictions_pending", "Predictions that wait or run.", counts.pending),
-            ("tungsten_request_bytes_held", "Bytes of request bodies not yet answered.", self._budget.taken),
+            ("tungsten_request_bytes_held", "Bytes of request bodies not yet answered.", budget.taken),
             (
                 "tungsten_result_bytes_held",
                 "Bytes of results of asynchronous predictions.",
-                self._results.held_bytes,
+                results.held_bytes,
             ),
-        ):
-            yield GaugeMetricFamily(name, what, value)
+        ]
 
 
 def _cumulative(bounds: tuple[float, ...] | list[int], buckets: list[int]) -> list[tuple[str, float]]:

@@ -104,10 +104,10 @@ class ModelProcess:
         """
         self._wake_fd = wake_fd
         self._told = told
-        self._socket, theirs = socket.socketpair()
-        self._log_pipe = LogPipe()
         self._scratch = f"tungsten-{os.urandom(8).hex()}"
         """The name of the folder in which the process has its temporary files, if it has any."""
+        self._socket, theirs = socket.socketpair()
+        self._log_pipe = LogPipe()
         doing = os.memfd_create("doing")
         try:
             os.ftruncate(doing, frames.DOING.size)
@@ -115,27 +115,7 @@ class ModelProcess:
             for end in (self._socket, theirs):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
             self._socket.setblocking(False)
-            arguments = {
-                "socket": theirs.fileno(),
-                "log": self._log_pipe.write_end,
-                "doing": doing,
-                "server": os.getpid(),
-                "folder": str(program.model_dir),
-                "module": program.module,
-                "class": program.class_name,
-                "scratch": self._scratch,
-                "max-output": program.max_output,
-                "max-pixels": program.max_pixels,
-                "told": list(told),
-            }
-            # -u, so that what is printed last is not lost with the process, and a demo shows half lines.
-            self._process = subprocess.Popen(
-                [program.python, "-u", _WORKER, json.dumps(arguments)],
-                stdin=subprocess.DEVNULL,
-                cwd=program.model_dir,
-                pass_fds=[theirs.fileno(), self._log_pipe.write_end, doing],
-                start_new_session=True,
-            )
+            self._process = self._start(program, theirs.fileno(), doing)
         except OSError as error:
             self._socket.close()
             self._log_pipe.close_read_end()
@@ -158,6 +138,31 @@ class ModelProcess:
         self._reap_lock = threading.Lock()
         self._log_pipe.start(f"log-{self.pid}")
         threading.Thread(target=self._reap, name=f"reaper-{self.pid}", daemon=True).start()
+
+    def _start(self, program: Program, theirs: int, doing: int) -> subprocess.Popen[bytes]:
+        """Start the process. theirs, doing: file descriptors of its end of the socket and of the shared memory."""
+        log = self._log_pipe.write_end
+        arguments = {
+            "socket": theirs,
+            "log": log,
+            "doing": doing,
+            "server": os.getpid(),
+            "folder": str(program.model_dir),
+            "module": program.module,
+            "class": program.class_name,
+            "scratch": self._scratch,
+            "max-output": program.max_output,
+            "max-pixels": program.max_pixels,
+            "told": list(self._told),
+        }
+        # -u, so that what is printed last is not lost with the process, and a demo shows half lines.
+        return subprocess.Popen(
+            [program.python, "-u", _WORKER, json.dumps(arguments)],
+            stdin=subprocess.DEVNULL,
+            cwd=program.model_dir,
+            pass_fds=[theirs, log, doing],
+            start_new_session=True,
+        )
 
     @property
     def pid(self) -> int:
@@ -217,9 +222,9 @@ class ModelProcess:
 
         Raises ModelProcessError; then the process is gone.
         """
-        return self._answers(self._receive(deadline, limit, "predict" if deadline else "no call"))
+        return self._read_answers(self._receive(deadline, limit, "predict" if deadline else "no call"))
 
-    def _answers(self, received: list[frames.Frame]) -> list[Answers]:
+    def _read_answers(self, received: list[frames.Frame]) -> list[Answers]:
         found: list[Answers] = []
         for _, (head, *parts) in received:
             number, (place, *statuses) = frames.read_numbers(head)

@@ -44,7 +44,7 @@ GONE = Failure("The connection was closed before there was an answer", "disconne
 class Prediction:
     """The answers to one request's inputs, in the order of the inputs.
 
-    It is done when all inputs have an output or one has failed; what comes later is ignored. `start` and `answer`
+    It is done when all inputs have an output or one has failed; what comes later is ignored. `start` and `record`
     are called under the dispatcher's lock; everything else is for any thread.
     """
 
@@ -110,7 +110,7 @@ class Prediction:
         """Note that an input of it is on the model."""
         self._started = True
 
-    def answer(self, index: int, answer: Answer) -> None:
+    def record(self, index: int, answer: Answer) -> None:
         """Record the answer to one input; each input is answered once."""
         if self.done:
             return

@@ -1,4 +1,4 @@
-"""What is wrong with a request's inputs, and where: the shape in which every check says so."""
+"""Why a request is not accepted: what is wrong with its inputs, and where, as every check says so; or not now."""
 
 from __future__ import annotations
 
@@ -29,3 +29,12 @@ class InputError(ValueError):
         """Hold at least one problem."""
         super().__init__("; ".join(problem.message for problem in problems))
         self.problems = problems
+
+
+class UnavailableError(Exception):
+    """A request that can't be accepted now; its text is for the client."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        """retry_after: seconds after which trying again makes sense."""
+        super().__init__(message)
+        self.retry_after = retry_after

@@ -26,10 +26,9 @@ from werkzeug.wrappers import Request
 
 from tungsten_server import frames
 from tungsten_server.body import parse_inputs
-from tungsten_server.dispatcher import UnavailableError
 from tungsten_server.form import LEAST_PARTS, read_form, read_parts
 from tungsten_server.inputs import Input, InputSchema
-from tungsten_server.problems import InputError, Location, Problem
+from tungsten_server.problems import InputError, Location, Problem, UnavailableError
 from tungsten_server.spec import read_spec
 
 if TYPE_CHECKING:
@@ -277,7 +276,7 @@ def main() -> None:
     input_schema = read_spec(Path(arguments["spec"])).input_schema
     schema = InputSchema(input_schema, arguments["max-file"])
 
-    def answer(parts: list[bytes]) -> tuple[int, list[bytes]]:
+    def reply(parts: list[bytes]) -> tuple[int, list[bytes]]:
         content_type, content_encoding, body, *fetched = parts
         files = [file.decode() for file in fetched] if arguments["fetching"] else None
         request = _Request(
@@ -306,7 +305,7 @@ def main() -> None:
 
     with socket.socket(fileno=int(fd)) as sock, suppress(OSError):  # the server is gone
         for _, parts in _received(sock):
-            _send(sock, *answer(parts))
+            _send(sock, *reply(parts))
             del parts  # megabytes, and the next body may be long in coming
 
 

@@ -14,7 +14,7 @@ import select
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 from waitress import create_server, wasyncore  # type: ignore[import-untyped]
 from waitress.utilities import build_http_date  # type: ignore[import-untyped]
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
     from tungsten_server.budget import ByteBudget
+    from tungsten_server.connections import Errors
 
 _MAX_CONNECTIONS = 1000
 """Ten times waitress' default: a kept-alive connection costs a file descriptor and no thread."""
@@ -58,18 +59,31 @@ Predict = Callable[[bytes, Callable[[DirectAnswer], None]], Optional[Callable[[]
 client goes before that; None if there will be no answer: then the request is the application's."""
 
 
+class Direct(NamedTuple):
+    """What answers requests to predict without the application."""
+
+    predict: Predict
+    release: Callable[[], None]
+    """Called once after all of `predict` that came at the same time."""
+    is_plain: Callable[[Mapping[str, str]], bool]
+    """Whether `predict` may answer a request with these headers."""
+
+
+class Room(NamedTuple):
+    """How much a server takes in at a time."""
+
+    threads: int
+    """Requests inside the application."""
+    max_body: int
+    """Bytes of a request's body."""
+    arriving: ByteBudget
+    """For the bytes of bodies that arrive, or have and are not answered, but for small ones."""
+
+
 class HttpServer:
     """Serves an application on a socket that listens already.
 
-    threads: how many requests may be inside the application at a time.
-    max_body: largest request body in bytes.
-    predict: answers POST /predict where it can.
-    release: called once after all of `predict` that came at the same time.
-    each_second: called about once a second, by the loop.
-    arriving: for the bytes of bodies that arrive, or have and are not answered, but for small ones.
-    error_body: makes the body of an error that waitress itself detects, of the status and its name.
-    error_headers: what else its head says, to a page of an origin.
-    is_plain: whether `predict` may answer a request with these headers.
+    direct: answers POST /predict where it can. each_second: called about once a second, by the loop.
     """
 
     def __init__(
@@ -77,18 +91,13 @@ class HttpServer:
         app: WSGIApplication,
         listener: socket.socket,
         *,
-        threads: int,
-        max_body: int,
-        predict: Predict,
-        release: Callable[[], None],
+        room: Room,
+        direct: Direct,
+        errors: Errors,
         each_second: Callable[[], None],
-        arriving: ByteBudget,
-        error_body: Callable[[int, str], bytes],
-        error_headers: Callable[[str | None], Mapping[str, str]],
-        is_plain: Callable[[Mapping[str, str]], bool],
     ) -> None:
         """Start the first task thread. Raises RuntimeError where it can't be."""
-        self._threads = TaskThreads(threads)
+        self._threads = TaskThreads(room.threads)
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._map: dict[int, Any] = {}
         # Waitress counts the listening socket and its own pipe, too.
@@ -103,23 +112,20 @@ class HttpServer:
             recv_bytes=_IO_BYTES,
             send_bytes=_IO_BYTES,
             max_request_header_size=LONGEST_HEAD,
-            max_request_body_size=max_body + 1,  # waitress refuses bodies of this size and above
+            max_request_body_size=room.max_body + 1,  # waitress refuses bodies of this size and above
             clear_untrusted_proxy_headers=False,  # nothing here reads them; True costs a middleware
             ident=None,
         )
-        self.arriving = arriving
-        self.error_body = error_body
-        self.error_headers = error_headers
+        self.arriving = room.arriving
+        self.errors = errors
         self._server.channel_class = partial(Channel, self)
         self._accept_one: Callable[[], None] = self._server.handle_accept
         # Not in the midst of a turn, in which a file descriptor that is closed would be taken for the next one.
         self._server.handle_accept = self._knock
         self._knocking = False
         self._server.add_task = self.add_task
-        self.largest_direct_body = min(max_body, LARGEST_DIRECT_BODY)
-        self._predict = predict
-        self._is_plain = is_plain
-        self._release = release
+        self.largest_direct_body = min(room.max_body, LARGEST_DIRECT_BODY)
+        self._predict, self._release, self._is_plain = direct
         self._each_second = each_second
         self._next_second = 0.0
         self._next_look = 0.0
@@ -169,7 +175,7 @@ class HttpServer:
         with self._answered_lock:
             answered, self._answered = self._answered, []
         for channel in answered:
-            if not channel.answer():
+            if not channel.write_direct():
                 self._threads.add_task(channel)
         if self._offered:
             self._offered = False

@@ -24,9 +24,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
 from urllib.parse import quote, urljoin, urlsplit
 
-from tungsten_server.dispatcher import UnavailableError
 from tungsten_server.files import MEDIA_TYPE
-from tungsten_server.problems import MAX_PROBLEMS, InputError, Location, Problem
+from tungsten_server.problems import MAX_PROBLEMS, InputError, Location, Problem, UnavailableError
 from tungsten_server.suffixes import UNKNOWN_MEDIA_TYPE, suffix_of_name, with_suffix
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import requests
 from tungsten_server.body import parse_inputs
 from tungsten_server.budget import ByteBudget
 from tungsten_server.direct import direct_predict
-from tungsten_server.dispatcher import UnavailableError
 from tungsten_server.inputs import InputSchema
 from tungsten_server.prediction import Output, Prediction
+from tungsten_server.problems import UnavailableError
 
 from tests.server.conftest import DEADLINE, MODEL, connect
 
@@ -170,7 +170,7 @@ class Dispatcher:
         if self.full:
             raise UnavailableError("full", 1)
         prediction = Prediction(1, max_bytes=99, on_done=on_done)
-        prediction.answer(0, Output(inputs[0].json))
+        prediction.record(0, Output(inputs[0].json))
 
 
 @pytest.mark.parametrize(

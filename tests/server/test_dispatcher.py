@@ -5,12 +5,15 @@ import select
 import threading
 from collections import deque
 from contextlib import suppress
+from dataclasses import fields
 
 import pytest
-from tungsten_server.dispatcher import Dispatcher, UnavailableError
+from tungsten_server.dispatcher import Dispatcher, Limits
+from tungsten_server.driver import Patience
 from tungsten_server.inputs import Input
 from tungsten_server.model_process import Answers, Doing, ModelProcessError
 from tungsten_server.prediction import Failure, Output
+from tungsten_server.problems import UnavailableError
 
 from tests.server.conftest import DEADLINE, wait_until
 
@@ -137,6 +140,13 @@ def model():
     model.close()
 
 
+def dispatcher_of(model, *, workers, **settings):
+    limits, patience = (
+        kind(**{field.name: settings[field.name] for field in fields(kind)}) for kind in (Limits, Patience)
+    )
+    return Dispatcher(model.start, limits, patience, workers=workers)
+
+
 @pytest.fixture
 def make(model):
     """Make and start a dispatcher; stop it after the test."""
@@ -154,7 +164,7 @@ def make(model):
             "max_setups": MAX_SETUPS,
             "backoff": 0.001,
         }
-        dispatcher = Dispatcher(model.start, **{**settings, **changes})
+        dispatcher = dispatcher_of(model, **{**settings, **changes})
         dispatchers.append(dispatcher)
         dispatcher.start()
         return dispatcher
@@ -597,17 +607,7 @@ def test_results_above_the_limit_fail(model, make):
 
 
 def test_nothing_is_accepted_before_the_first_setup_and_after_a_stop(model):
-    dispatcher = Dispatcher(
-        model.start,
-        workers=1,
-        batch_size=1,
-        max_pending=1,
-        max_result=1,
-        setup_timeout=1,
-        prediction_timeout=1,
-        queue_timeout=1,
-        max_setups=1,
-    )
+    dispatcher = Dispatcher(model.start, Limits(1, 1, 1, 1), Patience(1, 1, 1), workers=1)
     with pytest.raises(UnavailableError, match="being set up"):
         submit(dispatcher, "a")
     dispatcher.start()

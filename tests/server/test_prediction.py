@@ -6,9 +6,9 @@ def test_it_is_pending_then_running_then_a_success_when_all_inputs_have_an_outpu
     prediction = Prediction(2, max_bytes=100)
     assert prediction.status == "pending"
     prediction.start()
-    prediction.answer(1, Output(b"b"))
+    prediction.record(1, Output(b"b"))
     assert prediction.status == "running"
-    prediction.answer(0, Output(b"a"))
+    prediction.record(0, Output(b"a"))
     assert (prediction.status, prediction.outcome) == ("success", "success")
     assert [output.json for output in prediction.outputs] == [b"a", b"b"]
 
@@ -17,10 +17,10 @@ def test_it_is_pending_then_running_then_a_success_when_all_inputs_have_an_outpu
 def test_one_failure_fails_it_and_what_comes_later_is_ignored(failure, outcome):
     ended = []
     prediction = Prediction(3, max_bytes=100, on_done=ended.append)
-    prediction.answer(0, Output(b"a"))
-    prediction.answer(1, failure)
-    prediction.answer(2, Output(b"c"))
-    prediction.answer(2, Failure("later"))
+    prediction.record(0, Output(b"a"))
+    prediction.record(1, failure)
+    prediction.record(2, Output(b"c"))
+    prediction.record(2, Failure("later"))
     assert (prediction.status, prediction.outcome, prediction.failure) == ("failed", outcome, failure)
     assert prediction.outputs == []
     assert ended == [prediction]
@@ -28,8 +28,8 @@ def test_one_failure_fails_it_and_what_comes_later_is_ignored(failure, outcome):
 
 def test_outputs_above_the_limit_are_a_failure_and_not_kept():
     prediction = Prediction(2, max_bytes=10)
-    prediction.answer(0, Output(b"x" * 6))
-    prediction.answer(1, Output(b"x" * 4, demo_json=b"x"))
+    prediction.record(0, Output(b"x" * 6))
+    prediction.record(1, Output(b"x" * 4, demo_json=b"x"))
     assert prediction.failure.message.startswith("OutputTooLarge: ")
     assert prediction.outputs == []
     assert prediction.held_bytes < 100
@@ -37,5 +37,5 @@ def test_outputs_above_the_limit_are_a_failure_and_not_kept():
 
 def test_outputs_at_the_limit_are_no_failure():
     prediction = Prediction(1, max_bytes=10)
-    prediction.answer(0, Output(b"x" * 10))
+    prediction.record(0, Output(b"x" * 10))
     assert prediction.status == "success"

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 from tungsten_server import reading
-from tungsten_server.dispatcher import UnavailableError
-from tungsten_server.problems import InputError
+from tungsten_server.problems import InputError, UnavailableError
 
 from tests.server.conftest import DEADLINE, SPEC, wait_until
 from tests.server.speed import children

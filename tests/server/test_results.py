@@ -19,7 +19,7 @@ def added(results, size=None):
     prediction = Prediction(1, max_bytes=1000, on_done=results.finished)
     results.add(prediction)
     if size is not None:
-        prediction.answer(0, Output(b"x" * size))
+        prediction.record(0, Output(b"x" * size))
     return prediction
 
 
@@ -40,7 +40,7 @@ def test_a_result_is_forgotten_when_it_is_old_enough_counted_from_its_end():
     prediction = added(results)
     clock.now += 1000
     assert held(results, prediction) == [True]
-    prediction.answer(0, Output(b"x"))
+    prediction.record(0, Output(b"x"))
     clock.now += 9.9
     assert held(results, prediction) == [True]
     clock.now += 0.2
@@ -51,7 +51,7 @@ def test_a_result_is_forgotten_when_it_is_old_enough_counted_from_its_end():
 def test_failures_expire_too():
     results, clock = make(max_age=10)
     prediction = added(results)
-    prediction.answer(0, Failure("bad"))
+    prediction.record(0, Failure("bad"))
     assert results.held_bytes == 3 + OVERHEAD
     clock.now += 11
     assert held(results, prediction) == [False]
@@ -74,7 +74,7 @@ def test_the_newest_result_is_kept_whatever_its_size():
 def test_one_that_is_done_before_it_is_added_expires_as_well():
     results, clock = make(max_age=10)
     prediction = Prediction(1, max_bytes=10, on_done=results.finished)
-    prediction.answer(0, Output(b"x"))
+    prediction.record(0, Output(b"x"))
     results.add(prediction)
     assert results.held_bytes == 1 + OVERHEAD
     clock.now += 11
@@ -83,7 +83,7 @@ def test_one_that_is_done_before_it_is_added_expires_as_well():
 
 def test_what_was_never_added_takes_no_room():
     results, _ = make()
-    Prediction(1, max_bytes=10, on_done=results.finished).answer(0, Output(b"x"))
+    Prediction(1, max_bytes=10, on_done=results.finished).record(0, Output(b"x"))
     assert results.held_bytes == 0
 
 
@@ -104,7 +104,7 @@ def test_files_have_an_id_as_soon_as_the_prediction_is_done_though_nobody_has_sa
     results, _ = make()
     prediction = Prediction(1, max_bytes=10)
     results.add(prediction)
-    prediction.answer(0, Output(b"x"))
+    prediction.record(0, Output(b"x"))
     assert results.of_files(results.files_id(prediction)) is prediction
     results.finished(prediction)
     assert results.held_bytes == 1 + OVERHEAD

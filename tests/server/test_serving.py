@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from tungsten_server import serving
 from tungsten_server.budget import ByteBudget
+from tungsten_server.connections import Errors
 
 from tests.server.conftest import connect, request, wait_until
 
@@ -29,15 +30,10 @@ def small_server(monkeypatch, connections):
         server = serving.HttpServer(
             application,
             listener,
-            threads=1,
-            max_body=1000,
-            predict=lambda *_: None,
-            release=lambda: None,
+            room=serving.Room(1, 1000, ByteBudget(1000)),
+            direct=serving.Direct(lambda *_: None, lambda: None, lambda _: True),
+            errors=Errors(lambda *_: b"", lambda _: {}),
             each_second=lambda: None,
-            arriving=ByteBudget(1000),
-            error_body=lambda *_: b"",
-            error_headers=lambda _: {},
-            is_plain=lambda _: True,
         )
         thread = threading.Thread(target=server.run)
         thread.start()

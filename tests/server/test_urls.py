@@ -14,9 +14,8 @@ import threading
 from contextlib import contextmanager, suppress
 
 import pytest
-from tungsten_server.dispatcher import UnavailableError
 from tungsten_server.inputs import InputSchema
-from tungsten_server.problems import MAX_PROBLEMS, InputError
+from tungsten_server.problems import MAX_PROBLEMS, InputError, UnavailableError
 from tungsten_server.reading import LARGE_BODY, checked
 from tungsten_server.urls import Downloads
 

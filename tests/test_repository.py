@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -244,5 +245,89 @@ def test_every_example_has_a_lock():
 
 
 def test_sdk_and_server_name_files_by_the_same_rule():
-    texts = {(ROOT / path / "suffixes.py").read_text() for path in ("tungstenkit", "server/tungsten_server")}
+    folders = ("tungstenkit", "server/tungsten_server/words")
+    texts = {(ROOT / path / "suffixes.py").read_text() for path in folders}
     assert len(texts) == 1
+
+
+SERVER = ROOT / "server" / "tungsten_server"
+
+# Which folders of the server a folder may import, beside itself; "" stands for the files that are in none.
+SERVER_FOLDERS = {
+    "words": set(),
+    "worker": set(),
+    "checks": {"words", "worker"},
+    "model": {"words", "worker"},
+    "queue": {"words", "checks", "model"},
+    "page": {"words", "checks"},
+    "http": {"words", "checks", "queue", "page"},
+    "": {"words", "checks", "model", "queue", "http"},
+}
+
+
+def server_files():
+    """The server's files by their names within the package: `queue.driver`."""
+    paths = sorted(SERVER.rglob("*.py"))
+    return {".".join(path.relative_to(SERVER).with_suffix("").parts): path for path in paths}
+
+
+def server_imports(name):
+    """Files of the server that one of them imports, for types alone too."""
+    files = server_files()
+    package = ["tungsten_server", *name.split(".")[:-1]]
+    for node in ast.walk(ast.parse(files[name].read_text())):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parents = package[: len(package) + 1 - node.level] if node.level else []
+            module = ".".join([*parents, *filter(None, [node.module])])
+            found = [module, *(f"{module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        yield from {one.removeprefix("tungsten_server.") for one in found} & set(files)
+
+
+def test_every_folder_of_the_server_has_its_place():
+    assert {name.rpartition(".")[0] for name in server_files()} == set(SERVER_FOLDERS)
+
+
+@pytest.mark.parametrize("name", server_files())
+def test_the_server_s_files_import_what_their_folder_may(name):
+    folder = name.rpartition(".")[0]
+    wrong = [
+        other
+        for other in server_imports(name)
+        if (there := other.rpartition(".")[0]) not in {folder, *SERVER_FOLDERS[folder]}
+        or (there == "worker" != folder and other != "worker.frames")
+    ]
+    assert wrong == []
+
+
+def test_no_files_of_the_server_import_one_another_in_a_circle():
+    imports = {name: set(server_imports(name)) for name in server_files()}
+    assert len(list(TopologicalSorter(imports).static_order())) == len(imports)
+
+
+@pytest.mark.parametrize("name", [name for name in server_files() if name.startswith("worker.")])
+def test_what_runs_under_the_models_interpreter_needs_the_standard_library_and_the_sdk_alone(name):
+    nodes = list(ast.walk(ast.parse(server_files()[name].read_text())))
+    roots = {
+        alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names
+    }
+    roots |= {
+        node.module.split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom) and not node.level
+    }
+    assert roots - set(sys.stdlib_module_names) <= (
+        {"tungstenkit", "PIL"}
+        if name == "worker.model"
+        else {"tungstenkit"}
+        if name == "worker.outputs"
+        else set()
+    )
+
+
+@pytest.mark.parametrize("folder", [name for name in SERVER_FOLDERS if name])
+def test_a_folder_of_the_server_is_described_and_exports_nothing_of_its_own(folder):
+    (only,) = ast.parse((SERVER / folder / "__init__.py").read_text()).body
+    assert isinstance(only, ast.Expr)
+    assert ast.get_docstring(ast.Module([only], []))

@@ -91,10 +91,10 @@ def checked_input(texts: Sequence[str], schema: Schema, stack: ExitStack) -> lis
     parts = parse_input(texts, schema, stack)
     sys.path.insert(0, str(SERVER.parent))
     try:
-        from tungsten_server.form import Part as FormPart
-        from tungsten_server.form import read_form
-        from tungsten_server.inputs import InputSchema
-        from tungsten_server.problems import InputError
+        from tungsten_server.checks.form import Part as FormPart
+        from tungsten_server.checks.form import read_form
+        from tungsten_server.checks.inputs import InputSchema
+        from tungsten_server.words.problems import InputError
     finally:
         sys.path.pop(0)
     # Of a file it does not matter here what is in it.

@@ -1,8 +1,6 @@
 """Serves one model over HTTP: one process for HTTP, one for the model.
 
-`launch` starts both. `settings` and `spec` are what they are told. A request goes through `app` (the wire
-format), `inputs` (checks and option keys), `dispatcher` and `batcher` (which inputs run together) to
-`model_process`, whose other end is `worker`, the only file that runs under the model's interpreter; `frames`
-is what the two say to each other. `serving` is waitress' loop and the graceful stop, `connections`
-what is on it.
+`launch` starts both. A request goes through `http` (connections, routes, answers), `checks` (is it valid, which
+options), `queue` (which inputs run together) and `model` (one process, from outside) to `worker`, the only folder
+whose files run under the model's interpreter. `words` is what all of them speak of, `page` what people look at.
 """

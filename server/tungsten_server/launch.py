@@ -18,19 +18,19 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Callable, NoReturn
 
-from tungsten_server.dispatcher import Dispatcher, Limits
-from tungsten_server.driver import Patience
-from tungsten_server.model_process import ModelProcess, Program
-from tungsten_server.settings import Settings, SettingsError, read_settings
-from tungsten_server.spec import Spec, SpecError, read_spec
+from tungsten_server.model.process import ModelProcess, Program
+from tungsten_server.queue.dispatcher import Dispatcher, Limits
+from tungsten_server.queue.driver import Patience
+from tungsten_server.words.settings import Settings, SettingsError, read_settings
+from tungsten_server.words.spec import Spec, SpecError, read_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tungsten_server.inputs import InputSchema
-    from tungsten_server.reading import BodyReaders
-    from tungsten_server.serving import HttpServer
-    from tungsten_server.urls import Downloads
+    from tungsten_server.checks.inputs import InputSchema
+    from tungsten_server.checks.reading import BodyReaders
+    from tungsten_server.checks.urls import Downloads
+    from tungsten_server.http.serving import HttpServer
 
 _SPARE_THREADS = 4
 """For everything but predictions: health and metadata are answered when all predictions have to wait."""
@@ -90,8 +90,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: socket.socket) -> int:
     """Import the HTTP parts and serve until a stop; return the exit status."""
-    from tungsten_server.inputs import InputSchema
-    from tungsten_server.reading import BodyReaders
+    from tungsten_server.checks.inputs import InputSchema
+    from tungsten_server.checks.reading import BodyReaders
 
     try:
         schema = InputSchema(spec.input_schema, settings.max_file)
@@ -132,16 +132,16 @@ def _http_server(
     listener: socket.socket,
 ) -> HttpServer:
     """Put the HTTP parts together. Raises RuntimeError where no thread can be started."""
-    from tungsten_server.access import Access, is_loopback
-    from tungsten_server.app import Api, Records, create_app
-    from tungsten_server.budget import ByteBudget
-    from tungsten_server.connections import Errors
-    from tungsten_server.direct import direct_predict
-    from tungsten_server.metrics import Metrics
-    from tungsten_server.reading import InputReader
-    from tungsten_server.results import Results
-    from tungsten_server.serving import Direct, HttpServer, Room
-    from tungsten_server.wire import error_body
+    from tungsten_server.checks.reading import InputReader
+    from tungsten_server.http.access import Access, is_loopback
+    from tungsten_server.http.app import Api, Records, create_app
+    from tungsten_server.http.connections import Errors
+    from tungsten_server.http.direct import direct_predict
+    from tungsten_server.http.metrics import Metrics
+    from tungsten_server.http.results import Results
+    from tungsten_server.http.serving import Direct, HttpServer, Room
+    from tungsten_server.http.wire import error_body
+    from tungsten_server.words.budget import ByteBudget
 
     results = Results(settings.result_expiration, settings.max_results_bytes, time.monotonic)
     budget = ByteBudget(settings.max_waiting_bytes)
@@ -201,7 +201,7 @@ def _take_over(dispatcher: Dispatcher, handover_fd: int | None) -> socket.socket
 
 
 def _downloads(settings: Settings) -> Downloads:
-    from tungsten_server.urls import Downloads
+    from tungsten_server.checks.urls import Downloads
 
     return Downloads(
         max_file=settings.max_file,

@@ -9,7 +9,7 @@ import uuid
 from contextlib import contextmanager
 
 from flask import Flask, jsonify, request
-from tungsten_server.demo_page import DemoPage
+from tungsten_server.page.demo import DemoPage
 from werkzeug.serving import make_server
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import requests
-from tungsten_server.access import Access, is_loopback
+from tungsten_server.http.access import Access, is_loopback
 
 from tests.server.conftest import DEADLINE, connect, request
 

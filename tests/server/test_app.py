@@ -8,15 +8,15 @@ from pathlib import Path
 import PIL.Image
 import pytest
 import requests
-from tungsten_server.access import Access
-from tungsten_server.app import Api, Records, create_app
-from tungsten_server.budget import ByteBudget
-from tungsten_server.inputs import InputSchema
-from tungsten_server.metrics import Metrics
-from tungsten_server.reading import InputReader
-from tungsten_server.results import Results
-from tungsten_server.settings import Settings
-from tungsten_server.spec import Spec
+from tungsten_server.checks.inputs import InputSchema
+from tungsten_server.checks.reading import InputReader
+from tungsten_server.http.access import Access
+from tungsten_server.http.app import Api, Records, create_app
+from tungsten_server.http.metrics import Metrics
+from tungsten_server.http.results import Results
+from tungsten_server.words.budget import ByteBudget
+from tungsten_server.words.settings import Settings
+from tungsten_server.words.spec import Spec
 
 from tests.server.conftest import DEADLINE, MODEL, SPEC
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from tungsten_server.batcher import Batcher
+from tungsten_server.queue.batcher import Batcher
 
 MAX_WAIT = 10
 

@@ -1,6 +1,6 @@
 import pytest
-from tungsten_server.body import MAX_DEPTH, parse_inputs, parse_json
-from tungsten_server.problems import InputError
+from tungsten_server.checks.body import MAX_DEPTH, parse_inputs, parse_json
+from tungsten_server.words.problems import InputError
 
 
 def kind(body, max_inputs=3):

@@ -1,4 +1,4 @@
-from tungsten_server.budget import ByteBudget
+from tungsten_server.words.budget import ByteBudget
 
 
 def test_no_more_is_taken_than_there_is_until_some_is_given_back():

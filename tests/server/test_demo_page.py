@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
-from tungsten_server import demo_page as module
-from tungsten_server.demo_page import DemoPage
+from tungsten_server.page import demo as module
+from tungsten_server.page.demo import DemoPage
 
 STATIC = Path(module.__file__).resolve().parent / "static"
 FILES = sorted(path.name for path in STATIC.iterdir())

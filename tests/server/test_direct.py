@@ -4,12 +4,12 @@ import re
 
 import pytest
 import requests
-from tungsten_server.body import parse_inputs
-from tungsten_server.budget import ByteBudget
-from tungsten_server.direct import direct_predict
-from tungsten_server.inputs import InputSchema
-from tungsten_server.prediction import Output, Prediction
-from tungsten_server.problems import UnavailableError
+from tungsten_server.checks.body import parse_inputs
+from tungsten_server.checks.inputs import InputSchema
+from tungsten_server.http.direct import direct_predict
+from tungsten_server.words.budget import ByteBudget
+from tungsten_server.words.prediction import Output, Prediction
+from tungsten_server.words.problems import UnavailableError
 
 from tests.server.conftest import DEADLINE, MODEL, connect
 

@@ -8,12 +8,12 @@ from contextlib import suppress
 from dataclasses import fields
 
 import pytest
-from tungsten_server.dispatcher import Dispatcher, Limits
-from tungsten_server.driver import Patience
-from tungsten_server.inputs import Input
-from tungsten_server.model_process import Answers, Doing, ModelProcessError
-from tungsten_server.prediction import Failure, Output
-from tungsten_server.problems import UnavailableError
+from tungsten_server.checks.inputs import Input
+from tungsten_server.model.process import Answers, Doing, ModelProcessError
+from tungsten_server.queue.dispatcher import Dispatcher, Limits
+from tungsten_server.queue.driver import Patience
+from tungsten_server.words.prediction import Failure, Output
+from tungsten_server.words.problems import UnavailableError
 
 from tests.server.conftest import DEADLINE, wait_until
 

@@ -8,12 +8,12 @@ import subprocess
 
 import pytest
 from PIL import Image
-from tungsten_server.curl import as_form, as_json, example_input
-from tungsten_server.docs_page import docs_page
-from tungsten_server.inputs import InputSchema
-from tungsten_server.openapi import openapi_document
-from tungsten_server.settings import Settings
-from tungsten_server.spec import Spec
+from tungsten_server.checks.inputs import InputSchema
+from tungsten_server.http.openapi import openapi_document
+from tungsten_server.page.curl import as_form, as_json, example_input
+from tungsten_server.page.docs import docs_page
+from tungsten_server.words.settings import Settings
+from tungsten_server.words.spec import Spec
 
 from tests.server.conftest import DEADLINE, running_server
 from tungstenkit.spec import read_spec

@@ -2,7 +2,7 @@ import base64
 import time
 
 import pytest
-from tungsten_server.files import FileFields
+from tungsten_server.checks.files import FileFields
 
 FILE = {"type": "string", "format": "uri", "x-file-type": "image"}
 SCHEMA = {

@@ -1,8 +1,8 @@
 import base64
 
 import pytest
-from tungsten_server.form import Part, read_form
-from tungsten_server.problems import InputError
+from tungsten_server.checks.form import Part, read_form
+from tungsten_server.words.problems import InputError
 
 FILE = {"type": "string", "format": "uri", "x-file-type": "image"}
 SCHEMA = {

@@ -4,7 +4,7 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tungsten_server import frames
+from tungsten_server.worker import frames
 
 kinds = st.integers(0, 255)
 parts = st.lists(st.binary(max_size=300), max_size=20)

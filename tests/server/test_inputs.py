@@ -4,8 +4,8 @@ from contextlib import suppress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tungsten_server.inputs import InputSchema
-from tungsten_server.problems import MAX_PROBLEMS, InputError
+from tungsten_server.checks.inputs import InputSchema
+from tungsten_server.words.problems import MAX_PROBLEMS, InputError
 
 FILE = {"type": "string", "format": "uri", "x-file-type": "image"}
 FILE_LIST = {"type": "array", "items": FILE}

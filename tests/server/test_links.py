@@ -5,8 +5,8 @@ import json
 
 import pytest
 import requests
-from tungsten_server.links import OutputLinks
-from tungsten_server.prediction import Output
+from tungsten_server.http.links import OutputLinks
+from tungsten_server.words.prediction import Output
 
 from tests.server.conftest import DEADLINE, SPEC
 

@@ -1,7 +1,7 @@
 import os
 
 import pytest
-from tungsten_server.logs import Log, LogPipe
+from tungsten_server.words.logs import Log, LogPipe
 
 from tests.server.conftest import wait_until
 

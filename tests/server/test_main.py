@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 from tungsten_server import launch
-from tungsten_server.settings import Settings
+from tungsten_server.words.settings import Settings
 
 from tests.server.conftest import DEADLINE, MODEL, SERVER, SPEC, Gate, Server, wait_until, write_model
 
@@ -156,7 +156,7 @@ class TestStart:
     def test_the_http_process_imports_neither_model_nor_sdk_nor_pydantic(self):
         program = """
 import sys
-import tungsten_server.launch, tungsten_server.app, tungsten_server.serving
+import tungsten_server.launch, tungsten_server.http.app, tungsten_server.http.serving
 foreign = {"pydantic", "pydantic_core", "tungstenkit", "PIL", "numpy"} & set(sys.modules)
 assert not foreign, foreign
 """

@@ -5,10 +5,10 @@ from collections import Counter
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tungsten_server.budget import ByteBudget
-from tungsten_server.dispatcher import Counts
-from tungsten_server.metrics import Metrics
-from tungsten_server.results import Results
+from tungsten_server.http.metrics import Metrics
+from tungsten_server.http.results import Results
+from tungsten_server.queue.dispatcher import Counts
+from tungsten_server.words.budget import ByteBudget
 
 from tests.server.conftest import SERVER
 
@@ -124,7 +124,7 @@ def test_over_http(start_server):
 def test_prometheus_client_is_not_loaded_before_the_first_scrape():
     program = """
 import sys
-import tungsten_server.launch, tungsten_server.app, tungsten_server.metrics
+import tungsten_server.launch, tungsten_server.http.app, tungsten_server.http.metrics
 assert "prometheus_client" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True, env={"PYTHONPATH": SERVER})

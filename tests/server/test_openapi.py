@@ -3,17 +3,17 @@ import re
 
 import jsonschema_rs
 import pytest
-from tungsten_server.access import Access
-from tungsten_server.app import Api, Records, create_app
-from tungsten_server.budget import ByteBudget
-from tungsten_server.docs_page import docs_page
-from tungsten_server.inputs import InputSchema
-from tungsten_server.openapi import openapi_document
-from tungsten_server.problems import InputError
-from tungsten_server.results import Results
-from tungsten_server.routes import ROUTES
-from tungsten_server.settings import Settings
-from tungsten_server.spec import Spec
+from tungsten_server.checks.inputs import InputSchema
+from tungsten_server.http.access import Access
+from tungsten_server.http.app import Api, Records, create_app
+from tungsten_server.http.openapi import openapi_document
+from tungsten_server.http.results import Results
+from tungsten_server.http.routes import ROUTES
+from tungsten_server.page.docs import docs_page
+from tungsten_server.words.budget import ByteBudget
+from tungsten_server.words.problems import InputError
+from tungsten_server.words.settings import Settings
+from tungsten_server.words.spec import Spec
 
 from tests.server.conftest import REPOSITORY
 

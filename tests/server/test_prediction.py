@@ -1,5 +1,5 @@
 import pytest
-from tungsten_server.prediction import CANCELED, Failure, Output, Prediction
+from tungsten_server.words.prediction import CANCELED, Failure, Output, Prediction
 
 
 def test_it_is_pending_then_running_then_a_success_when_all_inputs_have_an_output():

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import requests
-from tungsten_server import reading
-from tungsten_server.problems import InputError, UnavailableError
+from tungsten_server.checks import reading
+from tungsten_server.words.problems import InputError, UnavailableError
 
 from tests.server.conftest import DEADLINE, SPEC, wait_until
 from tests.server.speed import children
@@ -22,7 +22,7 @@ def readers_of(server):
     return [
         pid
         for pid in children(server.process.pid)
-        if b"tungsten_server.reading" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"tungsten_server.checks.reading" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
 
 

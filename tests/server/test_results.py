@@ -1,5 +1,5 @@
-from tungsten_server.prediction import Failure, Output, Prediction
-from tungsten_server.results import OVERHEAD, Results
+from tungsten_server.http.results import OVERHEAD, Results
+from tungsten_server.words.prediction import Failure, Output, Prediction
 
 
 class Clock:

@@ -7,9 +7,9 @@ import time
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from tungsten_server import serving
-from tungsten_server.budget import ByteBudget
-from tungsten_server.connections import Errors
+from tungsten_server.http import serving
+from tungsten_server.http.connections import Errors
+from tungsten_server.words.budget import ByteBudget
 
 from tests.server.conftest import connect, request, wait_until
 

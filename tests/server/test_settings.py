@@ -2,7 +2,7 @@ import dataclasses
 import sys
 
 import pytest
-from tungsten_server.settings import Settings, SettingsError, read_settings
+from tungsten_server.words.settings import Settings, SettingsError, read_settings
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from tungsten_server.spec import SpecError, read_spec
+from tungsten_server.words.spec import SpecError, read_spec
 
 from tests.server.conftest import SPEC
 

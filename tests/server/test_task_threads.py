@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from tungsten_server.task_threads import TaskThreads
+from tungsten_server.http.threads import TaskThreads
 
 from tests.server.conftest import DEADLINE, wait_until
 

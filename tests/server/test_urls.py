@@ -14,10 +14,10 @@ import threading
 from contextlib import contextmanager, suppress
 
 import pytest
-from tungsten_server.inputs import InputSchema
-from tungsten_server.problems import MAX_PROBLEMS, InputError, UnavailableError
-from tungsten_server.reading import LARGE_BODY, checked
-from tungsten_server.urls import Downloads
+from tungsten_server.checks.inputs import InputSchema
+from tungsten_server.checks.reading import LARGE_BODY, checked
+from tungsten_server.checks.urls import Downloads
+from tungsten_server.words.problems import MAX_PROBLEMS, InputError, UnavailableError
 
 from tests.server.conftest import wait_until
 from tests.server.test_reading import readers_of

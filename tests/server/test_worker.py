@@ -10,7 +10,9 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from tungsten_server import frames, worker
+from tungsten_server.worker import frames
+from tungsten_server.worker.outputs import Answer, PerhapsMixed
+from tungsten_server.worker.pipeline import Pipeline
 
 from tests.server.conftest import DEADLINE, MODEL, SPEC, wait_until
 
@@ -269,7 +271,7 @@ class TestPipeline:
         self.unwritten = {}
         with self.server, theirs:
             self.theirs = theirs
-            self.pipeline = worker._Pipeline(theirs, frames, self, memory)
+            self.pipeline = Pipeline(theirs, self, memory)
             yield
         signal.signal(signal.SIGUSR1, before)
 
@@ -280,10 +282,10 @@ class TestPipeline:
         return data.decode()
 
     def write(self, answer):
-        if isinstance(answer, worker._Answer):
+        if isinstance(answer, Answer):
             return answer
         answer()
-        return worker._Answer(True, b"written")
+        return Answer(True, b"written")
 
     def predict(self, inputs, keys, around):
         assert keys == [hash(one.encode()) for one in inputs]
@@ -294,8 +296,8 @@ class TestPipeline:
             if "bad" in inputs:
                 raise ValueError("bad")
             if "mixed" in inputs and len(inputs) > 1:
-                raise worker._PerhapsMixed
-        return [self.unwritten.pop(one, worker._Answer(True, one.encode())) for one in inputs]
+                raise PerhapsMixed
+        return [self.unwritten.pop(one, Answer(True, one.encode())) for one in inputs]
 
     def send(self, *messages):
         self.server.sendall(b"".join(frames.encode(kind, parts) for kind, parts in messages))

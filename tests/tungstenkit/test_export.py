@@ -44,7 +44,10 @@ def test_an_export_holds_all_that_a_build_reads(write, tmp_path):
     assert {"flake.nix", "spec.json", "tungsten.lock", "sources.json", "model/tungsten_model.py"} <= names
     assert {"nix/default.nix", "nix/tools/layer.py", "nix/wheels.json"} <= names
     assert {"tungstenkit/define.py", "tungstenkit/py.typed", "server/tungsten_server/__main__.py"} <= names
-    assert {"server/tungsten_server/static/demo.html", "server/tungsten_server/static/demo.js"} <= names
+    assert {
+        "server/tungsten_server/page/static/demo.html",
+        "server/tungsten_server/page/static/demo.js",
+    } <= names
     assert not [name for name in names if "cli" in name or "resolve" in name or "__pycache__" in name]
 
 

@@ -8,8 +8,8 @@ import hypothesis
 import hypothesis.strategies as st
 import pydantic
 import pytest
-from tungsten_server.inputs import InputSchema
-from tungsten_server.problems import InputError
+from tungsten_server.checks.inputs import InputSchema
+from tungsten_server.words.problems import InputError
 
 from tungstenkit import Audio, BaseIO, Binary, Field, Image, MaskedImage, Option, Video
 from tungstenkit.io import json_schema

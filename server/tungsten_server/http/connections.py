@@ -1,0 +1,397 @@
+"""One connection, and the requests on it: what is read, what is refused, and how an answer is written.
+
+Overrides waitress' channel, parser and tasks, and reads attributes of theirs, so its major version is pinned. A channel
+is the loop's; while it has requests, whoever answers the first of them may write to it, too. What connections share
+is their owner's, `serving.HttpServer`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Protocol
+
+from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
+from waitress.parser import (  # type: ignore[import-untyped]
+    HEADER_FIELD_RE,
+    HTTPRequestParser,
+    ParsingError,
+    get_header_lines,
+)
+from waitress.task import ErrorTask, WSGITask  # type: ignore[import-untyped]
+from waitress.utilities import BadRequest, Error  # type: ignore[import-untyped]
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tungsten_server.words.budget import ByteBudget
+
+LARGEST_DIRECT_BODY = 65536
+"""Bytes of a body that the loop itself has parsed: within a millisecond, in which it does nothing else."""
+
+LONGEST_HEAD = 65536
+"""Bytes of a request's head, and of what a chunked body has beside its chunks."""
+
+_LARGEST_DIRECT_ANSWER = 1024 * 1024
+"""Bytes of a body that the loop itself writes; more would go through a temporary file of waitress'."""
+
+_MOST_REQUESTS = 64
+"""Requests that a client may send ahead on one connection: one that is parsed takes a hundred times its bytes. Behind
+them the connection is closed, as HTTP allows (RFC 9112, 9.3.2)."""
+
+WHEN_GONE = "tungsten.when_gone"
+"""In the WSGI environment: takes what is to be called if the client goes before its request is answered."""
+
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nContent-Type: application/json\r\nDate: %b\r\n\r\n"
+
+_CODED = re.compile(rb"transfer-encoding", re.IGNORECASE)
+
+_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,9})\r\n", re.IGNORECASE)
+
+
+class DirectAnswer(NamedTuple):
+    """A 200 that answers a request without the application."""
+
+    size: int
+    """About how many bytes its body has."""
+    render: Callable[[], bytes]
+    """Makes the body."""
+
+
+class Errors(NamedTuple):
+    """How an error is told that waitress itself detects."""
+
+    body: Callable[[int, str], bytes]
+    """Makes the body, of the status and its name."""
+    headers: Callable[[str | None], Mapping[str, str]]
+    """Makes what else the head says, to a page of an origin."""
+
+
+class Owner(Protocol):
+    """What a connection needs of the server that it belongs to."""
+
+    arriving: ByteBudget
+    """For the bytes of bodies that arrive, or have and are not answered, but for small ones."""
+    errors: Errors
+    largest_direct_body: int
+    """Bytes of a body that may be offered."""
+    stopping: bool
+
+    def add_task(self, channel: Channel) -> None:
+        """Answer the first request of a channel."""
+
+    def offer(self, channel: Channel, body: bytes) -> bool:
+        """Have it answered without the application; return whether it will be."""
+
+    def look(self) -> None:
+        """Have the loop look at the connections anew."""
+
+    def date(self) -> bytes:
+        """Now, as HTTP writes it."""
+
+
+class _Known(NamedTuple):
+    """The head of a request as it stood on the wire, but for the length of the body."""
+
+    before: bytes
+    after: bytes
+    request: Request
+
+    def body(self, data: bytes) -> bytes | None:
+        """Return the body if the data is one whole request with this head."""
+        if not data.startswith(self.before):
+            return None
+        begin = len(self.before)
+        end = data.find(b"\r", begin, begin + 10)
+        length = data[begin:end]
+        if not length.isdigit() or not data.startswith(self.after, end):
+            return None
+        body = data[end + len(self.after) :]
+        return body if len(body) == int(length) else None
+
+
+def _known(data: bytes, request: Request) -> _Known | None:
+    """Return the head of a request that was read from this data alone; None if it says more than what is sent again."""
+    if request.version != "1.1" or request.connection_close or request.chunked or "EXPECT" in request.headers:
+        return None
+    head = data[: request.header_bytes_received]
+    lengths = list(_LENGTH.finditer(head))
+    if len(data) != len(head) + request.content_length or len(lengths) != 1:
+        return None
+    begin, end = lengths[0].span(1)
+    return _Known(head[:begin], head[end:], request)
+
+
+class _TooMuchArrivesError(Error):  # type: ignore[misc]
+    """Refuses a request for which there is no room yet."""
+
+    code = 503
+    reason = "Service Unavailable"
+
+
+class Request(HTTPRequestParser):  # type: ignore[misc]
+    """A request on its way in, refused before its body is read where all bodies together would be too large."""
+
+    error: Error | None
+    held = 0
+    """Bytes taken from `arriving`; small bodies are bounded by the number of connections."""
+
+    def __init__(self, arriving: ByteBudget, adj: object) -> None:
+        super().__init__(adj)
+        self._arriving = arriving
+
+    def received(self, data: bytes) -> int:
+        """Read on; return how many of the bytes are this request's."""
+        try:
+            consumed: int = super().received(data)
+        except ValueError:  # a Content-Length of thousands of digits
+            consumed = len(data)
+            self._refuse(BadRequest("Content-Length is invalid"))
+        if self.chunked and len(self.body_rcv.control_line) + len(self.body_rcv.trailer) > LONGEST_HEAD:
+            self._refuse(BadRequest("what is between the chunks is too long"))
+        if self.body_rcv is not None and self.error is None:
+            # Without a Content-Length it is what has come so far.
+            size = max(self.content_length, len(self.body_rcv))
+            if size > max(self.held, LARGEST_DIRECT_BODY):
+                if self._arriving.take(size - self.held):
+                    self.held = size
+                else:
+                    self._refuse(_TooMuchArrivesError("too many bytes are arriving"))
+        if self.completed:
+            # Or waitress would ask for the rest, and forget that there is none.
+            self.expect_continue = False
+        return consumed
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """Read the head; refuse one whose body others may see end elsewhere."""
+        if _CODED.search(header_plus):
+            _check_framing(header_plus)
+        super().parse_header(header_plus)
+
+    def _refuse(self, error: Error) -> None:
+        self.error = error
+        self.completed = True
+
+    def close(self) -> None:
+        """Let go of the body. May be called again."""
+        super().close()
+        self._arriving.give_back(self.held)
+        self.held = 0
+
+
+def _check_framing(header_plus: bytes) -> None:
+    """Refuse a head that says more than once, or in a way that not all understand, where its body ends.
+
+    RFC 9112, 6.1 to 6.3. Raises ParsingError.
+    """
+    first_line, _, rest = header_plus.partition(b"\r\n")
+    found: dict[bytes, list[bytes]] = {}
+    for line in get_header_lines(rest):
+        field = HEADER_FIELD_RE.match(line)
+        if field:
+            found.setdefault(field["name"].lower(), []).append(field["value"].lower())
+    codings = found.get(b"transfer-encoding")
+    if codings is None:
+        return
+    repeated = len(codings) > 1 or codings[0].count(b"chunked") > 1
+    if repeated or b"content-length" in found or first_line.rstrip().endswith(b"HTTP/1.0"):
+        msg = "where the body ends is said in more than one way"
+        raise ParsingError(msg)
+
+
+class Task(WSGITask):  # type: ignore[misc]
+    """Answers with `Connection: close` once the server stops, or busy clients would keep it from it."""
+
+    channel: Channel
+
+    def build_response_header(self) -> bytes:
+        """Make the head of the answer."""
+        # A pipelined request behind this one has been accepted too.
+        if self.channel.owner.stopping and len(self.channel.requests) == 1:
+            self.set_close_on_finish()
+        header: bytes = super().build_response_header()
+        return header
+
+    def get_environment(self) -> dict[str, Any]:
+        """Make the WSGI environment."""
+        environ: dict[str, Any] = super().get_environment()
+        environ[WHEN_GONE] = self.channel.when_gone
+        return environ
+
+    def execute(self) -> None:
+        """Write the direct answer, or what the application says."""
+        answer: DirectAnswer | None = self.channel.direct_answer
+        if answer is None:
+            try:
+                super().execute()
+            finally:
+                self.channel.on_gone = None
+            return
+        body = answer.render()
+        self.channel.direct_answer = None
+        self.complete = True  # what WSGI's start_response would say
+        self.status = "200 OK"
+        self.response_headers.append(("Content-Type", "application/json"))
+        self.content_length = len(body)
+        self.write(body)
+
+
+class Refusal(ErrorTask):  # type: ignore[misc]
+    """Gives errors that waitress detects the shape of all others: too large, not HTTP."""
+
+    channel: Channel
+
+    def execute(self) -> None:
+        """Write what is wrong, and close the connection behind it."""
+        error = self.request.error
+        told = self.channel.owner.errors
+        if isinstance(error, _TooMuchArrivesError):
+            body = told.body(error.code, error.body)
+            self.response_headers.append(("Retry-After", "1"))
+        else:
+            body = told.body(error.code, error.reason)
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers.append(("Content-Type", "application/json"))
+        self.response_headers += told.headers(self.request.headers.get("ORIGIN")).items()
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection; one that sends the same head again and again needs no parser for it."""
+
+    task_class = Task
+    error_task_class = Refusal
+    direct_answer: DirectAnswer | None = None
+    """The answer to its first request, where that needs no application any more."""
+    on_gone: Callable[[], None] | None = None
+    """To be called if the client goes while its first request is answered."""
+    remember = False
+    """Whether the request that was just read may come again."""
+    known: _Known | None = None
+    requests: list[Request]
+    request: Request | None
+    will_close: bool
+    later: list[Request]
+    """Requests that have arrived whole, and are begun when the client has read the answers before."""
+    waits_since: float
+    """When its last request was answered: as `time.time` has it."""
+
+    def __init__(self, owner: Owner, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (waitress')
+        super().__init__(*args, **kwargs)
+        self.owner = owner
+        self.parser_class = partial(Request, owner.arriving)
+        self.later = []
+        self.waits_since = self.creation_time
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is the client's turn: to send a request or the rest of one, or to read an answer."""
+        return not self.requests
+
+    def readable(self) -> bool:
+        """Whether the loop is to read: not ahead of a client that does not read itself."""
+        return not self.later and bool(super().readable())
+
+    def writable(self) -> bool:
+        """Whether the loop is to call `handle_write`."""
+        return bool(self.later or super().writable())
+
+    def when_gone(self, callback: Callable[[], None]) -> None:
+        """Have something called if the client goes before its request is answered. For the thread that answers."""
+        self.on_gone = callback
+        self.owner.look()
+
+    def leave(self) -> None:
+        """Note that the client has closed the connection."""
+        on_gone, self.on_gone = self.on_gone, None
+        if on_gone:
+            on_gone()
+
+    def postpone(self) -> None:
+        """Begin the next request when the client has read what there is. For the thread that has answered."""
+        self.later += self.requests
+        self.requests = []  # or waitress would not send
+
+    def handle_write(self) -> None:
+        """Send; begin what was postponed once all is sent."""
+        super().handle_write()
+        if self.later and self.connected and not self.total_outbufs_len:
+            self.requests, self.later = self.later, []
+            self.owner.add_task(self)
+
+    def _flush_outbufs_below_high_watermark(self) -> None:
+        """Do not wait: a client that does not read would hold a task thread for ever."""
+
+    def service(self) -> None:
+        """Answer the first request, on whichever thread this is."""
+        super().service()
+        self.waits_since = time.time()
+
+    def received(self, data: bytes) -> bool:
+        """Take what the client has sent; return whether it was looked at."""
+        if self.requests or self.request is not None:
+            return self._parse(data)
+        if self.known is not None and not self.will_close and not self.close_when_flushed:
+            body = self.known.body(data)
+            if body is not None and len(body) <= self.owner.largest_direct_body:
+                self.requests.append(self.known.request)
+                if self.owner.offer(self, body):
+                    return True
+                self.requests.pop()
+        self.remember = False
+        accepted = self._parse(data)
+        if self.remember:
+            self.known = _known(data, self.requests[0])
+        return accepted
+
+    def _parse(self, data: bytes) -> bool:
+        accepted = bool(super().received(data))
+        with self.requests_lock:
+            surplus = self.requests[_MOST_REQUESTS:]
+            if surplus:
+                del self.requests[_MOST_REQUESTS:]
+                self.requests[-1].headers["CONNECTION"] = "close"
+                if self.request is not None:
+                    surplus.append(self.request)
+                    self.request = None
+        for request in surplus:
+            request.close()
+        return accepted
+
+    def handle_close(self) -> None:
+        """Close, and let go of what nobody answers any more."""
+        # What is being answered is closed by whoever answers it.
+        for request in (*self.later, *filter(None, [self.request])):
+            request.close()
+        self.later = []
+        super().handle_close()
+
+    def write_direct(self) -> bool:
+        """Send the direct answer; return whether that could be done without waiting. For the loop."""
+        assert self.direct_answer is not None
+        self.on_gone = None
+        if self.direct_answer.size > _LARGEST_DIRECT_ANSWER or self.total_outbufs_len:
+            return False
+        if not self.known or len(self.requests) > 1 or self.request is not None or self.owner.stopping:
+            self.service()
+            if self.connected:
+                self.handle_write()
+            return True
+        body = self.direct_answer.render()
+        self.direct_answer = None
+        head = _HEAD % (len(body), self.owner.date())
+        response = head + body
+        try:
+            sent = self.send(response) if self.connected else 0
+        except OSError:  # one that waitress does not know as a disconnection
+            self.will_close, sent = True, len(response)
+        if sent < len(response) and self.connected:
+            with self.outbuf_lock:
+                self.outbufs[-1].append(response[sent:])
+                self.total_outbufs_len += len(response) - sent
+        self.requests.pop().close()
+        self.last_activity = self.waits_since = time.time()
+        return True

@@ -10,7 +10,7 @@ import requests
 from tungsten_server.checks import reading
 from tungsten_server.words.problems import InputError, UnavailableError
 
-from tests.server.conftest import DEADLINE, SPEC, wait_until
+from tests.server.conftest import DEADLINE, SERVER, SPEC, wait_until
 from tests.server.speed import children
 
 PADDING = b" " * (reading.LARGE_BODY + 1)
@@ -112,7 +112,7 @@ class TestBodyReaders:
 
     @pytest.fixture(autouse=True)
     def path(self, monkeypatch):
-        monkeypatch.setenv("PYTHONPATH", str(Path(reading.__file__).parents[1]))
+        monkeypatch.setenv("PYTHONPATH", SERVER)
 
     def test_inputs_with_their_option_keys(self, readers):
         (one,) = readers.read("application/json", "", b'[{"do": "x", "scale": 2.0}]')

@@ -53,6 +53,11 @@ def test_the_traceback_is_in_the_log(server):
     server.wait_for_log(r"batch failed inputs=1: ValueError: for the log\nTraceback (.*\n)*.*in raises")
 
 
+def test_a_traceback_calls_what_is_refused_as_clients_know_it(server):
+    failure(server, "none")
+    server.wait_for_log(r"Traceback (.*\n)*InvalidOutput: predict returned 0 outputs for 1 inputs\n")
+
+
 def test_the_traceback_is_in_the_log_whatever_became_of_stderr(start_server):
     closing = "def predict(self, inputs):\n        sys.stderr.close()\n        raise ValueError('unheard')"
     with start_server(model=MODEL.replace("def predict(self, inputs):", closing)) as server:

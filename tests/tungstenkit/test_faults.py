@@ -12,9 +12,7 @@ def log(*lines, event="setup failed: E: x"):
 
 
 TRACEBACK = "Traceback (most recent call last):"
-IN_SERVER = (
-    '  File "/opt/tungsten/server/lib/python3.11/site-packages/tungsten_server/worker.py", line 1, in main'
-)
+IN_SERVER = '  File "/opt/tungsten/server/lib/python3.11/site-packages/tungsten_server/worker/main.py", line 1, in main'
 IN_MODEL = '  File "/app/tungsten_model.py", line 12, in predict'
 IN_LIBRARY = '  File "/usr/local/lib/python3.11/dist-packages/lib/io.py", line 99, in read'
 

@@ -29,7 +29,7 @@ HERE = Address("127.0.0.1", 4000)
 SETUP_FAILED = f"""\
 T ERROR tungsten.worker: setup failed: ModuleNotFoundError: No module named 'git'
 Traceback (most recent call last):
-  File "{SERVER}/worker.py", line 119, in main
+  File "{SERVER}/worker/main.py", line 119, in main
     model = _Model(arguments)
             ^^^^^^^^^^^^^^^^^
   File "/models/m/parts/net.py", line 7, in load

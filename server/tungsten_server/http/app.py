@@ -51,7 +51,7 @@ _OF_PAGES = {"X-Frame-Options": "SAMEORIGIN", "X-Content-Type-Options": "nosniff
 
 
 class Records(NamedTuple):
-    """What is remembered from request to request; each part guards itself."""
+    """The memory of the application from request to request; each part guards itself."""
 
     results: Results
     budget: ByteBudget
@@ -60,7 +60,7 @@ class Records(NamedTuple):
 
 
 class Api:
-    """Answers requests: a method for each route, and those that all requests have in common.
+    """The answers to requests: a method for each route, and what all requests have in common.
 
     reader: makes inputs of a request. dispatcher: runs them. access: which requests are meant.
     """

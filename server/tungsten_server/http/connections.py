@@ -60,7 +60,7 @@ class DirectAnswer(NamedTuple):
 
 
 class Errors(NamedTuple):
-    """How an error is told that waitress itself detects."""
+    """The wording of errors that waitress itself detects."""
 
     body: Callable[[int, str], bytes]
     """Makes the body, of the status and its name."""

@@ -78,7 +78,7 @@ def _operations(spec: Spec, settings: Settings) -> dict[str, dict[str, Any]]:
     cancel = _about_one({"description": "It is done or cancelled; the body is empty"}, settings)
     ready = {"200": _json("Status"), "503": {**_json("NotReady"), "description": "It is not, and why"}}
     return {
-        "describe": _answers(_json("Metadata")),
+        "describe": _only(_json("Metadata")),
         "predict": {
             "parameters": [_FILES],
             "requestBody": body,
@@ -87,20 +87,21 @@ def _operations(spec: Spec, settings: Settings) -> dict[str, dict[str, Any]]:
         "create_prediction": _create(body, "prediction_id"),
         "get_prediction": _progress(_json("Prediction"), settings),
         "cancel_prediction": cancel,
-        "demo_page": _answers(_text("text/html")),
+        "demo_page": _only(_text("text/html")),
         "create_demo": _create(body, "demo_id"),
         "get_demo": _progress(_json("Demo"), settings),
         "cancel_demo": cancel,
         "get_file": _get_file(settings),
-        "health": _answers(_json("Status")),
+        "health": _only(_json("Status")),
         "readiness": {"responses": ready},
-        "metrics": _answers(_text("text/plain")),
-        "openapi": _answers(_json_of({"type": "object"})),
-        "docs": _answers(_text("text/html")),
+        "metrics": _only(_text("text/plain")),
+        "openapi": _only(_json_of({"type": "object"})),
+        "docs": _only(_text("text/html")),
     }
 
 
-def _answers(response: dict[str, Any]) -> dict[str, Any]:
+def _only(response: dict[str, Any]) -> dict[str, Any]:
+    """Describe a route that takes nothing and has this one response."""
     return {"responses": {"200": response}}
 
 

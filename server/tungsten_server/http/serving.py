@@ -60,7 +60,7 @@ client goes before that; None if there will be no answer: then the request is th
 
 
 class Direct(NamedTuple):
-    """What answers requests to predict without the application."""
+    """The way to answer requests to predict without the application."""
 
     predict: Predict
     release: Callable[[], None]
@@ -70,7 +70,7 @@ class Direct(NamedTuple):
 
 
 class Room(NamedTuple):
-    """How much a server takes in at a time."""
+    """The bounds of what a server takes in at a time."""
 
     threads: int
     """Requests inside the application."""

@@ -1,4 +1,4 @@
-"""What the dispatcher hands to drivers: inputs on their way, in batches."""
+"""Batches of inputs, as the dispatcher hands them to drivers."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class _Flight:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a dispatcher takes on."""
+    """The bounds of what a dispatcher takes on."""
 
     batch_size: int
     """Most inputs in a batch."""

@@ -43,7 +43,7 @@ _log = logging.getLogger("tungsten.model")
 
 @dataclass(frozen=True)
 class Patience:
-    """How long model processes may take, and how often they may fail."""
+    """The bounds of a driver's patience: how long its model processes may take, and how often they may fail."""
 
     setup_timeout: float
     """Seconds."""
@@ -57,7 +57,7 @@ class Patience:
 
 
 class Queue(Protocol):
-    """What a driver needs of the dispatcher, which has the batches. Every call may come from any driver's thread."""
+    """The dispatcher, which has the batches, as a driver needs it. Every call may come from any driver's thread."""
 
     @property
     def fatal(self) -> str | None:

@@ -1,4 +1,4 @@
-"""What is told of exceptions: to clients in a line, to the container's log whole."""
+"""Exceptions as they are told: to clients in a line, to the container's log whole."""
 
 from __future__ import annotations
 

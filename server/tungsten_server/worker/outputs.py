@@ -1,4 +1,4 @@
-"""What was returned for each input, as the server gets it; and what is refused of what `predict` returned."""
+"""Answers to inputs, as the server gets them, and the exceptions that refuse what `predict` returned."""
 
 from __future__ import annotations
 

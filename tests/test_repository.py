@@ -134,7 +134,7 @@ def test_the_clock_is_read_where_the_mirrors_are_found():
 
     The programs of builds read none.
     """
-    programs = [(path.name, path) for path in (ROOT / "nix" / "tools").glob("*.py")]
+    programs = [(path.name, path) for path in (ROOT / "nix" / "tools").rglob("*.py")]
     reads = re.compile(r"\b(now|today|utcnow)\(|\btime(_ns)?\(\)|\b(gm|local)time\(|strftime")
     assert [name for name, path in [*modules().items(), *programs] if reads.search(path.read_text())] == [
         "big_files",

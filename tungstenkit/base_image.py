@@ -42,7 +42,7 @@ _TAR = (
     "application/vnd.docker.image.rootfs.diff.tar",
     "application/vnd.docker.image.rootfs.diff.tar.gzip",
 )
-_MOST_LAYERS = 125  # as in `nix/image.nix`
+_MOST_LAYERS = 125  # as in `nix/image/image.nix`
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # What a model's image has its own of, or OCI's has not (OCI image specification, "Image Configuration").
 _LEFT = (

@@ -44,7 +44,7 @@ class BigFile:
 
     @property
     def store_name(self) -> str:
-        """Its name in the store; `nix/fetch.nix` gives it the same."""
+        """Its name in the store; `nix/inputs/fetch.nix` gives it the same."""
         return store.store_name(self.path.rpartition("/")[2])
 
     @property

@@ -126,7 +126,7 @@ def build_archive(export: Path, system: str, link: Path, view: View) -> None:
 
 
 def build_root(export: Path, system: str, link: Path, view: View) -> Path:
-    """The same image's root as folders that lie over each other (`nix/root-parts.nix`)."""
+    """The same image's root as folders that lie over each other (`nix/image/root-parts.nix`)."""
     _nix_build(export, f"model-image-{system}.root", link, view)
     return link.resolve()
 

@@ -1,8 +1,8 @@
 """`dockerfile_commands`: what a RUN with the network sees, when its result is stale, and how commands are sealed.
 
-Nix runs them, as `nix/commands.nix` says. Every segment runs twice before a lock is sealed, the second time under other
-conditions: an image is the same wherever it is built only if its commands make the same thing each time. What has the
-network is recorded by hash.
+Nix runs them, as `nix/steps/commands.nix` says. Every segment runs twice before a lock is sealed, the second time under
+other conditions: an image is the same wherever it is built only if its commands make the same thing each time. What has
+the network is recorded by hash.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _matches(names: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def described(path: Path, file: ModelFile) -> str:
-    """What a file is, as `nix/tools/model_view.py` has it. path: where it is."""
+    """What a file is, as `nix/tools/lib/model_view.py` has it. path: where it is."""
     if file.target is not None:
         # As it ships; on disk it may be absolute.
         return f"-> {file.target}"

@@ -18,8 +18,12 @@ SDK = _PACKAGE
 NIX = _ROOT / "nix"
 SERVER = _ROOT / "server" / "tungsten_server"
 
-SEVEN_ZIP: dict[str, Any] = json.loads((NIX / "bootstrap.json").read_text(encoding="utf-8"))["seven-zip"]
+SEVEN_ZIP: dict[str, Any] = json.loads((NIX / "steps" / "bootstrap.json").read_text(encoding="utf-8"))[
+    "seven-zip"
+]
 """The npm package whose program opens the first .deb, where `tungsten fetch` has not put busybox into the store."""
 
-OWN_WHEELS: dict[str, dict[str, Any]] = json.loads((NIX / "wheels.json").read_text(encoding="utf-8"))
+OWN_WHEELS: dict[str, dict[str, Any]] = json.loads(
+    (NIX / "inputs" / "wheels.json").read_text(encoding="utf-8")
+)
 """Name, version and requirements of the two wheels that images get from us: `sdk` and `server`."""

@@ -118,7 +118,7 @@ def _write(
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             _text(out / name, text)
     else:
-        _copy(NIX / "exported-flake.nix", out / "flake.nix")
+        _copy(NIX / "flake" / "exported-flake.nix", out / "flake.nix")
     _text(out / "spec.json", spec.to_json())
     _text(out / "tungsten.lock", lock.to_json())
     _text(out / "sources.json", to_json(sources))

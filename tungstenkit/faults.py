@@ -92,7 +92,9 @@ def package_hint(text: str, own: Path | None = None) -> str | None:
     elif module := _NO_MODULE.search(text):
         is_local = own is not None and own.joinpath(module[1].partition(".")[0]).is_dir()
         missing = {"name": module[1], "distribution": "", "is-local": is_local}
-        hint = program.module_hint(missing, json.loads((NIX / "import-names.json").read_text("utf-8")))
+        hint = program.module_hint(
+            missing, json.loads((NIX / "steps" / "import-names.json").read_text("utf-8"))
+        )
     return hint
 
 

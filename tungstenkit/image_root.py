@@ -1,7 +1,7 @@
 """An image's own root on this machine, without a container engine: what a container would show, for a server to run in.
 
-The root comes as folders of the Nix store that lie over each other (`nix/root-parts.nix`). They are not copied but
-bound, read-only, in namespaces of the server's own (`nix/tools/run_root.py`); only /app, HOME, /tmp and /etc are
+The root comes as folders of the Nix store that lie over each other (`nix/image/root-parts.nix`). They are not copied
+but bound, read-only, in namespaces of the server's own (`nix/tools/run_root.py`); only /app, HOME, /tmp and /etc are
 copies, whose big files are bound, too. When the server's first process ends, all of it is gone.
 
 Unlike in a container the server has the machine's network, and no limits.

@@ -27,7 +27,7 @@ _NO_MODULE = re.compile(r"there is no module ([\w.]+)$")
 _IMPORT_FAILS = "the import fails:"
 _NO_FILE = re.compile(r"FileNotFoundError: .*No such file or directory: '(?:/app/)?([^/'][^']*)'\s*$")
 
-# As `nix/tools/rootfs.py` words it, of a label in `nix/post-build.nix`.
+# As `nix/tools/lib/rootfs.py` words it, of a label in `nix/steps/post-build.nix`.
 _MADE_TWICE = re.compile(r"/app/(.+): in both what post_build made and ")
 
 

@@ -334,7 +334,7 @@ class PostBuild(Document):
 
     @property
     def file(self) -> str:
-        """The result's name, as in `nix/post-build.nix`: an older one must not be taken for a new one."""
+        """The result's name, as in `nix/steps/post-build.nix`: an older one must not be taken for a new one."""
         return f"post-build-{self.sees[:16]}.tar"
 
     @model_serializer(mode="wrap")
@@ -353,7 +353,7 @@ class CommandResult(Document):
 
     @property
     def file(self) -> str:
-        """The result's name, as in `nix/commands.nix`."""
+        """The result's name, as in `nix/steps/commands.nix`."""
         return f"command-{self.sees[:16]}.tar"
 
 
@@ -980,7 +980,7 @@ def part_of(lock: Lock, platforms: Iterable[str], builder: str) -> Lock:
             else f"build on one of these: {', '.join(ARCHITECTURES)}",
         )
     systems = set(platforms)
-    # As `nix/outputs.nix`: a wheel that is for all platforms is built on the one that builds.
+    # As `nix/scope.nix`: a wheel that is for all platforms is built on the one that builds.
     here = lock.platforms.get(builder)
     own = {source.wheel_sha256: source for source in here.sources} if here else {}
     return lock.model_copy(

@@ -20,7 +20,9 @@ def files(lock: Lock) -> dict[str, str]:
     """The texts by path, relative to the export."""
     ref = lock.flake_inputs["nixpkgs"].ref
     assert ref is not None
-    flake = (NIX / "exported-nixpkgs-flake.nix").read_text(encoding="utf-8").replace(_PLACEHOLDER, ref)
+    flake = (
+        (NIX / "flake" / "exported-nixpkgs-flake.nix").read_text(encoding="utf-8").replace(_PLACEHOLDER, ref)
+    )
     texts = {"flake.nix": flake, "flake.lock": flake_lock(lock.flake_inputs)}
     for system, platform in lock.platforms.items():
         for part, wheels in (("model", platform.wheels), ("server", lock.server[system].wheels)):

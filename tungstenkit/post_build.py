@@ -1,8 +1,8 @@
 """`post_build`: what it sees of a model, when its result is stale, and how it is run and recorded.
 
 Its result is a pure function of what it sees only as far as it keeps to the rules: so it runs twice before a result is
-recorded, and the record holds the digest of everything that it saw. Nix runs it, as `nix/post-build.nix` says; here is
-what happens around that.
+recorded, and the record holds the digest of everything that it saw. Nix runs it, as `nix/steps/post-build.nix` says;
+here is what happens around that.
 """
 
 from __future__ import annotations
@@ -154,7 +154,9 @@ def _files(
 
 def _model_view() -> ModuleType:
     """The part of `nix/tools` that builds use, too: what is staleness here must be staleness there."""
-    found = importlib.util.spec_from_file_location("tungstenkit_model_view", NIX / "tools" / "model_view.py")
+    found = importlib.util.spec_from_file_location(
+        "tungstenkit_model_view", NIX / "tools" / "lib" / "model_view.py"
+    )
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)

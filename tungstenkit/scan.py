@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _FORMAT = "2"  # of the cached files: raise it whenever a scan would find something else
 _IN_MEMORY = 8 << 20  # several are read at a time
 _ONE_BIG = threading.Lock()
-# What a wheel may unpack to, as in `nix/tools/wheelfile.py`: so much in any case, and so many times its own size.
+# What a wheel may unpack to, as in `nix/tools/lib/wheelfile.py`: so much in any case, and so many times its own size.
 _ALWAYS_FINE, _MOST_INFLATED = 256 << 20, 200
 _MOST_TEXT = 32 << 20  # of a file that is read whole; more is no code that a person wrote
 # What a damaged, encrypted or oddly packed archive leads to.

@@ -1,7 +1,7 @@
 """The development shell: whether this machine can run it, and whether the one that there is still fits.
 
-What it is, `nix/shell.nix` says. Its folder is held by a link in the model's own state, which an editor may name as its
-interpreter: `.tungsten/shell/bin/python`.
+What it is, `nix/flake/shell.nix` says. Its folder is held by a link in the model's own state, which an editor may name
+as its interpreter: `.tungsten/shell/bin/python`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Builds the wheels of what a lock has from source, for sealing.
 
-A build is an ordinary derivation of `nix/source.nix`: it has what the lock names and no network. What it needs is
-brought into the store, what it made is looked at, and the wheel is added to the store as the file that an image's
+A build is an ordinary derivation of `nix/inputs/source.nix`: it has what the lock names and no network. What it needs
+is brought into the store, what it made is looked at, and the wheel is added to the store as the file that an image's
 build asks for, so it is not built again. What the source said of itself while the lock was made is proved here.
 """
 
@@ -143,7 +143,9 @@ def _build(lock: Lock, system: str, source: Source, view: View, state: Path, sol
     arguments = [part for name, value in named.items() for part in ("--argstr", name, value)]
     try:
         run_build(
-            ["--file", str(NIX / "seal.nix"), *arguments, "--out-link", str(link.absolute())], view, state
+            ["--file", str(NIX / "flake" / "seal.nix"), *arguments, "--out-link", str(link.absolute())],
+            view,
+            state,
         )
     except BuildError as problem:
         raise BuildError(

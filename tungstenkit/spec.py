@@ -385,7 +385,13 @@ def _spoilt(module: str, directory: Path) -> SpecError:
 def _apart(directory: Path, places: dict[str, str]) -> dict[str, Any]:
     """How a module is kept apart (`load._go_apart`): it sees its folder, the system's libraries, and our Python."""
     paths = sysconfig.get_paths()
-    owned = [sys.base_prefix, sys.base_exec_prefix, paths["stdlib"], paths["platstdlib"], str(NIX / "tools")]
+    owned = [
+        sys.base_prefix,
+        sys.base_exec_prefix,
+        paths["stdlib"],
+        paths["platstdlib"],
+        str(NIX / "tools" / "lib"),
+    ]
     owned += os.environ.get("LD_LIBRARY_PATH", "").split(":")
     for name, place in places.items():
         # What lies beside a package that is installed belongs to packages; beside our own sources may lie all.
@@ -406,7 +412,7 @@ def _apart(directory: Path, places: dict[str, str]) -> dict[str, Any]:
         source: source for source in shown.values() if not source.startswith(known) and source not in shown
     }
     return {
-        "tools": str(NIX / "tools"),
+        "tools": str(NIX / "tools" / "lib"),
         "shown": shown,
         "owned": [path for path in outside if path == str(directory) or not _is_for_all(path)],
         "is-root": os.geteuid() == 0 and store.has_other_users(),

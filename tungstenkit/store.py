@@ -1,6 +1,6 @@
 """The Nix store: the names and paths of fixed files in it, adding to it, and how we run Nix.
 
-The rule for names is also in `nix/store-name.nix`; the rule for paths is Nix's own (Nix manual, "Store path
+The rule for names is also in `nix/inputs/store-name.nix`; the rule for paths is Nix's own (Nix manual, "Store path
 specification"). Both are computed here so that a lock's hundred files cost no hundred processes.
 """
 
@@ -31,7 +31,7 @@ _NIX_BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
 
 
 def store_name(file: str) -> str:
-    """The store name of a downloaded file; the same rule as `nix/store-name.nix`."""
+    """The store name of a downloaded file; the same rule as `nix/inputs/store-name.nix`."""
     # Nix's strings are bytes: a letter of two bytes becomes two underscores there.
     name = re.sub(rb"[^A-Za-z0-9+._-]", b"_", os.fsencode(file)).decode()[-_LONGEST_NAME:]
     return f"_{name}" if name.startswith(".") else name

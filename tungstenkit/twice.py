@@ -1,7 +1,7 @@
 """Runs what is the user's own code twice before its result is recorded, and compares.
 
 A step's result is a tar whose hash nobody knows yet. The second run has another clock, order of sets, number of CPUs
-and kind of CPU (`nix/tools/variation.py`); what differs is named, file by file. A step here is one of an export's
+and kind of CPU (`nix/tools/lib/variation.py`); what differs is named, file by file. A step here is one of an export's
 `lib.steps`; whose it is, and what it sees, is not this module's business.
 """
 
@@ -70,7 +70,7 @@ def make(
         "secrets": secrets,
         "certificates": certificates.bundle(),
     }
-    arguments = ["--file", str(NIX / "seal-step.nix")]
+    arguments = ["--file", str(NIX / "flake" / "seal-step.nix")]
     arguments += [part for name, value in given.items() for part in ("--argstr", name, value)]
     link = step.state / _LINKS[again]
     try:

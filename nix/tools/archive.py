@@ -13,7 +13,7 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 
 from contents import DiskFile, walk
 from program import ToolError, read_json, run

@@ -12,10 +12,9 @@ import re
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 
-from base_root import BaseRoot
-from import_layer import MODULES
+from base_root import MODULES, BaseRoot
 from ldcache import configured_folders
 from program import read_json, run, write_json
 

@@ -14,10 +14,10 @@ import re
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 
+from base_root import PACKAGE as IMPORTED
 from debversion import Package
-from import_layer import PACKAGE as IMPORTED
 from ldcache import Root
 from program import Config, ToolError, read_json, run, write_json
 from rootfs import Entry, Table

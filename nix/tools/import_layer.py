@@ -18,8 +18,9 @@ import zlib
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 
+from base_root import MODULES, PACKAGE
 from contents import check_size, unpacked
 from program import ToolError, read_json, run, write_json
 from rootfs import OPAQUE, WHITEOUT, Entry
@@ -27,10 +28,6 @@ from rootfs import OPAQUE, WHITEOUT, Entry
 if TYPE_CHECKING:
     import gzip
     from collections.abc import Iterator
-
-PACKAGE = "the base image"
-MODULES = ("_ctypes", "_socket", "_ssl", "zlib")
-"""What the server and most packages import, and what some builds of Python lack."""
 
 # Docker's names of what OCI's manifests have their own for (OCI image specification, "Compatibility Matrix").
 _TAR = "application/vnd.oci.image.layer.v1.tar"

@@ -22,8 +22,7 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Beside this program; Python runs isolated, and does not look there by itself.
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 
 from descendants import adopt, end
 from disguises import Disguises

@@ -25,7 +25,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 
 import apart
 from changes import write_changes
@@ -35,7 +35,7 @@ from landlock import forbid_abstract_sockets
 from program import Config, ToolError, read_json, run
 from rootfs import implied_directory
 from system import Lower
-from unpack_layers import unpack
+from unpacking import unpack
 from variation import Variation
 
 if TYPE_CHECKING:

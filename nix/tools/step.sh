@@ -62,6 +62,7 @@ busybox cp "$program" "$work/tmp/step/program.py"
 busybox cp "$configPath" "$work/tmp/step/config.json"
 set -- $beside
 while [ $# -gt 0 ]; do
+  busybox mkdir -p "$(busybox dirname "$work/tmp/step/$1")"
   busybox cp "$2" "$work/tmp/step/$1"
   shift 2
 done

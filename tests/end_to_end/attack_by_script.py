@@ -1,4 +1,4 @@
-"""Runs attacks.py as `nix/tools/scriptrun.py` runs a package's script, in a derivation: see attacks.nix."""
+"""Runs attacks.py as `nix/tools/lib/scriptrun.py` runs a package's script, in a derivation: see attacks.nix."""
 
 import os
 import shutil

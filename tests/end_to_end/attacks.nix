@@ -14,15 +14,15 @@ let
     tree = builtins.storePath tree;
   };
   file = name: /. + nix + ("/" + name);
-  enter = import (file "enter.nix") { inherit (taken) python; };
-  step = import (file "step.nix") {
-    inherit (taken) busybox;
-    inherit enter system;
-  };
-  runTool = import (file "run-tool.nix") {
+  ours = import (/. + nix);
+  builder = {
     inherit (taken) busybox python;
     inherit system;
+    enter = ours.scope.bind builder ours.enter;
   };
+  inherit (builder) enter;
+  step = ours.scope.bind builder ours.step;
+  runTool = ours.scope.bind builder ours.runTool;
   unknown = "0000000000000000000000000000000000000000000000000000000000000000";
 
   ofTheModel =
@@ -98,7 +98,7 @@ in
       "-B"
       (file "attack_by_script.py")
     ];
-    tools = file "tools";
+    tools = file "tools/lib";
     program = /. + program;
   };
   # As source.nix has it.

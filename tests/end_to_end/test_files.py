@@ -284,12 +284,12 @@ TREE = """
 let
   nix = import (folder + "/nix");
   lock = nix.documents.lock (folder + "/tungsten.lock");
-  fetch = nix.fetch { inherit (nix) storeName; sources = { }; };
+  fetch = nix.scope.bind { sources = { }; } nix.fetch;
   system = "SYSTEM";
 in
-(nix.files { inherit fetch; }).tree {
+(nix.scope.bind { inherit fetch; } nix.files).tree {
   inherit system;
-  busybox = nix.bootstrap { inherit fetch system; inherit (lock.tools.${system}) busybox; };
+  busybox = nix.scope.bind { inherit fetch system; tools = lock.tools.${system}; } nix.bootstrap;
   model = builtins.path { name = "model"; path = folder + "/model"; };
   files = nix.documents.files (folder + "/files.json");
 }

@@ -105,10 +105,10 @@ def test_the_check_is_no_part_of_the_image(blur, tmp_path):
     """Without it the same bytes come out."""
     export = blur.directory / ".tungsten" / "export"
     shutil.copytree(export, tmp_path / "export", symlinks=True)
-    outputs = tmp_path / "export" / "nix" / "outputs.nix"
-    text = outputs.read_text()
+    scope = tmp_path / "export" / "nix" / "scope.nix"
+    text = scope.read_text()
     assert "if system == target then" in text
-    outputs.write_text(text.replace("if system == target then", "if false then"))
+    scope.write_text(text.replace("if system == target then", "if false then"))
     link = tmp_path / "image"
     command = ["nix", *store.options(), "build", "path:.#model-image-dir", "--out-link", link]
     done = subprocess.run(command, cwd=tmp_path / "export", capture_output=True, text=True)
@@ -146,14 +146,15 @@ def test_what_is_big_is_bound_and_not_copied(blur, tmp_path):
     (check,) = derivation(json.loads(derivation(blur.derivation)[0]["env"]["config"])["requires"][0])
     expression = f"""
       let
-        outputs = import {blur.directory}/.tungsten/export/nix/exported.nix {blur.directory}/.tungsten/export;
+        nix = import {blur.directory}/.tungsten/export/nix;
+        outputs = nix.exported {blur.directory}/.tungsten/export;
         image = outputs.packages.x86_64-linux.model-image;
-        step = import {blur.directory}/.tungsten/export/nix/step.nix {{
+        step = nix.scope.bind {{
           system = "x86_64-linux";
           enter = map (word: if builtins.substring 0 1 word == "/" then builtins.storePath word else word)
             (builtins.filter builtins.isString (builtins.split " " "{check["env"]["enter"]}"));
           busybox = builtins.dirOf (builtins.dirOf image.root.busybox);
-        }};
+        }} nix.step;
       in step {{
         name = "try"; tree = builtins.head image.root.parts; python = "/usr/bin/python3.11";
         program = {tmp_path}/program.py; model = {tmp_path}/model; over = [ {tmp_path}/over ]; config = {{ }};

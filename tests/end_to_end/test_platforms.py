@@ -144,16 +144,14 @@ def test_arm64s_first_program_is_the_locked_one(arm64, tmp_path):
     succeed("nix-export", arm64.directory, "-o", out)
     expression = f"""
       let
-        lock = (import {out}/nix/documents.nix).lock {out}/tungsten.lock;
-        fetch = import {out}/nix/fetch.nix {{
-          storeName = import {out}/nix/store-name.nix;
-          sources = builtins.fromJSON (builtins.readFile {out}/sources.json);
+        nix = import {out}/nix;
+        sources = nix.documents.sources {out}/sources.json;
+        builder = nix.scope.builder {{
+          fetch = nix.scope.bind {{ inherit sources; }} nix.fetch;
+          system = "{ARM64}";
+          tools = (nix.documents.lock {out}/tungsten.lock).tools.{ARM64};
         }};
-      in import {out}/nix/bootstrap.nix {{
-        inherit fetch;
-        system = "{ARM64}";
-        inherit (lock.tools.{ARM64}) busybox;
-      }}"""
+      in builder.busybox"""
     options = [*store.options(), "--option", "extra-platforms", ARM64]
     (derivation,) = nix("nix-instantiate", "--expr", expression).split()
     realise = [*emulation.PREFIX, "nix-store", *options, "--realise", derivation]

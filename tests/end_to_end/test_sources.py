@@ -112,7 +112,7 @@ def test_a_second_build_gives_the_same_bytes(model):
     for project in sources(model):
         arguments = {"lock": model / "tungsten.lock", "system": SYSTEM, "project": project}
         options = [part for name, value in arguments.items() for part in ("--argstr", name, value)]
-        nix("nix-build", ROOT / "nix" / "seal.nix", *options, "--no-out-link", "--check")
+        nix("nix-build", ROOT / "nix" / "flake" / "seal.nix", *options, "--no-out-link", "--check")
 
 
 OTHER = {"x86_64-linux": "aarch64-linux", "aarch64-linux": "x86_64-linux"}[SYSTEM]

@@ -66,7 +66,7 @@ MODELS = (
 )
 DEBS = ("base-files", "libc-bin", "ca-certificates", "libgomp1", "mawk", "tini", "bash")
 ALTERNATIVES = ("libopenblas0-pthread", "liblapack3", "xz-utils", "less")
-"""What `tests/nix/test_tools_real_packages.py` makes roots of, beside each release's Python."""
+"""What `tests/nix/tools/test_real_packages.py` makes roots of, beside each release's Python."""
 PROGRAMS = ("bash-static", "busybox-static")
 """What is taken out of its package alone; a solve asks for all that the package needs, all the same."""
 

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import pytest
 
 TOOLS = Path(__file__).parent.parent.parent / "nix" / "tools"
+LIB = TOOLS / "lib"
 
 
 @pytest.fixture(scope="session")
@@ -39,13 +40,14 @@ def tools():
         "scriptrun",
         "system",
         "tarstream",
-        "unpack_layers",
+        "unpacking",
     )
-    sys.path.insert(0, str(TOOLS))
+    before = sys.path[:]
+    sys.path[:0] = [str(TOOLS), str(LIB)]
     try:
         return SimpleNamespace(**{name: importlib.import_module(name) for name in names})
     finally:
-        sys.path.remove(str(TOOLS))
+        sys.path[:] = before
 
 
 def _run_tool(program, source, out, python=sys.executable, **options):

@@ -1,9 +1,18 @@
 # All rules of nix/ that need no build: { "<file>: <rule>" = { expr, expected }; }.
 { nix }:
 let
-  files = builtins.filter (name: builtins.match "test_.*\\.nix" name != null) (
+  # The folders are those of nix/.
+  folders = builtins.filter (name: (builtins.readDir ./.).${name} == "directory") (
     builtins.attrNames (builtins.readDir ./.)
   );
+  files = builtins.concatMap (
+    folder:
+    map (name: "${folder}/${name}") (
+      builtins.filter (name: builtins.match "test_.*\\.nix" name != null) (
+        builtins.attrNames (builtins.readDir (./. + "/${folder}"))
+      )
+    )
+  ) folders;
   rulesOf =
     file:
     let

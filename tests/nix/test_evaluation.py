@@ -1,5 +1,6 @@
-"""The rules in `test_*.nix`, each a test here; and every file of nix/ parses and is in the table of contents."""
+"""The rules in `test_*.nix`, each a test here; and every file of nix/ is in the table of contents."""
 
+import ast
 import json
 import re
 import shutil
@@ -41,8 +42,12 @@ def test_a_wheel_of_ours_is_made_of_all_files_of_its_package_but_byte_code(tmp_p
         (tmp_path / name).write_text("")
     own = '{ name = "kit"; version = "1"; requires = []; requires-python = ">=3.9"; package = "kit"; modules = null; }'
     environment = '{ prefix = "/usr"; interpreter = "/p"; sitePackages = "/s"; layer = "kit"; }'
-    wheel = f"(import {NIX}/wheel.nix {{ fetch = null; runTool = given: given; }}).own {environment} {own} {tmp_path}"
-    folder = Path(evaluate(f'"${{(builtins.head ({wheel}).inputs).path.config.packages.kit}}"'))
+    wheel = f"(nix.scope.bind {{ fetch = null; runTool = given: given; }} nix.wheel).own {environment} {own} {tmp_path}"
+    folder = Path(
+        evaluate(
+            f'let nix = import {NIX}; in "${{(builtins.head ({wheel}).inputs).path.config.packages.kit}}"'
+        )
+    )
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert files == {"a.py", "static/page.html"}
 
@@ -68,33 +73,80 @@ def test_a_wildcard_of_copy_stands_for_any_letter(tools, tmp_path, path, taken):
     found = tools.context.Context(tmp_path).matches(source.pattern)
     assert {one.name for one in found} == set(taken.split())
     steps = json.dumps([{"kind": "copy", "text": "", "sources": [{"pattern": source.pattern}]}])
-    made = f"""(import {NIX}/commands.nix {{
+    made = f"""(nix.scope.bind {{
       spec = {{
         gpu = false;
         commands.segments = [
           {{ network = false; uid = 0; gid = 0; steps = builtins.fromJSON (builtins.readFile {tmp_path}.json); }}
         ];
       }};
-      results = [ ]; model = {tmp_path}; bigFiles = [ ]; system = "x"; busybox = "x"; platform.debian = "amd64";
-      files = import {NIX}/files.nix {{ fetch = null; }}; runTool = given: given;
+      locked = {{ }}; model = {tmp_path}; bigFiles = [ ]; platform.debian = "amd64";
+      files = nix.scope.bind {{ fetch = null; }} nix.files;
+      runner = {{ system = "x"; busybox = "x"; runTool = given: given; }};
       packageSet = {{ systemContents = [ ]; dockerTools.layers = below: below; }};
-    }}).contents"""
+    }} nix.commands).contents"""
     tmp_path.with_suffix(".json").write_text(steps)
-    seen = evaluate(f'"${{(builtins.head (builtins.head {made}).inputs).path.config.context}}"')
+    seen = evaluate(
+        f'let nix = import {NIX}; in "${{(builtins.head (builtins.head {made}).inputs).path.config.context}}"'
+    )
     assert set(taken.split()) <= {file.name for file in Path(seen).iterdir()}
 
 
-@pytest.mark.parametrize("file", sorted(NIX.glob("*.nix")), ids=lambda file: file.name)
-def test_file_is_in_the_table_of_contents(file):
-    """A file that nobody names would be dead; `exported-*flake.nix` are what exports' flake.nix are."""
-    contents = (NIX / "default.nix").read_text()
-    flakes = {"exported-flake.nix", "exported-nixpkgs-flake.nix"}
-    assert file.name in {"default.nix", *flakes} or f"./{file.name};" in contents
+FILES = {file.relative_to(NIX).as_posix(): file for file in sorted(NIX.rglob("*.nix"))}
+FLAKES = {"flake/exported-flake.nix", "flake/exported-nixpkgs-flake.nix"}
+"""What exports' flake.nix are: they are copied there."""
+ENTRIES = {"flake/seal.nix", "flake/seal-step.nix"}
+"""What `nix build --file` is given."""
 
 
-@pytest.mark.parametrize(
-    "file", sorted([*NIX.glob("*.nix"), *HERE.rglob("*.nix")]), ids=lambda file: file.name
-)
+def paths_in(file):
+    """The paths that a file names, as Nix itself reads it, below nix/."""
+    parsed = subprocess.run(["nix-instantiate", "--parse", file], capture_output=True, text=True, check=True)
+    code = re.sub(r'"(\\.|[^"\\])*"', "", parsed.stdout)
+    return {path.removeprefix(f"{NIX}").lstrip("/") for path in re.findall(rf"{NIX}\b[\w./-]*", code)}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_only_the_table_of_contents_names_other_files(name):
+    """What a file needs stands in its arguments. By path it has its own folder's data and the programs."""
+    paths = paths_in(FILES[name])
+    if name == "default.nix":
+        assert {path for path in paths if path.endswith(".nix")} == {*FILES} - FLAKES - {name}
+    elif name in FLAKES:
+        assert paths == {"flake/nix"}
+    else:
+        own = {path for path in paths if Path(path).parent == Path(name).parent and path.endswith(".json")}
+        programs = {path for path in paths if path.split("/")[0] == "tools"}
+        assert paths - own - programs == ({""} if name in ENTRIES else set())
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (NIX / "tools").iterdir() if path.is_file()))
+def test_a_program_has_with_it_what_it_imports(name):
+    """And nothing else, so that no other's change makes again what it has made."""
+    programs = evaluate(f"""let programs = (import {NIX}).programs; in programs.{json.dumps(name)}.lib""")
+    wanted, new = set(), {NIX / "tools" / name} if name.endswith(".py") else set()
+    while new:
+        files = {NIX / "tools" / "lib" / f"{one}.py" for file in new for one in imported(file)}
+        new = {file for file in files if file.exists()} - wanted
+        wanted |= new
+    data = {file.with_suffix(".json") for file in wanted if file.with_suffix(".json").exists()}
+    assert set(programs) == {file.name for file in wanted | data}
+
+
+def imported(file):
+    """The modules that a program imports when it runs."""
+    tree = ast.parse(file.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("file", sorted([*FILES.values(), *HERE.rglob("*.nix")]), ids=lambda file: file.name)
 def test_style(file):
     """No tabs, no trailing blanks, at most 120 columns, no `with`, which hides where a name comes from."""
     for line in file.read_text().splitlines():

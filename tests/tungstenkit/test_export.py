@@ -42,7 +42,7 @@ def tree(folder):
 def test_an_export_holds_all_that_a_build_reads(write, tmp_path):
     names = set(tree(write(tmp_path / "out")))
     assert {"flake.nix", "spec.json", "tungsten.lock", "sources.json", "model/tungsten_model.py"} <= names
-    assert {"nix/default.nix", "nix/tools/layer.py", "nix/wheels.json"} <= names
+    assert {"nix/default.nix", "nix/tools/layer.py", "nix/inputs/wheels.json"} <= names
     assert {"tungstenkit/define.py", "tungstenkit/py.typed", "server/tungsten_server/__main__.py"} <= names
     assert {
         "server/tungsten_server/page/static/demo.html",

@@ -261,13 +261,13 @@ def test_an_exports_documents_name_nothing_but_the_web_to_nix(tmp_path):
     (tmp_path / "urls.json").write_text(json.dumps([one["urls"] for one in found]))
     expression = f"""
       let
-        documents = import {generate.ROOT}/nix/documents.nix;
+        nix = import {generate.ROOT}/nix;
+        inherit (nix) documents;
         tried = value: let t = builtins.tryEval value; in if t.success then t.value else null;
         sha256 = "{"0" * 64}";
-        fetch = urls: import {generate.ROOT}/nix/fetch.nix {{
-          storeName = import {generate.ROOT}/nix/store-name.nix;
+        fetch = urls: nix.scope.bind {{
           sources = {{ ${{sha256}} = urls; }};
-        }} {{ file = "x"; inherit sha256; }};
+        }} nix.fetch {{ file = "x"; inherit sha256; }};
         lists = builtins.fromJSON (builtins.readFile {tmp_path}/urls.json);
         urls = builtins.filter (builtins.all builtins.isString) lists;
         versions = number: {{

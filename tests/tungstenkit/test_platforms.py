@@ -14,7 +14,7 @@ NIX = Path(__file__).resolve().parent.parent.parent / "nix"
 
 @pytest.mark.skipif(not shutil.which("nix-instantiate"), reason="needs nix")
 def test_debian_names_are_those_of_the_nix_side():
-    command = ["nix-instantiate", "--eval", "--strict", "--json", str(NIX / "platforms.nix")]
+    command = ["nix-instantiate", "--eval", "--strict", "--json", str(NIX / "inputs" / "platforms.nix")]
     table = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     assert {system: row["debian"] for system, row in table.items()} == {
         system: architecture.debian for system, architecture in ARCHITECTURES.items()

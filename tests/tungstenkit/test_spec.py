@@ -721,8 +721,8 @@ def test_a_module_that_is_trusted_sees_what_we_see(spied, monkeypatch):
 def test_a_module_that_can_not_be_kept_apart_is_not_read(tmp_path, monkeypatch):
     """The machine's answer is that of one that allows no namespaces."""
     (tmp_path / "tungsten_model.py").write_text("raise RuntimeError('it was read')")
-    (tmp_path / "tools").mkdir()
-    (tmp_path / "tools" / "apart.py").write_text(
+    (tmp_path / "tools" / "lib").mkdir(parents=True)
+    (tmp_path / "tools" / "lib" / "apart.py").write_text(
         "class RefusedError(Exception): pass\ndef leave(*_, **__): raise RefusedError('Operation not permitted')"
     )
     monkeypatch.setattr(spec_module, "NIX", tmp_path)

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from tungstenkit import store
 from tungstenkit.errors import BuildError, FetchError
 
-TABLE = json.loads((Path(__file__).parent.parent / "nix" / "store_names.json").read_text())
+TABLE = json.loads((Path(__file__).parent.parent / "nix" / "inputs" / "store_names.json").read_text())
 needs_nix = pytest.mark.skipif(shutil.which("nix-store") is None, reason="nix is not installed")
 
 
 @pytest.mark.parametrize(("file", "name"), TABLE)
 def test_store_names(file, name):
-    """The same table as tests/nix/test_store_name.nix."""
+    """The same table as tests/nix/inputs/test_store_name.nix."""
     assert store.store_name(file) == name
 
 

@@ -182,7 +182,7 @@ def _candidates(spec: ModelSpec, previous: Lock | None, override: str | None) ->
 
 def _system_packages(spec: ModelSpec) -> list[Choice]:
     """What is taken for each of `system_packages`; ResolveError that names every one which is not known."""
-    known = json.loads((NIX / "apt-names.json").read_text(encoding="utf-8"))
+    known = json.loads((NIX / "sets" / "apt-names.json").read_text(encoding="utf-8"))
     problems = [
         f"no package of nixpkgs is known for {name!r}{near(name, {*known, *spec.nixpkgs})}"
         for name in spec.system_packages

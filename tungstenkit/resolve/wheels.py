@@ -349,7 +349,9 @@ _COMMON = frozenset(
 
 def near_project(name: str) -> str | None:
     """The project that was meant by a name that no index knows: what has a module of the name, or one that is near."""
-    by_module: dict[str, str] = json.loads((NIX / "import-names.json").read_text("utf-8"))["projects"]
+    by_module: dict[str, str] = json.loads((NIX / "steps" / "import-names.json").read_text("utf-8"))[
+        "projects"
+    ]
     for module, project in by_module.items():
         if canonicalize_name(module) == canonicalize_name(name):
             return project

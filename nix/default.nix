@@ -10,7 +10,8 @@
 let
   nix = {
     documents = import ./inputs/documents.nix; # spec.json, tungsten.lock, sources.json -> checked values
-    platforms = import ./inputs/platforms.nix; # what each platform is called by whom
+    facts = builtins.fromJSON (builtins.readFile ./tools/lib/facts.json); # what programs and tungsten know, too
+    inherit (nix.facts) platforms; # what each platform is called by whom
     storeName = import ./inputs/store-name.nix; # a file's name -> its store name
     quoted = import ./inputs/quoted.nix; # a text -> a word of a shell's
     fetch = import ./inputs/fetch.nix; # a lock's entry -> the file

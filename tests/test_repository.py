@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 from tests import generate
 from tungstenkit.cli import app
-from tungstenkit.data import OWN_WHEELS
+from tungstenkit.data import FACTS, OWN_WHEELS
 from tungstenkit.define import define_model
 from tungstenkit.mirrors import apt_bases
 from tungstenkit.spec import read_spec
@@ -27,13 +27,12 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # Left may be imported by right, never the reverse.
 ORDER = [
     ["errors", "downloads"],
-    ["io", "suffixes", "outside", "wishes"],
+    ["io", "suffixes", "outside", "wishes", "data"],
     ["media"],
     ["define", "outputs"],
     [
         "load",
         "document",
-        "data",
         "platforms",
         "requirements",
         "store",
@@ -331,3 +330,29 @@ def test_a_folder_of_the_server_is_described_and_exports_nothing_of_its_own(fold
     (only,) = ast.parse((SERVER / folder / "__init__.py").read_text()).body
     assert isinstance(only, ast.Expr)
     assert ast.get_docstring(ast.Module([only], []))
+
+
+# The SDK is in images, which have no facts.json. git gets its own variable beside others of ours.
+ELSEWHERE = {
+    "whiteout": {"tungstenkit/downloads.py"},
+    "certificate-variables": {"tungstenkit/certificates.py"},
+}
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_a_fact_is_written_once(name):
+    """Other places read `nix/tools/lib/facts.json`. A fact is known by a text that stands for nothing else."""
+    marks = {
+        "certificate-variables": "GIT_SSL_CAINFO",
+        "driver-libraries": "GLESv1_CM",
+        "platforms": "aarch64-linux-gnu",
+        "proxy-variables": "ftp_proxy",
+        "whiteout": f'"{FACTS["whiteout"]}"',
+    }
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("nix", "tungstenkit")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in {".nix", ".py", ".sh", ".json"} and marks[name] in path.read_text()
+    }
+    assert found == {"nix/tools/lib/facts.json"} | ELSEWHERE.get(name, set())

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tungstenkit.cache import cache_folder, replacing
 from tungstenkit.configured import pip_setting
+from tungstenkit.data import FACTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     import requests
     from urllib3 import Retry
 
-VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO")
+# `pip_setting` reads pip's.
+VARIABLES = (*(name for name in FACTS["certificate-variables"] if name != "PIP_CERT"), "SSL_CERT_DIR")
 """They name a file of certificates (PEM), or a folder of such files."""
 
 SYSTEM = (

@@ -18,6 +18,9 @@ SDK = _PACKAGE
 NIX = _ROOT / "nix"
 SERVER = _ROOT / "server" / "tungsten_server"
 
+FACTS: dict[str, Any] = json.loads((NIX / "tools" / "lib" / "facts.json").read_text(encoding="utf-8"))
+"""What Nix and its programs know, too; `nix/tools/lib/facts.py` says what each is."""
+
 SEVEN_ZIP: dict[str, Any] = json.loads((NIX / "steps" / "bootstrap.json").read_text(encoding="utf-8"))[
     "seven-zip"
 ]

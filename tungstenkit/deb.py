@@ -1,4 +1,8 @@
-"""Opening a Debian binary package: the tar of its files, out of an `ar` archive (deb(5))."""
+"""Opening a Debian binary package: the tar of its files, out of an `ar` archive (deb(5)).
+
+`nix/tools/lib/debfile.py` makes layers of one: it spools, and says of every member what is wrong with it. Here one pass
+over a download is enough. A test holds that both read the same files.
+"""
 
 from __future__ import annotations
 

@@ -13,14 +13,15 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from tungstenkit.document import Document
+from tungstenkit.platforms import ARCHITECTURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import IO
 
 MAGIC = b"\x7fELF"
-MACHINES = {"amd64": 62, "arm64": 183}
-"""`e_machine` of each Debian architecture (the ELF specification's EM_X86_64 and EM_AARCH64)."""
+MACHINES = {names.debian: names.elf for names in ARCHITECTURES.values()}
+"""`e_machine` of each Debian architecture."""
 
 # Letters of all names in DT_NEEDED: no real file comes near, and one that was made to could fill the memory.
 _LONGEST = 1 << 20

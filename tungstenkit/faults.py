@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
-from tungstenkit.data import NIX, SERVER
+from tungstenkit.data import FACTS, NIX, SERVER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +88,7 @@ def package_hint(text: str, own: Path | None = None) -> str | None:
     program = _import_check()
     hint: str | None = None
     if library := program.missing_library(text):
-        hint = program.library_hint(library)
+        hint = program.library_hint(library, FACTS["driver-libraries"])
     elif module := _NO_MODULE.search(text):
         is_local = own is not None and own.joinpath(module[1].partition(".")[0]).is_dir()
         missing = {"name": module[1], "distribution": "", "is-local": is_local}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pathspec import GitIgnoreSpec
 
+from tungstenkit.data import FACTS
 from tungstenkit.errors import SpecError
 from tungstenkit.wishes import DEFAULT_EXCLUDE_FILES
 
@@ -295,7 +296,7 @@ def _model_file(path: Path, name: str, directory: Path) -> ModelFile:
     if "\n" in name:
         # Build steps read names line by line.
         raise ValueError("the name has a line break")
-    if any(part.startswith(".wh.") for part in name.split("/")):
+    if any(part.startswith(FACTS["whiteout"]) for part in name.split("/")):
         # OCI image specification, "Layer Filesystem Changeset".
         raise ValueError("in an image, a name that begins with .wh. takes another file away")
     mode = path.lstat().st_mode

@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tungstenkit.data import FACTS
+
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
@@ -23,8 +25,8 @@ class Architecture:
 
 
 ARCHITECTURES = {
-    "x86_64-linux": Architecture("amd64", "x86_64", 62),
-    "aarch64-linux": Architecture("arm64", "aarch64", 183),
+    system: Architecture(names["debian"], names["machine"], names["elf"])
+    for system, names in sorted(FACTS["platforms"].items(), reverse=True)
 }
 """By Nix system."""
 

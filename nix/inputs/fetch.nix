@@ -5,7 +5,7 @@
 #
 # missing: what to call a file, in an error's words, for which no URL is known; words are parted by `-`.
 # own: a folder, or null, with those files that no mirror has, because they are the model's own.
-{ storeName, sources, own ? null }:
+{ facts, storeName, sources, own ? null }:
 { file, sha256, missing ? null, ... }:
 let
   name = storeName (baseNameOf file);
@@ -45,5 +45,5 @@ derivation {
   preferLocalBuild = true;
   # Nix 2.8 loses an output that mentions a store path, without a word.
   allowedReferences = [ ];
-  impureEnvVars = [ "http_proxy" "https_proxy" "ftp_proxy" "all_proxy" "no_proxy" ];
+  impureEnvVars = facts.proxy-variables;
 }

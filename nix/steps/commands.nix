@@ -3,7 +3,7 @@
 # spec: the document's value. locked: the lock's, for the platform; of it, the results of the segments that have the
 # network, in order. packageSet: whose root they run in. runner: the builder of the platform that the image is for,
 # because programs of the image run. bigFiles: those of the model's files that are not in its folder.
-{ spec, locked, model, bigFiles, files, packageSet, platform, runner, environment }:
+{ spec, locked, model, bigFiles, files, packageSet, platform, runner, environment, facts }:
 let
   inherit (runner) busybox runTool;
   commands = spec.commands or { segments = [ ]; };
@@ -109,13 +109,7 @@ let
     outputHash = sha256;
     # Nix 2.8 loses an output that mentions a store path, without a word.
     allowedReferences = [ ];
-    impureEnvVars = [
-      "http_proxy"
-      "https_proxy"
-      "ftp_proxy"
-      "all_proxy"
-      "no_proxy"
-    ];
+    impureEnvVars = facts.proxy-variables;
   };
 
   # How many segments before one have the network: its place among the results.

@@ -3,7 +3,7 @@
 #
 # tree: the root. over: folders as `dockerTools.unpackedPart` makes them, whose /app and HOME lie over the root's.
 # python: a path in it. model: the model's files. specFile: spec.json. variables: the image's own.
-{ step }:
+{ facts, step }:
 { tree, over, python, model, specFile, variables }:
 step {
   name = "import-check";
@@ -13,6 +13,7 @@ step {
     inherit variables;
     # As text: what Nix writes of a number has fewer digits than it read.
     spec = builtins.readFile specFile;
+    drivers = facts.driver-libraries;
     names = builtins.fromJSON (builtins.readFile ./import-names.json);
   };
 }

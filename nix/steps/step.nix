@@ -9,7 +9,7 @@
 # these variables of whoever builds.
 #
 # Around it runs `enter`: a command of our own Python's, from nix/steps/enter.nix.
-{ busybox, enter, system }:
+{ busybox, enter, facts, system }:
 { name, tree, python, program, config, beside ? { }, model ? null, bound ? [ ], over ? [ ], fixed ? null }:
 derivation (
   {
@@ -48,14 +48,7 @@ derivation (
         outputHash = fixed.sha256;
         # Nix 2.8 loses an output that mentions a store path, without a word.
         allowedReferences = [ ];
-        impureEnvVars = [
-          "http_proxy"
-          "https_proxy"
-          "ftp_proxy"
-          "all_proxy"
-          "no_proxy"
-        ]
-        ++ fixed.variables;
+        impureEnvVars = facts.proxy-variables ++ fixed.variables;
       }
   )
 )

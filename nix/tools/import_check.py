@@ -6,7 +6,8 @@ files and downloads. The module is imported by a child with the image's own vari
 exit; the parent says what went wrong, and what is likely to help. OUT gets what should be known but is no failure.
 A program by itself: nothing of ours lies beside it in that root.
 
-CONFIG: `spec`, the text of spec.json; `variables`, the child's environment; `names`, import-names.json.
+CONFIG: `spec`, the text of spec.json; `variables`, the child's environment; `names`, import-names.json;
+`drivers`, a pattern of the libraries of a GPU's driver.
 """
 
 from __future__ import annotations
@@ -35,10 +36,7 @@ TIMEOUT = 120.0
 
 _LAST_LINES = 15
 _MISSING_LIBRARY = re.compile(r"(?:^|\s)([\w.+-]+\.so[\w.+-]*): cannot open shared object file")
-# What the machine's driver brings (NVIDIA Container Toolkit, "libraries"), and how frameworks say that it isn't there.
-_DRIVER = re.compile(
-    r"lib(cuda|cudadebugger|nvcuvid|nvoptix|nvidia-[\w-]+|(GLX|EGL|vdpau)_nvidia)\.so(\..*)?"
-)
+# How frameworks say that a GPU's driver isn't there.
 _NO_GPU = re.compile(
     r"no nvidia driver|no cuda gpus|no cuda-capable|cuda driver version is insufficient|cudaErrorNoDevice"
     r"|CUDA_ERROR_NO_DEVICE|CUDA is not available|is_available\(\) is False|libcuda\.so|NVML",
@@ -222,7 +220,7 @@ def _judge_error(error: dict[str, Any], spec: dict[str, Any], config: dict[str, 
             "a model is imported by its server: what is for a command line goes below `if __name__ == '__main__':`",
         )
     library = missing_library(error["text"])
-    if spec["gpu"] and (_DRIVER.fullmatch(library) if library else _NO_GPU.search(text)):
+    if spec["gpu"] and (re.fullmatch(config["drivers"], library) if library else _NO_GPU.search(text)):
         return Problem(
             f"the import needs a GPU's driver, which no build has, so the rest of it is not checked: {text}",
             where,
@@ -233,7 +231,7 @@ def _judge_error(error: dict[str, Any], spec: dict[str, Any], config: dict[str, 
         return Problem(
             f"the shared library {library} is missing",
             _with_importer(where, error),
-            library_hint(library),
+            library_hint(library, config["drivers"]),
         )
     missing = error["missing-module"]
     if missing is not None:
@@ -279,9 +277,9 @@ def module_hint(missing: dict[str, Any], names: dict[str, dict[str, str]]) -> st
     return f"add the package that has it, perhaps {project!r}, to python_packages, and run `tungsten lock`"
 
 
-def library_hint(library: str) -> str:
-    """What to do about a shared library that is missing."""
-    if _DRIVER.fullmatch(library):
+def library_hint(library: str, drivers: str) -> str:
+    """What to do about a shared library that is missing. drivers: the pattern of those of a GPU's driver."""
+    if re.fullmatch(drivers, library):
         return "a GPU's driver brings it: the model needs gpu=True"
     return (
         f"add the Debian package that has it to system_packages, by Debian's rules {usual_package(library)!r}"

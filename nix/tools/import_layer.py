@@ -22,8 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 
 from base_root import MODULES, PACKAGE
 from contents import check_size, unpacked
+from facts import WHITEOUT
 from program import ToolError, read_json, run, write_json
-from rootfs import OPAQUE, WHITEOUT, Entry
+from rootfs import OPAQUE, Entry
 
 if TYPE_CHECKING:
     import gzip
@@ -110,7 +111,7 @@ def _members(archive: tarfile.TarFile) -> Iterator[tuple[Entry, IO[bytes] | None
             raise ValueError(f"{info.name}: the path has a '..' in it")
         name = path.rpartition("/")[2]
         # What older engines noted for themselves.
-        if not path or (name.startswith(".wh..wh.") and name != OPAQUE):
+        if not path or (name.startswith(WHITEOUT * 2) and name != OPAQUE):
             continue
         check_size(info)
         common = (info.mode & 0o7777, info.uid, info.gid)

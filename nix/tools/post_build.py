@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 
 from descendants import adopt, end
 from disguises import Disguises
+from facts import CERTIFICATES, PROXIES, WHITEOUT
 from landlock import forbid_abstract_sockets
 from variation import Variation
 
@@ -38,10 +39,6 @@ _NOT_IN_THE_IMAGE = ("/dev", "/proc", "/sys", "/tmp")  # noqa: S108 (the image's
 _OWNER = (65532, 0)
 _PIECE = 1 << 20
 _PATIENCE = 30.0  # seconds
-_WHITEOUT = ".wh."  # OCI image specification, "Layer Filesystem Changeset"
-
-_CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO")
-_PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
 
 # What the model's own process does before it serves: the folder first, and no instance.
 _CALL = """
@@ -134,9 +131,9 @@ def _run(config: dict[str, Any], secrets: dict[str, str]) -> None:
     variation = Variation(config["variation"])
     environment: dict[str, str] = {**config["environment"]}
     bundle = config["certificates"] or environment["SSL_CERT_FILE"]
-    environment.update(dict.fromkeys(_CERTIFICATES, bundle))
+    environment.update(dict.fromkeys(CERTIFICATES, bundle))
     # What is not set arrives empty, which some take for a proxy.
-    proxies = {name: os.environ[name] for name in _PROXIES if os.environ.get(name)}
+    proxies = {name: os.environ[name] for name in PROXIES if os.environ.get(name)}
     environment.update(proxies)
     environment.update({name.upper(): value for name, value in proxies.items() if name != "http_proxy"})
     environment.update(SOURCE_DATE_EPOCH="1", PYTHONDONTWRITEBYTECODE="1")
@@ -276,10 +273,8 @@ def _changed(top: str, before: dict[str, str], kept: Container[str]) -> list[str
         now = after[path]
         if path in kept and path in before:
             problems.append(f"{path}: the model's own module must stay as it is")
-        elif os.path.basename(path).startswith(_WHITEOUT):  # noqa: PTH119 (text)
-            problems.append(
-                f"{path}: in a layer, a name that begins with {_WHITEOUT} takes another file away"
-            )
+        elif os.path.basename(path).startswith(WHITEOUT):  # noqa: PTH119 (text)
+            problems.append(f"{path}: in a layer, a name that begins with {WHITEOUT} takes another file away")
         elif now == "special":
             problems.append(f"{path}: neither a file, a folder nor a link")
         elif now.startswith("link ") and (problem := _link_problem(path, now[len("link ") :])):

@@ -31,6 +31,7 @@ import apart
 from changes import write_changes
 from context import Context, inside
 from difference import Difference
+from facts import PROXIES
 from landlock import forbid_abstract_sockets
 from program import Config, ToolError, read_json, run
 from rootfs import implied_directory
@@ -84,7 +85,6 @@ _DOWNLOADS = re.compile(r"://|\b(curl|wget)\b")
 _ON_A_BASE = "there is what the base image has: take one that has it, or COPY it"
 """The hint where no package of Debian's is installed."""
 _LAST_WORDS = 30  # lines
-_PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
 _FIRST_DAY = "315532800"  # 1980, the first that a zip archive knows
 # What base-files' postinst makes, and every Debian has; only what something is put into becomes a part of the image.
 _OF_EVERY_DEBIAN = (
@@ -135,7 +135,7 @@ class Build:
         environment = {"SOURCE_DATE_EPOCH": _FIRST_DAY, **step["environment"], **self.variation.environment}
         if self.network:
             # Empty where whoever builds has none, which some programs take for a proxy.
-            environment |= {name: os.environ[name] for name in _PROXIES if os.environ.get(name)}
+            environment |= {name: os.environ[name] for name in PROXIES if os.environ.get(name)}
         try:
             process = subprocess.Popen(
                 step["argv"],

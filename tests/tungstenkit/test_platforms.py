@@ -13,11 +13,11 @@ NIX = Path(__file__).resolve().parent.parent.parent / "nix"
 
 
 @pytest.mark.skipif(not shutil.which("nix-instantiate"), reason="needs nix")
-def test_debian_names_are_those_of_the_nix_side():
-    command = ["nix-instantiate", "--eval", "--strict", "--json", str(NIX / "inputs" / "platforms.nix")]
+def test_the_platforms_are_those_of_the_nix_side():
+    command = ["nix-instantiate", "--eval", "--strict", "--json", str(NIX), "--attr", "platforms"]
     table = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    assert {system: row["debian"] for system, row in table.items()} == {
-        system: architecture.debian for system, architecture in ARCHITECTURES.items()
+    assert {system: (row["debian"], row["machine"], row["elf"]) for system, row in table.items()} == {
+        system: (names.debian, names.machine, names.elf) for system, names in ARCHITECTURES.items()
     }
 
 

@@ -2,7 +2,8 @@
 
 Debian policy 5.6.12 and deb-version(7) define the order; this build of libsolv compares as RPM does, which
 differs (`+`, `~` within a revision, a missing revision). So libsolv is given not versions but their `rank`,
-which it, RPM and a comparison of integer tuples all order as Debian orders the versions.
+which it, RPM and a comparison of integer tuples all order as Debian orders the versions. Programs of builds, which can
+import nothing of ours, need no ranks and have `nix/tools/lib/debversion.py`; a test holds that both agree.
 """
 
 from __future__ import annotations

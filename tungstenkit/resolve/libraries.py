@@ -17,6 +17,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tungstenkit.data import FACTS
 from tungstenkit.elf import MACHINES
 from tungstenkit.lock import LIBRARY, NOTHING, Choice
 from tungstenkit.resolve.debian_contents import provider
@@ -30,10 +31,7 @@ if TYPE_CHECKING:
 
 _NEEDS = " needs "
 
-# What belongs to the kernel's driver, which the host puts into a container (NVIDIA Container Toolkit, "libraries").
-_DRIVERS = re.compile(
-    r"lib(cuda|cudadebugger|nvcuvid|nvoptix|nvidia-[A-Za-z0-9_-]+|(GLX|EGL|GLESv1_CM|GLESv2|vdpau)_nvidia)\.so(\..*)?"
-)
+_DRIVERS = re.compile(FACTS["driver-libraries"])
 _CUDA_WHEELS = "nvidia-"
 _SETTING = "[tool.tungsten.libraries] says so"
 _LISTED = 12  # names in a message: more is not read

@@ -11,9 +11,10 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from facts import WHITEOUT
 from ldcache import Root
 from program import read_json
-from rootfs import WHITEOUT, Entry, Table, implied_directory, parents
+from rootfs import Entry, Table, implied_directory, parents
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,8 +13,9 @@ import tarfile
 from typing import TYPE_CHECKING, BinaryIO
 
 from contents import CHUNK, Region
+from facts import WHITEOUT
 from program import ToolError
-from rootfs import WHITEOUT, Entry
+from rootfs import Entry
 from tarstream import write_tar
 
 if TYPE_CHECKING:

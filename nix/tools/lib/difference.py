@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from changes import PACKAGE
 from contents import DiskFile, read_all
-from rootfs import DEFAULT_DIRECTORY, DIRECTORIES, WHITEOUT, Entry, Table, parents
+from facts import WHITEOUT
+from rootfs import DEFAULT_DIRECTORY, DIRECTORIES, Entry, Table, parents
 from system import libraries
 from unpacking import opened
 

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from facts import PLATFORMS
+
 _ET_DYN = 3
 _PT_LOAD, _PT_DYNAMIC, _PT_NOTE, _PT_GNU_PROPERTY = 1, 2, 4, 0x6474E553
 _DT_NULL, _DT_STRTAB, _DT_SONAME = 0, 5, 14
 _NT_GNU_ABI_TAG, _NT_GNU_PROPERTY_TYPE_0 = 1, 5
 _X86_ISA_1_NEEDED = 0xC0008002
-_EM_X86_64 = 62
+_EM_X86_64: int = PLATFORMS["x86_64-linux"]["elf"]
 _NOTE_UNIT = 8  # of properties in 64-bit objects; glibc passes over any other
 _TABLE_LIMIT = 1 << 20
 

@@ -15,6 +15,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from facts import PLATFORMS
 from program import ToolError
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from elf import SharedObject
     from rootfs import Entry, Table
 
-# Debian architecture -> multiarch triplet (Debian policy 11.3 and its multiarch tuples).
-TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
+TRIPLETS: dict[str, str] = {names["debian"]: names["multiarch"] for names in PLATFORMS.values()}
+"""By Debian's name of the architecture."""
 # (architecture of ldconfig, ELF class, e_machine) -> flags of a library in the cache; any other library is
 # not for this loader. glibc 2.36 has 0x0001 for a 32-bit library that needs no libc, which we don't look at.
 _FLAGS = {

@@ -10,6 +10,7 @@ import posixpath
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from facts import WHITEOUT
 from program import ToolError
 
 if TYPE_CHECKING:
@@ -31,10 +32,8 @@ ALIASES = {
     "var/lock": "run/lock",
 }
 
-# A whiteout's name is this and the name of what is gone; the second takes away all that its folder had
-# (OCI image specification, "Layer Filesystem Changeset").
-WHITEOUT = ".wh."
-OPAQUE = ".wh..wh..opq"
+OPAQUE = f"{WHITEOUT}{WHITEOUT}.opq"
+"""The whiteout that takes away all that its folder had."""
 
 # A folder that a layer needs but that none of its inputs states. The values are those of Debian's base-files
 # and our run-time contract; whatever is not here is 0755 root:root.

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from blob import Blob, SplicedBlob
 from contents import Content, WheelMember
+from facts import WHITEOUT
 from program import ToolError
-from rootfs import WHITEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from contents import check_size, unpacked
+from facts import WHITEOUT
 from program import ToolError, read_json
-from rootfs import OPAQUE, WHITEOUT
+from rootfs import OPAQUE
 
 if TYPE_CHECKING:
     import gzip

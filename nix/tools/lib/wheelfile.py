@@ -23,8 +23,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from contents import CHUNK, ZIP_ERRORS, Text, WheelMember, read_all
+from facts import WHITEOUT
 from program import ToolError
-from rootfs import WHITEOUT, Entry, parents
+from rootfs import Entry, parents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,10 +7,7 @@ let
   };
   from =
     sources:
-    nix.fetch {
-      inherit (nix) storeName;
-      inherit sources;
-    } entry;
+    nix.scope.bind { inherit sources; } nix.fetch entry;
   somewhere = from { ${entry.sha256} = [ "https://mirror.invalid/tini.deb" ]; };
 in
 {

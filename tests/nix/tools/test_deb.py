@@ -3,8 +3,11 @@
 import bz2
 import gzip
 import lzma
+from pathlib import Path
 
 import pytest
+
+from tungstenkit.deb import open_files
 
 
 def test_modes_and_owners_come_from_the_archive(make_deb, make_layer):
@@ -216,3 +219,14 @@ def test_sources_are_compiled_for_the_configured_python(make_deb, make_layer, py
     assert code[4:8] == b"\x01\0\0\0"  # PEP 552: hash-based and unchecked
     assert f"/usr/lib/python{version}/good.py".encode() in code
     assert not {name for name in make_layer(deb).members() if name.endswith(".pyc")}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "compress"), [(".xz", lzma.compress), (".gz", gzip.compress), (".bz2", bz2.compress)]
+)
+def test_locking_reads_the_files_that_a_layer_has(make_deb, make_layer, suffix, compress):
+    deb = make_deb("a", [("usr/bin/x", b"x", 0o755), ("usr/y", b"yy")], compress=compress, suffix=suffix)
+    with Path(deb["path"]).open("rb") as file, open_files(file, "a") as tar:
+        read = {info.name.removeprefix("./"): tar.extractfile(info).read() for info in tar if info.isfile()}
+    layer = make_layer(deb)
+    assert read == {name: layer.read(name) for name in ("usr/bin/x", "usr/y")}

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tungstenkit.resolve.debian_version import order
+
 pytestmark = pytest.mark.timeless("compares version numbers")
 
 SORTED = [
@@ -53,3 +55,12 @@ def test_order_is_that_of_dpkg(tools, left, right):
         for relation in ("lt", "eq", "gt")
     }
     assert theirs == {"lt": ours < 0, "eq": ours == 0, "gt": ours > 0}
+
+
+@given(st.lists(versions, max_size=6))
+def test_order_is_that_of_locking(tools, some):
+    """A lock's package replaces another's files in a layer as the solver took it to."""
+    key = tools.debversion.version_key
+    assert [[key(a) < key(b) for a in some] for b in some] == [
+        [order(a) < order(b) for a in some] for b in some
+    ]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.nix.conftest import TOOLS
+from tungstenkit.data import FACTS
 from tungstenkit.spec import read_spec
 
 pytestmark = pytest.mark.timeless("imports modules, and writes nothing that has a date")
@@ -51,7 +52,12 @@ def check(program, tmp_path):
             (tmp_path / "app" / name).parent.mkdir(exist_ok=True)
             (tmp_path / "app" / name).write_text(content)
         spec = json.loads(read_spec(tmp_path / "declared").to_json()) | changes
-        config = {"spec": json.dumps(spec), "names": NAMES, "variables": {}}
+        config = {
+            "spec": json.dumps(spec),
+            "names": NAMES,
+            "drivers": FACTS["driver-libraries"],
+            "variables": {},
+        }
         (tmp_path / "config.json").write_text(json.dumps(config))
         variables = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PATH": os.environ["PATH"]}
         result, said = program.run_child(tmp_path / "config.json", variables, timeout, tmp_path / "app")
@@ -112,7 +118,7 @@ def test_what_is_found_may_be_long(check):
     assert check(model, model) is None
 
 
-@pytest.mark.parametrize("library", ["libcuda.so.1", "libnvidia-ml.so.1"])
+@pytest.mark.parametrize("library", ["libcuda.so.1", "libnvidia-ml.so.1", "libGLESv2_nvidia.so.2"])
 def test_a_gpus_driver_may_be_missing_where_there_will_be_one(check, library):
     text = (
         f"raise ImportError('{library}: cannot open shared object file: No such file or directory')\n" + MODEL

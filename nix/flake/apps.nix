@@ -18,7 +18,6 @@ let
       ];
       passAsFile = [ "text" ];
     };
-
 in
 {
   # The bytes of `model-image`, on standard output.

@@ -36,7 +36,7 @@ ORDER = [
         "platforms",
         "requirements",
         "store",
-        "progress",
+        "watch",
         "settings",
         "cache",
         "deb",
@@ -65,15 +65,17 @@ ORDER = [
     ["resolve.sources"],
     ["mirrors", "resolve.model", "big_files", "nixpkgs_export"],
     ["resolve.nixpkgs", "fetch", "export", "vulnerabilities", "client", "machine", "faults"],
-    ["seal", "build", "run", "libraries", "diff", "why", "base_image", "left_out", "declared", "asked"],
+    ["build", "run", "workshop", "libraries", "diff", "why", "base_image", "left_out", "declared", "asked"],
     ["installed", "build_hints"],
     ["source_wheels", "twice", "fake_time", "handover", "check", "image_root", "shell", "reload"],
-    ["tables"],
+    ["seal", "tables"],
     ["commands"],
     ["post_build"],
     ["project"],
     ["locking"],
     ["making"],
+    ["words"],
+    ["progress"],
     ["cli"],
     ["__main__"],
 ]
@@ -154,6 +156,28 @@ def test_imports_point_left(name):
     }
     wrong = {other for other in ours & set(RANK) if RANK[other] >= RANK[name]}
     assert wrong == set()
+
+
+# What words and shows what was made; all else is given an observer (`watch.Watch`), or returns a value.
+COMMAND_LINE = {"cli", "tables", "words", "progress", "__main__"}
+
+
+def shown(path):
+    """How a module shows something to a person, each with its line."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "input", "breakpoint"):
+            yield f"{node.lineno}: {ast.unparse(node.func)}"
+        if isinstance(node, ast.Attribute) and re.fullmatch(
+            r"sys\.(__)?std(out|err)(__)?", ast.unparse(node)
+        ):
+            yield f"{node.lineno}: {ast.unparse(node)}"
+    consoles = re.compile(r"(rich|typer|click|tungstenkit\.progress)(\.|$)|(warnings|logging)$")
+    yield from (name for name in imported(path) if consoles.match(name))
+
+
+@pytest.mark.parametrize("name", [name for name in modules() if name.split(".")[0] not in COMMAND_LINE])
+def test_nothing_below_the_command_line_prints(name):
+    assert list(shown(modules()[name])) == []
 
 
 @pytest.mark.parametrize("name", [name for name in SDK if name != "__init__"])

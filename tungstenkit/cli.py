@@ -205,6 +205,7 @@ def lock_command(
     ] = False,
 ) -> None:
     """Choose exact versions of everything, and write tungsten.lock."""
+    from tungstenkit.progress import TERMINAL, err
     from tungstenkit.project import Project
 
     solving = diff or upgrade or resolve_only or allow_older_index
@@ -216,30 +217,31 @@ def lock_command(
     if against is not None:
         from tungstenkit.locking import compare_locks
 
-        show_comparison(compare_locks(directory.resolve(), against), as_json=as_json)
+        show_comparison(compare_locks(directory.resolve(), against, TERMINAL), as_json=as_json)
         return
-    project = Project.read(directory, module, class_name, trust=trust)
+    project = Project.read(directory, module, class_name, TERMINAL, trust=trust)
     if check:
-        project.lock()
+        project.checked_lock()
         print(f"{project.lock_path} fits the model")
         return
     from packaging.utils import canonicalize_name
 
     from tungstenkit.lock import POST_BUILD
-    from tungstenkit.locking import make_lock
-    from tungstenkit.progress import err
+    from tungstenkit.locking import Relock, make_lock
 
-    lock, difference = make_lock(
-        project,
+    wish = Relock(
         upgrade=upgrade,
         upgrade_packages=upgrade_packages or (),
         write=not diff,
         resolve_only=resolve_only,
-        package_set=package_set and package_set.value,
+        package_set=package_set.value if package_set else "",
         systems=platforms or (),
         python=python,
         allow_older_index=allow_older_index,
     )
+    made = make_lock(project, wish)
+    TERMINAL.locked(made)
+    lock, difference = made.lock, made.difference
     moved = {canonicalize_name(change.name) for change in difference.changes}
     # A base image is a fact of a platform: `x86_64-linux: base image`.
     moved |= {
@@ -338,30 +340,30 @@ def fetch_command(
     from tungstenkit.fetch import absent, takes
     from tungstenkit.lock import choose_platform, part_of
     from tungstenkit.platforms import this_system
-    from tungstenkit.progress import err, working
+    from tungstenkit.progress import TERMINAL, err, working
     from tungstenkit.project import Project, fetch_inputs, provide_result
 
-    project = Project.read(directory, module, class_name, trust=trust)
-    lock = project.lock()
+    project = Project.read(directory, module, class_name, TERMINAL, trust=trust)
+    lock = project.checked_lock()
     systems = list(lock.platforms) if platform is None else [choose_platform(lock, platform, this_system())]
-    files, big = project.shipped(lock)
-    with project.alone():
+    shipped = project.shipped(lock)
+    with project.exclusively():
         part = part_of(lock, systems, this_system())
         if origin is not None:
             with working(f"copying from {origin}"):
-                carry.unpack(takes(part, big), origin)
+                carry.unpack(takes(part, shipped.big), origin)
             if lacking := absent(part):
                 raise FetchError(
                     f"{len(lacking)} of the files that the lock names are not there, such as {lacking[0].name}",
                     where=str(origin),
                     hint="make the copy again, with `tungsten fetch --to` beside this lock",
                 )
-        count = fetch_inputs(project, lock, systems, big)
+        count = fetch_inputs(project, lock, systems, shipped.big)
         for system in systems:
-            provide_result(project, lock, system, (files, big))
+            provide_result(project, lock, system, shipped)
         if to is not None:
             with working(f"copying to {to}"):
-                paths = takes(part, big)
+                paths = takes(part, shipped.big)
                 gone = store.missing(paths)
                 carry.pack([path for path in paths if path not in gone], to)
             err.print(
@@ -398,26 +400,27 @@ def nix_export_command(
     from tungstenkit.fetch import add_big, download, inputs, restricted
     from tungstenkit.lock import check_package_set
     from tungstenkit.platforms import this_system
-    from tungstenkit.progress import FetchBar, err, working
+    from tungstenkit.progress import TERMINAL, FetchBar, err, working
     from tungstenkit.project import Project, find_sources
 
-    project = Project.read(directory, module, class_name, trust=trust)
-    lock = project.lock()
+    project = Project.read(directory, module, class_name, TERMINAL, trust=trust)
+    lock = project.checked_lock()
     check_package_set(lock, package_set)
-    files, big = project.shipped(lock, out)
+    shipped = project.shipped(lock, out)
+    big = shipped.big
     guarded = restricted(lock)
     sources = public({key: urls for key, urls in find_sources(project, lock).items() if key not in guarded})
     local = [entry for entry in inputs(lock) if entry.is_own]
     with tempfile.TemporaryDirectory(prefix="tungsten-") as folder, FetchBar() as bar:
         made = [download(entry, [], Path(folder), bar, project.directory) for entry in local]
-        export(project.spec, lock, project.directory, files, sources, out, made, big)
+        export(project.spec, lock, project.directory, shipped.files, sources, out, made, big)
     wanted = [entry.sha256 for entry in inputs(lock) if not entry.is_own]
     wanted += [SEVEN_ZIP["sha256"]] if lock.tools else []
     if unknown := sum(sha256 not in sources for sha256 in wanted):
         files_have = "1 file has" if unknown == 1 else f"{unknown} files have"
         err.print(f"{files_have} no public URL: where it is built, run `tungsten fetch` first")
     if big:
-        with project.alone(), working("copying big files into the Nix store"):
+        with project.exclusively(), working("copying big files into the Nix store"):
             add_big(big, project.directory, project.state)
             for number, file in enumerate(big):
                 store.hold(file.store_path, project.state / "roots" / f"big-{number}")
@@ -475,11 +478,11 @@ def build_command(
     """Build the model's image: lock where there is no lock, fetch, export, nix build, load."""
     from tungstenkit import build as builder
     from tungstenkit.making import make_image
-    from tungstenkit.progress import err
+    from tungstenkit.progress import TERMINAL, err
     from tungstenkit.project import Project
     from tungstenkit.spec import repository_name
 
-    project = Project.read(directory, module, class_name, trust=trust)
+    project = Project.read(directory, module, class_name, TERMINAL, trust=trust)
     engine = builder.find_engine() if load else None
     reference = builder.reference(
         repository_name(project.directory.name) if name is None else name, tag, engine
@@ -518,10 +521,11 @@ def shell_command(
     """Start your shell with the image's own Python and programs first on PATH."""
     from tungstenkit import shell
     from tungstenkit.making import make_shell
+    from tungstenkit.progress import TERMINAL
     from tungstenkit.project import Project
 
     shell.check_machine()
-    folder = make_shell(Project.read(directory, module, class_name, trust=trust))
+    folder = make_shell(Project.read(directory, module, class_name, TERMINAL, trust=trust))
     if print_env:
         print((folder / "env").read_text(encoding="utf-8"), end="")
         return
@@ -552,12 +556,14 @@ def push_command(
     """Build the model's image and push it to a registry, by skopeo, under the digest that it has here."""
     from tungstenkit import build as builder
     from tungstenkit.making import make_image
-    from tungstenkit.progress import working
+    from tungstenkit.progress import TERMINAL, working
     from tungstenkit.project import Project
 
     builder.check_target(reference)
     builder.check_skopeo()
-    _, image = make_image(Project.read(directory, module, class_name, trust=trust), None, reference, platform)
+    _, image = make_image(
+        Project.read(directory, module, class_name, TERMINAL, trust=trust), None, reference, platform
+    )
     with working(f"pushing to {reference}"):
         builder.push(image, reference, skopeo_args or ())
     print(f"{reference}@{image.digest}")
@@ -729,7 +735,7 @@ def predict_command(
     """Predict one input, and print the output as JSON, with the paths of its files."""
     from tungstenkit.client import Client, PredictionError, checked_input, parse_input, save_files
     from tungstenkit.files import RESULTS
-    from tungstenkit.progress import err, working
+    from tungstenkit.progress import TERMINAL, err, working
     from tungstenkit.project import Project
     from tungstenkit.run import Address, image_input_schema, running
 
@@ -754,7 +760,7 @@ def predict_command(
         else:
             # What is wrong with the input is told before anything is built, and before anything is started.
             if is_folder:
-                spec = Project.read(Path(target), module, class_name, trust=trust).spec
+                spec = Project.read(Path(target), module, class_name, TERMINAL, trust=trust).spec
                 parts = checked_input(inputs or [], spec.input_schema, stack)
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tungsten-")))
             program = model.program(Address.choose("127.0.0.1", 0), [], scratch)
@@ -821,13 +827,13 @@ def check_command(
     from tungstenkit.image_root import root_program
     from tungstenkit.making import make_image, make_root
     from tungstenkit.platforms import this_system
-    from tungstenkit.progress import err, out, working
+    from tungstenkit.progress import TERMINAL, err, out, working
     from tungstenkit.project import Project
     from tungstenkit.run import Address, running
 
     if output_dir is not None:
         _say_if_it_ships(output_dir)
-    project = Project.read(directory, module, class_name, trust=trust)
+    project = Project.read(directory, module, class_name, TERMINAL, trust=trust)
     spec = project.spec
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tungsten-")))
@@ -890,13 +896,14 @@ class Model:
         """Build the image if need be, and warn where the machine lacks what the model needs."""
         from tungstenkit import build as builder
         from tungstenkit.making import make_image
+        from tungstenkit.progress import TERMINAL
         from tungstenkit.project import Project
         from tungstenkit.run import container, image_needs
         from tungstenkit.spec import repository_name
 
         directory = Path(self.target)
         if self.local:
-            project = Project.read(directory, self.module, self.class_name, trust=self.trust)
+            project = Project.read(directory, self.module, self.class_name, TERMINAL, trust=self.trust)
             _say_what_local_leaves_out(project)
             return self._local(project, address, flags, scratch / "spec.json")
         engine = builder.find_engine()
@@ -907,7 +914,7 @@ class Model:
             )
         image = self.target
         if directory.is_dir():
-            project = Project.read(directory, self.module, self.class_name, trust=self.trust)
+            project = Project.read(directory, self.module, self.class_name, TERMINAL, trust=self.trust)
             image = builder.reference(repository_name(project.directory.name), "latest", engine)
             make_image(project, engine, image)
         needs = image_needs(engine, image)
@@ -921,10 +928,10 @@ class Model:
         """Serve a folder here until KeyboardInterrupt, its new code whenever it changes."""
         from tungstenkit import reload
         from tungstenkit.files import select_files
-        from tungstenkit.progress import err
+        from tungstenkit.progress import TERMINAL, err
         from tungstenkit.project import Project
 
-        projects = [Project.read(Path(self.target), self.module, self.class_name, trust=self.trust)]
+        projects = [Project.read(Path(self.target), self.module, self.class_name, TERMINAL, trust=self.trust)]
         directory, gpu = projects[0].directory, projects[0].spec.gpu
         _say_what_local_leaves_out(projects[0])
         programs = 0
@@ -933,7 +940,9 @@ class Model:
             nonlocal programs
             programs += 1
             if programs > 1:
-                projects.append(Project.read(directory, self.module, self.class_name, trust=self.trust))
+                projects.append(
+                    Project.read(directory, self.module, self.class_name, TERMINAL, trust=self.trust)
+                )
             return self._local(projects[-1], address, flags, scratch / f"spec-{programs}.json", handover)
 
         def look() -> reload.State:

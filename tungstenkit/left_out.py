@@ -31,7 +31,7 @@ _NO_FILE = re.compile(r"FileNotFoundError: .*No such file or directory: '(?:/app
 _MADE_TWICE = re.compile(r"/app/(.+): in both what post_build made and ")
 
 
-def explained(
+def with_better_hint(
     problem: BuildError,
     directory: Path,
     files: Iterable[ModelFile],

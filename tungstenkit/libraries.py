@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tungstenkit.cache import cache_folder
@@ -20,47 +19,34 @@ from tungstenkit.resolve.model import add_debs
 from tungstenkit.scan import keep_scan, kept_scan, scan_deb, scan_wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from tungstenkit.fetch import Progress
     from tungstenkit.lock import Choice, Lock, Platform
     from tungstenkit.resolve.model import Solver
     from tungstenkit.scan import Scan
-    from tungstenkit.spec import ModelSpec
+    from tungstenkit.workshop import Workshop
 
 
-def add_libraries(
-    lock: Lock,
-    spec: ModelSpec,
-    solver: Solver,
-    previous: Lock | None,
-    get: Callable[[Input], Path],
-    progress: Progress,
-    *,
-    base_libraries: Mapping[str, frozenset[str]] = MappingProxyType({}),
-    cache: Path | None = None,
-) -> Lock:
+def add_libraries(lock: Lock, workshop: Workshop, *, cache: Path | None = None) -> Lock:
     """The lock with the Debian packages whose libraries its packages need.
 
-    previous: the lock before, whose versions are kept where they fit.
-    get: downloads a file that the lock names, verified; thread-safe.
-    base_libraries: those that the base image has, by system. Nothing is added to a base image: what it lacks is told.
-    cache: a folder (default: the user's cache).
+    Nothing is added to a base image: what it lacks is told. cache: a folder (default: the user's cache).
 
     Raises ResolveError where what is needed doesn't fit the rest, FetchError where a file can't be had or read.
     """
     cache = cache or cache_folder()
+    spec, solver = workshop.spec, workshop.solver
     resolved = lock
     known: dict[str, dict[str, Choice]] = {system: {} for system in lock.platforms}
     same: dict[tuple[str, str], Choice] = {}
     notices: dict[str, None] = {}
     scans: dict[str, Scan] = {}
     while True:
-        _read(lock, scans, get, progress, solver.report, cache)
+        _read(lock, scans, workshop, cache)
         for system, platform in lock.platforms.items():
             target = Target(system, platform.release, platform.python)
-            image = _image(target, platform, scans, base_libraries.get(system, frozenset()))
+            image = _image(target, platform, scans, workshop.base_libraries.get(system, frozenset()))
             found = additions(image, spec.libraries, _contents(target, solver, cache))
             if platform.base_image is not None:
                 found = only_told(found)
@@ -74,7 +60,7 @@ def add_libraries(
         if not any(known.values()):
             break
         wanted = {system: list(choices.values()) for system, choices in known.items()}
-        grown = add_debs(resolved, spec, solver, previous, wanted)
+        grown = add_debs(resolved, spec, solver, workshop.previous, wanted)
         if grown == lock:
             break
         lock = grown
@@ -107,24 +93,17 @@ def _image(
     )
 
 
-def _read(
-    lock: Lock,
-    scans: dict[str, Scan],
-    get: Callable[[Input], Path],
-    progress: Progress,
-    report: Callable[[str], None],
-    cache: Path,
-) -> None:
+def _read(lock: Lock, scans: dict[str, Scan], workshop: Workshop, cache: Path) -> None:
     """Complete `scans`, by sha256: what is in each of the images' files."""
     entries = {entry.sha256: entry for platform in lock.platforms.values() for entry in _inputs(platform)}
     scans |= {s: scan for s in entries if s not in scans and (scan := kept_scan(s, cache))}
     unread = [entry for sha256, entry in entries.items() if sha256 not in scans]
     if unread:
-        report("looking for the shared libraries that packages have and need")
-    progress.start(len(unread), sum(entry.size for entry in unread))
+        workshop.solver.report("looking for the shared libraries that packages have and need")
+    workshop.progress.start(len(unread), sum(entry.size for entry in unread))
 
     def read(entry: Input) -> Scan:
-        path = get(entry)
+        path = workshop.get(entry)
         scan = scan_deb(path) if entry.project is None else scan_wheel(path)
         keep_scan(scan, entry.sha256, cache)
         return scan

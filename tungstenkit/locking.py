@@ -1,181 +1,178 @@
 """`tungsten lock`, step by step: what there is, resolve, the declared files, seal, and what has changed.
 
-Each step is another module's; here is their order, and what is told of it by `progress`.
+Each step is another module's; here is their order. What goes on is told to the project's observer, and what has been
+made is a value.
 """
 
 from __future__ import annotations
 
 import tempfile
-from functools import cache, partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.filesize import decimal
-
-from tungstenkit import commands, dockerfile, post_build, tables
+from tungstenkit import commands, dockerfile, post_build
 from tungstenkit.base_image import read_base
 from tungstenkit.declared import lock_files
 from tungstenkit.diff import compare, old_lock
 from tungstenkit.errors import LockError
 from tungstenkit.fake_time import fake_time
-from tungstenkit.fetch import (
-    Input,
-    disk_error,
-    download,
-    locate,
-    pull_layers,
-    stored,
-)
-from tungstenkit.installed import check_installed
-from tungstenkit.libraries import add_libraries
-from tungstenkit.lock import (
-    LIBRARY,
-    LOCK_NAME,
-    NOTHING,
-    OVERLAP,
-    POST_BUILD,
-    Files,
-    Lock,
-    declared,
-    packages,
-    read_lock,
-    unpinned,
-    write_lock,
-)
+from tungstenkit.fetch import disk_error, pull_layers, stored
+from tungstenkit.lock import LOCK_NAME, Files, Lock, packages, read_lock, unpinned, write_lock
 from tungstenkit.mirrors import Fetcher, find_mirrors
 from tungstenkit.pins import read_lock_file
-from tungstenkit.post_build import Runner, add_post_build
-from tungstenkit.progress import FetchBar, build_view, err, working
-from tungstenkit.project import Project, export_step, fetch_inputs
+from tungstenkit.project import export_step, fetch_inputs
 from tungstenkit.requirements import parse
 from tungstenkit.resolve.base import loadable_on
 from tungstenkit.resolve.model import Solver, chosen_systems, dates_of, resolve
-from tungstenkit.resolve.newest import told
 from tungstenkit.resolve.nixpkgs import resolve as resolve_nixpkgs
-from tungstenkit.resolve.pinned import KIND as LOCK_FILE
 from tungstenkit.resolve.pinned import Pinned
 from tungstenkit.seal import seal
-from tungstenkit.source_wheels import build_wheels, unbuilt
 from tungstenkit.vulnerabilities import look_up
+from tungstenkit.workshop import Workshop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
+    from tungstenkit.build import View
     from tungstenkit.diff import Difference
+    from tungstenkit.fetch import Input
+    from tungstenkit.lock import Choice
     from tungstenkit.mirrors import Mirrors
     from tungstenkit.platforms import Target as Platform
+    from tungstenkit.project import Project, Shipped
     from tungstenkit.resolve.base import Base
     from tungstenkit.twice import Step
     from tungstenkit.vulnerabilities import Advisories
+    from tungstenkit.watch import Watch
 
 
-def make_lock(
-    project: Project,
-    *,
-    upgrade: bool = False,
-    upgrade_packages: Sequence[str] = (),
-    write: bool = True,
-    resolve_only: bool = False,
-    package_set: str | None = None,
-    systems: Sequence[str] = (),
-    python: str | None = None,
-    allow_older_index: bool = False,
-) -> tuple[Lock, Difference]:
-    """Resolve and seal, and write the lock; the result says also how it differs from the one before."""
-    for notice in dockerfile.parse(project.spec.dockerfile_commands).notices:
-        err.print(notice, markup=False)
-    for notice in parse(project.spec.python_packages).notices:
-        err.print(notice, markup=False)
-    if (project.directory / ".dockerignore").exists():
-        err.print(
-            ".dockerignore is not read: include_files and exclude_files say what is in the image, COPY or not"
-        )
-    before, pins = _pins(project.lock_path, upgrade=upgrade, upgrade_packages=upgrade_packages)
-    # What is upgraded is versions: the platforms are those of the lock all the same.
-    systems = systems or (tuple(before.platforms) if before is not None else ())
-    package_set = package_set or (before.package_set if before is not None else "debian")
-    if pins is not None and pins.package_set != package_set:
+@dataclass(frozen=True)
+class Relock:
+    """What is asked of a new lock beside what the model declares."""
+
+    upgrade: bool = False
+    """Whether the newest of everything is taken, whatever is locked."""
+    upgrade_packages: Sequence[str] = ()
+    """What moves to its newest, with what must move with it."""
+    write: bool = True
+    """Whether the lock is written; where not, nothing of the user's is run for it."""
+    resolve_only: bool = False
+    """Whether indexes alone are read, so that the lock is not sealed."""
+    package_set: str = ""
+    """Empty: that of the lock before, or else `debian`."""
+    systems: Sequence[str] = ()
+    """The platforms; empty: those of the lock before, or else this machine's."""
+    python: str | None = None
+    """Whatever the model asks for."""
+    allow_older_index: bool = False
+    """Whether an index may be older than the one that the lock before was made of."""
+
+    def completed(self, before: Lock | None) -> Relock:
+        """The same, with what the lock before says where nothing is asked for."""
+        # What is upgraded is versions: the platforms are those of the lock all the same.
+        systems = self.systems or (tuple(before.platforms) if before is not None else ())
+        package_set = self.package_set or (before.package_set if before is not None else "debian")
+        return replace(self, systems=systems, package_set=package_set)
+
+
+@dataclass(frozen=True)
+class Locked:
+    """A lock that was made, and what became of the one before."""
+
+    lock: Lock
+    before: Lock | None
+    difference: Difference
+    wish: Relock
+
+    @property
+    def is_written(self) -> bool:
+        """Whether it stands on the disk by now."""
+        return self.wish.write
+
+    @property
+    def new_choices(self) -> list[Choice]:
+        """What was chosen otherwise than for the lock before."""
+        known = self.before.choices if self.before is not None else ()
+        return [choice for choice in self.lock.choices if choice not in known]
+
+
+def make_lock(project: Project, wish: Relock | None = None) -> Locked:
+    """Resolve and seal, and write the lock."""
+    _tell_of_declaration(project)
+    wish = wish or Relock()
+    before, pins = _pins(project.lock_path, wish)
+    wish = wish.completed(before)
+    if pins is not None and pins.package_set != wish.package_set:
         pins = None
-    # What can't be done here is told before all that is asked of the network.
-    if not resolve_only and package_set == "debian":
-        with project.alone():
-            pass
-    if write and not resolve_only and package_set == "debian":
-        for system in chosen_systems(systems, pins):
-            commands.refuse_elsewhere(project.spec, system, pins)
-            post_build.refuse_elsewhere(project.spec, system, pins)
-    with working("looking for mirrors") as report, tempfile.TemporaryDirectory(prefix="tungsten-") as scratch:
+    _refuse_early(project, wish, pins)
+    with (
+        project.watch.working("looking for mirrors") as report,
+        tempfile.TemporaryDirectory(prefix="tungsten-") as scratch,
+    ):
         get = Fetcher()
-        mirrors = project.mirrors(get)
         solver = Solver(
-            mirrors,
+            project.mirrors(get),
             get,
             report,
-            partial(err.print, markup=False),
+            project.watch.notice,
             project.directory,
             Path(scratch),
-            {} if allow_older_index else dates_of(before),
+            {} if wish.allow_older_index else dates_of(before),
             _pinned(project, pins),
         )
-        bases = Bases(project, pins, python, report) if project.spec.base_image is not None else None
-        if package_set == "nixpkgs":
-            lock = resolve_nixpkgs(project.spec, solver, pins, systems=systems, python=python)
-        else:
-            lock = resolve(
-                project.spec, solver, pins, package_set, systems=systems, python=python, base_of=bases
-            )
+        bases = Bases(project, pins, wish.python, report) if project.spec.base_image is not None else None
+        lock = _resolved(project, wish, pins, solver, bases)
         # What is not sealed yet keeps its pins for when it will be.
         files = pins.files if pins else Files()
-        resolve_only = resolve_only or lock.sealed
+        resolve_only = wish.resolve_only or lock.sealed
         if not resolve_only:
             report("sealing")
             files = _lock_files(project, files)
         lock = lock.model_copy(update={"files": files})
         if not resolve_only:
-            lock = _seal(project, lock, pins, solver, bases.libraries if bases else {}, run=write)
-        if write:
+            lock = _sealed(project, lock, pins, solver, bases, run=wish.write)
+        if wish.write:
             write_lock(lock, project.lock_path)
         report("asking for known vulnerabilities")
-        difference = compare(before, lock, advisories_for(mirrors, before, lock))
-    for choice in lock.choices:
-        kinds = (LIBRARY, LOCK_FILE, OVERLAP, "renamed")
-        if choice.kind in kinds and (before is None or choice not in before.choices):
-            chosen = f"not added: {choice.reason}" if choice.chosen == NOTHING else choice.chosen
-            if choice.kind == OVERLAP:
-                chosen = f"that of {choice.chosen} is taken, {choice.reason}"
-            if choice.kind == LOCK_FILE:
-                chosen = f"{choice.chosen}, {choice.reason}"
-            err.print(f"{choice.subject}: {chosen}", markup=False)
-    for line in told(choice for choice in lock.choices if before is None or choice not in before.choices):
-        err.print(line, markup=False)
-    for system, platform in lock.platforms.items():
-        cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
-        built = f", {len(platform.sources)} built from source" if platform.sources else ""
-        base = platform.base_image.reference if platform.base_image else f"Debian {platform.release}"
-        root = f"on {base}, {len(platform.debs)} Debian packages"
-        if lock.package_set == "nixpkgs":
-            root = f"of {platform.release}"
-        made = f", {decimal(platform.post_build.size)} by post_build" if platform.post_build else ""
-        old = before.platforms.get(system) if before is not None else None
-        if old and old.post_build and platform.post_build:
-            same = old.post_build.sha256 == platform.post_build.sha256
-            if not same:
-                made += ", which has changed"
-            elif POST_BUILD in upgrade_packages:
-                made += ", the same as before"
-        err.print(
-            f"{'locked' if write else 'would lock'} {system}: Python {platform.python} {root}, "
-            f"{len(platform.wheels)} wheels{built}{cuda}{made}"
+        difference = compare(before, lock, advisories_for(solver.mirrors, before, lock))
+    return Locked(lock, before, difference, wish)
+
+
+def _tell_of_declaration(project: Project) -> None:
+    for notice in dockerfile.parse(project.spec.dockerfile_commands).notices:
+        project.watch.notice(notice)
+    for notice in parse(project.spec.python_packages).notices:
+        project.watch.notice(notice)
+    if (project.directory / ".dockerignore").exists():
+        project.watch.notice(
+            ".dockerignore is not read: include_files and exclude_files say what is in the image, COPY or not"
         )
-    for name, file in declared(lock).items():
-        err.print(
-            f"{'locked' if write else 'would lock'} {name}: {file.version}, {decimal(file.size)}",
-            markup=False,
-        )
-    if write:
-        for line in tables.summary(difference):
-            err.print(line)
-    return lock, difference
+
+
+def _refuse_early(project: Project, wish: Relock, pins: Lock | None) -> None:
+    """Tell what can't be done here before all that is asked of the network."""
+    if wish.resolve_only or wish.package_set != "debian":
+        return
+    project.check_writable()
+    if wish.write:
+        for system in chosen_systems(wish.systems, pins):
+            commands.refuse_elsewhere(project.spec, system, pins)
+            post_build.refuse_elsewhere(project.spec, system, pins)
+
+
+def _resolved(project: Project, wish: Relock, pins: Lock | None, solver: Solver, bases: Bases | None) -> Lock:
+    if wish.package_set == "nixpkgs":
+        return resolve_nixpkgs(project.spec, solver, pins, systems=wish.systems, python=wish.python)
+    return resolve(
+        project.spec,
+        solver,
+        pins,
+        wish.package_set,
+        systems=wish.systems,
+        python=wish.python,
+        base_of=bases,
+    )
 
 
 def _pinned(project: Project, previous: Lock | None) -> Pinned | None:
@@ -188,17 +185,17 @@ def _pinned(project: Project, previous: Lock | None) -> Pinned | None:
     return Pinned(read_lock_file(project.directory, wish.file), is_new)
 
 
-def _pins(path: Path, *, upgrade: bool, upgrade_packages: Sequence[str]) -> tuple[Lock | None, Lock | None]:
+def _pins(path: Path, wish: Relock) -> tuple[Lock | None, Lock | None]:
     """The lock that there is, and as much of it as shall be kept."""
-    if upgrade:
+    if wish.upgrade:
         try:
             return (read_lock(path) if path.exists() else None), None
         except LockError:
             return None, None  # it is not needed, and is about to be replaced
-    if not path.exists() and not upgrade_packages:
+    if not path.exists() and not wish.upgrade_packages:
         return None, None
     lock = read_lock(path)
-    return lock, unpinned(lock, upgrade_packages)
+    return lock, unpinned(lock, wish.upgrade_packages)
 
 
 def advisories_for(mirrors: Mirrors, *locks: Lock | None) -> Advisories:
@@ -207,11 +204,11 @@ def advisories_for(mirrors: Mirrors, *locks: Lock | None) -> Advisories:
     return look_up(wanted, mirrors)
 
 
-def compare_locks(directory: Path, old: str) -> Difference:
+def compare_locks(directory: Path, old: str, watch: Watch) -> Difference:
     """What changed from an old lock to the one in a folder."""
     path = directory / LOCK_NAME
     lock, before = read_lock(path), old_lock(old, path)
-    with working("asking for known vulnerabilities"):
+    with watch.working("asking for known vulnerabilities"):
         try:
             wishes = parse(lock.inputs.get("python-packages", ()))
         except (AttributeError, TypeError, ValueError) as problem:
@@ -225,10 +222,10 @@ def _lock_files(project: Project, previous: Files) -> Files:
     if not project.spec.files:
         return Files()
     downloads = project.state / "downloads"
-    with project.alone(), FetchBar() as bar:
+    with project.exclusively(), project.watch.fetching() as bar:
         try:
             downloads.mkdir(exist_ok=True)
-            return lock_files(project.spec.files, previous, downloads, bar, partial(err.print, markup=False))
+            return lock_files(project.spec.files, previous, downloads, bar, project.watch.notice)
         except OSError as problem:
             raise disk_error(problem, project.state) from None
 
@@ -256,15 +253,15 @@ class Bases:
         base = read_base(spec.base_image, system, self._python, self._previous, self._get, ours=ours)
         if not self.libraries:
             if spec.system_packages:
-                err.print("system_packages is ignored: the system is that of base_image")
+                self._project.watch.notice("system_packages is ignored: the system is that of base_image")
             if base.left:
-                err.print(f"not taken over from {spec.base_image}: {', '.join(base.left)}", markup=False)
+                self._project.watch.notice(f"not taken over from {spec.base_image}: {', '.join(base.left)}")
         self.libraries[system] = base.libraries
         return base
 
     def _get(self, entries: Sequence[Input]) -> list[Path]:
         state = self._project.state
-        with self._project.alone(), FetchBar() as bar:
+        with self._project.exclusively(), self._project.watch.fetching() as bar:
             found = {entry: stored(entry) for entry in entries}
             absent = list(dict.fromkeys(entry for entry, path in found.items() if path is None))
             bar.start(len(absent), sum(entry.size for entry in absent))
@@ -276,12 +273,12 @@ class Bases:
         return [found[entry] or pulled[entry] for entry in entries]
 
 
-def _seal(
+def _sealed(
     project: Project,
     lock: Lock,
     previous: Lock | None,
     solver: Solver,
-    base_libraries: Mapping[str, frozenset[str]],
+    bases: Bases | None,
     *,
     run: bool,
 ) -> Lock:
@@ -289,53 +286,65 @@ def _seal(
 
     run: whether the user's own code runs; without its results the lock is good for a look alone.
     """
-    downloads = project.state / "downloads"
-    with project.alone(), FetchBar() as bar:
-
-        def get(entry: Input) -> Path:
-            if path := stored(entry):
-                return path
-            urls = locate([entry], lock, solver.mirrors)[entry.sha256]
-            return download(entry, urls, downloads, bar, project.directory)
-
-        def build(lock: Lock) -> Lock:
-            if not unbuilt(lock):
-                return lock
-            with build_view() as view:
-                return build_wheels(lock, get, view, project.state, solver)
-
-        def libraries(lock: Lock) -> Lock:
-            lock = add_libraries(
-                lock, project.spec, solver, previous, get, bar, base_libraries=base_libraries
-            )
-            return check_installed(lock, get, solver.notice)
-
-        def made(lock: Lock) -> Lock:
-            if not (run and (project.spec.has_post_build or project.spec.commands)):
-                return lock
-            files, big = project.shipped(lock)
-            with build_view() as view:
-
-                def step(lock: Lock, system: str, name: str = "post-build") -> Step:
-                    fetch_inputs(project, lock, [system], big)
-                    return export_step(project, lock, system, (files, big), view, name)
-
-                @cache
-                def library(target: Platform) -> Path | None:
-                    fitting = loadable_on(lock.platforms[target.system].base_image, target)
-                    if fitting is not None:
-                        return fake_time(fitting, solver, get, downloads)
-                    solver.notice(
-                        "the second run has the same clock as the first: the base image is too old for it"
-                    )
-                    return None
-
-                how = (project.spec, project.directory, files, step, library, solver.report)
-                lock = commands.add_commands(lock, previous, commands.Runner(*how))
-                return add_post_build(lock, previous, Runner(*how))
-
+    with project.exclusively(), project.watch.fetching() as bar:
+        workshop = Workshop(
+            spec=project.spec,
+            state=project.state,
+            resolved=lock,
+            previous=previous,
+            base_libraries=bases.libraries if bases else {},
+            solver=solver,
+            watch=project.watch,
+            progress=bar,
+        )
         try:
-            downloads.mkdir(exist_ok=True)
-            return seal(lock, get, build, libraries, made)
+            workshop.downloads.mkdir(exist_ok=True)
+            lock = seal(lock, workshop)
+            return _with_results(project, lock, workshop) if run else lock
         except OSError as problem:
             raise disk_error(problem, project.state) from None
+
+
+def _with_results(project: Project, lock: Lock, workshop: Workshop) -> Lock:
+    """The lock with what the model's own steps make, in the root that is complete by now."""
+    spec = project.spec
+    if not (spec.has_post_build or spec.commands):
+        return lock
+    shipped = project.shipped(lock)
+    with project.watch.building() as view:
+        bench = _Bench(project, workshop, shipped, view)
+        how = (spec, project.directory, shipped.files, bench.step, bench.fake_time, workshop.solver.report)
+        lock = commands.add_commands(lock, workshop.previous, commands.Runner(*how))
+        return post_build.add_post_build(lock, workshop.previous, post_build.Runner(*how))
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """Where the model's own steps are run, and what the clock of their second runs is changed by."""
+
+    project: Project
+    workshop: Workshop
+    shipped: Shipped
+    view: View
+    _clocks: dict[Platform, Path | None] = field(default_factory=dict, init=False)
+
+    def step(self, lock: Lock, system: str, name: str = "post-build") -> Step:
+        """A step of a lock's, in an export of its own, with all that it needs in the store."""
+        fetch_inputs(self.project, lock, [system], self.shipped.big)
+        return export_step(self.project, lock, system, self.shipped, self.view, name)
+
+    def fake_time(self, target: Platform) -> Path | None:
+        """libfaketime's library for a root; None where it can't be had, which is told."""
+        if target not in self._clocks:
+            self._clocks[target] = self._find_fake_time(target)
+        return self._clocks[target]
+
+    def _find_fake_time(self, target: Platform) -> Path | None:
+        workshop = self.workshop
+        fitting = loadable_on(workshop.resolved.platforms[target.system].base_image, target)
+        if fitting is not None:
+            return fake_time(fitting, workshop.solver, workshop.get, workshop.downloads)
+        workshop.solver.notice(
+            "the second run has the same clock as the first: the base image is too old for it"
+        )
+        return None

@@ -1,4 +1,7 @@
-"""What is built of a model's folder: the image, its root, the development shell. A model without a lock gets one."""
+"""What is built of a model's folder: the image, its root, the development shell. A model without a lock gets one.
+
+What goes on is told to the project's observer.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +14,23 @@ from tungstenkit.lock import (
     choose_platform,
 )
 from tungstenkit.platforms import runs_here, this_system
-from tungstenkit.progress import build_view, err, working
-from tungstenkit.project import Project, fetch_inputs, provide_result
+from tungstenkit.project import fetch_inputs, provide_result
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tungstenkit.lock import Lock, Platform
+    from tungstenkit.project import Project
     from tungstenkit.resolve.libraries import Start
 
 
 def _first_lock(project: Project, platform: str | None = None) -> Lock:
     # What makes a lock takes long to import, and who has one needs nothing of it.
-    from tungstenkit.locking import make_lock
+    from tungstenkit.locking import Relock, make_lock
 
-    return make_lock(project, systems=() if platform is None else (platform,))[0]
+    made = make_lock(project, Relock(systems=() if platform is None else (platform,)))
+    project.watch.locked(made)
+    return made.lock
 
 
 def make_image(
@@ -37,35 +42,35 @@ def make_image(
 ) -> tuple[str, builder.Image]:
     """Lock where there is no lock, fetch, export, build, and load into the engine; the image and its platform."""
     from tungstenkit.export import export
-    from tungstenkit.left_out import explained
+    from tungstenkit.left_out import with_better_hint
 
     is_locked = project.lock_path.exists()
-    lock = project.lock() if is_locked else _first_lock(project, platform)
+    lock = project.checked_lock() if is_locked else _first_lock(project, platform)
     check_package_set(
         lock,
         "debian",
         hint="`tungsten nix-export` writes a flake for this lock, which Nix builds with nixpkgs",
     )
     system = choose_platform(lock, platform, this_system())
-    files, big = project.shipped(lock)
+    shipped = project.shipped(lock)
     starts = _missing_programs(lock.platforms[system])
     # Who has just locked was told.
     for notice in starts if is_locked else ():
-        err.print(str(notice), markup=False)
-    with project.alone():
-        fetch_inputs(project, lock, [system], big)
+        project.watch.notice(str(notice))
+    with project.exclusively():
+        fetch_inputs(project, lock, [system], shipped.big)
         flake = project.state / "export"
         # Every input is in the store by now, so this export needs no URLs, and no network to find them.
-        export(project.spec, lock, project.directory, files, {}, flake, big=big)
-        provide_result(project, lock, system, (files, big))
-        with build_view() as view:
+        export(project.spec, lock, project.directory, shipped.files, {}, flake, big=shipped.big)
+        provide_result(project, lock, system, shipped)
+        with project.watch.building() as view:
             try:
                 image = builder.build(flake, system, project.state / f"image-{system}", view)
             except BuildError as problem:
-                raise explained(
+                raise with_better_hint(
                     problem,
                     project.directory,
-                    files,
+                    shipped.files,
                     lock.choices,
                     exclude=project.spec.exclude_files,
                     starts=starts,
@@ -73,12 +78,14 @@ def make_image(
             if out_link is not None:
                 builder.build_archive(flake, system, out_link, view)
     if system != this_system():
-        err.print(f"the image is for {system}, so nothing of it was run: the model's import is not checked")
+        project.watch.notice(
+            f"the image is for {system}, so nothing of it was run: the model's import is not checked"
+        )
     if engine is not None:
-        with working(f"loading into {engine}"):
+        with project.watch.working(f"loading into {engine}"):
             builder.load(image, engine, reference)
         if not runs_here(system):
-            err.print(
+            project.watch.notice(
                 f"this machine can't run {system} programs, so a container of the image ends with an "
                 "`exec format error`: on Debian, qemu-user-static and binfmt-support emulate it"
             )
@@ -98,7 +105,7 @@ def _missing_programs(platform: Platform) -> list[Start]:
 def make_root(project: Project) -> tuple[Path, Path]:
     """Build the image for this machine, and its root; where the two are."""
     system, image = make_image(project, None, "", this_system())
-    with project.alone(), build_view() as view:
+    with project.exclusively(), project.watch.building() as view:
         parts = builder.build_root(project.state / "export", system, project.state / "root", view)
     return image.layout, parts
 
@@ -109,7 +116,7 @@ def make_shell(project: Project) -> Path:
     from tungstenkit.export import export
 
     # Where a model is worked at, what post_build sees changes all the time; the shell has nothing of what that makes.
-    lock = project.lock(with_result=False) if project.lock_path.exists() else _first_lock(project)
+    lock = project.checked_lock(with_result=False) if project.lock_path.exists() else _first_lock(project)
     check_package_set(
         lock,
         "debian",
@@ -119,12 +126,12 @@ def make_shell(project: Project) -> Path:
     stamp = shell.stamp(project.spec, lock)
     if not shell.is_current(link, stamp):
         system = choose_platform(lock, this_system(), this_system())
-        files, big = project.shipped(lock)
-        with project.alone():
-            fetch_inputs(project, lock, [system], big)
+        shipped = project.shipped(lock)
+        with project.exclusively():
+            fetch_inputs(project, lock, [system], shipped.big)
             flake = project.state / "export"
-            export(project.spec, lock, project.directory, files, {}, flake, big=big)
-            with build_view() as view:
+            export(project.spec, lock, project.directory, shipped.files, {}, flake, big=shipped.big)
+            with project.watch.building() as view:
                 builder.build_shell(flake, link, view)
             shell.note_stamp(link, stamp)
     return link.resolve()

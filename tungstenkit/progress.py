@@ -1,4 +1,4 @@
-"""What a person sees while work goes on: a status line, the bar of a fetch, the steps of a build.
+"""What a person sees while work goes on: a status line, the bar of a fetch, the steps of a build, notices.
 
 All of it goes to standard error. On a terminal it moves and leaves nothing behind; in a log each thing is said
 once, as a plain line.
@@ -12,10 +12,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from tungstenkit.locking import Locked
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
@@ -144,3 +148,41 @@ def build_view() -> Iterator[BuildBar]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as bar:
         yield BuildBar(bar)
+
+
+class Terminal:
+    """The observer that shows all it is told, on standard error."""
+
+    def notice(self, text: str) -> None:
+        """As `watch.Watch`."""
+        err.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        """As `watch.Watch`."""
+        err.print(f"[yellow]warning:[/] {escape(text)}")
+
+    def locked(self, made: Locked) -> None:
+        """As `watch.Watch`."""
+        from tungstenkit.words import locked_lines
+
+        for line in locked_lines(made):
+            err.print(line)
+
+    def reading(self, what: str) -> AbstractContextManager[None]:
+        """As `watch.Watch`."""
+        return slow(what)
+
+    def working(self, what: str) -> AbstractContextManager[Callable[[str], None]]:
+        """As `watch.Watch`."""
+        return working(what)
+
+    def fetching(self, doing: str = "fetching") -> AbstractContextManager[FetchBar]:
+        """As `watch.Watch`."""
+        return FetchBar(doing)
+
+    def building(self) -> AbstractContextManager[BuildBar]:
+        """As `watch.Watch`."""
+        return build_view()
+
+
+TERMINAL = Terminal()

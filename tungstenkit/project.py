@@ -1,7 +1,7 @@
 """A model's folder: what it declares, its lock, the files that ship, and what is brought into the Nix store for it.
 
 The commands' steps stand on this: `locking` makes the lock, `making` the image and what else is built. What takes long
-says so by `progress`.
+is told to the project's observer (`watch`).
 """
 
 from __future__ import annotations
@@ -10,10 +10,7 @@ import fcntl
 import shlex
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING
-
-from rich.markup import escape
+from typing import TYPE_CHECKING, TextIO
 
 from tungstenkit import commands, post_build, store
 from tungstenkit.asked import check_lock
@@ -38,11 +35,11 @@ from tungstenkit.lock import (
     read_lock,
 )
 from tungstenkit.platforms import this_system
-from tungstenkit.progress import FetchBar, build_view, err, slow, working
 from tungstenkit.requirements import parse
 from tungstenkit.settings import big_file_size
 from tungstenkit.spec import ModelSpec, read_spec
 from tungstenkit.twice import Step
+from tungstenkit.watch import UNWATCHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -52,6 +49,7 @@ if TYPE_CHECKING:
     from tungstenkit.build import View
     from tungstenkit.files import ModelFile
     from tungstenkit.mirrors import Mirrors
+    from tungstenkit.watch import Watch
 
 
 STATE = ".tungsten"
@@ -61,22 +59,38 @@ _EXPORTS = ("export", "step")
 
 
 @dataclass(frozen=True)
+class Shipped:
+    """The files of a model's folder that are in its image."""
+
+    files: Sequence[ModelFile]
+    big: Sequence[BigFile]
+    """Those of them that are in the Nix store by themselves."""
+
+
+@dataclass(frozen=True)
 class Project:
-    """A model's folder and what it declares."""
+    """A model's folder, what it declares, and who watches the work on it."""
 
     directory: Path
     spec: ModelSpec
+    watch: Watch = field(default=UNWATCHED, repr=False, compare=False)
     _told: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
-    """Notices about mirrors that the user has had."""
+    """Of the folder and of mirrors, what the observer has been told: several steps of a command look at them."""
 
     @classmethod
     def read(
-        cls, directory: Path, module: str | None, class_name: str | None, *, trust: bool = False
+        cls,
+        directory: Path,
+        module: str | None,
+        class_name: str | None,
+        watch: Watch = UNWATCHED,
+        *,
+        trust: bool = False,
     ) -> Project:
         """Read the declaration; the module is imported apart from this machine, or where `trust` is True as us."""
         directory = directory.resolve()
-        with slow("reading the model"):
-            return cls(directory, read_spec(directory, module, class_name, trust=trust))
+        with watch.reading("reading the model"):
+            return cls(directory, read_spec(directory, module, class_name, trust=trust), watch)
 
     @property
     def lock_path(self) -> Path:
@@ -99,39 +113,49 @@ class Project:
         return path
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusively(self) -> Iterator[None]:
         """Wait until no other tungsten fetches or builds this model, and keep others waiting."""
+        with self._open_busy() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.watch.notice("another tungsten is at work on this model: waiting for it")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def check_writable(self) -> None:
+        """FetchError where what can be made again can't be kept in the model's folder."""
+        self._open_busy().close()
+
+    def _open_busy(self) -> TextIO:
+        """The file by which those who work on a model wait for one another."""
         try:
             self.state.mkdir(exist_ok=True)
             # As a virtual environment does: git need not be told.
             (self.state / ".gitignore").write_text("*\n")
-            file = (self.state / "busy").open("w")
+            return (self.state / "busy").open("w")
         except OSError as problem:
             raise FetchError(
                 f"the model's folder can't be written: {problem.strerror}",
                 where=str(self.state),
                 hint="downloads and builds keep their state there; copy the model to a folder of yours",
             ) from None
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                err.print("another tungsten is at work on this model: waiting for it")
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
     def mirrors(self, get: Callable[[str], bytes] | None = None) -> Mirrors:
-        """Where bytes come from on this machine, by what the model says of indexes, too; notices are shown once."""
+        """Where bytes come from on this machine, by what the model says of indexes, too; notices are told once."""
         from tungstenkit.mirrors import find_mirrors
 
         mirrors = find_mirrors(self.directory, wishes=parse(self.spec.python_packages), get=get)
         for notice in mirrors.notices:
-            if notice not in self._told:
-                self._told.add(notice)
-                err.print(notice, markup=False)
+            self._tell_once(self.watch.notice, notice)
         return mirrors
 
-    def lock(self, *, with_result: bool = True) -> Lock:
+    def _tell_once(self, tell: Callable[[str], None], text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            tell(text)
+
+    def checked_lock(self, *, with_result: bool = True) -> Lock:
         """The lock, present, fresh and sealed.
 
         with_result: whether what post_build has made is needed, and so must be of what it would see now.
@@ -150,7 +174,7 @@ class Project:
 
     def _undeclared(self, lock: Lock, files: Sequence[ModelFile]) -> list[ModelFile]:
         """Those of the files that the lock does not bring."""
-        with FetchBar("reading") as bar:
+        with self.watch.fetching("reading") as bar:
             return leave_out_declared(self.directory, files, lock.files, bar, self.spec.exclude_files)
 
     def _selected(self, ignore: Sequence[Path] = ()) -> list[ModelFile]:
@@ -158,7 +182,7 @@ class Project:
         return select_files(self.directory, *patterns, self.spec.module, ignore)
 
     def files(self, out: Path | None = None) -> list[ModelFile]:
-        """The files that ship; what is hardly meant to is named on standard error, once.
+        """The files that ship; what is hardly meant to is told, once.
 
         Raises SpecError for what looks like a secret.
         """
@@ -180,84 +204,73 @@ class Project:
         if found:
             lines = [f"{one.path}: {one.what}" for one in found]
             kept_out = excluding(exclude, *(one.pattern for one in found))
-            _tell(
-                "[yellow]warning:[/] tools have left these in the model's folder, and they will be in the image:\n"
-                + escape("\n".join([*lines, f"  hint: keep it out by {kept_out} in define_model(…)"])),
-                self.directory,
+            self._tell_once(
+                self.watch.warn,
+                "\n".join(
+                    [
+                        "tools have left these in the model's folder, and they will be in the image:",
+                        *lines,
+                        f"  hint: keep it out by {kept_out} in define_model(…)",
+                    ]
+                ),
             )
         if empty := empty_folders(self.directory, include, exclude):
-            _tell(
-                f"not in the image, since nothing is in it: {escape(', '.join(empty))}; what needs such a folder makes "
+            self._tell_once(
+                self.watch.notice,
+                f"not in the image, since nothing is in it: {', '.join(empty)}; what needs such a folder makes "
                 "it, or finds a file there, such as keep.txt",
-                self.directory,
             )
         return files
 
-    def shipped(self, lock: Lock, out: Path | None = None) -> tuple[list[ModelFile], tuple[BigFile, ...]]:
-        """The files that ship and that the lock does not bring, and which of them are big."""
+    def shipped(self, lock: Lock, out: Path | None = None) -> Shipped:
+        """The files that ship and that the lock does not bring, and which of them are big.
 
+        out: a folder that is written, and ships nowhere.
+        """
         files = self._undeclared(lock, self.files(out))
-        with FetchBar("reading") as bar:
-            return files, big_files(self.directory, files, big_file_size(self.directory), bar)
-
-
-@cache
-def _tell(text: str, _directory: Path) -> None:
-    """Say something of a folder, once: several steps of a command look at its files."""
-    err.print(text)
+        with self.watch.fetching("reading") as bar:
+            return Shipped(files, big_files(self.directory, files, big_file_size(self.directory), bar))
 
 
 def export_step(
-    project: Project,
-    lock: Lock,
-    system: str,
-    shipped: tuple[Sequence[ModelFile], Sequence[BigFile]],
-    view: View,
-    name: str = "post-build",
+    project: Project, lock: Lock, system: str, shipped: Shipped, view: View, name: str = "post-build"
 ) -> Step:
     """A platform's step, in an export of its own; all inputs are in the store."""
-
     folder = project.state / "step"
-    files, big = shipped
     part = part_of(lock, [system], this_system())
-    export(project.spec, part, project.directory, files, {}, folder, big=big)
+    export(project.spec, part, project.directory, shipped.files, {}, folder, big=shipped.big)
     return Step(folder, system, name, project.state, view)
 
 
-def provide_result(
-    project: Project, lock: Lock, system: str, shipped: tuple[Sequence[ModelFile], Sequence[BigFile]]
-) -> None:
+def provide_result(project: Project, lock: Lock, system: str, shipped: Shipped) -> None:
     """Run what has the network where its recorded result is not in the store; all other inputs are."""
-
     platform = lock.platforms[system]
     for number in commands.missing(project.spec, platform) if system == this_system() else ():
-        err.print("running a RUN --network=default: its result is not in the Nix store")
-        with build_view() as view:
+        project.watch.notice("running a RUN --network=default: its result is not in the Nix store")
+        with project.watch.building() as view:
             step = export_step(project, lock, system, shipped, view, f"command-{number}")
             commands.provide(number, platform, step, project.spec)
     entry = lock.platforms[system].post_build
     if entry is None or not post_build.is_missing(entry):
         return
     if system != this_system():
-        err.print(
+        project.watch.notice(
             f"what post_build makes for {system} is not in the Nix store, and can't be made on this machine"
         )
         return
-    err.print("running post_build: its result is not in the Nix store")
-    with build_view() as view:
+    project.watch.notice("running post_build: its result is not in the Nix store")
+    with project.watch.building() as view:
         post_build.provide(entry, export_step(project, lock, system, shipped, view), project.spec)
 
 
 def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
     """Where the lock's files are on this machine; without a network an export is complete but for that."""
-    with working("asking the mirrors where each file is"):
+    with project.watch.working("asking the mirrors where each file is"):
         try:
             mirrors = project.mirrors()
             found = locate(inputs(lock), lock, mirrors)
         except FetchError as problem:
-            err.print(
-                f"[yellow]warning:[/] no mirror could be asked, so the export names none ({escape(problem.what)})"
-            )
+            project.watch.warn(f"no mirror could be asked, so the export names none ({problem.what})")
             return {}
     # With nixpkgs nothing is bootstrapped.
     return found | bootstrap_urls(mirrors) if lock.package_set == "debian" else found
@@ -265,13 +278,12 @@ def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
 
 def fetch_inputs(project: Project, lock: Lock, systems: Sequence[str], big: Sequence[BigFile]) -> int:
     """Bring into the store what images for some platforms need and it has not got; of how many files in all."""
-
     part = part_of(lock, systems, this_system())
     wanted = absent(part)
     urls = {}
     if wanted:
-        with working("asking the mirrors where each file is"):
+        with project.watch.working("asking the mirrors where each file is"):
             urls = locate(wanted, lock, project.mirrors())
-    with FetchBar() as bar:
+    with project.watch.fetching() as bar:
         fetch(part, urls, project.state, bar, whole=lock, big=big, directory=project.directory)
     return len(inputs(part)) + len(big)

@@ -1,9 +1,9 @@
-"""The second step of locking: what only running or downloading something can tell.
+"""The second step of locking: what only downloading or building something can tell.
 
-`seal` takes a resolved lock and gives one that can be built. It is the only place that writes the results of
-running things, and it writes them only into the lock: the hash of busybox's tree, where the shared pin no longer
-stands in the archive, the wheels of what is built from source, the shared libraries that packages need, and what
-`dockerfile_commands` and `post_build` make.
+`seal` takes a resolved lock and gives one that can be built. What is found out is written only into the lock: the hash
+of busybox's tree, where the shared pin no longer stands in the archive, the wheels of what is built from source, the
+shared libraries that packages need, and who wins where two of them bring one file. What `dockerfile_commands` and
+`post_build` make is added after that, in the root that is complete by then.
 """
 
 from __future__ import annotations
@@ -15,38 +15,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tungstenkit.fetch import Input, unpack_busybox
+from tungstenkit.installed import check_installed
+from tungstenkit.libraries import add_libraries
+from tungstenkit.source_wheels import build_wheels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tungstenkit.lock import Lock
+    from tungstenkit.workshop import Workshop
 
 
-def seal(
-    lock: Lock,
-    get: Callable[[Input], Path],
-    build: Callable[[Lock], Lock],
-    libraries: Callable[[Lock], Lock],
-    steps: Callable[[Lock], Lock],
-) -> Lock:
-    """The sealed lock.
+def seal(lock: Lock, workshop: Workshop) -> Lock:
+    """The sealed lock, still without what the model's own steps make. Raises what the steps of sealing raise."""
+    lock = add_busybox_tree(lock, workshop)
+    lock = build_wheels(lock, workshop)
+    lock = add_libraries(lock, workshop)
+    lock = check_installed(lock, workshop.get, workshop.solver.notice)
+    return lock.model_copy(update={"sealed": True})
 
-    get: downloads a file that the lock names, verified. build: builds the wheels of the lock's sources, whose
-    tools are sealed (`build_wheels`). libraries: adds the Debian packages whose shared libraries the lock's packages
-    lack (`add_libraries`). steps: adds what the model's own steps make in the root that is complete by then
-    (`add_commands`, `add_post_build`).
 
-    Raises what they raise.
-    """
+def add_busybox_tree(lock: Lock, workshop: Workshop) -> Lock:
+    """The lock with the hash of each busybox's tree, which seals the tools that build wheels."""
     tools = {}
     for system, entry in lock.tools.items():
         busybox = entry.busybox
         if busybox.tree_sha256 is None:
-            deb = get(Input(busybox.file, busybox.size, busybox.sha256, release=entry.layers.release))
+            deb = workshop.get(
+                Input(busybox.file, busybox.size, busybox.sha256, release=entry.layers.release)
+            )
             busybox = busybox.model_copy(update={"tree_sha256": busybox_tree_hash(deb)})
         tools[system] = entry.model_copy(update={"busybox": busybox})
-    lock = libraries(build(lock.model_copy(update={"tools": tools})))
-    return steps(lock.model_copy(update={"sealed": True}))
+    return lock.model_copy(update={"tools": tools})
 
 
 def busybox_tree_hash(deb: Path) -> str:

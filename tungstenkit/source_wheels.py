@@ -35,18 +35,18 @@ from tungstenkit.resolve.debian_contents import fetch_paths
 from tungstenkit.scan import kept_scan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from email.message import Message
 
     from tungstenkit.build import View
     from tungstenkit.lock import Lock, Platform, Source
     from tungstenkit.resolve.model import Solver
+    from tungstenkit.workshop import Workshop
 
 
 _MOST_TEXT = 8 << 20  # of a wheel's metadata
 
 
-def unbuilt(lock: Lock) -> list[tuple[str, Source]]:
+def find_unbuilt(lock: Lock) -> list[tuple[str, Source]]:
     """The sources of a lock whose wheels nobody has here, each with its platform's Nix system.
 
     A wheel that was built elsewhere is not needed where it is known already what is in it.
@@ -64,39 +64,42 @@ def _is_known(sha256: str) -> bool:
     return kept_scan(sha256, cache) is not None and kept_installed(sha256, cache) is not None
 
 
-def build_wheels(lock: Lock, get: Callable[[Input], Path], view: View, state: Path, solver: Solver) -> Lock:
-    """The lock with the wheels of its sources.
-
-    lock: its tools are sealed. get: downloads a file that the lock names, verified, under its store name; from several
-    threads. state: the model's `.tungsten` folder, where what is built is held. solver: knows where what a build lacks
-    would be found.
+def build_wheels(lock: Lock, workshop: Workshop) -> Lock:
+    """The lock with the wheels of its sources. lock: its tools are sealed.
 
     Raises BuildError where a source can't be built, LockError where what it became is not what was locked.
     """
-    # What this machine builds may do for other platforms, too.
-    for system, source in sorted(unbuilt(lock), key=lambda one: one[0] != this_system()):
-        platform = lock.platforms[system]
-        if system == this_system():
-            _provide(lock, system, source, get, state)
-            built = _build(lock, system, source, view, state, solver)
-            _check(built, built.name, source, platform, system)
-            named = {
-                "wheel": built.name,
-                "wheel_size": built.stat().st_size,
-                "wheel_sha256": hashlib.sha256(built.read_bytes()).hexdigest(),
-            }
-            _keep(built, source, state)
-        else:
-            own = _for_every_platform(lock, system, source)
-            assert own.wheel is not None
-            _check(Path(built_input(own).path), own.wheel, source, platform, system)
-            named = own.model_dump(include={"wheel", "wheel_size", "wheel_sha256"}, by_alias=False)
-        done = source.model_copy(update=named)
-        sources = tuple(done if one is source else one for one in platform.sources)
-        lock = lock.model_copy(
-            update={"platforms": {**lock.platforms, system: platform.model_copy(update={"sources": sources})}}
-        )
+    if not (wanted := find_unbuilt(lock)):
+        return lock
+    with workshop.watch.building() as view:
+        # What this machine builds may do for other platforms, too.
+        for system, source in sorted(wanted, key=lambda one: one[0] != this_system()):
+            lock = _build_one(lock, system, source, view, workshop)
     return lock
+
+
+def _build_one(lock: Lock, system: str, source: Source, view: View, workshop: Workshop) -> Lock:
+    """The lock with the wheel of one source."""
+    platform = lock.platforms[system]
+    if system == this_system():
+        _provide(lock, system, source, workshop)
+        built = _build(lock, system, source, view, workshop)
+        _check(built, built.name, source, platform, system)
+        named = {
+            "wheel": built.name,
+            "wheel_size": built.stat().st_size,
+            "wheel_sha256": hashlib.sha256(built.read_bytes()).hexdigest(),
+        }
+        _keep(built, source, workshop.state)
+    else:
+        own = _for_every_platform(lock, system, source)
+        assert own.wheel is not None
+        _check(Path(built_input(own).path), own.wheel, source, platform, system)
+        named = own.model_dump(include={"wheel", "wheel_size", "wheel_sha256"}, by_alias=False)
+    done = source.model_copy(update=named)
+    sources = tuple(done if one is source else one for one in platform.sources)
+    changed = platform.model_copy(update={"sources": sources})
+    return lock.model_copy(update={"platforms": {**lock.platforms, system: changed}})
 
 
 def _for_every_platform(lock: Lock, system: str, source: Source) -> Source:
@@ -117,7 +120,7 @@ def _for_every_platform(lock: Lock, system: str, source: Source) -> Source:
     )
 
 
-def _provide(lock: Lock, system: str, source: Source, get: Callable[[Input], Path], state: Path) -> None:
+def _provide(lock: Lock, system: str, source: Source, workshop: Workshop) -> None:
     """Bring what a build needs into the store."""
     tools = lock.tools[system]
     wanted = {
@@ -126,17 +129,18 @@ def _provide(lock: Lock, system: str, source: Source, get: Callable[[Input], Pat
     }
     gone = store.missing(list(wanted))
     with ThreadPoolExecutor(PARALLEL) as pool:
-        store.add_files(list(pool.map(get, [wanted[path] for path in sorted(gone)])))
+        store.add_files(list(pool.map(workshop.get, [wanted[path] for path in sorted(gone)])))
     assert tools.busybox.tree_sha256 is not None  # the tools are sealed
     if store.missing([store.tree_path(tools.busybox.tree_sha256, "busybox")]):
-        folder = state / "downloads" / "busybox"
+        folder = workshop.downloads / "busybox"
         unpack_busybox(Path(Input(tools.busybox.file, tools.busybox.size, tools.busybox.sha256).path), folder)
         store.add_tree(folder)
         shutil.rmtree(folder)
 
 
-def _build(lock: Lock, system: str, source: Source, view: View, state: Path, solver: Solver) -> Path:
+def _build(lock: Lock, system: str, source: Source, view: View, workshop: Workshop) -> Path:
     """Build a wheel; its path in the store."""
+    state = workshop.state
     document, link = state / "sealing.json", state / "sealing"
     write_atomically(document, lock.to_json())
     named = {"lock": str(document.resolve()), "system": system, "project": source.project}
@@ -151,7 +155,7 @@ def _build(lock: Lock, system: str, source: Source, view: View, state: Path, sol
         raise BuildError(
             problem.what,
             where=f"building {source.project} {source.version} from source",
-            hint=_hint(problem.what, source.project, lock.platforms[system], system, solver)
+            hint=_hint(problem.what, source.project, lock.platforms[system], system, workshop.solver)
             or problem.hint
             or f"'--only-binary {source.project}' in python_packages asks for a release that has a wheel",
         ) from None

@@ -457,7 +457,7 @@ def test_check_opens_nothing_that_the_declaration_does_not_name(tmp_path, monkey
     opened = []
     sys.addaudithook(lambda event, arguments: opened.append(str(arguments[:1])) if event in AUDITED else None)
     with pytest.raises(LockError, match=r"evil from \.\./secret"):
-        Project(model, spec).lock()
+        Project(model, spec).checked_lock()
     assert not [path for path in opened if "secret" in path]
 
 

@@ -16,7 +16,7 @@ import pytest
 from tests import generate
 from tests.tungstenkit import locks
 from tests.tungstenkit.locks import SYSTEM
-from tungstenkit import cli, locking, project
+from tungstenkit import cli, locking, project, seal
 from tungstenkit.lock import LOCK_NAME, Choice, PostBuild, input_digest, inputs, read_lock, write_lock
 from tungstenkit.spec import LockFileWish, ModelSpec
 from tungstenkit.vulnerabilities import Advisories, Vulnerability
@@ -68,7 +68,7 @@ def model(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "tungstenkit.mirrors.find_mirrors", lambda folder, wishes, get=None: SimpleNamespace(notices=())
     )
-    monkeypatch.setattr(locking, "add_libraries", lambda lock, *arguments: lock)
+    monkeypatch.setattr(seal, "add_libraries", lambda lock, workshop: lock)
     monkeypatch.setattr(project, "read_spec", lambda *arguments, **options: spec)
     monkeypatch.setattr(locking, "resolve", resolve)
     monkeypatch.setattr(locking, "look_up", lambda wanted, mirrors: advisories)

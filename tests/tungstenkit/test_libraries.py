@@ -88,7 +88,10 @@ class World:
         solver = SimpleNamespace(
             index=lambda _target: None, get=None, notice=self.notices.append, report=self.reports.append
         )
-        return add_libraries(lock, spec, solver, None, self.get, Progress(), cache=self.cache)
+        workshop = SimpleNamespace(
+            spec=spec, solver=solver, previous=None, base_libraries={}, get=self.get, progress=Progress()
+        )
+        return add_libraries(lock, workshop, cache=self.cache)
 
 
 @pytest.fixture

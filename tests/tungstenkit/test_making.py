@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from tests import generate
+from tests.tungstenkit.observers import Told
 from tungstenkit import cli, making, shell
 from tungstenkit.errors import LockError
 from tungstenkit.lock import LOCK_NAME
@@ -13,16 +14,17 @@ from tungstenkit.project import Project
 from tungstenkit.resolve import libraries
 from tungstenkit.run import Address
 from tungstenkit.spec import ModelSpec
+from tungstenkit.watch import UNWATCHED
 
 
 @pytest.fixture
 def project(tmp_path):
     """Of a copy of an example."""
 
-    def make(name):
+    def make(name, watch=UNWATCHED):
         folder = tmp_path / name
         shutil.copytree(generate.ROOT / "examples" / name, folder, ignore=shutil.ignore_patterns(".tungsten"))
-        return Project(folder, ModelSpec.from_json((folder / "spec.json").read_text()))
+        return Project(folder, ModelSpec.from_json((folder / "spec.json").read_text()), watch)
 
     return make
 
@@ -33,22 +35,22 @@ def test_a_shell_is_there_while_what_post_build_sees_is_edited(project, monkeypa
     with (iris.directory / "tungsten_model.py").open("a") as module:
         module.write("\nNEW = 1\n")
     with pytest.raises(LockError, match="post_build sees something else"):
-        iris.lock()
+        iris.checked_lock()
     monkeypatch.setattr(shell, "is_current", lambda link, stamp: True)
     assert make_shell(iris) == iris.state / "shell"
 
 
-def test_each_build_names_the_programs_that_are_not_there(project, monkeypatch, capsys):
-    blur = project("blur")
+def test_each_build_names_the_programs_that_are_not_there(project, monkeypatch):
+    told = Told()
+    blur = project("blur", told)
     programs = {"pillow": {"programs": {"git": "for all", "tzdata": "for none"}}}
     monkeypatch.setattr(libraries, "_opened_libraries", lambda: programs)
     monkeypatch.setattr(making, "fetch_inputs", refused)
     for _ in range(2):
         with pytest.raises(LockError, match="far enough"):
             make_image(blur, None, "", "x86_64-linux")
-        said = capsys.readouterr().err
-        assert "pillow starts git for all: where you use that, add it to system_packages\n" in said
-        assert "tzdata" not in said
+    said = "pillow starts git for all: where you use that, add it to system_packages"
+    assert told.notices == [said, said]
 
 
 def refused(*_):

@@ -5,17 +5,20 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from tests.tungstenkit import locks
+from tests.tungstenkit.observers import Told
 from tungstenkit import project, store
 from tungstenkit.errors import FetchError, SpecError
 from tungstenkit.files import excluding
 from tungstenkit.lock import Files, LockedDownload
 from tungstenkit.project import Project
+from tungstenkit.watch import UNWATCHED
 from tungstenkit.wishes import DEFAULT_EXCLUDE_FILES
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "blur"
@@ -43,14 +46,14 @@ def test_what_files_declares_makes_no_result_stale(tmp_path, monkeypatch, part):
     monkeypatch.setattr(
         getattr(project, part), "check", lambda lock, spec, folder, files, where: seen.extend(files)
     )
-    assert Project(tmp_path, spec).lock() is lock
+    assert Project(tmp_path, spec).checked_lock() is lock
     assert [file.path for file in seen] == ["tungsten_model.py"]
 
 
 def test_the_examples_results_are_of_what_their_models_see():
     """Whoever clones the repository need not train an example's model again."""
     directory = Path(__file__).resolve().parent.parent.parent / "examples" / "iris"
-    lock = Project.read(directory, None, None).lock()
+    lock = Project.read(directory, None, None).checked_lock()
     assert all(platform.post_build for platform in lock.platforms.values())
 
 
@@ -59,9 +62,9 @@ class TestWhatShips:
     def model(self, tmp_path):
         (tmp_path / "tungsten_model.py").write_text("")
 
-        def project(**lists):
+        def project(watch=UNWATCHED, **lists):
             lists = {"include_files": ["*"], "exclude_files": ["notes/"], **lists}
-            return Project(tmp_path, SimpleNamespace(module="tungsten_model", **lists))
+            return Project(tmp_path, SimpleNamespace(module="tungsten_model", **lists), watch)
 
         return project
 
@@ -85,30 +88,34 @@ class TestWhatShips:
         named = [file.path for file in model(include_files=["*", "/.env", "venv/test.key"]).files()]
         assert named == [".env", "tungsten_model.py", "venv/pyvenv.cfg", "venv/test.key"]
 
-    def test_what_tools_have_left_is_told_once_with_what_to_write(self, model, tmp_path, capsys):
+    def test_what_tools_have_left_is_told_once_with_what_to_write(self, model, tmp_path):
         for name in ("wandb", "mlruns"):
             (tmp_path / name).mkdir()
             (tmp_path / name / "x").write_text("")
-        project = model(exclude_files=[*DEFAULT_EXCLUDE_FILES])
+        told = Told()
+        project = model(told, exclude_files=[*DEFAULT_EXCLUDE_FILES])
         assert len(project.files()) == len(project.files()) == 3
-        assert capsys.readouterr().err.splitlines() == [
-            "warning: tools have left these in the model's folder, and they will be in the image:",
+        (warning,) = told.warnings
+        assert warning.splitlines() == [
+            "tools have left these in the model's folder, and they will be in the image:",
             "mlruns/: runs of MLflow",
             "wandb/: runs of Weights & Biases",
             f"  hint: keep it out by {excluding(DEFAULT_EXCLUDE_FILES, 'mlruns/', 'wandb/')} in define_model(…)",
         ]
 
-    def test_empty_folders_are_told_once_but_for_those_that_are_left_out(self, model, tmp_path, capsys):
+    def test_empty_folders_are_told_once_but_for_those_that_are_left_out(self, model, tmp_path):
         for name in ("outputs/deep/er", "outputs/more", "full/empty", "notes/none", ".git/refs", ".cache/x"):
             (tmp_path / name).mkdir(parents=True)
         (tmp_path / "full" / "file").write_text("")
-        project = model(exclude_files=[*DEFAULT_EXCLUDE_FILES, "notes/"])
+        told = Told()
+        project = model(told, exclude_files=[*DEFAULT_EXCLUDE_FILES, "notes/"])
         assert len(project.files()) == len(project.files()) == 2
-        told = capsys.readouterr().err
-        assert told.startswith("not in the image, since nothing is in it: full/empty/, outputs/; what needs")
-        assert told.count("\n") == 1
-        model(include_files=["*.py"], exclude_files=[*DEFAULT_EXCLUDE_FILES]).files()
-        assert capsys.readouterr().err == ""
+        (notice,) = told.notices
+        assert notice.startswith(
+            "not in the image, since nothing is in it: full/empty/, outputs/; what needs"
+        )
+        model(told, include_files=["*.py"], exclude_files=[*DEFAULT_EXCLUDE_FILES]).files()
+        assert told.notices == [notice]
 
 
 class TestState:
@@ -138,7 +145,7 @@ class TestState:
     )
     def test_a_link_in_it_leads_nowhere(self, model, place):
         link = self.link(model, place)
-        with pytest.raises(FetchError) as caught, Project(model, None).alone():
+        with pytest.raises(FetchError) as caught, Project(model, None).exclusively():
             pass
         assert f"{link} is a link to" in caught.value.what
         self.check(model)
@@ -177,12 +184,12 @@ class TestState:
 
     def test_what_we_make_ourselves_is_used_again(self, model):
         project = Project(model, None)
-        with project.alone():
+        with project.exclusively():
             (project.state / "roots").mkdir()
             (project.state / "roots" / "input").symlink_to("/nix/store/00000000000000000000000000000000-x")
             (project.state / "export" / "model").mkdir(parents=True)
             (project.state / "export" / "model" / "a").symlink_to("b")
-        with project.alone():
+        with project.exclusively():
             pass
 
     def test_a_link_that_climbs_out_of_the_store_is_none_of_ours(self, model):
@@ -190,6 +197,39 @@ class TestState:
         (model / ".tungsten" / "shell").symlink_to("/nix/store/../../etc")
         with pytest.raises(FetchError, match="is a link to"):
             _ = Project(model, None).state
+
+
+class TestExclusively:
+    @pytest.fixture
+    def model(self, tmp_path):
+        """Two of one folder; the second's observer is told when it waits."""
+        waits = threading.Event()
+        told = Told()
+        told.notice = lambda text: (told.notices.append(text), waits.set())
+        return Project(tmp_path, None), Project(tmp_path, None, told), waits
+
+    def test_who_waits_is_told_for_what_before_it_waits(self, model):
+        first, second, waits = model
+        done = []
+
+        def work():
+            with second.exclusively():
+                done.append("second")
+
+        thread = threading.Thread(target=work)
+        with first.exclusively():
+            thread.start()
+            assert waits.wait(timeout=60)
+            done.append("first")
+        thread.join(timeout=60)
+        assert done == ["first", "second"]
+        assert second.watch.notices == ["another tungsten is at work on this model: waiting for it"]
+
+    def test_whether_the_folder_can_be_written_is_looked_at_without_waiting(self, model):
+        first, second, waits = model
+        with first.exclusively():
+            second.check_writable()
+        assert not waits.is_set()
 
 
 def test_letting_go_of_roots_removes_only_links_into_the_store(tmp_path, monkeypatch):
@@ -204,7 +244,7 @@ def test_letting_go_of_roots_removes_only_links_into_the_store(tmp_path, monkeyp
     assert {path.name for path in roots.iterdir()} == {"file", "folder", "elsewhere"}
 
 
-def test_notices_about_mirrors_are_shown_once_whatever_asks_for_them(tmp_path, monkeypatch, capsys):
+def test_notices_about_mirrors_are_shown_once_whatever_asks_for_them(tmp_path, monkeypatch):
     """By `fetch` and `build`, too, for which nothing is locked."""
     mirrors = SimpleNamespace(notices=("it is slow [really]",))
     lock = locks.lock()
@@ -215,7 +255,8 @@ def test_notices_about_mirrors_are_shown_once_whatever_asks_for_them(tmp_path, m
     monkeypatch.setattr(project, "inputs", lambda part: wanted)
     monkeypatch.setattr(project, "locate", lambda *_: {})
     monkeypatch.setattr(project, "fetch", lambda *_, **__: None)
-    model = Project(tmp_path, SimpleNamespace(python_packages=[]))
+    told = Told()
+    model = Project(tmp_path, SimpleNamespace(python_packages=[]), told)
     for _ in range(2):
         assert project.fetch_inputs(model, lock, ["x86_64-linux"], []) == 1
-    assert capsys.readouterr().err.count("it is slow [really]") == 1
+    assert told.notices == ["it is slow [really]"]

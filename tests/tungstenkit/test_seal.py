@@ -3,11 +3,12 @@
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.binaries import deb
-from tungstenkit.lock import read_lock
+from tungstenkit.lock import Choice, read_lock
 from tungstenkit.seal import busybox_tree_hash, seal
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "caption"
@@ -19,29 +20,47 @@ def package(tmp_path):
     return deb(tmp_path / "busybox.deb", {"usr/share/doc": b"no", "usr/bin/busybox": b"#!busybox\n"})
 
 
+@pytest.fixture
+def ran(monkeypatch):
+    """The steps that have run, each with the choices of the lock that it was given."""
+    ran = []
+
+    def step(name):
+        def run(lock, *_):
+            ran.append((name, [choice.kind for choice in lock.choices]))
+            # The tools that build are sealed by now.
+            assert all(tools.busybox.tree_sha256 for tools in lock.tools.values())
+            choice = Choice(kind=name, subject="", chosen="", reason="")
+            return lock.model_copy(update={"choices": (*lock.choices, choice)})
+
+        return run
+
+    for name in ("build_wheels", "add_libraries", "check_installed"):
+        monkeypatch.setattr(f"tungstenkit.seal.{name}", step(name))
+    return ran
+
+
+def workshop(get):
+    return SimpleNamespace(get=get, solver=SimpleNamespace(notice=None))
+
+
 def never(_what):
     pytest.fail("nothing is to be done")
 
 
-def built(lock):
-    """There is nothing to build in these locks; the tools that would build are sealed by now."""
-    assert all(tools.busybox.tree_sha256 for tools in lock.tools.values())
-    return lock
-
-
 def unsealed():
     lock = read_lock(EXAMPLE / "tungsten.lock")
+    return lock.model_copy(update={"sealed": False, "choices": ()})
+
+
+def without_a_tree():
+    lock = unsealed()
     (system, tools), *_ = lock.tools.items()
     busybox = tools.busybox.model_copy(update={"tree_sha256": None})
-    return lock.model_copy(
-        update={"sealed": False, "tools": {system: tools.model_copy(update={"busybox": busybox})}}
-    )
+    return lock.model_copy(update={"tools": {system: tools.model_copy(update={"busybox": busybox})}})
 
 
-def same(lock):
-    return lock
-
-
+@pytest.mark.usefixtures("ran")
 def test_an_unknown_busybox_is_downloaded_and_hashed(package):
     wanted = []
 
@@ -49,40 +68,27 @@ def test_an_unknown_busybox_is_downloaded_and_hashed(package):
         wanted.append(entry.file)
         return package
 
-    lock = seal(unsealed(), get, built, same, same)
+    lock = seal(without_a_tree(), workshop(get))
     (tools,) = lock.tools.values()
     assert lock.sealed
     assert wanted == [tools.busybox.file]
     assert tools.busybox.tree_sha256 == busybox_tree_hash(package)
 
 
+@pytest.mark.usefixtures("ran")
 def test_a_known_busybox_is_not_downloaded():
-    lock = read_lock(EXAMPLE / "tungsten.lock").model_copy(update={"sealed": False})
-    assert seal(lock, never, built, same, same).sealed
+    assert seal(unsealed(), workshop(never)).sealed
 
 
-def test_the_libraries_that_packages_lack_are_added_when_all_is_built():
-    lock = read_lock(EXAMPLE / "tungsten.lock").model_copy(update={"sealed": False})
-    done = lock.model_copy(update={"choices": ()})
-    grown = lock.model_copy(update={"choices": lock.choices[:1]})
-
-    def libraries(lock):
-        assert lock == done
-        return grown
-
-    assert seal(lock, never, lambda _lock: done, libraries, same) == grown.model_copy(update={"sealed": True})
-
-
-def test_post_build_runs_when_all_else_is_there():
-    lock = read_lock(EXAMPLE / "tungsten.lock").model_copy(update={"sealed": False})
-    grown, ran = lock.model_copy(update={"choices": lock.choices[:1]}), []
-
-    def post_build(lock):
-        ran.append(lock.choices == grown.choices)
-        return lock
-
-    seal(lock, never, built, lambda _lock: grown, post_build)
-    assert ran == [True]
+def test_each_step_has_what_the_one_before_it_gave(ran):
+    """Libraries are looked for when all is built, and what is installed when all is there."""
+    lock = seal(unsealed(), workshop(never))
+    assert ran == [
+        ("build_wheels", []),
+        ("add_libraries", ["build_wheels"]),
+        ("check_installed", ["build_wheels", "add_libraries"]),
+    ]
+    assert [choice.kind for choice in lock.choices] == ["build_wheels", "add_libraries", "check_installed"]
 
 
 @pytest.mark.skipif(shutil.which("nix") is None, reason="nix is not installed")

@@ -346,7 +346,7 @@ def fetch_command(
     project = Project.read(directory, module, class_name, TERMINAL, trust=trust)
     lock = project.checked_lock()
     systems = list(lock.platforms) if platform is None else [choose_platform(lock, platform, this_system())]
-    shipped = project.shipped(lock)
+    shipped = project.select_shipped(lock)
     with project.exclusively():
         part = part_of(lock, systems, this_system())
         if origin is not None:
@@ -406,7 +406,7 @@ def nix_export_command(
     project = Project.read(directory, module, class_name, TERMINAL, trust=trust)
     lock = project.checked_lock()
     check_package_set(lock, package_set)
-    shipped = project.shipped(lock, out)
+    shipped = project.select_shipped(lock, out)
     big = shipped.big
     guarded = restricted(lock)
     sources = public({key: urls for key, urls in find_sources(project, lock).items() if key not in guarded})
@@ -1005,11 +1005,11 @@ class Model:
 def _say_what_local_leaves_out(project: Project) -> None:
     from rich.markup import escape
 
-    from tungstenkit.declared import not_here
+    from tungstenkit.declared import find_absent
     from tungstenkit.files import excluding
     from tungstenkit.progress import err
 
-    for name in not_here(project.spec.files, project.directory):
+    for name in find_absent(project.spec.files, project.directory):
         err.print(f"[yellow]warning:[/] --local downloads nothing: {escape(name)} is not here")
     if project.spec.has_post_build:
         call = f"from {project.spec.module} import {project.spec.class_name} as M; M.post_build()"

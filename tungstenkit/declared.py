@@ -57,12 +57,12 @@ def lock_files(
             if isinstance(wish, RepositoryWish)
         ),
     )
-    if problems := clashes(found.in_model()):
+    if problems := find_clashes(found.in_model()):
         raise ResolveError("\n".join(["these files can't be where they shall be:", *problems]), where="files")
     return found
 
 
-def not_here(wishes: Sequence[DownloadWish | RepositoryWish], directory: Path) -> list[str]:
+def find_absent(wishes: Sequence[DownloadWish | RepositoryWish], directory: Path) -> list[str]:
     """What of a model's `files` is not in its folder, where a server without an image looks for it.
 
     Of what goes into the hub's cache, this machine's own cache is in charge.
@@ -71,7 +71,7 @@ def not_here(wishes: Sequence[DownloadWish | RepositoryWish], directory: Path) -
     return [to for to in wanted if not (directory / to).exists()]
 
 
-def clashes(places: Iterable[tuple[str, str]]) -> list[str]:
+def find_clashes(places: Iterable[tuple[str, str]]) -> list[str]:
     """What is wrong with files at places, a line each: pairs of a path and the sha256 of what shall be there."""
     by_path: dict[str, str] = {}
     problems = []
@@ -104,7 +104,7 @@ def leave_out_declared(
     same = {file for file, sha256 in hashes if sha256 == places[file.path]}
     others = [file.path for file in twice if file not in same]
     problems = [f"{path}: another file than files=[…] says" for path in others]
-    problems += clashes([*places.items(), *((file.path, "") for file in own)])
+    problems += find_clashes([*places.items(), *((file.path, "") for file in own)])
     if problems:
         patterns = [pattern_of(path) for path in others]
         kept_out = (
@@ -121,7 +121,6 @@ def leave_out_declared(
 def _download(
     wish: DownloadWish, previous: Files, downloads: Path, progress: Progress, notice: Callable[[str], None]
 ) -> LockedDownload:
-
     def locked(size: int, sha256: str) -> LockedDownload:
         return LockedDownload(url=wish.url, size=size, sha256=sha256, to=wish.to, executable=wish.executable)
 
@@ -149,7 +148,6 @@ def _download(
 def _repository(
     wish: RepositoryWish, previous: Files, downloads: Path, progress: Progress
 ) -> LockedRepository:
-
     from tungstenkit.resolve import hub
 
     pins = [
@@ -166,38 +164,18 @@ def _repository(
     else:
         snapshot = hub.look_up(wish.type, wish.repository, wish.revision)
         commit, restricted = snapshot.commit, snapshot.restricted
-    everything = hub.tree(wish.type, wish.repository, commit)
-    chosen = _chosen(everything, wish)
-    if not chosen:
-        raise ResolveError(
-            "no file of the repository is left by include and exclude"
-            if everything
-            else "the repository is empty",
-            where=f"{wish.repository} at {commit}",
-            hint=f"it has {', '.join(file.path for file in everything[:8])}" if everything else None,
-        )
+    chosen = _chosen(hub.tree(wish.type, wish.repository, commit), wish, commit)
     known = {(pin.commit, file.path): file for pin in pins for file in pin.files}
+    # Of a small file the hub states git's blob ID alone.
     small = [file for file in chosen if file.sha256 is None and (commit, file.path) not in known]
-
-    def hashed(file: TreeFile) -> RepositoryFile:
-        return RepositoryFile(
-            path=file.path, size=file.size, sha256=_small(wish, commit, file, downloads, progress)
-        )
-
-    progress.start(len(small), sum(file.size for file in small))
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        jobs = {file.path: pool.submit(hashed, file) for file in small}
-        try:
-            seen = {path: job.result() for path, job in jobs.items()}
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    seen = _hash_small(wish, commit, small, downloads, progress)
     files = []
     for file in chosen:
-        if file.sha256 is not None:
-            files.append(RepositoryFile(path=file.path, size=file.size, sha256=file.sha256))
+        sha256 = file.sha256 or seen.get(file.path)
+        if sha256 is not None:
+            files.append(RepositoryFile(path=file.path, size=file.size, sha256=sha256))
         else:
-            files.append(seen.get(file.path) or known[commit, file.path])
+            files.append(known[commit, file.path])
     return LockedRepository(
         repository=wish.repository,
         type=wish.type,
@@ -211,21 +189,45 @@ def _repository(
     )
 
 
-def _chosen(files: Sequence[TreeFile], wish: RepositoryWish) -> list[TreeFile]:
+def _hash_small(
+    wish: RepositoryWish, commit: str, files: Sequence[TreeFile], downloads: Path, progress: Progress
+) -> dict[str, str]:
+    """The sha256 of files, by path, several at a time."""
+    progress.start(len(files), sum(file.size for file in files))
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        jobs = {file.path: pool.submit(_hash_one, wish, commit, file, downloads, progress) for file in files}
+        try:
+            return {path: job.result() for path, job in jobs.items()}
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _chosen(files: Sequence[TreeFile], wish: RepositoryWish, commit: str) -> list[TreeFile]:
+    """Those of a repository's files that a wish names; ResolveError where it is none."""
     try:
         included, excluded = GitIgnoreSpec.from_lines(wish.include), GitIgnoreSpec.from_lines(wish.exclude)
     except ValueError as problem:
         raise ResolveError(
             f"files: HuggingFace({wish.repository!r}): {problem}", hint="patterns are as in .gitignore"
         ) from None
-    return [
+    chosen = [
         file
         for file in files
         if (not wish.include or included.match_file(file.path)) and not excluded.match_file(file.path)
     ]
+    if not chosen:
+        raise ResolveError(
+            "no file of the repository is left by include and exclude"
+            if files
+            else "the repository is empty",
+            where=f"{wish.repository} at {commit}",
+            hint=f"it has {', '.join(file.path for file in files[:8])}" if files else None,
+        )
+    return chosen
 
 
-def _small(wish: RepositoryWish, commit: str, file: TreeFile, downloads: Path, progress: Progress) -> str:
+def _hash_one(wish: RepositoryWish, commit: str, file: TreeFile, downloads: Path, progress: Progress) -> str:
     """The sha256 of a file of which the hub states git's blob ID alone."""
     from tungstenkit.resolve import hub
 

@@ -101,7 +101,7 @@ def make_lock(project: Project, wish: Relock | None = None) -> Locked:
     """Resolve and seal, and write the lock."""
     _tell_of_declaration(project)
     wish = wish or Relock()
-    before, pins = _pins(project.lock_path, wish)
+    before, pins = _read_pins(project.lock_path, wish)
     wish = wish.completed(before)
     if pins is not None and pins.package_set != wish.package_set:
         pins = None
@@ -119,10 +119,10 @@ def make_lock(project: Project, wish: Relock | None = None) -> Locked:
             project.directory,
             Path(scratch),
             {} if wish.allow_older_index else dates_of(before),
-            _pinned(project, pins),
+            _read_pinned(project, pins),
         )
         bases = Bases(project, pins, wish.python, report) if project.spec.base_image is not None else None
-        lock = _resolved(project, wish, pins, solver, bases)
+        lock = _resolve(project, wish, pins, solver, bases)
         # What is not sealed yet keeps its pins for when it will be.
         files = pins.files if pins else Files()
         resolve_only = wish.resolve_only or lock.sealed
@@ -131,7 +131,7 @@ def make_lock(project: Project, wish: Relock | None = None) -> Locked:
             files = _lock_files(project, files)
         lock = lock.model_copy(update={"files": files})
         if not resolve_only:
-            lock = _sealed(project, lock, pins, solver, bases, run=wish.write)
+            lock = _seal(project, lock, pins, solver, bases, run=wish.write)
         if wish.write:
             write_lock(lock, project.lock_path)
         report("asking for known vulnerabilities")
@@ -161,7 +161,7 @@ def _refuse_early(project: Project, wish: Relock, pins: Lock | None) -> None:
             post_build.refuse_elsewhere(project.spec, system, pins)
 
 
-def _resolved(project: Project, wish: Relock, pins: Lock | None, solver: Solver, bases: Bases | None) -> Lock:
+def _resolve(project: Project, wish: Relock, pins: Lock | None, solver: Solver, bases: Bases | None) -> Lock:
     if wish.package_set == "nixpkgs":
         return resolve_nixpkgs(project.spec, solver, pins, systems=wish.systems, python=wish.python)
     return resolve(
@@ -175,7 +175,7 @@ def _resolved(project: Project, wish: Relock, pins: Lock | None, solver: Solver,
     )
 
 
-def _pinned(project: Project, previous: Lock | None) -> Pinned | None:
+def _read_pinned(project: Project, previous: Lock | None) -> Pinned | None:
     """The lock file of another tool that the model names."""
     wish = project.spec.lock_file
     if wish is None:
@@ -185,7 +185,7 @@ def _pinned(project: Project, previous: Lock | None) -> Pinned | None:
     return Pinned(read_lock_file(project.directory, wish.file), is_new)
 
 
-def _pins(path: Path, wish: Relock) -> tuple[Lock | None, Lock | None]:
+def _read_pins(path: Path, wish: Relock) -> tuple[Lock | None, Lock | None]:
     """The lock that there is, and as much of it as shall be kept."""
     if wish.upgrade:
         try:
@@ -273,7 +273,7 @@ class Bases:
         return [found[entry] or pulled[entry] for entry in entries]
 
 
-def _sealed(
+def _seal(
     project: Project,
     lock: Lock,
     previous: Lock | None,
@@ -300,17 +300,17 @@ def _sealed(
         try:
             workshop.downloads.mkdir(exist_ok=True)
             lock = seal(lock, workshop)
-            return _with_results(project, lock, workshop) if run else lock
+            return _add_results(project, lock, workshop) if run else lock
         except OSError as problem:
             raise disk_error(problem, project.state) from None
 
 
-def _with_results(project: Project, lock: Lock, workshop: Workshop) -> Lock:
+def _add_results(project: Project, lock: Lock, workshop: Workshop) -> Lock:
     """The lock with what the model's own steps make, in the root that is complete by now."""
     spec = project.spec
     if not (spec.has_post_build or spec.commands):
         return lock
-    shipped = project.shipped(lock)
+    shipped = project.select_shipped(lock)
     with project.watch.building() as view:
         bench = _Bench(project, workshop, shipped, view)
         how = (spec, project.directory, shipped.files, bench.step, bench.fake_time, workshop.solver.report)

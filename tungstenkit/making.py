@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tungstenkit.lock import Lock, Platform
-    from tungstenkit.project import Project
+    from tungstenkit.project import Project, Shipped
     from tungstenkit.resolve.libraries import Start
 
 
@@ -41,7 +41,6 @@ def make_image(
     out_link: Path | None = None,
 ) -> tuple[str, builder.Image]:
     """Lock where there is no lock, fetch, export, build, and load into the engine; the image and its platform."""
-    from tungstenkit.export import export
     from tungstenkit.left_out import with_better_hint
 
     is_locked = project.lock_path.exists()
@@ -52,16 +51,13 @@ def make_image(
         hint="`tungsten nix-export` writes a flake for this lock, which Nix builds with nixpkgs",
     )
     system = choose_platform(lock, platform, this_system())
-    shipped = project.shipped(lock)
+    shipped = project.select_shipped(lock)
     starts = _missing_programs(lock.platforms[system])
     # Who has just locked was told.
     for notice in starts if is_locked else ():
         project.watch.notice(str(notice))
     with project.exclusively():
-        fetch_inputs(project, lock, [system], shipped.big)
-        flake = project.state / "export"
-        # Every input is in the store by now, so this export needs no URLs, and no network to find them.
-        export(project.spec, lock, project.directory, shipped.files, {}, flake, big=shipped.big)
+        flake = _fetch_and_export(project, lock, system, shipped)
         provide_result(project, lock, system, shipped)
         with project.watch.building() as view:
             try:
@@ -92,6 +88,17 @@ def make_image(
     return system, image
 
 
+def _fetch_and_export(project: Project, lock: Lock, system: str, shipped: Shipped) -> Path:
+    """Bring what a platform needs into the store, and write the export that is built; its folder."""
+    from tungstenkit.export import export
+
+    fetch_inputs(project, lock, [system], shipped.big)
+    flake = project.state / "export"
+    # Every input is in the store by now, so this export needs no URLs, and no network to find them.
+    export(project.spec, lock, project.directory, shipped.files, {}, flake, big=shipped.big)
+    return flake
+
+
 def _missing_programs(platform: Platform) -> list[Start]:
     """The programs that an image's packages start, and that it has not; what a base image has is not known here."""
     from tungstenkit.resolve.libraries import missing_programs
@@ -113,7 +120,6 @@ def make_root(project: Project) -> tuple[Path, Path]:
 def make_shell(project: Project) -> Path:
     """The folder of the model's development shell, built where what there is does not fit any more."""
     from tungstenkit import shell
-    from tungstenkit.export import export
 
     # Where a model is worked at, what post_build sees changes all the time; the shell has nothing of what that makes.
     lock = project.checked_lock(with_result=False) if project.lock_path.exists() else _first_lock(project)
@@ -126,11 +132,9 @@ def make_shell(project: Project) -> Path:
     stamp = shell.stamp(project.spec, lock)
     if not shell.is_current(link, stamp):
         system = choose_platform(lock, this_system(), this_system())
-        shipped = project.shipped(lock)
+        shipped = project.select_shipped(lock)
         with project.exclusively():
-            fetch_inputs(project, lock, [system], shipped.big)
-            flake = project.state / "export"
-            export(project.spec, lock, project.directory, shipped.files, {}, flake, big=shipped.big)
+            flake = _fetch_and_export(project, lock, system, shipped)
             with project.watch.building() as view:
                 builder.build_shell(flake, link, view)
             shell.note_stamp(link, stamp)

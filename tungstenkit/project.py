@@ -165,19 +165,19 @@ class Project:
         check_local(lock, self.directory)
         has_result = with_result and self.spec.has_post_build
         if self.spec.commands or has_result:
-            files = self._undeclared(lock, self._selected())
+            files = self._leave_out_declared(lock, self._select())
             if self.spec.commands:
                 commands.check(lock, self.spec, self.directory, files, str(self.lock_path))
             if has_result:
                 post_build.check(lock, self.spec, self.directory, files, str(self.lock_path))
         return lock
 
-    def _undeclared(self, lock: Lock, files: Sequence[ModelFile]) -> list[ModelFile]:
+    def _leave_out_declared(self, lock: Lock, files: Sequence[ModelFile]) -> list[ModelFile]:
         """Those of the files that the lock does not bring."""
         with self.watch.fetching("reading") as bar:
             return leave_out_declared(self.directory, files, lock.files, bar, self.spec.exclude_files)
 
-    def _selected(self, ignore: Sequence[Path] = ()) -> list[ModelFile]:
+    def _select(self, ignore: Sequence[Path] = ()) -> list[ModelFile]:
         patterns = self.spec.include_files, self.spec.exclude_files
         return select_files(self.directory, *patterns, self.spec.module, ignore)
 
@@ -186,7 +186,7 @@ class Project:
 
         Raises SpecError for what looks like a secret.
         """
-        files = self._selected(() if out is None else (out,))
+        files = self._select(() if out is None else (out,))
         include, exclude = self.spec.include_files, self.spec.exclude_files
         found = leftovers(self.directory, files, include)
         if kept := secrets(self.directory, files, include):
@@ -222,12 +222,12 @@ class Project:
             )
         return files
 
-    def shipped(self, lock: Lock, out: Path | None = None) -> Shipped:
+    def select_shipped(self, lock: Lock, out: Path | None = None) -> Shipped:
         """The files that ship and that the lock does not bring, and which of them are big.
 
         out: a folder that is written, and ships nowhere.
         """
-        files = self._undeclared(lock, self.files(out))
+        files = self._leave_out_declared(lock, self.files(out))
         with self.watch.fetching("reading") as bar:
             return Shipped(files, big_files(self.directory, files, big_file_size(self.directory), bar))
 

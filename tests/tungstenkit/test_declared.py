@@ -7,7 +7,7 @@ from tests.hub import Repository, sha256
 from tests.tungstenkit.locks import deb, lock
 from tests.tungstenkit.test_fetch import Count
 from tungstenkit import store
-from tungstenkit.declared import clashes, leave_out_declared, lock_files, not_here
+from tungstenkit.declared import find_absent, find_clashes, leave_out_declared, lock_files
 from tungstenkit.diff import compare
 from tungstenkit.errors import FetchError, LockError, ResolveError, SpecError
 from tungstenkit.fetch import declared_inputs, download, locate, restricted
@@ -253,13 +253,13 @@ def test_a_file_that_is_not_there_is_named(hub, resolve):
 def test_what_a_local_server_would_miss_is_named(tmp_path):
     (tmp_path / "here.bin").touch()
     wishes = [from_url("http://host/x", "here.bin"), from_url("http://host/x", "not.bin"), repository()]
-    assert not_here([*wishes, repository(to="folder")], tmp_path) == ["not.bin", "folder"]
+    assert find_absent([*wishes, repository(to="folder")], tmp_path) == ["not.bin", "folder"]
 
 
 def test_two_files_can_not_be_in_one_place():
-    assert clashes([("a", "1"), ("a", "1"), ("b", "2")]) == []
-    assert clashes([("a", "1"), ("a", "2")]) == ["a: two different files"]
-    assert clashes([("a", "1"), ("a/b", "2")]) == ["a/b: a is a file"]
+    assert find_clashes([("a", "1"), ("a", "1"), ("b", "2")]) == []
+    assert find_clashes([("a", "1"), ("a", "2")]) == ["a: two different files"]
+    assert find_clashes([("a", "1"), ("a/b", "2")]) == ["a/b: a is a file"]
 
 
 def test_a_clash_is_named_when_it_is_locked(hub, resolve):

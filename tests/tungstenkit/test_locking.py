@@ -53,7 +53,7 @@ def sealed(project, monkeypatch):
         return lock
 
     monkeypatch.setattr(locking, "seal", seal)
-    monkeypatch.setattr(locking, "_with_results", results)
+    monkeypatch.setattr(locking, "_add_results", results)
     return steps
 
 

@@ -83,7 +83,7 @@ class Project:
         directory: Path,
         module: str | None,
         class_name: str | None,
-        watch: Watch = UNWATCHED,
+        watch: Watch,
         *,
         trust: bool = False,
     ) -> Project:

@@ -62,3 +62,33 @@ def test_an_error_comes_through(shown, terminal):
     shown(terminal)
     with pytest.raises(ValueError, match="on purpose"), progress.slow("reading", seconds=3600):
         raise ValueError("on purpose")
+
+
+def test_what_is_told_is_shown_as_it_is(shown):
+    """No text from outside is taken for rich's markup."""
+    log = shown(terminal=False)
+    progress.TERMINAL.notice("numpy [bold]1[/]")
+    progress.TERMINAL.warn("[red]odd[/]")
+    with progress.TERMINAL.working("solving") as report:
+        report("sealing")
+    with progress.TERMINAL.fetching("reading") as bar:
+        bar.start(2, 3_000_000)
+    with progress.TERMINAL.building() as view:
+        view.begin("layer-wheels")
+        view.note("a [note]")
+    assert log.text.splitlines() == [
+        "numpy [bold]1[/]",
+        "warning: [red]odd[/]",
+        "solving",
+        "sealing",
+        "reading 2 files, 3.0 MB",
+        "building layer-wheels",
+        "a [note]",
+    ]
+
+
+def test_what_was_locked_is_shown_by_its_lines(shown, monkeypatch):
+    log = shown(terminal=False)
+    monkeypatch.setattr("tungstenkit.words.locked_lines", lambda made: [f"[bold]{made}[/]", "second"])
+    progress.TERMINAL.locked("first")
+    assert log.text.splitlines() == ["first", "second"]

@@ -14,9 +14,10 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from tungstenkit.errors import ResolveError
-from tungstenkit.mirrors import find_mirrors, get_bytes
+from tungstenkit.machine_mirrors import find_mirrors
 from tungstenkit.resolve.debian_index import fetch_index, suites
 from tungstenkit.resolve.debs import DebSolver
+from tungstenkit.web import get_bytes
 
 
 class Apt:

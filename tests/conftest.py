@@ -11,8 +11,9 @@ import pytest
 from tests.clocks import AHEAD
 from tests.frozen import made, served, take
 from tungstenkit.errors import TungstenError
-from tungstenkit.mirrors import find_mirrors, get_bytes
+from tungstenkit.machine_mirrors import Machine, find_mirrors
 from tungstenkit.resolve.debian_release import RELEASES
+from tungstenkit.web import get_bytes
 
 MACHINES_OWN = dict(os.environ)
 
@@ -65,7 +66,7 @@ def frozen():
 def upstream():
     """This machine's own mirrors, for tests marked `upstream`; skips where they don't answer."""
     try:
-        mirrors = find_mirrors(environ=MACHINES_OWN)
+        mirrors = find_mirrors(machine=Machine(MACHINES_OWN))
         mirrors.project_files("pip")
         get_bytes(f"{mirrors.debian_bases['debian'][0]}/dists/{next(iter(RELEASES))}/InRelease", attempts=1)
     except TungstenError as problem:

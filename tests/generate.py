@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tungstenkit import nixpkgs_export
 from tungstenkit.document import to_json
-from tungstenkit.lock import LOCK_NAME, Lock, read_lock
+from tungstenkit.lock_document import LOCK_NAME, Lock, read_lock
 from tungstenkit.spec import ModelSpec, read_spec
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -18,7 +18,7 @@ from tests import generate
 from tungstenkit.cli import app
 from tungstenkit.data import FACTS, OWN_WHEELS
 from tungstenkit.define import define_model
-from tungstenkit.mirrors import apt_bases
+from tungstenkit.machine_mirrors import apt_bases
 from tungstenkit.spec import read_spec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,7 +26,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # Left may be imported by right, never the reverse.
 ORDER = [
-    ["errors", "downloads"],
+    ["errors", "downloads", "digest"],
     ["io", "suffixes", "outside", "wishes", "data"],
     ["media"],
     ["define", "outputs"],
@@ -47,15 +47,19 @@ ORDER = [
     ],
     ["dockerfile_words", "tools", "lfs", "pins"],
     ["dockerfile"],
-    ["spec", "files", "elf", "carry", "certificates"],
-    ["lock", "registry"],
+    ["spec", "files", "elf", "carry", "certificates", "index_pages"],
+    ["registry", "web", "packing", "lock_packages"],
+    ["lock_parts"],
+    ["lock_document"],
+    ["stale", "unpin", "lock_part"],
     ["resolve.debian_version", "resolve.debian_control", "resolve.former_names", "resolve.rules", "poetry"],
     ["resolve.debian_release"],
-    ["resolve.debian_index", "resolve.debian_packages"],
-    ["resolve.hub", "resolve.wheels"],
+    ["resolve.debian_index", "resolve.debian_packages", "vulnerabilities"],
+    ["resolve.hub", "resolve.python_index", "resolve.index_server"],
+    ["resolve.wheels"],
     [
         "resolve.debs",
-        "resolve.python_index",
+        "resolve.view",
         "resolve.archives",
         "resolve.cuda",
         "resolve.debian_contents",
@@ -63,8 +67,10 @@ ORDER = [
     ],
     ["resolve.build_rules", "resolve.libraries", "resolve.base", "resolve.newest", "resolve.pinned"],
     ["resolve.sources"],
-    ["mirrors", "resolve.model", "big_files", "nixpkgs_export"],
-    ["resolve.nixpkgs", "fetch", "export", "vulnerabilities", "client", "machine", "faults"],
+    ["mirrors", "resolve.model", "big_files", "nixpkgs_export", "needs", "own_files"],
+    ["machine_mirrors", "locate", "download", "advisories"],
+    ["bring"],
+    ["resolve.nixpkgs", "export", "client", "machine", "faults"],
     ["build", "run", "workshop", "libraries", "diff", "why", "base_image", "left_out", "declared", "asked"],
     ["installed", "build_hints"],
     ["source_wheels", "twice", "fake_time", "handover", "check", "image_root", "shell", "reload"],
@@ -139,7 +145,7 @@ def test_the_clock_is_read_where_the_mirrors_are_found():
     reads = re.compile(r"\b(now|today|utcnow)\(|\btime(_ns)?\(\)|\b(gm|local)time\(|strftime")
     assert [name for name, path in [*modules().items(), *programs] if reads.search(path.read_text())] == [
         "big_files",
-        "mirrors",
+        "machine_mirrors",
     ]
 
 

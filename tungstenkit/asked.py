@@ -17,20 +17,23 @@ from pathspec import GitIgnoreSpec
 
 from tungstenkit.data import OWN_WHEELS
 from tungstenkit.errors import LockError
-from tungstenkit.lock import FLAKE_INPUTS, LIBRARY, WISH, Deb, Source, Wheel
-from tungstenkit.lock import check_lock as check_fresh
+from tungstenkit.lock_document import FLAKE_INPUTS
+from tungstenkit.lock_packages import WISH, Deb, Source, Wheel
+from tungstenkit.lock_parts import LIBRARY
 from tungstenkit.platforms import Target
 from tungstenkit.requirements import parse, project_of
 from tungstenkit.resolve.cuda import adds
 from tungstenkit.resolve.rules import BASE, ESSENTIAL, OLD_ZONES, tool_programs
 from tungstenkit.settings import MACHINE
 from tungstenkit.spec import DownloadWish, RepositoryWish
+from tungstenkit.stale import check_lock as check_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from tungstenkit.lock import Choice, Lock, Platform
+    from tungstenkit.lock_document import Lock
+    from tungstenkit.lock_parts import Choice, Platform
     from tungstenkit.requirements import Wanted
     from tungstenkit.spec import ModelSpec
 

@@ -20,8 +20,8 @@ from pydantic import ValidationError
 from tungstenkit.cache import cache_folder, keep, kept
 from tungstenkit.document import Document
 from tungstenkit.errors import FetchError, ResolveError
-from tungstenkit.fetch import base_inputs
-from tungstenkit.lock import BaseImage, BaseLayer, BasePython
+from tungstenkit.lock_parts import BaseImage, BaseLayer, BasePython
+from tungstenkit.needs import layer_files
 from tungstenkit.platforms import ARCHITECTURES
 from tungstenkit.registry import configuration, manifest, with_digest, without_tag
 from tungstenkit.resolve.base import Base, libc_version
@@ -31,7 +31,7 @@ from tungstenkit.tools import run_tool
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from tungstenkit.fetch import Input
+    from tungstenkit.needs import LockedFile
 
 _FORMAT = "4"  # of what is kept: raise it whenever something else would be found
 _WHERE = "base_image"
@@ -90,7 +90,7 @@ def read_base(
     system: str,
     python: str | None,
     previous: Mapping[str, BaseImage],
-    get: Callable[[Sequence[Input]], Sequence[Path]],
+    get: Callable[[Sequence[LockedFile]], Sequence[Path]],
     *,
     ours: int = 0,
     cache: Path | None = None,
@@ -174,7 +174,7 @@ def _find(reference: str, system: str, known: Mapping[str, BaseImage]) -> tuple[
 
 
 def _facts(
-    reference: str, system: str, get: Callable[[Sequence[Input]], Sequence[Path]], ours: int, cache: Path
+    reference: str, system: str, get: Callable[[Sequence[LockedFile]], Sequence[Path]], ours: int, cache: Path
 ) -> _Facts:
     """What is known of the image whose digest a reference names."""
     key = f"{reference.rpartition(':')[2]}.{_FORMAT}.json"
@@ -204,7 +204,7 @@ def _facts(
             where=_WHERE,
             hint="on Debian: apt-get install zstd",
         )
-    paths = get(base_inputs(reference, layers))
+    paths = get(layer_files(reference, layers))
     variables = config.get("config") or {}
     with _well_formed(reference):
         environment = dict(entry.partition("=")[::2] for entry in variables.get("Env") or ())

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tungstenkit.fetch import Progress
+    from tungstenkit.download import Progress
     from tungstenkit.files import ModelFile
 
 _PIECE = 1 << 20
@@ -96,7 +96,7 @@ def hashes_of(paths: Sequence[Path], progress: Progress) -> list[str]:
     return [known[path] or _hash(path, progress) for path in paths]
 
 
-def sha256_of(path: Path) -> str:
+def kept_sha256_of(path: Path) -> str:
     """The sha256 of one file, which is read again only where it is small or was touched.
 
     Raises SpecError as `big_files`.

@@ -7,13 +7,13 @@ disturb each other.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tungstenkit.digest import sha256_of
 from tungstenkit.errors import FetchError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def kept(folder: Path, key: str) -> Path | None:
         return None
     for path in paths:
         try:
-            if _sha256(path) == path.name:
+            if sha256_of(path) == path.name:
                 return path
             path.unlink()
         except OSError:
@@ -53,7 +53,7 @@ def keep(folder: Path, key: str, write: Callable[[Path], object]) -> Path:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as temporary:
             path = Path(temporary) / key
             write(path)
-            return path.replace(folder / key / _sha256(path))
+            return path.replace(folder / key / sha256_of(path))
 
 
 @contextmanager
@@ -76,8 +76,3 @@ def _clear_errors(folder: Path) -> Iterator[None]:
             where=str(folder),
             hint="make room there, or set XDG_CACHE_HOME to a folder on another disk",
         ) from None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import requests
-    from urllib3 import Retry
 
 # `pip_setting` reads pip's.
 VARIABLES = (*(name for name in FACTS["certificate-variables"] if name != "PIP_CERT"), "SSL_CERT_DIR")
@@ -127,8 +126,8 @@ def environment(*more: str) -> dict[str, str]:
     return {**os.environ, "SSL_CERT_FILE": path, "GIT_SSL_CAINFO": path}
 
 
-def session(retries: Retry | int = 0, connections: int = 10) -> requests.Session:
-    """A session of `requests`, through which all goes that is asked of the web; proxies and netrc are the machine's.
+def session(connections: int = 10) -> requests.Session:
+    """A session of `requests` that checks servers by `bundle`; proxies and netrc are the machine's.
 
     connections: so many are kept to one server.
     """
@@ -141,23 +140,8 @@ def session(retries: Retry | int = 0, connections: int = 10) -> requests.Session
             return super().send(request, *args, **{**options, "verify": bundle()})
 
     made = requests.Session()
-    made.mount("http://", HTTPAdapter(max_retries=retries, pool_maxsize=connections))
-    made.mount("https://", Adapter(max_retries=retries, pool_maxsize=connections))
-    return made
-
-
-def request(method: str, url: str, **options: Any) -> requests.Response:  # noqa: ANN401 (requests' own)
-    """As `requests.request`."""
-    return _kept_session().request(method, url, **options)
-
-
-@cache
-def _kept_session() -> requests.Session:
-    # To look through all certificates for each of a hundred requests would take seconds.
-    from http.cookiejar import DefaultCookiePolicy
-
-    made = session()
-    made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+    made.mount("http://", HTTPAdapter(pool_maxsize=connections))
+    made.mount("https://", Adapter(pool_maxsize=connections))
     return made
 
 

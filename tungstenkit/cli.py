@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tungstenkit.diff import Difference
-    from tungstenkit.lock import Lock
+    from tungstenkit.lock_document import Lock
     from tungstenkit.machine import Needs
     from tungstenkit.project import Project
     from tungstenkit.run import Address, Handover, Program
@@ -226,8 +226,8 @@ def lock_command(
         return
     from packaging.utils import canonicalize_name
 
-    from tungstenkit.lock import POST_BUILD
     from tungstenkit.locking import Relock, make_lock
+    from tungstenkit.unpin import POST_BUILD
 
     wish = Relock(
         upgrade=upgrade,
@@ -262,11 +262,12 @@ def lock_command(
 def _stays(name: str, lock: Lock) -> str:
     from packaging.utils import canonicalize_name
 
-    from tungstenkit.lock import BASE_IMAGE, declared, packages
+    from tungstenkit.lock_document import declared_by_name, packages
+    from tungstenkit.unpin import BASE_IMAGE
 
     if name == BASE_IMAGE:
         return f"{name} stays: its name still means the same image"
-    if name in declared(lock):
+    if name in declared_by_name(lock):
         return f"{name} stays: there is nothing newer where the model says it is"
     versions = {
         one.package.version
@@ -289,7 +290,7 @@ def why_command(
     """Say who asked for a package, from the lock alone."""
     from tungstenkit import tables
     from tungstenkit.document import to_json
-    from tungstenkit.lock import LOCK_NAME, read_lock
+    from tungstenkit.lock_document import LOCK_NAME, read_lock
     from tungstenkit.progress import err, out
     from tungstenkit.vulnerabilities import known_here
     from tungstenkit.why import why
@@ -337,8 +338,8 @@ def fetch_command(
 ) -> None:
     """Download what the lock names into the Nix store; afterwards builds on this machine need no network."""
     from tungstenkit import carry, store
-    from tungstenkit.fetch import absent, takes
-    from tungstenkit.lock import choose_platform, part_of
+    from tungstenkit.bring import missing_files, store_paths
+    from tungstenkit.lock_part import choose_platform, part_of
     from tungstenkit.platforms import this_system
     from tungstenkit.progress import TERMINAL, err, working
     from tungstenkit.project import Project, fetch_inputs, provide_result
@@ -351,8 +352,8 @@ def fetch_command(
         part = part_of(lock, systems, this_system())
         if origin is not None:
             with working(f"copying from {origin}"):
-                carry.unpack(takes(part, shipped.big), origin)
-            if lacking := absent(part):
+                carry.unpack(store_paths(part, shipped.big), origin)
+            if lacking := missing_files(part):
                 raise FetchError(
                     f"{len(lacking)} of the files that the lock names are not there, such as {lacking[0].name}",
                     where=str(origin),
@@ -363,7 +364,7 @@ def fetch_command(
             provide_result(project, lock, system, shipped)
         if to is not None:
             with working(f"copying to {to}"):
-                paths = takes(part, shipped.big)
+                paths = store_paths(part, shipped.big)
                 gone = store.missing(paths)
                 carry.pack([path for path in paths if path not in gone], to)
             err.print(
@@ -395,10 +396,12 @@ def nix_export_command(
 ) -> None:
     """Write a self-contained flake: `nix build .#model-image` there needs nothing of ours."""
     from tungstenkit import store
+    from tungstenkit.bring import add_big
     from tungstenkit.data import SEVEN_ZIP
+    from tungstenkit.download import download
     from tungstenkit.export import export, git_notice, public
-    from tungstenkit.fetch import add_big, download, inputs, restricted
-    from tungstenkit.lock import check_package_set
+    from tungstenkit.lock_part import check_package_set
+    from tungstenkit.needs import gated_hashes, needed_files
     from tungstenkit.platforms import this_system
     from tungstenkit.progress import TERMINAL, FetchBar, err, working
     from tungstenkit.project import Project, find_sources
@@ -408,13 +411,13 @@ def nix_export_command(
     check_package_set(lock, package_set)
     shipped = project.select_shipped(lock, out)
     big = shipped.big
-    guarded = restricted(lock)
+    guarded = gated_hashes(lock)
     sources = public({key: urls for key, urls in find_sources(project, lock).items() if key not in guarded})
-    local = [entry for entry in inputs(lock) if entry.is_own]
+    local = [entry for entry in needed_files(lock) if entry.is_own]
     with tempfile.TemporaryDirectory(prefix="tungsten-") as folder, FetchBar() as bar:
         made = [download(entry, [], Path(folder), bar, project.directory) for entry in local]
         export(project.spec, lock, project.directory, shipped.files, sources, out, made, big)
-    wanted = [entry.sha256 for entry in inputs(lock) if not entry.is_own]
+    wanted = [entry.sha256 for entry in needed_files(lock) if not entry.is_own]
     wanted += [SEVEN_ZIP["sha256"]] if lock.tools else []
     if unknown := sum(sha256 not in sources for sha256 in wanted):
         files_have = "1 file has" if unknown == 1 else f"{unknown} files have"

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tungstenkit import store
-from tungstenkit.big_files import sha256_of
+from tungstenkit.big_files import kept_sha256_of
+from tungstenkit.digest import measure
 from tungstenkit.dockerfile import Commands, Copy
 from tungstenkit.document import to_json
 from tungstenkit.errors import BuildError, LockError
-from tungstenkit.lock import CommandResult
+from tungstenkit.lock_parts import CommandResult
 from tungstenkit.platforms import Target, this_system
 from tungstenkit.twice import MismatchError, Step, discard, make, settled
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
     from tungstenkit.dockerfile import Segment
     from tungstenkit.files import ModelFile
-    from tungstenkit.lock import Lock, Platform
+    from tungstenkit.lock_document import Lock
+    from tungstenkit.lock_parts import Platform
     from tungstenkit.spec import ModelSpec
 
 _UNKNOWN = "0" * 64
@@ -124,7 +126,7 @@ def described(path: Path, file: ModelFile) -> str:
     if file.target is not None:
         # As it ships; on disk it may be absolute.
         return f"-> {file.target}"
-    return sha256_of(path) + (" x" if file.executable else "")
+    return kept_sha256_of(path) + (" x" if file.executable else "")
 
 
 def check(lock: Lock, spec: ModelSpec, directory: Path, files: Sequence[ModelFile], where: str) -> None:
@@ -256,9 +258,8 @@ def _settled(
 
 
 def _recorded(entry: CommandResult, result: Path) -> CommandResult:
-    with result.open("rb") as content:
-        sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-    return entry.model_copy(update={"size": result.stat().st_size, "sha256": sha256})
+    size, sha256 = measure(result)
+    return entry.model_copy(update={"size": size, "sha256": sha256})
 
 
 def result_path(entry: CommandResult) -> Path:

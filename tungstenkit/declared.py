@@ -14,18 +14,19 @@ from pathspec import GitIgnoreSpec
 
 from tungstenkit import store
 from tungstenkit.big_files import hashes_of
+from tungstenkit.download import first_sight, size_of
 from tungstenkit.errors import FetchError, ResolveError, SpecError
-from tungstenkit.fetch import PARALLEL, first_sight, size_of
 from tungstenkit.files import excluding, pattern_of
 from tungstenkit.lfs import named, pointers
-from tungstenkit.lock import Files, LockedDownload, LockedRepository, RepositoryFile
+from tungstenkit.lock_parts import Files, LockedDownload, LockedRepository, RepositoryFile
 from tungstenkit.spec import DownloadWish, RepositoryWish
+from tungstenkit.web import PARALLEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from tungstenkit.fetch import Progress
+    from tungstenkit.download import Progress
     from tungstenkit.files import ModelFile
     from tungstenkit.resolve.hub import TreeFile
 

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Literal
 
 from tungstenkit.document import Document
 from tungstenkit.errors import LockError
-from tungstenkit.lock import (
+from tungstenkit.lock_document import (
     EVERY_PLATFORM,
     LOCK_NAME,
     Place,
-    changed_inputs,
-    declared,
+    declared_by_name,
     packages,
     parse_lock,
     read_lock,
 )
+from tungstenkit.stale import changed_inputs
 from tungstenkit.vulnerabilities import Vulnerability  # noqa: TC001 - pydantic reads it
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tungstenkit.lock import Located, Lock
+    from tungstenkit.lock_document import Located, Lock
     from tungstenkit.vulnerabilities import Advisories
 
 
@@ -173,11 +173,11 @@ def _size(lock: Lock) -> int:
     images = [platform.base_image for platform in lock.platforms.values() if platform.base_image]
     layers = sum(layer.size for image in images for layer in image.layers)
     packed = sum(p.package.size for p in packages(lock) if p.place == "image")
-    return layers + packed + sum(one.size for one in declared(lock).values())
+    return layers + packed + sum(one.size for one in declared_by_name(lock).values())
 
 
 def _file_changes(before: Lock | None, after: Lock) -> Iterator[Change]:
-    old, new = declared(before), declared(after)
+    old, new = declared_by_name(before), declared_by_name(after)
     for name in sorted(old.keys() | new.keys()):
         was, now = old.get(name), new.get(name)
         if was and now and was.model_dump(exclude={"to"}) == now.model_dump(exclude={"to"}):

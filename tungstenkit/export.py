@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tungstenkit.big_files import BigFile
     from tungstenkit.files import ModelFile
-    from tungstenkit.lock import Lock
+    from tungstenkit.lock_document import Lock
     from tungstenkit.mirrors import Mirrors
     from tungstenkit.spec import ModelSpec
 

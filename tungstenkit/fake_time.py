@@ -14,7 +14,7 @@ from elftools.elf.sections import SymbolTableSection
 
 from tungstenkit.deb import open_files
 from tungstenkit.errors import FetchError, ResolveError, UnusableError
-from tungstenkit.fetch import Input
+from tungstenkit.needs import LockedFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ _LIBRARY = "libfaketimeMT.so.1"
 """The one for programs with threads."""
 
 
-def fake_time(target: Target, solver: Solver, get: Callable[[Input], Path], folder: Path) -> Path | None:
+def fake_time(target: Target, solver: Solver, get: Callable[[LockedFile], Path], folder: Path) -> Path | None:
     """The library for a target's root, put into a folder; None where it can't be had, which is said.
 
     get: downloads a file, verified.
@@ -35,7 +35,7 @@ def fake_time(target: Target, solver: Solver, get: Callable[[Input], Path], fold
     try:
         solution = solver.debs(target, {"build": ["libfaketime"]}, "libfaketime", ())
         (deb,) = (deb for deb in solution.debs if deb.name == "libfaketime")
-        package = get(Input(deb.file, deb.size, deb.sha256, release=target.release))
+        package = get(LockedFile(deb.file, deb.size, deb.sha256, release=target.release))
         with package.open("rb") as file, open_files(file, package.name) as members:
             for member in members:
                 if member.isfile() and member.name.endswith(f"/{_LIBRARY}"):

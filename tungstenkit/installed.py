@@ -16,15 +16,19 @@ from typing import TYPE_CHECKING
 from tungstenkit.cache import cache_folder, keep, kept
 from tungstenkit.document import Document
 from tungstenkit.errors import ResolveError
-from tungstenkit.fetch import PARALLEL, Input, built_input, wheel_input
-from tungstenkit.lock import OVERLAP, Choice, Source
+from tungstenkit.lock_packages import Source
+from tungstenkit.lock_parts import OVERLAP, Choice
+from tungstenkit.needs import LockedFile, built_file, wheel_file
 from tungstenkit.resolve.model import add_choice
 from tungstenkit.tools import run_tool
+from tungstenkit.web import PARALLEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from tungstenkit.lock import Lock, Platform, Wheel
+    from tungstenkit.lock_document import Lock
+    from tungstenkit.lock_packages import Wheel
+    from tungstenkit.lock_parts import Platform
 
     Package = Wheel | Source
 
@@ -51,7 +55,7 @@ def kept_installed(sha256: str, cache: Path) -> Installed | None:
 
 
 def check_installed(
-    lock: Lock, get: Callable[[Input], Path], notice: Callable[[str], None], *, cache: Path | None = None
+    lock: Lock, get: Callable[[LockedFile], Path], notice: Callable[[str], None], *, cache: Path | None = None
 ) -> Lock:
     """The lock, with who wins where two of its packages bring one file.
 
@@ -105,7 +109,7 @@ def install_order(packages: Sequence[Package]) -> list[Package]:
     return order
 
 
-def _read(lock: Lock, get: Callable[[Input], Path], cache: Path) -> dict[str, Installed]:
+def _read(lock: Lock, get: Callable[[LockedFile], Path], cache: Path) -> dict[str, Installed]:
     """By sha256, what is in each of the images' wheels."""
     entries = {
         entry.sha256: entry
@@ -143,8 +147,8 @@ def _packages(platform: Platform) -> list[Package]:
     return [*platform.wheels, *platform.sources]
 
 
-def _input(package: Package) -> Input:
-    return built_input(package) if isinstance(package, Source) else wheel_input(package)
+def _input(package: Package) -> LockedFile:
+    return built_file(package) if isinstance(package, Source) else wheel_file(package)
 
 
 def _remedy(package: Package) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tungstenkit.errors import BuildError
 from tungstenkit.files import excluding, pattern_of
-from tungstenkit.lock import LIBRARY, NOTHING
+from tungstenkit.lock_parts import LIBRARY, NOTHING
 from tungstenkit.wishes import DEFAULT_EXCLUDE_FILES
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tungstenkit.files import ModelFile
-    from tungstenkit.lock import Choice
+    from tungstenkit.lock_parts import Choice
     from tungstenkit.resolve.libraries import Start
 
 # As `nix/tools/import_check.py` words it.

@@ -11,18 +11,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from tungstenkit.cache import cache_folder
-from tungstenkit.fetch import PARALLEL, Input, built_input, wheel_input
+from tungstenkit.needs import LockedFile, built_file, wheel_file
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.debian_contents import fetch_libraries
 from tungstenkit.resolve.libraries import Image, additions, only_told
 from tungstenkit.resolve.model import add_debs
 from tungstenkit.scan import keep_scan, kept_scan, scan_deb, scan_wheel
+from tungstenkit.web import PARALLEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from tungstenkit.lock import Choice, Lock, Platform
+    from tungstenkit.lock_document import Lock
+    from tungstenkit.lock_parts import Choice, Platform
     from tungstenkit.resolve.model import Solver
     from tungstenkit.scan import Scan
     from tungstenkit.workshop import Workshop
@@ -87,7 +89,7 @@ def _image(
     return Image(
         target,
         wheels={wheel.project: scans[wheel.sha256] for wheel in platform.wheels}
-        | {source.project: scans[built_input(source).sha256] for source in platform.sources},
+        | {source.project: scans[built_file(source).sha256] for source in platform.sources},
         debs={deb.name: scans[deb.sha256] for deb in debs},
         others=base_libraries,
     )
@@ -102,7 +104,7 @@ def _read(lock: Lock, scans: dict[str, Scan], workshop: Workshop, cache: Path) -
         workshop.solver.report("looking for the shared libraries that packages have and need")
     workshop.progress.start(len(unread), sum(entry.size for entry in unread))
 
-    def read(entry: Input) -> Scan:
+    def read(entry: LockedFile) -> Scan:
         path = workshop.get(entry)
         scan = scan_deb(path) if entry.project is None else scan_wheel(path)
         keep_scan(scan, entry.sha256, cache)
@@ -117,10 +119,10 @@ def _read(lock: Lock, scans: dict[str, Scan], workshop: Workshop, cache: Path) -
             raise
 
 
-def _inputs(platform: Platform) -> Iterable[Input]:
+def _inputs(platform: Platform) -> Iterable[LockedFile]:
     for deb in platform.debs:
-        yield Input(deb.file, deb.size, deb.sha256, release=platform.release)
+        yield LockedFile(deb.file, deb.size, deb.sha256, release=platform.release)
     for wheel in platform.wheels:
-        yield wheel_input(wheel)
+        yield wheel_file(wheel)
     for source in platform.sources:
-        yield built_input(source)
+        yield built_file(source)

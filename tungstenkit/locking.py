@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tungstenkit import commands, dockerfile, post_build
+from tungstenkit.advisories import look_up
 from tungstenkit.base_image import read_base
+from tungstenkit.bring import disk_error, find_in_store
 from tungstenkit.declared import lock_files
 from tungstenkit.diff import compare, old_lock
+from tungstenkit.download import pull_layers
 from tungstenkit.errors import LockError
 from tungstenkit.fake_time import fake_time
-from tungstenkit.fetch import disk_error, pull_layers, stored
-from tungstenkit.lock import LOCK_NAME, Files, Lock, packages, read_lock, unpinned, write_lock
-from tungstenkit.mirrors import Fetcher, find_mirrors
+from tungstenkit.lock_document import LOCK_NAME, Lock, packages, read_lock, write_lock
+from tungstenkit.lock_parts import Files
+from tungstenkit.machine_mirrors import find_mirrors
 from tungstenkit.pins import read_lock_file
 from tungstenkit.project import export_step, fetch_inputs
 from tungstenkit.requirements import parse
@@ -28,7 +31,8 @@ from tungstenkit.resolve.model import Solver, chosen_systems, dates_of, resolve
 from tungstenkit.resolve.nixpkgs import resolve as resolve_nixpkgs
 from tungstenkit.resolve.pinned import Pinned
 from tungstenkit.seal import seal
-from tungstenkit.vulnerabilities import look_up
+from tungstenkit.unpin import unpinned
+from tungstenkit.web import Fetcher
 from tungstenkit.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -36,9 +40,9 @@ if TYPE_CHECKING:
 
     from tungstenkit.build import View
     from tungstenkit.diff import Difference
-    from tungstenkit.fetch import Input
-    from tungstenkit.lock import Choice
+    from tungstenkit.lock_parts import Choice
     from tungstenkit.mirrors import Mirrors
+    from tungstenkit.needs import LockedFile
     from tungstenkit.platforms import Target as Platform
     from tungstenkit.project import Project, Shipped
     from tungstenkit.resolve.base import Base
@@ -259,10 +263,10 @@ class Bases:
         self.libraries[system] = base.libraries
         return base
 
-    def _get(self, entries: Sequence[Input]) -> list[Path]:
+    def _get(self, entries: Sequence[LockedFile]) -> list[Path]:
         state = self._project.state
         with self._project.exclusively(), self._project.watch.fetching() as bar:
-            found = {entry: stored(entry) for entry in entries}
+            found = {entry: find_in_store(entry) for entry in entries}
             absent = list(dict.fromkeys(entry for entry, path in found.items() if path is None))
             bar.start(len(absent), sum(entry.size for entry in absent))
             try:

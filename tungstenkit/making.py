@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING
 
 from tungstenkit import build as builder
 from tungstenkit.errors import BuildError
-from tungstenkit.lock import (
-    check_package_set,
-    choose_platform,
-)
+from tungstenkit.lock_part import check_package_set, choose_platform
 from tungstenkit.platforms import runs_here, this_system
 from tungstenkit.project import fetch_inputs, provide_result
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tungstenkit.lock import Lock, Platform
+    from tungstenkit.lock_document import Lock
+    from tungstenkit.lock_parts import Platform
     from tungstenkit.project import Project, Shipped
     from tungstenkit.resolve.libraries import Start
 

@@ -11,7 +11,8 @@ from tungstenkit.data import NIX
 from tungstenkit.document import to_json
 
 if TYPE_CHECKING:
-    from tungstenkit.lock import FlakeInput, Lock
+    from tungstenkit.lock_document import Lock
+    from tungstenkit.lock_parts import FlakeInput
 
 _PLACEHOLDER = "@release@"
 

@@ -69,6 +69,12 @@ def url_problem(url: str, schemes: tuple[str, ...] = WEB) -> str | None:
     return None
 
 
+def redact(text: str) -> str:
+    """A URL, or what a program says of some, without any user's name and password."""
+    # Not by a parser: what is no URL must be shown without them too.
+    return re.sub(r"(?<=//)[^/?#\n]*@", "", text)
+
+
 def git_name_problem(name: str) -> str | None:
     """What is wrong with a branch, a tag or a commit (git-check-ref-format(1))."""
     if not name or name.startswith("-"):

@@ -15,7 +15,7 @@ import tomli_w
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tungstenkit.lock import Wheel
+    from tungstenkit.lock_packages import Wheel
 
 _LOCK_VERSION = "2.1"
 """Poetry's since 2.0; what it added to 2.0 is read by Poetry alone."""

@@ -21,13 +21,14 @@ from pathspec import GitIgnoreSpec
 from tungstenkit import store
 from tungstenkit.commands import described, not_here, seen_of_base, sees
 from tungstenkit.data import NIX, OWN_WHEELS
+from tungstenkit.digest import measure
 from tungstenkit.dockerfile import Commands
 from tungstenkit.document import to_json
 from tungstenkit.errors import BuildError, LockError, TungstenError
 from tungstenkit.faults import package_hint
 from tungstenkit.files import excluding, pattern_of
 from tungstenkit.handover import served
-from tungstenkit.lock import PostBuild
+from tungstenkit.lock_parts import PostBuild
 from tungstenkit.platforms import Target, this_system
 from tungstenkit.settings import read_table
 from tungstenkit.twice import MismatchError, Step, discard, make, settled
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from tungstenkit.files import ModelFile
-    from tungstenkit.lock import Lock, Platform
+    from tungstenkit.lock_document import Lock
+    from tungstenkit.lock_parts import Platform
     from tungstenkit.spec import ModelSpec
 
 _TABLE = "post-build"
@@ -315,9 +317,7 @@ def _entry(
             hint="let it see them (`files` in [tool.tungsten.post-build]), or keep them out by "
             f"{excluding(exclude, *map(pattern_of, unseen))} in define_model(…)",
         )
-    with result.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    size = result.stat().st_size
+    size, sha256 = measure(result)
     return plan.model_copy(update={"size": size, "sha256": sha256, "replaces": tuple(sorted(replaced))})
 
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, TextIO
 from tungstenkit import commands, post_build, store
 from tungstenkit.asked import check_lock
 from tungstenkit.big_files import big_files
+from tungstenkit.bring import Folders, bring, missing_files
 from tungstenkit.declared import leave_out_declared
 from tungstenkit.errors import FetchError, SpecError
 from tungstenkit.export import bootstrap_urls, export
-from tungstenkit.fetch import absent, check_local, fetch, inputs, locate
 from tungstenkit.files import (
     empty_folders,
     excluding,
@@ -28,12 +28,10 @@ from tungstenkit.files import (
     secrets,
     select_files,
 )
-from tungstenkit.lock import (
-    LOCK_NAME,
-    Lock,
-    part_of,
-    read_lock,
-)
+from tungstenkit.lock_document import LOCK_NAME, Lock, read_lock
+from tungstenkit.lock_part import part_of
+from tungstenkit.needs import needed_files
+from tungstenkit.own_files import check_own_files
 from tungstenkit.platforms import this_system
 from tungstenkit.requirements import parse
 from tungstenkit.settings import big_file_size
@@ -143,7 +141,7 @@ class Project:
 
     def mirrors(self, get: Callable[[str], bytes] | None = None) -> Mirrors:
         """Where bytes come from on this machine, by what the model says of indexes, too; notices are told once."""
-        from tungstenkit.mirrors import find_mirrors
+        from tungstenkit.machine_mirrors import find_mirrors
 
         mirrors = find_mirrors(self.directory, wishes=parse(self.spec.python_packages), get=get)
         for notice in mirrors.notices:
@@ -162,7 +160,7 @@ class Project:
         """
         lock = read_lock(self.lock_path)
         check_lock(lock, self.spec, self.lock_path)
-        check_local(lock, self.directory)
+        check_own_files(lock, self.directory)
         has_result = with_result and self.spec.has_post_build
         if self.spec.commands or has_result:
             files = self._leave_out_declared(lock, self._select())
@@ -268,7 +266,9 @@ def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
     with project.watch.working("asking the mirrors where each file is"):
         try:
             mirrors = project.mirrors()
-            found = locate(inputs(lock), lock, mirrors)
+            from tungstenkit.locate import locate
+
+            found = locate(needed_files(lock), lock, mirrors)
         except FetchError as problem:
             project.watch.warn(f"no mirror could be asked, so the export names none ({problem.what})")
             return {}
@@ -279,11 +279,13 @@ def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
 def fetch_inputs(project: Project, lock: Lock, systems: Sequence[str], big: Sequence[BigFile]) -> int:
     """Bring into the store what images for some platforms need and it has not got; of how many files in all."""
     part = part_of(lock, systems, this_system())
-    wanted = absent(part)
+    wanted = missing_files(part)
     urls = {}
     if wanted:
         with project.watch.working("asking the mirrors where each file is"):
+            from tungstenkit.locate import locate
+
             urls = locate(wanted, lock, project.mirrors())
     with project.watch.fetching() as bar:
-        fetch(part, urls, project.state, bar, whole=lock, big=big, directory=project.directory)
-    return len(inputs(part)) + len(big)
+        bring(part, urls, Folders(project.directory, project.state), bar, whole=lock, big=big)
+    return len(needed_files(part)) + len(big)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tungstenkit import certificates
+from tungstenkit.digest import sha256_of
 from tungstenkit.errors import FetchError
 from tungstenkit.outside import image_problem
 
@@ -74,7 +75,7 @@ def pull(reference: str, blobs: Mapping[str, Path], folder: Path, advance: Calla
         _copy(reference, Path(name), advance)
         for sha256, path in blobs.items():
             found = Path(name) / sha256
-            if not found.exists() or _sha256(found) != sha256:
+            if not found.exists() or sha256_of(found) != sha256:
                 raise FetchError(
                     "the registry has other bytes than the manifest says",
                     where=f"{reference} sha256:{sha256}",
@@ -192,8 +193,3 @@ def _json(data: bytes, reference: str) -> dict[str, Any]:
             hint="another server may answer in its place, a proxy or a page to sign in at: check the network",
         )
     return value
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

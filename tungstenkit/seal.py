@@ -14,13 +14,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tungstenkit.fetch import Input, unpack_busybox
+from tungstenkit.bring import unpack_busybox
 from tungstenkit.installed import check_installed
 from tungstenkit.libraries import add_libraries
+from tungstenkit.needs import LockedFile
 from tungstenkit.source_wheels import build_wheels
 
 if TYPE_CHECKING:
-    from tungstenkit.lock import Lock
+    from tungstenkit.lock_document import Lock
     from tungstenkit.workshop import Workshop
 
 
@@ -40,7 +41,7 @@ def add_busybox_tree(lock: Lock, workshop: Workshop) -> Lock:
         busybox = entry.busybox
         if busybox.tree_sha256 is None:
             deb = workshop.get(
-                Input(busybox.file, busybox.size, busybox.sha256, release=entry.layers.release)
+                LockedFile(busybox.file, busybox.size, busybox.sha256, release=entry.layers.release)
             )
             busybox = busybox.model_copy(update={"tree_sha256": busybox_tree_hash(deb)})
         tools[system] = entry.model_copy(update={"busybox": busybox})

@@ -17,7 +17,7 @@ from tungstenkit.errors import RunError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tungstenkit.lock import Lock
+    from tungstenkit.lock_document import Lock
     from tungstenkit.spec import ModelSpec
 
 _CHECK = "import sys; sys.path.insert(0, sys.argv[1]); from enter_shell import main; main(['--check'])"

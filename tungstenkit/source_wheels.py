@@ -7,7 +7,6 @@ build asks for, so it is not built again. What the source said of itself while t
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import zipfile
@@ -22,23 +21,28 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 from tungstenkit import store
+from tungstenkit.bring import find_in_store, unpack_busybox
 from tungstenkit.build import run_build
 from tungstenkit.build_hints import hint
 from tungstenkit.cache import cache_folder
 from tungstenkit.data import NIX
+from tungstenkit.digest import measure
 from tungstenkit.document import write_atomically
 from tungstenkit.errors import BuildError, LockError, TungstenError
-from tungstenkit.fetch import PARALLEL, Input, built_input, source_inputs, stored, tool_inputs, unpack_busybox
 from tungstenkit.installed import kept_installed
+from tungstenkit.needs import LockedFile, built_file, source_files, tool_files
 from tungstenkit.platforms import Target, this_system
 from tungstenkit.resolve.debian_contents import fetch_paths
 from tungstenkit.scan import kept_scan
+from tungstenkit.web import PARALLEL
 
 if TYPE_CHECKING:
     from email.message import Message
 
     from tungstenkit.build import View
-    from tungstenkit.lock import Lock, Platform, Source
+    from tungstenkit.lock_document import Lock
+    from tungstenkit.lock_packages import Source
+    from tungstenkit.lock_parts import Platform
     from tungstenkit.resolve.model import Solver
     from tungstenkit.workshop import Workshop
 
@@ -55,7 +59,8 @@ def find_unbuilt(lock: Lock) -> list[tuple[str, Source]]:
         (system, source)
         for system, platform in lock.platforms.items()
         for source in platform.sources
-        if source.wheel_sha256 is None or not (stored(built_input(source)) or _is_known(source.wheel_sha256))
+        if source.wheel_sha256 is None
+        or not (find_in_store(built_file(source)) or _is_known(source.wheel_sha256))
     ]
 
 
@@ -85,16 +90,13 @@ def _build_one(lock: Lock, system: str, source: Source, view: View, workshop: Wo
         _provide(lock, system, source, workshop)
         built = _build(lock, system, source, view, workshop)
         _check(built, built.name, source, platform, system)
-        named = {
-            "wheel": built.name,
-            "wheel_size": built.stat().st_size,
-            "wheel_sha256": hashlib.sha256(built.read_bytes()).hexdigest(),
-        }
+        size, sha256 = measure(built)
+        named = {"wheel": built.name, "wheel_size": size, "wheel_sha256": sha256}
         _keep(built, source, workshop.state)
     else:
         own = _for_every_platform(lock, system, source)
         assert own.wheel is not None
-        _check(Path(built_input(own).path), own.wheel, source, platform, system)
+        _check(Path(built_file(own).path), own.wheel, source, platform, system)
         named = own.model_dump(include={"wheel", "wheel_size", "wheel_sha256"}, by_alias=False)
     done = source.model_copy(update=named)
     sources = tuple(done if one is source else one for one in platform.sources)
@@ -125,7 +127,7 @@ def _provide(lock: Lock, system: str, source: Source, workshop: Workshop) -> Non
     tools = lock.tools[system]
     wanted = {
         entry.path: entry
-        for entry in [*tool_inputs(tools), *source_inputs(source, lock.platforms[system].release)]
+        for entry in [*tool_files(tools), *source_files(source, lock.platforms[system].release)]
     }
     gone = store.missing(list(wanted))
     with ThreadPoolExecutor(PARALLEL) as pool:
@@ -133,7 +135,9 @@ def _provide(lock: Lock, system: str, source: Source, workshop: Workshop) -> Non
     assert tools.busybox.tree_sha256 is not None  # the tools are sealed
     if store.missing([store.tree_path(tools.busybox.tree_sha256, "busybox")]):
         folder = workshop.downloads / "busybox"
-        unpack_busybox(Path(Input(tools.busybox.file, tools.busybox.size, tools.busybox.sha256).path), folder)
+        unpack_busybox(
+            Path(LockedFile(tools.busybox.file, tools.busybox.size, tools.busybox.sha256).path), folder
+        )
         store.add_tree(folder)
         shutil.rmtree(folder)
 

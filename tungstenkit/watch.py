@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from tungstenkit.build import View
-    from tungstenkit.fetch import Progress
+    from tungstenkit.download import Progress
     from tungstenkit.locking import Locked
 
 

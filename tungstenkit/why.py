@@ -14,25 +14,17 @@ from packaging.utils import canonicalize_name
 
 from tungstenkit.document import Document
 from tungstenkit.errors import LockError
-from tungstenkit.lock import (
-    EVERY_PLATFORM,
-    OF_VERSIONS,
-    OVERLAP,
-    WISH,
-    Choice,
-    LockedDownload,
-    Place,
-    declared,
-    near,
-    packages,
-)
+from tungstenkit.lock_document import EVERY_PLATFORM, Place, declared_by_name, packages
+from tungstenkit.lock_packages import WISH
+from tungstenkit.lock_parts import OF_VERSIONS, OVERLAP, Choice, LockedDownload
 from tungstenkit.resolve.pinned import KIND as LOCK_FILE
+from tungstenkit.unpin import near
 from tungstenkit.vulnerabilities import Vulnerability  # noqa: TC001 - pydantic reads it
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from tungstenkit.lock import Located, Lock
+    from tungstenkit.lock_document import Located, Lock
     from tungstenkit.vulnerabilities import Advisories
 
 _OF_THE_USER = ("python_packages", "system_packages", "dockerfile_commands", "python_version", "gpu")
@@ -88,7 +80,7 @@ def why(lock: Lock, name: str, advisories: Advisories) -> list[Reason]:
                 vulnerabilities=advisories.of(located.package, located.release),
                 choices=tuple(choice for choice in lock.choices if _is_of(choice, located)),
             )
-    if name in (files := declared(lock)):
+    if name in (files := declared_by_name(lock)):
         file = files[name]
         wish = file.url if isinstance(file, LockedDownload) else f"{file.repository} at {file.revision}"
         reasons[EVERY_PLATFORM, "image", ("file", name)] = Reason(

@@ -11,14 +11,16 @@ from rich.filesize import decimal
 from rich.markup import escape
 
 from tungstenkit import tables
-from tungstenkit.lock import LIBRARY, NOTHING, OVERLAP, POST_BUILD, declared
+from tungstenkit.lock_document import declared_by_name
+from tungstenkit.lock_parts import LIBRARY, NOTHING, OVERLAP
 from tungstenkit.resolve.newest import told
 from tungstenkit.resolve.pinned import KIND as LOCK_FILE
+from tungstenkit.unpin import POST_BUILD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tungstenkit.lock import Choice
+    from tungstenkit.lock_parts import Choice
     from tungstenkit.locking import Locked
 
 _TOLD = (LIBRARY, LOCK_FILE, OVERLAP, "renamed")
@@ -32,7 +34,7 @@ def locked_lines(made: Locked) -> Iterator[str]:
     done = "locked" if made.is_written else "would lock"
     for system in made.lock.platforms:
         yield escape(f"{done} {_platform(made, system)}")
-    for name, file in declared(made.lock).items():
+    for name, file in declared_by_name(made.lock).items():
         yield escape(f"{done} {name}: {file.version}, {decimal(file.size)}")
     if made.is_written:
         yield from tables.summary(made.difference)

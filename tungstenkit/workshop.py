@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tungstenkit.fetch import download, locate, stored
+from tungstenkit.bring import find_in_store
+from tungstenkit.download import download
+from tungstenkit.locate import locate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from tungstenkit.fetch import Input, Progress
-    from tungstenkit.lock import Lock
+    from tungstenkit.download import Progress
+    from tungstenkit.lock_document import Lock
+    from tungstenkit.needs import LockedFile
     from tungstenkit.resolve.model import Solver
     from tungstenkit.spec import ModelSpec
     from tungstenkit.watch import Watch
@@ -41,9 +44,9 @@ class Workshop:
         """The folder where what is downloaded waits for `tungsten fetch`."""
         return self.state / "downloads"
 
-    def get(self, entry: Input) -> Path:
+    def get(self, entry: LockedFile) -> Path:
         """Download a file that the lock names, verified, under its store name; from several threads at a time."""
-        if path := stored(entry):
+        if path := find_in_store(entry):
             return path
         urls = locate([entry], self.resolved, self.solver.mirrors)[entry.sha256]
         return download(entry, urls, self.downloads, self.progress, self.solver.directory)

@@ -16,8 +16,8 @@ import urllib.request
 from pathlib import Path
 
 from tests.end_to_end.harness import ROOT, free_port
-from tungstenkit.fetch import Input
-from tungstenkit.lock import read_lock
+from tungstenkit.lock_document import read_lock
+from tungstenkit.needs import LockedFile
 
 # Unpacked there by `make test`.
 _UNPACKED = ROOT / ".venv" / "docker-registry" / "usr" / "bin" / "docker-registry"
@@ -61,7 +61,7 @@ def debian_root(lock, names, folder):
     platform = read_lock(lock).platforms["x86_64-linux"]
     debs = [deb for deb in platform.debs if deb.name in names]
     assert {deb.name for deb in debs} == set(names)
-    inputs = [{"kind": "deb", "path": Input(deb.file, deb.size, deb.sha256).path} for deb in debs]
+    inputs = [{"kind": "deb", "path": LockedFile(deb.file, deb.size, deb.sha256).path} for deb in debs]
     layer = _tool(
         "layer.py", {"created-by": "packages", "python": None, "lower": [], "inputs": inputs}, folder / "debs"
     )

@@ -15,8 +15,8 @@ from tests.end_to_end.conftest import copy_example
 from tests.end_to_end.harness import ROOT, succeed, tungsten
 from tests.frozen import moved, served, take
 from tests.frozen.archive import link
-from tungstenkit.fetch import inputs
-from tungstenkit.lock import LOCK_NAME, packages, read_lock
+from tungstenkit.lock_document import LOCK_NAME, packages, read_lock
+from tungstenkit.needs import needed_files
 
 PROGRAM = ROOT / "examples" / "try_image.py"
 BEGUN = datetime.now(UTC)
@@ -62,7 +62,7 @@ program.main()
 
 
 def names(folder):
-    return {entry.file for entry in inputs(read_lock(folder / LOCK_NAME))}
+    return {entry.file for entry in needed_files(read_lock(folder / LOCK_NAME))}
 
 
 def lock_on(day, folder):

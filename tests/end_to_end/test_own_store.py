@@ -14,11 +14,12 @@ from tests.end_to_end.somebody import UID, Somebody
 from tests.frozen.take import Quiet
 from tungstenkit import build as building
 from tungstenkit.deb import open_files
-from tungstenkit.fetch import Input, download
-from tungstenkit.mirrors import Fetcher
+from tungstenkit.download import download
+from tungstenkit.needs import LockedFile
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.model import Solver
+from tungstenkit.web import Fetcher
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def newer_nix(upstream, somebody):
         )
         timestamps = solver.releases[release].timestamps
         for deb in solution.debs:
-            entry = Input(deb.file, deb.size, deb.sha256, release=release)
+            entry = LockedFile(deb.file, deb.size, deb.sha256, release=release)
             path = download(entry, upstream.urls(deb.file, timestamps), Path(scratch), Quiet())
             with path.open("rb") as file, open_files(file, deb.name) as tar:
                 tar.extractall(root)

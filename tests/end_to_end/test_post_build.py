@@ -17,7 +17,7 @@ import pytest
 from tests.end_to_end.harness import ROOT, SYSTEM, build, container, nix, post, succeed, tungsten
 from tests.server.conftest import wait_until
 from tungstenkit import store
-from tungstenkit.lock import read_lock, write_lock
+from tungstenkit.lock_document import read_lock, write_lock
 from tungstenkit.post_build import result_path
 
 MODEL = """

@@ -10,8 +10,8 @@ import pytest
 from tests.end_to_end.harness import SYSTEM, build, checkout, nix, succeed
 from tungstenkit import store
 from tungstenkit.build import read_layout
-from tungstenkit.fetch import inputs
-from tungstenkit.lock import read_lock
+from tungstenkit.lock_document import read_lock
+from tungstenkit.needs import needed_files
 
 
 @pytest.fixture
@@ -162,6 +162,6 @@ def test_what_can_be_made_again_is_no_business_of_gits(blur):
 
 def test_store_paths_are_those_of_nix(blur):
     """The paths that `tungsten fetch` computes are the ones that Nix's own command gives."""
-    for entry in inputs(read_lock(blur.directory / "tungsten.lock"))[:5]:
+    for entry in needed_files(read_lock(blur.directory / "tungsten.lock"))[:5]:
         printed = nix("nix-store", "--print-fixed-path", "sha256", entry.sha256, entry.name).strip()
         assert entry.path == printed == store.file_path(entry.sha256, entry.name)

@@ -19,14 +19,17 @@ from pysequoia import Tsk
 
 from tests.frozen.archive import Archive, Deb, new_key
 from tungstenkit.data import SEVEN_ZIP
+from tungstenkit.download import download
 from tungstenkit.errors import GoneError, TungstenError
 from tungstenkit.export import bootstrap_urls
-from tungstenkit.fetch import PARALLEL, Input, download, inputs, locate
-from tungstenkit.mirrors import Fetcher, find_mirrors, get_bytes
+from tungstenkit.locate import locate
+from tungstenkit.machine_mirrors import find_mirrors
+from tungstenkit.needs import LockedFile, needed_files
 from tungstenkit.platforms import ARCHITECTURES, Target
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.model import Solver, resolve
 from tungstenkit.spec import read_spec
+from tungstenkit.web import PARALLEL, Fetcher, get_bytes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TAKEN = ROOT / ".venv" / "frozen"
@@ -103,7 +106,7 @@ def of_models(solver):
         )
         own = replace(solver, directory=model.folder)
         lock = resolve(spec, own, None, systems=model.systems, python=model.python or None)
-        files = [entry for entry in inputs(lock) if not entry.is_own]
+        files = [entry for entry in needed_files(lock) if not entry.is_own]
         urls = locate(files, lock, solver.mirrors)
         found |= {entry.sha256: (entry, urls[entry.sha256]) for entry in files}
     return found
@@ -119,7 +122,7 @@ def of_roots(solver):
             target = Target(system, name, RELEASES[name].python)
             solution = solver.debs(target, {"system": [*plain, *alternatives, *PROGRAMS]}, "roots", ())
             timestamps = solver.releases[name].timestamps
-            files = [Input(deb.file, deb.size, deb.sha256, release=name) for deb in solution.debs]
+            files = [LockedFile(deb.file, deb.size, deb.sha256, release=name) for deb in solution.debs]
             urls = {entry.sha256: solver.mirrors.urls(entry.file, timestamps) for entry in files}
             found[name, system] = {entry.sha256: (entry, urls[entry.sha256]) for entry in files}
     return found

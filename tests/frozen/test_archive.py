@@ -12,10 +12,10 @@ import requests
 from tests.binaries import deb, wheel
 from tests.frozen import moved, served
 from tests.frozen.archive import Archive, Deb, new_key
-from tungstenkit.mirrors import get_bytes
 from tungstenkit.resolve.debian_index import ARCHIVES, fetch_index
 from tungstenkit.resolve.debian_version import order
 from tungstenkit.resolve.debs import DebSolver
+from tungstenkit.web import get_bytes
 
 MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -1,7 +1,9 @@
 """Small locks for tests: an example's, with its image's packages replaced."""
 
 from tests import generate
-from tungstenkit.lock import LOCK_NAME, BaseImage, Choice, Deb, Files, Source, SourceBuild, Wheel, read_lock
+from tungstenkit.lock_document import LOCK_NAME, read_lock
+from tungstenkit.lock_packages import Deb, Source, SourceBuild, Wheel
+from tungstenkit.lock_parts import BaseImage, Choice, Files
 
 __all__ = ["SYSTEM", "Choice", "base_image", "deb", "files", "lock", "source", "wheel"]
 

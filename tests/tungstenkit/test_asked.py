@@ -11,22 +11,14 @@ from tests import generate
 from tests.tungstenkit import locks
 from tungstenkit.asked import check_lock, unasked
 from tungstenkit.errors import LockError, TungstenError
-from tungstenkit.lock import (
-    LOCK_NAME,
-    Files,
-    GitCommit,
-    LockedDownload,
-    LockedRepository,
-    RepositoryFile,
-    input_digest,
-    inputs,
-    parse_lock,
-    read_lock,
-)
+from tungstenkit.lock_document import LOCK_NAME, parse_lock, read_lock
+from tungstenkit.lock_packages import GitCommit
+from tungstenkit.lock_parts import Files, LockedDownload, LockedRepository, RepositoryFile
 from tungstenkit.platforms import Target
 from tungstenkit.project import Project
 from tungstenkit.resolve.base import Base, groups_on
 from tungstenkit.spec import DownloadWish, ModelSpec, RepositoryWish
+from tungstenkit.stale import input_digest, made_from
 
 EXAMPLE = generate.ROOT / "examples" / "caption"
 SYSTEM = locks.SYSTEM
@@ -118,7 +110,7 @@ def lock(spec):
     return found.model_copy(
         update={
             "files": files,
-            "inputs": inputs(spec, "debian"),
+            "inputs": made_from(spec, "debian"),
             "input_digest": input_digest(spec, "debian"),
         }
     )

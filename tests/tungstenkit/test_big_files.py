@@ -11,9 +11,9 @@ from tests.tungstenkit.locks import deb, lock
 from tests.tungstenkit.test_fetch import Count
 from tungstenkit import big_files as module
 from tungstenkit import store
-from tungstenkit.big_files import BigFile, big_files, sha256_of
+from tungstenkit.big_files import BigFile, big_files, kept_sha256_of
+from tungstenkit.bring import add_big, store_paths
 from tungstenkit.errors import FetchError, SpecError, TungstenError
-from tungstenkit.fetch import add_big, takes
 from tungstenkit.files import ModelFile
 from tungstenkit.settings import big_file_size
 
@@ -101,9 +101,9 @@ def test_a_hash_is_not_kept_of_what_was_changed_a_moment_ago(folder, monkeypatch
 def test_one_large_file_is_read_once_too(tmp_path, monkeypatch):
     large = tmp_path / "large.bin"
     large.write_bytes(bytes(2_000_000))
-    assert sha256_of(large) == sha256(bytes(2_000_000))
+    assert kept_sha256_of(large) == sha256(bytes(2_000_000))
     monkeypatch.delattr(module, "_hash")
-    assert sha256_of(large) == sha256(bytes(2_000_000))
+    assert kept_sha256_of(large) == sha256(bytes(2_000_000))
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(folder):
@@ -127,7 +127,7 @@ def test_the_limit_is_a_setting(tmp_path):
 
 
 def test_a_build_takes_them_from_the_store():
-    assert BIG.store_path in takes(lock(deb("python3.13")), [BIG])
+    assert BIG.store_path in store_paths(lock(deb("python3.13")), [BIG])
 
 
 @pytest.mark.skipif(shutil.which("nix-store") is None, reason="nix is not installed")

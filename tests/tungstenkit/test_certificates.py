@@ -18,12 +18,14 @@ import pytest
 import requests
 
 from tests.tungstenkit.resolve.package_index import view, wheel
-from tungstenkit import build, certificates, configured, fetch, mirrors, registry
+from tungstenkit import build, certificates, configured, mirrors, registry, web
+from tungstenkit import download as downloading
 from tungstenkit.client import Client
 from tungstenkit.errors import BuildError, TungstenError
+from tungstenkit.needs import LockedFile
+from tungstenkit.packing import check_out
 from tungstenkit.platforms import Target
 from tungstenkit.resolve import hub
-from tungstenkit.resolve.archives import check_out
 from tungstenkit.resolve.wheels import resolve_wheels
 from tungstenkit.twice import Step, make
 
@@ -219,12 +221,12 @@ WAYS = [
 def test_any_one_way_is_enough(serve, made, machine, monkeypatch, way):
     url = serve()
     with pytest.raises(TungstenError, match="the TLS handshake failed: "):
-        mirrors.get_bytes(f"{url}/file.bin")
+        web.get_bytes(f"{url}/file.bin")
     certificates._written.cache_clear()
     configured.pip_files.cache_clear()
     configured._printed.cache_clear()
     way(made / "ca.pem", machine, monkeypatch)
-    assert mirrors.get_bytes(f"{url}/file.bin") == b"a file"
+    assert web.get_bytes(f"{url}/file.bin") == b"a file"
 
 
 class Bar:
@@ -244,7 +246,7 @@ SKOPEOS_CLOCK = pytest.mark.timeless(
 
 
 def save(url, tmp_path, _):
-    mirrors.Mirrors((), (), "", None, datetime.now(UTC)).save(f"{url}/file.bin", tmp_path / "saved")
+    web.save(f"{url}/file.bin", tmp_path / "saved")
     assert (tmp_path / "saved").read_bytes() == b"a file"
 
 
@@ -254,19 +256,23 @@ def ask_an_index(url, tmp_path, _):
 
 
 def ask_for_vulnerabilities(url, tmp_path, _):
-    assert mirrors.get_if_newer(f"{url}/file.bin", None) == (b"a file", None)
+    assert web.get_if_newer(f"{url}/file.bin", None) == (b"a file", None)
 
 
 def download(url, tmp_path, _):
-    entry = fetch.Input("file.bin", 6, hashlib.sha256(b"a file").hexdigest())
+    entry = LockedFile("file.bin", 6, hashlib.sha256(b"a file").hexdigest())
     (tmp_path / "down").mkdir(exist_ok=True)
-    assert fetch.download(entry, [f"{url}/file.bin"], tmp_path / "down", Bar()).read_bytes() == b"a file"
+    assert (
+        downloading.download(entry, [f"{url}/file.bin"], tmp_path / "down", Bar()).read_bytes() == b"a file"
+    )
 
 
 def download_a_declared_file(url, tmp_path, _):
     (tmp_path / "first").mkdir(exist_ok=True)
-    assert fetch.first_sight(f"{url}/file.bin", "file.bin", tmp_path / "first", Bar()).size == len(b"a file")
-    assert fetch.size_of(f"{url}/file.bin") == len(b"a file")
+    assert downloading.first_sight(f"{url}/file.bin", "file.bin", tmp_path / "first", Bar()).size == len(
+        b"a file"
+    )
+    assert downloading.size_of(f"{url}/file.bin") == len(b"a file")
 
 
 def solve(url, tmp_path, _):
@@ -380,19 +386,19 @@ def test_what_a_setting_names_and_can_t_be_read_spoils_nothing_and_is_told(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "bad.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent")
     with pytest.raises(TungstenError) as refused:
-        mirrors.get_bytes(url)
+        web.get_bytes(url)
     first, second, last = refused.value.hint.split("\n")
     assert first == "SSL_CERT_FILE names /nonexistent, which has no certificate that can be read"
     assert second.startswith(f"REQUESTS_CA_BUNDLE names {tmp_path / 'bad.pem'}, ")
     assert "`pip config set global.cert FILE`" in last
     monkeypatch.setenv("PIP_CERT", str(made / "ca.pem"))
-    assert mirrors.get_bytes(f"{url}/file.bin") == b"a file"
+    assert web.get_bytes(f"{url}/file.bin") == b"a file"
 
 
 def test_another_fault_of_a_certificate_is_not_told_as_an_unknown_authority(serve, made, monkeypatch, one):
     monkeypatch.setenv("PIP_CERT", str(made / "ca.pem"))
     with pytest.raises(TungstenError, match="localhost") as refused:
-        mirrors.get_bytes(serve("other"))
+        web.get_bytes(serve("other"))
     assert "SSL_CERT_FILE" not in refused.value.hint
 
 
@@ -406,7 +412,7 @@ def test_what_speaks_no_tls_is_told(one):
     with ThreadingHTTPServer(("localhost", 0), BaseHTTPRequestHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with pytest.raises(TungstenError, match="the TLS handshake failed: ") as refused:
-            mirrors.get_bytes(f"https://localhost:{server.server_port}/")
+            web.get_bytes(f"https://localhost:{server.server_port}/")
         server.shutdown()
     assert "proxy" in refused.value.hint
 

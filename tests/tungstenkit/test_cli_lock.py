@@ -17,8 +17,10 @@ from tests import generate
 from tests.tungstenkit import locks
 from tests.tungstenkit.locks import SYSTEM
 from tungstenkit import cli, locking, project, seal
-from tungstenkit.lock import LOCK_NAME, Choice, PostBuild, input_digest, inputs, read_lock, write_lock
+from tungstenkit.lock_document import LOCK_NAME, read_lock, write_lock
+from tungstenkit.lock_parts import Choice, PostBuild
 from tungstenkit.spec import LockFileWish, ModelSpec
+from tungstenkit.stale import input_digest, made_from
 from tungstenkit.vulnerabilities import Advisories, Vulnerability
 
 NEW = "99.0"
@@ -56,7 +58,7 @@ def model(tmp_path, monkeypatch):
     shutil.copytree(example, folder, ignore=shutil.ignore_patterns(".tungsten"))
     lock = read_lock(folder / LOCK_NAME)
     spec = ModelSpec.from_json((example / "spec.json").read_text())
-    stated = {"inputs": inputs(spec, "debian"), "input_digest": input_digest(spec, "debian")}
+    stated = {"inputs": made_from(spec, "debian"), "input_digest": input_digest(spec, "debian")}
     write_lock(with_numpy(lock.model_copy(update=stated), "1.0"), folder / LOCK_NAME)
 
     def resolve(spec, solver, pins, *arguments, **options):
@@ -66,7 +68,8 @@ def model(tmp_path, monkeypatch):
     known = (Vulnerability(id="CVE-1", urgency=None, fixed=(NEW,)),)
     advisories = Advisories(python={"numpy==1.0": known, f"numpy=={NEW}": ()}, notices=("not all was asked",))
     monkeypatch.setattr(
-        "tungstenkit.mirrors.find_mirrors", lambda folder, wishes, get=None: SimpleNamespace(notices=())
+        "tungstenkit.machine_mirrors.find_mirrors",
+        lambda folder, wishes, get=None: SimpleNamespace(notices=()),
     )
     monkeypatch.setattr(seal, "add_libraries", lambda lock, workshop: lock)
     monkeypatch.setattr(project, "read_spec", lambda *arguments, **options: spec)
@@ -150,7 +153,7 @@ class TestLock:
             file="uv.lock", sha256=hashlib.sha256((model / "uv.lock").read_bytes()).hexdigest()
         )
         spec = project.read_spec().model_copy(update={"lock_file": wish})
-        stated = {"inputs": inputs(spec, "debian"), "input_digest": input_digest(spec, "debian")}
+        stated = {"inputs": made_from(spec, "debian"), "input_digest": input_digest(spec, "debian")}
         choice = Choice(
             kind="lock-file", subject="numpy is not as uv.lock has it", chosen="1.0", reason="not 0.5: x"
         )
@@ -276,7 +279,7 @@ class TestDiff:
 
 class TestCheck:
     def test_a_fresh_lock(self, tungsten, model, monkeypatch):
-        monkeypatch.setattr("tungstenkit.mirrors.find_mirrors", None)  # it is offline
+        monkeypatch.setattr("tungstenkit.machine_mirrors.find_mirrors", None)  # it is offline
         status, out, _, same = tungsten("lock", "--check", model)
         assert (status, same) == (0, True)
         assert "fits the model" in out
@@ -325,7 +328,7 @@ def test_options_that_exclude_each_other_are_wrong_usage(tungsten, model, option
 
 class TestWhy:
     def test_it_tells_the_chain_from_the_lock_alone(self, tungsten, model, monkeypatch):
-        monkeypatch.setattr("tungstenkit.mirrors.find_mirrors", None)
+        monkeypatch.setattr("tungstenkit.machine_mirrors.find_mirrors", None)
         (model / "tungsten_model.py").unlink()
         status, out, err, _ = tungsten("why", "numpy", model)
         assert status == 0

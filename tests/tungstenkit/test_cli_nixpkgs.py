@@ -9,7 +9,7 @@ import pytest
 
 from tests import generate
 from tungstenkit import cli, locking, project
-from tungstenkit.lock import LOCK_NAME, read_lock
+from tungstenkit.lock_document import LOCK_NAME, read_lock
 from tungstenkit.spec import ModelSpec
 from tungstenkit.vulnerabilities import Advisories
 
@@ -40,7 +40,8 @@ def solved(monkeypatch, model):
 
     monkeypatch.setattr(project, "read_spec", lambda *arguments, **options: spec)
     monkeypatch.setattr(
-        "tungstenkit.mirrors.find_mirrors", lambda folder, wishes, get=None: SimpleNamespace(notices=())
+        "tungstenkit.machine_mirrors.find_mirrors",
+        lambda folder, wishes, get=None: SimpleNamespace(notices=()),
     )
     monkeypatch.setattr(locking, "resolve", give("debian", generate.ROOT / "examples"))
     monkeypatch.setattr(locking, "resolve_nixpkgs", give("nixpkgs", generate.GOLDEN))
@@ -102,8 +103,8 @@ def test_a_build_names_the_way_for_this_set(tungsten, model):
 
 def test_an_export_names_no_file_that_it_has_no_use_for(tungsten, model, solved, monkeypatch, tmp_path):
     mirrors = SimpleNamespace(notices=(), npm="https://npm.example")
-    monkeypatch.setattr("tungstenkit.mirrors.find_mirrors", lambda folder, wishes, get=None: mirrors)
+    monkeypatch.setattr("tungstenkit.machine_mirrors.find_mirrors", lambda folder, wishes, get=None: mirrors)
     found = {"0" * 64: ["https://index.example/a.whl"]}
-    monkeypatch.setattr(project, "locate", lambda *arguments: found)
+    monkeypatch.setattr("tungstenkit.locate.locate", lambda *arguments: found)
     assert tungsten("nix-export", model, "-o", tmp_path / "out")[0] == 0
     assert json.loads((tmp_path / "out" / "sources.json").read_text()) == found

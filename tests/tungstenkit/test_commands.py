@@ -13,7 +13,8 @@ from tungstenkit import commands
 from tungstenkit.dockerfile import parse
 from tungstenkit.errors import BuildError, LockError
 from tungstenkit.files import select_files
-from tungstenkit.lock import CommandResult, read_lock
+from tungstenkit.lock_document import read_lock
+from tungstenkit.lock_parts import CommandResult
 from tungstenkit.platforms import this_system
 from tungstenkit.twice import MismatchError
 

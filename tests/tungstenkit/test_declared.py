@@ -9,11 +9,15 @@ from tests.tungstenkit.test_fetch import Count
 from tungstenkit import store
 from tungstenkit.declared import find_absent, find_clashes, leave_out_declared, lock_files
 from tungstenkit.diff import compare
+from tungstenkit.download import download
 from tungstenkit.errors import FetchError, LockError, ResolveError, SpecError
-from tungstenkit.fetch import declared_inputs, download, locate, restricted
 from tungstenkit.files import ModelFile
-from tungstenkit.lock import Files, Lock, unpinned
+from tungstenkit.locate import locate
+from tungstenkit.lock_document import Lock
+from tungstenkit.lock_parts import Files
+from tungstenkit.needs import declared_files, gated_hashes
 from tungstenkit.spec import DownloadWish, RepositoryWish
+from tungstenkit.unpin import unpinned
 from tungstenkit.vulnerabilities import Advisories
 from tungstenkit.why import why
 
@@ -79,7 +83,7 @@ def test_a_branch_becomes_a_commit_with_the_hash_of_every_file(hub, resolve):
 
 def test_what_was_downloaded_for_a_lock_is_where_a_fetch_looks(hub, resolve):
     found = lock(deb("python3.13")).model_copy(update={"files": resolve(repository())})
-    entries = [entry for entry in declared_inputs(found) if entry.file == "config.json"]
+    entries = [entry for entry in declared_files(found) if entry.file == "config.json"]
     hub.asked.clear()
     assert download(entries[0], ["http://127.0.0.1:1/"], resolve.folder, Count()).read_bytes() == b"{}"
     assert hub.asked == []
@@ -144,7 +148,7 @@ def test_what_is_not_there_is_named(hub, resolve, wish, what):
 
 
 def test_a_hub_that_is_not_there_is_named(monkeypatch, resolve):
-    monkeypatch.setattr("tungstenkit.resolve.hub._RETRIES", 0)
+    monkeypatch.setattr("tungstenkit.web._pause", lambda _: None)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     with pytest.raises(FetchError, match="does not answer") as caught:
         resolve(repository())
@@ -169,8 +173,8 @@ def test_a_gated_repository_needs_a_token_that_goes_nowhere_else(hub, resolve, m
     assert found.repositories[0].restricted
     whole = lock(deb("python3.13")).model_copy(update={"files": found})
     assert hubs.TOKEN not in whole.to_json()
-    assert restricted(whole) == {sha256(data) for data in CONTENTS.values()}
-    (large,) = [entry for entry in declared_inputs(whole) if entry.file == "model.safetensors"]
+    assert gated_hashes(whole) == {sha256(data) for data in CONTENTS.values()}
+    (large,) = [entry for entry in declared_files(whole) if entry.file == "model.safetensors"]
     urls = locate([large], whole, None)
     hub.asked.clear()
     assert download(large, urls[large.sha256], tmp_path, Count()).stat().st_size == 5000
@@ -188,10 +192,10 @@ def test_a_token_that_is_kept_in_a_file_is_found(hub, resolve, monkeypatch, tmp_
 
 
 def test_without_a_token_a_fetch_says_how_to_be_let_in(hub, resolve, monkeypatch, tmp_path):
-    monkeypatch.setattr("tungstenkit.fetch._PAUSES", (0,))
+    monkeypatch.setattr("tungstenkit.download._PAUSES", (0,))
     found = lock(deb("python3.13")).model_copy(update={"files": resolve(repository())})
     hub.repositories["org/name"].gated = True
-    (large,) = [entry for entry in declared_inputs(found) if entry.file == "model.safetensors"]
+    (large,) = [entry for entry in declared_files(found) if entry.file == "model.safetensors"]
     with pytest.raises(FetchError, match=r"does not give model.safetensors of org/name to you") as caught:
         download(large, locate([large], found, None)[large.sha256], tmp_path, Count())
     assert "HF_TOKEN" in caught.value.hint
@@ -238,7 +242,7 @@ def test_a_changed_file_is_refused_and_the_hint_is_the_users_own_line(hub, resol
     hub.files["w.bin"] = b"weights"
     found = lock(deb("python3.13")).model_copy(update={"files": resolve(from_url(f"{hub.url}/files/w.bin"))})
     hub.files["w.bin"] = b"weightz"
-    (entry,) = declared_inputs(found)
+    (entry,) = declared_files(found)
     with pytest.raises(FetchError, match=r"w.bin is not the locked file") as caught:
         download(entry, locate([entry], found, None)[entry.sha256], tmp_path, Count())
     assert "Download" in caught.value.hint
@@ -308,7 +312,7 @@ def test_what_moved_and_why_it_is_there_can_be_asked(hub, resolve):
 
 def test_a_file_is_called_in_the_store_as_nix_calls_it(hub, resolve):
     found = lock(deb("python3.13")).model_copy(update={"files": resolve(repository())})
-    names = {entry.name for entry in declared_inputs(found)}
+    names = {entry.name for entry in declared_files(found)}
     assert names == {store.store_name(path.rpartition("/")[2]) for path in CONTENTS}
 
 

@@ -10,7 +10,7 @@ from tests.tungstenkit.locks import deb, lock, wheel
 from tungstenkit import tables
 from tungstenkit.diff import compare, old_lock
 from tungstenkit.errors import LockError
-from tungstenkit.lock import LOCK_NAME, write_lock
+from tungstenkit.lock_document import LOCK_NAME, write_lock
 from tungstenkit.vulnerabilities import Advisories, Vulnerability
 
 PYTHON = deb("python3.13")

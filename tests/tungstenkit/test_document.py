@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tungstenkit.document import check_version, to_json, write_atomically
 from tungstenkit.errors import LockError
-from tungstenkit.lock import Choice
+from tungstenkit.lock_parts import Choice
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

@@ -11,7 +11,7 @@ from tungstenkit import export as exporting
 from tungstenkit.errors import ExportError
 from tungstenkit.export import export, git_notice, public
 from tungstenkit.files import select_files
-from tungstenkit.lock import read_lock
+from tungstenkit.lock_document import read_lock
 from tungstenkit.spec import ModelSpec
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "caption"

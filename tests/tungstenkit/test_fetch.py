@@ -12,11 +12,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from tungstenkit import fetch as fetching
+from tungstenkit import bring, store, web
+from tungstenkit import download as downloading
+from tungstenkit.download import download
 from tungstenkit.errors import FetchError, GoneError, LockError
-from tungstenkit.fetch import Input, check_local, download, inputs, locate
-from tungstenkit.lock import Source, SourceBuild, Wheel, read_lock
-from tungstenkit.resolve.archives import pack
+from tungstenkit.locate import locate
+from tungstenkit.lock_document import read_lock
+from tungstenkit.lock_packages import Source, SourceBuild, Wheel
+from tungstenkit.needs import LockedFile, needed_files
+from tungstenkit.own_files import check_own_files
+from tungstenkit.packing import pack
 
 CONTENT = bytes(range(256)) * 4000
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "caption"
@@ -57,7 +62,7 @@ class Mirror(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def mirror(monkeypatch):
-    monkeypatch.setattr(fetching, "_PAUSES", (0,))
+    monkeypatch.setattr(downloading, "_PAUSES", (0,))
     Mirror.requests.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
     thread = threading.Thread(target=server.serve_forever)
@@ -85,7 +90,7 @@ class Count:
         self.names.append(name)
 
 
-ENTRY = Input("mirror://debian/pool/x~1.deb", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+ENTRY = LockedFile("mirror://debian/pool/x~1.deb", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
 
 
 def test_a_file_comes_under_its_store_name(mirror, tmp_path):
@@ -133,13 +138,13 @@ def test_the_next_mirror_is_tried(mirror, tmp_path):
 
 
 def test_a_mirror_that_is_busy_is_asked_again(mirror, tmp_path, monkeypatch):
-    monkeypatch.setattr(fetching, "_PAUSES", (0, 0, 0))
+    monkeypatch.setattr(downloading, "_PAUSES", (0, 0, 0))
     assert download(ENTRY, [f"{mirror}/busy"], tmp_path, Count()).read_bytes() == CONTENT
     assert len(Mirror.requests) == 3
 
 
 def test_a_clear_answer_is_not_asked_for_again(mirror, tmp_path, monkeypatch):
-    monkeypatch.setattr(fetching, "_PAUSES", (0, 0, 0))
+    monkeypatch.setattr(downloading, "_PAUSES", (0, 0, 0))
     with pytest.raises(GoneError):
         download(ENTRY, [f"{mirror}/gone"], tmp_path, Count())
     assert len(Mirror.requests) == 1
@@ -173,11 +178,11 @@ def test_a_password_in_a_url_is_not_shown(mirror, tmp_path):
 def test_two_files_of_one_content_come_at_the_same_time(tmp_path, monkeypatch):
     both = threading.Barrier(2)
 
-    def get(_url, part, _size, _progress):
+    def get(_url, part, *_):
         part.write_bytes(CONTENT)
         both.wait(10)
 
-    monkeypatch.setattr(fetching, "_get", get)
+    monkeypatch.setattr(web, "resume", get)
     entries = [ENTRY, dataclasses.replace(ENTRY, file="other")]
     with ThreadPoolExecutor(2) as pool:
         paths = list(pool.map(lambda entry: download(entry, ["http://mirror/x"], tmp_path, Count()), entries))
@@ -189,17 +194,17 @@ def test_a_full_disk_is_said_plainly(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "part"))
 
     lock = read_lock(EXAMPLE / "tungsten.lock")
-    monkeypatch.setattr(fetching, "absent", lambda lock: inputs(lock)[:3])
-    monkeypatch.setattr(fetching, "download", full)
-    urls = {entry.sha256: ["http://mirror.invalid/"] for entry in inputs(lock)}
+    monkeypatch.setattr(bring, "missing_files", lambda lock: needed_files(lock)[:3])
+    monkeypatch.setattr(downloading, "download", full)
+    urls = {entry.sha256: ["http://mirror.invalid/"] for entry in needed_files(lock)}
     with pytest.raises(FetchError, match="disk is full") as caught:
-        fetching.fetch(lock, urls, tmp_path / ".tungsten", Count())
+        bring.bring(lock, urls, bring.Folders(tmp_path, tmp_path / ".tungsten"), Count())
     assert "make room" in caught.value.hint
 
 
 def test_inputs_are_every_file_of_the_lock_once():
     lock = read_lock(EXAMPLE / "tungsten.lock")
-    entries = inputs(lock)
+    entries = needed_files(lock)
     assert len({entry.path for entry in entries}) == len(entries)
     (platform,), (tools,) = lock.platforms.values(), lock.tools.values()
     hashes = {entry.sha256 for entry in entries}
@@ -218,8 +223,8 @@ class Listing:
 
 def test_locate_asks_the_index_and_uses_each_releases_own_snapshot():
     lock = read_lock(EXAMPLE / "tungsten.lock")
-    urls = fetching.locate(inputs(lock), lock, Listing())
-    assert set(urls) == {entry.sha256 for entry in inputs(lock)}
+    urls = locate(needed_files(lock), lock, Listing())
+    assert set(urls) == {entry.sha256 for entry in needed_files(lock)}
     (platform,) = lock.platforms.values()
     numpy = next(wheel for wheel in platform.wheels if wheel.project == "numpy")
     assert urls[numpy.sha256] == []
@@ -235,7 +240,7 @@ def own(folder, path, file):
         packed.write_bytes((folder / path).read_bytes())
     content = packed.read_bytes()
     packed.unlink()
-    return Input(file, len(content), hashlib.sha256(content).hexdigest(), project="lib", local=path)
+    return LockedFile(file, len(content), hashlib.sha256(content).hexdigest(), project="lib", local=path)
 
 
 class TestOwnFiles:
@@ -269,7 +274,7 @@ class TestOwnFiles:
             download(entry, [], model / "downloads", Count(), model)
 
     def test_a_url_of_the_models_is_asked_and_no_index(self, model):
-        entry = Input("x-1-py3-none-any.whl", 1, "0" * 64, project="x", url="https://host.example/x.whl")
+        entry = LockedFile("x-1-py3-none-any.whl", 1, "0" * 64, project="x", url="https://host.example/x.whl")
         assert not entry.is_own
         assert locate([entry], None, None) == {entry.sha256: ["https://host.example/x.whl"]}
 
@@ -287,11 +292,11 @@ class TestOwnFiles:
                 )
             }
         )
-        check_local(lock, model)
+        check_own_files(lock, model)
         (model / "lib" / "a.py").write_text("2")
         (model / "lib-1-py3-none-any.whl").unlink()
         with pytest.raises(LockError) as caught:
-            check_local(lock, model)
+            check_own_files(lock, model)
         assert "lib has changed" in caught.value.what
         assert "lib-1-py3-none-any.whl is no longer there" in caught.value.what
 
@@ -312,14 +317,14 @@ def test_what_builds_a_wheel_is_fetched_only_where_the_wheel_is_not(monkeypatch)
     lock = read_lock(EXAMPLE / "tungsten.lock")
     built = {"wheel": "foo-1.0-py3-none-any.whl", "wheel_size": 1, "wheel_sha256": "4" * 64}
     needed = {"1" * 64, "2" * 64, "3" * 64}
-    everything = {entry.sha256 for entry in inputs(source_of(lock, **built))}
+    everything = {entry.sha256 for entry in needed_files(source_of(lock, **built))}
     assert needed <= everything
     assert "4" * 64 not in everything
-    monkeypatch.setattr(fetching.store, "missing", set)
-    assert needed <= {entry.sha256 for entry in fetching.absent(source_of(lock, **built))}
-    present = fetching.store.file_path("4" * 64, built["wheel"])
-    monkeypatch.setattr(fetching.store, "missing", lambda paths: set(paths) - {present})
-    assert needed.isdisjoint(entry.sha256 for entry in fetching.absent(source_of(lock, **built)))
+    monkeypatch.setattr(store, "missing", set)
+    assert needed <= {entry.sha256 for entry in bring.missing_files(source_of(lock, **built))}
+    present = store.file_path("4" * 64, built["wheel"])
+    monkeypatch.setattr(store, "missing", lambda paths: set(paths) - {present})
+    assert needed.isdisjoint(entry.sha256 for entry in bring.missing_files(source_of(lock, **built)))
 
 
 @pytest.mark.parametrize(

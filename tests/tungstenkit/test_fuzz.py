@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 
 from tests import generate
 from tungstenkit.asked import check_lock, unasked
+from tungstenkit.bring import store_paths
 from tungstenkit.errors import LockError, SpecError, TungstenError
-from tungstenkit.fetch import inputs, locate, takes
-from tungstenkit.lock import LOCK_NAME, Lock, packages, parse_lock
+from tungstenkit.locate import locate
+from tungstenkit.lock_document import LOCK_NAME, Lock, packages, parse_lock
+from tungstenkit.needs import needed_files
 from tungstenkit.outside import GIT, url_problem
 from tungstenkit.spec import ModelSpec
 
@@ -167,7 +169,7 @@ class Listing:
 def is_harmless(lock):
     """What holds of every lock that is read, whoever wrote it."""
     assert Lock.parse(lock.to_json(), where="", error=LockError, hint="") == lock
-    wanted = inputs(lock)
+    wanted = needed_files(lock)
     for entry, urls in zip(
         wanted, (locate([one], lock, Listing())[one.sha256] for one in wanted), strict=True
     ):
@@ -177,7 +179,7 @@ def is_harmless(lock):
         assert entry.local is None or not entry.local.startswith(("/", "~"))
         assert 0 <= entry.size <= 1 << 40
     if lock.sealed and lock.package_set == "debian":
-        assert all(path.startswith("/nix/store/") for path in takes(lock))
+        assert all(path.startswith("/nix/store/") for path in store_paths(lock))
     for place, _ in lock.files.in_model():
         assert not place.startswith("/")
         assert ".." not in place.split("/")

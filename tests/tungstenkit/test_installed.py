@@ -10,7 +10,7 @@ from tests.binaries import wheel
 from tests.tungstenkit.test_libraries import SYSTEM, World
 from tungstenkit.errors import ResolveError
 from tungstenkit.installed import check_installed, install_order
-from tungstenkit.lock import OVERLAP
+from tungstenkit.lock_parts import OVERLAP
 
 MODULE = {"twin/__init__.py": "WHO = '{0}'\n", "twin/same.py": "", "{0}_only.py": ""}
 

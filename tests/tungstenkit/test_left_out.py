@@ -7,7 +7,7 @@ import pytest
 from tungstenkit.errors import BuildError
 from tungstenkit.files import ModelFile
 from tungstenkit.left_out import with_better_hint
-from tungstenkit.lock import Choice
+from tungstenkit.lock_parts import Choice
 from tungstenkit.resolve.libraries import missing_programs
 
 SHIPPED = [ModelFile("tungsten_model.py", "file"), ModelFile("there/__init__.py", "file")]

@@ -10,7 +10,9 @@ from tests.binaries import AARCH64, deb, elf, wheel
 from tungstenkit import libraries
 from tungstenkit.errors import FetchError
 from tungstenkit.libraries import add_libraries
-from tungstenkit.lock import Choice, Deb, Wheel, read_lock
+from tungstenkit.lock_document import read_lock
+from tungstenkit.lock_packages import Deb, Wheel
+from tungstenkit.lock_parts import Choice
 from tungstenkit.resolve import debs as debs_module
 from tungstenkit.resolve.debs import DebSolution
 from tungstenkit.resolve.model import add_debs

@@ -12,21 +12,11 @@ from tests import generate
 from tests.tungstenkit import locks
 from tungstenkit.document import to_json
 from tungstenkit.errors import LockError
-from tungstenkit.lock import (
-    LOCK_NAME,
-    Lock,
-    changed_inputs,
-    check_lock,
-    choose_platform,
-    input_digest,
-    inputs,
-    parse_lock,
-    part_of,
-    read_lock,
-    unpinned,
-    write_lock,
-)
+from tungstenkit.lock_document import LOCK_NAME, Lock, parse_lock, read_lock, write_lock
+from tungstenkit.lock_part import choose_platform, part_of
 from tungstenkit.spec import ModelSpec
+from tungstenkit.stale import changed_inputs, check_lock, input_digest, made_from
+from tungstenkit.unpin import unpinned
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLE = ROOT / "examples" / "caption"
@@ -231,7 +221,7 @@ def test_what_changed_is_said_in_the_declarations_words(before, after, said):
 
 
 def test_a_stale_lock_says_what_changed(lock, spec):
-    before = inputs(spec, "debian")
+    before = made_from(spec, "debian")
     lock = lock.model_copy(update={"inputs": before, "input_digest": input_digest(spec, "debian")})
     check_lock(lock, spec, Path("tungsten.lock"))
     changed = spec.model_copy(update={"python_packages": [*spec.python_packages, "scipy"]})

@@ -8,7 +8,8 @@ import pytest
 from tests import generate
 from tests.tungstenkit.observers import Told
 from tungstenkit import locking
-from tungstenkit.lock import LOCK_NAME, Choice, read_lock
+from tungstenkit.lock_document import LOCK_NAME, read_lock
+from tungstenkit.lock_parts import Choice
 from tungstenkit.locking import Relock, make_lock
 from tungstenkit.project import Project
 from tungstenkit.spec import ModelSpec
@@ -30,7 +31,8 @@ def project(tmp_path, monkeypatch):
         return solved
 
     monkeypatch.setattr(
-        "tungstenkit.mirrors.find_mirrors", lambda *_, **__: SimpleNamespace(notices=("a mirror is slow",))
+        "tungstenkit.machine_mirrors.find_mirrors",
+        lambda *_, **__: SimpleNamespace(notices=("a mirror is slow",)),
     )
     monkeypatch.setattr(locking, "resolve", resolve)
     monkeypatch.setattr(locking, "look_up", lambda *_: Advisories())

@@ -8,7 +8,7 @@ from tests import generate
 from tests.tungstenkit.observers import Told
 from tungstenkit import cli, making, shell
 from tungstenkit.errors import LockError
-from tungstenkit.lock import LOCK_NAME
+from tungstenkit.lock_document import LOCK_NAME
 from tungstenkit.making import make_image, make_shell
 from tungstenkit.project import Project
 from tungstenkit.resolve import libraries

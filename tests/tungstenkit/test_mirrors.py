@@ -1,32 +1,19 @@
 """Where bytes come from: the order of what says so, what counts as Debian, and that no password is ever shown."""
 
-import gzip
-import http.server
 import json
 import os
-import socket
 import threading
 from datetime import UTC, datetime
-from types import SimpleNamespace
 
 import pytest
-import requests
 
-from tungstenkit import configured, mirrors
+from tungstenkit import configured, machine_mirrors, web
 from tungstenkit.errors import FetchError, TungstenError
-from tungstenkit.mirrors import (
-    Fetcher,
-    Mirrors,
-    MissingError,
-    SilentError,
-    apt_bases,
-    find_mirrors,
-    get_bytes,
-    get_if_newer,
-    redact,
-)
+from tungstenkit.machine_mirrors import Machine, apt_bases, find_mirrors
+from tungstenkit.mirrors import Mirrors
 from tungstenkit.requirements import parse
 from tungstenkit.resolve.debian_release import ReleaseFile
+from tungstenkit.web import MissingError, get_if_newer
 
 OUTPUT = configured.output
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -51,8 +38,8 @@ def machine(monkeypatch, tmp_path):
 
     monkeypatch.setattr(configured, "output", output)
     configured.pip_files.cache_clear()
-    monkeypatch.setattr(mirrors, "fetch_inrelease", verified)
-    monkeypatch.setattr(mirrors, "trusted_certificates", lambda *_: [])
+    monkeypatch.setattr(machine_mirrors, "fetch_inrelease", verified)
+    monkeypatch.setattr(machine_mirrors, "trusted_certificates", lambda *_: [])
     answers["pip config list"] = "global.index-url='https://pip.example/simple/'\n"
     (tmp_path / "apt" / "sources.list.d").mkdir(parents=True)
     found = {"answers": answers, "archives": archives, "asked": asked, "apt": tmp_path / "apt"}
@@ -62,8 +49,9 @@ def machine(monkeypatch, tmp_path):
 @pytest.fixture
 def find(machine):
     def find(environ=None, project=None, wishes=None):
-        options = {"apt": machine.apt, "now": NOW, "get": lambda url: b"", "wishes": wishes}
-        return find_mirrors(project, environ or {}, **options)
+        return find_mirrors(
+            project, Machine(environ or {}, machine.apt), now=NOW, get=lambda url: b"", wishes=wishes
+        )
 
     return find
 
@@ -261,8 +249,10 @@ class TestTogether:
             return ()
 
         monkeypatch.setattr(configured, "output", output)
-        monkeypatch.setattr(mirrors, "apt_bases", look)
-        assert find_mirrors(None, {}, now=NOW, get=lambda url: b"").pypi == "https://pip.example/simple"
+        monkeypatch.setattr(machine_mirrors, "apt_bases", look)
+        assert (
+            find_mirrors(None, Machine({}), now=NOW, get=lambda url: b"").pypi == "https://pip.example/simple"
+        )
 
     def test_a_client_is_started_once_for_one_environment(self, tmp_path):
         command = ["sh", "-c", f"echo $NAME | tee -a {tmp_path}/started"]
@@ -278,8 +268,8 @@ class TestSecurityTracker:
         def tracker(os_release, environ=None):
             path = tmp_path / "os-release"
             path.write_text(os_release)
-            options = {"apt": machine.apt, "os_release": path, "now": NOW, "get": lambda url: b""}
-            return find_mirrors(None, environ or {}, **options).security_tracker
+            of = Machine(environ or {}, machine.apt, path)
+            return find_mirrors(None, of, now=NOW, get=lambda url: b"").security_tracker
 
         return tracker
 
@@ -303,8 +293,8 @@ class TestSecurityTracker:
         assert tracker("ID=debian\nHOME_URL=https://a.example", named) == "https://tracker.example/json"
 
     def test_a_machine_need_not_say_what_it_is(self, find, tmp_path, machine):
-        options = {"apt": machine.apt, "os_release": tmp_path / "none", "now": NOW}
-        assert find_mirrors(None, {}, get=lambda url: b"", **options).security_tracker is None
+        of = Machine({}, machine.apt, tmp_path / "none")
+        assert find_mirrors(None, of, now=NOW, get=lambda url: b"").security_tracker is None
 
 
 class TestUrls:
@@ -329,154 +319,13 @@ class TestUrls:
             self.MIRRORS.urls(uri, TIMESTAMPS)
 
 
-@pytest.fixture
-def server():
-    """A web server whose answers are put here: path -> list of (status, content type, body), the last repeated."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            server.seen.append((self.path, dict(self.headers)))
-            answers = server.answers.get(self.path, [(404, "text/plain", b"")])
-            status, kind, body = answers.pop(0) if len(answers) > 1 else answers[0]
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body) + (kind == "cut")))
-            if kind == "gzip":
-                self.send_header("Content-Encoding", kind)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.answers, server.seen = {}, []
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture
-def silent():
-    """The URL of a server that takes connections and says nothing."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-
-
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch):
     slept = []
-    monkeypatch.setattr(
-        mirrors._request, "__kwdefaults__", {**mirrors._request.__kwdefaults__, "pause": slept.append}
-    )
+    monkeypatch.setattr(web, "_pause", slept.append)
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     return slept
-
-
-class TestFetching:
-    def test_a_server_error_is_tried_again_with_growing_pauses(self, server, pauses):
-        server.answers["/x"] = [
-            (503, "text/plain", b""),
-            (500, "text/plain", b""),
-            (200, "text/plain", b"bytes"),
-        ]
-        assert get_bytes(f"{server.url}/x") == b"bytes"
-        assert pauses == [0.5, 1.0]
-
-    def test_it_gives_up_in_the_end(self, server, pauses):
-        server.answers["/x"] = [(503, "text/plain", b"")]
-        with pytest.raises(FetchError, match="HTTP 503") as caught:
-            get_bytes(f"{server.url}/x")
-        assert caught.value.where == f"{server.url}/x"
-        assert len(server.seen) == 4
-
-    def test_what_is_not_there_is_not_asked_for_again(self, server, pauses):
-        with pytest.raises(MissingError, match="HTTP 404"):
-            get_bytes(f"{server.url}/x")
-        assert (len(server.seen), pauses) == (1, [])
-
-    def test_a_refused_connection_is_an_error_that_shows_no_password(self, server, pauses):
-        server.shutdown()
-        server.server_close()
-        with pytest.raises(FetchError, match="no connection") as caught:
-            get_bytes(server.url.replace("//", "//user:secret@") + "/x")
-        assert "secret" not in str(caught.value)
-        assert caught.value.where == f"{server.url}/x"
-        assert caught.value.__suppress_context__ or caught.value.__context__ is None
-
-    def test_a_password_is_used(self, server):
-        server.answers["/x"] = [(200, "text/plain", b"")]
-        get_bytes(server.url.replace("//", "//user:secret@") + "/x")
-        assert server.seen[0][1]["Authorization"].startswith("Basic ")
-
-    def test_netrc_is_honoured(self, server, monkeypatch, tmp_path):
-        (tmp_path / "netrc").write_text("machine 127.0.0.1 login user password secret\n")
-        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-        server.answers["/x"] = [(200, "text/plain", b"")]
-        get_bytes(f"{server.url}/x")
-        assert server.seen[0][1]["Authorization"].startswith("Basic ")
-
-    def test_an_answer_that_is_cut_short_is_tried_again(self, server, pauses):
-        server.answers["/x"] = [(200, "cut", b"bytes"), (200, "text/plain", b"bytes")]
-        assert get_bytes(f"{server.url}/x") == b"bytes"
-        assert len(server.seen) == 2
-
-    def test_a_compressed_answer_is_unpacked(self, server):
-        server.answers["/x"] = [(200, "gzip", gzip.compress(b"bytes" * 1000))]
-        assert get_bytes(f"{server.url}/x") == b"bytes" * 1000
-
-    def test_a_server_that_never_answers_is_asked_twice_and_not_for_long(self, silent, monkeypatch, pauses):
-        monkeypatch.setattr(mirrors, "_TIMEOUT", (5, 0.05))
-        with pytest.raises(SilentError, match="no answer in time"):
-            get_bytes(silent)
-        assert len(pauses) == 1
-
-    def test_a_silent_server_is_waited_for_once(self, silent, server, monkeypatch, pauses):
-        monkeypatch.setattr(mirrors, "_TIMEOUT", (5, 0.05))
-        server.answers["/x"] = [(200, "text/plain", b"bytes")]
-        fetch = Fetcher()
-        for path in ("a", "b", "c"):
-            with pytest.raises(SilentError):
-                fetch(f"{silent}/{path}")
-        assert len(pauses) == 1
-        assert fetch(f"{server.url}/x") == b"bytes"
-
-    @pytest.mark.parametrize(("seconds", "is_slow"), [(1, False), (20, True)])
-    def test_an_answer_that_trickles_is_as_good_as_none(self, seconds, is_slow):
-        pieces = iter([b"a", b"b", b""])
-        answer = SimpleNamespace(raw=SimpleNamespace(read1=lambda *_, **__: next(pieces)), close=lambda: None)
-        times = iter([0, seconds, 2 * seconds])
-        if is_slow:
-            with pytest.raises(requests.Timeout):
-                mirrors._read(answer, clock=lambda: next(times))
-        else:
-            mirrors._read(answer, clock=lambda: next(times))
-            assert answer.raw.read() == b"ab"
-
-    @pytest.mark.parametrize("url", ["http://user:secret@[bad/x", "nothing://user:secret@host/x"])
-    def test_a_bad_url_shows_no_password(self, url):
-        with pytest.raises(FetchError) as caught:
-            get_bytes(url)
-        assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("https://u:p@host:8080/a?b#c", "https://host:8080/a?b#c"),
-        ("https://u@host/a", "https://host/a"),
-        ("https://u:p%40@host/", "https://host/"),
-        ("https://u:p@q@host/", "https://host/"),
-        ("https://host/a@b", "https://host/a@b"),
-    ],
-)
-def test_redaction_takes_user_and_password_away_and_nothing_else(url, shown):
-    assert redact(url) == shown
 
 
 def test_mirrors_show_no_url(find):

@@ -8,9 +8,10 @@ import pytest
 from tests import generate
 from tungstenkit.export import export
 from tungstenkit.files import select_files
-from tungstenkit.lock import LOCK_NAME, check_lock, read_lock
+from tungstenkit.lock_document import LOCK_NAME, read_lock
 from tungstenkit.nixpkgs_export import flake_lock
 from tungstenkit.spec import ModelSpec
+from tungstenkit.stale import check_lock
 
 EXAMPLES = sorted(path.parent for path in generate.GOLDEN.glob(f"*/{LOCK_NAME}"))
 

@@ -16,11 +16,15 @@ from pydantic import ValidationError
 from tests import generate
 from tests.tungstenkit import locks
 from tests.tungstenkit.resolve import package_index
-from tungstenkit import build, carry, diff, outside, registry, run, store
+from tungstenkit import build, carry, diff, outside, packing, registry, run, store
+from tungstenkit.download import download
 from tungstenkit.errors import FetchError, LockError, ResolveError, TungstenError
-from tungstenkit.fetch import Input, declared_inputs, download, locate, source_inputs, wheel_input
-from tungstenkit.lock import LOCK_NAME, GitCommit, LockedDownload
+from tungstenkit.locate import locate
+from tungstenkit.lock_document import LOCK_NAME
+from tungstenkit.lock_packages import GitCommit
+from tungstenkit.lock_parts import LockedDownload
 from tungstenkit.mirrors import Mirrors
+from tungstenkit.needs import LockedFile, declared_files, source_files, wheel_file
 from tungstenkit.platforms import Target
 from tungstenkit.requirements import wanted
 from tungstenkit.resolve import archives, hub
@@ -140,7 +144,7 @@ class TestAttacks:
             locks.wheel("x", url=f"git+--upload-pack=touch {mark} ://@.")
         # Nor where nobody has looked at the lock.
         wheel = locks.wheel("x").model_copy(update={"url": f"git+--upload-pack=touch {mark} ://@."})
-        entry = wheel_input(wheel)
+        entry = wheel_file(wheel)
         assert not entry.is_own
         with pytest.raises(FetchError, match="this URL"):
             download(entry, locate([entry], None, None)[entry.sha256], mark.parent, Quiet())
@@ -151,7 +155,7 @@ class TestAttacks:
         with pytest.raises(ValidationError, match="the URL"):
             GitCommit(url=url, commit="0" * 40)
         commit = GitCommit(url="https://h.example/x", commit="0" * 40).model_copy(update={"url": url})
-        entry = source_inputs(locks.source("x").model_copy(update={"git": commit}), "bookworm")[0]
+        entry = source_files(locks.source("x").model_copy(update={"git": commit}), "bookworm")[0]
         assert entry.is_own
         with pytest.raises(FetchError, match="holds a blank"):
             download(entry, [], mark.parent, Quiet())
@@ -165,7 +169,7 @@ class TestAttacks:
                 continue  # relative to the index's page, and so on the web
             with pytest.raises(FetchError, match="lists a file whose URL"), index({file: word}, form) as url:
                 Mirrors((), (), url, None, None).wheel_urls("x", [file])
-        entry = Input(file, 1, SHA, project="x")
+        entry = LockedFile(file, 1, SHA, project="x")
         for word in words(mark):
             with suppress(FetchError):
                 download(entry, [word], mark.parent, Quiet())
@@ -200,7 +204,7 @@ class TestAttacks:
 
     def test_a_path_that_looks_like_a_repository_is_a_path(self, mark):
         for word in words(mark):
-            entry = Input("x.tar", 1, SHA, project="x", local=word)
+            entry = LockedFile("x.tar", 1, SHA, project="x", local=word)
             with pytest.raises((FetchError, OSError)):
                 download(entry, [], mark.parent, Quiet(), mark.parent)
         assert not mark.exists()
@@ -266,8 +270,8 @@ def image(folder):
 
 
 PROGRAMS = {
-    "git: the URL": lambda word, folder: archives.check_out(word, None, folder / "x.tar"),
-    "git: the reference": lambda word, folder: archives.check_out("https://h/x", word, folder / "x.tar"),
+    "git: the URL": lambda word, folder: packing.check_out(word, None, folder / "x.tar"),
+    "git: the reference": lambda word, folder: packing.check_out("https://h/x", word, folder / "x.tar"),
     "git: a revision to compare with": lambda word, folder: diff.old_lock(word, folder / "tungsten.lock"),
     "skopeo: a manifest": lambda word, folder: registry.manifest(word),
     "skopeo: a configuration": lambda word, folder: registry.configuration(word),
@@ -286,7 +290,7 @@ PROGRAMS = {
     "nix-store: a file of that name": lambda word, folder: store.missing(
         [store.file_path(SHA, store.store_name(word.rpartition("/")[2]))]
     ),
-    "nix: copy": lambda word, folder: carry.pack([Input(word, 1, SHA).path], folder / "out"),
+    "nix: copy": lambda word, folder: carry.pack([LockedFile(word, 1, SHA).path], folder / "out"),
 }
 
 
@@ -310,7 +314,7 @@ def test_git_itself_runs_nothing_by_a_url_or_a_name(tmp_path, mark):
     for word in words(mark):
         for url, ref in ((word, None), (f"file://{tmp_path}", word)):
             with pytest.raises(FetchError):
-                archives.check_out(url, ref, tmp_path / "out.tar")
+                packing.check_out(url, ref, tmp_path / "out.tar")
     assert not mark.exists()
 
 
@@ -332,7 +336,7 @@ def test_a_repositorys_submodules_reach_neither_a_program_nor_this_machine(tmp_p
     (repository / ".gitmodules").write_text(text.replace(other.as_uri(), way.format(mark=mark, other=other)))
     git(repository, "commit", "--quiet", "-am", "two")
     with pytest.raises(FetchError, match="not allowed"):
-        archives.check_out(repository.as_uri(), None, tmp_path / "out.tar")
+        packing.check_out(repository.as_uri(), None, tmp_path / "out.tar")
     assert not mark.exists()
 
 
@@ -393,7 +397,7 @@ def test_a_revision_to_compare_with_is_no_option(tmp_path, mark):
 def test_inputs_of_declared_files_keep_their_url():
     one = LockedDownload(url="https://h.example/x", size=1, sha256=SHA, to="x")
     lock = locks.lock().model_copy(update={"files": locks.files(one)})
-    (entry,) = declared_inputs(lock)
+    (entry,) = declared_files(lock)
     assert (entry.url, entry.is_own) == ("https://h.example/x", False)
 
 

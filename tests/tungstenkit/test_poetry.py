@@ -12,7 +12,7 @@ import pytest
 from tests import generate
 from tests.tungstenkit.locks import wheel
 from tungstenkit import poetry
-from tungstenkit.lock import LOCK_NAME, read_lock
+from tungstenkit.lock_document import LOCK_NAME, read_lock
 
 LOCKS = sorted(generate.GOLDEN.glob(f"*/{LOCK_NAME}"))
 

@@ -12,7 +12,7 @@ from tungstenkit import big_files, post_build, store
 from tungstenkit.dockerfile import parse
 from tungstenkit.errors import BuildError, LockError, TungstenError
 from tungstenkit.files import select_files
-from tungstenkit.lock import CommandResult, Files, LockedDownload, PostBuild
+from tungstenkit.lock_parts import CommandResult, Files, LockedDownload, PostBuild
 from tungstenkit.post_build import Runner, Settings, add_post_build, check, planned, read_settings
 from tungstenkit.twice import MismatchError
 

@@ -16,7 +16,7 @@ from tests.tungstenkit.observers import Told
 from tungstenkit import project, store
 from tungstenkit.errors import FetchError, SpecError
 from tungstenkit.files import excluding
-from tungstenkit.lock import Files, LockedDownload
+from tungstenkit.lock_parts import Files, LockedDownload
 from tungstenkit.project import Project
 from tungstenkit.watch import UNWATCHED
 from tungstenkit.wishes import DEFAULT_EXCLUDE_FILES
@@ -249,12 +249,12 @@ def test_notices_about_mirrors_are_shown_once_whatever_asks_for_them(tmp_path, m
     mirrors = SimpleNamespace(notices=("it is slow [really]",))
     lock = locks.lock()
     wanted = [SimpleNamespace()]
-    monkeypatch.setattr("tungstenkit.mirrors.find_mirrors", lambda *_, **__: mirrors)
+    monkeypatch.setattr("tungstenkit.machine_mirrors.find_mirrors", lambda *_, **__: mirrors)
     monkeypatch.setattr(project, "part_of", lambda *_: lock)
-    monkeypatch.setattr(project, "absent", lambda part: wanted)
-    monkeypatch.setattr(project, "inputs", lambda part: wanted)
-    monkeypatch.setattr(project, "locate", lambda *_: {})
-    monkeypatch.setattr(project, "fetch", lambda *_, **__: None)
+    monkeypatch.setattr(project, "missing_files", lambda part: wanted)
+    monkeypatch.setattr(project, "needed_files", lambda part: wanted)
+    monkeypatch.setattr("tungstenkit.locate.locate", lambda *_: {})
+    monkeypatch.setattr(project, "bring", lambda *_, **__: None)
     told = Told()
     model = Project(tmp_path, SimpleNamespace(python_packages=[]), told)
     for _ in range(2):

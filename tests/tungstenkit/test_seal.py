@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from tests.binaries import deb
-from tungstenkit.lock import Choice, read_lock
+from tungstenkit.lock_document import read_lock
+from tungstenkit.lock_parts import Choice
 from tungstenkit.seal import busybox_tree_hash, seal
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "caption"

@@ -12,8 +12,8 @@ import pytest
 from tungstenkit import spec as spec_module
 from tungstenkit.errors import DefinitionError, SpecError
 from tungstenkit.load import Finder
-from tungstenkit.lock import input_digest
 from tungstenkit.spec import ModelSpec, read_spec, repository_name
+from tungstenkit.stale import input_digest
 
 pytestmark = pytest.mark.timeless(
     "what a module declares has no date, and each is read by a process of its own"

@@ -6,10 +6,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.tungstenkit.locks import deb, lock, source, wheel
+from tungstenkit.advisories import look_up
 from tungstenkit.errors import FetchError
-from tungstenkit.lock import GitCommit, packages
-from tungstenkit.mirrors import Mirrors, MissingError
-from tungstenkit.vulnerabilities import known_here, look_up
+from tungstenkit.lock_document import packages
+from tungstenkit.lock_packages import GitCommit
+from tungstenkit.mirrors import Mirrors
+from tungstenkit.vulnerabilities import known_here
+from tungstenkit.web import MissingError
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TRACKER, INDEX = "http://tracker.example/json", "http://user:secret@index.example/simple"

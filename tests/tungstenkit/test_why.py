@@ -4,7 +4,7 @@ import pytest
 
 from tests.tungstenkit.locks import deb, lock, source, wheel
 from tungstenkit.errors import LockError
-from tungstenkit.lock import OVERLAP, Choice
+from tungstenkit.lock_parts import OVERLAP, Choice
 from tungstenkit.vulnerabilities import Advisories
 from tungstenkit.why import why
 

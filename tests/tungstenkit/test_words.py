@@ -5,7 +5,7 @@ import pytest
 from tests.tungstenkit import locks
 from tests.tungstenkit.locks import SYSTEM
 from tungstenkit.diff import compare
-from tungstenkit.lock import NOTHING, Choice, PostBuild
+from tungstenkit.lock_parts import NOTHING, Choice, PostBuild
 from tungstenkit.locking import Locked, Relock
 from tungstenkit.vulnerabilities import Advisories
 from tungstenkit.words import locked_lines

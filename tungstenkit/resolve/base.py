@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tungstenkit.errors import ResolveError
-from tungstenkit.lock import Choice
+from tungstenkit.lock_parts import Choice
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.wheels import GLIBC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tungstenkit.lock import BaseImage, Source
+    from tungstenkit.lock_packages import Source
+    from tungstenkit.lock_parts import BaseImage
     from tungstenkit.platforms import Target
 
 KIND = "base-image"

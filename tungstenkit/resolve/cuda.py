@@ -21,12 +21,13 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from tungstenkit.errors import ResolveError
-from tungstenkit.lock import WISH, Choice, Cuda
+from tungstenkit.lock_packages import WISH
+from tungstenkit.lock_parts import Choice, Cuda
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from tungstenkit.lock import Wheel
+    from tungstenkit.lock_packages import Wheel
 
 # Of a framework's rounds: which version is chosen may change with what it needs beside.
 _ROUNDS = 4

@@ -14,22 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin
 
-import requests
-import requests.auth
-from urllib3 import Retry
-
-from tungstenkit import certificates
-from tungstenkit.errors import FetchError, ResolveError
+from tungstenkit import web
+from tungstenkit.errors import FetchError, ResolveError, TungstenError
 from tungstenkit.outside import LARGEST_FILE, path_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_TIMEOUT = (10, 60)
-"""Seconds to connect, and between two pieces of an answer."""
-_RETRIES = Retry(
-    total=3, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False
-)
+    import requests
+
+    from tungstenkit.web import Auth
+
 _MOST_PAGES = 10_000
 HOW_TO_BE_LET_IN = (
     "set HF_TOKEN, or run `hf auth login`; for a gated repository accept its terms on its page first. "
@@ -58,24 +53,23 @@ class Snapshot:
     """Whether the hub gives its files only to some: private, or gated by terms."""
 
 
-class _Token(requests.auth.AuthBase):
-    """Says who asks. As `auth`, because `requests` would otherwise prefer ~/.netrc; it is dropped on redirects to
-    other hosts."""
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if token := _token():
-            request.headers["Authorization"] = f"Bearer {token}"
-        return request
-
-
 def endpoint() -> str:
     """The hub's address, without a final slash."""
     return os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
 
 
-def auth_for(url: str) -> requests.auth.AuthBase | None:
+def auth_for(url: str) -> Auth | None:
     """What `requests` takes as `auth`: the token for a URL of the hub, nothing for another."""
-    return _Token() if url.startswith(f"{endpoint()}/") else None
+    return _with_token if url.startswith(f"{endpoint()}/") else None
+
+
+def _with_token(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """A request that says who asks. As `auth`, because `requests` would otherwise prefer ~/.netrc; it is dropped on
+    redirects to other hosts.
+    """
+    if token := _token():
+        request.headers["Authorization"] = f"Bearer {token}"
+    return request
 
 
 def _token() -> str | None:
@@ -148,33 +142,35 @@ def _file(entry: dict[str, Any]) -> TreeFile:
 
 def _ask(url: str, where: str) -> tuple[Any, str | None]:
     """The JSON behind a URL, and the URL of the next page (RFC 8288)."""
-    with certificates.session(_RETRIES) as session:
-        try:
-            answer = session.get(url, auth=auth_for(url), timeout=_TIMEOUT)
-        except requests.RequestException as problem:
-            handshake = certificates.problem_of(problem)
-            raise FetchError(
-                f"the Hugging Face hub does not answer: {handshake or type(problem).__name__}",
-                where=endpoint(),
-                hint=certificates.hint(handshake)
-                if handshake
-                else "check the network; HF_ENDPOINT names another address of it",
-            ) from None
-    if answer.ok:
-        try:
-            return answer.json(), answer.links.get("next", {}).get("url")
-        except ValueError:
-            raise FetchError("the hub answers something that is not JSON", where=url) from None
+    try:
+        answer = web.get(url, auth=auth_for(url), timeout=web.PATIENT)
+    except web.WebError as problem:
+        raise _refusal(problem, where) from None
+    try:
+        return answer.json(), answer.links.get("next", {}).get("url")
+    except ValueError:
+        raise FetchError("the hub answers something that is not JSON", where=url) from None
+
+
+def _refusal(problem: web.WebError, where: str) -> TungstenError:
+    if problem.answer is None:
+        return FetchError(
+            f"the Hugging Face hub does not answer: {problem.reason}",
+            where=endpoint(),
+            hint=problem.hint
+            if isinstance(problem, web.UntrustedError)
+            else "check the network; HF_ENDPOINT names another address of it",
+        )
     # Which of several things is not there: the hub says so in a header of its own.
-    said = answer.headers.get("X-Error-Message") or f"HTTP {answer.status_code} {answer.reason}"
-    if answer.status_code in (requests.codes.unauthorized, requests.codes.forbidden):
-        raise ResolveError(
+    said = problem.answer.headers.get("X-Error-Message") or problem.reason
+    if problem.status in (401, 403):
+        return ResolveError(
             f"the hub does not show this repository: {said}", where=where, hint=HOW_TO_BE_LET_IN
         )
-    if answer.status_code == requests.codes.not_found:
-        raise ResolveError(
+    if problem.status == 404:
+        return ResolveError(
             f"the hub has no such repository or revision: {said}",
             where=where,
             hint="see the names in files=[HuggingFace(…)]",
         )
-    raise FetchError(f"the hub answers {said}", where=where, hint="try again in a while")
+    return FetchError(f"the hub answers {said}", where=where, hint="try again in a while")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tungstenkit.data import FACTS
 from tungstenkit.elf import MACHINES
-from tungstenkit.lock import LIBRARY, NOTHING, Choice
+from tungstenkit.lock_parts import LIBRARY, NOTHING, Choice
 from tungstenkit.resolve.debian_contents import provider
 from tungstenkit.scan import SITE
 

@@ -23,26 +23,23 @@ from typing import TYPE_CHECKING
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from tungstenkit import web
 from tungstenkit.data import OWN_WHEELS
 from tungstenkit.dockerfile import Commands
 from tungstenkit.document import Document
 from tungstenkit.errors import ResolveError, UnusableError
-from tungstenkit.lock import (
+from tungstenkit.lock_document import Lock
+from tungstenkit.lock_packages import WISH, Deb, Wheel
+from tungstenkit.lock_parts import (
     OF_VERSIONS,
-    WISH,
     Busybox,
     Choice,
-    Deb,
-    Lock,
     Platform,
     PythonRoot,
     Release,
     ServerEnvironment,
     Suite,
     Tools,
-    Wheel,
-    input_digest,
-    inputs,
 )
 from tungstenkit.platforms import ARCHITECTURES, Target, this_system
 from tungstenkit.requirements import parse, project_of
@@ -62,10 +59,12 @@ from tungstenkit.resolve.debian_index import ReleaseIndex, fetch_index
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debs import DebSolver
 from tungstenkit.resolve.libraries import packages as packages_of
-from tungstenkit.resolve.python_index import PythonIndex, View
+from tungstenkit.resolve.python_index import PythonIndex
 from tungstenkit.resolve.rules import ESSENTIAL, base_packages, tool_programs
 from tungstenkit.resolve.sources import PythonPackages, Sources
+from tungstenkit.resolve.view import View
 from tungstenkit.resolve.wheels import NOTHING_FITS, resolve_wheels
+from tungstenkit.stale import input_digest, made_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -207,7 +206,7 @@ class Solver:
         """What a machine's indexes, or some of them, have of projects; each page is read once for all solves."""
         if mirrors not in self._python_indexes:
             self._python_indexes[mirrors] = PythonIndex(
-                mirrors.project_files, mirrors.part, mirrors.save, mirrors.main_label
+                mirrors.project_files, web.part, web.save, mirrors.main_label
             )
         return self._python_indexes[mirrors]
 
@@ -318,7 +317,7 @@ def resolve(
     used = {_TOOLS_RELEASE, *(target.release for target in targets.values())}
     return Lock(
         package_set="debian",
-        inputs=inputs(spec, package_set),
+        inputs=made_from(spec, package_set),
         input_digest=input_digest(spec, package_set),
         sealed=False,
         choices=choices,

@@ -14,15 +14,15 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from tungstenkit.errors import ResolveError
-from tungstenkit.lock import OF_VERSIONS, OLDER, PLACE, PRE_RELEASE, Choice
-from tungstenkit.resolve.python_index import stand_in_name
+from tungstenkit.lock_parts import OF_VERSIONS, OLDER, PLACE, PRE_RELEASE, Choice
+from tungstenkit.resolve.view import stand_in_name
 from tungstenkit.resolve.wheels import counts, needs, read_requirements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from tungstenkit.lock import Wheel
-    from tungstenkit.resolve.python_index import Release, View
+    from tungstenkit.lock_packages import Wheel
+    from tungstenkit.resolve.view import ProjectRelease, View
     from tungstenkit.resolve.wheels import Need
 
 _NOT_FOR = ": it is not for Python "
@@ -106,7 +106,7 @@ class _Solution:
         """What the packages require of one of them."""
         return [need for need in self._needs if canonicalize_name(need.requirement.name) == project]
 
-    def newest(self, project: str, asked: Iterable[Requirement]) -> Release | None:
+    def newest(self, project: str, asked: Iterable[Requirement]) -> ProjectRelease | None:
         """The newest final release that some requirements allow, whether it can be had here or not."""
         allowed = SpecifierSet()
         for requirement in asked:
@@ -119,7 +119,7 @@ class _Solution:
         ]
         return releases[max(fitting)] if fitting else None
 
-    def why_not(self, wheel: Wheel, newest: Release, *, own: bool, is_pinned: bool) -> str:
+    def why_not(self, wheel: Wheel, newest: ProjectRelease, *, own: bool, is_pinned: bool) -> str:
         """Who keeps a project from its newest release. own: whether the model has lines for it."""
         python = self._view.target.python
         if not newest.runs_on(python):
@@ -161,7 +161,7 @@ class _Solution:
     def _limits_of(self, project: str) -> list[Requirement]:
         return [limit for limit in self._limits if canonicalize_name(limit.name) == project]
 
-    def _conflicts(self, project: str, release: Release) -> Iterator[str]:
+    def _conflicts(self, project: str, release: ProjectRelease) -> Iterator[str]:
         """What a release requires, and the solution has not."""
         name = release.wheels[0].name if release.wheels else stand_in_name(project, release.version)
         try:

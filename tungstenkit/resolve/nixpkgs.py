@@ -16,7 +16,8 @@ from packaging.version import Version
 
 from tungstenkit.data import NIX
 from tungstenkit.errors import ResolveError
-from tungstenkit.lock import Choice, FlakeInput, Lock, Platform, input_digest, inputs, near
+from tungstenkit.lock_document import Lock
+from tungstenkit.lock_parts import Choice, FlakeInput, Platform
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.model import (
     add_choice,
@@ -26,6 +27,8 @@ from tungstenkit.resolve.model import (
     solve_python,
     whose,
 )
+from tungstenkit.stale import input_digest, made_from
+from tungstenkit.unpin import near
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -84,7 +87,7 @@ def resolve(
     )
     return Lock(
         package_set=_SET,
-        inputs=inputs(spec, _SET),
+        inputs=made_from(spec, _SET),
         input_digest=input_digest(spec, _SET),
         sealed=True,
         choices=(first, *choices, *system_packages),

@@ -9,13 +9,14 @@ from packaging.version import Version
 
 from tungstenkit.data import OWN_WHEELS
 from tungstenkit.errors import ResolveError
-from tungstenkit.lock import OF_VERSIONS, Choice, Wheel
+from tungstenkit.lock_packages import Wheel
+from tungstenkit.lock_parts import OF_VERSIONS, Choice
 from tungstenkit.requirements import project_of, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from tungstenkit.lock import Source
+    from tungstenkit.lock_packages import Source
     from tungstenkit.pins import LockFile, Pin
     from tungstenkit.platforms import Target
     from tungstenkit.requirements import Wishes

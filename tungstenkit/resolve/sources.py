@@ -7,7 +7,6 @@ That is believed here and proved when it is built. A source that is known to be 
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import tempfile
@@ -21,9 +20,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel_filename
 from packaging.version import Version
 
+from tungstenkit.digest import measure, sha256_of
 from tungstenkit.errors import ResolveError, UnusableError
-from tungstenkit.lock import PLACE, Choice, GitCommit, Source, SourceBuild, Wheel
-from tungstenkit.resolve.archives import Facts, check_out, pack, read_facts
+from tungstenkit.lock_packages import GitCommit, Source, SourceBuild, Wheel
+from tungstenkit.lock_parts import PLACE, Choice
+from tungstenkit.packing import check_out, pack
+from tungstenkit.resolve.archives import Facts, read_facts
 from tungstenkit.resolve.build_rules import (
     BuildRule,
     bad_requirements,
@@ -32,18 +34,20 @@ from tungstenkit.resolve.build_rules import (
     is_never_built,
 )
 from tungstenkit.resolve.newest import older
-from tungstenkit.resolve.python_index import PythonIndex, StandIn, View, runs_on, stand_in_name
+from tungstenkit.resolve.view import StandIn, View, runs_on, stand_in_name
 from tungstenkit.resolve.wheels import resolve_wheels
 from tungstenkit.settings import MACHINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from tungstenkit.lock import Deb, Platform
+    from tungstenkit.index_pages import IndexFile
+    from tungstenkit.lock_packages import Deb
+    from tungstenkit.lock_parts import Platform
     from tungstenkit.platforms import Target
     from tungstenkit.requirements import Wanted, Wishes
     from tungstenkit.resolve.pinned import Pinned
-    from tungstenkit.resolve.python_index import IndexFile
+    from tungstenkit.resolve.python_index import PythonIndex
 
 
 _MACHINES_OTHERS = "the further indexes and links of the machine's own client"
@@ -143,7 +147,7 @@ class Sources:
             self.report(f"reading {listed.name}")
             place = self.fresh_folder() / listed.name
             self.index.save(listed.url, place)
-            found = _measured(place)
+            found = measure(place)
             if listed.sha256 not in (None, found[1]):
                 raise UnusableError(
                     f"is not what the index says: its sha256 is {found[1]}", where=listed.name
@@ -163,7 +167,7 @@ class Sources:
         if place.suffix != ".whl":
             return self._source(place, place.name, wanted, **origin)
         project, version, _, _ = parse_wheel_filename(place.name)
-        size, sha256 = _measured(place)
+        size, sha256 = measure(place)
         return Obtained(place, place.name, project, str(version), size, sha256, **origin)  # type: ignore[arg-type]
 
     def _source(self, place: Path, name: str | None, wanted: Wanted, **origin: Any) -> Obtained:  # noqa: ANN401
@@ -188,7 +192,7 @@ class Sources:
             name or f"{project}-{version}.tar",
             project,
             str(Version(version)),
-            *_measured(place),
+            *measure(place),
             subdirectory=wanted.subdirectory,
             facts=replace(facts, version=version),
             **origin,
@@ -196,11 +200,6 @@ class Sources:
 
     def _rule(self, project: str) -> BuildRule:
         return self.rules.get(project, BuildRule())
-
-
-def _measured(place: Path) -> tuple[int, str]:
-    with place.open("rb") as file:
-        return place.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class PythonPackages:
@@ -512,7 +511,7 @@ class PythonPackages:
                 "Wheel-Version: 1.0\nGenerator: tungsten\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
             )
             archive.writestr(f"{info}/RECORD", "")
-        self._stands_for[hashlib.sha256(stub.read_bytes()).hexdigest()] = obtained
+        self._stands_for[sha256_of(stub)] = obtained
         return stub
 
     def _build_wheels(self, obtained: Obtained, facts: Facts) -> tuple[Wheel, ...]:

@@ -8,7 +8,6 @@ packages' metadata say. URLs are dropped: a lock names no host.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import os
 import re
@@ -29,15 +28,18 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from pydantic import ValidationError
 
 from tungstenkit.data import NIX
+from tungstenkit.digest import measure
 from tungstenkit.errors import FetchError, ResolveError, UnusableError
-from tungstenkit.lock import WISH, Wheel
+from tungstenkit.lock_packages import WISH, Wheel
+from tungstenkit.outside import redact
 from tungstenkit.requirements import project_of
+from tungstenkit.resolve.index_server import serve_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from tungstenkit.platforms import Target
-    from tungstenkit.resolve.python_index import View
+    from tungstenkit.resolve.view import View
 
 GLIBC = {
     "bullseye": (2, 31),
@@ -167,7 +169,7 @@ def _compile(
     ]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("UV_")}
     view.failure = None
-    with view.served() as url:
+    with serve_index(view) as url:
         # No proxy leads to loopback.
         alone = {"UV_DEFAULT_INDEX": url, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
         run = _run(command, kept | alone)
@@ -306,7 +308,7 @@ def _pylock(wheels: Iterable[Wheel]) -> str:
 def _plain(stderr: str) -> str:
     # Drop uv's box drawing: the text is quoted inside our own shape.
     # And show no password.
-    text = re.sub(r"(?<=//)[^\s@]*@", "", stderr)
+    text = redact(stderr)
     for pattern, replacement in _NOT_OURS:
         text = re.sub(pattern, replacement, text)
     lines = [re.sub(r"^[\s×╰─▶│├·]+", "", line) for line in text.strip().splitlines()]
@@ -403,8 +405,7 @@ def _best_wheel(package: dict[str, Any], tags: Sequence[Tag], view: View, where:
     project = canonicalize_name(package["name"])
     index = None
     if "archive" in package:
-        content = Path(wheel.get("path") or url2pathname(urlsplit(wheel["url"]).path)).read_bytes()
-        size, sha256 = len(content), hashlib.sha256(content).hexdigest()
+        size, sha256 = measure(Path(wheel.get("path") or url2pathname(urlsplit(wheel["url"]).path)))
     else:
         listed, stand_in = view.found(project, file)
         size, sha256 = (0, stand_in.sha256) if stand_in else view.index.measured(listed)

@@ -19,7 +19,7 @@ from tests.tungstenkit.locks import wheel
 from tungstenkit import poetry
 from tungstenkit.export import export
 from tungstenkit.files import select_files
-from tungstenkit.lock import read_lock
+from tungstenkit.lock_document import read_lock
 from tungstenkit.spec import ModelSpec
 
 HERE = Path(__file__).parent

@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tungstenkit import web
 from tungstenkit.mirrors import Mirrors
-from tungstenkit.resolve.python_index import PythonIndex, View
+from tungstenkit.resolve.python_index import PythonIndex
+from tungstenkit.resolve.view import View
 
 
 def wheel(name, version, *requires, tag="py3-none-any", extras=None):
@@ -43,7 +45,7 @@ def wheel(name, version, *requires, tag="py3-none-any", extras=None):
 def view(url, target, **options):
     """What a solve is offered of an index."""
     mirrors = Mirrors((), (), url, None, datetime(2026, 3, 1, tzinfo=UTC))
-    return View(PythonIndex(mirrors.project_files, mirrors.part, mirrors.save), target, **options)
+    return View(PythonIndex(mirrors.project_files, web.part, web.save), target, **options)
 
 
 @contextmanager

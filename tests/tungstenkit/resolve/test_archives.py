@@ -12,9 +12,11 @@ import zipfile
 
 import pytest
 
+from tungstenkit import packing
 from tungstenkit.errors import FetchError, ResolveError
+from tungstenkit.packing import check_out, pack
 from tungstenkit.resolve import archives
-from tungstenkit.resolve.archives import check_out, pack, read_facts
+from tungstenkit.resolve.archives import read_facts
 
 
 def write(folder, files):
@@ -199,7 +201,7 @@ class TestLargeFiles:
         assert caught.value.where == large.as_uri()
 
     def test_without_git_lfs_the_error_names_the_files(self, large, tmp_path, monkeypatch):
-        monkeypatch.setattr(archives.shutil, "which", lambda _name: None)
+        monkeypatch.setattr(packing.shutil, "which", lambda _name: None)
         with pytest.raises(FetchError) as caught:
             check_out(large.as_uri(), None, tmp_path / "out.tar")
         assert caught.value.what == "sub/more.bin, weights.bin are Git LFS pointers, and not the files"

@@ -4,7 +4,7 @@ import pytest
 
 from tests.tungstenkit.locks import source
 from tungstenkit.errors import ResolveError
-from tungstenkit.lock import BaseImage, BasePython
+from tungstenkit.lock_parts import BaseImage, BasePython
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.base import (
     Base,

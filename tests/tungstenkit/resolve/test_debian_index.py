@@ -13,11 +13,11 @@ from tests.binaries import deb
 from tests.tungstenkit import locks
 from tests.tungstenkit.resolve.solving import resolve
 from tungstenkit.errors import FetchError, ResolveError, UnusableError
-from tungstenkit.mirrors import MissingError, get_bytes
 from tungstenkit.resolve import debian_index
 from tungstenkit.resolve.debian_index import fetch_index, suites, trusted_certificates
 from tungstenkit.resolve.debian_release import RELEASES, certificates, pinned_fingerprints
 from tungstenkit.resolve.model import dates_of
+from tungstenkit.web import MissingError, get_bytes
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 DATE = datetime(2026, 2, 28, 10, tzinfo=UTC)

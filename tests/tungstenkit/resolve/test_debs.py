@@ -9,10 +9,10 @@ import pytest
 from tests.apt import Apt, compare, draw
 from tests.tungstenkit.resolve.solving import resolve
 from tungstenkit.errors import ResolveError, UnusableError
-from tungstenkit.mirrors import get_bytes
 from tungstenkit.resolve.debian_index import ARCHIVES, ReleaseIndex, SuiteIndex, fetch_index
 from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.debs import NOT_FOLLOWED, DebSolver
+from tungstenkit.web import get_bytes
 
 
 def stanza(name, version="1", architecture="amd64", **fields):

@@ -16,8 +16,9 @@ from tungstenkit import BaseIO, define_model
 from tungstenkit.data import OWN_WHEELS
 from tungstenkit.define import definition_of
 from tungstenkit.errors import FetchError, ResolveError, UnusableError
-from tungstenkit.lock import Choice as LockChoice
-from tungstenkit.lock import Release, read_lock
+from tungstenkit.lock_document import read_lock
+from tungstenkit.lock_parts import Choice as LockChoice
+from tungstenkit.lock_parts import Release
 from tungstenkit.pins import LockFile
 from tungstenkit.resolve import model
 from tungstenkit.resolve.debian_release import RELEASES

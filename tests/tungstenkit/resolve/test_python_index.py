@@ -6,16 +6,19 @@ import threading
 import urllib.error
 import urllib.request
 import zipfile
-from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from tests.tungstenkit.resolve.package_index import view, wheel
+from tungstenkit import web
 from tungstenkit.errors import FetchError, ResolveError
-from tungstenkit.mirrors import Mirrors
+from tungstenkit.index_pages import IndexFile
 from tungstenkit.platforms import Target
-from tungstenkit.resolve.python_index import IndexFile, Part, PythonIndex, View
+from tungstenkit.resolve.index_server import serve_index
+from tungstenkit.resolve.python_index import PythonIndex
+from tungstenkit.resolve.view import View
+from tungstenkit.web import Part
 
 TARGET = Target("x86_64-linux", "bookworm", "3.11")
 HASH = "0" * 64
@@ -170,7 +173,7 @@ def test_each_page_is_asked_for_once_whoever_needs_it():
 
 def test_only_who_was_told_the_address_is_answered():
     offered = Files({"x-1.0-py3-none-any.whl": b""}).view()
-    with offered.served() as url:
+    with serve_index(offered) as url:
         with urllib.request.urlopen(f"{url}/x/") as answer:
             assert b"x-1.0-py3-none-any.whl" in answer.read()
         host, token = url.removeprefix("http://").split("/")[:2]
@@ -222,13 +225,12 @@ class Ranges(BaseHTTPRequestHandler):
 def test_a_server_gives_parts_or_says_how_many_bytes_there_are(monkeypatch, ranges):
     monkeypatch.setattr(Ranges, "ranges", ranges)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    mirrors = Mirrors((), (), "", None, datetime(2026, 3, 1, tzinfo=UTC))
     with ThreadingHTTPServer(("127.0.0.1", 0), Ranges) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
             parts = [
-                mirrors.part(f"http://127.0.0.1:{server.server_port}/", *part) for part in ((None, 3), (5, 2))
+                web.part(f"http://127.0.0.1:{server.server_port}/", *part) for part in ((None, 3), (5, 2))
             ]
         finally:
             server.shutdown()

@@ -16,8 +16,9 @@ from urllib.parse import quote, unquote
 import pytest
 from packaging.specifiers import SpecifierSet
 
+from tungstenkit import web
 from tungstenkit.errors import FetchError, ResolveError, UnusableError
-from tungstenkit.lock import Platform
+from tungstenkit.lock_parts import Platform
 from tungstenkit.mirrors import Mirrors
 from tungstenkit.pins import LockFile, Pin
 from tungstenkit.platforms import Target
@@ -171,7 +172,7 @@ def solve(tmp_path, monkeypatch):
             Sources(
                 model,
                 scratch,
-                PythonIndex(mirrors.project_files, mirrors.part, mirrors.save, mirrors.main_label),
+                PythonIndex(mirrors.project_files, web.part, web.save, mirrors.main_label),
                 lambda text: None,
                 read_build_rules(model),
             ),

@@ -4,9 +4,9 @@ import pytest
 
 from tests.tungstenkit.resolve.package_index import serve, view, wheel
 from tungstenkit.errors import FetchError, ResolveError
+from tungstenkit.index_pages import IndexFile
 from tungstenkit.platforms import Target
 from tungstenkit.resolve import wheels as solving
-from tungstenkit.resolve.python_index import IndexFile
 from tungstenkit.resolve.wheels import resolve_wheels
 
 TARGET = Target("x86_64-linux", "bookworm", "3.11")

@@ -1,0 +1,42 @@
+"""A web server of answers that a test puts there."""
+
+import http.server
+import threading
+
+import pytest
+
+
+@pytest.fixture
+def server():
+    """A web server whose answers are put here: path -> list of (status, content type, body), the last repeated.
+
+    more: headers of each answer.
+    """
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            server.seen.append((self.path, dict(self.headers)))
+            answers = server.answers.get(self.path, [(404, "text/plain", b"")])
+            status, kind, body = answers.pop(0) if len(answers) > 1 else answers[0]
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            for name, value in server.more.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body) + (kind == "cut")))
+            if kind == "gzip":
+                self.send_header("Content-Encoding", kind)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.answers, server.seen, server.more = {}, [], {}
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()

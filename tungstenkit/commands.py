@@ -36,6 +36,51 @@ _UNKNOWN = "0" * 64
 _WHERE = "dockerfile_commands"
 _NETWORKED = "a RUN --network=default"
 
+UNSEEN = frozenset(
+    {
+        "spec_version",
+        "name",
+        # Of the server and of whoever starts it.
+        "batch_size",
+        "gpu_mem_gb",
+        "mem_gb",
+        "input_schema",
+        "output_schema",
+        "demo_output_schema",
+        "examples",
+        "has_setup",
+        "has_predict_demo",
+        "has_post_build",
+        # Declared downloads are put into an image that is done.
+        "files",
+        # Seen as what is chosen for them: in the lock's platform, or in the files that ship.
+        "base_image",
+        "build",
+        "cuda_version",
+        "exclude_files",
+        "include_files",
+        "indexes",
+        "libraries",
+        "lock_file",
+        "nixpkgs",
+        "python_packages",
+        "python_version",
+        "system_packages",
+        # Seen as what they come to: `commands`.
+        "dockerfile_commands",
+    }
+)
+"""The fields of a spec that no step of a build sees. One that is not named here is seen: a stale result is worse than a
+step that runs once too often.
+"""
+
+_SAID = frozenset({"module", "class_name", "commands", "gpu"})
+"""Those that a digest has in its own words, where its step sees them."""
+
+_UNSEEN_OF_PLATFORM = frozenset({"release", "post_build"})
+"""Likewise of a lock's platform: the packages say the release."""
+_SAID_OF_PLATFORM = frozenset({"base_image", "commands", "cuda", "debs", "python", "sources", "wheels"})
+
 
 @dataclass(frozen=True)
 class Runner:
@@ -79,7 +124,22 @@ def sees(
     below = sum(segment.network for segment in segments[:-1])
     if below:
         parts["results"] = [one.sha256 for one in platform.commands[:below]]
+    parts |= _unsaid(spec, platform)
     return hashlib.sha256(to_json(parts).encode()).hexdigest()
+
+
+def _unsaid(spec: ModelSpec, platform: Platform) -> dict[str, Any]:
+    """What else there is of a spec and of a lock's platform: all that nobody has called unseen.
+
+    Nothing while there is nothing, so that a field which comes to be named moves no digest.
+    """
+    left = {
+        "spec": spec.model_dump(mode="json", by_alias=True, exclude={*UNSEEN, *_SAID}),
+        "platform": platform.model_dump(
+            mode="json", by_alias=True, exclude={*_UNSEEN_OF_PLATFORM, *_SAID_OF_PLATFORM}
+        ),
+    }
+    return {name: fields for name, fields in left.items() if fields}
 
 
 def seen_of_base(platform: Platform) -> dict[str, Any] | None:

@@ -103,6 +103,7 @@ def planned(
         "base-image": seen_of_base(platform),
         "capture": _CAPTURE,
         "class": spec.class_name,
+        # With all of the spec and the platform that has no line here, and is not called unseen.
         "commands": sees(spec, platform, directory, files, commands.segments),
         "cpu": settings.baseline_cpu,
         "cuda": platform.cuda.version if platform.cuda and spec.gpu else None,
@@ -120,8 +121,12 @@ def planned(
     }
     if platform.commands:
         parts["results"] = [one.sha256 for one in platform.commands]
-    if commands.environment:
-        parts["variables"] = commands.model_dump(mode="json", by_alias=True, include={"environment"})
+    # What segments make is in the results; the rest only a container has.
+    said = {"segments", "packages", "labels", "ports", "user"}
+    if variables := commands.model_dump(
+        mode="json", by_alias=True, exclude=said if commands.environment else {*said, "environment"}
+    ):
+        parts["variables"] = variables
     return PostBuild(
         sees=hashlib.sha256(to_json(parts).encode()).hexdigest(),
         files=seen,
@@ -177,8 +182,8 @@ def check(lock: Lock, spec: ModelSpec, directory: Path, files: Sequence[ModelFil
             continue
         now = planned(spec, platform, directory, files, settings)
         # What it sees is the lock's word; what it is given of whoever builds must be the model's.
-        told = ("sees", "files", "baseline_cpu", "environment")
-        if any(getattr(now, part) != getattr(platform.post_build, part) for part in told):
+        result = {"size", "sha256", "replaces"}
+        if now.model_dump(exclude=result) != platform.post_build.model_dump(exclude=result):
             changed = "; ".join(_changes(platform.post_build, now))
             raise LockError(
                 f"the lock is stale: post_build sees something else than when it ran: {changed}",

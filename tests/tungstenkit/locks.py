@@ -4,8 +4,9 @@ from tests import generate
 from tungstenkit.lock_document import LOCK_NAME, read_lock
 from tungstenkit.lock_packages import Deb, Source, SourceBuild, Wheel
 from tungstenkit.lock_parts import BaseImage, Choice, Files
+from tungstenkit.spec import ModelSpec
 
-__all__ = ["SYSTEM", "Choice", "base_image", "deb", "files", "lock", "source", "wheel"]
+__all__ = ["SYSTEM", "Choice", "base_image", "deb", "files", "lock", "source", "spec", "wheel"]
 
 SYSTEM = "x86_64-linux"
 
@@ -78,3 +79,31 @@ def lock(*entries, choices=(), **platform):
         }
     )
     return example.model_copy(update={"platforms": {SYSTEM: changed}, "choices": tuple(choices)})
+
+
+def spec(of=ModelSpec, **fields):
+    """A model's that asks for nothing. of: the class of the document."""
+    values = {
+        "name": "model",
+        "module": "tungsten_model",
+        "class_name": "Model",
+        "batch_size": 1,
+        "gpu": False,
+        "gpu_mem_gb": 16,
+        "mem_gb": 8,
+        "cuda_version": None,
+        "python_version": None,
+        "python_packages": [],
+        "system_packages": [],
+        "dockerfile_commands": [],
+        "base_image": None,
+        "include_files": ["*"],
+        "exclude_files": [],
+        "has_setup": False,
+        "has_post_build": False,
+        "has_predict_demo": False,
+        "input_schema": {},
+        "output_schema": {},
+        "demo_output_schema": None,
+    }
+    return of.model_validate({**values, **fields})

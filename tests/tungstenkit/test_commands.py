@@ -14,8 +14,9 @@ from tungstenkit.dockerfile import parse
 from tungstenkit.errors import BuildError, LockError
 from tungstenkit.files import select_files
 from tungstenkit.lock_document import read_lock
-from tungstenkit.lock_parts import CommandResult
+from tungstenkit.lock_parts import CommandResult, Platform
 from tungstenkit.platforms import this_system
+from tungstenkit.spec import ModelSpec
 from tungstenkit.twice import MismatchError
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "blur"
@@ -43,7 +44,7 @@ def lock():
 def spec(*lines):
     parsed = parse(lines)
     assert parsed.problems == []
-    return SimpleNamespace(commands=parsed.commands, base_image=None, gpu=False)
+    return locks.spec(commands=parsed.commands)
 
 
 def files(directory):
@@ -255,3 +256,32 @@ def test_a_result_that_is_gone_is_made_again_or_refused(lock, directory, machine
     with pytest.raises(BuildError, match="something else than when the model was locked"):
         commands.provide(1, platform, step, wanted)
     assert machine.discarded[-1] == "command-1"
+
+
+def test_a_field_of_the_spec_or_of_a_platform_that_nobody_has_called_unseen_is_seen(directory, lock):
+    class NewSpec(ModelSpec):
+        timezone: str = "UTC"
+
+    class NewPlatform(Platform):
+        timezone: str = "UTC"
+
+    def digest(wanted, platform):
+        return commands.sees(wanted, platform, directory, files(directory), ())
+
+    platform = next(iter(lock.platforms.values()))
+    plain = locks.spec()
+    new, other = (locks.spec(NewSpec, timezone=zone) for zone in ("UTC", "Europe/Berlin"))
+    moved = NewPlatform(**dict(platform), timezone="Europe/Berlin")
+    digests = {digest(one, platform) for one in (plain, new, other)} | {digest(plain, moved)}
+    assert len(digests) == 4
+
+
+def test_what_is_called_unseen_is_not_seen(directory, lock):
+    platform = next(iter(lock.platforms.values()))
+    changes = {"batch_size": 7, "name": "another", "mem_gb": 1, "examples": [{"text": "x"}]}
+    one, other = (
+        commands.sees(wanted, platform, directory, files(directory), ())
+        for wanted in (locks.spec(), locks.spec(**changes))
+    )
+    assert one == other
+    assert ModelSpec.model_fields.keys() > commands.UNSEEN  # no name is of a field that is gone

@@ -1,6 +1,6 @@
 """What post_build sees, when its result is stale, when it runs, and who is told its secrets."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +14,7 @@ from tungstenkit.errors import BuildError, LockError, TungstenError
 from tungstenkit.files import select_files
 from tungstenkit.lock_parts import CommandResult, Files, LockedDownload, PostBuild
 from tungstenkit.post_build import Runner, Settings, add_post_build, check, planned, read_settings
+from tungstenkit.spec import ModelSpec
 from tungstenkit.twice import MismatchError
 
 HERE = locks.SYSTEM
@@ -33,17 +34,7 @@ class Model:
     """A model's folder and what it declares."""
 
     folder: Path
-    spec: SimpleNamespace = field(
-        default_factory=lambda: SimpleNamespace(
-            module="tungsten_model",
-            class_name="Model",
-            has_post_build=True,
-            base_image=None,
-            commands=None,
-            gpu=False,
-            exclude_files=[],
-        )
-    )
+    spec: ModelSpec = field(default_factory=lambda: locks.spec(has_post_build=True))
 
     @property
     def files(self):
@@ -55,6 +46,9 @@ class Model:
     def write(self, post_build="pass", predict="return []"):
         text = MODULE.format(post_build=post_build, predict=predict)
         (self.folder / "tungsten_model.py").write_text(text)
+
+    def declare(self, **changes):
+        self.spec = self.spec.model_copy(update=changes)
 
 
 @pytest.fixture
@@ -105,12 +99,44 @@ def test_another_base_image_of_the_same_name_is_seen(model, platform):
 
 def test_variables_of_the_image_are_seen_and_what_only_a_container_has_is_not(model, platform):
     plain = model.planned(platform).sees
-    model.spec.commands = parse(["EXPOSE 80"]).commands
+    model.declare(commands=parse(["EXPOSE 80"]).commands)
     assert model.planned(platform).sees == plain
-    model.spec.commands = parse(["ENV SIZE=small"]).commands
+    model.declare(commands=parse(["ENV SIZE=small"]).commands)
     small = model.planned(platform).sees
-    model.spec.commands = parse(["ENV SIZE=large"]).commands
+    model.declare(commands=parse(["ENV SIZE=large"]).commands)
     assert len({plain, small, model.planned(platform).sees}) == 3
+
+
+@pytest.mark.parametrize(
+    ("gpu", "commands", "digest"),
+    [
+        (False, [], "989a8f5f1fa6018b4423f5cfcb939631e9e18b2e0a9cc851a7bcc75871b2343f"),
+        (True, [], "c464607a1f72e92a063614289092c996f7d802a4a9ac47615d97d937f99c8196"),
+        (
+            False,
+            ["ENV A=b", "RUN --network=default echo", "COPY *.py /x/"],
+            "378b197abf23bfab26d0e4ae31c1ffe69ec1044d647293e716e023bfd2aa3fc8",
+        ),
+    ],
+)
+def test_a_digest_moves_with_what_is_seen_alone(model, platform, monkeypatch, gpu, commands, digest):
+    """Those of the locks that there are: where one moves, every model's post_build runs again."""
+    monkeypatch.setitem(post_build.OWN_WHEELS["sdk"], "version", "0.1.0")
+    (model.folder / "helper.py").unlink()
+    (model.folder / "tungsten_model.py").write_text("class Model:\n    pass\n")
+    model.declare(gpu=gpu, commands=parse(commands).commands if commands else None)
+    assert model.planned(platform).sees == digest
+
+
+def test_a_field_of_the_spec_that_nobody_has_called_unseen_is_seen(model, platform):
+    class NewSpec(ModelSpec):
+        timezone: str
+
+    seen = {model.planned(platform).sees}
+    for zone in ("UTC", "Europe/Berlin"):
+        model.spec = locks.spec(NewSpec, has_post_build=True, timezone=zone)
+        seen.add(model.planned(platform).sees)
+    assert len(seen) == 3
 
 
 def test_who_asked_for_a_package_is_not_seen(model, platform):
@@ -297,9 +323,8 @@ def test_nothing_runs_without_the_variables_that_it_names(runner, platform, monk
 
 
 def test_a_model_without_it_is_left_alone(runner, platform):
-    runner.runner.spec.has_post_build = False
     lock = lock_with(None, platform)
-    assert add_post_build(lock, None, runner.runner) is lock
+    assert add_post_build(lock, None, replace(runner.runner, spec=locks.spec())) is lock
 
 
 ENTRY = PostBuild(sees="1" * 64, files={}, size=1, sha256="2" * 64)

@@ -48,27 +48,29 @@ _NO_NETWORK = re.compile(
 )
 _BY_SHELL = "`apt-file search {}` on a Debian machine says which"
 
-# Keys of the spec that the class decides alone. `python-packages` is written out there, and the examples' files need
-# not be in the image.
-_COMPARED = (
-    "input-schema",
-    "output-schema",
-    "demo-output-schema",
-    "batch-size",
-    "gpu",
-    "gpu-mem-gb",
-    "mem-gb",
-    "cuda-version",
-    "python-version",
-    "system-packages",
-    "dockerfile-commands",
-    "base-image",
-    "include-files",
-    "exclude-files",
-    "has-setup",
-    "has-post-build",
-    "has-predict-demo",
+# Keys of the spec that are not the class's word alone: all others must be the same in the image.
+_NOT_COMPARED = frozenset(
+    {
+        "spec-version",
+        "name",
+        "module",
+        "class",
+        # Of `pyproject.toml`, and of files beside it.
+        "build",
+        "indexes",
+        "libraries",
+        "lock-file",
+        "nixpkgs",
+        # Written out in the spec; the class has what it was written from.
+        "commands",
+        "python-packages",
+        # Their files need not be in the image, nor what is downloaded.
+        "examples",
+        "files",
+    }
 )
+# What the class has in place of their schemas.
+_CLASSES = frozenset({"input", "output", "demo-output"})
 
 
 class Problem(NamedTuple):
@@ -174,12 +176,8 @@ def judge(result: dict[str, Any], said: str, spec: dict[str, Any], config: dict[
             f"{module} and spec.json",
             "the spec is older than the code: export again with `tungsten nix-export`",
         )
-    written = dict(spec)
-    differences = [
-        line
-        for key in _COMPARED
-        for line in _differences(written.get(key), result["definition"].get(key), key)
-    ]
+    declared = {key: value for key, value in spec.items() if key not in _NOT_COMPARED}
+    differences = list(_differences(declared, result["definition"], ""))
     if not differences:
         return None
     more = [f"and {len(differences) - 5} more"] if len(differences) > 5 else []
@@ -192,16 +190,16 @@ def judge(result: dict[str, Any], said: str, spec: dict[str, Any], config: dict[
 
 
 def _differences(spec: Any, image: Any, where: str) -> Iterator[str]:  # noqa: ANN401 (JSON)
-    """Lines that name the places where two JSON values differ."""
+    """Lines that name the places where two JSON values differ. where: what stands before their keys."""
     if isinstance(spec, dict) and isinstance(image, dict):
         for key in [*spec, *(key for key in image if key not in spec)]:
             if key not in image or key not in spec:
                 first, second = (_shown(one[key]) if key in one else "nothing" for one in (spec, image))
-                yield f"{where}.{key}: {first} in the spec, {second} in the image"
+                yield f"{where}{key}: {first} in the spec, {second} in the image"
             else:
-                yield from _differences(spec[key], image[key], f"{where}.{key}")
+                yield from _differences(spec[key], image[key], f"{where}{key}.")
     elif spec != image or isinstance(spec, bool) != isinstance(image, bool):
-        yield f"{where}: {_shown(spec)} in the spec, {_shown(image)} in the image"
+        yield f"{where.rstrip('.')}: {_shown(spec)} in the spec, {_shown(image)} in the image"
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401
@@ -356,8 +354,9 @@ def _found(module: object, class_name: str) -> dict[str, Any]:
     values["input-schema"] = json_schema(definition.input, describe=True)
     values["output-schema"] = json_schema(definition.output)
     values["demo-output-schema"] = definition.demo_output and json_schema(definition.demo_output)
+    declared = {key: value for key, value in values.items() if key not in _NOT_COMPARED | _CLASSES}
     # As the spec has them: tuples are lists there.
-    return {"definition": json.loads(json.dumps({key: values[key] for key in _COMPARED}))}
+    return {"definition": json.loads(json.dumps(declared))}
 
 
 def _described(error: BaseException, folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.nix.conftest import TOOLS
 from tungstenkit.data import FACTS
-from tungstenkit.spec import read_spec
+from tungstenkit.spec import ModelSpec, read_spec
 
 pytestmark = pytest.mark.timeless("imports modules, and writes nothing that has a date")
 
@@ -227,3 +227,18 @@ def test_names_that_need_no_table_are_not_in_it():
         Path(TOOLS.parent / "steps" / "import-names.json").read_text()
         == json.dumps(NAMES, indent=2, sort_keys=True) + "\n"
     )
+
+
+def test_a_key_of_the_spec_that_nobody_has_called_incomparable_is_compared(check):
+    problem = check(MODEL, timezone="UTC")
+    assert 'timezone: "UTC" in the spec, nothing in the image' in problem.what
+
+
+def test_an_argument_that_only_the_images_class_has_is_told(check):
+    vars_too = MODEL + "\nobject.__setattr__(Adder.__tungsten_model__, 'timezone', 'UTC')\n"
+    assert 'timezone: nothing in the spec, "UTC" in the image' in check(vars_too).what
+
+
+def test_what_is_not_compared_are_keys_of_the_spec(program):
+    keys = {field.alias or name for name, field in ModelSpec.model_fields.items()}
+    assert keys > program._NOT_COMPARED

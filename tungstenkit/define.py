@@ -14,45 +14,36 @@ from typing import TYPE_CHECKING, Any, Callable, TypeVar, overload
 
 import pydantic
 
+from tungstenkit import wishes
 from tungstenkit.errors import DefinitionError
 from tungstenkit.io import BaseIO, json_schema
 from tungstenkit.media import File
-from tungstenkit.wishes import (
-    DEFAULT_EXCLUDE_FILES,
-    DEFAULT_INCLUDE_FILES,
-    Checks,
-    requirement_problem,
-    shown,
-    system_package_problem,
-)
+from tungstenkit.wishes import Checks, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from typing_extensions import Required, TypedDict, TypeGuard, Unpack
+    from typing_extensions import Concatenate, ParamSpec, Protocol, TypeGuard
 
     from tungstenkit.downloads import Download, HuggingFace
+    from tungstenkit.wishes import Check
 
-    class Arguments(TypedDict, total=False):
-        """The keyword arguments of `define_model`."""
+    _ModelClass = TypeVar("_ModelClass", bound=type)
+    _Arguments = ParamSpec("_Arguments")
 
-        input: Required[type[BaseIO]]
-        output: Required[type[BaseIO]]
-        demo_output: type[BaseIO] | None
-        batch_size: int
-        gpu: bool
-        cuda_version: str | None
-        gpu_mem_gb: float
-        python_packages: Sequence[str] | None
-        python_version: str | None
-        system_packages: Sequence[str] | None
-        mem_gb: float
-        include_files: Sequence[str] | None
-        exclude_files: Sequence[str] | None
-        dockerfile_commands: Sequence[str] | None
-        base_image: str | None
-        examples: Sequence[dict[str, Any]] | None
-        files: Sequence[Download | HuggingFace] | None
+    class _Decorator(Protocol[_Arguments]):
+        """A function of a class and arguments, which is a decorator where it gets no class."""
+
+        __name__: str
+
+        @overload
+        def __call__(
+            self, cls: _ModelClass, /, *_: _Arguments.args, **arguments: _Arguments.kwargs
+        ) -> _ModelClass: ...
+        @overload
+        def __call__(
+            self, /, *_: _Arguments.args, **arguments: _Arguments.kwargs
+        ) -> Callable[[_ModelClass], _ModelClass]: ...
 
 
 __all__ = [
@@ -64,13 +55,10 @@ __all__ = [
 
 MAX_EXAMPLES = 2 * 1024**2  # bytes of JSON: every demo page loads them
 
-ModelClass = TypeVar("ModelClass", bound=type)
-
 
 @dataclass(frozen=True)
 class ModelDefinition:
-    """A model as its class declares it: the checked arguments of `define_model`, and which methods there
-    are."""
+    """A model as its class declares it: the checked arguments of `define_model`, and which methods there are."""
 
     input: type[BaseIO]
     output: type[BaseIO]
@@ -94,10 +82,12 @@ class ModelDefinition:
     has_predict_demo: bool
 
 
-@overload
-def define_model(cls: ModelClass, /, **arguments: Unpack[Arguments]) -> ModelClass: ...
-@overload
-def define_model(**arguments: Unpack[Arguments]) -> Callable[[ModelClass], ModelClass]: ...
+def _decorator(function: Callable[Concatenate[type | None, _Arguments], Any]) -> _Decorator[_Arguments]:
+    """The function itself, as type checkers should see it."""
+    return function  # type: ignore[return-value]
+
+
+@_decorator
 def define_model(
     cls: type | None = None,
     /,
@@ -119,7 +109,7 @@ def define_model(
     base_image: str | None = None,
     examples: Sequence[dict[str, Any]] | None = None,
     files: Sequence[Download | HuggingFace] | None = None,
-) -> Any:
+) -> Any:  # noqa: ANN401 (`_Decorator` says what)
     """Declare that a class is a model. A class decorator; `define_model(cls, …)` does the same.
 
     input: the input class.
@@ -130,14 +120,12 @@ def define_model(
     cuda_version: `<major>[.<minor>[.<patch>]]`; by default the newest that `python_packages` can work with.
     gpu_mem_gb: the least GPU memory that the model needs, in GB; of no effect without `gpu`.
     python_packages: requirements (PEP 508), such as `torch`, `numpy==2.1.0` or `uvicorn[standard]>=0.30`.
-    python_version: `<major>[.<minor>]`; a third number is dropped, because a system has one of each minor
-    version.
+    python_version: `<major>[.<minor>]`; a third number is dropped, because a system has one of each minor version.
         By default one that `python_packages` can work with.
     system_packages: Debian packages, as apt names them; of no effect with `base_image`.
     mem_gb: the least memory that the model needs, in GB.
     include_files: patterns, as in `.gitignore`, of the files that belong to the model; by default all.
-    exclude_files: patterns of those that do not, whatever `include_files` says. By default all hidden files
-    and
+    exclude_files: patterns of those that do not, whatever `include_files` says. By default all hidden files and
         byte-code; a list of one's own replaces the default.
     dockerfile_commands: commands to run before the Python packages are set up.
     base_image: the image to build on, `<repository>[:<tag>]`.
@@ -153,52 +141,16 @@ def define_model(
 
     Returns the class itself. Raises DefinitionError with everything that is wrong.
     """
+    given = {name: value for name, value in locals().items() if name != "cls"}
     if cls is None:
-        return functools.partial(
-            define_model,
-            input=input,
-            output=output,
-            demo_output=demo_output,
-            batch_size=batch_size,
-            gpu=gpu,
-            cuda_version=cuda_version,
-            gpu_mem_gb=gpu_mem_gb,
-            python_packages=python_packages,
-            python_version=python_version,
-            system_packages=system_packages,
-            mem_gb=mem_gb,
-            include_files=include_files,
-            exclude_files=exclude_files,
-            dockerfile_commands=dockerfile_commands,
-            base_image=base_image,
-            examples=examples,
-            files=files,
-        )
+        return functools.partial(define_model, **given)
     if not isinstance(cls, type):
         raise TypeError(f"define_model decorates a class, not {type(cls).__name__}")
-    checked = _Checks()
-    definition = ModelDefinition(
-        input=checked.io_class("input", input, describe=True),
-        output=checked.io_class("output", output),
-        demo_output=None if demo_output is None else checked.io_class("demo_output", demo_output),
-        batch_size=checked.batch_size(batch_size),
-        gpu=checked.boolean("gpu", gpu),
-        cuda_version=checked.cuda_version(cuda_version, gpu=gpu),
-        gpu_mem_gb=checked.gigabytes("gpu_mem_gb", gpu_mem_gb),
-        python_packages=checked.strings("python_packages", python_packages, requirement_problem),
-        python_version=checked.python_version(python_version),
-        system_packages=checked.strings("system_packages", system_packages, system_package_problem),
-        mem_gb=checked.gigabytes("mem_gb", mem_gb),
-        include_files=checked.strings("include_files", include_files, default=DEFAULT_INCLUDE_FILES),
-        exclude_files=checked.strings("exclude_files", exclude_files, default=DEFAULT_EXCLUDE_FILES),
-        dockerfile_commands=checked.strings("dockerfile_commands", dockerfile_commands),
-        base_image=checked.base_image(base_image),
-        examples=checked.examples(examples),
-        files=checked.files(files),
-        has_setup=_has(cls, "setup"),
-        has_post_build=_has(cls, "post_build"),
-        has_predict_demo=_has(cls, "predict_demo"),
-    )
+    checked = _Checks(given)
+    methods: dict[str, Any] = {
+        f"has_{name}": _has(cls, name) for name in ("setup", "post_build", "predict_demo")
+    }
+    definition = ModelDefinition(**checked.kept(CHECKS), **methods)
     checked.problems.extend(_method_problems(cls, definition))
     if checked.problems:
         raise DefinitionError(dict.fromkeys(checked.problems), where=f"{cls.__module__}.{cls.__qualname__}")
@@ -263,6 +215,7 @@ class _Checks(Checks):
     """Those of whole declarations."""
 
     def io_class(self, name: str, value: object, *, describe: bool = False) -> type[BaseIO]:
+        """An input or output class. describe: as for `json_schema`."""
         if not isinstance(value, type) or not issubclass(value, BaseIO):
             hint = f"; write `class {value.__name__}(BaseIO):`" if _is_own(value) else ""
             self.problems.append(f"{name}: {shown(value)} is not a subclass of BaseIO{hint}")
@@ -272,6 +225,20 @@ class _Checks(Checks):
         except DefinitionError as error:
             self.problems.extend(error.problems)
         return value
+
+    def optional_io_class(self, name: str, value: object) -> type[BaseIO] | None:
+        """The same, or None."""
+        return None if value is None else self.io_class(name, value)
+
+
+CHECKS: Mapping[str, Check[_Checks]] = {
+    "input": functools.partial(_Checks.io_class, describe=True),
+    "output": _Checks.io_class,
+    "demo_output": _Checks.optional_io_class,
+    **wishes.CHECKS,
+}
+"""Every argument of `define_model`, with what checks it. A new one is an entry there, a parameter, and a field of what
+is kept of it: here, and in the spec."""
 
 
 def _has(cls: type, name: str) -> bool:

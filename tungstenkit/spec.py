@@ -242,7 +242,7 @@ def read_spec(
         raise _spoilt(module, directory)
     packages, problems = _written_out(spec.python_packages, directory)
     lock_file, packages = _lock_file(packages, directory, problems)
-    problems += value_problems(vars(spec), [wish.as_declared() for wish in spec.files])
+    problems += value_problems({**vars(spec), "files": [wish.as_declared() for wish in spec.files]})
     commands = dockerfile.parse(spec.dockerfile_commands, base_image=spec.base_image is not None)
     problems += commands.problems
     spec = spec.model_copy(

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tungstenkit.downloads import Download, HuggingFace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
+
+    from typing_extensions import TypeAlias
+
+    _C = TypeVar("_C")
+    Check: TypeAlias = Callable[[_C, str, Any], Any]
+    """Of a `Checks`, a name and the value given: the value to keep."""
 
 DEFAULT_INCLUDE_FILES = ("*",)
 DEFAULT_EXCLUDE_FILES = (".*/", "__pycache__/", "*.pyc", "*.pyo", "*.pyd", ".*")
@@ -226,14 +233,19 @@ def system_package_problem(entry: str) -> str | None:
 class Checks:
     """Checks arguments: each method returns the value to keep, and notes what is wrong with the one given."""
 
-    def __init__(self) -> None:
-        """Begin without problems."""
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        """Begin without problems. given: all arguments, by name."""
         self.problems: list[str] = []
+        self.given = given
 
-    def batch_size(self, value: object) -> int:
+    def kept(self, checks: Mapping[str, Check[Any]]) -> dict[str, Any]:
+        """What to keep of each argument that has a check."""
+        return {name: check(self, name, self.given[name]) for name, check in checks.items()}
+
+    def whole_number(self, name: str, value: object) -> int:
         """A whole number."""
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            self.problems.append(f"batch_size: {shown(value)} is not a whole number of at least 1")
+            self.problems.append(f"{name}: {shown(value)} is not a whole number of at least 1")
             return 1
         return value
 
@@ -274,31 +286,31 @@ class Checks:
                 self.problems.append(f"{name}[{index}]: {without_password(entry)!r} {what}")
         return tuple(entry for entry in value if isinstance(entry, str))
 
-    def examples(self, value: object) -> tuple[dict[str, Any], ...]:
+    def examples(self, name: str, value: object) -> tuple[dict[str, Any], ...]:
         """Inputs, which are not looked into."""
         if value is None:
             return ()
         if not isinstance(value, (list, tuple)):
-            self.problems.append(f"examples: {shown(value)} is not a list of dicts")
+            self.problems.append(f"{name}: {shown(value)} is not a list of dicts")
             return ()
         for index, entry in enumerate(value):
             if not isinstance(entry, dict):
-                self.problems.append(f"examples[{index}]: {shown(entry)} is not a dict")
+                self.problems.append(f"{name}[{index}]: {shown(entry)} is not a dict")
         return tuple(entry for entry in value if isinstance(entry, dict))
 
-    def files(self, value: object) -> tuple[Download | HuggingFace, ...]:
+    def files(self, name: str, value: object) -> tuple[Download | HuggingFace, ...]:
         """What is downloaded."""
         if value is None:
             return ()
         if not isinstance(value, (list, tuple)):
-            self.problems.append(f"files: {shown(value)} is not a list of Download and HuggingFace")
+            self.problems.append(f"{name}: {shown(value)} is not a list of Download and HuggingFace")
             return ()
         for index, entry in enumerate(value):
             if isinstance(entry, (Download, HuggingFace)):
-                self.problems.extend(f"files[{index}].{problem}" for problem in entry.problems())
+                self.problems.extend(f"{name}[{index}].{problem}" for problem in entry.problems())
             else:
                 self.problems.append(
-                    f"files[{index}]: {shown(entry)} is neither a Download nor a HuggingFace"
+                    f"{name}[{index}]: {shown(entry)} is neither a Download nor a HuggingFace"
                 )
         return tuple(entry for entry in value if isinstance(entry, (Download, HuggingFace)))
 
@@ -312,27 +324,27 @@ class Checks:
         self.problems.append(f"{name}: {shown(value)} is not a version such as '12.4'{hint}")
         return None
 
-    def cuda_version(self, value: object, *, gpu: object) -> str | None:
+    def cuda_version(self, name: str, value: object) -> str | None:
         """One of CUDA."""
-        if value is not None and gpu is False:
-            self.problems.append(f"cuda_version: {shown(value)} has no effect without gpu=True")
-        version = self.version("cuda_version", value)
+        if value is not None and self.given["gpu"] is False:
+            self.problems.append(f"{name}: {shown(value)} has no effect without gpu=True")
+        version = self.version(name, value)
         return None if version is None else ".".join(map(str, version))
 
-    def python_version(self, value: object) -> str | None:
+    def python_version(self, name: str, value: object) -> str | None:
         """One of Python."""
-        version = self.version("python_version", value)
+        version = self.version(name, value)
         if version is None:
             return None
         if version[0] != 3 or (len(version) > 1 and version[1] < 9):
-            self.problems.append(f"python_version: {value!r} is not possible; the oldest is 3.9")
+            self.problems.append(f"{name}: {value!r} is not possible; the oldest is 3.9")
         return ".".join(map(str, version[:2]))
 
-    def base_image(self, value: object) -> str | None:
+    def base_image(self, name: str, value: object) -> str | None:
         """An image's name."""
         if value is None or (isinstance(value, str) and _IMAGE_NAME.fullmatch(value)):
             return value
-        self.problems.append(f"base_image: {shown(value)} is not an image name, <repository>[:<tag>]")
+        self.problems.append(f"{name}: {shown(value)} is not an image name, <repository>[:<tag>]")
         return None
 
 
@@ -343,24 +355,33 @@ _IMAGE_NAME = re.compile(
 )
 
 
-def value_problems(values: Mapping[str, Any], files: Sequence[Download | HuggingFace]) -> list[str]:
+CHECKS: Mapping[str, Check[Checks]] = {
+    "batch_size": Checks.whole_number,
+    "gpu": Checks.boolean,
+    "cuda_version": Checks.cuda_version,
+    "gpu_mem_gb": Checks.gigabytes,
+    "python_packages": partial(Checks.strings, problem=requirement_problem),
+    "python_version": Checks.python_version,
+    "system_packages": partial(Checks.strings, problem=system_package_problem),
+    "mem_gb": Checks.gigabytes,
+    "include_files": partial(Checks.strings, default=DEFAULT_INCLUDE_FILES),
+    "exclude_files": partial(Checks.strings, default=DEFAULT_EXCLUDE_FILES),
+    "dockerfile_commands": Checks.strings,
+    "base_image": Checks.base_image,
+    "examples": Checks.examples,
+    "files": Checks.files,
+}
+"""The arguments of `define_model` that are no classes, each with what checks it; `define` has those that are."""
+
+
+def value_problems(values: Mapping[str, Any]) -> list[str]:
     """What is wrong with the arguments of a definition whose class is not here.
 
-    values: by name. Code that is not ours may have written them without any `define_model`.
+    values: by name. Code that is not ours may have written them without any `define_model`. Those of `python_packages`
+    are left to whoever has a parser of requirements.
     """
-    checked = Checks()
-    checked.batch_size(values["batch_size"])
-    checked.boolean("gpu", values["gpu"])
-    checked.cuda_version(values["cuda_version"], gpu=values["gpu"])
-    checked.gigabytes("gpu_mem_gb", values["gpu_mem_gb"])
-    checked.gigabytes("mem_gb", values["mem_gb"])
-    checked.python_version(values["python_version"])
-    checked.strings("system_packages", values["system_packages"], system_package_problem)
-    for name in ("include_files", "exclude_files", "dockerfile_commands"):
-        checked.strings(name, values[name])
-    checked.base_image(values["base_image"])
-    checked.examples(values["examples"])
-    checked.files(files)
+    checked = Checks(values)
+    checked.kept({name: check for name, check in CHECKS.items() if name != "python_packages"})
     return list(dict.fromkeys(checked.problems))
 
 

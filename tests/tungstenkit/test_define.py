@@ -1,14 +1,17 @@
 """`define_model` takes the contract's arguments, and refuses at once everything that can't work."""
 
+import dataclasses
 import inspect
+import re
 import subprocess
 import sys
 
 import pytest
 
 from tungstenkit import BaseIO, HuggingFace, define_model
-from tungstenkit.define import definition_of
+from tungstenkit.define import CHECKS, ModelDefinition, definition_of
 from tungstenkit.errors import DefinitionError
+from tungstenkit.spec import ModelSpec
 
 
 class Input(BaseIO):
@@ -451,3 +454,16 @@ def test_the_sdk_imports_nothing_of_the_compiler():
         f"tungstenkit.{name}"
         for name in ("define", "downloads", "errors", "io", "media", "suffixes", "wishes")
     }
+
+
+def test_every_place_has_every_argument():
+    """A new argument is a parameter with its line of the docstring, a check, and what is kept of it, twice."""
+    parameters = inspect.signature(define_model).parameters.values()
+    arguments = [one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]
+    assert list(CHECKS) == arguments
+    kept = [one.name for one in dataclasses.fields(ModelDefinition) if not one.name.startswith("has_")]
+    assert kept == arguments
+    assert re.findall(r"^    ([a-z_]+): ", define_model.__doc__, re.MULTILINE) == arguments
+    # The spec has the classes' schemas, and all else by the same names.
+    fields = {name.removesuffix("_schema") for name in ModelSpec.model_fields}
+    assert fields >= set(arguments)

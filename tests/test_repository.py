@@ -186,6 +186,45 @@ def test_nothing_below_the_command_line_prints(name):
     assert list(shown(modules()[name])) == []
 
 
+def changed_exceptions(tree):
+    """The lines where a module writes to a problem: of an exception that it has caught, or by an error's fields."""
+    caught = {
+        (node.name, one)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ExceptHandler) and node.name
+        for one in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            targets = node.targets
+        elif isinstance(node, (ast.AugAssign, ast.AnnAssign)):
+            targets = [node.target]
+        else:
+            continue
+        for target in targets:
+            if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
+                owner = target.value.id
+                if (owner, target) in caught or (target.attr in ("what", "hint") and owner != "self"):
+                    yield node.lineno
+
+
+def test_a_write_to_an_exception_is_noticed():
+    tree = ast.parse("try:\n  f()\nexcept E as e:\n  e.code = 1\n  raise\nfirst.hint += ''\nself.what = 1\n")
+    assert list(changed_exceptions(tree)) == [6, 4]
+
+
+@pytest.mark.parametrize("folder", ["tungstenkit", "server/tungsten_server", "nix/tools"])
+def test_no_exception_is_changed_after_it_was_raised(folder):
+    """Whoever has caught it may still hold it: `reworded` and its like make another."""
+    found = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for line in changed_exceptions(ast.parse(path.read_text()))
+        if path.name != "mirrors.py"
+    ]
+    assert found == []
+
+
 @pytest.mark.parametrize("name", [name for name in SDK if name != "__init__"])
 def test_the_sdk_needs_pydantic_and_pillow_alone(name):
     roots = {module.split(".")[0] for module in imported(modules()[name])}

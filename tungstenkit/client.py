@@ -139,8 +139,8 @@ def _file_part(value: str, stack: ExitStack) -> tuple[str | None, str | IO[bytes
         file = stack.enter_context(path.open("rb"))
         file.read(1)  # a folder can be opened, too
     except OSError as problem:
-        problem.filename = str(path)
-        raise
+        # With the path, whatever Python knows of it: reading a folder has none.
+        raise OSError(problem.errno, problem.strerror, str(path)) from None
     file.seek(0)
     return path.name, file, type_of_name(path.name)
 

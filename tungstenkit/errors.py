@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from typing_extensions import Self
 
 UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """What a terminal obeys, and what makes a text look other than it is (Unicode, "Bidirectional Algorithm", 2)."""
@@ -43,6 +44,24 @@ class TungstenError(Exception):
         )
         return UNSEEN.sub(lambda found: ascii(found[0])[1:-1], said)
 
+    def reworded(self, what: str | None = None, *, hint: str | None = None) -> Self:
+        """The same problem in other words, to be raised in its place: who has caught this one may still hold it.
+
+        what, hint: in place of its own, where they are given.
+        """
+        what = self.what if what is None else what
+        other = type(self).__new__(type(self), what)
+        vars(other).update(vars(self), what=what, hint=self.hint if hint is None else hint)
+        return other
+
+    def with_hint(self, *more: str | None) -> Self:
+        """The same problem, with more that may help."""
+        return self.reworded(hint="; ".join(filter(None, [self.hint, *more])) or None)
+
+    def at(self, system: str) -> Self:
+        """The same problem as that of one platform among others."""
+        return self.reworded(f"on {system}: {self.what}")
+
 
 class DefinitionError(TungstenError):
     """A model class, or its input or output class, that breaks the contract."""
@@ -71,6 +90,24 @@ class LockError(TungstenError):
 
 class ResolveError(TungstenError):
     """No set of packages satisfies what the model asks for; another Python may have one."""
+
+
+class NothingFitsError(ResolveError):
+    """No set of Python packages satisfies what is asked for, as uv explains."""
+
+    def __init__(
+        self, what: str, *, explanation: str = "", where: str | None = None, hint: str | None = None
+    ) -> None:
+        """State it.
+
+        what, where, hint: as in `TungstenError`. explanation: what uv says, which names the packages at fault.
+        """
+        super().__init__(what, where=where, hint=hint)
+        self.explanation = explanation
+
+
+class CudaError(ResolveError):
+    """There is no such CUDA as a model asks for, or none in its packages: nothing near it would do, either."""
 
 
 class UnusableError(TungstenError):

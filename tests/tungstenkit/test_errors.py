@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from tungstenkit.errors import BuildError, DefinitionError, TungstenError
+from tungstenkit.errors import BuildError, DefinitionError, NothingFitsError, ResolveError, TungstenError
 
 
 def test_three_lines():
@@ -41,3 +41,19 @@ def test_errors_pass_from_process_to_process(error):
     assert type(copy) is type(error)
     assert str(copy) == str(error)
     assert vars(copy) == vars(error)
+
+
+@pytest.mark.parametrize("kind", [TungstenError, ResolveError, NothingFitsError, DefinitionError])
+def test_a_problem_in_other_words_is_of_the_same_kind_and_the_first_one_stays_as_it_was(kind):
+    more = {"explanation": "because"} if kind is NothingFitsError else {}
+    first = kind(["a"] if kind is DefinitionError else "a", where="here", hint="try", **more)
+    other = first.at("x86_64-linux").with_hint("or not", None)
+    assert type(other) is kind
+    assert str(other) == "error: on x86_64-linux: a\n  in:   here\n  hint: try; or not"
+    assert vars(other) == {**vars(first), "what": "on x86_64-linux: a", "hint": "try; or not"}
+    assert (first.what, first.hint, other.args) == ("a", "try", ("on x86_64-linux: a",))
+
+
+def test_a_hint_may_be_the_first_one():
+    assert TungstenError("a").with_hint(None).hint is None
+    assert TungstenError("a").with_hint("b").hint == "b"

@@ -20,7 +20,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from tungstenkit.errors import ResolveError
+from tungstenkit.errors import CudaError, NothingFitsError, ResolveError
 from tungstenkit.lock_packages import WISH
 from tungstenkit.lock_parts import Choice, Cuda
 
@@ -214,7 +214,7 @@ def _with_cuda(
         wheels = _of_one_major(solve, requirements, others, asked)
         cuda = describe(wheels)
         if cuda is None:
-            raise ResolveError(
+            raise CudaError(
                 f"cuda_version is {asked.text!r}, but no package of python_packages brings CUDA",
                 where="cuda_version",
                 hint="leave it out, or name the package's build for CUDA",
@@ -280,10 +280,9 @@ def _for_major(
     for _ in range(_ROUNDS):
         try:
             wheels = solve([*named, *others, *sorted(needs)], constraints)
-        except ResolveError as problem:
+        except NothingFitsError as problem:
             limits = dict.fromkeys(constraints, f"holds the solve to CUDA {major}")
-            problem.what += _called_ours(problem.what, limits | needs)
-            raise
+            raise problem.reworded(problem.what + _called_ours(problem.explanation, limits | needs)) from None
         found = {
             text: f"is what {wheel.project} {wheel.version} needs for CUDA, and does not declare"
             for wheel in wheels
@@ -299,12 +298,12 @@ def _for_major(
     )
 
 
-def _called_ours(what: str, rules: Mapping[str, str]) -> str:
+def _called_ours(explanation: str, rules: Mapping[str, str]) -> str:
     """Of what an explanation names as required a line for each rule that nobody wrote but tungsten: what it is for."""
     return "".join(
         f"\n{rule} is a rule of tungsten's own: it {why}"
         for rule, why in rules.items()
-        if re.search(rf"(?<![\w.-]){re.escape(_names([rule])[0])}(?![\w.-])", what)
+        if re.search(rf"(?<![\w.-]){re.escape(_names([rule])[0])}(?![\w.-])", explanation)
     )
 
 
@@ -359,7 +358,7 @@ def _runtime_version(solve: Solve, asked: Asked, runtime: str) -> str:
     try:
         wheels = solve([f"cuda-toolkit[cudart]=={asked.text}"], ())
     except ResolveError as problem:
-        raise ResolveError(
+        raise CudaError(
             f"there is no CUDA {asked.text}: {problem.what}",
             where="cuda_version",
             hint=f"leave the last part out: {asked.minor.removesuffix('.*')}",

@@ -42,9 +42,15 @@ class Release:
     """As in os-release(5)."""
     python: str
     """The one CPython that Debian has in it."""
+    glibc: tuple[int, int]
+    """Its C library."""
     supported_until: date | None
     """The end of Debian's long-term support: after it nobody mends what is found. None for a release that is to come,
     whose files are superseded every day."""
+    makes_layers: bool = False
+    """Whether the tools that builds run are this one's: of exactly one."""
+    has_old_zones_apart: bool = True
+    """Whether zones by their names of old, US/Pacific, are a package of their own."""
 
     @property
     def is_final(self) -> bool:
@@ -55,12 +61,13 @@ class Release:
 RELEASES = {
     r.codename: r
     for r in (
-        Release("bookworm", "12", "3.11", date(2028, 6, 30)),
-        Release("trixie", "13", "3.13", date(2030, 6, 30)),
-        Release("bullseye", "11", "3.9", date(2026, 8, 31)),
-        Release("forky", "14", "3.14", None),
+        Release("bookworm", "12", "3.11", (2, 36), date(2028, 6, 30), has_old_zones_apart=False),
+        Release("trixie", "13", "3.13", (2, 41), date(2030, 6, 30), makes_layers=True),
+        Release("bullseye", "11", "3.9", (2, 31), date(2026, 8, 31), has_old_zones_apart=False),
+        Release("forky", "14", "3.14", (2, 43), None),
     )
 }
+"""All that is said of a release anywhere. A new one is an entry here, and its keys in `archive_keys.json`."""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ from tungstenkit.errors import ResolveError, UnusableError
 from tungstenkit.lock_document import Lock
 from tungstenkit.lock_packages import WISH, Deb, Wheel
 from tungstenkit.lock_parts import (
+from tungstenkit.errors import CudaError, NothingFitsError, ResolveError, UnusableError
+
     OF_VERSIONS,
     Busybox,
     Choice,
@@ -65,6 +67,7 @@ from tungstenkit.resolve.sources import PythonPackages, Sources
 from tungstenkit.resolve.view import View
 from tungstenkit.resolve.wheels import NOTHING_FITS, resolve_wheels
 from tungstenkit.stale import input_digest, made_from
+from tungstenkit.resolve.wheels import resolve_wheels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -80,7 +83,7 @@ _WHEELS_ALONE = "nothing is built from source in this package set"
 _SHORT = 200  # letters of an explanation, where it is not the subject
 
 _TOOLS = "the tools that builds run"
-_TOOLS_RELEASE = "trixie"
+(_TOOLS_RELEASE,) = (name for name, release in RELEASES.items() if release.makes_layers)
 _BASH, _BUSYBOX = "bash-static", "busybox-static"
 _RELEASE_OF = {release.python: name for name, release in RELEASES.items()}
 _FINAL = {release.python: name for name, release in RELEASES.items() if release.is_final}
@@ -296,19 +299,22 @@ def resolve(
         raise ResolveError(f"there is no package set {package_set!r}", hint="there are debian, nixpkgs")
     systems = chosen_systems(systems, previous)
     bases = {system: base_of(system) for system in systems} if base_of is not None else {}
+    search = _Search(spec, solver, previous, systems, bases, python)
     newest = RELEASES[_TOOLS_RELEASE].python
     first = newest if bases else next(iter(_candidates(spec, previous, python)))
     solver.read_ahead(
         _target(system, version) for version in dict.fromkeys((first, newest)) for system in systems
     )
-    chosen, platforms, choices = _resolve_python(spec, solver, previous, systems, python, bases)
-    targets = {system: _target(system, chosen, bases.get(system)) for system in systems}
+    solved = _resolve_python(search)
+    for notice in solved.notices:
+        solver.notice(notice)
+    targets = {system: search.target(system, solved.python) for system in systems}
     # An image may be built by any platform that locked it, or that it is for.
     builders = {*systems, *(previous.tools if previous else ()), this_system()} & set(ARCHITECTURES)
     server = {system: resolve_server(target, solver, previous) for system, target in targets.items()}
     # Of a Python that Debian has not, nothing can be compiled; what makes layers is there all the same.
-    is_debians = all(target.release == _RELEASE_OF.get(chosen) for target in targets.values())
-    compiled = chosen if is_debians else RELEASES[_TOOLS_RELEASE].python
+    is_debians = all(target.release == _RELEASE_OF.get(solved.python) for target in targets.values())
+    compiled = solved.python if is_debians else RELEASES[_TOOLS_RELEASE].python
     programs = tool_programs(base.image for base in bases.values())
     tools = {
         system: _resolve_tools(_target(system, compiled), solver, previous, programs)
@@ -320,10 +326,10 @@ def resolve(
         inputs=made_from(spec, package_set),
         input_digest=input_digest(spec, package_set),
         sealed=False,
-        choices=choices,
+        choices=tuple(solved.choices),
         # Not those of candidates that failed.
         releases={name: release for name, release in solver.releases.items() if name in used},
-        platforms=platforms,
+        platforms=dict(solved.platforms),
         server=server,
         tools=tools,
     )
@@ -348,88 +354,139 @@ def chosen_systems(asked: Iterable[str], previous: Lock | None) -> list[str]:
     return systems
 
 
-def _resolve_python(
-    spec: ModelSpec,
-    solver: Solver,
-    previous: Lock | None,
-    systems: Sequence[str],
-    override: str | None,
-    bases: Mapping[str, Base],
-) -> tuple[str, dict[str, Platform], tuple[Choice, ...]]:
-    """Try the candidates in order; the first whose whole solve succeeds is taken."""
-    failures: dict[str, ResolveError] = {}
-    candidates = (
-        pythons_on(bases, lambda: _candidates(spec, previous, override))
-        if bases
-        else _candidates(spec, previous, override)
-    )
-    if solver.pinned is not None:
+@dataclass(frozen=True)
+class _Search:
+    """A search for the Python that everything fits on."""
+
+    spec: ModelSpec
+    solver: Solver
+    previous: Lock | None
+    systems: Sequence[str]
+    bases: Mapping[str, Base]
+    """By system the model's base image; empty where it names none."""
+    override: str | None
+    """A Python version that goes before the one that the spec asks for."""
+
+    def target(self, system: str, python: str) -> Target:
+        """What is solved for."""
+        return _target(system, python, self.bases.get(system))
+
+    def candidates(self) -> dict[str, str]:
+        """The Pythons to try, in order, each with the reason for its place."""
+
+        def debians() -> dict[str, str]:
+            return _candidates(self.spec, self.previous, self.override)
+
+        found = pythons_on(self.bases, debians) if self.bases else debians()
+        if self.solver.pinned is None:
+            return found
         # What it is for comes first, and nothing is left out.
-        wanted = solver.pinned.file.requires_python
-        candidates = dict(sorted(candidates.items(), key=lambda one: not wanted.contains(f"{one[0]}.99")))
-    for python, reason in candidates.items():
-        platforms: dict[str, Platform] = {}
-        choices: dict[tuple[str, str], Choice] = {}
-        notices: dict[str, list[str]] = {}
+        wanted = self.solver.pinned.file.requires_python
+        return dict(sorted(found.items(), key=lambda one: not wanted.contains(f"{one[0]}.99")))
+
+
+@dataclass(frozen=True)
+class _Solved:
+    """What was chosen for one Python, on all platforms."""
+
+    python: str
+    platforms: Mapping[str, Platform]
+    choices: Sequence[Choice]
+    notices: Sequence[str]
+
+
+def _resolve_python(search: _Search) -> _Solved:
+    """The first candidate whose whole solve succeeds. Raises ResolveError that says of each why it failed."""
+    failures: dict[str, ResolveError] = {}
+    for python, reason in search.candidates().items():
+        found = _attempt(search, python)
+        if isinstance(found, _Solved):
+            return _with_reasons(search, found, reason, failures)
+        failures[python] = found
+    if search.spec.cuda_version is not None:
+        _refuse_cuda(search, failures)
+    raise _refusal(search, failures) from None
+
+
+def _attempt(search: _Search, python: str) -> _Solved | ResolveError:
+    """Solve for a Python on every platform; why nothing fits, where nothing does."""
+    platforms: dict[str, Platform] = {}
+    choices: dict[tuple[str, str], Choice] = {}
+    told: dict[str, list[str]] = {}
+    for system in search.systems:
+        target = search.target(system, python)
+        search.solver.report(f"solving for Python {python} on Debian {target.release}, {system}")
         try:
-            for system in systems:
-                base = bases.get(system)
-                target = _target(system, python, base)
-                solver.report(f"solving for Python {python} on Debian {target.release}, {system}")
-                try:
-                    platforms[system], made, said = _resolve_platform(spec, target, solver, previous, base)
-                except ResolveError as problem:
-                    if len(systems) > 1:
-                        problem.what = f"on {system}: {problem.what}"
-                    raise
-                for notice in said:
-                    notices.setdefault(notice, []).append(system)
-                for choice in made:
-                    add_choice(choices, choice, system)
+            platforms[system], made, said = _resolve_platform(
+                search.spec, target, search.solver, search.previous, search.bases.get(system)
+            )
         except ResolveError as problem:
-            failures[python] = problem
-            continue
-        failed = "".join(
-            f"; Python {version} failed: {_in_short(problem)}" for version, problem in failures.items()
+            return problem.at(system) if len(search.systems) > 1 else problem
+        for notice in said:
+            told.setdefault(notice, []).append(system)
+        for choice in made:
+            add_choice(choices, choice, system)
+    notices = [
+        notice if len(where) == len(search.systems) else f"{', '.join(where)}: {notice}"
+        for notice, where in told.items()
+    ]
+    return _Solved(python, platforms, tuple(choices.values()), notices)
+
+
+def _with_reasons(
+    search: _Search, found: _Solved, reason: str, failures: Mapping[str, ResolveError]
+) -> _Solved:
+    """What was found, with why it is this Python, and what a person should know of its release.
+
+    reason: for its place among the candidates. failures: of those before it.
+    """
+    python = found.python
+    failed = "".join(
+        f"; Python {version} failed: {_in_short(problem)}" for version, problem in failures.items()
+    )
+    choice = Choice(
+        kind="python",
+        subject="the Python version, and with it the Debian release",
+        chosen=f"{python} on {'the base image' if search.bases else _RELEASE_OF[python]}",
+        reason=reason + failed,
+    )
+    kept = keep_reasons([choice, *found.choices], search.spec, search.previous)
+    release = RELEASES[search.target(search.systems[0], python).release]
+    notices = []
+    if release.supported_until is None:
+        notices.append(
+            f"Python {python} is that of Debian {release.codename}, which is not final: its files are superseded "
+            "within days, and this lock's are gone from the mirrors then. `tungsten fetch --to FOLDER` keeps all "
+            "that a build takes, and `tungsten fetch --from FOLDER` takes it"
         )
-        choice = Choice(
-            kind="python",
-            subject="the Python version, and with it the Debian release",
-            chosen=f"{python} on {'the base image' if bases else _RELEASE_OF[python]}",
-            reason=reason + failed,
+    elif search.solver.mirrors.found.date() > release.supported_until:
+        notices.append(
+            f"Python {python} is that of Debian {release.codename}, which has had no security updates since "
+            f"{release.supported_until}"
         )
-        release = RELEASES[_target(systems[0], python, bases.get(systems[0])).release]
-        if release.supported_until is None:
-            solver.notice(
-                f"Python {python} is that of Debian {release.codename}, which is not final: its files are superseded "
-                "within days, and this lock's are gone from the mirrors then. `tungsten fetch --to FOLDER` keeps all "
-                "that a build takes, and `tungsten fetch --from FOLDER` takes it"
-            )
-        elif solver.mirrors.found.date() > release.supported_until:
-            solver.notice(
-                f"Python {python} is that of Debian {release.codename}, which has had no security updates since "
-                f"{release.supported_until}"
-            )
-        for notice, where in notices.items():
-            solver.notice(notice if len(where) == len(systems) else f"{', '.join(where)}: {notice}")
-        return python, platforms, tuple(keep_reasons([choice, *choices.values()], spec, previous))
-    if spec.cuda_version is not None:
-        _refuse_cuda(spec, solver, systems, failures)
+    return replace(found, choices=tuple(kept), notices=(*notices, *found.notices))
+
+
+def _refusal(search: _Search, failures: Mapping[str, ResolveError]) -> ResolveError:
+    """The error for a search that has found nothing: the first's, and what else was said where that is another."""
     first, *others = failures.values()
-    if not bases and (more := _other_pythons(spec, failures, override)):
-        first.hint = f"{first.hint}; {more}" if first.hint else more
-    if others and any(str(other) != str(first) for other in others):
+    if not search.bases and (more := _other_pythons(search, failures)):
+        first = first.with_hint(more)
+    if any(str(other) != str(first) for other in others):
         what = "\n".join(f"with Python {python}: {problem.what}" for python, problem in failures.items())
-        raise ResolveError(what, where=first.where, hint=first.hint)
-    raise first
+        return ResolveError(what, where=first.where, hint=first.hint)
+    return first
 
 
-def _other_pythons(spec: ModelSpec, failures: Mapping[str, ResolveError], override: str | None) -> str:
+def _other_pythons(search: _Search, failures: Mapping[str, ResolveError]) -> str:
     """What to write for a Python that each failure says would do, and that is not taken unasked; empty for none."""
-    if spec.python_version is not None or override is not None:
+    if search.spec.python_version is not None or search.override is not None:
         return ""
     for python in sorted({*_OFFICIAL} - failures.keys(), key=Version, reverse=True):
-        if all(_would_do(python, failed, problem.what) for failed, problem in failures.items()):
+        if all(
+            isinstance(problem, NothingFitsError) and _would_do(python, failed, problem.explanation)
+            for failed, problem in failures.items()
+        ):
             if python in _RELEASE_OF:
                 return f"python_version='{python}' takes Debian {_RELEASE_OF[python]}, which is not final"
             return f"base_image='python:{python}-slim' has Python {python}"
@@ -468,13 +525,12 @@ def keep_reasons(
         yield known if known is not None and is_same else choice
 
 
-def _refuse_cuda(
-    spec: ModelSpec, solver: Solver, systems: Sequence[str], failures: Mapping[str, ResolveError]
-) -> None:
+def _refuse_cuda(search: _Search, failures: Mapping[str, ResolveError]) -> None:
     """ResolveError where it is the CUDA version that nothing fits, with the nearest that something does."""
+    spec, solver, systems = search.spec, search.solver, search.systems
     for problem in failures.values():
-        if problem.where == "cuda_version":
-            raise problem
+        if isinstance(problem, CudaError):
+            raise problem from None
 
     def works(version: str | None) -> str | None:
         for python in failures:
@@ -503,7 +559,7 @@ def _refuse_cuda(
     said = [
         f"\n- on Python {python}: {_in_short(problem)}"
         for python, problem in failures.items()
-        if NOTHING_FITS not in problem.what
+        if not isinstance(problem, NothingFitsError)
     ]
     raise ResolveError(
         f"no releases of python_packages fit CUDA {spec.cuda_version}, on Python {', '.join(failures)}"
@@ -521,7 +577,11 @@ def _own_builds(spec: ModelSpec) -> str:
 
 def _in_short(problem: ResolveError) -> str:
     """The first sentence of an explanation that may have fifty."""
-    first = re.sub(r"\s+", " ", problem.what.partition("cause: ")[2] or problem.what)
+    text = problem.what
+    if isinstance(problem, NothingFitsError):
+        # uv's own words: what it did, and the cause that it found.
+        text = problem.explanation.partition("cause: ")[2] or text
+    first = re.sub(r"\s+", " ", text)
     return first if len(first) <= _SHORT else first[:_SHORT].rpartition(" ")[0] + " …"
 
 
@@ -615,12 +675,13 @@ def solve_python(spec: ModelSpec, packages: PythonPackages, cuda_version: str | 
     own = OWN_WHEELS["sdk"]["requires"]
     try:
         return solve_wheels(packages.solve, packages.lines, own, gpu=spec.gpu, cuda_version=cuda_version)
-    except ResolveError as problem:
-        named = [text for text in own if project_of(text) in problem.what]
-        if NOTHING_FITS in problem.what and named:
-            # uv says of these, too, that it is the user who requires them.
-            problem.what += f"\nThe SDK, which is in every image, requires {' and '.join(named)}."
-        raise
+    except NothingFitsError as problem:
+        named = [text for text in own if project_of(text) in problem.explanation]
+        if not named:
+            raise
+        # uv says of these, too, that it is the user who requires them.
+        more = f"\nThe SDK, which is in every image, requires {' and '.join(named)}."
+        raise problem.reworded(problem.what + more) from None
 
 
 def _resolve_debs(
@@ -634,7 +695,7 @@ def _resolve_debs(
     # A RUN, too, uses what every Debian has.
     essential = ESSENTIAL if spec.system_packages or commands.packages or commands.runs_programs else ()
     groups = {
-        "base": base_packages(target.release),
+        "base": base_packages(has_old_zones_apart=RELEASES[target.release].has_old_zones_apart),
         "python": [f"python{target.python}"],
         "system": [*spec.system_packages, *commands.packages, *essential, *packages_of(libraries)],
     }

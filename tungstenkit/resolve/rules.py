@@ -31,9 +31,9 @@ OLD_ZONES = "tzdata-legacy"
 """Zones by their names of old, US/Pacific, which were in `tzdata` until bookworm: each image has the same ones."""
 
 
-def base_packages(release: str) -> tuple[str, ...]:
-    """What the root of an image of a Debian release holds, beside Python."""
-    return BASE if release in ("bullseye", "bookworm") else (*BASE, OLD_ZONES)
+def base_packages(*, has_old_zones_apart: bool) -> tuple[str, ...]:
+    """What the root of an image holds, beside Python. has_old_zones_apart: as Debian's release says."""
+    return (*BASE, OLD_ZONES) if has_old_zones_apart else BASE
 
 
 ESSENTIAL = (

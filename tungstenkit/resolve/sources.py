@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel
 from packaging.version import Version
 
 from tungstenkit.digest import measure, sha256_of
-from tungstenkit.errors import ResolveError, UnusableError
+from tungstenkit.errors import NothingFitsError, ResolveError, UnusableError
 from tungstenkit.lock_packages import GitCommit, Source, SourceBuild, Wheel
 from tungstenkit.lock_parts import PLACE, Choice
 from tungstenkit.packing import check_out, pack
@@ -288,9 +288,9 @@ class PythonPackages:
                 )
             except ResolveError as problem:
                 self._check_forced()
-                problem = refusal or problem
-                problem.hint = "; ".join(filter(None, [problem.hint, self._way_out(problem.what)]))
-                raise problem from None
+                refusal = refusal or problem
+                explained = refusal.explanation if isinstance(refusal, NothingFitsError) else ""
+                raise refusal.with_hint(self._way_out(explained)) from None
             refusal = self._refusal(wheels)
             if refusal is None:
                 return wheels
@@ -312,9 +312,9 @@ class PythonPackages:
                 first = first or problem
         return first
 
-    def _way_out(self, what: str) -> str | None:
-        """How to have from elsewhere what an explanation names, and a further index answers for."""
-        named = set(re.findall(r"[a-z0-9][a-z0-9._-]*[a-z0-9]", what.lower()))
+    def _way_out(self, explanation: str) -> str | None:
+        """How to have from elsewhere what uv names, and a further index answers for."""
+        named = set(re.findall(r"[a-z0-9][a-z0-9._-]*[a-z0-9]", explanation.lower()))
         found = {
             project: label
             for project in sorted(set(map(canonicalize_name, named)) & self._view.known)

@@ -29,10 +29,11 @@ from pydantic import ValidationError
 
 from tungstenkit.data import NIX
 from tungstenkit.digest import measure
-from tungstenkit.errors import FetchError, ResolveError, UnusableError
+from tungstenkit.errors import FetchError, NothingFitsError, ResolveError, UnusableError
 from tungstenkit.lock_packages import WISH, Wheel
 from tungstenkit.outside import redact
 from tungstenkit.requirements import project_of
+from tungstenkit.resolve.debian_release import RELEASES
 from tungstenkit.resolve.index_server import serve_index
 
 if TYPE_CHECKING:
@@ -41,24 +42,18 @@ if TYPE_CHECKING:
     from tungstenkit.platforms import Target
     from tungstenkit.resolve.view import View
 
-GLIBC = {
-    "bullseye": (2, 31),
-    "bookworm": (2, 36),
-    "trixie": (2, 41),
-    "forky": (2, 43),
+_NIXPKGS_GLIBC = {
     # At least; an older one than the true one only leaves wheels out.
     "nixos-24.11": (2, 39),
     "nixos-25.05": (2, 39),
     "nixos-25.11": (2, 39),
 }
+GLIBC = {name: release.glibc for name, release in RELEASES.items()} | _NIXPKGS_GLIBC
 """The C library of each Debian release and nixpkgs branch; a wheel's manylinux tag (PEP 600) may ask for this one or an
 older."""
 
 OLDEST_GLIBC = (2, 17)
 """Nearly no wheel is for an older one."""
-
-NOTHING_FITS = "no set of Python packages fits"
-"""How an error begins whose text is uv's explanation."""
 
 _UV_GLIBC = (17, 28, *range(31, 41))
 """The minor versions that uv knows; each stands for the ones up to the next."""
@@ -192,8 +187,9 @@ def _compile(
         for (name, version), why in sorted(view.refused.items()):
             refused.setdefault((name, why), []).append(str(version))
         lines = [f"\n{name} {', '.join(versions)}: {why}" for (name, why), versions in refused.items()]
-        what = "".join([f"{NOTHING_FITS}:\n{_plain(run.stderr)}", *lines])
-        raise ResolveError(what, where=where, hint=_hint(run.stderr))
+        explanation = _plain(run.stderr)
+        what = "".join([f"no set of Python packages fits:\n{explanation}", *lines])
+        raise NothingFitsError(what, explanation=explanation, where=where, hint=_hint(run.stderr))
     packages: list[dict[str, Any]] = tomllib.loads(output.read_text(encoding="utf-8")).get("packages", [])
     return packages
 

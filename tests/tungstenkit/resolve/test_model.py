@@ -11,22 +11,22 @@ from types import SimpleNamespace
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from tests.tungstenkit.locks import wheel
+from tests.tungstenkit.locks import SYSTEM, wheel
 from tungstenkit import BaseIO, define_model
 from tungstenkit.data import OWN_WHEELS
 from tungstenkit.define import definition_of
-from tungstenkit.errors import FetchError, ResolveError, UnusableError
+from tungstenkit.errors import FetchError, NothingFitsError, ResolveError, UnusableError
 from tungstenkit.lock_document import read_lock
 from tungstenkit.lock_parts import Choice as LockChoice
 from tungstenkit.lock_parts import Release
 from tungstenkit.pins import LockFile
-from tungstenkit.resolve import model
-from tungstenkit.resolve.debian_release import RELEASES
+from tungstenkit.platforms import Target
+from tungstenkit.resolve import model, wheels
+from tungstenkit.resolve.debian_release import RELEASES, pinned_fingerprints
 from tungstenkit.resolve.debs import Choice, DebSolution, ResolvedDeb
 from tungstenkit.resolve.model import Solver, resolve
 from tungstenkit.resolve.newest import told as lines_of
 from tungstenkit.resolve.pinned import Pinned
-from tungstenkit.resolve.wheels import NOTHING_FITS
 from tungstenkit.spec import ModelSpec
 
 EXAMPLES = Path(__file__).resolve().parent.parent.parent.parent / "examples"
@@ -189,7 +189,7 @@ def pasted(line):
 def test_where_only_a_python_that_is_not_taken_unasked_would_do_it_is_named(said, hint):
     class Failing(FakeSolver):
         def wheels(self, target, requirements, where, prefer, constraints=()):
-            raise ResolveError(said, where=where, hint="loosen it")
+            raise NothingFitsError("nothing does", explanation=said, where=where, hint="loosen it")
 
     with pytest.raises(ResolveError) as caught:
         resolve(spec(), Failing(), None)
@@ -428,7 +428,8 @@ def test_what_the_choice_of_cuda_made_of_a_requirement_is_still_the_users(writte
 
 def test_what_the_sdk_requires_is_not_blamed_on_the_user(monkeypatch):
     def conflict(*arguments, **options):
-        raise ResolveError(f"{NOTHING_FITS}:\nyou require old and pydantic>=2.7", where="python_packages")
+        explanation = "you require old and pydantic>=2.7"
+        raise NothingFitsError("nothing does", explanation=explanation, where="python_packages")
 
     monkeypatch.setattr("tungstenkit.resolve.model.solve_wheels", conflict)
     with pytest.raises(ResolveError, match=r"The SDK, which is in every image, requires pydantic>=\S+\."):
@@ -533,3 +534,15 @@ class TestReadingAhead:
             event.set()
         with pytest.raises(FetchError, match="no mirror answers"):
             resolve(spec(python_version="3.11"), solver.solver, None)
+
+
+def test_each_release_has_what_an_image_of_it_takes():
+    """A new entry of the table lacks the rest, and is told of it here."""
+    assert len([one for one in RELEASES.values() if one.makes_layers]) == 1
+    for name, release in RELEASES.items():
+        for archive in ("debian", "debian-security"):
+            assert pinned_fingerprints(name, archive), f"archive_keys.json has no key of {name} in {archive}"
+        assert wheels.glibc(Target(SYSTEM, name, release.python)) == release.glibc
+        # Two of one Python could not be told apart by it.
+        assert [one.codename for one in RELEASES.values() if one.python == release.python] == [name]
+        assert release.python in model._OFFICIAL

@@ -14,18 +14,19 @@ import re
 import shutil
 import subprocess
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tungstenkit import certificates, store
-from tungstenkit.errors import BuildError
+from tungstenkit.errors import BuildError, TungstenError
 from tungstenkit.machine import memory, processors
 from tungstenkit.outside import IMAGE_NAME, IMAGE_TAG, LONGEST_NAME
 from tungstenkit.platforms import this_system
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 # Nix's internal log: activity and result types (Nix, src/libutil/logging.hh).
 _ACTIVITY_BUILD = 105
@@ -40,11 +41,8 @@ _MOST_STEPS = 4
 _MEMORY_OF_A_STEP = 2 << 30
 """In bytes; what reading, packing and compiling packages has never needed."""
 
-# An error of ours, as a program of a build prints it: the lines of `TungstenError`, or of a note.
-_SAID = re.compile(
-    r"(?:^|\n)(?P<kind>error|note): (?P<what>.+(?:\n {7}.*)*)"
-    r"(?:\n  in:   (?P<where>.+(?:\n {8}.*)*))?(?:\n  hint: (?P<hint>.+(?:\n {8}.*)*))?"
-)
+_TOLD = "@tungsten "
+"""How the line begins by which a program of a step tells us what it is about (`nix/tools/program.py`, `tell`)."""
 
 # As Nix 2.8 and as Nix 2.31 word it.
 _FAILED = re.compile(
@@ -52,10 +50,10 @@ _FAILED = re.compile(
     r"|Cannot build '/[^'\n]*/[a-z0-9]{32}-([^'\n]+?)\.drv'\.\s+Reason: builder"
 )
 
-# What says that the kernel refuses namespaces: Nix, where it makes its sandbox (Nix, local-derivation-goal.cc and its
-# successors), and a step of ours.
+# How Nix says that the kernel refuses namespaces, where it makes its sandbox (Nix, local-derivation-goal.cc and its
+# successors), and busybox, where a step does.
 _NAMESPACES_REFUSED = re.compile(
-    r"does not allow user namespaces|user namespaces are not enabled|does not support the kernel namespaces"
+    r"user namespaces are not enabled|does not support the kernel namespaces"
     r"|cloning builder process|setting up a private mount namespace|unable to unshare|mounting /proc"
 )
 
@@ -256,6 +254,8 @@ class _Log:
         self.view = view
         self.steps: dict[int, str] = {}
         self.tails: dict[str, deque[str]] = {}
+        self.told: dict[str, list[dict[str, Any]]] = {}
+        """What programs of steps told us, by step."""
         self.errors: list[str] = []
 
     def read(self, line: str) -> None:
@@ -273,18 +273,33 @@ class _Log:
                 self.view.begin(step)
             case {"action": "stop", "id": number} if number in self.steps:
                 step = self.steps.pop(number)
-                for said in _SAID.finditer("\n".join(self.tails[step])):
-                    if said["kind"] == "note" and said["where"]:
-                        self.view.note(said[0].strip("\n"))
+                for told in self.told.get(step, ()):
+                    if told["kind"] == "note":
+                        self.view.note(_note(told))
                 self.view.end(step)
             case {"action": "result", "type": kind, "id": number, "fields": [str(text), *_]} if (
                 kind == _RESULT_LOG_LINE and number in self.steps
             ):
-                plain = _without_colours(text)
-                self.tails[self.steps[number]].append(plain)
-                self.view.say(self.steps[number], plain)
+                self._listen(self.steps[number], text)
             case {"action": "msg", "level": level, "msg": str(text)} if level == _LEVEL_ERROR:
                 self.errors.append(_plain(text))
+
+    def _listen(self, step: str, line: str) -> None:
+        """Take a line that a step printed."""
+        plain = _without_colours(line)
+        if plain.startswith(_TOLD):
+            with suppress(ValueError):
+                told = json.loads(plain.removeprefix(_TOLD))
+                # Whoever runs in a step may write such a line.
+                if isinstance(told, dict) and isinstance(told.get("kind"), str):
+                    told["log"] = self._tail(step)
+                    self.told.setdefault(step, []).append(told)
+                    return
+        self.tails[step].append(plain)
+        self.view.say(step, plain)
+
+    def _tail(self, step: str) -> str:
+        return "\n".join(map(_plain, list(self.tails.get(step, ()))[-_LOG_TAIL:]))
 
     def error(self, status: int) -> BuildError:
         text = "\n".join(self.errors).strip() or f"nix build ended with status {status}"
@@ -302,9 +317,10 @@ class _Log:
             )
         failed = _FAILED.search(text)
         step = (failed[1] or failed[2]) if failed else ""
-        lines = self.tails.get(step, ())
-        tail = "\n".join(map(_plain, list(lines)[-_LOG_TAIL:]))
-        if _NAMESPACES_REFUSED.search(text + "\n" + tail):
+        tail = self._tail(step)
+        told = next((one for one in reversed(self.told.get(step, [])) if one["kind"] != "note"), None)
+        is_refused = told is not None and told["kind"] == "namespaces-refused"
+        if is_refused or _NAMESPACES_REFUSED.search(text + "\n" + tail):
             return namespaces_refused(tail or text)
         if "No space left on device" in text + tail:
             return BuildError(
@@ -313,15 +329,25 @@ class _Log:
                 hint="make room (`nix-collect-garbage` frees what no root holds) and build again",
             )
         if failed:
-            for said in reversed(list(_SAID.finditer("\n".join(lines)))):
-                if said["kind"] == "error" and said["where"]:
-                    parts = {
-                        name: re.sub(r"\n {7,8}", "\n", said[name] or "")
-                        for name in ("what", "where", "hint")
-                    }
-                    return BuildError(parts["what"], where=parts["where"], hint=parts["hint"] or None)
-            return BuildError(tail or text, where=f"the build step {step}")
+            what, where, hint = _words(told or {})
+            if what and where:
+                return BuildError(what, where=where, hint=hint, step=step, told=told)
+            return BuildError(tail or text, where=f"the build step {step}", step=step, told=told)
         return BuildError(text, hint="the message is Nix's own")
+
+
+def _words(told: Mapping[str, Any]) -> tuple[str | None, str | None, str | None]:
+    """What a step's program says to people, where it is not its log's end: what is wrong, where, and what helps."""
+    what, where, hint = (told.get(name) for name in ("what", "where", "hint"))
+    return tuple(  # type: ignore[return-value] # three
+        _without_colours(part) if isinstance(part, str) and part else None for part in (what, where, hint)
+    )
+
+
+def _note(told: Mapping[str, Any]) -> str:
+    """A note in the lines of an error."""
+    what, where, hint = _words(told)
+    return str(TungstenError(what or "", where=where, hint=hint)).replace("error: ", "note: ", 1)
 
 
 def _plain(text: str) -> str:

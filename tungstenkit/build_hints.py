@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tungstenkit.resolve.build_rules import project_of_module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 _NAME = r"([\w.+-]+)"
 
@@ -52,7 +52,6 @@ _MISSING = (
     ),
 )
 _MODULE = re.compile(r"No module named '?([\w.]+)")
-_UNDECLARED = re.compile(r"the build also needs (.+), which its source")
 
 
 def hint(
@@ -60,15 +59,16 @@ def hint(
     project: str,
     files: Callable[[str], Mapping[str, str]],
     is_known: Callable[[str], bool],
+    undeclared: Sequence[str] = (),
 ) -> str | None:
     """What the end of a failed build's log calls for; None where it calls for nothing that is known here.
 
     files: finds Debian's packages by the pattern of a path: by path the package that has it. is_known: whether the
-    Python index has a project.
+    Python index has a project. undeclared: requirements that the build has, and its source does not declare.
     """
     table = f"[tool.tungsten.build.{project}] in pyproject.toml may say: "
-    if match := _UNDECLARED.search(log):
-        needed = ", ".join(f'"{requirement.strip()}"' for requirement in match[1].split(", "))
+    if undeclared:
+        needed = ", ".join(f'"{requirement.strip()}"' for requirement in undeclared)
         return f"{table}requires = [{needed}]"
     for kind in _MISSING:
         if match := kind.log.search(log):

@@ -360,13 +360,12 @@ def provide(number: int, platform: Platform, step: Step, spec: ModelSpec) -> Non
 
 def _explained(problem: BuildError, *, again: bool) -> BuildError:
     """A failure with the line at fault, and with what its log calls for."""
-    *said, last = problem.what.split("\n")
-    found = re.fullmatch(r"(dockerfile_commands\[\d+\], line \d+): (.*)", last)
-    if found is None:
+    if problem.told.get("kind") != "command":
         return problem
-    message, _, hint = found[2].partition(" — ")
+    hint = str(problem.told.get("hint", ""))
     if again:
         hint = "it ran well at first, and failed with another clock, order of sets, and CPU" + (
             f"; {hint}" if hint else ""
         )
-    return BuildError("\n".join([message, *said]), where=found[1], hint=hint or None)
+    what = "\n".join(filter(None, [problem.what, problem.told.get("log")]))
+    return problem.reworded(what, hint=hint or None)

@@ -7,10 +7,10 @@ defect of ours. A subclass exists only where a caller must tell one kind from an
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from typing_extensions import Self
 
@@ -44,14 +44,15 @@ class TungstenError(Exception):
         )
         return UNSEEN.sub(lambda found: ascii(found[0])[1:-1], said)
 
-    def reworded(self, what: str | None = None, *, hint: str | None = None) -> Self:
+    def reworded(self, what: str | None = None, *, where: str | None = None, hint: str | None = None) -> Self:
         """The same problem in other words, to be raised in its place: who has caught this one may still hold it.
 
-        what, hint: in place of its own, where they are given.
+        what, where, hint: in place of its own, where they are given.
         """
-        what = self.what if what is None else what
-        other = type(self).__new__(type(self), what)
-        vars(other).update(vars(self), what=what, hint=self.hint if hint is None else hint)
+        words = {"what": what, "where": where, "hint": hint}
+        given = {name: text for name, text in words.items() if text is not None}
+        other = type(self).__new__(type(self), given.get("what", self.what))
+        vars(other).update(vars(self) | given)
         return other
 
     def with_hint(self, *more: str | None) -> Self:
@@ -131,6 +132,24 @@ class ExportError(TungstenError):
 
 class BuildError(TungstenError):
     """Nix could not build the image, or the image could not be loaded or pushed."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        hint: str | None = None,
+        step: str = "",
+        told: Mapping[str, Any] | None = None,
+    ) -> None:
+        """State it.
+
+        what, where, hint: as in `TungstenError`. step: the name of the step that failed, where one did.
+        told: what the step's program says of its failure to programs (`nix/tools/program.py`, `tell`).
+        """
+        super().__init__(what, where=where, hint=hint)
+        self.step = step
+        self.told = told or {}
 
 
 class RunError(TungstenError):

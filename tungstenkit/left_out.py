@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tungstenkit.errors import BuildError
 from tungstenkit.files import excluding, pattern_of
 from tungstenkit.lock_parts import LIBRARY, NOTHING
 from tungstenkit.wishes import DEFAULT_EXCLUDE_FILES
@@ -17,18 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from tungstenkit.errors import BuildError
     from tungstenkit.files import ModelFile
     from tungstenkit.lock_parts import Choice
     from tungstenkit.resolve.libraries import Start
 
-# As `nix/tools/import_check.py` words it.
-_NO_LIBRARY = re.compile(r"the shared library (\S+) is missing$")
-_NO_MODULE = re.compile(r"there is no module ([\w.]+)$")
-_IMPORT_FAILS = "the import fails:"
-_NO_FILE = re.compile(r"FileNotFoundError: .*No such file or directory: '(?:/app/)?([^/'][^']*)'\s*$")
-
-# As `nix/tools/lib/rootfs.py` words it, of a label in `nix/steps/post-build.nix`.
-_MADE_TWICE = re.compile(r"/app/(.+): in both what post_build made and ")
+_APP = "/app/"
 
 
 def with_better_hint(
@@ -45,41 +38,42 @@ def with_better_hint(
     directory: the model's folder. files: what of it ships. choices: the lock's. exclude: the model's `exclude_files`.
     starts: the programs that packages start, and that the image has not.
     """
-    if library := _NO_LIBRARY.search(problem.what):
+    kind, name = problem.told.get("kind"), str(problem.told.get("name", ""))
+    if kind == "missing-library":
         for choice in choices:
             if (
                 choice.kind == LIBRARY
                 and choice.chosen == NOTHING
-                and choice.subject.endswith(f" needs {library[1]}")
+                and choice.subject.endswith(f" needs {name}")
             ):
                 hint = f"locking left it out: {choice.reason}; [tool.tungsten.libraries] can name a package for it"
-                return BuildError(problem.what, where=problem.where, hint=hint)
-    if made := _MADE_TWICE.search(problem.what):
+                return problem.reworded(hint=hint)
+    path = str(problem.told.get("path", ""))
+    if kind == "in-both" and path.startswith(_APP):
+        # What else is put there gives way, or was refused when it was locked.
         hint = (
             "post_build makes it, so the one in the folder must not ship: write "
-            f"{excluding(exclude, pattern_of(made[1]))} in define_model(…)"
+            f"{excluding(exclude, pattern_of(path.removeprefix(_APP)))} in define_model(…)"
         )
-        return BuildError(problem.what, where=problem.where, hint=hint)
-    if not problem.hint and problem.what.startswith(_IMPORT_FAILS):
+        return problem.reworded(hint=hint)
+    if not problem.hint and kind == "import-fails":
         for start in starts:
             if re.search(rf"\b{re.escape(start.package)}\b", problem.what):
                 hint = f"add {start.package!r} to system_packages, and run `tungsten lock`: {start.project} starts it"
-                return BuildError(problem.what, where=problem.where, hint=hint)
-    if module := _NO_MODULE.search(problem.what):
-        stem = module[1].replace(".", "/")
+                return problem.reworded(hint=hint)
+    if kind == "missing-module":
+        stem = name.replace(".", "/")
         candidates = [f"{stem}.py", f"{stem}/__init__.py", stem]
-    elif file := _NO_FILE.search(problem.what):
-        candidates = [file[1]]
+    elif kind == "import-fails" and (file := name.removeprefix(_APP)) and not file.startswith("/"):
+        candidates = [file]
     else:
         return problem
     shipped = {str(file.path) for file in files}
     shipped |= {str(parent) for path in list(shipped) for parent in _parents(path)}
-    for name in candidates:
-        if (directory / name).exists() and name not in shipped:
-            return BuildError(
-                problem.what,
-                where=problem.where,
-                hint=f"{name} lies in the model's folder, and include_files or exclude_files leaves it out",
+    for candidate in candidates:
+        if (directory / candidate).exists() and candidate not in shipped:
+            return problem.reworded(
+                hint=f"{candidate} lies in the model's folder, and include_files or exclude_files leaves it out"
             )
     return problem
 

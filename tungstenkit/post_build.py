@@ -365,7 +365,7 @@ def provide(entry: PostBuild, step: Step, spec: ModelSpec) -> None:
 
 def _explained(problem: BuildError, where: str, again: bool) -> BuildError:
     """A failure with what its log calls for."""
-    if problem.where is None or not problem.where.startswith("the build step post-build-"):
+    if not problem.step.startswith("post-build-"):
         return problem
     hint = package_hint(problem.what) or next(
         (hint for pattern, hint in _HINTS if re.search(pattern, problem.what)), problem.hint
@@ -374,7 +374,7 @@ def _explained(problem: BuildError, where: str, again: bool) -> BuildError:
         hint = "it ran well at first, and failed with another clock, order of sets, and CPU" + (
             f"; {hint}" if hint else ""
         )
-    return BuildError(problem.what, where=where, hint=hint)
+    return problem.reworded(where=where, hint=hint)
 
 
 _HINTS = (

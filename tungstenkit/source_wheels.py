@@ -159,7 +159,7 @@ def _build(lock: Lock, system: str, source: Source, view: View, workshop: Worksh
         raise BuildError(
             problem.what,
             where=f"building {source.project} {source.version} from source",
-            hint=_hint(problem.what, source.project, lock.platforms[system], system, workshop.solver)
+            hint=_hint(problem, source.project, lock.platforms[system], system, workshop.solver)
             or problem.hint
             or f"'--only-binary {source.project}' in python_packages asks for a release that has a wheel",
         ) from None
@@ -169,15 +169,18 @@ def _build(lock: Lock, system: str, source: Source, view: View, workshop: Worksh
     return wheel
 
 
-def _hint(log: str, project: str, platform: Platform, system: str, solver: Solver) -> str | None:
+def _hint(problem: BuildError, project: str, platform: Platform, system: str, solver: Solver) -> str | None:
     """What the end of a failed build's log calls for; None where that can't be looked up, either."""
     target = Target(system, platform.release, platform.python)
+    told = problem.told.get("requirements") if problem.told.get("kind") == "undeclared" else None
+    undeclared = [str(requirement) for requirement in told] if isinstance(told, list) else []
     try:
         return hint(
-            log,
+            problem.what,
             project,
             lambda pattern: fetch_paths(solver.index(target), solver.get, pattern),
             lambda name: bool(solver.mirrors.project_files(name)),
+            undeclared,
         )
     except TungstenError:
         return None

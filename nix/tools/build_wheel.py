@@ -36,6 +36,15 @@ class BuildError(Exception):
     """Why there is no wheel, in words for the user."""
 
 
+class UndeclaredError(BuildError):
+    """A source's build needs what the source does not declare."""
+
+    def __init__(self, requirements: list[str]) -> None:
+        """State which."""
+        super().__init__(f"the build also needs {', '.join(requirements)}, which its source does not declare")
+        self.requirements = requirements
+
+
 def build(work: Path) -> Path:
     """Unpack, build, and write the wheel anew; its path."""
     config = json.loads((work / "config.json").read_text("utf-8"))
@@ -130,7 +139,7 @@ def _check_requirements(backend: Any) -> None:  # noqa: ANN401
         except importlib.metadata.PackageNotFoundError:
             missing.append(requirement)
     if missing:
-        raise BuildError(f"the build also needs {', '.join(missing)}, which its source does not declare")
+        raise UndeclaredError(missing)
 
 
 def rewrite(wheel: Path, out: Path) -> None:
@@ -171,4 +180,8 @@ if __name__ == "__main__":
     try:
         build(Path(sys.argv[1]))
     except BuildError as error:
+        if isinstance(error, UndeclaredError):
+            # As `program.tell` does, which is not here.
+            told = json.dumps({"kind": "undeclared", "requirements": error.requirements})
+            print(f"@tungsten {told}", file=sys.stderr)
         sys.exit(f"error: {error}")

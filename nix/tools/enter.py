@@ -55,6 +55,8 @@ if __name__ == "__main__":
     try:
         enter(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:])
     except apart.RefusedError as error:
+        # As `program.tell` does, without bringing in what writes JSON.
+        print('@tungsten {"kind": "namespaces-refused"}', file=sys.stderr)
         sys.exit(f"tungsten: this machine does not allow user namespaces, which build steps need: {error}")
     except OSError as error:
         sys.exit(f"error: {error.strerror}: {error.filename or sys.argv[4]}")

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 from base_root import PACKAGE as IMPORTED
 from debversion import Package
 from ldcache import Root
-from program import Config, ToolError, read_json, run, write_json
+from program import Config, ToolError, read_json, run, tell, write_json
 from rootfs import Entry, Table
 
 _INDEX = "application/vnd.oci.image.index.v1+json"
@@ -41,8 +41,16 @@ def make_image(config_path: Path, out: Path) -> None:
         raise ToolError(f"{len(folders)} layers are more than the {config['max-layers']} that are allowed")
     layers = [read_json(folder / "layer.json") for folder in folders]
     table = check_layers(folders, layers)
-    for line in [*_dangling(table), *_hidden(table)]:
+    hidden = _hidden(table)
+    for line in [*_dangling(table), *hidden]:
         print("note:", line, file=sys.stderr)
+    for what in hidden:
+        tell(
+            kind="note",
+            what=what,
+            where="the model's folder",
+            hint="give it another name, if the package is meant",
+        )
     _write_layout(config, folders, layers, out)
 
 
@@ -67,7 +75,8 @@ def check_layers(folders: list[Path], layers: list[Config]) -> Table:
             try:
                 table.add(entry)
             except ToolError as error:
-                raise ToolError(f"{error} (layers '{by[entry.path]}' and '{name}')") from None
+                these = f"(layers '{by[entry.path]}' and '{name}')"
+                raise ToolError(f"{error} {these}", **error.told) from None
             stays = table.entries[entry.path]
             if entry.kind != "dir" and stays is not entry and not stays.is_same(entry):
                 raise ToolError(
@@ -104,10 +113,7 @@ def _hidden(table: Table) -> list[str]:
         if match is not None and not entry.path.startswith(_SERVER):
             installed[match.group(1)] = entry.package
     return [
-        # Shown to whoever builds, since it says where (`tungstenkit/build.py`).
-        f"{path[len('app/') :]} hides what {installed[match.group(1)]} has installed\n"
-        "  in:   the model's folder\n"
-        "  hint: give it another name, if the package is meant"
+        f"{path[len('app/') :]} hides what {installed[match.group(1)]} has installed"
         for path in sorted(table.entries)
         if (match := _OWN.fullmatch(path)) is not None and match.group(1) in installed
     ]

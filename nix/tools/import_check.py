@@ -81,6 +81,21 @@ class Problem(NamedTuple):
     hint: str = ""
     is_note: bool = False
     """Whether it is no failure: a machine with a GPU has what is missing."""
+    kind: str = "import"
+    """For programs: `missing-library`, `missing-module` and `import-fails` have a `name`."""
+    name: str = ""
+    """What is missing; of an import that fails, the file that is not there."""
+
+    def told(self) -> str:
+        """The line for `tungstenkit/build.py`, as `program.tell` writes it."""
+        fields = {
+            "kind": "note" if self.is_note else self.kind,
+            "what": self.what,
+            "where": self.where,
+            "hint": self.hint,
+            "name": self.name,
+        }
+        return f"@tungsten {json.dumps(fields)}"
 
     def __str__(self) -> str:
         """The lines that users see."""
@@ -230,6 +245,8 @@ def _judge_error(error: dict[str, Any], spec: dict[str, Any], config: dict[str, 
             f"the shared library {library} is missing",
             _with_importer(where, error),
             library_hint(library, config["drivers"]),
+            kind="missing-library",
+            name=library,
         )
     missing = error["missing-module"]
     if missing is not None:
@@ -237,11 +254,15 @@ def _judge_error(error: dict[str, Any], spec: dict[str, Any], config: dict[str, 
             f"there is no module {missing['name']}",
             _with_importer(where, error),
             module_hint(missing, config["names"]),
+            kind="missing-module",
+            name=missing["name"],
         )
     return Problem(
         f"the import fails:\n{last_lines(error['traceback'])}",
         where,
         _other_hint(error, text),
+        kind="import-fails",
+        name=error["file"],
     )
 
 
@@ -385,6 +406,9 @@ def _described(error: BaseException, folder: Path) -> dict[str, Any]:
         # The package at fault, where it is not the model's own line.
         "importer": f"{last.filename}, line {last.lineno}" if last and "-packages/" in last.filename else "",
         "missing-module": missing,
+        "file": os.fsdecode(error.filename)
+        if isinstance(error, FileNotFoundError) and error.filename
+        else "",
         "distribution": _distribution((getattr(error, "name", None) or "").partition(".")[0]),
         "traceback": "".join(
             ["Traceback (most recent call last):\n", *traceback.format_list(frames), *lines]
@@ -418,7 +442,7 @@ def main() -> None:
         child(Path(sys.argv[2]), int(sys.argv[3]))
     problem = check(Path(sys.argv[1]), Path(sys.argv[2]))
     if problem is not None:
-        print(problem, file=sys.stderr)
+        print(problem, problem.told(), sep="\n", file=sys.stderr)
         sys.exit(0 if problem.is_note else 1)
 
 

@@ -121,7 +121,9 @@ class Build:
             else:
                 self._copy(step)
         except (ToolError, OSError, tarfile.TarError) as error:
-            raise ToolError(f"{step['where']}: {error}") from None
+            hint = error.told.get("hint", "") if isinstance(error, ToolError) else ""
+            said = f"{step['where']}: {error}" + (f" — {hint}" if hint else "")
+            raise ToolError(said, kind="command", where=step["where"], what=str(error), hint=hint) from None
 
     def _run(self, step: Config) -> None:
         def enter() -> None:
@@ -160,15 +162,15 @@ class Build:
                 os.waitpid(-1, 0)
         reader.join()
         if status != 0:
-            raise ToolError(f"the command ended with status {status}{self._hint(words, step['text'])}")
+            raise ToolError(f"the command ended with status {status}", hint=self._hint(words, step["text"]))
 
     def _hint(self, words: deque[str], text: str) -> str:
         said = "\n".join(words)
         for pattern, hint, network in _HINTS:
             if pattern.search(said) and network in (None, self.network):
-                return f" — {_ON_A_BASE if self.on_base and 'system_packages' in hint else hint}"
+                return _ON_A_BASE if self.on_base and "system_packages" in hint else hint
         # What is told to be quiet says nothing of why it failed.
-        return f" — {_NO_NETWORK}" if not self.network and _DOWNLOADS.search(text) else ""
+        return _NO_NETWORK if not self.network and _DOWNLOADS.search(text) else ""
 
     def _copy(self, step: Config) -> None:
         assert self.context is not None  # there is one where a step copies
@@ -283,7 +285,8 @@ def run_commands(config_path: Path, out: Path) -> None:
         machine = apart.leave(0, 0)
     except apart.RefusedError as error:
         raise ToolError(
-            f"this machine does not allow user namespaces, which build steps need: {error}"
+            f"this machine does not allow user namespaces, which build steps need: {error}",
+            kind="namespaces-refused",
         ) from None
     layers = [Path(path) for path in config["layers"]]
     if config["network"]:

@@ -110,6 +110,20 @@ def make_layer(tmp_path):
     return make
 
 
+def words(stderr):
+    """What a program that failed says to people: one line; what it tells programs is before it."""
+    (said,) = (line for line in stderr.splitlines() if not line.startswith("@tungsten "))
+    assert said.startswith("error: ")
+    return said.removeprefix("error: ").strip()
+
+
+def told(stderr):
+    """What a program tells programs."""
+    mark = "@tungsten "
+    lines = stderr.splitlines()
+    return [json.loads(line.removeprefix(mark)) for line in lines if line.startswith(mark)]
+
+
 @pytest.fixture
 def layer_error(tmp_path):
     """The message of a layer that can't be made: one line, exit status 1, nothing left behind."""
@@ -120,10 +134,8 @@ def layer_error(tmp_path):
         result = _run_tool("layer.py", config, out)
         assert result.returncode == 1
         assert result.stdout == ""
-        assert result.stderr.startswith("error: ")
-        assert result.stderr.count("\n") == 1
         assert not out.exists()
-        return result.stderr.removeprefix("error: ").strip()
+        return words(result.stderr)
 
     return error
 

@@ -3,7 +3,6 @@
 import json
 import os
 import pwd
-import re
 import signal
 import subprocess
 from types import SimpleNamespace
@@ -251,28 +250,48 @@ class TestEngine:
         assert caught.value.where == "TUNGSTEN_ENGINE"
 
 
-SAID = [
-    "Traceback",
-    "error: the import fails:",
-    "       KeyError: 1",
-    "  in:   model.py, line 3",
-    "  hint: do not",
-]
+def told(**fields):
+    return line(f"@tungsten {json.dumps(fields)}")
+
+
+SAID = {"what": "it fails:\nKeyError: 1", "where": "model.py, line 3", "hint": "do not"}
 
 
 def test_what_a_step_says_itself_is_the_error():
-    log, _ = log_of(START, *(line(f"line {number}") for number in range(100)), *map(line, SAID), FAILED)
+    lines = [line(f"line {number}") for number in range(100)]
+    log, view = log_of(START, *lines, told(kind="import", name="x", **SAID), line("error: words"), FAILED)
     error = log.error(1)
-    assert (error.what, error.where, error.hint) == (
-        "the import fails:\nKeyError: 1",
-        "model.py, line 3",
-        "do not",
-    )
+    assert (error.what, error.where, error.hint) == tuple(SAID.values())
+    assert (error.step, error.told["kind"], error.told["name"]) == ("layer-wheels", "import", "x")
+    assert error.told["log"].split("\n")[-1] == "line 99"
+    assert not any("@tungsten" in seen for seen in view.seen)
+
+
+def test_what_a_step_tells_programs_alone_is_known_beside_its_log():
+    log, _ = log_of(START, told(kind="undeclared", requirements=["a>1"]), line("error: words"), FAILED)
+    error = log.error(1)
+    assert (error.what, error.where) == ("words", "the build step layer-wheels")
+    assert error.told["requirements"] == ["a>1"]
+
+
+@pytest.mark.parametrize(
+    "text", ["@tungsten", "@tungsten {", "@tungsten []", '@tungsten {"kind": 1}', '@tungsten {"what": "x"}']
+)
+def test_what_is_no_such_line_is_a_line_of_the_log(text):
+    log, view = log_of(START, line(text), FAILED)
+    assert log.error(1).what == text
+    assert f"layer-wheels: {text}" in view.seen
+
+
+def test_what_a_step_says_of_itself_does_not_reach_the_terminal_as_more_than_text():
+    log, _ = log_of(START, told(kind="x", what="a\x1b[2Jb", where="c", hint=7), FAILED)
+    error = log.error(1)
+    assert (error.what, error.where, error.hint) == ("ab", "c", None)
 
 
 def test_a_steps_notes_are_told_though_it_succeeds():
     _, view = log_of(
-        START, *map(line, ["note: no GPU", "  in:   m.py", "  hint: try"]), {"action": "stop", "id": 7}
+        START, told(kind="note", what="no GPU", where="m.py", hint="try"), {"action": "stop", "id": 7}
     )
     assert "note: no GPU\n  in:   m.py\n  hint: try" in view.seen
 
@@ -282,7 +301,8 @@ def test_a_steps_notes_are_told_though_it_succeeds():
     [
         [
             START,
-            line("tungsten: this machine does not allow user namespaces, which build steps need"),
+            line('@tungsten {"kind": "namespaces-refused"}'),
+            line("tungsten: whatever it says"),
             FAILED,
         ],
         [{"action": "msg", "level": 0, "msg": "error: cloning builder process: Operation not permitted"}],
@@ -357,8 +377,8 @@ def test_where_no_setting_forbids_it_a_container_may(tmp_path):
 
 @pytest.mark.parametrize("program", ["enter.py", "run_commands.py", "step.sh"])
 def test_what_a_step_says_of_forbidden_namespaces_is_known(program):
-    (said,) = re.findall(r"(this machine does not allow .*?need)", (NIX / "tools" / program).read_text())
-    log, _ = log_of(START, line(said), FAILED)
+    assert "namespaces-refused" in (NIX / "tools" / program).read_text()
+    log, _ = log_of(START, told(kind="namespaces-refused"), line("whatever it says"), FAILED)
     assert "sysctl" in log.error(1).hint
 
 

@@ -230,10 +230,11 @@ def test_a_stale_record_is_told(lock, directory, machine):
 
 
 def test_a_failure_says_its_line_what_happened_and_what_to_do(lock, directory, machine, monkeypatch):
-    said = "x: not found\ndockerfile_commands[3], line 2: the command ended with status 1 — name the package"
+    told = {"kind": "command", "log": "x: not found"}
+    words = {"where": "dockerfile_commands[3], line 2", "hint": "name the package"}
 
     def fails(*_arguments, **_options):
-        raise BuildError(said, where="the build step command-0.tar")
+        raise BuildError("the command ended with status 1", **words, told={**told, **words})
 
     monkeypatch.setattr(commands, "make", fails)
     with pytest.raises(BuildError) as error:

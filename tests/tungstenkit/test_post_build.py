@@ -363,7 +363,7 @@ def test_another_result_than_recorded_says_what_to_do(monkeypatch, model):
 )
 def test_a_failure_says_what_its_log_calls_for(monkeypatch, model, log, hint):
     def make(step, file, **how):
-        raise BuildError(log, where="the build step post-build-1.tar")
+        raise BuildError(log, where="a step", step="post-build-1.tar")
 
     monkeypatch.setattr(post_build, "make", make)
     monkeypatch.setattr(post_build, "discard", lambda step: None)

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 class ToolError(Exception):
     """What is wrong with the input, in one line that names the file, package or path."""
 
+    def __init__(self, what: str, /, **told: str) -> None:
+        """State it. told: the same for programs, as `tell` writes it; nothing where no program acts on it."""
+        super().__init__(what)
+        self.told = told
+
 
 class Config(dict[str, Any]):
     """A JSON object of a configuration; a missing key is a `ToolError`."""
@@ -46,6 +51,14 @@ def write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True) + "\n", "utf-8")
 
 
+def tell(**fields: object) -> None:
+    """Say something in a build's log to `tungstenkit/build.py`, which shows none of it: one line of JSON.
+
+    What people read is printed beside it, and nothing reads that.
+    """
+    print(f"@tungsten {json.dumps(fields, sort_keys=True)}", file=sys.stderr, flush=True)
+
+
 def run(program: Callable[[Path, Path], None], usage: str) -> NoReturn:
     """Run `program(input, output)` with the two arguments of the command line, and exit.
 
@@ -67,6 +80,9 @@ def run(program: Callable[[Path, Path], None], usage: str) -> NoReturn:
             if isinstance(error, OSError) and error.filename
             else str(error)
         )
+        if isinstance(error, ToolError) and error.told:
+            # First: what is in the log by now is what others have said.
+            tell(**error.told)
         print("error:", " ".join(message.split()), file=sys.stderr)
         raise SystemExit(1) from None
     except BaseException:

@@ -224,7 +224,9 @@ class Table:
             old_wins = self._replaces(old.package, new.package)
             if new_wins != old_wins:
                 return new if new_wins else old
-        raise ToolError(f"/{new.path}: in both {old.package} and {new.package}")
+        raise ToolError(
+            f"/{new.path}: in both {old.package} and {new.package}", kind="in-both", path=f"/{new.path}"
+        )
 
     def _replaces(self, winner: str, loser: str) -> bool:
         return (

@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 
-from tests.nix.conftest import TOOLS
+from tests.nix.conftest import TOOLS, told
 
 
 def wheel(path, members, date):
@@ -105,6 +105,7 @@ def test_what_the_build_needs_and_the_source_does_not_declare_is_named(build):
     )
     assert done.returncode == 1
     assert "the build also needs no-such-tool>1" in done.stderr
+    assert told(done.stderr) == [{"kind": "undeclared", "requirements": ["no-such-tool>1"]}]
 
 
 def test_a_backend_that_is_not_there_is_named(build):

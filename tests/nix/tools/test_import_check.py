@@ -242,3 +242,21 @@ def test_an_argument_that_only_the_images_class_has_is_told(check):
 def test_what_is_not_compared_are_keys_of_the_spec(program):
     keys = {field.alias or name for name, field in ModelSpec.model_fields.items()}
     assert keys > program._NOT_COMPARED
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("import no_such_thing", ("missing-module", "no_such_thing")),
+        ("import ctypes\nctypes.CDLL('libzz9.so.3')", ("missing-library", "libzz9.so.3")),
+        ("open('/app/weights.bin')", ("import-fails", "/app/weights.bin")),
+        ("1 / 0", ("import-fails", "")),
+    ],
+)
+def test_what_is_wrong_is_told_as_data_too(check, line, told):
+    problem = check(line + "\n" + MODEL)
+    mark, _, data = problem.told().partition(" ")
+    assert mark == "@tungsten"
+    fields = json.loads(data)
+    assert (fields["kind"], fields["name"]) == told
+    assert (fields["what"], fields["where"]) == (problem.what, problem.where)

@@ -12,7 +12,7 @@ import tarfile
 
 import pytest
 
-from tests.nix.conftest import TOOLS
+from tests.nix.conftest import TOOLS, told
 
 NAMESPACES = ["unshare", "-r", "-m", "-p", "-f"]
 
@@ -89,7 +89,12 @@ def take(run_tool, make_layer, context, tmp_path):
         if fails:
             assert result.returncode == 1
             assert not out.exists()
-            return result.stderr.strip().splitlines()[-1]
+            said = result.stderr.strip().splitlines()[-1]
+            for failure in told(result.stderr):
+                assert failure["kind"] == "command"
+                words = f"error: {failure['where']}: {failure['what']} — {failure['hint']}"
+                assert said == words.removesuffix(" — ")
+            return said
         assert result.returncode == 0, result.stderr
         with tarfile.open(out) as tar:
             return {info.name: info for info in tar.getmembers() if not info.isdir()}

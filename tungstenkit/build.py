@@ -6,6 +6,7 @@ that says which step failed and how its log ends. Nothing is printed here.
 
 from __future__ import annotations
 
+import base64
 import grp
 import json
 import os
@@ -50,12 +51,28 @@ _FAILED = re.compile(
     r"|Cannot build '/[^'\n]*/[a-z0-9]{32}-([^'\n]+?)\.drv'\.\s+Reason: builder"
 )
 
+# As Nix words it, of a file that was to have a hash.
+_OTHER_HASH = re.compile(
+    r"hash mismatch in fixed-output derivation '/[^'\n]*/[a-z0-9]{32}-([^'\n]+)\.drv'.*?got:\s+sha256-(\S+)",
+    re.DOTALL,
+)
+
 # How Nix says that the kernel refuses namespaces, where it makes its sandbox (Nix, local-derivation-goal.cc and its
 # successors), and busybox, where a step does.
 _NAMESPACES_REFUSED = re.compile(
     r"user namespaces are not enabled|does not support the kernel namespaces"
     r"|cloning builder process|setting up a private mount namespace|unable to unshare|mounting /proc"
 )
+
+
+class OtherHashError(BuildError):
+    """A step's file has another hash than it was to have."""
+
+    def __init__(self, what: str, file: str, sha256: str) -> None:
+        """State it. what: Nix's own words. file: its name in the store. sha256: what it has, in hexadecimal."""
+        super().__init__(what, hint="the message is Nix's own")
+        self.file = file
+        self.sha256 = sha256
 
 
 class View(Protocol):
@@ -328,6 +345,8 @@ class _Log:
                 where=text,
                 hint="make room (`nix-collect-garbage` frees what no root holds) and build again",
             )
+        if other := _OTHER_HASH.search(text):
+            return OtherHashError(text, other[1], base64.b64decode(other[2]).hex())
         if failed:
             what, where, hint = _words(told or {})
             if what and where:

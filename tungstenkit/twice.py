@@ -7,16 +7,14 @@ and kind of CPU (`nix/tools/lib/variation.py`); what differs is named, file by f
 
 from __future__ import annotations
 
-import base64
 import filecmp
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tungstenkit import certificates, store
-from tungstenkit.build import run_build
+from tungstenkit.build import OtherHashError, run_build
 from tungstenkit.data import NIX
 from tungstenkit.errors import BuildError, LockError
 
@@ -75,14 +73,10 @@ def make(
     link = step.state / _LINKS[again]
     try:
         run_build([*arguments, "--out-link", str(link.absolute())], step.view, step.state)
-    except BuildError as problem:
-        mismatch = (
-            rf"hash mismatch in fixed-output derivation '\S+-{re.escape(file)}\.drv'.*?got:\s+sha256-(\S+)"
-        )
-        found = re.search(mismatch, problem.what, re.DOTALL)
-        if found is None:
+    except OtherHashError as problem:
+        if problem.file != file:
             raise
-        made = base64.b64decode(found[1]).hex()
+        made = problem.sha256
         path = store.file_path(made, file)
         if sha256 is not None:
             raise MismatchError(sha256, made) from None

@@ -1,5 +1,6 @@
 """Nix's log into a view and one error; a layout into a description."""
 
+import base64
 import json
 import os
 import pwd
@@ -287,6 +288,15 @@ def test_what_a_step_says_of_itself_does_not_reach_the_terminal_as_more_than_tex
     log, _ = log_of(START, told(kind="x", what="a\x1b[2Jb", where="c", hint=7), FAILED)
     error = log.error(1)
     assert (error.what, error.where, error.hint) == ("ab", "c", None)
+
+
+def test_a_file_of_another_hash_is_told_with_it():
+    made = "ab" * 32
+    got = base64.b64encode(bytes.fromhex(made)).decode()
+    text = f"hash mismatch in fixed-output derivation '{DRV}':\n  specified: sha256-AA=\n     got:    sha256-{got}"
+    log, _ = log_of(START, {"action": "msg", "level": 0, "msg": f"error: {text}"})
+    error = log.error(1)
+    assert (error.what, error.file, error.sha256) == (text, "layer-wheels", made)
 
 
 def test_a_steps_notes_are_told_though_it_succeeds():

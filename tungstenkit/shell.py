@@ -7,6 +7,7 @@ as its interpreter: `.tungsten/shell/bin/python`.
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -28,8 +29,11 @@ def check_machine() -> None:
     command = [sys.executable, "-I", "-B", "-c", _CHECK, str(NIX / "tools")]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode != 0:
-        what, _, hint = run.stderr.strip().removeprefix("error: ").partition("\n  hint: ")
-        raise RunError(what, hint=hint)
+        try:
+            told = json.loads(run.stdout)
+        except ValueError:
+            raise RunError(f"the shell can't be entered; it said:\n{run.stderr.strip()}") from None
+        raise RunError(told["what"], hint=told["hint"])
 
 
 def stamp(spec: ModelSpec, lock: Lock) -> str | None:

@@ -60,7 +60,13 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class RefusedError(Exception):
-    """This machine does not let us make the root; its text says what to do about it."""
+    """This machine does not let us make the root."""
+
+    def __init__(self, what: str, hint: str) -> None:
+        """State it. hint: what to do about it."""
+        super().__init__(f"error: {what}\n  hint: {hint}")
+        self.what = what
+        self.hint = hint
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -77,6 +83,11 @@ def main(arguments: list[str]) -> NoReturn:
         os.execvp(program, [program, *rest])  # noqa: S606
     except RefusedError as error:
         print(error, file=sys.stderr)
+        if arguments == ["--check"]:
+            # For whoever asks whether a shell can be entered, a program.
+            import json
+
+            print(json.dumps({"what": error.what, "hint": error.hint}))
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         print(f"error: the image's root can't be entered: {error.strerror}{where}", file=sys.stderr)
@@ -99,24 +110,20 @@ def _separate() -> None:
         number = _PIVOT_ROOT[os.uname().machine]
         _checked(_libc.syscall(number, os.fsencode(_NEW), os.fsencode(_NEW + _OLD)))
     except OSError as error:
-        raise RefusedError(_forbidden(error)) from None
+        what = f"this machine does not allow user namespaces, which the shell needs: {error.strerror}"
+        raise RefusedError(what, _remedy()) from None
 
 
-def _forbidden(error: OSError, settings: str = "/proc/sys") -> str:
-    """Say which setting forbids user namespaces, and how it is changed."""
+def _remedy(settings: str = "/proc/sys") -> str:
+    """Which setting forbids user namespaces, and how it is changed."""
     remedies = []
     for name, (forbids, allows) in _SYSCTLS.items():
         setting = f"{settings}/{name}"
         if os.path.exists(setting) and _read(setting).strip() == forbids:
             remedies.append(f"`sysctl -w {name.replace('/', '.')}={allows}`")
     if remedies:
-        hint = "as root: " + " and ".join(remedies)
-    else:
-        hint = (
-            "in a container, its engine must grant them (podman, docker: `--security-opt seccomp=unconfined`)"
-        )
-    what = "this machine does not allow user namespaces, which the shell needs"
-    return f"error: {what}: {error.strerror}\n  hint: {hint}"
+        return "as root: " + " and ".join(remedies)
+    return "in a container, its engine must grant them (podman, docker: `--security-opt seccomp=unconfined`)"
 
 
 def _enter(tree: str) -> None:

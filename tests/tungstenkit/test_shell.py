@@ -49,7 +49,7 @@ def test_one_that_was_collected_is_built_again(link):
 
 
 def test_a_machine_that_does_not_allow_it_is_told_the_remedy(monkeypatch):
-    script = "import sys; print('error: forbidden\\n  hint: allow it', file=sys.stderr); sys.exit(126)"
+    script = """print('{"what": "forbidden", "hint": "allow it"}'); raise SystemExit(126)"""
     monkeypatch.setattr(shell, "_CHECK", script)
     with pytest.raises(RunError) as caught:
         shell.check_machine()

@@ -228,14 +228,8 @@ def read_spec(
     model = _chosen(models, class_name, where=str(file.relative_to(directory)), module=module)
     # Not of the folder's name: an image must not depend on where it is built.
     name = repository_name(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", model["class_name"]))
-    settings = {
-        "indexes": index_settings(directory),
-        "libraries": library_settings(directory),
-        "build": build_settings(directory),
-        "nixpkgs": nixpkgs_settings(directory),
-    }
     try:
-        spec = ModelSpec.model_validate({**model, **settings, "name": name, "module": module})
+        spec = ModelSpec.model_validate({**model, **_settings(directory), "name": name, "module": module})
     except ValidationError:
         raise _spoilt(module, directory) from None
     if not spec.class_name.isidentifier():
@@ -259,6 +253,16 @@ def read_spec(
     if problems:
         raise DefinitionError(problems, where=f"{file.relative_to(directory)} (class {spec.class_name})")
     return spec
+
+
+def _settings(directory: Path) -> dict[str, Any]:
+    """What the `pyproject.toml` beside a model says, by the spec's fields."""
+    return {
+        "indexes": index_settings(directory),
+        "libraries": library_settings(directory),
+        "build": build_settings(directory),
+        "nixpkgs": nixpkgs_settings(directory),
+    }
 
 
 def repository_name(name: str) -> str:
@@ -355,6 +359,11 @@ def _load(directory: Path, module: str, timeout: float, *, trust: bool) -> list[
                 + (f"; it said:\n{said}" if said else ""),
                 where=str(directory),
             )
+    return _models(text, module, directory)
+
+
+def _models(text: bytes, module: str, directory: Path) -> list[dict[str, Any]]:
+    """The models of an answer of `load.py`. Raises what it says is wrong."""
     try:
         answer = _Answer.model_validate(json.loads(text))
     except (ValueError, RecursionError):

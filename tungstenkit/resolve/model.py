@@ -27,12 +27,10 @@ from tungstenkit import web
 from tungstenkit.data import OWN_WHEELS
 from tungstenkit.dockerfile import Commands
 from tungstenkit.document import Document
-from tungstenkit.errors import ResolveError, UnusableError
+from tungstenkit.errors import CudaError, NothingFitsError, ResolveError, UnusableError
 from tungstenkit.lock_document import Lock
 from tungstenkit.lock_packages import WISH, Deb, Wheel
 from tungstenkit.lock_parts import (
-from tungstenkit.errors import CudaError, NothingFitsError, ResolveError, UnusableError
-
     OF_VERSIONS,
     Busybox,
     Choice,
@@ -65,9 +63,8 @@ from tungstenkit.resolve.python_index import PythonIndex
 from tungstenkit.resolve.rules import ESSENTIAL, base_packages, tool_programs
 from tungstenkit.resolve.sources import PythonPackages, Sources
 from tungstenkit.resolve.view import View
-from tungstenkit.resolve.wheels import NOTHING_FITS, resolve_wheels
-from tungstenkit.stale import input_digest, made_from
 from tungstenkit.resolve.wheels import resolve_wheels
+from tungstenkit.stale import input_digest, made_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -3,6 +3,7 @@
 #   lint, types      ruff and mypy
 #   frozen           takes what must really run in tests from today's mirrors, once; then none is asked but by few tests
 #   test-images      the tests that build images and run them: those of serving, and the others
+#   test-server      the server's unit tests, and those of its pages in a browser
 #   test-rest        all other tests
 #   test-clocks      the unit tests again, with the clock years ahead and in other time zones
 # make soak        what is longer than a minute, or does the same many times
@@ -22,30 +23,34 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 NEWEST := .venv-newest
 
-.PHONY: image test test-images test-images-other test-images-served test-rest test-clocks soak frozen setup lint types upgrade newest pins schema clean
+.PHONY: image test test-images test-images-other test-images-served test-server test-rest test-clocks test-clocks-days \
+  test-clocks-years soak frozen setup lint types upgrade newest pins schema clean
 
 image: setup
 	$(BIN)/python examples/try_image.py $(MODEL)
 
-# Three at a time: each waits for disks, engines and the network in turn.
+# Four at a time: each waits for disks, engines and the network in turn. What needs nothing frozen starts at once; of the
+# others the longest is the first, so that none is left alone at the end.
 test: setup
 	@sh examples/need.sh $(PYTHON) test
-	$(MAKE) --jobs=2 frozen lint types
-	$(MAKE) --jobs=3 test-images test-rest test-clocks
+	$(MAKE) --jobs=4 frozen lint types test-clocks-days test-images test-rest test-server test-clocks-years
 
 test-images: test-images-other test-images-served
 
 SERVED := $(addprefix tests/end_to_end/test_,$(addsuffix .py,http_surface image make_image prometheus \
   queue run_commands shell platforms import_check reproducible sandbox hostile))
 
-test-images-other:
+test-images-other: frozen
 	$(BIN)/python -m pytest -m "not soak" tests/end_to_end $(addprefix --ignore=,$(SERVED))
 
-test-images-served:
+test-images-served: frozen
 	$(BIN)/python -m pytest -m "not soak" $(SERVED)
 
-test-rest:
-	$(BIN)/python -m pytest -m "not soak" --ignore=tests/end_to_end
+test-rest: frozen
+	$(BIN)/python -m pytest -m "not soak" $(addprefix --ignore=,tests/end_to_end tests/server tests/browser)
+
+test-server: frozen
+	$(BIN)/python -m pytest -m "not soak" tests/server tests/browser
 
 soak: setup frozen
 	@sh examples/need.sh $(PYTHON) test
@@ -55,8 +60,10 @@ soak: setup frozen
 frozen: setup
 	$(BIN)/python -m tests.frozen.take
 
-test-clocks:
-	$(BIN)/python -m tests.clocks
+test-clocks: test-clocks-days test-clocks-years
+
+test-clocks-days test-clocks-years: setup
+	$(BIN)/python -m tests.clocks $(@:test-clocks-%=%)
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -1,6 +1,8 @@
 """Runs the unit tests under other clocks and in other time zones: what passes today must pass on any day.
 
-python -m tests.clocks             400 days ahead; and over the end of a year, three years ahead
+python -m tests.clocks             at both moments that have a name:
+python -m tests.clocks days        400 days ahead
+python -m tests.clocks years       over the end of a year, three years ahead
 python -m tests.clocks MOMENT…     at other moments, such as 2038-01-19T03:00
 
 The clock that a process reads is moved by Debian's libfaketime; waits take as long as ever, and files are as old as
@@ -28,12 +30,15 @@ WEST = "NST3:30NDT,M3.2.0,M11.1.0"
 
 
 def clocks(now):
-    """Each moment at which tests start, its time zone, and which tests."""
-    yield now + timedelta(days=400), EAST, TESTS
+    """For each clock by its name the moment at which tests start, its time zone, and which tests."""
     # Half a minute before the year ends there; elsewhere it has ended. The programs of builds read no clock at all
     # (tests/test_repository.py), and a server counts seconds, not years: once is enough for them.
     once = ("tests/nix", "tests/server")
-    yield datetime(now.year + 4, 1, 1, 3, 29, 30, tzinfo=UTC), WEST, [one for one in TESTS if one not in once]
+    turn = datetime(now.year + 4, 1, 1, 3, 29, 30, tzinfo=UTC)
+    return {
+        "days": (now + timedelta(days=400), EAST, TESTS),
+        "years": (turn, WEST, [one for one in TESTS if one not in once]),
+    }
 
 
 def libfaketime(folder):
@@ -60,14 +65,20 @@ def environment(library, ahead, zone):
     }
 
 
-def main(moments):
+def main(asked):
+    known = clocks(datetime.now(UTC))
     with tempfile.TemporaryDirectory() as folder:
         library = libfaketime(Path(folder))
         if library is None:
             print(f"skipped: there is no libfaketime in {UNPACKED}; `make test` unpacks Debian's package")
             return 0
         failed = False
-        for moment, zone, tests in moments or clocks(datetime.now(UTC)):
+        for one in asked or known:
+            moment, zone, tests = known.get(one) or (
+                datetime.fromisoformat(one).replace(tzinfo=UTC),
+                WEST,
+                TESTS,
+            )
             ahead = int((moment - datetime.now(UTC)).total_seconds())
             print(f"the tests at {moment:%Y-%m-%d %H:%M} UTC, in the time zone {zone}", flush=True)
             command = [
@@ -84,5 +95,4 @@ def main(moments):
 
 
 if __name__ == "__main__":
-    asked = [datetime.fromisoformat(text).replace(tzinfo=UTC) for text in sys.argv[1:]]
-    sys.exit(main([(moment, WEST, TESTS) for moment in asked]))
+    sys.exit(main(sys.argv[1:]))

@@ -36,7 +36,7 @@ def test_waits_take_as_long_as_they_say():
 
 def test_one_clock_is_a_year_ahead_and_the_other_passes_a_years_end():
     for now in (datetime(2026, 11, 30, 12, tzinfo=UTC), datetime(2027, 12, 31, 23, 59, 59, tzinfo=UTC)):
-        (first, *_), (second, *_) = clocks(now)
+        (first, *_), (second, *_) = clocks(now).values()
         assert (first - now).days == 400
         assert (second - now).days >= 3 * 365
         assert (second.month, second.day) == (1, 1)

@@ -46,15 +46,9 @@ versions = st.from_regex(r"\A([01]:)?[01][0-9a.+~]{0,3}(-[01a.+~]{1,3})?\Z")
 @given(versions, versions)
 def test_order_is_that_of_dpkg(tools, left, right):
     key = tools.debversion.version_key
-    ours = (key(left) > key(right)) - (key(left) < key(right))
-    theirs = {
-        relation: subprocess.run(
-            ["dpkg", "--compare-versions", left, relation, right], check=False
-        ).returncode
-        == 0
-        for relation in ("lt", "eq", "gt")
-    }
-    assert theirs == {"lt": ours < 0, "eq": ours == 0, "gt": ours > 0}
+    ours = "lt" if key(left) < key(right) else "gt" if key(left) > key(right) else "eq"
+    # Of its three relations dpkg finds one: this one is enough.
+    assert subprocess.run(["dpkg", "--compare-versions", left, ours, right], check=False).returncode == 0
 
 
 @given(st.lists(versions, max_size=6))

@@ -68,14 +68,11 @@ def test_what_policy_calls_equal_is_equal(left, right):
 @settings(max_examples=150, deadline=None)
 @given(left=VERSIONS, right=VERSIONS)
 def test_order_agrees_with_dpkg(left, right):
-    def dpkg(operator):
-        return (
-            subprocess.run(["dpkg", "--compare-versions", left, operator, right], check=False).returncode == 0
-        )
-
-    expected = dpkg("gt") - dpkg("lt")
-    assert (order(left) > order(right)) - (order(left) < order(right)) == expected
-    assert libsolv_compare(left, right) == expected
+    ours = (order(left) > order(right)) - (order(left) < order(right))
+    # Of its three relations dpkg finds one: this one is enough.
+    relation = ("eq", "gt", "lt")[ours]
+    assert subprocess.run(["dpkg", "--compare-versions", left, relation, right], check=False).returncode == 0
+    assert libsolv_compare(left, right) == ours
 
 
 @pytest.mark.parametrize("text", ["", "1 0", "a:1", "1_0", ":1"])

@@ -11,6 +11,8 @@ import pytest
 
 from tungstenkit import cli
 
+pytestmark = pytest.mark.timeless("what a start imports, and what ends it, has no date")
+
 BLUR = Path(__file__).parents[2] / "examples" / "blur"
 
 PROGRAM = """

@@ -1,5 +1,6 @@
 """What goes wrong when a model is imported, told by its name, its place and what helps."""
 
+import functools
 import importlib.util
 import json
 import os
@@ -40,18 +41,30 @@ def program():
     return module
 
 
+@pytest.fixture(scope="module")
+def spec_of(tmp_path_factory):
+    """The spec, in JSON, of a module: read once, by a process of its own, for all tests that declare the same."""
+
+    @functools.cache
+    def spec(declared):
+        folder = tmp_path_factory.mktemp("declared")
+        (folder / "tungsten_model.py").write_text(declared)
+        return read_spec(folder).to_json()
+
+    return spec
+
+
 @pytest.fixture
-def check(program, tmp_path):
+def check(program, spec_of, tmp_path):
     """Imports a model whose code is `text` in the image; its spec is that of `declared`."""
 
     def check(text, declared=MODEL, *, timeout=60, files=None, **changes):
-        for name, code in (("declared", declared), ("app", text)):
-            (tmp_path / name).mkdir(exist_ok=True)
-            (tmp_path / name / "tungsten_model.py").write_text(code)
+        (tmp_path / "app").mkdir(exist_ok=True)
+        (tmp_path / "app" / "tungsten_model.py").write_text(text)
         for name, content in (files or {}).items():
             (tmp_path / "app" / name).parent.mkdir(exist_ok=True)
             (tmp_path / "app" / name).write_text(content)
-        spec = json.loads(read_spec(tmp_path / "declared").to_json()) | changes
+        spec = json.loads(spec_of(declared)) | changes
         config = {
             "spec": json.dumps(spec),
             "names": NAMES,

@@ -327,8 +327,10 @@ raise RuntimeError(json.dumps([reached, [name for name in os.environ if "CANARY"
 
 
 @pytest.mark.parametrize("caller", ["root", "user"])
-def test_a_server_that_is_checked_reaches_the_network_alone(caller, copy_of, canary, folder):
-    """Its own as in a container, and the machine's, by `tungsten check`; a user builds the image in their own store."""
+def test_a_server_that_is_checked_reaches_the_network_alone(caller, copy_of, canary, folder, user):
+    """Its own as in a container, and the machine's, by `tungsten check`; a user builds the image in their own store,
+    which has the layers below the model's.
+    """
     model = folder / f"checked-{caller}"
     shutil.copytree(copy_of("blur"), model)
     text = (HERE / "attacks.py").read_text().partition('if __name__ == "__main__":')[0]
@@ -341,12 +343,11 @@ def test_a_server_that_is_checked_reaches_the_network_alone(caller, copy_of, can
     )
     before, environment = (), {"TUNGSTEN_CANARY": "1"}
     if caller == "user":
-        somebody = Somebody(folder / "checker")
-        shutil.copytree(os.environ["TUNGSTEN_TESTS_KEYS"], somebody.home / "keys")
-        somebody.own(somebody.home)
-        somebody.own(model)
-        before = somebody.before
-        environment["TUNGSTEN_TESTS_KEYS"] = str(somebody.home / "keys")
+        shutil.copytree(os.environ["TUNGSTEN_TESTS_KEYS"], user.home / "keys")
+        user.own(user.home)
+        user.own(model)
+        before = user.before
+        environment["TUNGSTEN_TESTS_KEYS"] = str(user.home / "keys")
     done = tungsten("check", model, before=before, env=environment)
     assert "RuntimeError: [" in done.stderr, done.stderr
     reached, seen, uid = json.JSONDecoder().raw_decode(done.stderr.partition("RuntimeError: ")[2])[0]

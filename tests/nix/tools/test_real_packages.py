@@ -61,16 +61,25 @@ def debs(request, system, frozen, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def layer(run_tool, tmp_path_factory):
-    """Makes a layer, above others."""
+    """Makes a layer, above others, once: a release's roots share some."""
+    made = {}
 
     def make(lower, inputs):
-        out = tmp_path_factory.mktemp("layer") / "out"
         config = {"created-by": "x", "python": None, "lower": lower, "inputs": inputs}
-        result = run_tool("layer.py", config, out)
-        assert result.returncode == 0, result.stderr
-        return str(out)
+        key = json.dumps(config)
+        if key not in made:
+            out = tmp_path_factory.mktemp("layer") / "out"
+            result = run_tool("layer.py", config, out)
+            assert result.returncode == 0, result.stderr
+            made[key] = str(out)
+        return made[key]
 
     return make
+
+
+def of_debs(paths):
+    """The inputs of a layer of packages, which is not compressed: that takes most of the time."""
+    return [{"kind": "deb", "path": str(path), "stored": True} for path in paths]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +88,7 @@ def packages(debs, layer):
     small, _ = debs
     layers = []
     for group in (small[::2], small[1::2]):
-        layers.append(layer([*layers], [{"kind": "deb", "path": str(deb)} for deb in group]))
+        layers.append(layer([*layers], of_debs(group)))
     return layers
 
 
@@ -88,7 +97,7 @@ def root(request, architecture, debs, packages, layer, tmp_path_factory):
     """A root unpacked from layers: packages in two or three of them, the system layer last."""
     layers = [*packages]
     if request.param == "alternatives":
-        layers.append(layer([*layers], [{"kind": "deb", "path": str(deb)} for deb in debs[1]]))
+        layers.append(layer([*layers], of_debs(debs[1])))
     system = {"kind": "system", "alternatives": True, "ld-so-cache": True, "architecture": architecture}
     layers.append(layer([*layers], [system]))
     folder = tmp_path_factory.mktemp("root")

@@ -1,15 +1,18 @@
 """Small archives made on the spot, and the programs of nix/tools run as builds run them."""
 
 import base64
+import functools
 import hashlib
 import importlib
 import io
 import json
 import lzma
+import os
 import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,14 +53,103 @@ def tools():
         sys.path[:] = before
 
 
+STARTER = """
+import json, os, sys
+
+sys.path[:0] = sys.argv[1:3]
+for name in sys.argv[3:]:
+    __import__(name)
+del sys.path[:2]
+
+# It is the same zlib for all of them.
+blob = sys.modules["blob"]
+blob.check_compressor()
+blob.check_compressor = lambda: None
+
+
+def start(path, arguments, folder, umask, environment, streams):
+    os.chdir(folder)
+    os.umask(umask)
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, stream in enumerate([os.devnull, *streams]):
+        file = os.open(stream, os.O_RDWR)
+        os.dup2(file, number)
+        os.close(file)
+    sys.argv = [path, *arguments]
+    program = sys.modules["__main__"] = type(sys)("__main__")
+    program.__file__ = path
+    exec(compiled[path], program.__dict__)
+
+
+compiled = {}
+for line in sys.stdin:
+    path, *asked = json.loads(line)
+    if path not in compiled:
+        with open(path, "rb") as file:
+            compiled[path] = compile(file.read(), path, "exec")
+    pid = os.fork()
+    if pid == 0:
+        break
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+else:
+    sys.exit()
+start(path, *asked)
+"""
+"""A Python as builds start it, which has imported what programs of nix/tools do, and runs them as copies of itself."""
+
+FLAGS = ("-I", "-S", "-B")
+PROGRAMS = (
+    *("archive", "base_facts", "image", "import_layer", "layer", "pack_wheel", "post_build_view"),
+    *("run_commands", "shell_programs", "unpack_layers", "wheel_facts"),
+)
+
+
+class Starter:
+    """A running STARTER: half of what a short program takes is Python's own start, and what it imports."""
+
+    def __init__(self):
+        self._folder = tempfile.TemporaryDirectory()
+        command = [sys.executable, *FLAGS, "-c", STARTER, TOOLS, LIB, *PROGRAMS]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self._process = subprocess.Popen(command, cwd="/", text=True, **pipes)
+
+    def run(self, program, *arguments):
+        """The finished program, which had this process's folder, umask and environment."""
+        streams = [Path(self._folder.name) / name for name in ("out", "error")]
+        for stream in streams:
+            stream.write_bytes(b"")
+        umask = os.umask(0o077)
+        os.umask(umask)
+        asked = (TOOLS / program, arguments, Path.cwd(), umask, dict(os.environ), streams)
+        print(json.dumps(asked, default=str), file=self._process.stdin, flush=True)
+        status = int(self._process.stdout.readline())
+        return subprocess.CompletedProcess(arguments, status, *(stream.read_text() for stream in streams))
+
+    def close(self):
+        self._process.communicate()
+        self._folder.cleanup()
+
+
+_starter = functools.cache(Starter)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _starter_is_closed():
+    yield
+    if _starter.cache_info().currsize:
+        _starter().close()
+
+
 def _run_tool(program, source, out, python=sys.executable, **options):
     if isinstance(source, dict):
         config = out.with_name(out.name + ".json")
         config.write_text(json.dumps(source, default=str))
         source = config
-    command = [python, "-I", "-S", "-B", TOOLS / program, source, out]
+    if python == sys.executable and not options and program.removesuffix(".py") in PROGRAMS:
+        return _starter().run(program, source, out)
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
-    return subprocess.run(command, check=False, **options)
+    return subprocess.run([python, *FLAGS, TOOLS / program, source, out], check=False, **options)
 
 
 @pytest.fixture(scope="session")

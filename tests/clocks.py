@@ -16,7 +16,7 @@ import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tungstenkit.fake_time import without
+from tungstenkit.seal.fake_time import without
 
 ROOT = Path(__file__).resolve().parent.parent
 UNPACKED = ROOT / ".venv" / "libfaketime"

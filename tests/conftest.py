@@ -10,10 +10,10 @@ import pytest
 
 from tests.clocks import AHEAD
 from tests.frozen import made, served, take
-from tungstenkit.errors import TungstenError
-from tungstenkit.machine_mirrors import Machine, find_mirrors
-from tungstenkit.resolve.debian_release import RELEASES
-from tungstenkit.web import get_bytes
+from tungstenkit.sdk.errors import TungstenError
+from tungstenkit.fetch.machine_mirrors import Machine, find_mirrors
+from tungstenkit.debian.release import RELEASES
+from tungstenkit.fetch.web import get_bytes
 
 MACHINES_OWN = dict(os.environ)
 

@@ -9,10 +9,10 @@ import json
 import sys
 from pathlib import Path
 
-from tungstenkit import nixpkgs_export
+from tungstenkit.export import nixpkgs_export
 from tungstenkit.document import to_json
-from tungstenkit.lock_document import LOCK_NAME, Lock, read_lock
-from tungstenkit.spec import ModelSpec, read_spec
+from tungstenkit.lock.document import LOCK_NAME, Lock, read_lock
+from tungstenkit.spec.spec import ModelSpec, read_spec
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted(path.parent for path in ROOT.glob("examples/*/tungsten_model.py"))

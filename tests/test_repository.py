@@ -15,11 +15,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests import generate
-from tungstenkit.cli import app
+from tungstenkit.cli.cli import app
 from tungstenkit.data import FACTS, OWN_WHEELS
-from tungstenkit.define import define_model
-from tungstenkit.machine_mirrors import apt_bases
-from tungstenkit.spec import read_spec
+from tungstenkit.sdk.define import define_model
+from tungstenkit.fetch.machine_mirrors import apt_bases
+from tungstenkit.spec.spec import read_spec
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -403,7 +403,7 @@ def test_a_folder_of_the_server_is_described_and_exports_nothing_of_its_own(fold
 
 # The SDK is in images, which have no facts.json. git gets its own variable beside others of ours.
 ELSEWHERE = {
-    "whiteout": {"tungstenkit/downloads.py"},
+    "whiteout": {"tungstenkit/sdk/downloads.py"},
     "certificate-variables": {"tungstenkit/certificates.py"},
 }
 

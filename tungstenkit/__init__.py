@@ -1,7 +1,7 @@
 """Tungstenkit: a decorated Python class becomes a container image that serves it.
 
 This package's top level is the SDK, which model code imports. It needs pydantic and Pillow alone. The
-compiler, `tungstenkit.spec` and everything after it, is never imported from here, and is not part of an image.
+compiler, `tungstenkit.spec.spec` and everything after it, is never imported from here, and is not part of an image.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tungstenkit.define import define_model
-    from tungstenkit.downloads import Download, HuggingFace
-    from tungstenkit.io import BaseIO, Field, Option
-    from tungstenkit.media import Audio, Binary, Image, MaskedImage, Video
+    from tungstenkit.sdk.define import define_model
+    from tungstenkit.sdk.downloads import Download, HuggingFace
+    from tungstenkit.sdk.io import BaseIO, Field, Option
+    from tungstenkit.sdk.media import Audio, Binary, Image, MaskedImage, Video
 
 __all__ = [
     "Audio",

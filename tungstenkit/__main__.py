@@ -15,7 +15,7 @@ def main() -> None:
         # What is ignored already, as by `nohup`, stays so.
         if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, _leave)
-    from tungstenkit import cli
+    from tungstenkit.cli import cli
 
     cli.main()
 

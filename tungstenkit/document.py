@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 if TYPE_CHECKING:
-    from tungstenkit.errors import TungstenError
+    from tungstenkit.sdk.errors import TungstenError
 
 
 _SHOWN, _LONGEST = 20, 2000

@@ -13,7 +13,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tungstenkit.errors import RunError
+from tungstenkit.sdk.errors import RunError
 
 GB = 10**9
 _MIB = 2**20

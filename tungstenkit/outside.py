@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tungstenkit.errors import UNSEEN
+from tungstenkit.sdk.errors import UNSEEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from tungstenkit.errors import TungstenError
+from tungstenkit.sdk.errors import TungstenError
 from tungstenkit.outside import LARGEST_SETTINGS, contents, url_problem
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tungstenkit.errors import BuildError, FetchError
+from tungstenkit.sdk.errors import BuildError, FetchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping, Sequence

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from tungstenkit.data import NIX
-from tungstenkit.errors import FetchError
+from tungstenkit.sdk.errors import FetchError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from tungstenkit.build import View
-    from tungstenkit.download import Progress
-    from tungstenkit.locking import Locked
+    from tungstenkit.nix_build.build import View
+    from tungstenkit.fetch.download import Progress
+    from tungstenkit.project.locking import Locked
 
 
 class Watch(Protocol):

@@ -87,7 +87,7 @@ class Problem(NamedTuple):
     """What is missing; of an import that fails, the file that is not there."""
 
     def told(self) -> str:
-        """The line for `tungstenkit/build.py`, as `program.tell` writes it."""
+        """The line for `tungstenkit/nix_build/build.py`, as `program.tell` writes it."""
         fields = {
             "kind": "note" if self.is_note else self.kind,
             "what": self.what,
@@ -364,8 +364,8 @@ def child(config_path: Path, write: int) -> None:
 
 
 def _found(module: object, class_name: str) -> dict[str, Any]:
-    from tungstenkit.define import definition_of
-    from tungstenkit.io import json_schema
+    from tungstenkit.sdk.define import definition_of
+    from tungstenkit.sdk.io import json_schema
 
     classes = {name: cls for name, cls in vars(module).items() if isinstance(cls, type)}
     definition = definition_of(classes[class_name]) if class_name in classes else None

@@ -10,7 +10,7 @@ import tungstenkit
 from tests.browser.conftest import data_uri, from_data_uri, png
 from tests.server.demo_api import succeeded
 from tungstenkit import MaskedImage
-from tungstenkit.suffixes import MEDIA_TYPES, suffix_of_type
+from tungstenkit.sdk.suffixes import MEDIA_TYPES, suffix_of_type
 
 
 def file(kind, **more):

@@ -13,7 +13,7 @@ import pytest
 from tests.end_to_end.harness import ROOT, build, succeed
 from tests.end_to_end.targets import MODEL
 from tests.frozen.take import PYTHON
-from tungstenkit.lock_document import LOCK_NAME
+from tungstenkit.lock.document import LOCK_NAME
 
 
 def pytest_collection_modifyitems(items):

@@ -11,7 +11,7 @@ from tests.binaries import wheel
 from tests.end_to_end import bases
 from tests.end_to_end.harness import build, container, post, run_in, succeed, tungsten
 from tests.end_to_end.test_wheels import USE_DATA
-from tungstenkit.lock_document import read_lock
+from tungstenkit.lock.document import read_lock
 
 pytestmark = pytest.mark.skipif(
     bases.REGISTRY is None or shutil.which("skopeo") is None,

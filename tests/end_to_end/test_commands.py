@@ -14,7 +14,7 @@ import pytest
 
 from tests.end_to_end.harness import SYSTEM, build, container, nix, post, run_in, succeed, tungsten
 from tungstenkit import store
-from tungstenkit.lock_parts import CommandResult
+from tungstenkit.lock.parts import CommandResult
 
 MODEL = """
 import ctypes

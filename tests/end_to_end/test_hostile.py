@@ -17,7 +17,7 @@ import pytest
 from tests.end_to_end.harness import tungsten
 from tests.end_to_end.somebody import Somebody
 from tests.tungstenkit import locks
-from tungstenkit.lock_document import LOCK_NAME
+from tungstenkit.lock.document import LOCK_NAME
 
 SYSTEM = "x86_64-linux"
 PROJECT = "pillow"

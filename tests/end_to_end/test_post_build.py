@@ -17,8 +17,8 @@ import pytest
 from tests.end_to_end.harness import ROOT, SYSTEM, build, container, nix, post, succeed, tungsten
 from tests.server.conftest import wait_until
 from tungstenkit import store
-from tungstenkit.lock_document import read_lock, write_lock
-from tungstenkit.post_build import result_path
+from tungstenkit.lock.document import read_lock, write_lock
+from tungstenkit.seal.post_build import result_path
 
 MODEL = """
 import os, sys, time

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import pytest
 
 from tests.end_to_end.harness import derivation
-from tests.tungstenkit.test_build import View
-from tungstenkit import build as building
-from tungstenkit.errors import BuildError
+from tests.tungstenkit.nix_build.test_build import View
+from tungstenkit.nix_build import build as building
+from tungstenkit.sdk.errors import BuildError
 from tungstenkit.machine import Room
 
 TOGETHER = b"together"

@@ -26,8 +26,8 @@ from pathlib import Path
 import pysequoia
 from packaging.utils import canonicalize_name
 
-from tungstenkit.resolve.debian_control import stanzas
-from tungstenkit.resolve.debian_index import suites
+from tungstenkit.debian.control import stanzas
+from tungstenkit.debian.index import suites
 
 ARCHITECTURES = ("amd64", "arm64")
 LABELS = {"debian": "Debian", "debian-security": "Debian-Security"}

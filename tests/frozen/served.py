@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tests.frozen.archive import Archive
 from tests.frozen.take import TAKEN
-from tungstenkit.resolve.debian_index import ARCHIVES
-from tungstenkit.resolve.debian_release import RELEASES
+from tungstenkit.debian.index import ARCHIVES
+from tungstenkit.debian.release import RELEASES
 
 TUNGSTEN = [sys.executable, str(Path(__file__).with_name("tungsten.py"))]
 """The command line that believes the archive's key, which `Served.environment` names."""

@@ -9,7 +9,7 @@ its keys are those that came with it (`tests/frozen/test_archive.py` tries).
 import os
 from pathlib import Path
 
-from tungstenkit.resolve import debian_release
+from tungstenkit.debian import release as debian_release
 
 
 def believe(folder):
@@ -20,6 +20,6 @@ def believe(folder):
 
 if __name__ == "__main__":
     believe(Path(os.environ["TUNGSTEN_TESTS_KEYS"]))
-    from tungstenkit.cli import main
+    from tungstenkit.cli.cli import main
 
     main()

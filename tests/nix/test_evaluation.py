@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tungstenkit.dockerfile import parse
+from tungstenkit.spec.dockerfile import parse
 
 HERE = Path(__file__).parent
 NIX = HERE.parent.parent / "nix"

@@ -1,10 +1,10 @@
 """Small locks for tests: an example's, with its image's packages replaced."""
 
 from tests import generate
-from tungstenkit.lock_document import LOCK_NAME, read_lock
-from tungstenkit.lock_packages import Deb, Source, SourceBuild, Wheel
-from tungstenkit.lock_parts import BaseImage, Choice, Files
-from tungstenkit.spec import ModelSpec
+from tungstenkit.lock.document import LOCK_NAME, read_lock
+from tungstenkit.lock.packages import Deb, Source, SourceBuild, Wheel
+from tungstenkit.lock.parts import BaseImage, Choice, Files
+from tungstenkit.spec.spec import ModelSpec
 
 __all__ = ["SYSTEM", "Choice", "base_image", "deb", "files", "lock", "source", "spec", "wheel"]
 

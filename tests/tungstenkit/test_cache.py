@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from tungstenkit.cache import cache_folder, keep, kept, replacing
-from tungstenkit.errors import FetchError
+from tungstenkit.sdk.errors import FetchError
 
 
 @pytest.mark.parametrize(

@@ -18,16 +18,18 @@ import pytest
 import requests
 
 from tests.tungstenkit.resolve.package_index import view, wheel
-from tungstenkit import build, certificates, configured, mirrors, registry, web
-from tungstenkit import download as downloading
-from tungstenkit.client import Client
-from tungstenkit.errors import BuildError, TungstenError
-from tungstenkit.needs import LockedFile
-from tungstenkit.packing import check_out
+from tungstenkit import certificates, configured
+from tungstenkit.fetch import mirrors, registry, web
+from tungstenkit.nix_build import build
+from tungstenkit.fetch import download as downloading
+from tungstenkit.run.client import Client
+from tungstenkit.sdk.errors import BuildError, TungstenError
+from tungstenkit.fetch.needs import LockedFile
+from tungstenkit.fetch.packing import check_out
 from tungstenkit.platforms import Target
-from tungstenkit.resolve import hub
+from tungstenkit.fetch import hub
 from tungstenkit.resolve.wheels import resolve_wheels
-from tungstenkit.twice import Step, make
+from tungstenkit.seal.twice import Step, make
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
 
@@ -362,7 +364,7 @@ def test_a_push_tells_a_failed_handshake(serve, tmp_path, monkeypatch, one):
 
 def test_a_step_of_a_build_gets_all_of_them(made, tmp_path, monkeypatch, one):
     given = []
-    monkeypatch.setattr("tungstenkit.twice.run_build", lambda arguments, *_: given.extend(arguments))
+    monkeypatch.setattr("tungstenkit.seal.twice.run_build", lambda arguments, *_: given.extend(arguments))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(made / "ca.pem"))
     make(Step(tmp_path, "x86_64-linux", "post-build", tmp_path, None), "result.tar")
     trusted = Path(given[given.index("certificates") + 1]).read_text()

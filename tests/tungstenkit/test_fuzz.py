@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import generate
-from tungstenkit.asked import check_lock, unasked
-from tungstenkit.bring import store_paths
-from tungstenkit.errors import LockError, SpecError, TungstenError
-from tungstenkit.locate import locate
-from tungstenkit.lock_document import LOCK_NAME, Lock, packages, parse_lock
-from tungstenkit.needs import needed_files
+from tungstenkit.audit.asked import check_lock, unasked
+from tungstenkit.fetch.bring import store_paths
+from tungstenkit.sdk.errors import LockError, SpecError, TungstenError
+from tungstenkit.fetch.locate import locate
+from tungstenkit.lock.document import LOCK_NAME, Lock, packages, parse_lock
+from tungstenkit.fetch.needs import needed_files
 from tungstenkit.outside import GIT, url_problem
-from tungstenkit.spec import ModelSpec
+from tungstenkit.spec.spec import ModelSpec
 
 EXAMPLE = generate.ROOT / "examples" / "caption"
 DOCS = generate.ROOT / "docs"

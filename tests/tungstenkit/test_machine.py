@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tungstenkit.errors import RunError
+from tungstenkit.sdk.errors import RunError
 from tungstenkit.machine import GB, Needs, Room, gpu_memory, memory, processors, shortages
 
 SMALL = Needs(mem_gb=2, gpu=False, gpu_mem_gb=16)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import tungstenkit
-from tungstenkit import post_build, settings
-from tungstenkit.errors import TungstenError
+from tungstenkit import settings
+from tungstenkit.seal import post_build
+from tungstenkit.sdk.errors import TungstenError
 from tungstenkit.settings import (
     check_names,
     index_settings,

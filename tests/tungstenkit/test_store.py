@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tungstenkit import store
-from tungstenkit.errors import BuildError, FetchError
+from tungstenkit.sdk.errors import BuildError, FetchError
 
 TABLE = json.loads((Path(__file__).parent.parent / "nix" / "inputs" / "store_names.json").read_text())
 needs_nix = pytest.mark.skipif(shutil.which("nix-store") is None, reason="nix is not installed")

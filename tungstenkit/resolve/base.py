@@ -8,16 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tungstenkit.errors import ResolveError
-from tungstenkit.lock_parts import Choice
-from tungstenkit.resolve.debian_release import RELEASES
+from tungstenkit.sdk.errors import ResolveError
+from tungstenkit.lock.parts import Choice
+from tungstenkit.debian.release import RELEASES
 from tungstenkit.resolve.wheels import GLIBC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tungstenkit.lock_packages import Source
-    from tungstenkit.lock_parts import BaseImage
+    from tungstenkit.lock.packages import Source
+    from tungstenkit.lock.parts import BaseImage
     from tungstenkit.platforms import Target
 
 KIND = "base-image"

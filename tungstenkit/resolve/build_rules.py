@@ -16,7 +16,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from tungstenkit.errors import UnusableError
+from tungstenkit.sdk.errors import UnusableError
 from tungstenkit.settings import build_settings
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tungstenkit.platforms import Target
-    from tungstenkit.resolve.archives import Facts
+    from tungstenkit.fetch.archives import Facts
 
 
 _LAST_WITH_PKG_RESOURCES = "80.10.2"

@@ -20,14 +20,14 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from tungstenkit.errors import CudaError, NothingFitsError, ResolveError
-from tungstenkit.lock_packages import WISH
-from tungstenkit.lock_parts import Choice, Cuda
+from tungstenkit.sdk.errors import CudaError, NothingFitsError, ResolveError
+from tungstenkit.lock.packages import WISH
+from tungstenkit.lock.parts import Choice, Cuda
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from tungstenkit.lock_packages import Wheel
+    from tungstenkit.lock.packages import Wheel
 
 # Of a framework's rounds: which version is chosen may change with what it needs beside.
 _ROUNDS = 4

@@ -18,16 +18,16 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tungstenkit.data import FACTS
-from tungstenkit.elf import MACHINES
-from tungstenkit.lock_parts import LIBRARY, NOTHING, Choice
-from tungstenkit.resolve.debian_contents import provider
-from tungstenkit.scan import SITE
+from tungstenkit.resolve.elf import MACHINES
+from tungstenkit.lock.parts import LIBRARY, NOTHING, Choice
+from tungstenkit.debian.contents import provider
+from tungstenkit.resolve.scan import SITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
     from tungstenkit.platforms import Target
-    from tungstenkit.scan import Scan, ScannedFile
+    from tungstenkit.resolve.scan import Scan, ScannedFile
 
 _NEEDS = " needs "
 

@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from tungstenkit import web
+from tungstenkit.fetch import web
 from tungstenkit.data import OWN_WHEELS
-from tungstenkit.dockerfile import Commands
+from tungstenkit.spec.dockerfile import Commands
 from tungstenkit.document import Document
-from tungstenkit.errors import CudaError, NothingFitsError, ResolveError, UnusableError
-from tungstenkit.lock_document import Lock
-from tungstenkit.lock_packages import WISH, Deb, Wheel
-from tungstenkit.lock_parts import (
+from tungstenkit.sdk.errors import CudaError, NothingFitsError, ResolveError, UnusableError
+from tungstenkit.lock.document import Lock
+from tungstenkit.lock.packages import WISH, Deb, Wheel
+from tungstenkit.lock.parts import (
     OF_VERSIONS,
     Busybox,
     Choice,
@@ -42,7 +42,7 @@ from tungstenkit.lock_parts import (
     Tools,
 )
 from tungstenkit.platforms import ARCHITECTURES, Target, this_system
-from tungstenkit.requirements import parse, project_of
+from tungstenkit.spec.requirements import parse, project_of
 from tungstenkit.resolve.base import (
     check_sources,
     choices_on,
@@ -55,26 +55,26 @@ from tungstenkit.resolve.base import (
 from tungstenkit.resolve.build_rules import read_build_rules
 from tungstenkit.resolve.cuda import Solution as WheelSolution
 from tungstenkit.resolve.cuda import have_own_builds, nearest_working, solve_wheels
-from tungstenkit.resolve.debian_index import ReleaseIndex, fetch_index
-from tungstenkit.resolve.debian_release import RELEASES
-from tungstenkit.resolve.debs import DebSolver
+from tungstenkit.debian.index import ReleaseIndex, fetch_index
+from tungstenkit.debian.release import RELEASES
+from tungstenkit.debian.solve import DebSolver
 from tungstenkit.resolve.libraries import packages as packages_of
 from tungstenkit.resolve.python_index import PythonIndex
 from tungstenkit.resolve.rules import ESSENTIAL, base_packages, tool_programs
 from tungstenkit.resolve.sources import PythonPackages, Sources
 from tungstenkit.resolve.view import View
 from tungstenkit.resolve.wheels import resolve_wheels
-from tungstenkit.stale import input_digest, made_from
+from tungstenkit.lock.stale import input_digest, made_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from tungstenkit.mirrors import Mirrors
+    from tungstenkit.fetch.mirrors import Mirrors
     from tungstenkit.resolve.base import Base
-    from tungstenkit.resolve.debs import DebSolution
+    from tungstenkit.debian.solve import DebSolution
     from tungstenkit.resolve.pinned import Pinned
-    from tungstenkit.spec import ModelSpec
+    from tungstenkit.spec.spec import ModelSpec
 
 _WHEELS_ALONE = "nothing is built from source in this package set"
 _SHORT = 200  # letters of an explanation, where it is not the subject

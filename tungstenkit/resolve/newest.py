@@ -13,15 +13,15 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from tungstenkit.errors import ResolveError
-from tungstenkit.lock_parts import OF_VERSIONS, OLDER, PLACE, PRE_RELEASE, Choice
+from tungstenkit.sdk.errors import ResolveError
+from tungstenkit.lock.parts import OF_VERSIONS, OLDER, PLACE, PRE_RELEASE, Choice
 from tungstenkit.resolve.view import stand_in_name
 from tungstenkit.resolve.wheels import counts, needs, read_requirements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from tungstenkit.lock_packages import Wheel
+    from tungstenkit.lock.packages import Wheel
     from tungstenkit.resolve.view import ProjectRelease, View
     from tungstenkit.resolve.wheels import Need
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from packaging.version import Version
 
 from tungstenkit.data import NIX
-from tungstenkit.errors import ResolveError
-from tungstenkit.lock_document import Lock
-from tungstenkit.lock_parts import Choice, FlakeInput, Platform
+from tungstenkit.sdk.errors import ResolveError
+from tungstenkit.lock.document import Lock
+from tungstenkit.lock.parts import Choice, FlakeInput, Platform
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.model import (
     add_choice,
@@ -27,14 +27,14 @@ from tungstenkit.resolve.model import (
     solve_python,
     whose,
 )
-from tungstenkit.stale import input_digest, made_from
-from tungstenkit.unpin import near
+from tungstenkit.lock.stale import input_digest, made_from
+from tungstenkit.lock.unpin import near
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tungstenkit.resolve.model import Solver
-    from tungstenkit.spec import ModelSpec
+    from tungstenkit.spec.spec import ModelSpec
 
 _SET: Literal["nixpkgs"] = "nixpkgs"
 

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 from packaging.version import Version
 
 from tungstenkit.data import OWN_WHEELS
-from tungstenkit.errors import ResolveError
-from tungstenkit.lock_packages import Wheel
-from tungstenkit.lock_parts import OF_VERSIONS, Choice
-from tungstenkit.requirements import project_of, wanted
+from tungstenkit.sdk.errors import ResolveError
+from tungstenkit.lock.packages import Wheel
+from tungstenkit.lock.parts import OF_VERSIONS, Choice
+from tungstenkit.spec.requirements import project_of, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from tungstenkit.lock_packages import Source
-    from tungstenkit.pins import LockFile, Pin
+    from tungstenkit.lock.packages import Source
+    from tungstenkit.spec.pins import LockFile, Pin
     from tungstenkit.platforms import Target
-    from tungstenkit.requirements import Wishes
+    from tungstenkit.spec.requirements import Wishes
 
 KIND = "lock-file"
 """Of the choices that are other than the lock file's."""

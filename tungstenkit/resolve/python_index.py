@@ -20,8 +20,8 @@ from urllib.request import url2pathname
 
 from tungstenkit.cache import cache_folder, keep, kept
 from tungstenkit.digest import measure
-from tungstenkit.errors import FetchError, ResolveError
-from tungstenkit.index_pages import IndexFile
+from tungstenkit.sdk.errors import FetchError, ResolveError
+from tungstenkit.fetch.index_pages import IndexFile
 from tungstenkit.settings import MACHINE
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from tungstenkit.web import Part
+    from tungstenkit.fetch.web import Part
 
 _TAIL = 1 << 16  # bytes from a wheel's end, which most often hold its table of contents and its metadata
 _PIECE = 1 << 15

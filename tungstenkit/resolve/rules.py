@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tungstenkit.lock_parts import BaseImage
+    from tungstenkit.lock.parts import BaseImage
 
 BASE = (
     "base-files",

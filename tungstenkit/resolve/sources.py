@@ -21,11 +21,11 @@ from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel
 from packaging.version import Version
 
 from tungstenkit.digest import measure, sha256_of
-from tungstenkit.errors import NothingFitsError, ResolveError, UnusableError
-from tungstenkit.lock_packages import GitCommit, Source, SourceBuild, Wheel
-from tungstenkit.lock_parts import PLACE, Choice
-from tungstenkit.packing import check_out, pack
-from tungstenkit.resolve.archives import Facts, read_facts
+from tungstenkit.sdk.errors import NothingFitsError, ResolveError, UnusableError
+from tungstenkit.lock.packages import GitCommit, Source, SourceBuild, Wheel
+from tungstenkit.lock.parts import PLACE, Choice
+from tungstenkit.fetch.packing import check_out, pack
+from tungstenkit.fetch.archives import Facts, read_facts
 from tungstenkit.resolve.build_rules import (
     BuildRule,
     bad_requirements,
@@ -41,11 +41,11 @@ from tungstenkit.settings import MACHINE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from tungstenkit.index_pages import IndexFile
-    from tungstenkit.lock_packages import Deb
-    from tungstenkit.lock_parts import Platform
+    from tungstenkit.fetch.index_pages import IndexFile
+    from tungstenkit.lock.packages import Deb
+    from tungstenkit.lock.parts import Platform
     from tungstenkit.platforms import Target
-    from tungstenkit.requirements import Wanted, Wishes
+    from tungstenkit.spec.requirements import Wanted, Wishes
     from tungstenkit.resolve.pinned import Pinned
     from tungstenkit.resolve.python_index import PythonIndex
 

@@ -18,13 +18,13 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
 from packaging.version import InvalidVersion, Version
 
-from tungstenkit.errors import FetchError, ResolveError
+from tungstenkit.sdk.errors import FetchError, ResolveError
 from tungstenkit.resolve.wheels import counts, fitting_tags, read_requirements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from tungstenkit.index_pages import IndexFile
+    from tungstenkit.fetch.index_pages import IndexFile
     from tungstenkit.platforms import Target
     from tungstenkit.resolve.python_index import PythonIndex
 

@@ -29,11 +29,11 @@ from pydantic import ValidationError
 
 from tungstenkit.data import NIX
 from tungstenkit.digest import measure
-from tungstenkit.errors import FetchError, NothingFitsError, ResolveError, UnusableError
-from tungstenkit.lock_packages import WISH, Wheel
+from tungstenkit.sdk.errors import FetchError, NothingFitsError, ResolveError, UnusableError
+from tungstenkit.lock.packages import WISH, Wheel
 from tungstenkit.outside import redact
-from tungstenkit.requirements import project_of
-from tungstenkit.resolve.debian_release import RELEASES
+from tungstenkit.spec.requirements import project_of
+from tungstenkit.debian.release import RELEASES
 from tungstenkit.resolve.index_server import serve_index
 
 if TYPE_CHECKING:

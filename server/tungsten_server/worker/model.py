@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Callable
 
-    from tungstenkit.outputs import FixedJson
+    from tungstenkit.sdk.outputs import FixedJson
 
     _Fix = Callable[[Any], "bytes | FixedJson"]
 
@@ -42,8 +42,8 @@ class Model:
         """Import it, make an instance, call its `setup`. Raises whatever the user's code raises."""
         import PIL.Image
 
-        from tungstenkit import outputs
-        from tungstenkit.media import keep_files_in, temporary_files
+        from tungstenkit.sdk import outputs
+        from tungstenkit.sdk.media import keep_files_in, temporary_files
 
         with suppress(FileNotFoundError):  # no folder for temporary files can be written
             keep_files_in(Path(tempfile.gettempdir(), arguments["scratch"]))

@@ -11,7 +11,7 @@ from .exceptions import dotted, reason
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from tungstenkit.outputs import FileRead, FixedJson
+    from tungstenkit.sdk.outputs import FileRead, FixedJson
 
 _MOST_PLACES = 20
 """Places told of one output: the first ones say what is wrong."""

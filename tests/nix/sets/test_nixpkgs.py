@@ -16,11 +16,11 @@ import pytest
 
 from tests import generate
 from tests.tungstenkit.locks import wheel
-from tungstenkit import poetry
-from tungstenkit.export import export
-from tungstenkit.files import select_files
-from tungstenkit.lock_document import read_lock
-from tungstenkit.spec import ModelSpec
+from tungstenkit.export import poetry
+from tungstenkit.export.export import export
+from tungstenkit.spec.files import select_files
+from tungstenkit.lock.document import read_lock
+from tungstenkit.spec.spec import ModelSpec
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent.parent

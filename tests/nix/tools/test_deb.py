@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tungstenkit.deb import open_files
+from tungstenkit.debian.deb import open_files
 
 
 def test_modes_and_owners_come_from_the_archive(make_deb, make_layer):

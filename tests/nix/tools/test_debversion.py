@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tungstenkit.resolve.debian_version import order
+from tungstenkit.debian.version import order
 
 pytestmark = pytest.mark.timeless("compares version numbers")
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.nix.conftest import TOOLS
 from tungstenkit.data import FACTS
-from tungstenkit.spec import ModelSpec, read_spec
+from tungstenkit.spec.spec import ModelSpec, read_spec
 
 pytestmark = pytest.mark.timeless("imports modules, and writes nothing that has a date")
 

@@ -12,10 +12,10 @@ from tests import emulation
 from tests.frozen import take
 from tests.frozen.archive import Deb
 from tungstenkit.platforms import ARCHITECTURES, this_system
-from tungstenkit.resolve.debian_index import ARCHIVES, fetch_index
-from tungstenkit.resolve.debs import DebSolver
+from tungstenkit.debian.index import ARCHIVES, fetch_index
+from tungstenkit.debian.solve import DebSolver
 from tungstenkit.resolve.rules import base_packages
-from tungstenkit.web import get_bytes
+from tungstenkit.fetch.web import get_bytes
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.conftest import wait_until
-from tungstenkit.deb import open_files
+from tungstenkit.debian.deb import open_files
 
 SYSTEM = {"kind": "system", "alternatives": True, "ld-so-cache": False, "architecture": "amd64"}
 LOOP = """#!/bin/sh -e

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from tungstenkit import web
-from tungstenkit.mirrors import Mirrors
+from tungstenkit.fetch import web
+from tungstenkit.fetch.mirrors import Mirrors
 from tungstenkit.resolve.python_index import PythonIndex
 from tungstenkit.resolve.view import View
 

@@ -1,6 +1,6 @@
 """One solve with an index of a test's own."""
 
-from tungstenkit.resolve.debs import NOT_FOLLOWED, DebSolver
+from tungstenkit.debian.solve import NOT_FOLLOWED, DebSolver
 
 
 def resolve(index, groups, prefer=None, *, not_followed=NOT_FOLLOWED, where="system_packages"):

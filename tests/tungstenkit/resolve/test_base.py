@@ -3,8 +3,8 @@
 import pytest
 
 from tests.tungstenkit.locks import source
-from tungstenkit.errors import ResolveError
-from tungstenkit.lock_parts import BaseImage, BasePython
+from tungstenkit.sdk.errors import ResolveError
+from tungstenkit.lock.parts import BaseImage, BasePython
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.base import (
     Base,

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tungstenkit.errors import TungstenError
+from tungstenkit.sdk.errors import TungstenError
 from tungstenkit.resolve.build_rules import BuildRule, build_requires, is_never_built, read_build_rules
 
 

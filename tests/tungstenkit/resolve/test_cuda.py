@@ -9,7 +9,7 @@ import pytest
 
 from tests.tungstenkit.resolve.package_index import serve, view, wheel
 from tests.tungstenkit.resolve.test_model import FakeSolver, python_of, spec
-from tungstenkit.errors import ResolveError
+from tungstenkit.sdk.errors import ResolveError
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.cuda import describe, nearest_working, solve_wheels
 from tungstenkit.resolve.model import resolve

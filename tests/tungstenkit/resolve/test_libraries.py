@@ -8,7 +8,7 @@ import pytest
 from tests.binaries import AARCH64, deb, elf, wheel
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.libraries import Image, additions, packages
-from tungstenkit.scan import scan_deb, scan_wheel
+from tungstenkit.resolve.scan import scan_deb, scan_wheel
 
 TARGET = Target("x86_64-linux", "bookworm", "3.11")
 LIB = "usr/lib/x86_64-linux-gnu"

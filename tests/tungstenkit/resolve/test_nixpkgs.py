@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from tests.tungstenkit.resolve.test_model import FakeSolver, spec
-from tungstenkit.errors import ResolveError
-from tungstenkit.lock_document import Lock, read_lock
+from tungstenkit.sdk.errors import ResolveError
+from tungstenkit.lock.document import Lock, read_lock
 from tungstenkit.resolve import nixpkgs
 from tungstenkit.resolve.model import Solver
 from tungstenkit.resolve.nixpkgs import resolve

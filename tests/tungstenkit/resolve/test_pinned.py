@@ -5,10 +5,10 @@ from packaging.markers import Marker
 from packaging.specifiers import SpecifierSet
 
 from tests.tungstenkit import locks
-from tungstenkit.errors import ResolveError
-from tungstenkit.pins import LockFile, Pin
+from tungstenkit.sdk.errors import ResolveError
+from tungstenkit.spec.pins import LockFile, Pin
 from tungstenkit.platforms import Target
-from tungstenkit.requirements import parse
+from tungstenkit.spec.requirements import parse
 from tungstenkit.resolve.pinned import KIND, Pinned
 
 TARGET = Target("x86_64-linux", "bookworm", "3.11")

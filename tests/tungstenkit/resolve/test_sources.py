@@ -16,13 +16,13 @@ from urllib.parse import quote, unquote
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from tungstenkit import web
-from tungstenkit.errors import FetchError, ResolveError, UnusableError
-from tungstenkit.lock_parts import Platform
-from tungstenkit.mirrors import Mirrors
-from tungstenkit.pins import LockFile, Pin
+from tungstenkit.fetch import web
+from tungstenkit.sdk.errors import FetchError, ResolveError, UnusableError
+from tungstenkit.lock.parts import Platform
+from tungstenkit.fetch.mirrors import Mirrors
+from tungstenkit.spec.pins import LockFile, Pin
 from tungstenkit.platforms import Target
-from tungstenkit.requirements import parse
+from tungstenkit.spec.requirements import parse
 from tungstenkit.resolve.build_rules import read_build_rules
 from tungstenkit.resolve.pinned import Pinned
 from tungstenkit.resolve.python_index import PythonIndex

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.tungstenkit.resolve.package_index import serve, view, wheel
-from tungstenkit.errors import FetchError, ResolveError
-from tungstenkit.index_pages import IndexFile
+from tungstenkit.sdk.errors import FetchError, ResolveError
+from tungstenkit.fetch.index_pages import IndexFile
 from tungstenkit.platforms import Target
 from tungstenkit.resolve import wheels as solving
 from tungstenkit.resolve.wheels import resolve_wheels

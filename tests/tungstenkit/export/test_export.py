@@ -1,0 +1,142 @@
+"""An export: complete, the same bytes each time, and never in the place of something else."""
+
+import errno
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tungstenkit.export import export as exporting
+from tungstenkit.sdk.errors import ExportError
+from tungstenkit.export.export import export, git_notice, public
+from tungstenkit.spec.files import select_files
+from tungstenkit.lock.document import read_lock
+from tungstenkit.spec.spec import ModelSpec
+
+EXAMPLE = Path(__file__).resolve().parent.parent.parent.parent / "examples" / "caption"
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes the example's export somewhere."""
+    spec = ModelSpec.from_json((EXAMPLE / "spec.json").read_text())
+    lock = read_lock(EXAMPLE / "tungsten.lock")
+    files = select_files(EXAMPLE, spec.include_files, spec.exclude_files, spec.module)
+
+    def write(out, sources=None):
+        export(spec, lock, EXAMPLE, files, sources or {}, out)
+        return out
+
+    return write
+
+
+def tree(folder):
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mode, path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_an_export_holds_all_that_a_build_reads(write, tmp_path):
+    names = set(tree(write(tmp_path / "out")))
+    assert {"flake.nix", "spec.json", "tungsten.lock", "sources.json", "model/tungsten_model.py"} <= names
+    assert {"nix/default.nix", "nix/tools/layer.py", "nix/inputs/wheels.json"} <= names
+    assert {"tungstenkit/sdk/define.py", "tungstenkit/py.typed", "server/tungsten_server/__main__.py"} <= names
+    assert {
+        "server/tungsten_server/page/static/demo.html",
+        "server/tungsten_server/page/static/demo.js",
+    } <= names
+    assert not [name for name in names if "cli" in name or "resolve" in name or "__pycache__" in name]
+
+
+def test_an_export_is_the_same_bytes_each_time(write, tmp_path):
+    assert tree(write(tmp_path / "one")) == tree(write(tmp_path / "two"))
+
+
+def test_an_older_export_is_replaced_whole(write, tmp_path):
+    out = write(tmp_path / "out")
+    (out / "model" / "stale.txt").write_text("of an earlier version")
+    write(out)
+    assert not (out / "model" / "stale.txt").exists()
+
+
+def test_what_is_not_ours_in_an_older_export_stays(write, tmp_path):
+    out = write(tmp_path / "out")
+    (out / ".git").mkdir()
+    (out / ".git" / "HEAD").write_text("ref")
+    (out / "NOTES").write_text("mine")
+    write(out)
+    assert (out / ".git" / "HEAD").read_text() == "ref"
+    assert (out / "NOTES").read_text() == "mine"
+
+
+def test_a_link_as_the_place_is_followed(write, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    write(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "flake.nix").exists()
+
+
+def test_something_else_is_not_overwritten(write, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    with pytest.raises(ExportError, match="not overwritten"):
+        write(tmp_path / "out")
+    assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_failure_leaves_nothing_behind(write, tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr(exporting, "_copy", full)
+    with pytest.raises(ExportError, match="No space left"):
+        write(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nobody_is_told_to_remove_the_model(write):
+    with pytest.raises(ExportError, match="not overwritten") as caught:
+        write(EXAMPLE)
+    assert caught.value.hint == "name another folder with -o"
+
+
+def test_on_a_full_disk_the_file_that_can_not_be_written_is_named(write, tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(target))
+
+    monkeypatch.setattr(exporting.shutil, "copyfile", full)
+    with pytest.raises(ExportError, match="No space left") as caught:
+        write(tmp_path / "out")
+    assert caught.value.where.startswith(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_urls_with_a_password_are_not_written_down():
+    urls = {
+        "a": ["https://user:secret@private.invalid/a", "https://open.invalid/a"],
+        "b": ["https://token@private.invalid/b"],
+        "c": ["https://open.invalid/@c"],
+    }
+    assert public(urls) == {"a": ["https://open.invalid/a"], "c": ["https://open.invalid/@c"]}
+
+
+def test_sources_are_written_as_they_are_given(write, tmp_path):
+    out = write(tmp_path / "out", {"ab": ["https://open.invalid/x"]})
+    assert json.loads((out / "sources.json").read_text()) == {"ab": ["https://open.invalid/x"]}
+
+
+def test_inside_a_git_work_tree_the_way_for_nix_is_named(tmp_path):
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    out = tmp_path / "export"
+    out.mkdir()
+    notice = git_notice(out)
+    assert f"path:{out}#model-image" in notice
+    assert f"git add -N {out}" in notice
+
+
+def test_outside_of_git_nothing_is_said(tmp_path):
+    assert git_notice(tmp_path) is None

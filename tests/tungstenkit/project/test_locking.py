@@ -1,0 +1,88 @@
+"""Making a lock: a value of what was made; what a person should know goes to the observer, and nothing is printed."""
+
+import shutil
+from types import SimpleNamespace
+
+import pytest
+
+from tests import generate
+from tests.tungstenkit.observers import Told
+from tungstenkit.project import locking
+from tungstenkit.lock.document import LOCK_NAME, read_lock
+from tungstenkit.lock.parts import Choice
+from tungstenkit.project.locking import Relock, make_lock
+from tungstenkit.project.project import Project
+from tungstenkit.spec.spec import ModelSpec
+from tungstenkit.audit.vulnerabilities import Advisories
+
+CHOICE = Choice(kind="library", subject="a needs b", chosen="c", reason="d")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Of a copy of an example with post_build, whose solve gives the example's lock and one choice more."""
+    example = generate.ROOT / "examples" / "iris"
+    shutil.copytree(example, tmp_path / "iris", ignore=shutil.ignore_patterns(".tungsten"))
+    solved = read_lock(example / LOCK_NAME)
+    solved = solved.model_copy(update={"sealed": False, "choices": (*solved.choices, CHOICE)})
+
+    def resolve(_spec, solver, *_, **__):
+        solver.notice("something was odd")
+        return solved
+
+    monkeypatch.setattr(
+        "tungstenkit.fetch.machine_mirrors.find_mirrors",
+        lambda *_, **__: SimpleNamespace(notices=("a mirror is slow",)),
+    )
+    monkeypatch.setattr(locking, "resolve", resolve)
+    monkeypatch.setattr(locking, "look_up", lambda *_: Advisories())
+    spec = ModelSpec.from_json((example / "spec.json").read_text())
+    return Project(tmp_path / "iris", spec, Told())
+
+
+@pytest.fixture
+def sealed(project, monkeypatch):
+    """The steps of sealing, each with whether its lock was sealed by then."""
+    steps = []
+
+    def seal(lock, workshop):
+        steps.append(("seal", lock.sealed))
+        assert workshop.downloads.is_dir()
+        return lock.model_copy(update={"sealed": True})
+
+    def results(_project, lock, _workshop):
+        steps.append(("results", lock.sealed))
+        return lock
+
+    monkeypatch.setattr(locking, "seal", seal)
+    monkeypatch.setattr(locking, "_add_results", results)
+    return steps
+
+
+def test_what_was_made_is_a_value_and_nothing_is_printed(project, capsys):
+    (project.directory / ".dockerignore").write_text("")
+    before = read_lock(project.lock_path)
+    made = make_lock(project, Relock(resolve_only=True))
+    assert capsys.readouterr() == ("", "")
+    assert (made.before, made.lock) == (before, read_lock(project.lock_path))
+    assert made.new_choices == [CHOICE]
+    assert made.is_written
+    assert made.wish.systems == tuple(before.platforms)
+    dockerignore, *others = project.watch.notices
+    assert dockerignore.startswith(".dockerignore is not read")
+    assert others == ["a mirror is slow", "something was odd"]
+    assert project.watch.made == []
+
+
+def test_what_is_only_asked_for_is_not_written(project, sealed):
+    before = project.lock_path.read_bytes()
+    made = make_lock(project, Relock(write=False))
+    assert not made.is_written
+    assert project.lock_path.read_bytes() == before
+    # The user's own code does not run for it.
+    assert sealed == [("seal", False)]
+
+
+def test_the_models_own_steps_run_when_all_else_is_there(project, sealed):
+    assert make_lock(project).lock.sealed
+    assert sealed == [("seal", False), ("results", True)]

@@ -1,0 +1,134 @@
+"""A `Packages` file of Debian's, of which nothing is read but what is asked for.
+
+An index lists 60,000 packages, and a solve can reach some hundred of them. So the file is kept as it is signed;
+where a name and where a provided name stand in it is found by one search each, which Python's regular expressions
+do in C; and a stanza is parsed when somebody asks for its package (decision 30).
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from tungstenkit.sdk.errors import UnusableError
+from tungstenkit.debian.control import Alternatives, Relation, relations, stanzas
+from tungstenkit.debian.version import rank
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+_PROVIDED = re.compile(rb"(?:^|,)\s*([^\s,(:]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """What an index says of a binary package, as far as it counts here."""
+
+    archive: str
+    """`debian` or `debian-security`."""
+    name: str
+    version: str
+    architecture: str
+    priority: str
+    source: str
+    """As the field has it: empty where it is as the package (Debian policy 5.6.1)."""
+    file: str
+    """Its path below the archive's base."""
+    size: int
+    """In bytes."""
+    sha256: str
+    depends: tuple[Alternatives, ...]
+    """`Pre-Depends` first."""
+    conflicts: tuple[Alternatives, ...]
+    """And `Breaks`. `Replaces` alone lets files be overwritten, no more (Debian policy 7.6)."""
+    provides: tuple[Relation, ...]
+
+
+class PackagesFile:
+    """The packages of one suite, in the file's order; a package is named by the place of its stanza."""
+
+    def __init__(self, path: Path, archive: str) -> None:
+        """Open a file of an archive and find the names. Raises UnusableError where it can't be read."""
+        self._archive = archive
+        try:
+            with path.open("rb") as file:
+                # An empty suite's file can't be mapped.
+                empty = not path.stat().st_size
+                self._text = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as problem:
+            raise UnusableError(
+                f"a kept package index can't be read: {problem.strerror}", where=str(path), hint="try again"
+            ) from None
+        self._read: dict[int, Package] = {}
+        self._places: dict[str, list[int]] = {}
+        self._providers: dict[bytes, list[int]] = {}
+        for place, name in self._values(b"Package"):
+            self._places.setdefault(name.decode("utf-8", "replace").strip(), []).append(place)
+        for place, provided in self._values(b"Provides"):
+            for name in _PROVIDED.findall(provided):
+                self._providers.setdefault(name, []).append(place)
+
+    def names(self) -> Iterator[str]:
+        """The names of all packages, each once."""
+        return iter(self._places)
+
+    def named(self, name: str) -> list[Package]:
+        """The packages of a name: its versions. Raises UnusableError for one that can't be read."""
+        return [self._package(place) for place in self._places.get(name, ())]
+
+    def providers(self, name: str) -> list[Package]:
+        """The packages that say that they provide a name. Raises as `named` does."""
+        return [self._package(place) for place in self._providers.get(name.encode(), ())]
+
+    def _values(self, field: bytes) -> Iterator[tuple[int, bytes]]:
+        """A field's values, each with its place."""
+        value = field + b": " + rb"([^\n]*(?:\n[ \t][^\n]*)*)"
+        if first := re.compile(value).match(self._text):
+            yield 0, first[1]
+        # A fixed text before all else is what makes the search fast: `^` would try each letter.
+        for match in re.finditer(b"\n" + value, self._text):
+            yield match.start() + 1, match[1]
+
+    def _package(self, place: int) -> Package:
+        before, after = self._text.rfind(b"\n\n", 0, place), self._text.find(b"\n\n", place)
+        begin = before + 2 if before >= 0 else 0
+        if begin not in self._read:
+            end = after if after >= 0 else len(self._text)
+            self._read[begin] = _read(self._text[begin:end], self._archive)
+        return self._read[begin]
+
+
+def _read(stanza: bytes, archive: str) -> Package:
+    fields = next(stanzas(stanza.decode("utf-8", "replace")), {})
+    try:
+        package = Package(
+            archive=archive,
+            name=fields["Package"],
+            version=fields["Version"],
+            architecture=fields["Architecture"],
+            priority=fields.get("Priority", "optional"),
+            source=fields.get("Source", ""),
+            file=fields["Filename"],
+            size=int(fields["Size"]),
+            sha256=fields["SHA256"],
+            depends=_elements(fields, "Pre-Depends", "Depends"),
+            conflicts=_elements(fields, "Conflicts", "Breaks"),
+            provides=tuple(one for options in _elements(fields, "Provides") for one in options),
+        )
+        rank(package.version)
+        for relation in (*chain(*package.depends, *package.conflicts), *package.provides):
+            if relation.operator:
+                rank(relation.version)
+    except (KeyError, ValueError) as problem:
+        raise UnusableError(
+            f"a package can't be read: {problem}", where=f"{fields.get('Package', '?')} in the package index"
+        ) from None
+    return package
+
+
+def _elements(fields: Mapping[str, str], *names: str) -> tuple[Alternatives, ...]:
+    return tuple(element for name in names for element in relations(fields.get(name, "")))

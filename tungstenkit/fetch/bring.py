@@ -1,0 +1,227 @@
+"""What a lock's builds need, brought into the Nix store as the paths that the build asks for.
+
+A file lands in the store whole or not at all; afterwards a build needs no network. A `Progress` is told of every byte,
+and nothing is printed here.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tungstenkit import store
+from tungstenkit.digest import measure
+from tungstenkit.sdk.errors import FetchError
+from tungstenkit.fetch.needs import LockedFile, built_files, needed_files, result_files
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tungstenkit.fetch.big_files import BigFile
+    from tungstenkit.fetch.download import Progress
+    from tungstenkit.lock.document import Lock
+    from tungstenkit.lock.parts import Busybox
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a model is, and where its downloads wait."""
+
+    model: Path
+    state: Path
+    """Its `.tungsten`."""
+
+
+def _unfinished(lock: Lock) -> tuple[LockedFile, ...]:
+    """The lock's files without those that only build wheels which the store has already."""
+    built = {entry.path: source for source, entry in built_files(lock)}
+    gone = store.missing(list(built))
+    finished = {id(source) for path, source in built.items() if path not in gone}
+    platforms = {
+        system: platform.model_copy(
+            update={"sources": tuple(source for source in platform.sources if id(source) not in finished)}
+        )
+        for system, platform in lock.platforms.items()
+    }
+    return needed_files(lock.model_copy(update={"platforms": platforms}))
+
+
+def missing_files(lock: Lock) -> tuple[LockedFile, ...]:
+    """Those of the lock's files that are not in the store yet; what builds a wheel that is there is not needed."""
+    wanted = _unfinished(lock)
+    gone = store.missing([entry.path for entry in wanted])
+    return tuple(entry for entry in wanted if entry.path in gone)
+
+
+def store_paths(lock: Lock, big: Sequence[BigFile] = ()) -> list[str]:
+    """The store paths that a build of the lock takes, if they are there: downloads, what sealing built or made, the
+    model's big files.
+    """
+    paths = [entry.path for entry in needed_files(lock)]
+    paths += [entry.path for _, entry in built_files(lock)]
+    paths += [entry.path for entry in result_files(lock)]
+    paths += [_busybox_path(tools.busybox) for tools in lock.tools.values()]
+    return paths + [file.store_path for file in big]
+
+
+def find_in_store(entry: LockedFile) -> Path | None:
+    """Where a file lies in the Nix store; None where it is not there, whole. Nix itself need not be there."""
+    path = Path(entry.path)
+    try:
+        return path if measure(path) == (entry.size, entry.sha256) else None
+    except OSError:
+        return None
+
+
+def bring(
+    lock: Lock,
+    urls: Mapping[str, Sequence[str]],
+    folders: Folders,
+    progress: Progress,
+    *,
+    whole: Lock | None = None,
+    big: Sequence[BigFile] = (),
+) -> None:
+    """Bring what is missing into the store, and hold all of the lock's files there.
+
+    urls: for each sha256 the places to try, in order. big: files of the model that the build takes from the store, too.
+    whole: the lock that `lock` is a part of; what the store has of its other files is held as before.
+
+    Raises FetchError for the first file that can't be had; those that arrived before it stay, and a part of a file
+    waits to be resumed.
+    """
+    wanted = missing_files(lock)
+    progress.start(len(wanted), sum(file.size for file in wanted))
+    state = folders.state
+    try:
+        (state / "downloads").mkdir(parents=True, exist_ok=True)
+        # One process adds them all; a name is a store name only in a folder of its own.
+        store.add_files(_downloaded(wanted, urls, folders, progress))
+        # Sealing may have left what the store had already.
+        for file in needed_files(lock):
+            shutil.rmtree(state / "downloads" / file.sha256, ignore_errors=True)
+        for tools in lock.tools.values():
+            _add_busybox(tools.busybox, state)
+        add_big(big, folders.model, state)
+        held = store_paths(whole or lock, big)
+        gone = store.missing(held)
+        store.keep([path for path in held if path not in gone], state / "roots")
+    except OSError as problem:
+        raise disk_error(problem, state) from None
+
+
+def _downloaded(
+    wanted: Sequence[LockedFile], urls: Mapping[str, Sequence[str]], folders: Folders, progress: Progress
+) -> list[Path]:
+    """The paths of files that were downloaded or made, in parallel."""
+    # Of a fetch that has nothing to ask for, this would be most of its time.
+    from tungstenkit.fetch.download import download, pull_layers
+    from tungstenkit.fetch.web import PARALLEL
+
+    folder = folders.state / "downloads"
+    images: dict[str, list[LockedFile]] = {}
+    for file in wanted:
+        if file.image is not None:
+            images.setdefault(file.image, []).append(file)
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        # An image's blobs come together, and before what waits for a thread.
+        layers = [pool.submit(pull_layers, found, folder, progress) for found in images.values()]
+        jobs = [
+            pool.submit(download, file, urls[file.sha256], folder, progress, folders.model)
+            for file in wanted
+            if file.image is None
+        ]
+        try:
+            arrived = [path for pulled in layers for path in pulled.result()]
+            return arrived + [job.result() for job in jobs]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def add_big(big: Sequence[BigFile], directory: Path, state: Path) -> None:
+    """Put the model's big files into the store; one copy each, and none where they are there already.
+
+    directory: the model's folder. state: its `.tungsten`. Raises FetchError for one that has changed meanwhile.
+    """
+    gone = store.missing([file.store_path for file in big])
+    for file in big:
+        if file.store_path not in gone:
+            continue
+        source = directory / file.path
+        with tempfile.TemporaryDirectory(dir=state, prefix=".big-") as folder:
+            if source.name != file.store_name:
+                # A file is added under its own name.
+                link = Path(folder) / file.store_name
+                try:
+                    link.hardlink_to(source)
+                except OSError:
+                    shutil.copyfile(source, link)
+                source = link
+            (added,) = store.add_files([source])
+        if added != file.store_path:
+            raise FetchError(
+                f"{file.path} changed while it was read",
+                where=str(directory),
+                hint="wait until it is written",
+            )
+
+
+def _busybox_path(busybox: Busybox) -> str:
+    assert busybox.tree_sha256 is not None  # the lock is sealed
+    return store.tree_path(busybox.tree_sha256, "busybox")
+
+
+def _add_busybox(busybox: Busybox, state: Path) -> None:
+    """Put `bin/busybox` where the bootstrap would have put it, so that its 7-Zip and npm are not needed."""
+    path = _busybox_path(busybox)
+    if store.missing([path]):
+        deb = store.file_path(busybox.sha256, store.store_name(busybox.file.rpartition("/")[2]))
+        folder = state / "downloads" / "busybox"
+        unpack_busybox(Path(deb), folder)
+        added = store.add_tree(folder)
+        shutil.rmtree(folder)
+        if added != path:
+            raise FetchError(
+                "busybox does not unpack to what the lock says",
+                where=busybox.file,
+                hint="the lock is damaged: restore it, or run `tungsten lock`",
+            )
+
+
+def unpack_busybox(deb: Path, folder: Path) -> None:
+    """Unpack a busybox-static .deb's `bin/busybox`, and nothing else, into `folder`."""
+    from tungstenkit.debian.deb import open_files
+
+    with deb.open("rb") as file, open_files(file, deb.name) as tar:
+        content = next(tar.extractfile(member) for member in tar if member.name == "./usr/bin/busybox")
+        assert content is not None  # it is a file
+        program = content.read()
+    if folder.exists():
+        shutil.rmtree(folder)
+    target = folder / "bin" / "busybox"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(program)
+    target.chmod(0o755)
+
+
+def disk_error(problem: OSError, state: Path) -> FetchError:
+    """What to tell a user about a file below `state` that can't be written."""
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(state if state.exists() else state.parent).free
+        return FetchError(
+            f"the disk is full ({free >> 20} MiB free)",
+            where=str(problem.filename or state),
+            hint="make room (`nix-collect-garbage` frees what no root holds), then run `tungsten fetch` again: "
+            "it goes on where it stopped",
+        )
+    return FetchError(
+        f"a file can't be written: {problem.strerror}",
+        where=str(problem.filename or state),
+        hint="downloads wait below the model's folder: make it writable, or copy the model",
+    )

@@ -1,0 +1,52 @@
+"""Where each file that a lock names is: the URLs to try, on this machine."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from tungstenkit.fetch import hub
+from tungstenkit.fetch.web import PARALLEL, MissingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tungstenkit.lock.document import Lock
+    from tungstenkit.fetch.mirrors import Mirrors
+    from tungstenkit.fetch.needs import LockedFile
+
+
+def locate(wanted: Iterable[LockedFile], lock: Lock, mirrors: Mirrors) -> dict[str, list[str]]:
+    """For each file's sha256 the URLs to try, in order; empty where no mirror has it.
+
+    Debian's files stand where the lock says, below a mirror; a wheel's place is asked of the index, project by project.
+    What is the model's own, or a registry's, has none.
+    """
+    urls: dict[str, list[str]] = {}
+    projects: dict[str, list[LockedFile]] = {}
+    for entry in wanted:
+        if entry.is_own or entry.image is not None:
+            urls[entry.sha256] = []
+        elif entry.url is not None:
+            urls[entry.sha256] = [entry.url]
+        elif entry.place is not None:
+            urls[entry.sha256] = [hub.file_url(*entry.place)]
+        elif entry.project is None:
+            timestamps = lock.releases[entry.release].timestamps if entry.release in lock.releases else {}
+            urls[entry.sha256] = mirrors.urls(entry.file, timestamps)
+        else:
+            projects.setdefault(entry.project, []).append(entry)
+
+    def listing_of(project: str) -> dict[str, str]:
+        try:
+            hashes = {entry.file: entry.sha256 for entry in projects[project]}
+            return mirrors.wheel_urls(project, hashes, hashes)
+        except MissingError:
+            return {}
+
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        listings = pool.map(listing_of, projects)
+    for entries, listing in zip(projects.values(), listings, strict=True):
+        for entry in entries:
+            urls[entry.sha256] = [listing[entry.file]] if entry.file in listing else []
+    return urls

@@ -1,0 +1,1 @@
+"""`tungsten.lock`: its form, whether it fits its model, and what is pinned."""

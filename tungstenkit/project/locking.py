@@ -1,0 +1,355 @@
+"""`tungsten lock`, step by step: what there is, resolve, the declared files, seal, and what has changed.
+
+Each step is another module's; here is their order. What goes on is told to the project's observer, and what has been
+made is a value.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tungstenkit.seal import commands, post_build
+from tungstenkit.spec import dockerfile
+from tungstenkit.audit.advisories import look_up
+from tungstenkit.resolve.base_image import read_base
+from tungstenkit.fetch.bring import disk_error, find_in_store
+from tungstenkit.seal.declared import lock_files
+from tungstenkit.audit.diff import compare, old_lock
+from tungstenkit.fetch.download import pull_layers
+from tungstenkit.sdk.errors import LockError
+from tungstenkit.seal.fake_time import fake_time
+from tungstenkit.lock.document import LOCK_NAME, Lock, packages, read_lock, write_lock
+from tungstenkit.lock.parts import Files
+from tungstenkit.fetch.machine_mirrors import find_mirrors
+from tungstenkit.spec.pins import read_lock_file
+from tungstenkit.project.project import export_step, fetch_inputs
+from tungstenkit.spec.requirements import parse
+from tungstenkit.resolve.base import loadable_on
+from tungstenkit.resolve.model import Solver, chosen_systems, dates_of, resolve
+from tungstenkit.resolve.nixpkgs import resolve as resolve_nixpkgs
+from tungstenkit.resolve.pinned import Pinned
+from tungstenkit.seal.seal import seal
+from tungstenkit.lock.unpin import unpinned
+from tungstenkit.fetch.web import Fetcher
+from tungstenkit.seal.workshop import Workshop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tungstenkit.nix_build.build import View
+    from tungstenkit.audit.diff import Difference
+    from tungstenkit.lock.parts import Choice
+    from tungstenkit.fetch.mirrors import Mirrors
+    from tungstenkit.fetch.needs import LockedFile
+    from tungstenkit.platforms import Target as Platform
+    from tungstenkit.project.project import Project, Shipped
+    from tungstenkit.resolve.base import Base
+    from tungstenkit.seal.twice import Step
+    from tungstenkit.audit.vulnerabilities import Advisories
+    from tungstenkit.watch import Watch
+
+
+@dataclass(frozen=True)
+class Relock:
+    """What is asked of a new lock beside what the model declares."""
+
+    upgrade: bool = False
+    """Whether the newest of everything is taken, whatever is locked."""
+    upgrade_packages: Sequence[str] = ()
+    """What moves to its newest, with what must move with it."""
+    write: bool = True
+    """Whether the lock is written; where not, nothing of the user's is run for it."""
+    resolve_only: bool = False
+    """Whether indexes alone are read, so that the lock is not sealed."""
+    package_set: str = ""
+    """Empty: that of the lock before, or else `debian`."""
+    systems: Sequence[str] = ()
+    """The platforms; empty: those of the lock before, or else this machine's."""
+    python: str | None = None
+    """Whatever the model asks for."""
+    allow_older_index: bool = False
+    """Whether an index may be older than the one that the lock before was made of."""
+
+    def completed(self, before: Lock | None) -> Relock:
+        """The same, with what the lock before says where nothing is asked for."""
+        # What is upgraded is versions: the platforms are those of the lock all the same.
+        systems = self.systems or (tuple(before.platforms) if before is not None else ())
+        package_set = self.package_set or (before.package_set if before is not None else "debian")
+        return replace(self, systems=systems, package_set=package_set)
+
+
+@dataclass(frozen=True)
+class Locked:
+    """A lock that was made, and what became of the one before."""
+
+    lock: Lock
+    before: Lock | None
+    difference: Difference
+    wish: Relock
+
+    @property
+    def is_written(self) -> bool:
+        """Whether it stands on the disk by now."""
+        return self.wish.write
+
+    @property
+    def new_choices(self) -> list[Choice]:
+        """What was chosen otherwise than for the lock before."""
+        known = self.before.choices if self.before is not None else ()
+        return [choice for choice in self.lock.choices if choice not in known]
+
+
+def make_lock(project: Project, wish: Relock | None = None) -> Locked:
+    """Resolve and seal, and write the lock."""
+    _tell_of_declaration(project)
+    wish = wish or Relock()
+    before, pins = _read_pins(project.lock_path, wish)
+    wish = wish.completed(before)
+    if pins is not None and pins.package_set != wish.package_set:
+        pins = None
+    _refuse_early(project, wish, pins)
+    with (
+        project.watch.working("looking for mirrors") as report,
+        tempfile.TemporaryDirectory(prefix="tungsten-") as scratch,
+    ):
+        get = Fetcher()
+        solver = Solver(
+            project.mirrors(get),
+            get,
+            report,
+            project.watch.notice,
+            project.directory,
+            Path(scratch),
+            {} if wish.allow_older_index else dates_of(before),
+            _read_pinned(project, pins),
+        )
+        bases = Bases(project, pins, wish.python, report) if project.spec.base_image is not None else None
+        lock = _resolve(project, wish, pins, solver, bases)
+        # What is not sealed yet keeps its pins for when it will be.
+        files = pins.files if pins else Files()
+        resolve_only = wish.resolve_only or lock.sealed
+        if not resolve_only:
+            report("sealing")
+            files = _lock_files(project, files)
+        lock = lock.model_copy(update={"files": files})
+        if not resolve_only:
+            lock = _seal(project, lock, pins, solver, bases, run=wish.write)
+        if wish.write:
+            write_lock(lock, project.lock_path)
+        report("asking for known vulnerabilities")
+        difference = compare(before, lock, advisories_for(solver.mirrors, before, lock))
+    return Locked(lock, before, difference, wish)
+
+
+def _tell_of_declaration(project: Project) -> None:
+    for notice in dockerfile.parse(project.spec.dockerfile_commands).notices:
+        project.watch.notice(notice)
+    for notice in parse(project.spec.python_packages).notices:
+        project.watch.notice(notice)
+    if (project.directory / ".dockerignore").exists():
+        project.watch.notice(
+            ".dockerignore is not read: include_files and exclude_files say what is in the image, COPY or not"
+        )
+
+
+def _refuse_early(project: Project, wish: Relock, pins: Lock | None) -> None:
+    """Tell what can't be done here before all that is asked of the network."""
+    if wish.resolve_only or wish.package_set != "debian":
+        return
+    project.check_writable()
+    if wish.write:
+        for system in chosen_systems(wish.systems, pins):
+            commands.refuse_elsewhere(project.spec, system, pins)
+            post_build.refuse_elsewhere(project.spec, system, pins)
+
+
+def _resolve(project: Project, wish: Relock, pins: Lock | None, solver: Solver, bases: Bases | None) -> Lock:
+    if wish.package_set == "nixpkgs":
+        return resolve_nixpkgs(project.spec, solver, pins, systems=wish.systems, python=wish.python)
+    return resolve(
+        project.spec,
+        solver,
+        pins,
+        wish.package_set,
+        systems=wish.systems,
+        python=wish.python,
+        base_of=bases,
+    )
+
+
+def _read_pinned(project: Project, previous: Lock | None) -> Pinned | None:
+    """The lock file of another tool that the model names."""
+    wish = project.spec.lock_file
+    if wish is None:
+        return None
+    known = previous.inputs.get("lock-file") if previous else None
+    is_new = known != wish.model_dump(mode="json", by_alias=True)
+    return Pinned(read_lock_file(project.directory, wish.file), is_new)
+
+
+def _read_pins(path: Path, wish: Relock) -> tuple[Lock | None, Lock | None]:
+    """The lock that there is, and as much of it as shall be kept."""
+    if wish.upgrade:
+        try:
+            return (read_lock(path) if path.exists() else None), None
+        except LockError:
+            return None, None  # it is not needed, and is about to be replaced
+    if not path.exists() and not wish.upgrade_packages:
+        return None, None
+    lock = read_lock(path)
+    return lock, unpinned(lock, wish.upgrade_packages)
+
+
+def advisories_for(mirrors: Mirrors, *locks: Lock | None) -> Advisories:
+    """What is known of the packages in some locks' images."""
+    wanted = [p for lock in locks if lock for p in packages(lock) if p.place in ("image", "server")]
+    return look_up(wanted, mirrors)
+
+
+def compare_locks(directory: Path, old: str, watch: Watch) -> Difference:
+    """What changed from an old lock to the one in a folder."""
+    path = directory / LOCK_NAME
+    lock, before = read_lock(path), old_lock(old, path)
+    with watch.working("asking for known vulnerabilities"):
+        try:
+            wishes = parse(lock.inputs.get("python-packages", ()))
+        except (AttributeError, TypeError, ValueError) as problem:
+            raise LockError(f"its inputs are none of a model: {problem}", where=str(path)) from None
+        mirrors = find_mirrors(directory, wishes=wishes)
+        return compare(before, lock, advisories_for(mirrors, before, lock))
+
+
+def _lock_files(project: Project, previous: Files) -> Files:
+    """What the model declares in `files`; what is downloaded for it is where `tungsten fetch` looks for it."""
+    if not project.spec.files:
+        return Files()
+    downloads = project.state / "downloads"
+    with project.exclusively(), project.watch.fetching() as bar:
+        try:
+            downloads.mkdir(exist_ok=True)
+            return lock_files(project.spec.files, previous, downloads, bar, project.watch.notice)
+        except OSError as problem:
+            raise disk_error(problem, project.state) from None
+
+
+class Bases:
+    """Reads a model's base image, for each platform once."""
+
+    def __init__(
+        self, project: Project, previous: Lock | None, python: str | None, report: Callable[[str], None]
+    ) -> None:
+        self._project = project
+        platforms = previous.platforms if previous else {}
+        self._previous = {name: one.base_image for name, one in platforms.items() if one.base_image}
+        self._python = ".".join(python.split(".")[:2]) if python else project.spec.python_version
+        self._report = report
+        self.libraries: dict[str, frozenset[str]] = {}
+
+    def __call__(self, system: str) -> Base:
+        """The base image for a platform; what of the declaration it makes void is said."""
+        spec = self._project.spec
+        assert spec.base_image is not None
+        self._report(f"reading the base image {spec.base_image} for {system}")
+        # The system's, the steps' one each, what is without the base's packages, and the rest.
+        ours = 3 + (len(spec.commands.segments) if spec.commands else 0)
+        base = read_base(spec.base_image, system, self._python, self._previous, self._get, ours=ours)
+        if not self.libraries:
+            if spec.system_packages:
+                self._project.watch.notice("system_packages is ignored: the system is that of base_image")
+            if base.left:
+                self._project.watch.notice(f"not taken over from {spec.base_image}: {', '.join(base.left)}")
+        self.libraries[system] = base.libraries
+        return base
+
+    def _get(self, entries: Sequence[LockedFile]) -> list[Path]:
+        state = self._project.state
+        with self._project.exclusively(), self._project.watch.fetching() as bar:
+            found = {entry: find_in_store(entry) for entry in entries}
+            absent = list(dict.fromkeys(entry for entry, path in found.items() if path is None))
+            bar.start(len(absent), sum(entry.size for entry in absent))
+            try:
+                (state / "downloads").mkdir(exist_ok=True)
+                pulled = dict(zip(absent, pull_layers(absent, state / "downloads", bar), strict=True))
+            except OSError as problem:
+                raise disk_error(problem, state) from None
+        return [found[entry] or pulled[entry] for entry in entries]
+
+
+def _seal(
+    project: Project,
+    lock: Lock,
+    previous: Lock | None,
+    solver: Solver,
+    bases: Bases | None,
+    *,
+    run: bool,
+) -> Lock:
+    """The sealed lock. What is downloaded for it is where `tungsten fetch` looks for it.
+
+    run: whether the user's own code runs; without its results the lock is good for a look alone.
+    """
+    with project.exclusively(), project.watch.fetching() as bar:
+        workshop = Workshop(
+            spec=project.spec,
+            state=project.state,
+            resolved=lock,
+            previous=previous,
+            base_libraries=bases.libraries if bases else {},
+            solver=solver,
+            watch=project.watch,
+            progress=bar,
+        )
+        try:
+            workshop.downloads.mkdir(exist_ok=True)
+            lock = seal(lock, workshop)
+            return _add_results(project, lock, workshop) if run else lock
+        except OSError as problem:
+            raise disk_error(problem, project.state) from None
+
+
+def _add_results(project: Project, lock: Lock, workshop: Workshop) -> Lock:
+    """The lock with what the model's own steps make, in the root that is complete by now."""
+    spec = project.spec
+    if not (spec.has_post_build or spec.commands):
+        return lock
+    shipped = project.select_shipped(lock)
+    with project.watch.building() as view:
+        bench = _Bench(project, workshop, shipped, view)
+        how = (spec, project.directory, shipped.files, bench.step, bench.fake_time, workshop.solver.report)
+        lock = commands.add_commands(lock, workshop.previous, commands.Runner(*how))
+        return post_build.add_post_build(lock, workshop.previous, post_build.Runner(*how))
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """Where the model's own steps are run, and what the clock of their second runs is changed by."""
+
+    project: Project
+    workshop: Workshop
+    shipped: Shipped
+    view: View
+    _clocks: dict[Platform, Path | None] = field(default_factory=dict, init=False)
+
+    def step(self, lock: Lock, system: str, name: str = "post-build") -> Step:
+        """A step of a lock's, in an export of its own, with all that it needs in the store."""
+        fetch_inputs(self.project, lock, [system], self.shipped.big)
+        return export_step(self.project, lock, system, self.shipped, self.view, name)
+
+    def fake_time(self, target: Platform) -> Path | None:
+        """libfaketime's library for a root; None where it can't be had, which is told."""
+        if target not in self._clocks:
+            self._clocks[target] = self._find_fake_time(target)
+        return self._clocks[target]
+
+    def _find_fake_time(self, target: Platform) -> Path | None:
+        workshop = self.workshop
+        fitting = loadable_on(workshop.resolved.platforms[target.system].base_image, target)
+        if fitting is not None:
+            return fake_time(fitting, workshop.solver, workshop.get, workshop.downloads)
+        workshop.solver.notice(
+            "the second run has the same clock as the first: the base image is too old for it"
+        )
+        return None

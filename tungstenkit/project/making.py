@@ -1,0 +1,139 @@
+"""What is built of a model's folder: the image, its root, the development shell. A model without a lock gets one.
+
+What goes on is told to the project's observer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tungstenkit.nix_build import build as builder
+from tungstenkit.sdk.errors import BuildError
+from tungstenkit.lock.selection import check_package_set, choose_platform
+from tungstenkit.platforms import runs_here, this_system
+from tungstenkit.project.project import fetch_inputs, provide_result
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tungstenkit.lock.document import Lock
+    from tungstenkit.lock.parts import Platform
+    from tungstenkit.project.project import Project, Shipped
+    from tungstenkit.resolve.libraries import Start
+
+
+def _first_lock(project: Project, platform: str | None = None) -> Lock:
+    # What makes a lock takes long to import, and who has one needs nothing of it.
+    from tungstenkit.project.locking import Relock, make_lock
+
+    made = make_lock(project, Relock(systems=() if platform is None else (platform,)))
+    project.watch.locked(made)
+    return made.lock
+
+
+def make_image(
+    project: Project,
+    engine: str | None,
+    reference: str,
+    platform: str | None = None,
+    out_link: Path | None = None,
+) -> tuple[str, builder.Image]:
+    """Lock where there is no lock, fetch, export, build, and load into the engine; the image and its platform."""
+    from tungstenkit.nix_build.left_out import with_better_hint
+
+    is_locked = project.lock_path.exists()
+    lock = project.checked_lock() if is_locked else _first_lock(project, platform)
+    check_package_set(
+        lock,
+        "debian",
+        hint="`tungsten nix-export` writes a flake for this lock, which Nix builds with nixpkgs",
+    )
+    system = choose_platform(lock, platform, this_system())
+    shipped = project.select_shipped(lock)
+    starts = _missing_programs(lock.platforms[system])
+    # Who has just locked was told.
+    for notice in starts if is_locked else ():
+        project.watch.notice(str(notice))
+    with project.exclusively():
+        flake = _fetch_and_export(project, lock, system, shipped)
+        provide_result(project, lock, system, shipped)
+        with project.watch.building() as view:
+            try:
+                image = builder.build(flake, system, project.state / f"image-{system}", view)
+            except BuildError as problem:
+                raise with_better_hint(
+                    problem,
+                    project.directory,
+                    shipped.files,
+                    lock.choices,
+                    exclude=project.spec.exclude_files,
+                    starts=starts,
+                ) from None
+            if out_link is not None:
+                builder.build_archive(flake, system, out_link, view)
+    if system != this_system():
+        project.watch.notice(
+            f"the image is for {system}, so nothing of it was run: the model's import is not checked"
+        )
+    if engine is not None:
+        with project.watch.working(f"loading into {engine}"):
+            builder.load(image, engine, reference)
+        if not runs_here(system):
+            project.watch.notice(
+                f"this machine can't run {system} programs, so a container of the image ends with an "
+                "`exec format error`: on Debian, qemu-user-static and binfmt-support emulate it"
+            )
+    return system, image
+
+
+def _fetch_and_export(project: Project, lock: Lock, system: str, shipped: Shipped) -> Path:
+    """Bring what a platform needs into the store, and write the export that is built; its folder."""
+    from tungstenkit.export.export import export
+
+    fetch_inputs(project, lock, [system], shipped.big)
+    flake = project.state / "export"
+    # Every input is in the store by now, so this export needs no URLs, and no network to find them.
+    export(project.spec, lock, project.directory, shipped.files, {}, flake, big=shipped.big)
+    return flake
+
+
+def _missing_programs(platform: Platform) -> list[Start]:
+    """The programs that an image's packages start, and that it has not; what a base image has is not known here."""
+    from tungstenkit.resolve.libraries import missing_programs
+
+    if platform.base_image is not None:
+        return []
+    projects = [*(one.project for one in platform.wheels), *(one.project for one in platform.sources)]
+    return list(missing_programs(projects, {deb.name for deb in platform.debs}))
+
+
+def make_root(project: Project) -> tuple[Path, Path]:
+    """Build the image for this machine, and its root; where the two are."""
+    system, image = make_image(project, None, "", this_system())
+    with project.exclusively(), project.watch.building() as view:
+        parts = builder.build_root(project.state / "export", system, project.state / "root", view)
+    return image.layout, parts
+
+
+def make_shell(project: Project) -> Path:
+    """The folder of the model's development shell, built where what there is does not fit any more."""
+    from tungstenkit.run import shell
+
+    # Where a model is worked at, what post_build sees changes all the time; the shell has nothing of what that makes.
+    lock = project.checked_lock(with_result=False) if project.lock_path.exists() else _first_lock(project)
+    check_package_set(
+        lock,
+        "debian",
+        hint="only Debian's packages have a development shell: `tungsten lock --package-set debian`",
+    )
+    link = project.state / "shell"
+    stamp = shell.stamp(project.spec, lock)
+    if not shell.is_current(link, stamp):
+        system = choose_platform(lock, this_system(), this_system())
+        shipped = project.select_shipped(lock)
+        with project.exclusively():
+            flake = _fetch_and_export(project, lock, system, shipped)
+            with project.watch.building() as view:
+                builder.build_shell(flake, link, view)
+            shell.note_stamp(link, stamp)
+    return link.resolve()

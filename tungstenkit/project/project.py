@@ -1,0 +1,292 @@
+"""A model's folder: what it declares, its lock, the files that ship, and what is brought into the Nix store for it.
+
+The commands' steps stand on this: `locking` makes the lock, `making` the image and what else is built. What takes long
+is told to the project's observer (`watch`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shlex
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TextIO
+
+from tungstenkit import store
+from tungstenkit.seal import commands, post_build
+from tungstenkit.audit.asked import check_lock
+from tungstenkit.fetch.big_files import big_files
+from tungstenkit.fetch.bring import Folders, bring, missing_files
+from tungstenkit.seal.declared import leave_out_declared
+from tungstenkit.sdk.errors import FetchError, SpecError
+from tungstenkit.export.export import bootstrap_urls, export
+from tungstenkit.spec.files import (
+    empty_folders,
+    excluding,
+    including,
+    leftovers,
+    pattern_of,
+    secrets,
+    select_files,
+)
+from tungstenkit.lock.document import LOCK_NAME, Lock, read_lock
+from tungstenkit.lock.selection import part_of
+from tungstenkit.fetch.needs import needed_files
+from tungstenkit.fetch.own_files import check_own_files
+from tungstenkit.platforms import this_system
+from tungstenkit.spec.requirements import parse
+from tungstenkit.settings import big_file_size
+from tungstenkit.spec.spec import ModelSpec, read_spec
+from tungstenkit.seal.twice import Step
+from tungstenkit.watch import UNWATCHED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from tungstenkit.fetch.big_files import BigFile
+    from tungstenkit.nix_build.build import View
+    from tungstenkit.spec.files import ModelFile
+    from tungstenkit.fetch.mirrors import Mirrors
+    from tungstenkit.watch import Watch
+
+
+STATE = ".tungsten"
+"""The folder beside the model where we keep what can be made again."""
+_EXPORTS = ("export", "step")
+"""Folders there that hold the model's files, links among them, and are written anew."""
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """The files of a model's folder that are in its image."""
+
+    files: Sequence[ModelFile]
+    big: Sequence[BigFile]
+    """Those of them that are in the Nix store by themselves."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A model's folder, what it declares, and who watches the work on it."""
+
+    directory: Path
+    spec: ModelSpec
+    watch: Watch = field(default=UNWATCHED, repr=False, compare=False)
+    _told: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    """Of the folder and of mirrors, what the observer has been told: several steps of a command look at them."""
+
+    @classmethod
+    def read(
+        cls,
+        directory: Path,
+        module: str | None,
+        class_name: str | None,
+        watch: Watch,
+        *,
+        trust: bool = False,
+    ) -> Project:
+        """Read the declaration; the module is imported apart from this machine, or where `trust` is True as us."""
+        directory = directory.resolve()
+        with watch.reading("reading the model"):
+            return cls(directory, read_spec(directory, module, class_name, trust=trust), watch)
+
+    @property
+    def lock_path(self) -> Path:
+        """Where the lock lies."""
+        return self.directory / LOCK_NAME
+
+    @property
+    def state(self) -> Path:
+        """Where what can be made again lies.
+
+        Raises FetchError for one that we have not made: what a repository brings there must lead nowhere.
+        """
+        path = self.directory / STATE
+        if foreign := store.foreign(path, skip=_EXPORTS):
+            raise FetchError(
+                f"this is not of our making: {foreign}",
+                where=str(path),
+                hint=f"nothing is kept there that can't be made again: rm -r {shlex.quote(str(path))}",
+            )
+        return path
+
+    @contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """Wait until no other tungsten fetches or builds this model, and keep others waiting."""
+        with self._open_busy() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.watch.notice("another tungsten is at work on this model: waiting for it")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def check_writable(self) -> None:
+        """FetchError where what can be made again can't be kept in the model's folder."""
+        self._open_busy().close()
+
+    def _open_busy(self) -> TextIO:
+        """The file by which those who work on a model wait for one another."""
+        try:
+            self.state.mkdir(exist_ok=True)
+            # As a virtual environment does: git need not be told.
+            (self.state / ".gitignore").write_text("*\n")
+            return (self.state / "busy").open("w")
+        except OSError as problem:
+            raise FetchError(
+                f"the model's folder can't be written: {problem.strerror}",
+                where=str(self.state),
+                hint="downloads and builds keep their state there; copy the model to a folder of yours",
+            ) from None
+
+    def mirrors(self, get: Callable[[str], bytes] | None = None) -> Mirrors:
+        """Where bytes come from on this machine, by what the model says of indexes, too; notices are told once."""
+        from tungstenkit.fetch.machine_mirrors import find_mirrors
+
+        mirrors = find_mirrors(self.directory, wishes=parse(self.spec.python_packages), get=get)
+        for notice in mirrors.notices:
+            self._tell_once(self.watch.notice, notice)
+        return mirrors
+
+    def _tell_once(self, tell: Callable[[str], None], text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            tell(text)
+
+    def checked_lock(self, *, with_result: bool = True) -> Lock:
+        """The lock, present, fresh and sealed.
+
+        with_result: whether what post_build has made is needed, and so must be of what it would see now.
+        """
+        lock = read_lock(self.lock_path)
+        check_lock(lock, self.spec, self.lock_path)
+        check_own_files(lock, self.directory)
+        has_result = with_result and self.spec.has_post_build
+        if self.spec.commands or has_result:
+            files = self._leave_out_declared(lock, self._select())
+            if self.spec.commands:
+                commands.check(lock, self.spec, self.directory, files, str(self.lock_path))
+            if has_result:
+                post_build.check(lock, self.spec, self.directory, files, str(self.lock_path))
+        return lock
+
+    def _leave_out_declared(self, lock: Lock, files: Sequence[ModelFile]) -> list[ModelFile]:
+        """Those of the files that the lock does not bring."""
+        with self.watch.fetching("reading") as bar:
+            return leave_out_declared(self.directory, files, lock.files, bar, self.spec.exclude_files)
+
+    def _select(self, ignore: Sequence[Path] = ()) -> list[ModelFile]:
+        patterns = self.spec.include_files, self.spec.exclude_files
+        return select_files(self.directory, *patterns, self.spec.module, ignore)
+
+    def files(self, out: Path | None = None) -> list[ModelFile]:
+        """The files that ship; what is hardly meant to is told, once.
+
+        Raises SpecError for what looks like a secret.
+        """
+        files = self._select(() if out is None else (out,))
+        include, exclude = self.spec.include_files, self.spec.exclude_files
+        found = leftovers(self.directory, files, include)
+        if kept := secrets(self.directory, files, include):
+            folders = {one.path: one.pattern for one in found}
+            outer = [next((name for name in folders if path.startswith(name)), path) for path in kept]
+            kept_out = excluding(
+                exclude, *(folders.get(path) or pattern_of(path) for path in dict.fromkeys(outer))
+            )
+            raise SpecError(
+                "\n".join(["what looks like a secret would be in the image:", *map(": ".join, kept.items())]),
+                where=str(self.directory),
+                hint=f"keep it out by {kept_out} in define_model(…); or, if it is meant to be there, name it: "
+                f"{including(include, *map(pattern_of, kept))}",
+            )
+        if found:
+            lines = [f"{one.path}: {one.what}" for one in found]
+            kept_out = excluding(exclude, *(one.pattern for one in found))
+            self._tell_once(
+                self.watch.warn,
+                "\n".join(
+                    [
+                        "tools have left these in the model's folder, and they will be in the image:",
+                        *lines,
+                        f"  hint: keep it out by {kept_out} in define_model(…)",
+                    ]
+                ),
+            )
+        if empty := empty_folders(self.directory, include, exclude):
+            self._tell_once(
+                self.watch.notice,
+                f"not in the image, since nothing is in it: {', '.join(empty)}; what needs such a folder makes "
+                "it, or finds a file there, such as keep.txt",
+            )
+        return files
+
+    def select_shipped(self, lock: Lock, out: Path | None = None) -> Shipped:
+        """The files that ship and that the lock does not bring, and which of them are big.
+
+        out: a folder that is written, and ships nowhere.
+        """
+        files = self._leave_out_declared(lock, self.files(out))
+        with self.watch.fetching("reading") as bar:
+            return Shipped(files, big_files(self.directory, files, big_file_size(self.directory), bar))
+
+
+def export_step(
+    project: Project, lock: Lock, system: str, shipped: Shipped, view: View, name: str = "post-build"
+) -> Step:
+    """A platform's step, in an export of its own; all inputs are in the store."""
+    folder = project.state / "step"
+    part = part_of(lock, [system], this_system())
+    export(project.spec, part, project.directory, shipped.files, {}, folder, big=shipped.big)
+    return Step(folder, system, name, project.state, view)
+
+
+def provide_result(project: Project, lock: Lock, system: str, shipped: Shipped) -> None:
+    """Run what has the network where its recorded result is not in the store; all other inputs are."""
+    platform = lock.platforms[system]
+    for number in commands.missing(project.spec, platform) if system == this_system() else ():
+        project.watch.notice("running a RUN --network=default: its result is not in the Nix store")
+        with project.watch.building() as view:
+            step = export_step(project, lock, system, shipped, view, f"command-{number}")
+            commands.provide(number, platform, step, project.spec)
+    entry = lock.platforms[system].post_build
+    if entry is None or not post_build.is_missing(entry):
+        return
+    if system != this_system():
+        project.watch.notice(
+            f"what post_build makes for {system} is not in the Nix store, and can't be made on this machine"
+        )
+        return
+    project.watch.notice("running post_build: its result is not in the Nix store")
+    with project.watch.building() as view:
+        post_build.provide(entry, export_step(project, lock, system, shipped, view), project.spec)
+
+
+def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
+    """Where the lock's files are on this machine; without a network an export is complete but for that."""
+    with project.watch.working("asking the mirrors where each file is"):
+        try:
+            mirrors = project.mirrors()
+            from tungstenkit.fetch.locate import locate
+
+            found = locate(needed_files(lock), lock, mirrors)
+        except FetchError as problem:
+            project.watch.warn(f"no mirror could be asked, so the export names none ({problem.what})")
+            return {}
+    # With nixpkgs nothing is bootstrapped.
+    return found | bootstrap_urls(mirrors) if lock.package_set == "debian" else found
+
+
+def fetch_inputs(project: Project, lock: Lock, systems: Sequence[str], big: Sequence[BigFile]) -> int:
+    """Bring into the store what images for some platforms need and it has not got; of how many files in all."""
+    part = part_of(lock, systems, this_system())
+    wanted = missing_files(part)
+    urls = {}
+    if wanted:
+        with project.watch.working("asking the mirrors where each file is"):
+            from tungstenkit.fetch.locate import locate
+
+            urls = locate(wanted, lock, project.mirrors())
+    with project.watch.fetching() as bar:
+        bring(part, urls, Folders(project.directory, project.state), bar, whole=lock, big=big)
+    return len(needed_files(part)) + len(big)

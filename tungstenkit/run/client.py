@@ -1,0 +1,329 @@
+"""A client of a model's server: an input made of `name=value` texts, a prediction followed to its end, and the files
+that come back.
+
+An input travels as a form, so that what a text means is decided in one place, the server, by the model's schema, and
+a file need not become base64 here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import os
+import re
+import sys
+import time
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import requests
+
+from tungstenkit import certificates
+from tungstenkit.data import SERVER
+from tungstenkit.sdk.errors import RunError
+from tungstenkit.spec.files import RESULTS
+from tungstenkit.sdk.suffixes import type_of_name, without_suffix
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+Schema = dict[str, Any]
+Part = tuple[str, tuple[str | None, str | IO[bytes], str | None]]
+"""Name, and file name, content and media type, as requests takes them."""
+
+_URI = re.compile(r"(data|https?):", re.IGNORECASE)
+_ANSWER_SECONDS = 60.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
+"""Seconds between two looks at a prediction: short ones are not kept waiting, long ones cost little."""
+
+
+def parse_input(texts: Sequence[str], schema: Schema, stack: ExitStack) -> list[Part]:
+    """Make a form of `name=value` texts.
+
+    A value may contain `=`. For a file's field it is a path, with an `@` before it or without, unless it is a `data:`,
+    `http:` or `https:` URI; for a list of them, it may be a JSON list of these. `a.b` is field `b` of the object `a`; a
+    name given several times makes a list.
+    stack: what keeps the files open. Raises RunError naming everything that is wrong.
+    """
+    parts: list[Part] = []
+    problems = []
+    for text in texts:
+        name, equals, value = text.partition("=")
+        field = _at(schema, name.split("."))
+        if not equals or not name:
+            problems.append(f"{text!r} is not of the form NAME=VALUE")
+        elif field is None:
+            near = difflib.get_close_matches(name, schema.get("properties", ()), n=1)
+            problems.append(
+                f"{name}: the model has no such input" + (f"; did you mean {near[0]}?" if near else "")
+            )
+        elif not _is_file(field):
+            parts.append((name, (None, value, None)))
+        else:
+            try:
+                files = _listed(value) if _member(field, 0) else None
+            except json.JSONDecodeError as problem:
+                problems.append(f"{name}: the text is not JSON: {problem}")
+                continue
+            if files == [] or (value == "null" and {"type": "null"} in field.get("anyOf", ())):
+                parts.append((name, (None, value, None)))
+                continue
+            for one in [value] if files is None else files:
+                try:
+                    parts.append((name, _file_part(one, stack)))
+                except OSError as problem:
+                    problems.append(f"{name}: {problem.filename} can't be read: {problem.strerror}")
+    if problems:
+        names = ", ".join(schema.get("properties", ())) or "none"
+        raise RunError("\n".join(problems), where="-i", hint=f"the model's inputs are: {names}")
+    return parts
+
+
+def checked_input(texts: Sequence[str], schema: Schema, stack: ExitStack) -> list[Part]:
+    """Do likewise, and raise RunError for what a server would refuse, too: before there is one.
+
+    What a server's settings decide, such as how large files may be and whether it fetches from addresses, it says
+    itself.
+    """
+    parts = parse_input(texts, schema, stack)
+    sys.path.insert(0, str(SERVER.parent))
+    try:
+        from tungsten_server.checks.form import Part as FormPart
+        from tungsten_server.checks.form import read_form
+        from tungsten_server.checks.inputs import InputSchema
+        from tungsten_server.words.problems import InputError
+    finally:
+        sys.path.pop(0)
+    # Of a file it does not matter here what is in it.
+    form = [
+        FormPart(
+            name,
+            content.encode() if isinstance(content, str) else b"file",
+            is_file=file_name is not None,
+            media_type=media_type or "",
+            file_name=file_name or "",
+        )
+        for name, (file_name, content, media_type) in parts
+    ]
+    try:
+        InputSchema(schema, max_file=sys.maxsize).check([read_form(schema, form)])
+    except InputError as error:
+        problems = [one for one in error.problems if one.kind != "url_not_enabled"]
+        if problems:
+            lines = [_problem({"loc": ("body", *one.location), "msg": one.message}) for one in problems]
+            raise RunError("\n".join(lines), where="-i") from None
+    return parts
+
+
+def _listed(value: str) -> list[str] | None:
+    """The files of a list that is written as JSON; None for what is one file. Raises JSONDecodeError."""
+    try:
+        found = json.loads(value)
+    except json.JSONDecodeError:
+        if value.lstrip().startswith("[") and not os.path.exists(value):  # noqa: PTH110 (nor too long for a path)
+            raise
+        return None
+    is_list = isinstance(found, list) and all(isinstance(item, str) for item in found)
+    return found if is_list else None
+
+
+def _file_part(value: str, stack: ExitStack) -> tuple[str | None, str | IO[bytes], str | None]:
+    """A file, by its URI or its path. Raises OSError."""
+    if _URI.match(value):
+        return None, value, None
+    path = Path(value.removeprefix("@")).expanduser()
+    try:
+        file = stack.enter_context(path.open("rb"))
+        file.read(1)  # a folder can be opened, too
+    except OSError as problem:
+        # With the path, whatever Python knows of it: reading a folder has none.
+        raise OSError(problem.errno, problem.strerror, str(path)) from None
+    file.seek(0)
+    return path.name, file, type_of_name(path.name)
+
+
+def _at(schema: Schema, path: Sequence[str]) -> Schema | None:
+    """The schema of the field that a path leads to."""
+    found: Schema | None = schema
+    for name in path:
+        found = found and _member(found, name)
+    return found
+
+
+def _member(schema: Schema, key: str | int) -> Schema | None:
+    """The schema of an object's field, or of a list's item."""
+    for choice in _choices(schema):
+        others = choice.get("additionalProperties")
+        found = choice.get("items") if isinstance(key, int) else choice.get("properties", {}).get(key, others)
+        if isinstance(found, dict):
+            return found
+    return None
+
+
+def _choices(schema: Schema) -> Iterator[Schema]:
+    yield schema
+    for choice in schema.get("anyOf", ()):
+        yield from _choices(choice)
+
+
+def _is_file(schema: Schema) -> bool:
+    """Whether a field is a file or a list of files; a `MaskedImage` is an object of two."""
+    if any("x-file-type" in choice and choice.get("type") == "string" for choice in _choices(schema)):
+        return True
+    item = _member(schema, 0)
+    return item is not None and _is_file(item)
+
+
+class PredictionError(RunError):
+    """A prediction has failed; whoever has the server's log knows more."""
+
+
+class Client:
+    """Speaks to one server."""
+
+    def __init__(self, url: str, *, here: bool = False) -> None:
+        """url: its base. here: it was started by us, so that no proxy stands between."""
+        self._url = url.rstrip("/")
+        self._session = certificates.session()
+        self._session.trust_env = not here
+
+    def answers(self, path: str) -> bool:
+        """Whether a path is answered, and not with an error."""
+        try:
+            return self._session.get(self._url + path, timeout=5).ok
+        except requests.RequestException:
+            return False
+
+    def metadata(self) -> dict[str, Any]:
+        """The model's name and schemas. Raises RunError."""
+        metadata = self._ask("GET", "/")
+        if not isinstance(metadata, dict) or "input_schema" not in metadata:
+            raise RunError("that is no server of a model: it describes no inputs", where=self._url)
+        return metadata
+
+    def predict(
+        self, parts: list[Part], *, demo: bool = False, on_log: Callable[[str], None] = lambda _: None
+    ) -> dict[str, Any]:
+        """Predict one input, and wait; the prediction object, successful.
+
+        on_log: called with what a demo has printed since. Interrupted, the prediction is cancelled.
+        Raises RunError where the input is refused, and PredictionError where the prediction fails.
+        """
+        route = "/demo" if demo else "/predictions"
+        body: dict[str, Any] = {"files": parts} if parts else {"json": [{}]}
+        (prediction_id,) = self._ask("POST", route, **body).values()
+        path = f"{route}/{prediction_id}"
+        pause, logged = _FIRST_PAUSE, ""
+        try:
+            while True:
+                prediction: dict[str, Any] = self._ask("GET", path)
+                log = prediction.get("logs") or ""
+                # The server keeps the end of a long log only.
+                on_log(log.removeprefix(logged) if log.startswith(logged) else log)
+                logged = log
+                if prediction["status"] in ("success", "failed"):
+                    break
+                time.sleep(pause)
+                pause = min(pause * 1.5, _LONGEST_PAUSE)
+        except KeyboardInterrupt:
+            with contextlib.suppress(requests.RequestException):
+                self._session.post(f"{self._url}{path}/cancel", timeout=5)
+            raise
+        if prediction["status"] == "failed":
+            raise PredictionError(f"the prediction failed: {prediction['error_message']}")
+        return prediction
+
+    def _ask(self, method: str, path: str, **options: Any) -> Any:  # noqa: ANN401 (JSON)
+        url = self._url + path
+        try:
+            # Only the wait for the next bytes is limited: large files take their time.
+            answer = self._session.request(method, url, timeout=_ANSWER_SECONDS, **options)
+            document = answer.json()
+        except requests.JSONDecodeError:
+            raise RunError("the answer is no JSON, so that is no server of a model", where=url) from None
+        except requests.RequestException as problem:
+            handshake = certificates.problem_of(problem)
+            raise RunError(
+                f"the server can't be asked: {handshake or _reason(problem)}",
+                where=url,
+                hint=certificates.hint(handshake) if handshake else "is it running, and is the URL right?",
+            ) from None
+        if answer.ok:
+            return document
+        detail = document.get("detail") if isinstance(document, dict) else document
+        if isinstance(detail, list):
+            raise RunError("\n".join(map(_problem, detail)), where="-i")
+        again = answer.headers.get("Retry-After")
+        raise RunError(
+            f"the server refuses: {answer.status_code} {answer.reason}: {detail}",
+            where=url,
+            hint=again and f"try again in {again} s",
+        )
+
+
+def _reason(problem: requests.RequestException) -> str:
+    """What the system says of a connection, without the libraries' words around it; else all that they say."""
+    found: BaseException | None = problem
+    while found is not None:
+        if isinstance(found, OSError) and found.strerror:
+            return found.strerror
+        found = found.__context__
+    return str(problem)
+
+
+def _problem(problem: dict[str, Any]) -> str:
+    """One entry of a 422, without the place of the one input that there is."""
+    field = ".".join(map(str, problem["loc"][2:]))
+    return f"{field}: {problem['msg']}" if field else str(problem["msg"])
+
+
+def save_files(value: Any, schema: Schema | None, folder: Path, place: tuple[str, ...] = ()) -> Any:  # noqa: ANN401
+    """An output with the absolute paths of its files, saved to a folder, in place of their `data:` URIs.
+
+    value: JSON. place: where it is in the output; a file is called after that, and none is overwritten.
+    Raises RunError where one can't be written.
+    """
+    if schema is None:
+        return value
+    if isinstance(value, dict):
+        return {
+            key: save_files(item, _member(schema, key), folder, (*place, key)) for key, item in value.items()
+        }
+    if isinstance(value, list):
+        inner = _member(schema, 0)
+        return [save_files(item, inner, folder, (*place, str(n))) for n, item in enumerate(value)]
+    if isinstance(value, str) and value.startswith("data:") and _is_file(schema):
+        return str(_save(value, folder.resolve(), re.sub(r"[^\w-]", "_", "-".join(place))))
+    return value
+
+
+def _save(uri: str, folder: Path, name: str) -> Path:
+    with urllib.request.urlopen(uri) as answer:  # noqa: S310 (a data: URI)
+        content = answer.read()
+    suffix = without_suffix(uri[len("data:") :].partition(",")[0].removesuffix(";base64"))[1] or ".bin"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder.name == RESULTS:
+            # As a virtual environment does: git need not be told.
+            (folder / ".gitignore").write_text("*\n")
+        path = folder / f"{name}{suffix}"
+        number = 0
+        while path.exists():
+            number += 1
+            path = folder / f"{name}.{number}{suffix}"
+        part = path.with_name(f".{path.name}.part")
+        try:
+            part.write_bytes(content)
+            part.rename(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as problem:
+        raise RunError(
+            f"an output can't be saved: {problem.strerror}",
+            where=str(folder),
+            hint="-o chooses another folder",
+        ) from None
+    return path

@@ -1,0 +1,3 @@
+"""What only downloading, building or running can tell a lock: libraries, builds from source, RUN and post_build.
+
+In goes a lock that `resolve` made; out comes one that `build` believes. `project` imports it."""

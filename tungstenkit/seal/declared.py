@@ -1,0 +1,254 @@
+"""What a model declares in `files`, found out: from wishes to what the lock has of them.
+
+A pin stays as long as what is asked for stays: a branch's commit, the hash of a file that was seen once. What a server
+does not state is downloaded here, and waits where `tungsten fetch` looks for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from pathspec import GitIgnoreSpec
+
+from tungstenkit import store
+from tungstenkit.fetch.big_files import hashes_of
+from tungstenkit.fetch.download import first_sight, size_of
+from tungstenkit.sdk.errors import FetchError, ResolveError, SpecError
+from tungstenkit.spec.files import excluding, pattern_of
+from tungstenkit.spec.lfs import named, pointers
+from tungstenkit.lock.parts import Files, LockedDownload, LockedRepository, RepositoryFile
+from tungstenkit.spec.spec import DownloadWish, RepositoryWish
+from tungstenkit.fetch.web import PARALLEL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from tungstenkit.fetch.download import Progress
+    from tungstenkit.spec.files import ModelFile
+    from tungstenkit.fetch.hub import TreeFile
+
+
+def lock_files(
+    wishes: Sequence[DownloadWish | RepositoryWish],
+    previous: Files,
+    downloads: Path,
+    progress: Progress,
+    notice: Callable[[str], None],
+) -> Files:
+    """What a lock has of a model's `files`.
+
+    previous: the pins that are kept where they still fit. downloads: the folder that `tungsten fetch` downloads into.
+    notice: is told, a line each, what was taken as it came.
+
+    Raises ResolveError where a repository, a revision or a file is not there, or two files go to one place; FetchError
+    where a server gives no answer.
+    """
+    found = Files(
+        downloads=tuple(
+            _download(wish, previous, downloads, progress, notice)
+            for wish in wishes
+            if isinstance(wish, DownloadWish)
+        ),
+        repositories=tuple(
+            _repository(wish, previous, downloads, progress)
+            for wish in wishes
+            if isinstance(wish, RepositoryWish)
+        ),
+    )
+    if problems := find_clashes(found.in_model()):
+        raise ResolveError("\n".join(["these files can't be where they shall be:", *problems]), where="files")
+    return found
+
+
+def find_absent(wishes: Sequence[DownloadWish | RepositoryWish], directory: Path) -> list[str]:
+    """What of a model's `files` is not in its folder, where a server without an image looks for it.
+
+    Of what goes into the hub's cache, this machine's own cache is in charge.
+    """
+    wanted = [wish.to for wish in wishes if wish.to is not None]
+    return [to for to in wanted if not (directory / to).exists()]
+
+
+def find_clashes(places: Iterable[tuple[str, str]]) -> list[str]:
+    """What is wrong with files at places, a line each: pairs of a path and the sha256 of what shall be there."""
+    by_path: dict[str, str] = {}
+    problems = []
+    for path, sha256 in sorted(places):
+        if by_path.setdefault(path, sha256) != sha256:
+            problems.append(f"{path}: two different files")
+    for path in by_path:
+        parts = path.split("/")
+        above = ("/".join(parts[:end]) for end in range(1, len(parts)))
+        problems += [f"{path}: {folder} is a file" for folder in above if folder in by_path]
+    return problems
+
+
+def leave_out_declared(
+    directory: Path,
+    files: Sequence[ModelFile],
+    declared: Files,
+    progress: Progress,
+    exclude: Sequence[str],
+) -> list[ModelFile]:
+    """A model's files without those that `files` declares, too, as they may lie here for `--local`.
+
+    exclude: the model's `exclude_files`. Raises SpecError where something else lies in such a place.
+    """
+    places = dict(declared.in_model())
+    own = [file for file in files if file.path not in places]
+    twice = [file for file in files if file.path in places]
+    regular = [file for file in twice if file.kind == "file"]
+    hashes = zip(regular, hashes_of([directory / file.path for file in regular], progress), strict=True)
+    same = {file for file, sha256 in hashes if sha256 == places[file.path]}
+    others = [file.path for file in twice if file not in same]
+    problems = [f"{path}: another file than files=[…] says" for path in others]
+    problems += find_clashes([*places.items(), *((file.path, "") for file in own)])
+    if problems:
+        patterns = [pattern_of(path) for path in others]
+        kept_out = (
+            f", or keep them out by {excluding(exclude, *patterns)} in define_model(…)" if others else ""
+        )
+        raise SpecError(
+            "\n".join(["these files are in the model's folder, and declared as well:", *problems]),
+            where=str(directory),
+            hint=f"remove them here, or declare another place{kept_out}",
+        )
+    return own
+
+
+def _download(
+    wish: DownloadWish, previous: Files, downloads: Path, progress: Progress, notice: Callable[[str], None]
+) -> LockedDownload:
+    def locked(size: int, sha256: str) -> LockedDownload:
+        return LockedDownload(url=wish.url, size=size, sha256=sha256, to=wish.to, executable=wish.executable)
+
+    for pin in previous.downloads:
+        if pin.url == wish.url and wish.sha256 in (None, pin.sha256):
+            return locked(pin.size, pin.sha256)
+    size = size_of(wish.url)
+    if wish.sha256 is not None and size is not None:
+        return locked(size, wish.sha256)
+    progress.start(1, size or 0)
+    name = store.store_name(wish.to.rpartition("/")[2])
+    seen = first_sight(wish.url, name, downloads, progress)
+    if wish.sha256 not in (None, seen.sha256):
+        raise FetchError(
+            f"{wish.to} is another file than files=[Download(…)] says",
+            where=wish.url,
+            hint=f"its sha256 is {seen.sha256}",
+        )
+    _check_whole(downloads / seen.sha256 / name, wish.to, wish.url, "name the address of the file itself")
+    if wish.sha256 is None:
+        notice(f"{wish.to}: seen for the first time, and locked as it came; sha256 {seen.sha256}")
+    return locked(seen.size, seen.sha256)
+
+
+def _repository(
+    wish: RepositoryWish, previous: Files, downloads: Path, progress: Progress
+) -> LockedRepository:
+    from tungstenkit.fetch import hub
+
+    pins = [
+        pin
+        for pin in previous.repositories
+        if (pin.repository, pin.type, pin.revision) == (wish.repository, wish.type, wish.revision)
+    ]
+    wanted = (tuple(wish.include), tuple(wish.exclude))
+    for pin in pins:
+        if (pin.include, pin.exclude) == wanted:
+            return pin.model_copy(update={"to": wish.to})
+    if pins:
+        commit, restricted = pins[0].commit, pins[0].restricted
+    else:
+        snapshot = hub.look_up(wish.type, wish.repository, wish.revision)
+        commit, restricted = snapshot.commit, snapshot.restricted
+    chosen = _chosen(hub.tree(wish.type, wish.repository, commit), wish, commit)
+    known = {(pin.commit, file.path): file for pin in pins for file in pin.files}
+    # Of a small file the hub states git's blob ID alone.
+    small = [file for file in chosen if file.sha256 is None and (commit, file.path) not in known]
+    seen = _hash_small(wish, commit, small, downloads, progress)
+    files = []
+    for file in chosen:
+        sha256 = file.sha256 or seen.get(file.path)
+        if sha256 is not None:
+            files.append(RepositoryFile(path=file.path, size=file.size, sha256=sha256))
+        else:
+            files.append(known[commit, file.path])
+    return LockedRepository(
+        repository=wish.repository,
+        type=wish.type,
+        revision=wish.revision,
+        commit=commit,
+        restricted=restricted,
+        to=wish.to,
+        include=wanted[0],
+        exclude=wanted[1],
+        files=tuple(files),
+    )
+
+
+def _hash_small(
+    wish: RepositoryWish, commit: str, files: Sequence[TreeFile], downloads: Path, progress: Progress
+) -> dict[str, str]:
+    """The sha256 of files, by path, several at a time."""
+    progress.start(len(files), sum(file.size for file in files))
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        jobs = {file.path: pool.submit(_hash_one, wish, commit, file, downloads, progress) for file in files}
+        try:
+            return {path: job.result() for path, job in jobs.items()}
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _chosen(files: Sequence[TreeFile], wish: RepositoryWish, commit: str) -> list[TreeFile]:
+    """Those of a repository's files that a wish names; ResolveError where it is none."""
+    try:
+        included, excluded = GitIgnoreSpec.from_lines(wish.include), GitIgnoreSpec.from_lines(wish.exclude)
+    except ValueError as problem:
+        raise ResolveError(
+            f"files: HuggingFace({wish.repository!r}): {problem}", hint="patterns are as in .gitignore"
+        ) from None
+    chosen = [
+        file
+        for file in files
+        if (not wish.include or included.match_file(file.path)) and not excluded.match_file(file.path)
+    ]
+    if not chosen:
+        raise ResolveError(
+            "no file of the repository is left by include and exclude"
+            if files
+            else "the repository is empty",
+            where=f"{wish.repository} at {commit}",
+            hint=f"it has {', '.join(file.path for file in files[:8])}" if files else None,
+        )
+    return chosen
+
+
+def _hash_one(wish: RepositoryWish, commit: str, file: TreeFile, downloads: Path, progress: Progress) -> str:
+    """The sha256 of a file of which the hub states git's blob ID alone."""
+    from tungstenkit.fetch import hub
+
+    name = store.store_name(file.path.rpartition("/")[2])
+    url = hub.file_url(wish.type, wish.repository, commit, file.path)
+    seen = first_sight(url, name, downloads, progress)
+    content = (downloads / seen.sha256 / name).read_bytes()
+    # As git names a blob (gitformat-loose).
+    if hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest() != file.blob:
+        raise FetchError(
+            f"{file.path} is not the file that the hub's list names",
+            where=f"{wish.repository} at {commit}",
+            hint="the hub, or something on the way to it, is wrong: try again, or on another network",
+        )
+    hint = f"nobody has put the file itself there: ask who did, or leave it out: exclude=[{file.path!r}]"
+    _check_whole(downloads / seen.sha256 / name, file.path, f"{wish.repository} at {commit}", hint)
+    return seen.sha256
+
+
+def _check_whole(path: Path, name: str, where: str, hint: str) -> None:
+    """FetchError where a downloaded file is a pointer of Git LFS."""
+    if pointers(path.parent, [path.name]):
+        raise FetchError(named([name]), where=where, hint=hint)

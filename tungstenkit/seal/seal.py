@@ -1,0 +1,74 @@
+"""The second step of locking: what only downloading or building something can tell.
+
+`seal` takes a resolved lock and gives one that can be built. What is found out is written only into the lock: the hash
+of busybox's tree, where the shared pin no longer stands in the archive, the wheels of what is built from source, the
+shared libraries that packages need, and who wins where two of them bring one file. What `dockerfile_commands` and
+`post_build` make is added after that, in the root that is complete by then.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tungstenkit.fetch.bring import unpack_busybox
+from tungstenkit.seal.installed import check_installed
+from tungstenkit.seal.libraries import add_libraries
+from tungstenkit.fetch.needs import LockedFile
+from tungstenkit.seal.source_wheels import build_wheels
+
+if TYPE_CHECKING:
+    from tungstenkit.lock.document import Lock
+    from tungstenkit.seal.workshop import Workshop
+
+
+def seal(lock: Lock, workshop: Workshop) -> Lock:
+    """The sealed lock, still without what the model's own steps make. Raises what the steps of sealing raise."""
+    lock = add_busybox_tree(lock, workshop)
+    lock = build_wheels(lock, workshop)
+    lock = add_libraries(lock, workshop)
+    lock = check_installed(lock, workshop.get, workshop.solver.notice)
+    return lock.model_copy(update={"sealed": True})
+
+
+def add_busybox_tree(lock: Lock, workshop: Workshop) -> Lock:
+    """The lock with the hash of each busybox's tree, which seals the tools that build wheels."""
+    tools = {}
+    for system, entry in lock.tools.items():
+        busybox = entry.busybox
+        if busybox.tree_sha256 is None:
+            deb = workshop.get(
+                LockedFile(busybox.file, busybox.size, busybox.sha256, release=entry.layers.release)
+            )
+            busybox = busybox.model_copy(update={"tree_sha256": busybox_tree_hash(deb)})
+        tools[system] = entry.model_copy(update={"busybox": busybox})
+    return lock.model_copy(update={"tools": tools})
+
+
+def busybox_tree_hash(deb: Path) -> str:
+    """The SRI hash of a folder that holds a busybox-static .deb's `bin/busybox` alone, as a Nix archive."""
+    with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
+        unpack_busybox(deb, Path(folder) / "tree")
+        program = (Path(folder) / "tree" / "bin" / "busybox").read_bytes()
+    return f"sha256-{base64.b64encode(hashlib.sha256(_nix_archive(program)).digest()).decode()}"
+
+
+def _nix_archive(program: bytes) -> bytes:
+    """The Nix archive of a folder with the executable `bin/busybox` (Nix manual, "Nix Archive format")."""
+
+    def text(*parts: bytes) -> bytes:
+        return b"".join(len(part).to_bytes(8, "little") + part + b"\0" * (-len(part) % 8) for part in parts)
+
+    file = text(b"(", b"type", b"regular", b"executable", b"", b"contents", program, b")")
+    inner = (
+        text(b"(", b"type", b"directory", b"entry", b"(", b"name", b"busybox", b"node")
+        + file
+        + text(b")", b")")
+    )
+    outer = (
+        text(b"(", b"type", b"directory", b"entry", b"(", b"name", b"bin", b"node") + inner + text(b")", b")")
+    )
+    return text(b"nix-archive-1") + outer

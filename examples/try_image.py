@@ -19,7 +19,7 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TUNGSTEN = [sys.executable, "-m", "tungstenkit.cli.cli"]
+TUNGSTEN = [sys.executable, "-m", "tungstenkit"]
 PICTURE = ROOT / "examples" / "picture.jpg"
 GONE = 3
 

@@ -13,11 +13,11 @@ import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from tungstenkit.sdk.errors import ResolveError
-from tungstenkit.fetch.machine_mirrors import find_mirrors
 from tungstenkit.debian.index import fetch_index, suites
 from tungstenkit.debian.solve import DebSolver
+from tungstenkit.fetch.machine_mirrors import find_mirrors
 from tungstenkit.fetch.web import get_bytes
+from tungstenkit.sdk.errors import ResolveError
 
 
 class Apt:

@@ -10,10 +10,10 @@ import pytest
 
 from tests.clocks import AHEAD
 from tests.frozen import made, served, take
-from tungstenkit.sdk.errors import TungstenError
-from tungstenkit.fetch.machine_mirrors import Machine, find_mirrors
 from tungstenkit.debian.release import RELEASES
+from tungstenkit.fetch.machine_mirrors import Machine, find_mirrors
 from tungstenkit.fetch.web import get_bytes
+from tungstenkit.sdk.errors import TungstenError
 
 MACHINES_OWN = dict(os.environ)
 

@@ -9,8 +9,8 @@ import json
 import sys
 from pathlib import Path
 
-from tungstenkit.export import nixpkgs_export
 from tungstenkit.document import to_json
+from tungstenkit.export import nixpkgs_export
 from tungstenkit.lock.document import LOCK_NAME, Lock, read_lock
 from tungstenkit.spec.spec import ModelSpec, read_spec
 

@@ -44,7 +44,7 @@ def spent():
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("packages", nargs="*", default=PACKAGES)
-    parser.add_argument("--command", default=f"{sys.executable} -m tungstenkit.cli.cli")
+    parser.add_argument("--command", default=f"{sys.executable} -m tungstenkit")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
         model = Path(folder) / "model"

@@ -15,78 +15,33 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests import generate
-from tungstenkit.cli.cli import app
+from tungstenkit.cli.main import app
 from tungstenkit.data import FACTS, OWN_WHEELS
-from tungstenkit.sdk.define import define_model
 from tungstenkit.fetch.machine_mirrors import apt_bases
+from tungstenkit.sdk.define import define_model
 from tungstenkit.spec.spec import read_spec
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
-# Left may be imported by right, never the reverse.
-ORDER = [
-    ["errors", "downloads", "digest"],
-    ["io", "suffixes", "outside", "wishes", "data"],
-    ["media"],
-    ["define", "outputs"],
-    [
-        "load",
-        "document",
-        "platforms",
-        "requirements",
-        "store",
-        "watch",
-        "settings",
-        "cache",
-        "deb",
-        "configured",
-        "differences",
-        "shell_lines",
-        "samples",
-    ],
-    ["dockerfile_words", "tools", "lfs", "pins"],
-    ["dockerfile"],
-    ["spec", "files", "elf", "carry", "certificates", "index_pages"],
-    ["registry", "web", "packing", "lock_packages"],
-    ["lock_parts"],
-    ["lock_document"],
-    ["stale", "unpin", "lock_part"],
-    ["resolve.debian_version", "resolve.debian_control", "resolve.former_names", "resolve.rules", "poetry"],
-    ["resolve.debian_release"],
-    ["resolve.debian_index", "resolve.debian_packages", "vulnerabilities"],
-    ["resolve.hub", "resolve.python_index", "resolve.index_server"],
-    ["resolve.wheels"],
-    [
-        "resolve.debs",
-        "resolve.view",
-        "resolve.archives",
-        "resolve.cuda",
-        "resolve.debian_contents",
-        "scan",
-    ],
-    ["resolve.build_rules", "resolve.libraries", "resolve.base", "resolve.newest", "resolve.pinned"],
-    ["resolve.sources"],
-    ["mirrors", "resolve.model", "big_files", "nixpkgs_export", "needs", "own_files"],
-    ["machine_mirrors", "locate", "download", "advisories"],
-    ["bring"],
-    ["resolve.nixpkgs", "export", "client", "machine", "faults"],
-    ["build", "run", "workshop", "libraries", "diff", "why", "base_image", "left_out", "declared", "asked"],
-    ["installed", "build_hints"],
-    ["source_wheels", "twice", "fake_time", "handover", "check", "image_root", "shell", "reload"],
-    ["seal", "tables"],
-    ["commands"],
-    ["post_build"],
-    ["project"],
-    ["locking"],
-    ["making"],
-    ["words"],
-    ["progress"],
-    ["cli"],
-    ["__main__"],
+# From the command line down: a folder may import those that stand after it, never one before it.
+FOLDERS = [
+    "cli",
+    "project",
+    "trial",
+    "run",
+    "seal",
+    "nix_build",
+    "export",
+    "audit",
+    "resolve",
+    "fetch",
+    "lock",
+    "debian",
+    "spec",
+    "",  # the ground: the files that are in none
+    "sdk",
 ]
-RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
-SDK = [name.removesuffix(".py") for name in OWN_WHEELS["sdk"]["modules"] if name.endswith(".py")]
 
 
 def committed():
@@ -144,28 +99,45 @@ def test_the_clock_is_read_where_the_mirrors_are_found():
     programs = [(path.name, path) for path in (ROOT / "nix" / "tools").rglob("*.py")]
     reads = re.compile(r"\b(now|today|utcnow)\(|\btime(_ns)?\(\)|\b(gm|local)time\(|strftime")
     assert [name for name, path in [*modules().items(), *programs] if reads.search(path.read_text())] == [
-        "big_files",
-        "machine_mirrors",
+        "fetch.big_files",
+        "fetch.machine_mirrors",
     ]
 
 
-def test_every_module_has_its_place():
-    assert set(modules()) == set(RANK)
+def folder_of(name):
+    return name.rpartition(".")[0]
 
 
-@pytest.mark.parametrize("name", modules())
-def test_imports_point_left(name):
-    ours = {
-        module.removeprefix("tungstenkit.")
-        for module in imported(modules()[name])
-        if "tungstenkit." in module
-    }
-    wrong = {other for other in ours & set(RANK) if RANK[other] >= RANK[name]}
-    assert wrong == set()
+def ours(name):
+    """Modules of ours that one imports."""
+    found = {module.removeprefix("tungstenkit.") for module in imported(modules()[name])}
+    return found & set(modules()) - {name}
 
 
-# What words and shows what was made; all else is given an observer (`watch.Watch`), or returns a value.
-COMMAND_LINE = {"cli", "tables", "words", "progress", "__main__"}
+def test_every_folder_has_its_place():
+    assert {folder_of(name) for name in modules()} == set(FOLDERS)
+
+
+@pytest.mark.parametrize("name", [name for name in modules() if name != "__main__"])
+def test_a_module_imports_nothing_of_a_higher_folder(name):
+    rank = FOLDERS.index(folder_of(name))
+    assert [other for other in ours(name) if FOLDERS.index(folder_of(other)) < rank] == []
+
+
+def test_no_modules_import_one_another_in_a_circle():
+    list(TopologicalSorter({name: ours(name) for name in modules()}).static_order())
+
+
+@pytest.mark.parametrize("folder", [name for name in FOLDERS if name])
+def test_a_folder_is_described_and_exports_nothing_of_its_own(folder):
+    (only,) = ast.parse((ROOT / "tungstenkit" / folder / "__init__.py").read_text()).body
+    assert isinstance(only, ast.Expr)
+    assert ast.get_docstring(ast.Module([only], []))
+
+
+# What words and shows what was made is the command line; all else is given an observer (`watch.Watch`), or returns a
+# value.
+COMMAND_LINE = {"cli", "__main__"}
 
 
 def shown(path):
@@ -177,7 +149,7 @@ def shown(path):
             r"sys\.(__)?std(out|err)(__)?", ast.unparse(node)
         ):
             yield f"{node.lineno}: {ast.unparse(node)}"
-    consoles = re.compile(r"(rich|typer|click|tungstenkit\.progress)(\.|$)|(warnings|logging)$")
+    consoles = re.compile(r"(rich|typer|click|tungstenkit\.cli)(\.|$)|(warnings|logging)$")
     yield from (name for name in imported(path) if consoles.match(name))
 
 
@@ -225,7 +197,7 @@ def test_no_exception_is_changed_after_it_was_raised(folder):
     assert found == []
 
 
-@pytest.mark.parametrize("name", [name for name in SDK if name != "__init__"])
+@pytest.mark.parametrize("name", [name for name in modules() if folder_of(name) == "sdk"])
 def test_the_sdk_needs_pydantic_and_pillow_alone(name):
     roots = {module.split(".")[0] for module in imported(modules()[name])}
     assert roots - set(sys.stdlib_module_names) <= {
@@ -313,7 +285,7 @@ def test_every_example_has_a_lock():
 
 
 def test_sdk_and_server_name_files_by_the_same_rule():
-    folders = ("tungstenkit", "server/tungsten_server/words")
+    folders = ("tungstenkit/sdk", "server/tungsten_server/words")
     texts = {(ROOT / path / "suffixes.py").read_text() for path in folders}
     assert len(texts) == 1
 

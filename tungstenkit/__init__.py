@@ -1,7 +1,7 @@
 """Tungstenkit: a decorated Python class becomes a container image that serves it.
 
-This package's top level is the SDK, which model code imports. It needs pydantic and Pillow alone. The
-compiler, `tungstenkit.spec.spec` and everything after it, is never imported from here, and is not part of an image.
+The names here are the SDK, `tungstenkit.sdk`, which model code imports and which is in images. It needs pydantic
+and Pillow alone. The compiler is never imported from here: `tungstenkit.cli` and what is below it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ __all__ = [
 ]
 
 _HOME = {
-    "define_model": "define",
-    **dict.fromkeys(("Download", "HuggingFace"), "downloads"),
-    **dict.fromkeys(("BaseIO", "Field", "Option"), "io"),
-    **dict.fromkeys(("Audio", "Binary", "Image", "MaskedImage", "Video"), "media"),
+    "define_model": "sdk.define",
+    **dict.fromkeys(("Download", "HuggingFace"), "sdk.downloads"),
+    **dict.fromkeys(("BaseIO", "Field", "Option"), "sdk.io"),
+    **dict.fromkeys(("Audio", "Binary", "Image", "MaskedImage", "Video"), "sdk.media"),
 }
 
 

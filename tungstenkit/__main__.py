@@ -15,9 +15,9 @@ def main() -> None:
         # What is ignored already, as by `nohup`, stays so.
         if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, _leave)
-    from tungstenkit.cli import cli
+    from tungstenkit.cli import main as command_line
 
-    cli.main()
+    command_line.main()
 
 
 def _leave(*_: object) -> None:

@@ -14,7 +14,7 @@ _INSTALLED = _PACKAGE / "_data"
 _ROOT = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent
 
 SDK = _PACKAGE
-"""The folder of the SDK's modules; `OWN_WHEELS["sdk"]["modules"]` names those that are in an image."""
+"""The folder of the package that model code imports; `sdk_files` are what of it is in an image."""
 NIX = _ROOT / "nix"
 SERVER = _ROOT / "server" / "tungsten_server"
 
@@ -30,3 +30,10 @@ OWN_WHEELS: dict[str, dict[str, Any]] = json.loads(
     (NIX / "inputs" / "wheels.json").read_text(encoding="utf-8")
 )
 """Name, version and requirements of the two wheels that images get from us: `sdk` and `server`."""
+
+
+def sdk_files() -> list[str]:
+    """Files of the package that are in an image, from its folder on: what wheels.json names, and what that holds."""
+    named = [SDK / name for name in OWN_WHEELS["sdk"]["modules"]]
+    files = [*(one for one in named if one.is_file()), *(file for one in named for file in one.rglob("*.py"))]
+    return sorted(file.relative_to(SDK).as_posix() for file in files)

@@ -13,8 +13,8 @@ import tomllib
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from tungstenkit.sdk.errors import TungstenError
 from tungstenkit.outside import LARGEST_SETTINGS, contents, url_problem
+from tungstenkit.sdk.errors import TungstenError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from tungstenkit.nix_build.build import View
     from tungstenkit.fetch.download import Progress
+    from tungstenkit.nix_build.build import View
     from tungstenkit.project.locking import Locked
 
 

@@ -11,10 +11,15 @@ own: source: {
       path = source;
       filter =
         path: _type:
-        if own.modules == null then
-          baseNameOf path != "__pycache__" && builtins.match ".*\\.pyc" path == null
-        else
-          builtins.elem (baseNameOf path) own.modules;
+        let
+          # What stands in the package's folder itself, or its folder there.
+          parts = builtins.split "/" (
+            builtins.substring (builtins.stringLength (toString source) + 1) (-1) (toString path)
+          );
+        in
+        baseNameOf path != "__pycache__"
+        && builtins.match ".*\\.pyc" path == null
+        && (own.modules == null || builtins.elem (builtins.head parts) own.modules);
     };
     scripts = { };
   };

@@ -16,8 +16,8 @@ import urllib.request
 from pathlib import Path
 
 from tests.end_to_end.harness import ROOT, free_port
-from tungstenkit.lock.document import read_lock
 from tungstenkit.fetch.needs import LockedFile
+from tungstenkit.lock.document import read_lock
 
 # Unpacked there by `make test`.
 _UNPACKED = ROOT / ".venv" / "docker-registry" / "usr" / "bin" / "docker-registry"

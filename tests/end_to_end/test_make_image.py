@@ -15,8 +15,8 @@ from tests.end_to_end.conftest import copy_example
 from tests.end_to_end.harness import ROOT, succeed, tungsten
 from tests.frozen import moved, served, take
 from tests.frozen.archive import link
-from tungstenkit.lock.document import LOCK_NAME, packages, read_lock
 from tungstenkit.fetch.needs import needed_files
+from tungstenkit.lock.document import LOCK_NAME, packages, read_lock
 
 PROGRAM = ROOT / "examples" / "try_image.py"
 BEGUN = datetime.now(UTC)

@@ -12,14 +12,14 @@ import pytest
 from tests.end_to_end.harness import SYSTEM, succeed
 from tests.end_to_end.somebody import UID, Somebody
 from tests.frozen.take import Quiet
-from tungstenkit.nix_build import build as building
 from tungstenkit.debian.deb import open_files
+from tungstenkit.debian.release import RELEASES
 from tungstenkit.fetch.download import download
 from tungstenkit.fetch.needs import LockedFile
-from tungstenkit.platforms import Target
-from tungstenkit.debian.release import RELEASES
-from tungstenkit.resolve.model import Solver
 from tungstenkit.fetch.web import Fetcher
+from tungstenkit.nix_build import build as building
+from tungstenkit.platforms import Target
+from tungstenkit.resolve.model import Solver
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 
 from tests.end_to_end.harness import derivation
 from tests.tungstenkit.nix_build.test_build import View
+from tungstenkit.machine import Room
 from tungstenkit.nix_build import build as building
 from tungstenkit.sdk.errors import BuildError
-from tungstenkit.machine import Room
 
 TOGETHER = b"together"
 # A step of a known result has the machine's network, as `post_build` has. What it makes is what it was told there.

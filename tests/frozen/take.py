@@ -19,17 +19,17 @@ from pysequoia import Tsk
 
 from tests.frozen.archive import Archive, Deb, new_key
 from tungstenkit.data import SEVEN_ZIP
-from tungstenkit.fetch.download import download
-from tungstenkit.sdk.errors import GoneError, TungstenError
+from tungstenkit.debian.release import RELEASES
 from tungstenkit.export.export import bootstrap_urls
+from tungstenkit.fetch.download import download
 from tungstenkit.fetch.locate import locate
 from tungstenkit.fetch.machine_mirrors import find_mirrors
 from tungstenkit.fetch.needs import LockedFile, needed_files
-from tungstenkit.platforms import ARCHITECTURES, Target
-from tungstenkit.debian.release import RELEASES
-from tungstenkit.resolve.model import Solver, resolve
-from tungstenkit.spec.spec import read_spec
 from tungstenkit.fetch.web import PARALLEL, Fetcher, get_bytes
+from tungstenkit.platforms import ARCHITECTURES, Target
+from tungstenkit.resolve.model import Solver, resolve
+from tungstenkit.sdk.errors import GoneError, TungstenError
+from tungstenkit.spec.spec import read_spec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TAKEN = ROOT / ".venv" / "frozen"

@@ -13,8 +13,8 @@ from tests.binaries import deb, wheel
 from tests.frozen import moved, served
 from tests.frozen.archive import Archive, Deb, new_key
 from tungstenkit.debian.index import ARCHIVES, fetch_index
-from tungstenkit.debian.version import order
 from tungstenkit.debian.solve import DebSolver
+from tungstenkit.debian.version import order
 from tungstenkit.fetch.web import get_bytes
 
 MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -109,7 +109,7 @@ def test_no_tungsten_but_the_tests_own_believes_it(archive, tmp_path):
             [
                 sys.executable,
                 "-m",
-                "tungstenkit.cli.cli",
+                "tungstenkit.cli.main",
                 "lock",
                 "--resolve-only",
                 "--python=3.11",

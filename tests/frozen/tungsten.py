@@ -20,6 +20,6 @@ def believe(folder):
 
 if __name__ == "__main__":
     believe(Path(os.environ["TUNGSTEN_TESTS_KEYS"]))
-    from tungstenkit.cli.cli import main
+    from tungstenkit.cli.main import main
 
     main()

@@ -19,16 +19,15 @@ import requests
 
 from tests.tungstenkit.resolve.package_index import view, wheel
 from tungstenkit import certificates, configured
-from tungstenkit.fetch import mirrors, registry, web
-from tungstenkit.nix_build import build
 from tungstenkit.fetch import download as downloading
-from tungstenkit.run.client import Client
-from tungstenkit.sdk.errors import BuildError, TungstenError
+from tungstenkit.fetch import hub, mirrors, registry, web
 from tungstenkit.fetch.needs import LockedFile
 from tungstenkit.fetch.packing import check_out
+from tungstenkit.nix_build import build
 from tungstenkit.platforms import Target
-from tungstenkit.fetch import hub
 from tungstenkit.resolve.wheels import resolve_wheels
+from tungstenkit.run.client import Client
+from tungstenkit.sdk.errors import BuildError, TungstenError
 from tungstenkit.seal.twice import Step, make
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tungstenkit.document import check_version, to_json, write_atomically
-from tungstenkit.sdk.errors import LockError
 from tungstenkit.lock.parts import Choice
+from tungstenkit.sdk.errors import LockError
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

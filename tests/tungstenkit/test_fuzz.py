@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from tests import generate
 from tungstenkit.audit.asked import check_lock, unasked
 from tungstenkit.fetch.bring import store_paths
-from tungstenkit.sdk.errors import LockError, SpecError, TungstenError
 from tungstenkit.fetch.locate import locate
-from tungstenkit.lock.document import LOCK_NAME, Lock, packages, parse_lock
 from tungstenkit.fetch.needs import needed_files
+from tungstenkit.lock.document import LOCK_NAME, Lock, packages, parse_lock
 from tungstenkit.outside import GIT, url_problem
+from tungstenkit.sdk.errors import LockError, SpecError, TungstenError
 from tungstenkit.spec.spec import ModelSpec
 
 EXAMPLE = generate.ROOT / "examples" / "caption"

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from tungstenkit.sdk.errors import RunError
 from tungstenkit.machine import GB, Needs, Room, gpu_memory, memory, processors, shortages
+from tungstenkit.sdk.errors import RunError
 
 SMALL = Needs(mem_gb=2, gpu=False, gpu_mem_gb=16)
 ON_GPU = Needs(mem_gb=2, gpu=True, gpu_mem_gb=16)

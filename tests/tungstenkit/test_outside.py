@@ -18,22 +18,21 @@ from tests.tungstenkit import locks
 from tests.tungstenkit.resolve import package_index
 from tungstenkit import outside, store
 from tungstenkit.audit import diff
-from tungstenkit.fetch import carry, packing, registry
-from tungstenkit.nix_build import build
-from tungstenkit.run import run
+from tungstenkit.fetch import archives, carry, hub, packing, registry
 from tungstenkit.fetch.download import download
-from tungstenkit.sdk.errors import FetchError, LockError, ResolveError, TungstenError
 from tungstenkit.fetch.locate import locate
+from tungstenkit.fetch.mirrors import Mirrors
+from tungstenkit.fetch.needs import LockedFile, declared_files, source_files, wheel_file
 from tungstenkit.lock.document import LOCK_NAME
 from tungstenkit.lock.packages import GitCommit
 from tungstenkit.lock.parts import LockedDownload
-from tungstenkit.fetch.mirrors import Mirrors
-from tungstenkit.fetch.needs import LockedFile, declared_files, source_files, wheel_file
+from tungstenkit.nix_build import build
 from tungstenkit.platforms import Target
-from tungstenkit.spec.requirements import wanted
-from tungstenkit.fetch import archives, hub
 from tungstenkit.resolve.build_rules import bad_requirements
 from tungstenkit.resolve.wheels import resolve_wheels
+from tungstenkit.run import run
+from tungstenkit.sdk.errors import FetchError, LockError, ResolveError, TungstenError
+from tungstenkit.spec.requirements import wanted
 
 pytestmark = pytest.mark.timeless(
     "words that become options or schemes have no date, and many programs are started"
@@ -427,7 +426,7 @@ def test_no_command_does_what_a_hostile_lock_says(tmp_path, mark, command):
     before = sorted(path.name for path in model.iterdir())
     words = [{"MODEL": str(model), "OUT": str(tmp_path / "out")}.get(word, word) for word in command]
     done = subprocess.run(
-        [sys.executable, "-m", "tungstenkit.cli.cli", *words], capture_output=True, text=True, cwd=generate.ROOT
+        [sys.executable, "-m", "tungstenkit", *words], capture_output=True, text=True, cwd=generate.ROOT
     )
     assert done.returncode == 1
     assert re.match(r"error: platforms\.x86_64-linux\.wheels\.0: .*the URL", done.stderr)

@@ -8,8 +8,8 @@ import pytest
 
 import tungstenkit
 from tungstenkit import settings
-from tungstenkit.seal import post_build
 from tungstenkit.sdk.errors import TungstenError
+from tungstenkit.seal import post_build
 from tungstenkit.settings import (
     check_names,
     index_settings,

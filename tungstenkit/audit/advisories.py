@@ -12,10 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
-from tungstenkit.cache import cache_folder
-from tungstenkit.sdk.errors import FetchError
-from tungstenkit.lock.packages import Deb, Source
-from tungstenkit.debian.release import RELEASES
 from tungstenkit.audit.vulnerabilities import (
     Advisories,
     DebianAnswer,
@@ -31,16 +27,20 @@ from tungstenkit.audit.vulnerabilities import (
     read_kept,
     write_kept,
 )
+from tungstenkit.cache import cache_folder
+from tungstenkit.debian.release import RELEASES
 from tungstenkit.fetch.web import MissingError, get_if_newer
+from tungstenkit.lock.packages import Deb, Source
+from tungstenkit.sdk.errors import FetchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
     from pathlib import Path
 
+    from tungstenkit.fetch.mirrors import Mirrors
     from tungstenkit.lock.document import Located
     from tungstenkit.lock.packages import Wheel
-    from tungstenkit.fetch.mirrors import Mirrors
 
     Get = Callable[[str, str | None], tuple[bytes, str | None] | None]
     """As `web.get_if_newer`."""

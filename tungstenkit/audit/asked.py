@@ -16,17 +16,17 @@ from packaging.utils import canonicalize_name
 from pathspec import GitIgnoreSpec
 
 from tungstenkit.data import OWN_WHEELS
-from tungstenkit.sdk.errors import LockError
 from tungstenkit.lock.document import FLAKE_INPUTS
 from tungstenkit.lock.packages import WISH, Deb, Source, Wheel
 from tungstenkit.lock.parts import LIBRARY
+from tungstenkit.lock.stale import check_lock as check_fresh
 from tungstenkit.platforms import Target
-from tungstenkit.spec.requirements import parse, project_of
 from tungstenkit.resolve.cuda import adds
 from tungstenkit.resolve.rules import BASE, ESSENTIAL, OLD_ZONES, tool_programs
+from tungstenkit.sdk.errors import LockError
 from tungstenkit.settings import MACHINE
+from tungstenkit.spec.requirements import parse, project_of
 from tungstenkit.spec.spec import DownloadWish, RepositoryWish
-from tungstenkit.lock.stale import check_lock as check_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence

@@ -9,8 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from tungstenkit.audit.vulnerabilities import Vulnerability  # noqa: TC001 - pydantic reads it
 from tungstenkit.document import Document
-from tungstenkit.sdk.errors import LockError
 from tungstenkit.lock.document import (
     EVERY_PLATFORM,
     LOCK_NAME,
@@ -21,13 +21,13 @@ from tungstenkit.lock.document import (
     read_lock,
 )
 from tungstenkit.lock.stale import changed_inputs
-from tungstenkit.audit.vulnerabilities import Vulnerability  # noqa: TC001 - pydantic reads it
+from tungstenkit.sdk.errors import LockError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tungstenkit.lock.document import Located, Lock
     from tungstenkit.audit.vulnerabilities import Advisories
+    from tungstenkit.lock.document import Located, Lock
 
 
 class Fact(Document):

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from pydantic import AfterValidator, AwareDatetime
 
 from tungstenkit.cache import cache_folder
+from tungstenkit.debian.version import order
 from tungstenkit.document import Document, write_atomically
 from tungstenkit.lock.packages import Deb, Source
 from tungstenkit.outside import text_problem
-from tungstenkit.debian.version import order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

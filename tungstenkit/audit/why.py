@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Literal
 
 from packaging.utils import canonicalize_name
 
+from tungstenkit.audit.vulnerabilities import Vulnerability  # noqa: TC001 - pydantic reads it
 from tungstenkit.document import Document
-from tungstenkit.sdk.errors import LockError
 from tungstenkit.lock.document import EVERY_PLATFORM, Place, declared_by_name, packages
 from tungstenkit.lock.packages import WISH
 from tungstenkit.lock.parts import OF_VERSIONS, OVERLAP, Choice, LockedDownload
-from tungstenkit.resolve.pinned import KIND as LOCK_FILE
 from tungstenkit.lock.unpin import near
-from tungstenkit.audit.vulnerabilities import Vulnerability  # noqa: TC001 - pydantic reads it
+from tungstenkit.resolve.pinned import KIND as LOCK_FILE
+from tungstenkit.sdk.errors import LockError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from tungstenkit.lock.document import Located, Lock
     from tungstenkit.audit.vulnerabilities import Advisories
+    from tungstenkit.lock.document import Located, Lock
 
 _OF_THE_USER = ("python_packages", "system_packages", "dockerfile_commands", "python_version", "gpu")
 _LIBRARY = re.compile(r"library: \S+ of (?P<package>\S+)")

@@ -18,9 +18,9 @@ from tungstenkit.trial.check import latencies, shortened
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from tungstenkit.trial.check import Report, Trial
     from tungstenkit.audit.diff import Change, Difference
     from tungstenkit.audit.why import Reason
+    from tungstenkit.trial.check import Report, Trial
 
 _SHOWN = 8  # lines of a summary, chains of a package, names in a line
 

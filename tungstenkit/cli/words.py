@@ -13,9 +13,9 @@ from rich.markup import escape
 from tungstenkit.cli import tables
 from tungstenkit.lock.document import declared_by_name
 from tungstenkit.lock.parts import LIBRARY, NOTHING, OVERLAP
+from tungstenkit.lock.unpin import POST_BUILD
 from tungstenkit.resolve.newest import told
 from tungstenkit.resolve.pinned import KIND as LOCK_FILE
-from tungstenkit.lock.unpin import POST_BUILD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from tungstenkit.cache import cache_folder, keep, kept
 from tungstenkit.debian.deb import open_files
-from tungstenkit.sdk.errors import FetchError, ResolveError, UnusableError
 from tungstenkit.debian.release import (
     RELEASES,
     ReleaseFile,
@@ -27,6 +26,7 @@ from tungstenkit.debian.release import (
     pinned_fingerprints,
     verify_inrelease,
 )
+from tungstenkit.sdk.errors import FetchError, ResolveError, UnusableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from tungstenkit.sdk.errors import UnusableError
 from tungstenkit.debian.control import Alternatives, Relation, relations, stanzas
 from tungstenkit.debian.version import rank
+from tungstenkit.sdk.errors import UnusableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import pysequoia
 
-from tungstenkit.sdk.errors import UnusableError
 from tungstenkit.debian.control import stanzas
+from tungstenkit.sdk.errors import UnusableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 
 import solv
 
-from tungstenkit.sdk.errors import ResolveError
 from tungstenkit.debian.control import Alternatives, Relation
+from tungstenkit.debian.former_names import successor, why_gone
 from tungstenkit.debian.packages import PackagesFile
 from tungstenkit.debian.version import order, rank
-from tungstenkit.debian.former_names import successor, why_gone
+from tungstenkit.sdk.errors import ResolveError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

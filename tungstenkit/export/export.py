@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tungstenkit.data import NIX, OWN_WHEELS, SDK, SERVER, SEVEN_ZIP
+from tungstenkit.data import NIX, SDK, SERVER, SEVEN_ZIP, sdk_files
 from tungstenkit.document import to_json
 from tungstenkit.sdk.errors import ExportError
 from tungstenkit.spec.files import is_export
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from tungstenkit.fetch.big_files import BigFile
-    from tungstenkit.spec.files import ModelFile
-    from tungstenkit.lock.document import Lock
     from tungstenkit.fetch.mirrors import Mirrors
+    from tungstenkit.lock.document import Lock
+    from tungstenkit.spec.files import ModelFile
     from tungstenkit.spec.spec import ModelSpec
 
 
@@ -107,7 +107,7 @@ def _write(
     for source in sorted(NIX.rglob("*")):
         if source.suffix in {".nix", ".py", ".sh", ".json"}:
             _copy(source, out / "nix" / source.relative_to(NIX))
-    for name in OWN_WHEELS["sdk"]["modules"]:
+    for name in sdk_files():
         _copy(SDK / name, out / "tungstenkit" / name)
     for source in sorted(SERVER.rglob("*")):
         # Python's own leavings are no part of the package; all else is, the demo page too.

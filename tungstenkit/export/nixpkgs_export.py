@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tungstenkit.export import poetry
 from tungstenkit.data import NIX
 from tungstenkit.document import to_json
+from tungstenkit.export import poetry
 
 if TYPE_CHECKING:
     from tungstenkit.lock.document import Lock

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from tungstenkit import store
 from tungstenkit.digest import measure
-from tungstenkit.sdk.errors import FetchError
 from tungstenkit.fetch.needs import LockedFile, built_files, needed_files, result_files
+from tungstenkit.sdk.errors import FetchError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

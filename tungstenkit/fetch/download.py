@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from tungstenkit.fetch import web
 from tungstenkit.digest import measure, sha256_of
-from tungstenkit.sdk.errors import FetchError, GoneError
+from tungstenkit.fetch import hub, web
 from tungstenkit.fetch.needs import LockedFile
-from tungstenkit.outside import WEB, redact, url_problem
 from tungstenkit.fetch.own_files import make
 from tungstenkit.fetch.registry import pull
-from tungstenkit.fetch import hub
+from tungstenkit.outside import WEB, redact, url_problem
+from tungstenkit.sdk.errors import FetchError, GoneError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin
 
 from tungstenkit.fetch import web
-from tungstenkit.sdk.errors import FetchError, ResolveError, TungstenError
 from tungstenkit.outside import LARGEST_FILE, path_problem
+from tungstenkit.sdk.errors import FetchError, ResolveError, TungstenError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

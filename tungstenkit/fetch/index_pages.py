@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from tungstenkit.digest import sha256_of
-from tungstenkit.sdk.errors import FetchError
 from tungstenkit.outside import redact, url_problem
+from tungstenkit.sdk.errors import FetchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,9 +11,9 @@ from tungstenkit.fetch.web import PARALLEL, MissingError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tungstenkit.lock.document import Lock
     from tungstenkit.fetch.mirrors import Mirrors
     from tungstenkit.fetch.needs import LockedFile
+    from tungstenkit.lock.document import Lock
 
 
 def locate(wanted: Iterable[LockedFile], lock: Lock, mirrors: Mirrors) -> dict[str, list[str]]:

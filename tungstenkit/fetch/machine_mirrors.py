@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
 from tungstenkit import configured
-from tungstenkit.sdk.errors import TungstenError
-from tungstenkit.fetch.mirrors import Mirrors
-from tungstenkit.outside import WEB, redact, url_problem
 from tungstenkit.debian.control import stanzas
 from tungstenkit.debian.index import ARCHIVES, fetch_inrelease, suites, trusted_certificates
 from tungstenkit.debian.release import RELEASES
-from tungstenkit.settings import index_settings, read_table
+from tungstenkit.fetch.mirrors import Mirrors
 from tungstenkit.fetch.web import MissingError, get_bytes
+from tungstenkit.outside import WEB, redact, url_problem
+from tungstenkit.sdk.errors import TungstenError
+from tungstenkit.settings import index_settings, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -14,13 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tungstenkit.fetch import index_pages, web
-from tungstenkit.sdk.errors import FetchError
-from tungstenkit.fetch.index_pages import is_of, normalised
-from tungstenkit.outside import WEB, redact, url_problem
 from tungstenkit.debian.index import ARCHIVES
-from tungstenkit.settings import MACHINE
+from tungstenkit.fetch import index_pages, web
+from tungstenkit.fetch.index_pages import is_of, normalised
 from tungstenkit.fetch.web import MissingError, WebError
+from tungstenkit.outside import WEB, redact, url_problem
+from tungstenkit.sdk.errors import FetchError
+from tungstenkit.settings import MACHINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tungstenkit.digest import measure, sha256_of
-from tungstenkit.sdk.errors import FetchError, LockError
 from tungstenkit.lock.document import LOCK_NAME
 from tungstenkit.outside import redact
+from tungstenkit.sdk.errors import FetchError, LockError
 
 if TYPE_CHECKING:
-    from tungstenkit.lock.document import Lock
     from tungstenkit.fetch.needs import LockedFile
+    from tungstenkit.lock.document import Lock
 
 
 def make(file: LockedFile, local: Path | None, part: Path) -> None:

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 from tungstenkit import certificates
 from tungstenkit.digest import measure
+from tungstenkit.outside import GIT, git_name_problem, redact, url_problem
 from tungstenkit.sdk.errors import FetchError
 from tungstenkit.spec.lfs import INSTALL, named, pointers
-from tungstenkit.outside import GIT, git_name_problem, redact, url_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

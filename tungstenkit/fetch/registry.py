@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from tungstenkit import certificates
 from tungstenkit.digest import sha256_of
-from tungstenkit.sdk.errors import FetchError
 from tungstenkit.outside import image_problem
+from tungstenkit.sdk.errors import FetchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from tungstenkit import certificates
-from tungstenkit.sdk.errors import FetchError
 from tungstenkit.outside import redact
+from tungstenkit.sdk.errors import FetchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

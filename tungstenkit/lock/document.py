@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from tungstenkit.document import Document, check_version, to_json, write_atomically
-from tungstenkit.sdk.errors import LockError
 from tungstenkit.lock.packages import Deb, Source, Wheel
 from tungstenkit.lock.parts import (
     Choice,
@@ -30,6 +29,7 @@ from tungstenkit.lock.parts import (
 )
 from tungstenkit.outside import contents, text_problem, texts
 from tungstenkit.platforms import ARCHITECTURES
+from tungstenkit.sdk.errors import LockError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

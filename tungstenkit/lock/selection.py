@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tungstenkit.sdk.errors import LockError
 from tungstenkit.lock.document import LOCK_NAME
 from tungstenkit.platforms import ARCHITECTURES
+from tungstenkit.sdk.errors import LockError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

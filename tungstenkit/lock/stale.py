@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tungstenkit.sdk.errors import LockError
 from tungstenkit.lock.document import digest_of
 from tungstenkit.outside import text_problem
+from tungstenkit.sdk.errors import LockError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from tungstenkit.sdk.errors import LockError
 from tungstenkit.lock.document import packages
 from tungstenkit.lock.parts import Files
+from tungstenkit.sdk.errors import LockError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tungstenkit import certificates, store
-from tungstenkit.sdk.errors import BuildError, TungstenError
 from tungstenkit.machine import memory, processors
 from tungstenkit.outside import IMAGE_NAME, IMAGE_TAG, LONGEST_NAME
 from tungstenkit.platforms import this_system
+from tungstenkit.sdk.errors import BuildError, TungstenError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

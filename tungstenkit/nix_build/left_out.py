@@ -8,18 +8,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tungstenkit.spec.files import excluding, pattern_of
 from tungstenkit.lock.parts import LIBRARY, NOTHING
 from tungstenkit.sdk.wishes import DEFAULT_EXCLUDE_FILES
+from tungstenkit.spec.files import excluding, pattern_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from tungstenkit.sdk.errors import BuildError
-    from tungstenkit.spec.files import ModelFile
     from tungstenkit.lock.parts import Choice
     from tungstenkit.resolve.libraries import Start
+    from tungstenkit.sdk.errors import BuildError
+    from tungstenkit.spec.files import ModelFile
 
 _APP = "/app/"
 

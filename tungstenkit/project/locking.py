@@ -11,44 +11,44 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tungstenkit.seal import commands, post_build
-from tungstenkit.spec import dockerfile
 from tungstenkit.audit.advisories import look_up
-from tungstenkit.resolve.base_image import read_base
-from tungstenkit.fetch.bring import disk_error, find_in_store
-from tungstenkit.seal.declared import lock_files
 from tungstenkit.audit.diff import compare, old_lock
+from tungstenkit.fetch.bring import disk_error, find_in_store
 from tungstenkit.fetch.download import pull_layers
-from tungstenkit.sdk.errors import LockError
-from tungstenkit.seal.fake_time import fake_time
+from tungstenkit.fetch.machine_mirrors import find_mirrors
+from tungstenkit.fetch.web import Fetcher
 from tungstenkit.lock.document import LOCK_NAME, Lock, packages, read_lock, write_lock
 from tungstenkit.lock.parts import Files
-from tungstenkit.fetch.machine_mirrors import find_mirrors
-from tungstenkit.spec.pins import read_lock_file
+from tungstenkit.lock.unpin import unpinned
 from tungstenkit.project.project import export_step, fetch_inputs
-from tungstenkit.spec.requirements import parse
 from tungstenkit.resolve.base import loadable_on
+from tungstenkit.resolve.base_image import read_base
 from tungstenkit.resolve.model import Solver, chosen_systems, dates_of, resolve
 from tungstenkit.resolve.nixpkgs import resolve as resolve_nixpkgs
 from tungstenkit.resolve.pinned import Pinned
+from tungstenkit.sdk.errors import LockError
+from tungstenkit.seal import commands, post_build
+from tungstenkit.seal.declared import lock_files
+from tungstenkit.seal.fake_time import fake_time
 from tungstenkit.seal.seal import seal
-from tungstenkit.lock.unpin import unpinned
-from tungstenkit.fetch.web import Fetcher
 from tungstenkit.seal.workshop import Workshop
+from tungstenkit.spec import dockerfile
+from tungstenkit.spec.pins import read_lock_file
+from tungstenkit.spec.requirements import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tungstenkit.nix_build.build import View
     from tungstenkit.audit.diff import Difference
-    from tungstenkit.lock.parts import Choice
+    from tungstenkit.audit.vulnerabilities import Advisories
     from tungstenkit.fetch.mirrors import Mirrors
     from tungstenkit.fetch.needs import LockedFile
+    from tungstenkit.lock.parts import Choice
+    from tungstenkit.nix_build.build import View
     from tungstenkit.platforms import Target as Platform
     from tungstenkit.project.project import Project, Shipped
     from tungstenkit.resolve.base import Base
     from tungstenkit.seal.twice import Step
-    from tungstenkit.audit.vulnerabilities import Advisories
     from tungstenkit.watch import Watch
 
 

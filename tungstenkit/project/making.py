@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tungstenkit.nix_build import build as builder
-from tungstenkit.sdk.errors import BuildError
 from tungstenkit.lock.selection import check_package_set, choose_platform
+from tungstenkit.nix_build import build as builder
 from tungstenkit.platforms import runs_here, this_system
 from tungstenkit.project.project import fetch_inputs, provide_result
+from tungstenkit.sdk.errors import BuildError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,13 +13,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
 from tungstenkit import store
-from tungstenkit.seal import commands, post_build
 from tungstenkit.audit.asked import check_lock
+from tungstenkit.export.export import bootstrap_urls, export
 from tungstenkit.fetch.big_files import big_files
 from tungstenkit.fetch.bring import Folders, bring, missing_files
-from tungstenkit.seal.declared import leave_out_declared
+from tungstenkit.fetch.needs import needed_files
+from tungstenkit.fetch.own_files import check_own_files
+from tungstenkit.lock.document import LOCK_NAME, Lock, read_lock
+from tungstenkit.lock.selection import part_of
+from tungstenkit.platforms import this_system
 from tungstenkit.sdk.errors import FetchError, SpecError
-from tungstenkit.export.export import bootstrap_urls, export
+from tungstenkit.seal import commands, post_build
+from tungstenkit.seal.declared import leave_out_declared
+from tungstenkit.seal.twice import Step
+from tungstenkit.settings import big_file_size
 from tungstenkit.spec.files import (
     empty_folders,
     excluding,
@@ -29,15 +36,8 @@ from tungstenkit.spec.files import (
     secrets,
     select_files,
 )
-from tungstenkit.lock.document import LOCK_NAME, Lock, read_lock
-from tungstenkit.lock.selection import part_of
-from tungstenkit.fetch.needs import needed_files
-from tungstenkit.fetch.own_files import check_own_files
-from tungstenkit.platforms import this_system
 from tungstenkit.spec.requirements import parse
-from tungstenkit.settings import big_file_size
 from tungstenkit.spec.spec import ModelSpec, read_spec
-from tungstenkit.seal.twice import Step
 from tungstenkit.watch import UNWATCHED
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tungstenkit.fetch.big_files import BigFile
+    from tungstenkit.fetch.mirrors import Mirrors
     from tungstenkit.nix_build.build import View
     from tungstenkit.spec.files import ModelFile
-    from tungstenkit.fetch.mirrors import Mirrors
     from tungstenkit.watch import Watch
 
 

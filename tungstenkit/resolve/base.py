@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tungstenkit.sdk.errors import ResolveError
-from tungstenkit.lock.parts import Choice
 from tungstenkit.debian.release import RELEASES
+from tungstenkit.lock.parts import Choice
 from tungstenkit.resolve.wheels import GLIBC
+from tungstenkit.sdk.errors import ResolveError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

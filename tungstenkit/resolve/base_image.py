@@ -19,13 +19,13 @@ from pydantic import ValidationError
 
 from tungstenkit.cache import cache_folder, keep, kept
 from tungstenkit.document import Document
-from tungstenkit.sdk.errors import FetchError, ResolveError
-from tungstenkit.lock.parts import BaseImage, BaseLayer, BasePython
 from tungstenkit.fetch.needs import layer_files
-from tungstenkit.platforms import ARCHITECTURES
 from tungstenkit.fetch.registry import configuration, manifest, with_digest, without_tag
+from tungstenkit.lock.parts import BaseImage, BaseLayer, BasePython
+from tungstenkit.platforms import ARCHITECTURES
 from tungstenkit.resolve.base import Base, libc_version
 from tungstenkit.resolve.wheels import OLDEST_GLIBC
+from tungstenkit.sdk.errors import FetchError, ResolveError
 from tungstenkit.tools import run_tool
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from tungstenkit.platforms import Target
     from tungstenkit.fetch.archives import Facts
+    from tungstenkit.platforms import Target
 
 
 _LAST_WITH_PKG_RESOURCES = "80.10.2"

@@ -20,9 +20,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from tungstenkit.sdk.errors import CudaError, NothingFitsError, ResolveError
 from tungstenkit.lock.packages import WISH
 from tungstenkit.lock.parts import Choice, Cuda
+from tungstenkit.sdk.errors import CudaError, NothingFitsError, ResolveError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -18,9 +18,9 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tungstenkit.data import FACTS
-from tungstenkit.resolve.elf import MACHINES
-from tungstenkit.lock.parts import LIBRARY, NOTHING, Choice
 from tungstenkit.debian.contents import provider
+from tungstenkit.lock.parts import LIBRARY, NOTHING, Choice
+from tungstenkit.resolve.elf import MACHINES
 from tungstenkit.resolve.scan import SITE
 
 if TYPE_CHECKING:

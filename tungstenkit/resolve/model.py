@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from tungstenkit.fetch import web
 from tungstenkit.data import OWN_WHEELS
-from tungstenkit.spec.dockerfile import Commands
+from tungstenkit.debian.index import ReleaseIndex, fetch_index
+from tungstenkit.debian.release import RELEASES
+from tungstenkit.debian.solve import DebSolver
 from tungstenkit.document import Document
-from tungstenkit.sdk.errors import CudaError, NothingFitsError, ResolveError, UnusableError
+from tungstenkit.fetch import web
 from tungstenkit.lock.document import Lock
 from tungstenkit.lock.packages import WISH, Deb, Wheel
 from tungstenkit.lock.parts import (
@@ -41,8 +42,8 @@ from tungstenkit.lock.parts import (
     Suite,
     Tools,
 )
+from tungstenkit.lock.stale import input_digest, made_from
 from tungstenkit.platforms import ARCHITECTURES, Target, this_system
-from tungstenkit.spec.requirements import parse, project_of
 from tungstenkit.resolve.base import (
     check_sources,
     choices_on,
@@ -55,24 +56,23 @@ from tungstenkit.resolve.base import (
 from tungstenkit.resolve.build_rules import read_build_rules
 from tungstenkit.resolve.cuda import Solution as WheelSolution
 from tungstenkit.resolve.cuda import have_own_builds, nearest_working, solve_wheels
-from tungstenkit.debian.index import ReleaseIndex, fetch_index
-from tungstenkit.debian.release import RELEASES
-from tungstenkit.debian.solve import DebSolver
 from tungstenkit.resolve.libraries import packages as packages_of
 from tungstenkit.resolve.python_index import PythonIndex
 from tungstenkit.resolve.rules import ESSENTIAL, base_packages, tool_programs
 from tungstenkit.resolve.sources import PythonPackages, Sources
 from tungstenkit.resolve.view import View
 from tungstenkit.resolve.wheels import resolve_wheels
-from tungstenkit.lock.stale import input_digest, made_from
+from tungstenkit.sdk.errors import CudaError, NothingFitsError, ResolveError, UnusableError
+from tungstenkit.spec.dockerfile import Commands
+from tungstenkit.spec.requirements import parse, project_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from tungstenkit.debian.solve import DebSolution
     from tungstenkit.fetch.mirrors import Mirrors
     from tungstenkit.resolve.base import Base
-    from tungstenkit.debian.solve import DebSolution
     from tungstenkit.resolve.pinned import Pinned
     from tungstenkit.spec.spec import ModelSpec
 

@@ -13,10 +13,10 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from tungstenkit.sdk.errors import ResolveError
 from tungstenkit.lock.parts import OF_VERSIONS, OLDER, PLACE, PRE_RELEASE, Choice
 from tungstenkit.resolve.view import stand_in_name
 from tungstenkit.resolve.wheels import counts, needs, read_requirements
+from tungstenkit.sdk.errors import ResolveError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from packaging.version import Version
 
 from tungstenkit.data import NIX
-from tungstenkit.sdk.errors import ResolveError
 from tungstenkit.lock.document import Lock
 from tungstenkit.lock.parts import Choice, FlakeInput, Platform
+from tungstenkit.lock.stale import input_digest, made_from
+from tungstenkit.lock.unpin import near
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.model import (
     add_choice,
@@ -27,8 +28,7 @@ from tungstenkit.resolve.model import (
     solve_python,
     whose,
 )
-from tungstenkit.lock.stale import input_digest, made_from
-from tungstenkit.lock.unpin import near
+from tungstenkit.sdk.errors import ResolveError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 from packaging.version import Version
 
 from tungstenkit.data import OWN_WHEELS
-from tungstenkit.sdk.errors import ResolveError
 from tungstenkit.lock.packages import Wheel
 from tungstenkit.lock.parts import OF_VERSIONS, Choice
+from tungstenkit.sdk.errors import ResolveError
 from tungstenkit.spec.requirements import project_of, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from tungstenkit.lock.packages import Source
-    from tungstenkit.spec.pins import LockFile, Pin
     from tungstenkit.platforms import Target
+    from tungstenkit.spec.pins import LockFile, Pin
     from tungstenkit.spec.requirements import Wishes
 
 KIND = "lock-file"

@@ -20,8 +20,8 @@ from urllib.request import url2pathname
 
 from tungstenkit.cache import cache_folder, keep, kept
 from tungstenkit.digest import measure
-from tungstenkit.sdk.errors import FetchError, ResolveError
 from tungstenkit.fetch.index_pages import IndexFile
+from tungstenkit.sdk.errors import FetchError, ResolveError
 from tungstenkit.settings import MACHINE
 
 if TYPE_CHECKING:

@@ -21,11 +21,10 @@ from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel
 from packaging.version import Version
 
 from tungstenkit.digest import measure, sha256_of
-from tungstenkit.sdk.errors import NothingFitsError, ResolveError, UnusableError
+from tungstenkit.fetch.archives import Facts, read_facts
+from tungstenkit.fetch.packing import check_out, pack
 from tungstenkit.lock.packages import GitCommit, Source, SourceBuild, Wheel
 from tungstenkit.lock.parts import PLACE, Choice
-from tungstenkit.fetch.packing import check_out, pack
-from tungstenkit.fetch.archives import Facts, read_facts
 from tungstenkit.resolve.build_rules import (
     BuildRule,
     bad_requirements,
@@ -36,6 +35,7 @@ from tungstenkit.resolve.build_rules import (
 from tungstenkit.resolve.newest import older
 from tungstenkit.resolve.view import StandIn, View, runs_on, stand_in_name
 from tungstenkit.resolve.wheels import resolve_wheels
+from tungstenkit.sdk.errors import NothingFitsError, ResolveError, UnusableError
 from tungstenkit.settings import MACHINE
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from tungstenkit.lock.packages import Deb
     from tungstenkit.lock.parts import Platform
     from tungstenkit.platforms import Target
-    from tungstenkit.spec.requirements import Wanted, Wishes
     from tungstenkit.resolve.pinned import Pinned
     from tungstenkit.resolve.python_index import PythonIndex
+    from tungstenkit.spec.requirements import Wanted, Wishes
 
 
 _MACHINES_OTHERS = "the further indexes and links of the machine's own client"

@@ -18,8 +18,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
 from packaging.version import InvalidVersion, Version
 
-from tungstenkit.sdk.errors import FetchError, ResolveError
 from tungstenkit.resolve.wheels import counts, fitting_tags, read_requirements
+from tungstenkit.sdk.errors import FetchError, ResolveError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

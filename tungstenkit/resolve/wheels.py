@@ -28,13 +28,13 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from pydantic import ValidationError
 
 from tungstenkit.data import NIX
+from tungstenkit.debian.release import RELEASES
 from tungstenkit.digest import measure
-from tungstenkit.sdk.errors import FetchError, NothingFitsError, ResolveError, UnusableError
 from tungstenkit.lock.packages import WISH, Wheel
 from tungstenkit.outside import redact
-from tungstenkit.spec.requirements import project_of
-from tungstenkit.debian.release import RELEASES
 from tungstenkit.resolve.index_server import serve_index
+from tungstenkit.sdk.errors import FetchError, NothingFitsError, ResolveError, UnusableError
+from tungstenkit.spec.requirements import project_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -24,8 +24,8 @@ import requests
 from tungstenkit import certificates
 from tungstenkit.data import SERVER
 from tungstenkit.sdk.errors import RunError
-from tungstenkit.spec.files import RESULTS
 from tungstenkit.sdk.suffixes import type_of_name, without_suffix
+from tungstenkit.spec.files import RESULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tungstenkit import store
-from tungstenkit.nix_build.build import namespaces_refused
 from tungstenkit.data import NIX
+from tungstenkit.nix_build.build import namespaces_refused
 from tungstenkit.run.run import Program
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from pathlib import Path
 from socket import socketpair
 from typing import TYPE_CHECKING, NamedTuple
 
-from tungstenkit.sdk.errors import TungstenError
 from tungstenkit.run.run import Handover, Running, running
+from tungstenkit.sdk.errors import TungstenError
 
 if TYPE_CHECKING:
     import socket

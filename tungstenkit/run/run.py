@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from tungstenkit.data import SERVER
-from tungstenkit.sdk.errors import RunError
-from tungstenkit.nix_build.faults import APP, last_fault
 from tungstenkit.machine import Needs
+from tungstenkit.nix_build.faults import APP, last_fault
+from tungstenkit.sdk.errors import RunError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

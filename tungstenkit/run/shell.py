@@ -12,7 +12,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from tungstenkit.data import NIX, OWN_WHEELS, SDK
+from tungstenkit.data import NIX, SDK, sdk_files
 from tungstenkit.sdk.errors import RunError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def stamp(spec: ModelSpec, lock: Lock) -> str | None:
         return None  # they may copy any file of the model's
     digest = hashlib.sha256()
     nix = sorted(path for path in NIX.rglob("*") if path.suffix in {".nix", ".py", ".sh", ".json"})
-    sdk = [SDK / name for name in OWN_WHEELS["sdk"]["modules"]]
+    sdk = [SDK / name for name in sdk_files()]
     for content in (
         spec.to_json().encode(),
         lock.to_json().encode(),

@@ -14,22 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tungstenkit import store
-from tungstenkit.fetch.big_files import kept_sha256_of
 from tungstenkit.digest import measure
-from tungstenkit.spec.dockerfile import Commands, Copy
 from tungstenkit.document import to_json
-from tungstenkit.sdk.errors import BuildError, LockError
+from tungstenkit.fetch.big_files import kept_sha256_of
 from tungstenkit.lock.parts import CommandResult
 from tungstenkit.platforms import Target, this_system
+from tungstenkit.sdk.errors import BuildError, LockError
 from tungstenkit.seal.twice import MismatchError, Step, discard, make, settled
+from tungstenkit.spec.dockerfile import Commands, Copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tungstenkit.spec.dockerfile import Segment
-    from tungstenkit.spec.files import ModelFile
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.parts import Platform
+    from tungstenkit.spec.dockerfile import Segment
+    from tungstenkit.spec.files import ModelFile
     from tungstenkit.spec.spec import ModelSpec
 
 _UNKNOWN = "0" * 64

@@ -15,20 +15,20 @@ from pathspec import GitIgnoreSpec
 from tungstenkit import store
 from tungstenkit.fetch.big_files import hashes_of
 from tungstenkit.fetch.download import first_sight, size_of
+from tungstenkit.fetch.web import PARALLEL
+from tungstenkit.lock.parts import Files, LockedDownload, LockedRepository, RepositoryFile
 from tungstenkit.sdk.errors import FetchError, ResolveError, SpecError
 from tungstenkit.spec.files import excluding, pattern_of
 from tungstenkit.spec.lfs import named, pointers
-from tungstenkit.lock.parts import Files, LockedDownload, LockedRepository, RepositoryFile
 from tungstenkit.spec.spec import DownloadWish, RepositoryWish
-from tungstenkit.fetch.web import PARALLEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from tungstenkit.fetch.download import Progress
-    from tungstenkit.spec.files import ModelFile
     from tungstenkit.fetch.hub import TreeFile
+    from tungstenkit.spec.files import ModelFile
 
 
 def lock_files(

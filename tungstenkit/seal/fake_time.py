@@ -13,8 +13,8 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from tungstenkit.debian.deb import open_files
-from tungstenkit.sdk.errors import FetchError, ResolveError, UnusableError
 from tungstenkit.fetch.needs import LockedFile
+from tungstenkit.sdk.errors import FetchError, ResolveError, UnusableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

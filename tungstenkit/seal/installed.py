@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from tungstenkit.cache import cache_folder, keep, kept
 from tungstenkit.document import Document
-from tungstenkit.sdk.errors import ResolveError
+from tungstenkit.fetch.needs import LockedFile, built_file, wheel_file
+from tungstenkit.fetch.web import PARALLEL
 from tungstenkit.lock.packages import Source
 from tungstenkit.lock.parts import OVERLAP, Choice
-from tungstenkit.fetch.needs import LockedFile, built_file, wheel_file
 from tungstenkit.resolve.model import add_choice
+from tungstenkit.sdk.errors import ResolveError
 from tungstenkit.tools import run_tool
-from tungstenkit.fetch.web import PARALLEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from tungstenkit.cache import cache_folder
-from tungstenkit.fetch.needs import LockedFile, built_file, wheel_file
-from tungstenkit.platforms import Target
 from tungstenkit.debian.contents import fetch_libraries
+from tungstenkit.fetch.needs import LockedFile, built_file, wheel_file
+from tungstenkit.fetch.web import PARALLEL
+from tungstenkit.platforms import Target
 from tungstenkit.resolve.libraries import Image, additions, only_told
 from tungstenkit.resolve.model import add_debs
 from tungstenkit.resolve.scan import keep_scan, kept_scan, scan_deb, scan_wheel
-from tungstenkit.fetch.web import PARALLEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -19,27 +19,27 @@ from typing import TYPE_CHECKING, Any
 from pathspec import GitIgnoreSpec
 
 from tungstenkit import store
-from tungstenkit.seal.commands import described, not_here, seen_of_base, sees
 from tungstenkit.data import NIX, OWN_WHEELS
 from tungstenkit.digest import measure
-from tungstenkit.spec.dockerfile import Commands
 from tungstenkit.document import to_json
-from tungstenkit.sdk.errors import BuildError, LockError, TungstenError
-from tungstenkit.nix_build.faults import package_hint
-from tungstenkit.spec.files import excluding, pattern_of
-from tungstenkit.seal.handover import served
 from tungstenkit.lock.parts import PostBuild
+from tungstenkit.nix_build.faults import package_hint
 from tungstenkit.platforms import Target, this_system
-from tungstenkit.settings import read_table
+from tungstenkit.sdk.errors import BuildError, LockError, TungstenError
+from tungstenkit.seal.commands import described, not_here, seen_of_base, sees
+from tungstenkit.seal.handover import served
 from tungstenkit.seal.twice import MismatchError, Step, discard, make, settled
+from tungstenkit.settings import read_table
+from tungstenkit.spec.dockerfile import Commands
+from tungstenkit.spec.files import excluding, pattern_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import ModuleType
 
-    from tungstenkit.spec.files import ModelFile
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.parts import Platform
+    from tungstenkit.spec.files import ModelFile
     from tungstenkit.spec.spec import ModelSpec
 
 _TABLE = "post-build"

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tungstenkit.fetch.bring import unpack_busybox
+from tungstenkit.fetch.needs import LockedFile
 from tungstenkit.seal.installed import check_installed
 from tungstenkit.seal.libraries import add_libraries
-from tungstenkit.fetch.needs import LockedFile
 from tungstenkit.seal.source_wheels import build_wheels
 
 if TYPE_CHECKING:

@@ -21,28 +21,28 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 from tungstenkit import store
-from tungstenkit.fetch.bring import find_in_store, unpack_busybox
-from tungstenkit.nix_build.build import run_build
-from tungstenkit.nix_build.build_hints import hint
 from tungstenkit.cache import cache_folder
 from tungstenkit.data import NIX
+from tungstenkit.debian.contents import fetch_paths
 from tungstenkit.digest import measure
 from tungstenkit.document import write_atomically
+from tungstenkit.fetch.bring import find_in_store, unpack_busybox
+from tungstenkit.fetch.needs import LockedFile, built_file, source_files, tool_files
+from tungstenkit.fetch.web import PARALLEL
+from tungstenkit.nix_build.build import run_build
+from tungstenkit.nix_build.build_hints import hint
+from tungstenkit.platforms import Target, this_system
+from tungstenkit.resolve.scan import kept_scan
 from tungstenkit.sdk.errors import BuildError, LockError, TungstenError
 from tungstenkit.seal.installed import kept_installed
-from tungstenkit.fetch.needs import LockedFile, built_file, source_files, tool_files
-from tungstenkit.platforms import Target, this_system
-from tungstenkit.debian.contents import fetch_paths
-from tungstenkit.resolve.scan import kept_scan
-from tungstenkit.fetch.web import PARALLEL
 
 if TYPE_CHECKING:
     from email.message import Message
 
-    from tungstenkit.nix_build.build import View
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.packages import Source
     from tungstenkit.lock.parts import Platform
+    from tungstenkit.nix_build.build import View
     from tungstenkit.resolve.model import Solver
     from tungstenkit.seal.workshop import Workshop
 

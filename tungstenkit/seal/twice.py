@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tungstenkit import certificates, store
-from tungstenkit.nix_build.build import OtherHashError, run_build
 from tungstenkit.data import NIX
+from tungstenkit.nix_build.build import OtherHashError, run_build
 from tungstenkit.sdk.errors import BuildError, LockError
 
 if TYPE_CHECKING:

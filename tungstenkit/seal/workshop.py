@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tungstenkit.fetch.download import Progress
-    from tungstenkit.lock.document import Lock
     from tungstenkit.fetch.needs import LockedFile
+    from tungstenkit.lock.document import Lock
     from tungstenkit.resolve.model import Solver
     from tungstenkit.spec.spec import ModelSpec
     from tungstenkit.watch import Watch

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Literal
 from dockerfile_parse import DockerfileParser
 from pydantic import Field
 
+from tungstenkit.document import Document
 from tungstenkit.spec import shell_lines
 from tungstenkit.spec.dockerfile_words import Hole, Text, WordError, expand, pairs, plain, words
-from tungstenkit.document import Document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -19,8 +19,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from tungstenkit.sdk.errors import SpecError
-from tungstenkit.spec.requirements import decoded, lines_of, wanted
 from tungstenkit.sdk.wishes import split_option
+from tungstenkit.spec.requirements import decoded, lines_of, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

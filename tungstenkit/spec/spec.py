@@ -34,12 +34,11 @@ from pydantic import (
 )
 
 from tungstenkit import store
-from tungstenkit.spec import dockerfile, requirements
 from tungstenkit.data import NIX
-from tungstenkit.spec.dockerfile import Commands  # noqa: TC001 - pydantic reads it
 from tungstenkit.document import Document, check_version
 from tungstenkit.sdk.downloads import Download, HuggingFace
 from tungstenkit.sdk.errors import DefinitionError, SpecError
+from tungstenkit.sdk.wishes import requirement_problem, value_problems, without_password
 from tungstenkit.settings import (
     build_settings,
     check_names,
@@ -48,7 +47,8 @@ from tungstenkit.settings import (
     lock_file_setting,
     nixpkgs_settings,
 )
-from tungstenkit.sdk.wishes import requirement_problem, value_problems, without_password
+from tungstenkit.spec import dockerfile, requirements
+from tungstenkit.spec.dockerfile import Commands  # noqa: TC001 - pydantic reads it
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

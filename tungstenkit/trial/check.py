@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
+from tungstenkit.machine import GB
+from tungstenkit.nix_build.faults import WORKER, own_frames, package_hint
 from tungstenkit.run.client import save_files
 from tungstenkit.sdk.errors import RunError
-from tungstenkit.nix_build.faults import WORKER, own_frames, package_hint
-from tungstenkit.machine import GB
 from tungstenkit.trial.samples import make_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tungstenkit.trial.samples import Sample
     from tungstenkit.spec.spec import ModelSpec
+    from tungstenkit.trial.samples import Sample
 
 _MEMORY_PAUSE = 0.05  # seconds between two looks
 _DEMO_PAUSE = 0.05  # seconds between two looks whether a demo is done

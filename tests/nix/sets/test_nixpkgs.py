@@ -18,8 +18,8 @@ from tests import generate
 from tests.tungstenkit.locks import wheel
 from tungstenkit.export import poetry
 from tungstenkit.export.export import export
-from tungstenkit.spec.files import select_files
 from tungstenkit.lock.document import read_lock
+from tungstenkit.spec.files import select_files
 from tungstenkit.spec.spec import ModelSpec
 
 HERE = Path(__file__).parent

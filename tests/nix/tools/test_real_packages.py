@@ -11,11 +11,11 @@ import pytest
 from tests import emulation
 from tests.frozen import take
 from tests.frozen.archive import Deb
-from tungstenkit.platforms import ARCHITECTURES, this_system
 from tungstenkit.debian.index import ARCHIVES, fetch_index
 from tungstenkit.debian.solve import DebSolver
-from tungstenkit.resolve.rules import base_packages
 from tungstenkit.fetch.web import get_bytes
+from tungstenkit.platforms import ARCHITECTURES, this_system
+from tungstenkit.resolve.rules import base_packages
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)

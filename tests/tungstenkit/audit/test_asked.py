@@ -10,15 +10,15 @@ import pytest
 from tests import generate
 from tests.tungstenkit import locks
 from tungstenkit.audit.asked import check_lock, unasked
-from tungstenkit.sdk.errors import LockError, TungstenError
 from tungstenkit.lock.document import LOCK_NAME, parse_lock, read_lock
 from tungstenkit.lock.packages import GitCommit
 from tungstenkit.lock.parts import Files, LockedDownload, LockedRepository, RepositoryFile
+from tungstenkit.lock.stale import input_digest, made_from
 from tungstenkit.platforms import Target
 from tungstenkit.project.project import Project
 from tungstenkit.resolve.base import Base, groups_on
+from tungstenkit.sdk.errors import LockError, TungstenError
 from tungstenkit.spec.spec import DownloadWish, ModelSpec, RepositoryWish
-from tungstenkit.lock.stale import input_digest, made_from
 
 EXAMPLE = generate.ROOT / "examples" / "caption"
 SYSTEM = locks.SYSTEM

@@ -7,11 +7,11 @@ import pytest
 from rich.console import Console
 
 from tests.tungstenkit.locks import deb, lock, wheel
-from tungstenkit.cli import tables
 from tungstenkit.audit.diff import compare, old_lock
-from tungstenkit.sdk.errors import LockError
-from tungstenkit.lock.document import LOCK_NAME, write_lock
 from tungstenkit.audit.vulnerabilities import Advisories, Vulnerability
+from tungstenkit.cli import tables
+from tungstenkit.lock.document import LOCK_NAME, write_lock
+from tungstenkit.sdk.errors import LockError
 
 PYTHON = deb("python3.13")
 

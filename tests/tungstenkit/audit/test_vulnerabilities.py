@@ -7,12 +7,12 @@ import pytest
 
 from tests.tungstenkit.locks import deb, lock, source, wheel
 from tungstenkit.audit.advisories import look_up
-from tungstenkit.sdk.errors import FetchError
+from tungstenkit.audit.vulnerabilities import known_here
+from tungstenkit.fetch.mirrors import Mirrors
+from tungstenkit.fetch.web import MissingError
 from tungstenkit.lock.document import packages
 from tungstenkit.lock.packages import GitCommit
-from tungstenkit.fetch.mirrors import Mirrors
-from tungstenkit.audit.vulnerabilities import known_here
-from tungstenkit.fetch.web import MissingError
+from tungstenkit.sdk.errors import FetchError
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TRACKER, INDEX = "http://tracker.example/json", "http://user:secret@index.example/simple"

@@ -3,10 +3,10 @@
 import pytest
 
 from tests.tungstenkit.locks import deb, lock, source, wheel
-from tungstenkit.sdk.errors import LockError
-from tungstenkit.lock.parts import OVERLAP, Choice
 from tungstenkit.audit.vulnerabilities import Advisories
 from tungstenkit.audit.why import why
+from tungstenkit.lock.parts import OVERLAP, Choice
+from tungstenkit.sdk.errors import LockError
 
 
 def image(*entries, name, **options):

@@ -16,14 +16,14 @@ import pytest
 from tests import generate
 from tests.tungstenkit import locks
 from tests.tungstenkit.locks import SYSTEM
-from tungstenkit.cli import cli
-from tungstenkit.project import locking, project
-from tungstenkit.seal import seal
+from tungstenkit.audit.vulnerabilities import Advisories, Vulnerability
+from tungstenkit.cli import main as command_line
 from tungstenkit.lock.document import LOCK_NAME, read_lock, write_lock
 from tungstenkit.lock.parts import Choice, PostBuild
-from tungstenkit.spec.spec import LockFileWish, ModelSpec
 from tungstenkit.lock.stale import input_digest, made_from
-from tungstenkit.audit.vulnerabilities import Advisories, Vulnerability
+from tungstenkit.project import locking, project
+from tungstenkit.seal import seal
+from tungstenkit.spec.spec import LockFileWish, ModelSpec
 
 NEW = "99.0"
 OTHER_SYSTEM = "aarch64-linux"
@@ -89,7 +89,7 @@ def tungsten(model, monkeypatch, capsys):
         before = (model / LOCK_NAME).read_bytes()
         monkeypatch.setattr(sys, "argv", ["tungsten", *map(str, arguments)])
         with pytest.raises(SystemExit) as caught:
-            cli.main()
+            command_line.main()
         out, err = capsys.readouterr()
         return caught.value.code or 0, out, err, (model / LOCK_NAME).read_bytes() == before
 
@@ -306,7 +306,7 @@ class TestCheck:
         (model / LOCK_NAME).unlink()
         monkeypatch.setattr(sys, "argv", ["tungsten", "lock", "--check", str(model)])
         with pytest.raises(SystemExit) as caught:
-            cli.main()
+            command_line.main()
         assert caught.value.code == 1
 
 

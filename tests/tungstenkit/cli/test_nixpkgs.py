@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from tests import generate
-from tungstenkit.cli import cli
-from tungstenkit.project import locking, project
-from tungstenkit.lock.document import LOCK_NAME, read_lock
-from tungstenkit.spec.spec import ModelSpec
 from tungstenkit.audit.vulnerabilities import Advisories
+from tungstenkit.cli import main as command_line
+from tungstenkit.lock.document import LOCK_NAME, read_lock
+from tungstenkit.project import locking, project
+from tungstenkit.spec.spec import ModelSpec
 
 NAME = "caption"
 
@@ -55,7 +55,7 @@ def tungsten(monkeypatch, capsys):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["tungsten", *map(str, arguments)])
         with pytest.raises(SystemExit) as caught:
-            cli.main()
+            command_line.main()
         return caught.value.code or 0, capsys.readouterr().err
 
     return run
@@ -104,7 +104,9 @@ def test_a_build_names_the_way_for_this_set(tungsten, model):
 
 def test_an_export_names_no_file_that_it_has_no_use_for(tungsten, model, solved, monkeypatch, tmp_path):
     mirrors = SimpleNamespace(notices=(), npm="https://npm.example")
-    monkeypatch.setattr("tungstenkit.fetch.machine_mirrors.find_mirrors", lambda folder, wishes, get=None: mirrors)
+    monkeypatch.setattr(
+        "tungstenkit.fetch.machine_mirrors.find_mirrors", lambda folder, wishes, get=None: mirrors
+    )
     found = {"0" * 64: ["https://index.example/a.whl"]}
     monkeypatch.setattr("tungstenkit.fetch.locate.locate", lambda *arguments: found)
     assert tungsten("nix-export", model, "-o", tmp_path / "out")[0] == 0

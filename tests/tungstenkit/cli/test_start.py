@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tungstenkit.cli import cli
+from tungstenkit.cli import main as command_line
 
 pytestmark = pytest.mark.timeless("what a start imports, and what ends it, has no date")
 
@@ -17,7 +17,7 @@ BLUR = Path(__file__).parents[3] / "examples" / "blur"
 
 PROGRAM = """
 import sys
-from tungstenkit.cli.cli import main
+from tungstenkit.cli.main import main
 try:
     main()
 except SystemExit as end:
@@ -66,7 +66,7 @@ main()
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-@pytest.mark.parametrize("module", ["tungstenkit.cli.cli", "typer", "tungstenkit.sdk.errors"])
+@pytest.mark.parametrize("module", ["tungstenkit.cli.main", "typer", "tungstenkit.sdk.errors"])
 def test_an_interruption_while_it_starts_is_one_line(module, name):
     command = [sys.executable, "-c", STOPPED, module, name, "lock", "--check", str(BLUR)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -126,11 +126,11 @@ def test_what_is_wrong_with_the_machine_is_told_wherever_it_comes_up(monkeypatch
     def app():
         raise problem
 
-    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr(command_line, "app", app)
     saved = os.dup(1)
     try:
         with pytest.raises(SystemExit) as caught:
-            cli.main()
+            command_line.main()
     finally:
         os.dup2(saved, 1)
         os.close(saved)
@@ -144,6 +144,6 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch):
     def app():
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/x")
 
-    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr(command_line, "app", app)
     with pytest.raises(FileNotFoundError):
-        cli.main()
+        command_line.main()

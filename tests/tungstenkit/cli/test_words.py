@@ -5,10 +5,10 @@ import pytest
 from tests.tungstenkit import locks
 from tests.tungstenkit.locks import SYSTEM
 from tungstenkit.audit.diff import compare
-from tungstenkit.lock.parts import NOTHING, Choice, PostBuild
-from tungstenkit.project.locking import Locked, Relock
 from tungstenkit.audit.vulnerabilities import Advisories
 from tungstenkit.cli.words import locked_lines
+from tungstenkit.lock.parts import NOTHING, Choice, PostBuild
+from tungstenkit.project.locking import Locked, Relock
 
 
 def lines(lock, before=None, **wish):

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tungstenkit.sdk.errors import FetchError, UnusableError
 from tungstenkit.debian.contents import fetch_libraries, fetch_paths, provider
 from tungstenkit.debian.index import ReleaseIndex, RemoteFile, SuiteIndex
 from tungstenkit.debian.release import Listed
+from tungstenkit.sdk.errors import FetchError, UnusableError
 
 CONTENTS = """\
 bin/true                                                admin/coreutils

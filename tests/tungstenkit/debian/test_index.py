@@ -12,12 +12,12 @@ from pysequoia import SignatureMode, Tsk, sign
 from tests.binaries import deb
 from tests.tungstenkit import locks
 from tests.tungstenkit.resolve.solving import resolve
-from tungstenkit.sdk.errors import FetchError, ResolveError, UnusableError
 from tungstenkit.debian import index as debian_index
 from tungstenkit.debian.index import fetch_index, suites, trusted_certificates
 from tungstenkit.debian.release import RELEASES, certificates, pinned_fingerprints
-from tungstenkit.resolve.model import dates_of
 from tungstenkit.fetch.web import MissingError, get_bytes
+from tungstenkit.resolve.model import dates_of
+from tungstenkit.sdk.errors import FetchError, ResolveError, UnusableError
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 DATE = datetime(2026, 2, 28, 10, tzinfo=UTC)

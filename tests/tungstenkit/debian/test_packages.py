@@ -3,9 +3,9 @@
 import pytest
 
 from tests.tungstenkit.debian.test_solve import stanza
-from tungstenkit.sdk.errors import UnusableError
 from tungstenkit.debian.control import Relation
 from tungstenkit.debian.packages import PackagesFile
+from tungstenkit.sdk.errors import UnusableError
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 import pytest
 from pysequoia import ArmorKind, SignatureMode, Tsk, armor, sign
 
-from tungstenkit.sdk.errors import UnusableError
 from tungstenkit.debian.release import (
     RELEASES,
     Listed,
@@ -15,6 +14,7 @@ from tungstenkit.debian.release import (
     pinned_fingerprints,
     verify_inrelease,
 )
+from tungstenkit.sdk.errors import UnusableError
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TEXT = """\

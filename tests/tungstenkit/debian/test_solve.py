@@ -8,11 +8,11 @@ import pytest
 
 from tests.apt import Apt, compare, draw
 from tests.tungstenkit.resolve.solving import resolve
-from tungstenkit.sdk.errors import ResolveError, UnusableError
 from tungstenkit.debian.index import ARCHIVES, ReleaseIndex, SuiteIndex, fetch_index
 from tungstenkit.debian.release import RELEASES
 from tungstenkit.debian.solve import NOT_FOLLOWED, DebSolver
 from tungstenkit.fetch.web import get_bytes
+from tungstenkit.sdk.errors import ResolveError, UnusableError
 
 
 def stanza(name, version="1", architecture="amd64", **fields):

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tungstenkit.export import export as exporting
-from tungstenkit.sdk.errors import ExportError
 from tungstenkit.export.export import export, git_notice, public
-from tungstenkit.spec.files import select_files
 from tungstenkit.lock.document import read_lock
+from tungstenkit.sdk.errors import ExportError
+from tungstenkit.spec.files import select_files
 from tungstenkit.spec.spec import ModelSpec
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent.parent / "examples" / "caption"
@@ -43,7 +43,11 @@ def test_an_export_holds_all_that_a_build_reads(write, tmp_path):
     names = set(tree(write(tmp_path / "out")))
     assert {"flake.nix", "spec.json", "tungsten.lock", "sources.json", "model/tungsten_model.py"} <= names
     assert {"nix/default.nix", "nix/tools/layer.py", "nix/inputs/wheels.json"} <= names
-    assert {"tungstenkit/sdk/define.py", "tungstenkit/py.typed", "server/tungsten_server/__main__.py"} <= names
+    assert {
+        "tungstenkit/sdk/define.py",
+        "tungstenkit/py.typed",
+        "server/tungsten_server/__main__.py",
+    } <= names
     assert {
         "server/tungsten_server/page/static/demo.html",
         "server/tungsten_server/page/static/demo.js",

@@ -7,11 +7,11 @@ import pytest
 
 from tests import generate
 from tungstenkit.export.export import export
-from tungstenkit.spec.files import select_files
-from tungstenkit.lock.document import LOCK_NAME, read_lock
 from tungstenkit.export.nixpkgs_export import flake_lock
-from tungstenkit.spec.spec import ModelSpec
+from tungstenkit.lock.document import LOCK_NAME, read_lock
 from tungstenkit.lock.stale import check_lock
+from tungstenkit.spec.files import select_files
+from tungstenkit.spec.spec import ModelSpec
 
 EXAMPLES = sorted(path.parent for path in generate.GOLDEN.glob(f"*/{LOCK_NAME}"))
 

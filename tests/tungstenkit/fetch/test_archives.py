@@ -12,11 +12,10 @@ import zipfile
 
 import pytest
 
-from tungstenkit.fetch import packing
-from tungstenkit.sdk.errors import FetchError, ResolveError
-from tungstenkit.fetch.packing import check_out, pack
-from tungstenkit.fetch import archives
+from tungstenkit.fetch import archives, packing
 from tungstenkit.fetch.archives import read_facts
+from tungstenkit.fetch.packing import check_out, pack
+from tungstenkit.sdk.errors import FetchError, ResolveError
 
 
 def write(folder, files):

@@ -7,15 +7,15 @@ import shutil
 import pytest
 
 from tests.hub import sha256
-from tests.tungstenkit.locks import deb, lock
 from tests.tungstenkit.fetch.test_fetch import Count
-from tungstenkit.fetch import big_files as module
+from tests.tungstenkit.locks import deb, lock
 from tungstenkit import store
+from tungstenkit.fetch import big_files as module
 from tungstenkit.fetch.big_files import BigFile, big_files, kept_sha256_of
 from tungstenkit.fetch.bring import add_big, store_paths
 from tungstenkit.sdk.errors import FetchError, SpecError, TungstenError
-from tungstenkit.spec.files import ModelFile
 from tungstenkit.settings import big_file_size
+from tungstenkit.spec.files import ModelFile
 
 OLD = 1_000_000_000  # seconds since 1970
 

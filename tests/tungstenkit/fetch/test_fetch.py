@@ -16,13 +16,13 @@ from tungstenkit import store
 from tungstenkit.fetch import bring, web
 from tungstenkit.fetch import download as downloading
 from tungstenkit.fetch.download import download
-from tungstenkit.sdk.errors import FetchError, GoneError, LockError
 from tungstenkit.fetch.locate import locate
-from tungstenkit.lock.document import read_lock
-from tungstenkit.lock.packages import Source, SourceBuild, Wheel
 from tungstenkit.fetch.needs import LockedFile, needed_files
 from tungstenkit.fetch.own_files import check_own_files
 from tungstenkit.fetch.packing import pack
+from tungstenkit.lock.document import read_lock
+from tungstenkit.lock.packages import Source, SourceBuild, Wheel
+from tungstenkit.sdk.errors import FetchError, GoneError, LockError
 
 CONTENT = bytes(range(256)) * 4000
 EXAMPLE = Path(__file__).resolve().parent.parent.parent.parent / "examples" / "caption"

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 import pytest
 
 from tungstenkit import configured
+from tungstenkit.debian.release import ReleaseFile
 from tungstenkit.fetch import machine_mirrors, web
-from tungstenkit.sdk.errors import FetchError, TungstenError
 from tungstenkit.fetch.machine_mirrors import Machine, apt_bases, find_mirrors
 from tungstenkit.fetch.mirrors import Mirrors
-from tungstenkit.spec.requirements import parse
-from tungstenkit.debian.release import ReleaseFile
 from tungstenkit.fetch.web import MissingError, get_if_newer
+from tungstenkit.sdk.errors import FetchError, TungstenError
+from tungstenkit.spec.requirements import parse
 
 OUTPUT = configured.output
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -9,9 +9,9 @@ import pytest
 import requests
 
 from tungstenkit.fetch import web
-from tungstenkit.sdk.errors import FetchError
-from tungstenkit.outside import redact
 from tungstenkit.fetch.web import Fetcher, MissingError, SilentError, WebError, get_bytes
+from tungstenkit.outside import redact
+from tungstenkit.sdk.errors import FetchError
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ import pytest
 from tests import generate
 from tests.tungstenkit import locks
 from tungstenkit.document import to_json
-from tungstenkit.sdk.errors import LockError
 from tungstenkit.lock.document import LOCK_NAME, Lock, parse_lock, read_lock, write_lock
 from tungstenkit.lock.selection import choose_platform, part_of
-from tungstenkit.spec.spec import ModelSpec
 from tungstenkit.lock.stale import changed_inputs, check_lock, input_digest, made_from
 from tungstenkit.lock.unpin import unpinned
+from tungstenkit.sdk.errors import LockError
+from tungstenkit.spec.spec import ModelSpec
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 EXAMPLE = ROOT / "examples" / "caption"

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from tungstenkit.data import NIX
+from tungstenkit.machine import Room
 from tungstenkit.nix_build import build as building
 from tungstenkit.nix_build.build import _Log, read_layout
-from tungstenkit.data import NIX
 from tungstenkit.sdk.errors import BuildError
-from tungstenkit.machine import Room
 
 
 class View:

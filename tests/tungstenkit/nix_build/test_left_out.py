@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from tungstenkit.lock.parts import Choice
+from tungstenkit.nix_build.left_out import with_better_hint
+from tungstenkit.resolve.libraries import missing_programs
 from tungstenkit.sdk.errors import BuildError
 from tungstenkit.spec.files import ModelFile
-from tungstenkit.nix_build.left_out import with_better_hint
-from tungstenkit.lock.parts import Choice
-from tungstenkit.resolve.libraries import missing_programs
 
 SHIPPED = [ModelFile("tungsten_model.py", "file"), ModelFile("there/__init__.py", "file")]
 

@@ -7,13 +7,13 @@ import pytest
 
 from tests import generate
 from tests.tungstenkit.observers import Told
-from tungstenkit.project import locking
+from tungstenkit.audit.vulnerabilities import Advisories
 from tungstenkit.lock.document import LOCK_NAME, read_lock
 from tungstenkit.lock.parts import Choice
+from tungstenkit.project import locking
 from tungstenkit.project.locking import Relock, make_lock
 from tungstenkit.project.project import Project
 from tungstenkit.spec.spec import ModelSpec
-from tungstenkit.audit.vulnerabilities import Advisories
 
 CHOICE = Choice(kind="library", subject="a needs b", chosen="c", reason="d")
 

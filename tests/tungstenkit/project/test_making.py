@@ -6,15 +6,15 @@ import pytest
 
 from tests import generate
 from tests.tungstenkit.observers import Told
-from tungstenkit.cli import cli
-from tungstenkit.project import making
-from tungstenkit.run import shell
-from tungstenkit.sdk.errors import LockError
+from tungstenkit.cli.model import Model
 from tungstenkit.lock.document import LOCK_NAME
+from tungstenkit.project import making
 from tungstenkit.project.making import make_image, make_shell
 from tungstenkit.project.project import Project
 from tungstenkit.resolve import libraries
+from tungstenkit.run import shell
 from tungstenkit.run.run import Address
+from tungstenkit.sdk.errors import LockError
 from tungstenkit.spec.spec import ModelSpec
 from tungstenkit.watch import UNWATCHED
 
@@ -73,9 +73,7 @@ def test_a_lock_for_nixpkgs_has_no_shell(project):
 def test_a_folder_that_is_served_as_it_is_has_nothing_of_post_build(project, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("tungstenkit.run.run.local", lambda *_, **__: None)
     folder = str(project("iris").directory)
-    model = cli.Model(
-        folder, None, None, local=True, gpus=None, engine_args=[], model_python=None, trust=False
-    )
+    model = Model(folder, None, None, local=True, gpus=None, engine_args=[], model_python=None, trust=False)
     model.program(Address("127.0.0.1", 1), [], tmp_path)
     said = " ".join(capsys.readouterr().err.split())
     assert "--local does not run post_build" in said

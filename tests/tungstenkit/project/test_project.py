@@ -14,13 +14,13 @@ import pytest
 from tests.tungstenkit import locks
 from tests.tungstenkit.observers import Told
 from tungstenkit import store
-from tungstenkit.project import project
-from tungstenkit.sdk.errors import FetchError, SpecError
-from tungstenkit.spec.files import excluding
 from tungstenkit.lock.parts import Files, LockedDownload
+from tungstenkit.project import project
 from tungstenkit.project.project import Project
-from tungstenkit.watch import UNWATCHED
+from tungstenkit.sdk.errors import FetchError, SpecError
 from tungstenkit.sdk.wishes import DEFAULT_EXCLUDE_FILES
+from tungstenkit.spec.files import excluding
+from tungstenkit.watch import UNWATCHED
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent.parent / "examples" / "blur"
 
@@ -156,7 +156,7 @@ class TestState:
         link = self.link(model, "roots")
         name, *rest = command
         run = subprocess.run(
-            [sys.executable, "-m", "tungstenkit.cli.cli", name, str(model), *rest], capture_output=True, text=True
+            [sys.executable, "-m", "tungstenkit", name, str(model), *rest], capture_output=True, text=True
         )
         assert run.returncode == 1
         assert f"{link} is a link to" in run.stderr

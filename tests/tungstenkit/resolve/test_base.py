@@ -3,7 +3,6 @@
 import pytest
 
 from tests.tungstenkit.locks import source
-from tungstenkit.sdk.errors import ResolveError
 from tungstenkit.lock.parts import BaseImage, BasePython
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.base import (
@@ -16,6 +15,7 @@ from tungstenkit.resolve.base import (
     with_packages,
 )
 from tungstenkit.resolve.wheels import glibc
+from tungstenkit.sdk.errors import ResolveError
 
 DIGEST = f"sha256:{'0' * 64}"
 DEBIANS = {"3.13": "newest", "3.11": "newest", "3.9": "newest"}

@@ -11,8 +11,8 @@ import pytest
 
 from tungstenkit.resolve import base_image
 from tungstenkit.resolve.base_image import read_base
-from tungstenkit.sdk.errors import FetchError, ResolveError
 from tungstenkit.resolve.rules import tool_programs
+from tungstenkit.sdk.errors import FetchError, ResolveError
 
 SYSTEM = "x86_64-linux"
 

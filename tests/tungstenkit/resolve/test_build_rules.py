@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tungstenkit.sdk.errors import TungstenError
 from tungstenkit.resolve.build_rules import BuildRule, build_requires, is_never_built, read_build_rules
+from tungstenkit.sdk.errors import TungstenError
 
 
 class TestBuildRules:

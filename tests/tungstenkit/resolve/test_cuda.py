@@ -9,11 +9,11 @@ import pytest
 
 from tests.tungstenkit.resolve.package_index import serve, view, wheel
 from tests.tungstenkit.resolve.test_model import FakeSolver, python_of, spec
-from tungstenkit.sdk.errors import ResolveError
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.cuda import describe, nearest_working, solve_wheels
 from tungstenkit.resolve.model import resolve
 from tungstenkit.resolve.wheels import resolve_wheels
+from tungstenkit.sdk.errors import ResolveError
 
 pytestmark = pytest.mark.timeless("solves of uv's, of which test_written's and test_needed_by's are tried")
 

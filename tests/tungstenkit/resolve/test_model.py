@@ -14,19 +14,19 @@ from packaging.specifiers import SpecifierSet
 from tests.tungstenkit.locks import SYSTEM, wheel
 from tungstenkit import BaseIO, define_model
 from tungstenkit.data import OWN_WHEELS
-from tungstenkit.sdk.define import definition_of
-from tungstenkit.sdk.errors import FetchError, NothingFitsError, ResolveError, UnusableError
+from tungstenkit.debian.release import RELEASES, pinned_fingerprints
+from tungstenkit.debian.solve import Choice, DebSolution, ResolvedDeb
 from tungstenkit.lock.document import read_lock
 from tungstenkit.lock.parts import Choice as LockChoice
 from tungstenkit.lock.parts import Release
-from tungstenkit.spec.pins import LockFile
 from tungstenkit.platforms import Target
 from tungstenkit.resolve import model, wheels
-from tungstenkit.debian.release import RELEASES, pinned_fingerprints
-from tungstenkit.debian.solve import Choice, DebSolution, ResolvedDeb
 from tungstenkit.resolve.model import Solver, resolve
 from tungstenkit.resolve.newest import told as lines_of
 from tungstenkit.resolve.pinned import Pinned
+from tungstenkit.sdk.define import definition_of
+from tungstenkit.sdk.errors import FetchError, NothingFitsError, ResolveError, UnusableError
+from tungstenkit.spec.pins import LockFile
 from tungstenkit.spec.spec import ModelSpec
 
 EXAMPLES = Path(__file__).resolve().parent.parent.parent.parent / "examples"

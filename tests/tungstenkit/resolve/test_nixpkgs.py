@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pytest
 
 from tests.tungstenkit.resolve.test_model import FakeSolver, spec
-from tungstenkit.sdk.errors import ResolveError
 from tungstenkit.lock.document import Lock, read_lock
 from tungstenkit.resolve import nixpkgs
 from tungstenkit.resolve.model import Solver
 from tungstenkit.resolve.nixpkgs import resolve
 from tungstenkit.resolve.wheels import GLIBC
+from tungstenkit.sdk.errors import ResolveError
 
 EXAMPLES = Path(__file__).resolve().parent.parent.parent.parent / "examples"
 

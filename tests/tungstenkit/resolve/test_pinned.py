@@ -5,11 +5,11 @@ from packaging.markers import Marker
 from packaging.specifiers import SpecifierSet
 
 from tests.tungstenkit import locks
+from tungstenkit.platforms import Target
+from tungstenkit.resolve.pinned import KIND, Pinned
 from tungstenkit.sdk.errors import ResolveError
 from tungstenkit.spec.pins import LockFile, Pin
-from tungstenkit.platforms import Target
 from tungstenkit.spec.requirements import parse
-from tungstenkit.resolve.pinned import KIND, Pinned
 
 TARGET = Target("x86_64-linux", "bookworm", "3.11")
 GOOD, BAD = "a" * 64, "b" * 64

@@ -12,13 +12,13 @@ import pytest
 
 from tests.tungstenkit.resolve.package_index import view, wheel
 from tungstenkit.fetch import web
-from tungstenkit.sdk.errors import FetchError, ResolveError
 from tungstenkit.fetch.index_pages import IndexFile
+from tungstenkit.fetch.web import Part
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.index_server import serve_index
 from tungstenkit.resolve.python_index import PythonIndex
 from tungstenkit.resolve.view import View
-from tungstenkit.fetch.web import Part
+from tungstenkit.sdk.errors import FetchError, ResolveError
 
 TARGET = Target("x86_64-linux", "bookworm", "3.11")
 HASH = "0" * 64

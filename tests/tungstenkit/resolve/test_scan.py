@@ -14,8 +14,8 @@ import pytest
 from tests.binaries import AARCH64, deb, elf, wheel
 from tungstenkit.resolve import scan
 from tungstenkit.resolve.elf import read_elf
-from tungstenkit.sdk.errors import FetchError
 from tungstenkit.resolve.scan import keep_scan, kept_scan, scan_deb, scan_wheel
+from tungstenkit.sdk.errors import FetchError
 
 SUFFIX = ".cpython-311-x86_64-linux-gnu.so"
 

@@ -17,16 +17,16 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from tungstenkit.fetch import web
-from tungstenkit.sdk.errors import FetchError, ResolveError, UnusableError
-from tungstenkit.lock.parts import Platform
 from tungstenkit.fetch.mirrors import Mirrors
-from tungstenkit.spec.pins import LockFile, Pin
+from tungstenkit.lock.parts import Platform
 from tungstenkit.platforms import Target
-from tungstenkit.spec.requirements import parse
 from tungstenkit.resolve.build_rules import read_build_rules
 from tungstenkit.resolve.pinned import Pinned
 from tungstenkit.resolve.python_index import PythonIndex
 from tungstenkit.resolve.sources import PythonPackages, Sources
+from tungstenkit.sdk.errors import FetchError, ResolveError, UnusableError
+from tungstenkit.spec.pins import LockFile, Pin
+from tungstenkit.spec.requirements import parse
 
 pytestmark = pytest.mark.timeless("solves of uv's, of which test_written's and test_needed_by's are tried")
 

@@ -3,11 +3,11 @@
 import pytest
 
 from tests.tungstenkit.resolve.package_index import serve, view, wheel
-from tungstenkit.sdk.errors import FetchError, ResolveError
 from tungstenkit.fetch.index_pages import IndexFile
 from tungstenkit.platforms import Target
 from tungstenkit.resolve import wheels as solving
 from tungstenkit.resolve.wheels import resolve_wheels
+from tungstenkit.sdk.errors import FetchError, ResolveError
 
 TARGET = Target("x86_64-linux", "bookworm", "3.11")
 

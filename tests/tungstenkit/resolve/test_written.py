@@ -9,10 +9,10 @@ import pytest
 from tests.tungstenkit.resolve.package_index import serve, wheel
 from tests.tungstenkit.resolve.test_model import FakeSolver, solution, spec
 from tests.tungstenkit.resolve.test_sources import sdist
-from tungstenkit.fetch.mirrors import Mirrors
-from tungstenkit.resolve.model import Solver, resolve
 from tungstenkit.audit.vulnerabilities import Advisories
 from tungstenkit.audit.why import why
+from tungstenkit.fetch.mirrors import Mirrors
+from tungstenkit.resolve.model import Solver, resolve
 
 SYSTEM = "x86_64-linux"
 PROJECT = """[project]

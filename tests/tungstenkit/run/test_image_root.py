@@ -2,9 +2,9 @@
 
 import pytest
 
-from tungstenkit.sdk.errors import BuildError
 from tungstenkit.run.image_root import _lay, root_program
 from tungstenkit.run.run import Address
+from tungstenkit.sdk.errors import BuildError
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from queue import SimpleQueue
 import pytest
 
 from tests.server.conftest import wait_until
-from tungstenkit.sdk.errors import SpecError
 from tungstenkit.run.reload import Event, Reloading, state, watch
 from tungstenkit.run.run import Address, Program
+from tungstenkit.sdk.errors import SpecError
 
 DEADLINE = 20
 

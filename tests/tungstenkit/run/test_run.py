@@ -8,11 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from tungstenkit.data import SERVER
+from tungstenkit.machine import Needs
 from tungstenkit.run import run
 from tungstenkit.run.client import PredictionError
-from tungstenkit.data import SERVER
-from tungstenkit.sdk.errors import RunError
-from tungstenkit.machine import Needs
 from tungstenkit.run.run import (
     Address,
     Handover,
@@ -23,6 +22,7 @@ from tungstenkit.run.run import (
     local,
     running,
 )
+from tungstenkit.sdk.errors import RunError
 
 HERE = Address("127.0.0.1", 4000)
 

@@ -9,15 +9,15 @@ from types import SimpleNamespace
 import pytest
 
 from tests.tungstenkit import locks
-from tungstenkit.seal import commands
-from tungstenkit.spec.dockerfile import parse
-from tungstenkit.sdk.errors import BuildError, LockError
-from tungstenkit.spec.files import select_files
 from tungstenkit.lock.document import read_lock
 from tungstenkit.lock.parts import CommandResult, Platform
 from tungstenkit.platforms import this_system
-from tungstenkit.spec.spec import ModelSpec
+from tungstenkit.sdk.errors import BuildError, LockError
+from tungstenkit.seal import commands
 from tungstenkit.seal.twice import MismatchError
+from tungstenkit.spec.dockerfile import parse
+from tungstenkit.spec.files import select_files
+from tungstenkit.spec.spec import ModelSpec
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent.parent / "examples" / "blur"
 DOWNLOAD = "RUN --network=default fetch"

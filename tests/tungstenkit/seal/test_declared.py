@@ -4,22 +4,22 @@ import pytest
 
 from tests import hub as hubs
 from tests.hub import Repository, sha256
-from tests.tungstenkit.locks import deb, lock
 from tests.tungstenkit.fetch.test_fetch import Count
+from tests.tungstenkit.locks import deb, lock
 from tungstenkit import store
-from tungstenkit.seal.declared import find_absent, find_clashes, leave_out_declared, lock_files
 from tungstenkit.audit.diff import compare
-from tungstenkit.fetch.download import download
-from tungstenkit.sdk.errors import FetchError, LockError, ResolveError, SpecError
-from tungstenkit.spec.files import ModelFile
-from tungstenkit.fetch.locate import locate
-from tungstenkit.lock.document import Lock
-from tungstenkit.lock.parts import Files
-from tungstenkit.fetch.needs import declared_files, gated_hashes
-from tungstenkit.spec.spec import DownloadWish, RepositoryWish
-from tungstenkit.lock.unpin import unpinned
 from tungstenkit.audit.vulnerabilities import Advisories
 from tungstenkit.audit.why import why
+from tungstenkit.fetch.download import download
+from tungstenkit.fetch.locate import locate
+from tungstenkit.fetch.needs import declared_files, gated_hashes
+from tungstenkit.lock.document import Lock
+from tungstenkit.lock.parts import Files
+from tungstenkit.lock.unpin import unpinned
+from tungstenkit.sdk.errors import FetchError, LockError, ResolveError, SpecError
+from tungstenkit.seal.declared import find_absent, find_clashes, leave_out_declared, lock_files
+from tungstenkit.spec.files import ModelFile
+from tungstenkit.spec.spec import DownloadWish, RepositoryWish
 
 FIRST, SECOND = "1" * 40, "2" * 40
 CONTENTS = {

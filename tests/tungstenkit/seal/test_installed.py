@@ -8,9 +8,9 @@ import pytest
 
 from tests.binaries import wheel
 from tests.tungstenkit.seal.test_libraries import SYSTEM, World
+from tungstenkit.lock.parts import OVERLAP
 from tungstenkit.sdk.errors import ResolveError
 from tungstenkit.seal.installed import check_installed, install_order
-from tungstenkit.lock.parts import OVERLAP
 
 MODULE = {"twin/__init__.py": "WHO = '{0}'\n", "twin/same.py": "", "{0}_only.py": ""}
 

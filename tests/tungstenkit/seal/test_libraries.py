@@ -7,15 +7,15 @@ from types import SimpleNamespace
 import pytest
 
 from tests.binaries import AARCH64, deb, elf, wheel
-from tungstenkit.seal import libraries
-from tungstenkit.sdk.errors import FetchError
-from tungstenkit.seal.libraries import add_libraries
+from tungstenkit.debian import solve as debs_module
+from tungstenkit.debian.solve import DebSolution
 from tungstenkit.lock.document import read_lock
 from tungstenkit.lock.packages import Deb, Wheel
 from tungstenkit.lock.parts import Choice
-from tungstenkit.debian import solve as debs_module
-from tungstenkit.debian.solve import DebSolution
 from tungstenkit.resolve.model import add_debs
+from tungstenkit.sdk.errors import FetchError
+from tungstenkit.seal import libraries
+from tungstenkit.seal.libraries import add_libraries
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent.parent / "examples" / "blur" / "tungsten.lock"
 SYSTEM = "x86_64-linux"

@@ -10,14 +10,14 @@ from tests.tungstenkit import locks
 from tests.tungstenkit.seal.test_differences import tar
 from tungstenkit import store
 from tungstenkit.fetch import big_files
-from tungstenkit.seal import post_build
-from tungstenkit.spec.dockerfile import parse
-from tungstenkit.sdk.errors import BuildError, LockError, TungstenError
-from tungstenkit.spec.files import select_files
 from tungstenkit.lock.parts import CommandResult, Files, LockedDownload, PostBuild
+from tungstenkit.sdk.errors import BuildError, LockError, TungstenError
+from tungstenkit.seal import post_build
 from tungstenkit.seal.post_build import Runner, Settings, add_post_build, check, planned, read_settings
-from tungstenkit.spec.spec import ModelSpec
 from tungstenkit.seal.twice import MismatchError
+from tungstenkit.spec.dockerfile import parse
+from tungstenkit.spec.files import select_files
+from tungstenkit.spec.spec import ModelSpec
 
 HERE = locks.SYSTEM
 OTHER = {"x86_64-linux": "aarch64-linux", "aarch64-linux": "x86_64-linux"}[HERE]

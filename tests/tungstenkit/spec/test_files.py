@@ -9,6 +9,7 @@ import socket
 import pytest
 
 from tungstenkit.sdk.errors import SpecError
+from tungstenkit.sdk.wishes import DEFAULT_EXCLUDE_FILES, DEFAULT_INCLUDE_FILES
 from tungstenkit.spec.files import (
     RESULTS,
     Leftover,
@@ -21,7 +22,6 @@ from tungstenkit.spec.files import (
     select_files,
     would_ship,
 )
-from tungstenkit.sdk.wishes import DEFAULT_EXCLUDE_FILES, DEFAULT_INCLUDE_FILES
 
 
 def write(directory, *names, text=""):

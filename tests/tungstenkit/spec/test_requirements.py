@@ -6,8 +6,8 @@ import os
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from tungstenkit.spec.requirements import Git, parse, problem, wanted, written_out
 from tungstenkit.sdk.wishes import IGNORED
+from tungstenkit.spec.requirements import Git, parse, problem, wanted, written_out
 
 HASH = "0123456789abcdef" * 4
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tungstenkit.spec import spec as spec_module
+from tungstenkit.lock.stale import input_digest
 from tungstenkit.sdk.errors import DefinitionError, SpecError
+from tungstenkit.spec import spec as spec_module
 from tungstenkit.spec.load import Finder
 from tungstenkit.spec.spec import ModelSpec, read_spec, repository_name
-from tungstenkit.lock.stale import input_digest
 
 pytestmark = pytest.mark.timeless(
     "what a module declares has no date, and each is read by a process of its own"

@@ -7,11 +7,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tungstenkit import BaseIO, Field, Image, Option
-from tungstenkit.trial.check import PeakMemory, Report, Trial, save_trials, shortened, try_model
+from tungstenkit.cli.tables import check_lines
 from tungstenkit.sdk.errors import RunError
 from tungstenkit.sdk.io import json_schema
 from tungstenkit.spec.spec import ModelSpec
-from tungstenkit.cli.tables import check_lines
+from tungstenkit.trial.check import PeakMemory, Report, Trial, save_trials, shortened, try_model
 
 
 class Input(BaseIO):

@@ -1,0 +1,146 @@
+"""`tungsten build`, `shell` and `push`: an image, its programs in a shell, and its way to a registry."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import typer.core
+
+from tungstenkit.cli.arguments import Class, Directory, Module, Trust
+
+
+class BeforeAnother(typer.core.TyperCommand):
+    """A command whose line may end with `--` and another program's line, which is then the context's `obj`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 (click's own)
+        """Keep what follows `--` for the command."""
+        end = args.index("--") if "--" in args else len(args)
+        ctx.obj = args[end + 1 :]
+        return super().parse_args(ctx, args[:end])
+
+
+def build_command(
+    directory: Directory = Path(),
+    module: Module = None,
+    class_name: Class = None,
+    *,
+    trust: Trust = False,
+    name: Annotated[
+        str | None,
+        typer.Option("-n", "--name", help="The image's name in the engine.", show_default="the folder's"),
+    ] = None,
+    tag: Annotated[str, typer.Option("--tag", help="The image's tag in the engine.")] = "latest",
+    out_link: Annotated[
+        Path | None,
+        typer.Option("--out-link", metavar="PATH", help="Also make one file for `podman load`, linked here."),
+    ] = None,
+    platform: Annotated[
+        str | None,
+        typer.Option(
+            "--platform",
+            metavar="SYSTEM",
+            help="The platform of the image, as Nix calls it; any of the lock's.",
+            show_default="this machine's, or else the lock's only one",
+        ),
+    ] = None,
+    load: Annotated[
+        bool, typer.Option(help="Load the image into podman or docker, where there is one.")
+    ] = True,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object in place of the last line.")
+    ] = False,
+) -> None:
+    """Build the model's image: lock where there is no lock, fetch, export, nix build, load."""
+    from tungstenkit.cli.progress import TERMINAL, err
+    from tungstenkit.nix_build import build as builder
+    from tungstenkit.project.making import make_image
+    from tungstenkit.project.project import Project
+    from tungstenkit.spec.spec import repository_name
+
+    project = Project.read(directory, module, class_name, TERMINAL, trust=trust)
+    engine = builder.find_engine() if load else None
+    reference = builder.reference(
+        repository_name(project.directory.name) if name is None else name, tag, engine
+    )
+    system, image = make_image(project, engine, reference, platform, out_link)
+    if as_json:
+        answer = {
+            "platform": system,
+            "reference": reference,
+            "digest": image.digest,
+            "image-id": image.image_id,
+            "size": image.size,
+            "layout": str(image.layout),
+            "engine": engine,
+        }
+        print(json.dumps(answer, indent=2, sort_keys=True))
+        return
+    if load and engine is None:
+        err.print("no podman or docker here: the image stays in the Nix store")
+    print(f"layout {image.layout}")
+    print(f"{reference} {image.digest}")
+
+
+def shell_command(
+    context: typer.Context,
+    directory: Directory = Path(),
+    module: Module = None,
+    class_name: Class = None,
+    *,
+    trust: Trust = False,
+    print_env: Annotated[
+        bool, typer.Option("--print-env", help="Print what a shell must read to be one, as for direnv.")
+    ] = False,
+) -> None:
+    """Start your shell with the image's own Python and programs first on PATH."""
+    from tungstenkit.cli.progress import TERMINAL
+    from tungstenkit.project.making import make_shell
+    from tungstenkit.project.project import Project
+    from tungstenkit.run import shell
+
+    shell.check_machine()
+    folder = make_shell(Project.read(directory, module, class_name, TERMINAL, trust=trust))
+    if print_env:
+        print((folder / "env").read_text(encoding="utf-8"), end="")
+        return
+    start = str(folder / "start")
+    os.execv(start, [start, *context.obj])  # noqa: S606
+
+
+def push_command(
+    reference: Annotated[
+        str, typer.Argument(metavar="REF", help="Where to, such as `registry.example/team/blur:1`.")
+    ],
+    directory: Directory = Path(),
+    module: Module = None,
+    class_name: Class = None,
+    *,
+    trust: Trust = False,
+    platform: Annotated[
+        str | None, typer.Option("--platform", metavar="SYSTEM", help="The platform of the image.")
+    ] = None,
+    skopeo_args: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--skopeo-arg", metavar="ARG", help="One more argument for `skopeo copy`; may be repeated."
+        ),
+    ] = None,
+) -> None:
+    """Build the model's image and push it to a registry, by skopeo, under the digest that it has here."""
+    from tungstenkit.cli.progress import TERMINAL, working
+    from tungstenkit.nix_build import build as builder
+    from tungstenkit.project.making import make_image
+    from tungstenkit.project.project import Project
+
+    builder.check_target(reference)
+    builder.check_skopeo()
+    _, image = make_image(
+        Project.read(directory, module, class_name, TERMINAL, trust=trust), None, reference, platform
+    )
+    with working(f"pushing to {reference}"):
+        builder.push(image, reference, skopeo_args or ())
+    print(f"{reference}@{image.digest}")

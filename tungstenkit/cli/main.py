@@ -1,0 +1,172 @@
+"""`tungsten`, the command line: reads arguments, calls the pipeline's steps in order, and prints what they made.
+
+What a command makes goes to standard output; notices, progress and errors go to standard error. Exit status: 0
+done, 1 an error, 2 wrong usage, 3 a file that the lock names is on no mirror any more, 4 a model that `check` could
+not try for want of a GPU, 130 interrupted; `serve` and `demo` pass on the server's own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+import typer.core
+
+from tungstenkit.cli.build import BeforeAnother, build_command, push_command, shell_command
+from tungstenkit.cli.check import check_command
+from tungstenkit.cli.export import fetch_command, nix_export_command
+from tungstenkit.cli.lock import lock_command, why_command
+from tungstenkit.cli.run import predict_command, serve_command
+from tungstenkit.data import OWN_WHEELS
+from tungstenkit.sdk.errors import GoneError, RunError, TungstenError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def _interruption_told() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr)
+        raise
+
+
+class _Commands(typer.core.TyperGroup):
+    """The commands; typer ends one that is interrupted with 130, and would say nothing."""
+
+    def make_context(self, *arguments: Any, **others: Any) -> Any:  # noqa: ANN401 (click's own)
+        with _interruption_told():
+            return super().make_context(*arguments, **others)
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        with _interruption_told():
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tungsten {OWN_WHEELS['sdk']['version']}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Ship an ML model: from a decorated Python class to a reproducible container image."""
+
+
+def _signals_interrupt() -> None:
+    """A SIGTERM, and the end of the terminal, do what Ctrl-C does: nothing of ours is left behind."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # What is ignored already, as by `nohup`, stays so.
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, signal.default_int_handler)
+
+
+INTERRUPTED = "interrupted; nothing is half-written"
+
+
+app.command("lock")(lock_command)
+app.command("why")(why_command)
+app.command("fetch")(fetch_command)
+app.command("nix-export")(nix_export_command)
+app.command("build")(build_command)
+app.command("shell", cls=BeforeAnother, epilog="After `--`, a command to run in place of your shell.")(
+    shell_command
+)
+app.command("push")(push_command)
+app.command(
+    "serve", help="Run a model's server until Ctrl-C, and print its address once the model is ready."
+)(serve_command)
+app.command("demo", help="Do what `serve` does, and print the address of the demo page.")(serve_command)
+app.command("predict")(predict_command)
+app.command("check")(check_command)
+
+
+def main() -> None:
+    """Run a command; every error that the user can mend has the one shape."""
+    _signals_interrupt()
+    try:
+        try:
+            app()
+        finally:
+            # What can't be written when Python ends can't be told any more.
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        _fail(INTERRUPTED, 130)
+    except GoneError as problem:
+        _fail(problem, 3)
+    except TungstenError as problem:
+        _fail(problem, 1)
+    except BrokenPipeError:
+        # Whoever reads what we print has enough, as `head` has.
+        _fail(None, 1)
+    except OSError as problem:
+        error = _machines_error(problem)
+        if error is None:
+            raise
+        _fail(error, 1)
+
+
+def _fail(what: object, status: int) -> NoReturn:
+    if what is not None:
+        print(what, file=sys.stderr)
+    # What could not be written would be tried again.
+    with suppress(OSError):
+        sys.stdout.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(status)
+
+
+_MACHINES = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk is full: there is a quota",
+    errno.EROFS: "a file can't be written: its file system is read-only",
+    errno.EIO: "a disk fails",
+    errno.ENOMEM: "there is no memory left",
+    errno.EMFILE: "too many files are open",
+    errno.ENFILE: "too many files are open",
+}
+
+
+def _machines_error(problem: OSError) -> RunError | None:
+    """What is wrong with the machine, wherever it has come up; None for what may be a defect of ours."""
+    where = str(problem.filename) if problem.filename is not None else None
+    if what := _MACHINES.get(problem.errno or 0):
+        hint = {
+            errno.EMFILE: "allow more: `ulimit -n 4096`",
+            errno.ENOSPC: "make room (`nix-collect-garbage` frees what no root holds), or set TMPDIR to a folder on "
+            "another disk",
+        }.get(problem.errno or 0)
+        return RunError(what, where=where, hint=hint)
+    if isinstance(problem, FileNotFoundError) and "No usable temporary directory" in str(problem):
+        return RunError(
+            "temporary files can't be written anywhere",
+            where=str(problem).rpartition("found in ")[2].strip("[]").replace("'", ""),
+            hint="make room in one of these folders, or set TMPDIR to another",
+        )
+    return None
+
+
+if __name__ == "__main__":
+    main()

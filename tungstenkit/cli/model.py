@@ -1,0 +1,163 @@
+"""A model that a command is to run, by an image, its folder, or this machine's own Python."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from tungstenkit.sdk.errors import RunError, TungstenError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tungstenkit.machine import Needs
+    from tungstenkit.project.project import Project
+    from tungstenkit.run.run import Address, Handover, Program
+
+
+@dataclass(frozen=True)
+class Model:
+    """What `serve`, `demo` and `predict` run, and how."""
+
+    target: str
+    module: str | None
+    class_name: str | None
+    local: bool
+    gpus: str | None
+    engine_args: list[str]
+    model_python: str | None
+    trust: bool
+
+    def program(self, address: Address, flags: list[str], scratch: Path) -> Program:
+        """Build the image if need be, and warn where the machine lacks what the model needs."""
+        from tungstenkit.cli.progress import TERMINAL
+        from tungstenkit.nix_build import build as builder
+        from tungstenkit.project.making import make_image
+        from tungstenkit.project.project import Project
+        from tungstenkit.run.run import container, image_needs
+        from tungstenkit.spec.spec import repository_name
+
+        directory = Path(self.target)
+        if self.local:
+            project = Project.read(directory, self.module, self.class_name, TERMINAL, trust=self.trust)
+            say_what_local_leaves_out(project)
+            return self._local(project, address, flags, scratch / "spec.json")
+        engine = builder.find_engine()
+        if engine is None:
+            raise RunError(
+                "there is no podman, and no docker with a daemon, to run the image",
+                hint="install podman, or run the model's folder in this Python with --local",
+            )
+        image = self.target
+        if directory.is_dir():
+            project = Project.read(directory, self.module, self.class_name, TERMINAL, trust=self.trust)
+            image = builder.reference(repository_name(project.directory.name), "latest", engine)
+            make_image(project, engine, image)
+        needs = image_needs(engine, image)
+        self._check(needs)
+        gpus = self.gpus if needs.gpu else None
+        return container(engine, image, address, flags, gpus=gpus, engine_args=self.engine_args)
+
+    def serve_reloading(
+        self, address: Address, flags: list[str], scratch: Path, on_ready: Callable[[], None]
+    ) -> None:
+        """Serve a folder here until KeyboardInterrupt, its new code whenever it changes."""
+        from tungstenkit.cli.progress import TERMINAL, err
+        from tungstenkit.project.project import Project
+        from tungstenkit.run import reload
+        from tungstenkit.spec.files import select_files
+
+        projects = [Project.read(Path(self.target), self.module, self.class_name, TERMINAL, trust=self.trust)]
+        directory, gpu = projects[0].directory, projects[0].spec.gpu
+        say_what_local_leaves_out(projects[0])
+        programs = 0
+
+        def start(handover: Handover) -> Program:
+            nonlocal programs
+            programs += 1
+            if programs > 1:
+                projects.append(
+                    Project.read(directory, self.module, self.class_name, TERMINAL, trust=self.trust)
+                )
+            return self._local(projects[-1], address, flags, scratch / f"spec-{programs}.json", handover)
+
+        def look() -> reload.State:
+            spec = projects[-1].spec
+            try:
+                files = select_files(directory, spec.include_files, spec.exclude_files, spec.module)
+            except TungstenError:
+                return {}  # half of a change; the other half is about to come
+            return reload.state(directory, (file.path for file in files))
+
+        events: SimpleQueue[reload.Event] = SimpleQueue()
+        stop = threading.Event()
+        watcher = threading.Thread(target=reload.watch, args=(directory, look, events, stop), daemon=True)
+        with address.listen() as listener:
+            watcher.start()
+            reload.Reloading(
+                start,
+                listener,
+                say=partial(err.print, markup=False),
+                on_ready=on_ready,
+                alone=gpu and self.gpus is not None,
+            ).run(events)
+        stop.set()
+
+    def _local(
+        self,
+        project: Project,
+        address: Address,
+        flags: list[str],
+        spec_file: Path,
+        handover: Handover | None = None,
+    ) -> Program:
+        from tungstenkit.machine import Needs
+        from tungstenkit.run.run import local as run_local
+
+        spec = project.spec
+        self._check(Needs(spec.mem_gb, spec.gpu, spec.gpu_mem_gb))
+        return run_local(
+            spec,
+            spec_file,
+            project.directory,
+            address,
+            flags,
+            gpus=self.gpus,
+            python=self.model_python,
+            handover=handover,
+        )
+
+    def _check(self, needs: Needs) -> None:
+        from rich.markup import escape
+
+        from tungstenkit import machine
+        from tungstenkit.cli.progress import err
+
+        gpu_room = machine.gpu_memory(self.gpus) if needs.gpu and self.gpus is not None else None
+        for notice in machine.shortages(needs, machine.memory(), gpu_room):
+            err.print(f"[yellow]warning:[/] {escape(notice)}")
+
+
+def say_what_local_leaves_out(project: Project) -> None:
+    """Warn of what a model has in its image alone, and not in its folder."""
+    from rich.markup import escape
+
+    from tungstenkit.cli.progress import err
+    from tungstenkit.seal.declared import find_absent
+    from tungstenkit.spec.files import excluding
+
+    for name in find_absent(project.spec.files, project.directory):
+        err.print(f"[yellow]warning:[/] --local downloads nothing: {escape(name)} is not here")
+    if project.spec.has_post_build:
+        call = f"from {project.spec.module} import {project.spec.class_name} as M; M.post_build()"
+        kept_out = excluding(project.spec.exclude_files, "WHAT_IT_MAKES")
+        err.print(
+            "[yellow]warning:[/] --local does not run post_build: what it makes must be in the folder. "
+            + escape(
+                f"`python -c '{call}'` makes it there; {kept_out} in define_model(…) keeps it out of the image"
+            )
+        )

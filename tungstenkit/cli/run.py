@@ -1,0 +1,238 @@
+"""`tungsten serve`, `demo` and `predict`: a model's server in the foreground, or for one prediction."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import typer.core
+
+from tungstenkit.cli.arguments import Class, EngineArgs, Module, NoGpu, Trust, say_if_it_ships
+from tungstenkit.cli.model import Model
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|DIR", help="An image, or a model's folder, which is built first.", show_default="."
+    ),
+]
+
+
+Local = Annotated[
+    bool, typer.Option("--local", help="Run DIR in this Python: no container, no build, no lock.")
+]
+
+
+ModelPython = Annotated[
+    str | None,
+    typer.Option(
+        "--model-python",
+        metavar="PYTHON",
+        envvar="TUNGSTEN_MODEL_PYTHON",
+        help="With --local: the Python that runs the model; `tungsten shell` sets it.",
+        show_default="this one",
+    ),
+]
+
+
+GpuDevices = Annotated[
+    str, typer.Option("--gpu-devices", metavar="LIST", help="GPUs that the model sees: numbers or UUIDs.")
+]
+
+
+def serve_command(
+    context: typer.Context,
+    target: Target = ".",
+    module: Module = None,
+    class_name: Class = None,
+    *,
+    trust: Trust = False,
+    port: Annotated[
+        int, typer.Option("-p", "--port", min=0, max=65535, help="Where it listens; 0 takes a free port.")
+    ] = 3000,
+    host: Annotated[
+        str, typer.Option("--host", help="The address; 0.0.0.0 lets other machines reach it.")
+    ] = "127.0.0.1",
+    local: Local = False,
+    model_python: ModelPython = None,
+    reload_: Annotated[
+        bool,
+        typer.Option("--reload", help="With --local: serve the new code once a file of the model's changes."),
+    ] = False,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size", metavar="N", min=1, help="Most inputs in a batch.", show_default="the model's"
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", min=1, help="Model processes.")
+    ] = None,
+    setup_timeout: Annotated[
+        float | None, typer.Option("--setup-timeout", metavar="SECONDS", help="What `setup` may take.")
+    ] = None,
+    prediction_timeout: Annotated[
+        float | None,
+        typer.Option("--prediction-timeout", metavar="SECONDS", help="What a call of `predict` may take."),
+    ] = None,
+    no_gpu: NoGpu = False,
+    gpu_devices: GpuDevices = "all",
+    engine_args: EngineArgs = None,
+) -> None:
+    """Run a server in the foreground; under two names."""
+    from tungstenkit.cli.progress import err
+    from tungstenkit.run.run import Address, running
+
+    given = {
+        "--max-batch-size": batch_size,
+        "--workers": workers,
+        "--setup-timeout": setup_timeout,
+        "--prediction-timeout": prediction_timeout,
+    }
+    flags = [text for flag, value in given.items() if value is not None for text in (flag, str(value))]
+    if reload_ and not local:
+        raise typer.BadParameter("--reload needs --local: an image does not change")
+    model = Model(
+        target,
+        module,
+        class_name,
+        local,
+        None if no_gpu else gpu_devices,
+        engine_args or [],
+        model_python,
+        trust,
+    )
+    address = Address.choose(host, port)
+    page = address.url + ("/demo" if context.command.name == "demo" else "")
+    with tempfile.TemporaryDirectory(prefix="tungsten-") as scratch:
+        if reload_:
+            model.serve_reloading(address, flags, Path(scratch), lambda: print(page, flush=True))
+            return
+        program = model.program(address, flags, Path(scratch))
+        with running(program, echo=True) as server:
+            try:
+                is_ready = server.wait_until("/healthz") and server.wait_until("/readyz")
+                if is_ready:
+                    print(page, flush=True)
+                status = server.wait()
+                if not is_ready and (error := server.setup_error()):
+                    print(error, file=sys.stderr)
+            except KeyboardInterrupt:
+                err.print("stopping: what was accepted is answered first; Ctrl-C again ends it now")
+                status = server.stop()
+    raise typer.Exit(status)
+
+
+def predict_command(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|DIR|URL",
+            help="An image, a model's folder, or a server that runs already.",
+            show_default=".",
+        ),
+    ] = ".",
+    module: Module = None,
+    class_name: Class = None,
+    *,
+    trust: Trust = False,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-i",
+            "--input",
+            metavar="NAME=VALUE",
+            help="One field of the input, a file by its path; once for each field.",
+        ),
+    ] = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output-file-dir",
+            metavar="DIR",
+            help="Where output files are written; what is in the default never ships.",
+            show_default="tungsten-results",
+        ),
+    ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Run `predict_demo`, and show what it prints.")
+    ] = False,
+    local: Local = False,
+    model_python: ModelPython = None,
+    no_gpu: NoGpu = False,
+    gpu_devices: GpuDevices = "all",
+    engine_args: EngineArgs = None,
+) -> None:
+    """Predict one input, and print the output as JSON, with the paths of its files."""
+    from tungstenkit.cli.progress import TERMINAL, err, working
+    from tungstenkit.project.project import Project
+    from tungstenkit.run.client import Client, PredictionError, checked_input, parse_input, save_files
+    from tungstenkit.run.run import Address, image_input_schema, running
+    from tungstenkit.spec.files import RESULTS
+
+    output_dir = output_dir or Path(RESULTS)
+    say_if_it_ships(output_dir)
+    model = Model(
+        target,
+        module,
+        class_name,
+        local,
+        None if no_gpu else gpu_devices,
+        engine_args or [],
+        model_python,
+        trust,
+    )
+    with ExitStack() as stack:
+        server = None
+        is_folder = Path(target).is_dir()
+        parts = None
+        if re.match("https?://", target):
+            client = Client(target)
+        else:
+            # What is wrong with the input is told before anything is built, and before anything is started.
+            if is_folder:
+                spec = Project.read(Path(target), module, class_name, TERMINAL, trust=trust).spec
+                parts = checked_input(inputs or [], spec.input_schema, stack)
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tungsten-")))
+            program = model.program(Address.choose("127.0.0.1", 0), [], scratch)
+            if parts is None:
+                schema = image_input_schema(program.command[0], target, model.engine_args)
+                parts = None if schema is None else checked_input(inputs or [], schema, stack)
+            server = stack.enter_context(running(program, scratch / "log"))
+            client = server.client
+        with working("starting the model" if server is not None else "asking the server"):
+            if server is not None:
+                server.expect("/healthz")
+                if parts is not None:
+                    # Where setup fails at once, nobody answers any more.
+                    server.expect("/readyz")
+            metadata = client.metadata()
+            if parts is None:
+                parts = parse_input(inputs or [], metadata["input_schema"], stack)
+            if server is not None:
+                server.expect("/readyz")
+        try:
+            with working("predicting"):
+                prediction = client.predict(
+                    parts, demo=demo, on_log=lambda text: err.print(text, end="", markup=False)
+                )
+        except PredictionError as problem:
+            if server is None:
+                raise
+            server.stop()
+            raise server.prediction_error(problem) from None
+        if server is not None:
+            server.stop()
+        answer = save_files(prediction["outputs"][0], metadata["output_schema"], output_dir)
+        if demo:
+            (shown,) = prediction["demo_outputs"] or [None]
+            shown = save_files(shown, metadata["demo_output_schema"], output_dir, ("demo",))
+            answer = {"output": answer, "demo_output": shown}
+    print(json.dumps(answer, indent=2, ensure_ascii=False))

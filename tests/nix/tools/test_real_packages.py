@@ -12,6 +12,7 @@ from tests import emulation
 from tests.frozen import take
 from tests.frozen.archive import Deb
 from tungstenkit.debian.index import ARCHIVES, fetch_index
+from tungstenkit.debian.release import RELEASES
 from tungstenkit.debian.solve import DebSolver
 from tungstenkit.fetch.web import get_bytes
 from tungstenkit.platforms import ARCHITECTURES, this_system
@@ -111,7 +112,9 @@ def test_zones_have_the_same_names_in_every_release(frozen):
     """Those of old, such as US/Pacific, are in a package of their own since trixie. `posix/` has them once more."""
     named = {}
     for (release, _archive), debs in frozen.archive.debs.items():
-        wanted = {"tzdata", "tzdata-legacy"} & {*base_packages(release)}
+        wanted = {"tzdata", "tzdata-legacy"} & {
+            *base_packages(has_old_zones_apart=RELEASES[release].has_old_zones_apart)
+        }
         for deb in debs:
             if deb.fields["Package"] in wanted:
                 files = Deb.read(deb.path).files

@@ -102,7 +102,7 @@ let
   isJoinable =
     layer:
     !layer.needsLower
-    && builtins.all (input: !builtins.elem (input.kind or null) [ "changes" "replaced" ]) layer.inputs;
+    && builtins.all (input: !builtins.elem (input.kind or null) [ "changes" "replaced" "dpkg" ]) layer.inputs;
 
   # Neighbours put together, the lowest first, for as long as there are too many.
   joined =

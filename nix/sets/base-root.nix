@@ -72,6 +72,23 @@ let
 
   placed = entry: (if entry.group == "python" then private else singles.${entry.name}) (deb entry);
 
+  # What a RUN of apt installs: one content, so that it is one layer, which has dpkg's records of all of it.
+  added = map deb base.added.debs;
+  installed =
+    if !(base ? added) || added == [ ] then
+      [ ]
+    else
+      [
+        {
+          layer = "debian-system";
+          label = builtins.concatStringsSep ", " (map (content: content.label) added);
+          size = builtins.foldl' (sum: content: sum + content.size) 0 added;
+          inputs =
+            map (input: input // { dpkg = true; }) (builtins.concatMap (content: content.inputs) added)
+            ++ [ { kind = "dpkg"; } ];
+        }
+      ];
+
   # By its loader it finds its own libraries; what programs of the base start from it finds theirs.
   started = [
     "#!/${busybox} sh"
@@ -141,7 +158,7 @@ in
         }
       ];
 
-  systemContents = map placed locked.debs ++ [
+  systemContents = installed ++ map placed locked.debs ++ [
     (settings // { inputs = overriding settings.inputs ++ [ { kind = "accounts"; } ]; })
   ];
 }

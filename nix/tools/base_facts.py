@@ -48,8 +48,17 @@ def base_facts(config_path: Path, out: Path) -> None:
             "certificates": next((f"/{path}" for path in _BUNDLES if base.root.resolve(path)), None),
             "libraries": _libraries(base, config["library-path"]),
             "pythons": _pythons(base, config["path"]),
+            "system": {
+                "os-release": _readable(base.text("etc/os-release") or base.text("usr/lib/os-release")),
+                "status": _readable(base.text("var/lib/dpkg/status")),
+                "has-merged-usr": base.root.kind("lib") == "link",
+            },
         },
     )
+
+
+def _readable(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _libc(base: BaseRoot) -> str | None:

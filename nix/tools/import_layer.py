@@ -28,7 +28,7 @@ from rootfs import OPAQUE, Entry
 
 if TYPE_CHECKING:
     import gzip
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 # Docker's names of what OCI's manifests have their own for (OCI image specification, "Compatibility Matrix").
 _TAR = "application/vnd.oci.image.layer.v1.tar"
@@ -39,7 +39,11 @@ _MEDIA_TYPES = {
     "application/vnd.docker.image.rootfs.diff.tar": _TAR,
     "application/vnd.docker.image.rootfs.diff.tar.gzip": f"{_TAR}+gzip",
 }
-_TEXTS = re.compile(r"etc/(passwd|group|ld\.so\.conf|ld\.so\.conf\.d/[^/]+\.conf)")
+_TEXTS = re.compile(
+    r"etc/(passwd|group|os-release|ld\.so\.conf|ld\.so\.conf\.d/[^/]+\.conf)|usr/lib/os-release"
+    r"|var/lib/dpkg/(status|diversions|alternatives/[^/]+|info/[^/]+\.list)"
+)
+_CONFIGURATION = re.compile(r"etc/.+")
 _RECORD = re.compile(r"(.*/)?(site|dist)-packages/[^/]+\.dist-info/RECORD")
 _C_LIBRARY = re.compile(r"(.*/)?libc(\.so\.6|-2\.\d+\.so)")
 _PYTHON = re.compile(r"(.*/)?(bin/python3\.\d+|libpython3\.\d+m?\.so[.0-9]*)")
@@ -54,7 +58,7 @@ def import_layer(config_path: Path, out: Path) -> None:
     if config["media-type"] not in _MEDIA_TYPES:
         raise ToolError(f"{config['digest']}: a layer of type {config['media-type']} can't be read")
     blob = Path(config["blob"])
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, Mapping[str, object]] = {}
     entries: list[Entry] = []
     with blob.open("rb") as file:
         try:
@@ -127,9 +131,13 @@ def _members(archive: tarfile.TarFile) -> Iterator[tuple[Entry, IO[bytes] | None
             yield Entry(path, "file", *common, package=PACKAGE), content
 
 
-def _look_into(path: str, content: IO[bytes]) -> dict[str, object]:
+def _look_into(path: str, content: IO[bytes]) -> Mapping[str, object]:
     if _TEXTS.fullmatch(path) or _RECORD.fullmatch(path):
-        return {"text": content.read().decode("utf-8", "surrogateescape")}
+        data = content.read()
+        text = {"text": data.decode("utf-8", "surrogateescape")}
+        return text | _fingerprint(data) if _CONFIGURATION.fullmatch(path) else text
+    if _CONFIGURATION.fullmatch(path):
+        return _fingerprint(content.read())
     if _C_LIBRARY.fullmatch(path):
         banner = content.read().partition(b"GNU C Library ")[2].partition(b".\n")[0]
         return {"release": banner.decode("ascii", "replace")} if banner else {}
@@ -139,6 +147,11 @@ def _look_into(path: str, content: IO[bytes]) -> dict[str, object]:
     if _SITE.fullmatch(path):
         return {"is-debians": b"dist-packages" in content.read()}
     return {}
+
+
+def _fingerprint(data: bytes) -> dict[str, str]:
+    """What dpkg knows a configuration file by; it protects nothing."""
+    return {"md5": hashlib.md5(data, usedforsecurity=False).hexdigest()}
 
 
 class _Hashed(io.RawIOBase):

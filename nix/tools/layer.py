@@ -27,6 +27,7 @@ from bytecode import compile_sources
 from changes import read_changes
 from contents import Content, DiskFile, Region, Text, read_all, walk
 from debfile import Deb
+from dpkg import Installation, Unpacked
 from maintscripts import Alternative, Diversion, alternatives, called, check_diversions, diverted
 from placing import STATUS, Place
 from program import Config, ToolError, read_json, run, write_json
@@ -50,6 +51,9 @@ class Layer:
         self.diversions: list[Diversion] = []
         self.not_compiled: list[str] = []
         self.is_changeset = False
+        self.replaces = False
+        """Whether it says of paths below it that they are gone."""
+        self._installed: list[Unpacked] = []
         self._config = config
         self._work = work
         # One file for all packages, so that their number is not limited by that of open files.
@@ -79,6 +83,7 @@ class Layer:
             "replaced": self._replaced,
             "placed": self._placed,
             "system": self._system,
+            "dpkg": self._dpkg,
         }
         if item["kind"] not in kinds:
             raise ToolError(f"no input is of kind {item['kind']!r}; there are {', '.join(kinds)}")
@@ -118,9 +123,13 @@ class Layer:
         self.table.packages[package.name] = package
         certificates: list[Entry] = []
         python = self._config["python"]
-        libraries = (f"usr/lib/python{python['version']}/", "usr/lib/python3/") if python else ()
+        # Not where it is another Python's, of a base image.
+        is_ours = python and not item.get("dpkg")
+        libraries = (f"usr/lib/python{python['version']}/", "usr/lib/python3/") if is_ours else ()
         place = Place(item)
+        paths: list[str] = []
         for entry in deb.entries(self._spool):
+            paths.append(entry.path)
             if package.name == "ca-certificates" and entry.path.startswith(
                 "usr/share/ca-certificates/mozilla/"
             ):
@@ -136,11 +145,14 @@ class Layer:
                 and entry.path.startswith(libraries or "\0")
             ):
                 self._sources[placed.path] = placed
-        # A file of its own where a base image may know a package of that name.
-        name = package.name if place.is_root else f"tungsten-{package.name}"
-        self._add_text(f"{STATUS}/{name}", deb.control, package.name)
-        if place.is_root:
-            self._add_text(f"{STATUS}/{name}.md5sums", deb.md5sums, package.name)
+        if item.get("dpkg"):
+            self._installed.append(Unpacked(deb, paths))
+        else:
+            # A file of its own where a base image may know a package of that name.
+            name = package.name if place.is_root else f"tungsten-{package.name}"
+            self._add_text(f"{STATUS}/{name}", deb.control, package.name)
+            if place.is_root:
+                self._add_text(f"{STATUS}/{name}.md5sums", deb.md5sums, package.name)
         if certificates:
             bundle = Text(_bundle(certificates))
             path = "etc/ssl/certs/ca-certificates.crt"
@@ -265,6 +277,11 @@ class Layer:
         if self._base.root.resolve("tmp") is None:
             self.table.add(implied_directory("tmp", "accounts"))
 
+    def _dpkg(self, _item: Config) -> None:
+        assert self._base is not None  # without a base image, nothing knows of dpkg
+        self.replaces = True
+        Installation(self._base, self._installed, self.table).install(self.alternatives, self.diversions)
+
     def _replaced(self, item: Config) -> None:
         assert self._base is not None
         if len(self._config["inputs"]) > 1:
@@ -367,7 +384,7 @@ def _describe(layer: Layer, entries: list[Entry]) -> dict[str, object]:
     found = libraries(entries)
     return {
         "alternatives": [alternative.to_json() for alternative in layer.alternatives],
-        **({"changes": True} if layer.is_changeset else {}),
+        **({"changes": True} if layer.is_changeset or layer.replaces else {}),
         **({"diversions": [vars(one) for one in layer.diversions]} if layer.diversions else {}),
         "entries": [entry.to_json() for entry in entries],
         "ld-so-conf": found.configuration,

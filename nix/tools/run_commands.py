@@ -82,7 +82,9 @@ _HINTS = (
 )
 """What a failed command's last words call for; the third says for which `network` it does, None for both."""
 _DOWNLOADS = re.compile(r"://|\b(curl|wget)\b")
-_ON_A_BASE = "there is what the base image has: take one that has it, or COPY it"
+_ON_A_BASE = (
+    "there is what the base image has: take one that has it, COPY it, or, on Debian, RUN apt-get install it"
+)
 """The hint where no package of Debian's is installed."""
 _LAST_WORDS = 30  # lines
 _FIRST_DAY = "315532800"  # 1980, the first that a zip archive knows

@@ -4,13 +4,16 @@ import json
 import secrets
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from tests.binaries import wheel
+from tests.binaries import deb, wheel
 from tests.end_to_end import bases
 from tests.end_to_end.harness import build, container, post, run_in, succeed, tungsten
 from tests.end_to_end.test_wheels import USE_DATA
+from tests.frozen.archive import Deb
+from tungstenkit.fetch.needs import LockedFile
 from tungstenkit.lock.document import read_lock
 
 pytestmark = pytest.mark.skipif(
@@ -321,6 +324,112 @@ def test_only_a_lock_of_a_base_with_zstd_layers_has_the_program(registry, tmp_pa
         succeed("lock", folder)
         assert ("zstd" in tools_of(folder)) == (kind == "zstd")
         succeed("lock", "--check", folder)
+
+
+STATUS = "var/lib/dpkg/status"
+PASTED = """\
+RUN apt-get update && apt-get install -y --no-install-recommends \\
+    libprobe-dev probe-data libc6 \\
+    && rm -rf /var/lib/apt/lists/*"""
+RECORDS = """\
+import json, pathlib
+files = [path for path in pathlib.Path("/var/lib/dpkg").rglob("*") if path.is_file()]
+print(json.dumps({str(path): path.read_text() for path in files}))
+"""
+
+
+@pytest.fixture
+def with_dpkg(registry, packages, tmp_path):
+    """Shaped like Debian's own image: dpkg's records of Debian 12's packages, and a package in an older version."""
+    wanted = {"base-files", "dash", "libc6", "libc-bin", "libgcc-s1", "gcc-12-base", "libbz2-1.0"}
+    debian = bases.debian_root(packages, wanted, tmp_path)
+    platform = read_lock(packages).platforms["x86_64-linux"]
+    controls = [
+        Deb.read_control(Path(LockedFile(one.file, one.size, one.sha256).path)).control
+        for one in platform.debs
+        if one.name in wanted
+    ]
+    old = deb(tmp_path / "probe-data_0.5_all.deb", control={"Architecture": "all"})
+    controls.append(Deb.read_control(old).control)
+    status = "\n".join(text.replace("\n", "\nStatus: install ok installed\n", 1) for text in controls)
+    records = bases.tar(
+        (STATUS, status.encode()),
+        ("var/lib/dpkg/info/probe-data.list", b"/.\n/usr\n/usr/share/probe/data\n/usr/share/probe/gone\n"),
+        ("usr/share/probe/data", b"old\n"),
+        ("usr/share/probe/gone", b"old\n"),
+    )
+    bases.image(tmp_path / "image", [*debian, records])
+    bases.push(tmp_path / "image", f"{registry}/debian-like:12")
+    return f"{registry}/debian-like:12"
+
+
+def test_a_run_of_apt_installs_into_a_base_of_debian_on_top_of_what_it_has(built, with_dpkg, tmp_path):
+    """From the archive of the base's release, not of the Python's; what is there stays, but for what is asked for."""
+    folder = model(
+        tmp_path / "model",
+        with_dpkg,
+        python_version="3.13",
+        system_packages=["probe-diverts"],
+        dockerfile_commands=[
+            PASTED,
+            "RUN read a < /usr/share/probe/data; echo $a /usr/share/probe/* > /srv/seen",
+        ],
+    )
+    said = tungsten("lock", folder)
+    assert said.returncode == 0, said.stderr
+    assert "RUN apt-get install probe-diverts" in said.stderr
+    assert "probe-data 1.0: it takes the place of 0.5, which the base image has" in " ".join(
+        said.stderr.split()
+    )
+    added = read_lock(folder / "tungsten.lock").platforms["x86_64-linux"].base_image.added
+    assert added.release == "bookworm"
+    assert [(one.name, one.version) for one in added.debs] == [("libprobe-dev", "1.0"), ("probe-data", "1.0")]
+    succeed("lock", "--check", folder)
+    image = built(folder)
+    assert run_in(
+        image.image_id, "/bin/sh", "-c", "read a < /srv/seen; echo $a; echo /usr/share/probe/*"
+    ) == ("data /usr/share/probe/data\n/usr/share/probe/data\n")
+    assert answer(image)["squared"] == [9]
+    records = json.loads(run_in(image.image_id, "/opt/tungsten/python/usr/bin/python3", "-c", RECORDS))
+    for path, text in records.items():
+        (tmp_path / path.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path.lstrip("/")).write_text(text)
+
+    def query(*arguments):
+        command = ["dpkg-query", f"--admindir={tmp_path}/var/lib/dpkg", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert query("-W", "-f", "${Version} ${Status}", "probe-data") == "1.0 install ok installed"
+    assert "/usr/include/probe.h" in query("-L", "libprobe-dev").split()
+    assert query("-S", "/usr/share/probe/data") == "probe-data: /usr/share/probe/data\n"
+
+
+@pytest.mark.parametrize(
+    ("os_release", "status", "message"),
+    [
+        ("ID=ubuntu\nPRETTY_NAME='Ubuntu 24.04'", True, "it is Ubuntu 24.04, and packages are Debian's"),
+        (
+            "ID=debian\nVERSION_CODENAME=buster\nPRETTY_NAME='Debian 10'",
+            True,
+            "it is Debian 10, which is none",
+        ),
+        ("ID=debian\nVERSION_CODENAME=bookworm", False, "no list of what is installed"),
+        ("", False, "does not say that it is Debian"),
+    ],
+)
+def test_a_run_of_apt_on_another_base_is_refused_with_what_to_do(
+    registry, tmp_path, os_release, status, message
+):
+    files = [("etc/os-release", os_release.encode()), *([(STATUS, b"Package: x\n")] if status else [])]
+    bases.image(tmp_path / "image", [bases.tar(*files)])
+    bases.push(tmp_path / "image", f"{registry}/other:1")
+    line = "RUN apt-get install -y probe-data"
+    said = tungsten("lock", model(tmp_path / "model", f"{registry}/other:1", dockerfile_commands=[line]))
+    assert said.returncode == 1
+    text = " ".join(said.stderr.split())
+    assert f"probe-data can't be installed into {registry}/other:1" in text
+    assert message in text
+    assert "take a base image of" in text
 
 
 def tools_of(folder):

@@ -268,8 +268,9 @@ def _packages(
     python = f"python{platform.python}"
     packages = spec.commands.packages if spec.commands else ()
 
-    debs_there = {deb.name for deb in platform.debs}
-    holders = Counter(entry for deb in platform.debs for entry in deb.needed_by)
+    every = [deb for _, deb in platform.every_deb]
+    debs_there = {deb.name for deb in every}
+    holders = Counter(entry for deb in every for entry in deb.needed_by)
 
     def apt(whose: str, texts: Collection[str]) -> Rule:
         """A wish for what apt knows by a name: its own, or one of a virtual package or of a former one."""
@@ -311,6 +312,8 @@ def _packages(
         ),
     }
     yield from _unreached(platform.debs, debs)
+    if platform.added:
+        yield from _unreached(platform.added.debs, {"dockerfile_commands": debs["dockerfile_commands"]})
     yield from _unreached((*platform.wheels, *platform.sources), wheels)
     for source in platform.sources:
         whose = f"the build of {source.project} {source.version}"

@@ -57,7 +57,7 @@ def _platform(made: Locked, system: str) -> str:
     cuda = f", CUDA {platform.cuda.version}" if platform.cuda else ""
     built = f", {len(platform.sources)} built from source" if platform.sources else ""
     base = platform.base_image.reference if platform.base_image else f"Debian {platform.release}"
-    root = f"on {base}, {len(platform.debs)} Debian packages"
+    root = f"on {base}, {len(platform.every_deb)} Debian packages"
     if made.lock.package_set == "nixpkgs":
         root = f"of {platform.release}"
     return (

@@ -102,8 +102,16 @@ class PackagesFile:
         return self._read[begin]
 
 
+def installed_package(fields: Mapping[str, str]) -> Package:
+    """What dpkg's `status` says of an installed package, which no archive need have. Raises as `PackagesFile.named`."""
+    return _package({**fields, "Filename": "", "Size": "0", "SHA256": ""}, "")
+
+
 def _read(stanza: bytes, archive: str) -> Package:
-    fields = next(stanzas(stanza.decode("utf-8", "replace")), {})
+    return _package(next(stanzas(stanza.decode("utf-8", "replace")), {}), archive)
+
+
+def _package(fields: Mapping[str, str], archive: str) -> Package:
     try:
         package = Package(
             archive=archive,

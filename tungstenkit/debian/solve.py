@@ -100,6 +100,18 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Present:
+    """Packages that are installed already, by name: they stay, and nothing takes them away but a newer version."""
+
+    packages: Mapping[str, Package]
+    held: frozenset[str] = frozenset()
+    """Those that somebody wants as they are."""
+
+
+NOTHING = Present(MappingProxyType({}))
+
+
+@dataclass(frozen=True)
 class DebSolution:
     """The packages, by name, and the choices, by subject."""
 
@@ -128,6 +140,7 @@ class DebSolver:
         prefer: Mapping[str, str] = MappingProxyType({}),
         *,
         where: str = "system_packages",
+        present: Present = NOTHING,
     ) -> DebSolution:
         """Choose packages that satisfy every request.
 
@@ -136,6 +149,8 @@ class DebSolver:
             has given up, if `former_names` knows what took its place.
         prefer: versions of an earlier lock by name; each is kept while the archive has it and it fits.
         where: whose requests these are, for messages.
+        present: what there is already. The solution is what comes beside it or in its place; as with apt, what is asked
+            for by name comes in its newest version, and every dependency is followed, since dpkg will look at them.
 
         Of a package's versions, the highest in all suites is the only candidate beside a preferred one.
 
@@ -144,7 +159,8 @@ class DebSolver:
         """
         names = {match["name"] for match in _matches(groups)}
         names |= {new for name in names if (new := successor(name, self._catalogue))}
-        archive = _Archive(self._catalogue, self._not_followed, names, _pins(groups), prefer)
+        wanted = _Wanted(frozenset(names), _pins(groups), prefer, present)
+        archive = _Archive(self._catalogue, {} if present.packages else self._not_followed, wanted)
         requests, problems = archive.read_requests(groups)
         if problems:
             raise ResolveError("\n".join(problems), where=where, hint=_search_hint(archive.index))
@@ -156,6 +172,16 @@ class DebSolver:
             )
         solution = _solve(archive, requests, walk.why, where)
         return _describe(archive, requests, solution, walk)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What decides which versions are candidates: the requests' names, and versions by name."""
+
+    names: frozenset[str]
+    pins: Mapping[str, str]
+    prefer: Mapping[str, str]
+    present: Present
 
 
 @dataclass(frozen=True)
@@ -199,13 +225,10 @@ class _Archive:
         self,
         catalogue: _Catalogue,
         not_followed: Mapping[str, Mapping[str, str]],
-        names: Iterable[str],
-        pins: Mapping[str, str],
-        prefer: Mapping[str, str],
+        wanted: _Wanted,
     ) -> None:
-        """names: those to begin from. pins, prefer: versions by name.
-
-        Of a name's versions, the candidates are the pinned one alone, or else the preferred one and the highest.
+        """Of a name's versions, the candidates are the pinned one alone, or else the preferred one and the highest; of
+        what is present, that and what is newer.
         """
         self.index, self._catalogue = catalogue.index, catalogue
         self.pool = solv.Pool()
@@ -213,38 +236,53 @@ class _Archive:
         self._options: dict[Alternatives, list[int]] = {}
         self._candidates: dict[str, list[int]] = {}
         self._packages: dict[int, Package] = {}
+        self.present = wanted.present.packages
+        self._wanted = wanted
+        self.kept: set[int] = set()
+        """Those that are present."""
         repo = self.pool.add_repo("packages")
+        self.pool.installed = self.pool.add_repo("present")
         # In an order that no earlier solve and no other request has a part in: libsolv's search may depend on it.
-        for name, versions in sorted(self._reached(names, pins, prefer).items()):
+        for name, versions in sorted(self._reached().items()):
             self._candidates[name] = [self._add(repo, package) for package in versions]
         self.pool.createwhatprovides()
 
-    def _reached(
-        self, names: Iterable[str], pins: Mapping[str, str], prefer: Mapping[str, str]
-    ) -> dict[str, list[Package]]:
+    def _reached(self) -> dict[str, list[Package]]:
         """The candidates of every package that a dependency can lead to, by name."""
         found: dict[str, list[Package]] = {}
         seen: set[str] = set()
-        pending = list(names)
+        pending = [*self._wanted.names, *self.present]
         while pending:
             name = pending.pop()
             if name in seen:
                 continue
             seen.add(name)
             for real in {name, *self._catalogue.providers(name)} - found.keys():
-                versions = self._catalogue.versions(real)
-                if real in pins:
-                    found[real] = [p for p in versions if p.version == pins[real]][:1]
-                else:
-                    preferred = [p for p in versions if p.version == prefer.get(real)][:1]
-                    found[real] = [*preferred, *(p for p in versions[:1] if p not in preferred)]
+                found[real] = self._versions(real)
                 for package in found[real]:
                     pending += (r.name for element in self._followed(package) for r in element)
         return found
 
+    def _versions(self, name: str) -> list[Package]:
+        """The candidates of one name, the most wanted first."""
+        versions, there = self._catalogue.versions(name), self.present.get(name)
+        if there is not None:
+            is_held = name in self._wanted.present.held
+            newer = order(there.version)
+            versions = [p for p in versions if not is_held and order(p.version) > newer]
+        if name in self._wanted.pins:
+            chosen = [p for p in versions if p.version == self._wanted.pins[name]][:1]
+        else:
+            preferred = [p for p in versions if p.version == self._wanted.prefer.get(name)][:1]
+            chosen = [*preferred, *(p for p in versions[:1] if p not in preferred)]
+        if there is None:
+            return chosen
+        return [*chosen, there] if name in self._wanted.names else [there, *chosen]
+
     def _add(self, repo: solv.Repo, package: Package) -> int:
         evr = rank(package.version)
-        solvable = repo.add_solvable()
+        is_present = self.present.get(package.name) is package
+        solvable = (self.pool.installed if is_present else repo).add_solvable()
         solvable.name = package.name
         solvable.evr = evr
         # One architecture is resolved, and `all` is part of it: libsolv need not know the difference.
@@ -261,6 +299,8 @@ class _Archive:
             solvable.add_conflicts(self.dependency(element))
         number = int(solvable.id)
         self._packages[number] = package
+        if is_present:
+            self.kept.add(number)
         return number
 
     def dependency(self, options: Alternatives) -> int:
@@ -299,7 +339,8 @@ class _Archive:
 
     def label(self, number: int) -> str:
         """Name and version, for messages."""
-        return f"{self.name(number)} {self.package(number).version}"
+        whose = " of the base image" if number in self.kept else ""
+        return f"{self.name(number)} {self.package(number).version}{whose}"
 
     def resolved(
         self, number: int, group: str, needed_by: Iterable[int], requests: Iterable[_Request]
@@ -371,6 +412,16 @@ class _Archive:
                     problems.append(
                         f"{text!r}: an image for {self.index.architecture} has no packages for another processor"
                     )
+                elif match["name"] in self.present:
+                    # Of what is there, that which apt would take, and no other.
+                    options = self.candidates(match["name"])[:1]
+                    chosen = self.package(options[0]).version
+                    if match["version"] not in (None, chosen):
+                        problems.append(
+                            f"{text!r}: the base image has version {self.present[match['name']].version}, whose place "
+                            + (f"{chosen} can take" if options[0] not in self.kept else "no other can take")
+                        )
+                    requests.append(_Request(group, text, tuple(options), virtual=False))
                 elif match["name"] in self._catalogue:
                     options = self.candidates(match["name"])
                     if not options:
@@ -423,7 +474,13 @@ class _Walk:
         self._excluded: set[int] = set()
         self._pending: list[tuple[int, Alternatives]] = []
 
-    def run(self, requests: Iterable[_Request]) -> None:
+    def run(self, requests: Sequence[_Request]) -> None:
+        asked = {self._archive.name(number) for request in requests for number in request.options}
+        for number in sorted(self._archive.kept):
+            # It has what it needs.
+            if self._archive.name(number) not in asked:
+                self.why[number] = "in the base image", None
+                self._excluded |= self._archive.excluded_by(number)
         for request in requests:
             # Whether a virtual name is met is known at the end; one provider is no choice.
             if not request.virtual or self._names(request.options) == 1:
@@ -488,13 +545,15 @@ def _solve(archive: _Archive, requests: Sequence[_Request], walked: Iterable[int
         solver.set_flag(solv.Solver.SOLVER_FLAG_IGNORE_RECOMMENDED, 1)
         problems = solver.solve(wanted + [pool.Job(command | solv.Job.SOLVER_SOLVABLE, n) for n in walked])
         if not problems:
-            return {s.id for s in solver.transaction().newsolvables()}
+            done = solver.transaction()
+            return {s.id for s in (*done.newsolvables(), *done.keptsolvables())}
     lines = [line for problem in problems for line in _explain(archive, problem)]
     raise ResolveError(
         "no set of Debian packages satisfies all requests:\n"
         + "\n".join(f"- {line}" for line in dict.fromkeys(lines)),
         where=where,
-        hint="take away one of the requests that lead to the packages named here, or its version",
+        hint="take away one of the requests that lead to the packages named here, or its version"
+        + ("; packages of the base image are replaced by newer ones alone" if archive.kept else ""),
     )
 
 
@@ -547,18 +606,23 @@ def _describe(
     for request in requests:
         requested[_first(request.options, solution)].append(request)
     choices: dict[tuple[str, str], Choice] = {}
+    replaced = _replaced(archive, solution)
     for group in dict.fromkeys(r.group for r in requests):
-        pending = [_first(r.options, solution) for r in requests if r.group == group]
+        pending = [*replaced, *(_first(r.options, solution) for r in requests if r.group == group)]
         while pending:
             number = pending.pop()
             if number not in group_of:
                 group_of[number] = group
+                if number in archive.kept:
+                    continue
                 for element in archive.depends(number):
                     needed = _first(archive.options(element), solution)
                     needed_by[needed].add(number)
                     pending.append(needed)
+    for number, why in replaced.items():
+        needed_by[number] |= set() if needed_by[number] or requested[number] else why
     # What is reached satisfies every dependency of what is reached; nothing else is needed.
-    for number in sorted(group_of, key=archive.name):
+    for number in sorted(group_of.keys() - archive.kept, key=archive.name):
         for choice in _choices(archive, number, group_of, walk):
             # Many packages state the same alternatives: one line says how they were decided.
             key = choice.kind, choice.subject.partition(" depends on ")[2]
@@ -581,11 +645,27 @@ def _describe(
             )
     return DebSolution(
         sorted(
-            (archive.resolved(n, g, needed_by[n] - {n}, requested[n]) for n, g in group_of.items()),
+            (
+                archive.resolved(n, g, needed_by[n] - {n}, requested[n])
+                for n, g in group_of.items()
+                if n not in archive.kept
+            ),
             key=lambda d: d.name,
         ),
         sorted(choices.values(), key=lambda c: (c.subject, c.kind)),
     )
+
+
+def _replaced(archive: _Archive, solution: set[int]) -> dict[int, set[int]]:
+    """What takes the place of a package that is present, each with what of the solution must have led to that."""
+    new = solution - archive.kept
+    found = {}
+    for number in sorted(n for n in new if archive.name(n) in archive.present):
+        old = next(n for n in archive.candidates(archive.name(number)) if n in archive.kept)
+        needs = {relation.name for element in archive.depends(number) for relation in element}
+        excluding = {n for n in new - {number} if old in archive.excluded_by(n)}
+        found[number] = excluding or {n for n in new - {number} if archive.name(n) in needs}
+    return found
 
 
 def _first(options: Iterable[int], solution: Iterable[int]) -> int:

@@ -63,7 +63,7 @@ def needed_files(lock: Lock) -> tuple[LockedFile, ...]:
     wheels: list[Wheel] = []
     archives: list[LockedFile] = []
     for platform in lock.platforms.values():
-        debs += [(platform.release, deb) for deb in platform.debs]
+        debs += platform.every_deb
         wheels += platform.wheels
         for source in platform.sources:
             archives += source_files(source, platform.release)

@@ -139,7 +139,12 @@ class Lock(Document):
         has_own_python = self._is_debian and platform.has_own_python
         if has_own_python and not any(deb.name == f"python{platform.python}" for deb in platform.debs):
             yield f"{where}.debs: no python{platform.python}"
-        yield from (f"{where}.debs: {name} twice" for name in _twice(deb.name for deb in platform.debs))
+        added = platform.added.debs if platform.added else ()
+        yield from (
+            f"{where}.{part}: {name} twice"
+            for part, debs in (("debs", platform.debs), ("base-image.added.debs", added))
+            for name in _twice(deb.name for deb in debs)
+        )
         owners: tuple[Wheel | Source, ...] = (*platform.wheels, *platform.sources)
         projects = [owner.project for owner in owners]
         yield from (f"{where}.wheels: {name} twice" for name in _twice(projects))
@@ -163,6 +168,7 @@ class Lock(Document):
         roots = [root for tools in self.tools.values() for root in (tools.layers, tools.byte_code)]
         used = {platform.release for platform in self.platforms.values()} if self._is_debian else set()
         used |= {root.release for root in roots}
+        used |= {platform.added.release for platform in self.platforms.values() if platform.added}
         yield from (f"releases.{name}: missing" for name in sorted(used - set(self.releases)))
         # A base image may have a Python that Debian has not: then no byte-code of its modules is made.
         pythons = {platform.python for platform in self.platforms.values() if platform.has_own_python}
@@ -203,8 +209,8 @@ class Located(NamedTuple):
 def packages(lock: Lock) -> Iterator[Located]:
     """Every package of a lock, a platform after the other."""
     for system, platform in lock.platforms.items():
-        for deb in platform.debs:
-            yield Located(system, "image", platform.release, deb)
+        for release, deb in platform.every_deb:
+            yield Located(system, "image", release, deb)
         for wheel in platform.wheels:
             yield Located(system, "image", platform.release, wheel)
         for source in platform.sources:

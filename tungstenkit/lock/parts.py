@@ -179,6 +179,14 @@ class BasePython(Document):
     """The projects there whose place the model's own packages take."""
 
 
+class AddedDebs(Document):
+    """Debian packages that are installed into a base image, on top of what its dpkg knows."""
+
+    release: str
+    """The base image's, by its code name."""
+    debs: tuple[Deb, ...]
+
+
 class BaseImage(Document):
     """The image that a model's goes on."""
 
@@ -201,6 +209,12 @@ class BaseImage(Document):
     """The path of its bundle of authorities; null where it has none."""
     python: BasePython | None
     """Null where it has none that can be used, and gets Debian's in a prefix of its own."""
+    added: AddedDebs | None = None
+    """Null where nothing is installed into it."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_empty(write(self), "added")
 
 
 class Platform(Document):
@@ -231,6 +245,17 @@ class Platform(Document):
     def has_own_python(self) -> bool:
         """Whether its Python is among `debs`."""
         return self.base_image is None or self.base_image.python is None
+
+    @property
+    def added(self) -> AddedDebs | None:
+        """What is installed into its base image."""
+        return self.base_image.added if self.base_image else None
+
+    @property
+    def every_deb(self) -> list[tuple[str, Deb]]:
+        """All its Debian packages, each with its release."""
+        added = [(self.added.release, deb) for deb in self.added.debs] if self.added else []
+        return [*((self.release, deb) for deb in self.debs), *added]
 
 
 class LockedDownload(Document):

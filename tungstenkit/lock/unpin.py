@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from tungstenkit.lock.document import Lock, Place
+    from tungstenkit.lock.parts import BaseImage
 
 BASE_IMAGE = "base_image"
 """Names the base image's digest among the pins; no package is called so."""
@@ -45,7 +46,7 @@ def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
                 "debs": tuple(deb for deb in platform.debs if deb.name not in dropped),
                 "wheels": tuple(wheel for wheel in platform.wheels if wheel.project not in dropped),
                 "sources": tuple(source for source in platform.sources if source.project not in dropped),
-                "base_image": None if BASE_IMAGE in names else platform.base_image,
+                "base_image": None if BASE_IMAGE in names else _base_without(platform.base_image, dropped),
                 "post_build": None if POST_BUILD in names else platform.post_build,
             }
         )
@@ -56,6 +57,13 @@ def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
         repositories=tuple(one for one in declared.repositories if one.repository not in moving),
     )
     return lock.model_copy(update={"platforms": platforms, "files": files})
+
+
+def _base_without(image: BaseImage | None, names: set[str]) -> BaseImage | None:
+    if image is None or image.added is None:
+        return image
+    left = tuple(deb for deb in image.added.debs if deb.name not in names)
+    return image.model_copy(update={"added": image.added.model_copy(update={"debs": left})})
 
 
 def _problems(

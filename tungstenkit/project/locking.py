@@ -253,12 +253,16 @@ class Bases:
         spec = self._project.spec
         assert spec.base_image is not None
         self._report(f"reading the base image {spec.base_image} for {system}")
-        # The system's, the steps' one each, what is without the base's packages, and the rest.
-        ours = 3 + (len(spec.commands.segments) if spec.commands else 0)
+        # The system's, the steps' one each, what is installed, what is without the base's packages, and the rest.
+        ours = 3 + (len(spec.commands.segments) + bool(spec.commands.packages) if spec.commands else 0)
         base = read_base(spec.base_image, system, self._python, self._previous, self._get, ours=ours)
         if not self.libraries:
             if spec.system_packages:
-                self._project.watch.notice("system_packages is ignored: the system is that of base_image")
+                line = f"RUN apt-get install {' '.join(spec.system_packages)}"
+                way = f'dockerfile_commands=["{line}"] installs them there'
+                way = way if base.system.release else "leave it out"
+                said = f"system_packages is ignored: the system is that of base_image; {way}"
+                self._project.watch.notice(said)
             if base.left:
                 self._project.watch.notice(f"not taken over from {spec.base_image}: {', '.join(base.left)}")
         self.libraries[system] = base.libraries

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tungstenkit.lock.packages import Source
     from tungstenkit.lock.parts import BaseImage
     from tungstenkit.platforms import Target
+    from tungstenkit.resolve.base_debs import BaseSystem
 
 KIND = "base-image"
 """Of the choices that are made here."""
@@ -44,6 +45,8 @@ class Base:
     """The names of the shared libraries that its loader finds."""
     left: tuple[str, ...]
     """What its configuration says and a model's image does not take over."""
+    system: BaseSystem
+    """Whether Debian packages can be installed into it, and on top of what."""
 
 
 def libc_version(text: str) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from tungstenkit.fetch.registry import configuration, manifest, with_digest, wit
 from tungstenkit.lock.parts import BaseImage, BaseLayer, BasePython
 from tungstenkit.platforms import ARCHITECTURES
 from tungstenkit.resolve.base import Base, libc_version
+from tungstenkit.resolve.base_debs import read_system
 from tungstenkit.resolve.wheels import OLDEST_GLIBC
 from tungstenkit.sdk.errors import FetchError, ResolveError
 from tungstenkit.tools import run_tool
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from tungstenkit.fetch.needs import LockedFile
 
-_FORMAT = "4"  # of what is kept: raise it whenever something else would be found
+_FORMAT = "5"  # of what is kept: raise it whenever something else would be found
 _WHERE = "base_image"
 _TAR = (
     "application/vnd.oci.image.layer.v1.tar",
@@ -68,6 +69,16 @@ class _Python(BasePython):
     """Why it can't be used; empty where it can."""
 
 
+class _System(Document):
+    """What decides whether Debian packages can be installed into an image, and on top of what."""
+
+    os_release: str
+    """The text of os-release(5); empty where there is none."""
+    status: str
+    """dpkg's list of what is installed; empty where there is none."""
+    has_merged_usr: bool
+
+
 class _Facts(Document):
     """What is known of an image, by the digest of its manifest."""
 
@@ -83,6 +94,7 @@ class _Facts(Document):
     certificates: str | None
     libraries: tuple[str, ...]
     pythons: tuple[_Python, ...]
+    system: _System
 
 
 def read_base(
@@ -148,6 +160,12 @@ def read_base(
         distributions=chosen.distributions if chosen else {},
         libraries=frozenset(found.libraries),
         left=found.left + strange,
+        system=read_system(
+            found.system.os_release,
+            found.system.status,
+            ARCHITECTURES[system].debian,
+            has_merged_usr=found.system.has_merged_usr,
+        ),
     )
 
 

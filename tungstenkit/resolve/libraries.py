@@ -254,7 +254,8 @@ def only_told(found: Additions) -> Additions:
             else _choice(
                 choice.subject,
                 NOTHING,
-                f"the base image lacks it, and nothing is added to that: Debian's {choice.chosen} has it; "
+                f"the base image lacks it, and nothing is added to that unasked: Debian's {choice.chosen} has it (on a "
+                f"base of Debian, RUN apt-get install {choice.chosen}); "
                 f"{choice.reason}",
             )
             for choice in found.choices

@@ -26,13 +26,14 @@ from packaging.version import Version
 from tungstenkit.data import OWN_WHEELS
 from tungstenkit.debian.index import ReleaseIndex, fetch_index
 from tungstenkit.debian.release import RELEASES
-from tungstenkit.debian.solve import DebSolver
+from tungstenkit.debian.solve import NOTHING, DebSolver
 from tungstenkit.document import Document
 from tungstenkit.fetch import web
 from tungstenkit.lock.document import Lock
 from tungstenkit.lock.packages import WISH, Deb, Wheel
 from tungstenkit.lock.parts import (
     OF_VERSIONS,
+    AddedDebs,
     Busybox,
     Choice,
     Platform,
@@ -53,6 +54,7 @@ from tungstenkit.resolve.base import (
     why_nothing_is_built,
     with_packages,
 )
+from tungstenkit.resolve.base_debs import check_installable, told_of
 from tungstenkit.resolve.build_rules import read_build_rules
 from tungstenkit.resolve.cuda import Solution as WheelSolution
 from tungstenkit.resolve.cuda import have_own_builds, nearest_working, solve_wheels
@@ -70,7 +72,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from tungstenkit.debian.solve import DebSolution
+    from tungstenkit.debian.solve import DebSolution, Present
     from tungstenkit.fetch.mirrors import Mirrors
     from tungstenkit.resolve.base import Base
     from tungstenkit.resolve.pinned import Pinned
@@ -176,9 +178,14 @@ class Solver:
         return self._inreleases[url]
 
     def debs(
-        self, target: Target, groups: Mapping[str, Sequence[str]], where: str, prefer: Iterable[Deb]
+        self,
+        target: Target,
+        groups: Mapping[str, Sequence[str]],
+        where: str,
+        prefer: Iterable[Deb],
+        present: Present = NOTHING,
     ) -> DebSolution:
-        """Debian packages of a target's release."""
+        """Debian packages of a target's release. present: those that are installed already."""
         if target.release not in RELEASES:
             raise ResolveError(
                 f"{_WHEELS_ALONE}: it takes wheels alone",
@@ -188,7 +195,7 @@ class Solver:
         if (target.release, target.architecture.debian) not in self._deb_solvers:
             self.report(f"reading Debian {target.release}'s indexes for {target.architecture.debian}")
         versions = {deb.name: deb.version for deb in prefer}
-        return self._deb_solver(target).solve(groups, versions, where=where)
+        return self._deb_solver(target).solve(groups, versions, where=where, present=present)
 
     def wheels(
         self,
@@ -318,6 +325,7 @@ def resolve(
         for system in sorted(builders)
     }
     used = {_TOOLS_RELEASE, *(target.release for target in targets.values())}
+    used |= {platform.added.release for platform in solved.platforms.values() if platform.added}
     return Lock(
         package_set="debian",
         inputs=made_from(spec, package_set),
@@ -654,7 +662,9 @@ def _resolve_platform(
         versions |= {source.project: source.version for source in sources}
         # The SDK is in every image; it has no version that a lock knows.
         image = with_packages(base, versions | {OWN_WHEELS["sdk"]["name"]: ""})
-        choices = choices_on(base, target, versions)
+        added, made = _debs_in(spec, base, target, solver, pinned)
+        image = image.model_copy(update={"added": added})
+        choices = [*choices_on(base, target, versions), *made]
     platform = Platform(
         release=target.release,
         python=target.python,
@@ -703,10 +713,7 @@ def _resolve_debs(
     wishes |= {name: f"essential: {name}" for name in essential}
     wishes |= {text: f"dockerfile_commands: {text}" for text in commands.packages}
     wishes |= {text: f"system_packages: {text}" for text in spec.system_packages}
-    choices = [
-        Choice(kind=choice.kind, subject=choice.subject, chosen=choice.chosen, reason=choice.reason)
-        for choice in solution.choices
-    ]
+    choices = _locked_choices(solution)
     if essential:
         choices.append(
             Choice(
@@ -717,11 +724,46 @@ def _resolve_debs(
             )
         )
     debs = _debs(solution, wishes)
+    _tell_unmade(debs, spec, solver)
+    return debs, choices
+
+
+def _tell_unmade(debs: Iterable[Deb], spec: ModelSpec, solver: Solver) -> None:
     for deb in debs:
         what, command = _UNMADE.get(deb.name, ("", ""))
         if command and not any(command.split()[0] in line for line in spec.dockerfile_commands):
             solver.notice(f"{deb.name}: {what} is made by no script here; to have it: RUN {command}")
-    return debs, choices
+
+
+def _locked_choices(solution: DebSolution) -> list[Choice]:
+    return [
+        Choice(kind=choice.kind, subject=choice.subject, chosen=choice.chosen, reason=choice.reason)
+        for choice in solution.choices
+    ]
+
+
+def _debs_in(
+    spec: ModelSpec, base: Base, target: Target, solver: Solver, previous: Platform | None
+) -> tuple[AddedDebs | None, list[Choice]]:
+    """What a RUN of apt installs into a base image, from the archive of its own release."""
+    packages = spec.commands.packages if spec.commands else ()
+    if not packages:
+        return None, []
+    release = check_installable(base.system, base.image.reference, packages)
+    old = previous.added if previous else None
+    solution = solver.debs(
+        replace(target, release=release),
+        {"system": packages},
+        "dockerfile_commands",
+        old.debs if old and old.release == release else (),
+        base.system.present,
+    )
+    debs = _debs(solution, {text: f"dockerfile_commands: {text}" for text in packages})
+    _tell_unmade(debs, spec, solver)
+    told = list(told_of(base.system, solution, packages))
+    for choice in told:
+        solver.notice(f"{choice.subject} {choice.chosen}: {choice.reason}")
+    return AddedDebs(release=release, debs=debs), [*_locked_choices(solution), *told]
 
 
 def _debs_on(base: Base, target: Target, solver: Solver, pinned: Iterable[Deb]) -> tuple[Deb, ...]:

@@ -112,7 +112,7 @@ def sees(
     parts: dict[str, Any] = {
         "base-image": seen_of_base(platform),
         "cuda": (platform.cuda.model_dump(mode="json") if platform.cuda else "none") if spec.gpu else None,
-        "debs": sorted(deb.sha256 for deb in platform.debs),
+        "debs": sorted(deb.sha256 for _, deb in platform.every_deb),
         "files": _seen(segments, directory, files),
         "python": platform.python,
         # Not on which line they stand.
@@ -144,7 +144,7 @@ def _unsaid(spec: ModelSpec, platform: Platform) -> dict[str, Any]:
 
 def seen_of_base(platform: Platform) -> dict[str, Any] | None:
     """What a build step can see of a base image: what its name was locked as, since that may mean another by now."""
-    unseen = {"reference", "named", "labels", "exposed_ports"}
+    unseen = {"reference", "named", "labels", "exposed_ports", "added"}
     return platform.base_image.model_dump(mode="json", exclude=unseen) if platform.base_image else None
 
 

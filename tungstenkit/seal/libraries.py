@@ -84,8 +84,9 @@ def _contents(target: Target, solver: Solver, cache: Path) -> Callable[[], dict[
 def _image(
     target: Target, platform: Platform, scans: dict[str, Scan], base_libraries: frozenset[str]
 ) -> Image:
-    # Beside a base image, only Python's packages are unpacked whole.
+    # Beside a base image, only Python's packages are unpacked whole; what is installed into it is, too.
     debs = [deb for deb in platform.debs if platform.base_image is None or deb.group == "python"]
+    debs += platform.added.debs if platform.added else ()
     return Image(
         target,
         wheels={wheel.project: scans[wheel.sha256] for wheel in platform.wheels}
@@ -120,8 +121,8 @@ def _read(lock: Lock, scans: dict[str, Scan], workshop: Workshop, cache: Path) -
 
 
 def _inputs(platform: Platform) -> Iterable[LockedFile]:
-    for deb in platform.debs:
-        yield LockedFile(deb.file, deb.size, deb.sha256, release=platform.release)
+    for release, deb in platform.every_deb:
+        yield LockedFile(deb.file, deb.size, deb.sha256, release=release)
     for wheel in platform.wheels:
         yield wheel_file(wheel)
     for source in platform.sources:

@@ -107,7 +107,7 @@ def planned(
         "commands": sees(spec, platform, directory, files, commands.segments),
         "cpu": settings.baseline_cpu,
         "cuda": platform.cuda.version if platform.cuda and spec.gpu else None,
-        "debs": sorted(deb.sha256 for deb in platform.debs),
+        "debs": sorted(deb.sha256 for _, deb in platform.every_deb),
         "environment": settings.environment,
         "files": seen,
         "gpu": spec.gpu,

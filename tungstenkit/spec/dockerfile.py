@@ -156,9 +156,9 @@ class Parsed:
     notices: list[str] = field(default_factory=list)
 
 
-def parse(lines: Sequence[str], *, base_image: bool = False) -> Parsed:
+def parse(lines: Sequence[str]) -> Parsed:
     """Read `dockerfile_commands`: the entries of the list are parts of one text, each of any number of lines."""
-    reader = _Reader(base_image=base_image)
+    reader = _Reader()
     for where, name, value in _instructions(lines, reader.problems):
         reader.read(where, name, value)
     return reader.done()
@@ -216,10 +216,9 @@ def _instructions(entries: Sequence[str], problems: list[str]) -> Iterator[tuple
 class _Reader:
     """The state that one instruction leaves to the next."""
 
-    def __init__(self, *, base_image: bool) -> None:
+    def __init__(self) -> None:
         self.problems: list[str] = []
         self.notices: list[str] = []
-        self._base_image = base_image
         self._environment: dict[str, Text] = {}
         self._arguments: dict[str, Text] = {}
         self._labels: dict[str, str] = {}
@@ -349,10 +348,6 @@ class _Reader:
     def _install(self, apt: shell_lines.Apt) -> None:
         for problem in apt.problems:
             self._problem(f"RUN {problem}")
-        if self._base_image and apt.packages:
-            self._problem(
-                "RUN apt: with base_image no Debian packages are installed; leave one of the two out"
-            )
         if not apt.packages and not apt.problems:
             self._notice("apt's lists are not in an image; the line is left out")
         elif apt.recommends:

@@ -238,7 +238,7 @@ def read_spec(
     packages, problems = _written_out(spec.python_packages, directory)
     lock_file, packages = _lock_file(packages, directory, problems)
     problems += value_problems({**vars(spec), "files": [wish.as_declared() for wish in spec.files]})
-    commands = dockerfile.parse(spec.dockerfile_commands, base_image=spec.base_image is not None)
+    commands = dockerfile.parse(spec.dockerfile_commands)
     problems += commands.problems
     spec = spec.model_copy(
         update={

@@ -88,7 +88,7 @@ class BaseRoot:
         moved.packages = table.packages
         ours = {self._real(folder): implied_directory(folder) for folder in ("app", "home/nonroot")}
         for entry in table.sorted():
-            path = self._place(entry)
+            path = self.place(entry)
             for parent in parents(path):
                 known = ours.get(parent) or self.table.entries.get(parent)
                 if known is not None and known.kind == "dir" and parent not in moved.entries:
@@ -99,7 +99,7 @@ class BaseRoot:
             moved.add(entry if path == entry.path else replace(entry, path=path))
         return moved
 
-    def _place(self, entry: Entry) -> str:
+    def place(self, entry: Entry) -> str:
         """Where an entry goes: through the links above it, and of a folder through its own, too."""
         if entry.kind == "dir":
             return self._real(entry.path)

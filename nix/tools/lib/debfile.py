@@ -37,6 +37,8 @@ class Deb:
             control = self._control_files(_member(file, "control.tar", path.name))
         if "control" not in control:
             raise ToolError(f"{path.name}: its control archive has no file 'control'")
+        self.members = control
+        """The files of its control archive, by name."""
         self.control = control["control"].strip(b"\n") + b"\n"
         self.md5sums = control.get("md5sums", b"")
         self.preinst = control.get("preinst", b"").decode("utf-8", "surrogateescape")

@@ -432,3 +432,220 @@ def test_a_sparse_file_of_8_tb_is_refused_by_name(import_layer, run_tool, tmp_pa
     done = run_tool("unpack_layers.py", {"layers": [layer]}, tmp_path / "root")
     assert done.returncode == 1
     assert "a sparse file of" in done.stderr
+
+
+# What is installed into a base by dpkg's records
+
+SEVEN = """\
+Package: seven
+Status: install ok installed
+Version: 1
+Architecture: amd64
+Conffiles:
+ /etc/seven.conf {}
+ /etc/gone.conf {}
+Description: the old one
+"""
+
+
+def records(*stanzas, **more):
+    """Members of a base's tar: its status and other files of dpkg's."""
+    files = {"status": "\n".join(stanzas), **{name.replace("__", "/"): text for name, text in more.items()}}
+    return [(f"var/lib/dpkg/{name}", text.encode()) for name, text in files.items()]
+
+
+def md5(text):
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+@pytest.fixture
+def installed(on_base):
+    """What a layer has that installs packages into a base, by path: bytes, `-> target`, or None for a folder."""
+
+    def make(members, *debs):
+        found = on_base(
+            [tar(("lib", "usr/lib"), *members)], *({**one, "dpkg": True} for one in debs), {"kind": "dpkg"}
+        )
+        return {
+            path: f"-> {info.linkname}" if info.issym() else content
+            for path, (info, content) in found.items()
+        }
+
+    return make
+
+
+@pytest.fixture
+def not_installed(run_tool, import_layer, tmp_path):
+    """The message where packages can't be installed into a base."""
+
+    def make(members, *debs):
+        inputs = [*({**one, "dpkg": True} for one in debs), {"kind": "dpkg"}]
+        config = {"created-by": "x", "python": None, "lower": [], "base": [import_layer(tar(*members))]}
+        done = run_tool("layer.py", {**config, "inputs": inputs}, tmp_path / "layer")
+        assert done.returncode == 1
+        return done.stderr
+
+    return make
+
+
+def test_dpkgs_records_are_those_of_what_was_there_and_of_what_came(installed, make_deb):
+    scripts = {"postinst": "#!/bin/sh\n", "triggers": "activate-noawait ldconfig\n"}
+    other = "Package: other\nStatus: install ok installed\nVersion: 3\nArchitecture: all\n"
+    found = installed(
+        records(other), make_deb("new", [("lib", None), ("lib/x.so", b"x"), ("bin/x", b"")], scripts=scripts)
+    )
+    assert found["usr/lib/x.so"] == b"x"
+    assert found["var/lib/dpkg/status"].decode() == (
+        f"{other}\nPackage: new\nStatus: install ok installed\nVersion: 1.0-1\nArchitecture: amd64\n"
+        "Description: a package\n of a test\n"
+    )
+    assert found["var/lib/dpkg/info/new.list"] == b"/.\n/usr/lib/x.so\n/usr/bin/x\n"
+    assert found["var/lib/dpkg/info/new.postinst"] == b"#!/bin/sh\n"
+    assert found["var/lib/dpkg/info/new.md5sums"].endswith(b"usr/x\n")
+    assert not any("status.d" in path for path in found)
+
+
+def test_a_newer_version_takes_the_place_of_an_older_with_all_its_files(installed, make_deb):
+    lists = "/.\n/usr\n/usr/lib\n/lib/kept\n/usr/lib/old\n/usr/lib/shared\n"
+    base = records(SEVEN.format("0" * 32, "0" * 32))
+    base = [
+        *base,
+        ("var/lib/dpkg/info/seven.list", lists.encode()),
+        ("var/lib/dpkg/info/seven.prerm", b"old"),
+        ("var/lib/dpkg/info/seven-up.list", b"/usr/lib/shared\n"),
+        *((f"usr/lib/{name}", b"old") for name in ("kept", "old", "shared")),
+    ]
+    found = installed(base, make_deb("seven", [("usr/lib/kept", b"new")], version="2"))
+    assert found["usr/lib/kept"] == b"new"
+    assert {path for path in found if "/.wh." in path} == {
+        "usr/lib/.wh.old",
+        "var/lib/dpkg/info/.wh.seven.prerm",
+    }
+    text = found["var/lib/dpkg/status"].decode()
+    assert text.count("Package: seven\n") == 1
+    assert "Version: 2\n" in text
+
+
+@pytest.mark.parametrize(
+    ("there", "recorded", "stays"),
+    [
+        ("old", "old", False),
+        ("mine", "old", True),
+        ("new", "old", False),
+        (None, "old", True),
+        ("mine", None, True),
+    ],
+)
+def test_configuration_that_somebody_changed_or_removed_stays_so(installed, make_deb, there, recorded, stays):
+    stanza = SEVEN.format(md5(recorded), md5("x")) if recorded else "Package: other\nVersion: 1\n"
+    base = [*records(stanza), *([("etc/seven.conf", there.encode())] if there is not None else [])]
+    deb = make_deb(
+        "seven", [("etc/seven.conf", b"new")], version="2", scripts={"conffiles": "/etc/seven.conf\n"}
+    )
+    found = installed(base, deb)
+    assert ("etc/seven.conf" not in found) == stays
+    assert f"Conffiles:\n /etc/seven.conf {md5('new')}\n" in found["var/lib/dpkg/status"].decode()
+
+
+def test_alternatives_are_chosen_among_the_bases_and_the_new(installed, make_deb):
+    group = "auto\n/usr/bin/editor\neditor.1\n/usr/man/editor.1\n\n/bin/nano\n40\n/usr/man/nano.1\n\n"
+    base = [
+        *records("Package: nano\nVersion: 1\n", alternatives__editor=group),
+        ("usr/bin/nano", b""),
+        ("usr/man/nano.1", b""),
+        ("bin", "usr/bin"),
+        ("usr/bin/editor", "/etc/alternatives/editor"),
+        ("usr/man/editor.1", "/etc/alternatives/editor.1"),
+        ("etc/alternatives/editor", "/bin/nano"),
+        ("etc/alternatives/editor.1", "/usr/man/nano.1"),
+    ]
+
+    def vim(priority):
+        line = f"update-alternatives --install /usr/bin/editor editor /usr/bin/vim {priority}\n"
+        return make_deb("vim", [("usr/bin/vim", b"")], version=str(priority), scripts={"postinst": line})
+
+    lower = installed(base, vim(30))
+    assert lower["etc/alternatives/editor"] == "-> /bin/nano"
+    assert (
+        lower["var/lib/dpkg/alternatives/editor"].decode()
+        == group.removesuffix("\n") + "/usr/bin/vim\n30\n\n\n"
+    )
+
+
+def test_a_better_alternative_takes_over_and_leaves_no_slave_of_the_old(installed, make_deb):
+    group = "auto\n/usr/bin/editor\neditor.1\n/usr/man/editor.1\n\n/usr/bin/nano\n40\n/usr/man/nano.1\n\n"
+    base = [
+        *records("Package: nano\nVersion: 1\n", alternatives__editor=group),
+        ("usr/bin/nano", b""),
+        ("usr/man/editor.1", "/etc/alternatives/editor.1"),
+        ("etc/alternatives/editor.1", "/usr/man/nano.1"),
+    ]
+    line = "update-alternatives --install /usr/bin/editor editor /usr/bin/vim 50\n"
+    found = installed(base, make_deb("vim", [("usr/bin/vim", b"")], scripts={"postinst": line}))
+    assert found["etc/alternatives/editor"] == "-> /usr/bin/vim"
+    assert "usr/man/.wh.editor.1" in found
+    assert "etc/alternatives/.wh.editor.1" in found
+
+
+def test_an_alternative_that_somebody_chose_stays(installed, make_deb):
+    group = "manual\n/usr/bin/editor\n\n/usr/bin/nano\n40\n\n"
+    base = [*records("Package: nano\nVersion: 1\n", alternatives__editor=group), ("usr/bin/nano", b"")]
+    line = "update-alternatives --install /usr/bin/editor editor /usr/bin/vim 50\n"
+    found = installed(base, make_deb("vim", [("usr/bin/vim", b"")], scripts={"postinst": line}))
+    assert "etc/alternatives/editor" not in found
+    assert b"/usr/bin/vim\n50\n" in found["var/lib/dpkg/alternatives/editor"]
+
+
+def test_authorities_of_somebodys_own_stay_in_the_bundle(installed, make_deb):
+    authority = [("usr/share/ca-certificates/mozilla/a.crt", b"a")]
+    deb = make_deb("ca-certificates", authority)
+    assert installed(records("Package: x\n"), deb)["etc/ssl/certs/ca-certificates.crt"] == b"a\n"
+
+
+def test_a_bundle_with_authorities_of_somebodys_own_is_left(installed, make_deb):
+    base = [*records("Package: x\n"), ("usr/local/share/ca-certificates/own.crt", b"own")]
+    deb = make_deb("ca-certificates", [("usr/share/ca-certificates/mozilla/a.crt", b"a")])
+    assert "etc/ssl/certs/ca-certificates.crt" not in installed(base, deb)
+
+
+OWNED = [
+    *records("Package: old\nVersion: 1\n"),
+    ("var/lib/dpkg/info/old.list", b"/usr/x\n"),
+    ("usr/x", b"old"),
+]
+
+
+def test_a_file_of_another_package_is_replaced_by_who_may(installed, make_deb):
+    assert installed(OWNED, make_deb("new", [("usr/x", b"new")], replaces="old (<< 2)"))["usr/x"] == b"new"
+
+
+@pytest.mark.parametrize(
+    ("base", "members", "message"),
+    [
+        (OWNED, [("usr/x", b"new")], "/usr/x: in both old of the base image and new"),
+        ([*records("Package: x\n"), ("usr/x/y", b"")], [("usr/x", b"")], "a folder of the base image"),
+        (
+            records("Package: x\n", diversions="/usr/x\n/usr/x.real\nlocal\n"),
+            [("usr/x", b"")],
+            "the base image diverts",
+        ),
+    ],
+)
+def test_what_dpkg_would_refuse_is_refused(not_installed, make_deb, base, members, message):
+    assert message in not_installed(base, make_deb("new", members))
+
+
+def test_a_packages_diversion_of_the_bases_file_is_refused(not_installed, make_deb):
+    line = "dpkg-divert --package new --rename --divert /usr/x.real --add /usr/x\n"
+    deb = make_deb("new", [("usr/y", b"")], scripts={"preinst": f"#!/bin/sh\n{line}"})
+    assert "divert" in not_installed(OWNED, deb)
+
+
+def test_the_facts_say_what_the_base_is_and_what_is_installed(facts):
+    layers = tar(
+        ("usr/lib/os-release", b"ID=debian\n"),
+        ("etc/os-release", "../usr/lib/os-release"),
+        ("lib", "usr/lib"),
+    )
+    found = facts(layers, tar(*records("Package: \xe9\n")))["system"]
+    assert found == {"os-release": "ID=debian\n", "status": "Package: \xe9\n", "has-merged-usr": True}

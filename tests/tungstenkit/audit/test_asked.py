@@ -12,12 +12,15 @@ from tests.tungstenkit import locks
 from tungstenkit.audit.asked import check_lock, unasked
 from tungstenkit.lock.document import LOCK_NAME, parse_lock, read_lock
 from tungstenkit.lock.packages import GitCommit
-from tungstenkit.lock.parts import Files, LockedDownload, LockedRepository, RepositoryFile
+from tungstenkit.lock.parts import AddedDebs, Files, LockedDownload, LockedRepository, RepositoryFile
 from tungstenkit.lock.stale import input_digest, made_from
+from tungstenkit.lock.unpin import unpinned
 from tungstenkit.platforms import Target
 from tungstenkit.project.project import Project
 from tungstenkit.resolve.base import Base, groups_on
+from tungstenkit.resolve.base_debs import read_system
 from tungstenkit.sdk.errors import LockError, TungstenError
+from tungstenkit.spec import dockerfile
 from tungstenkit.spec.spec import DownloadWish, ModelSpec, RepositoryWish
 
 EXAMPLE = generate.ROOT / "examples" / "caption"
@@ -480,7 +483,8 @@ def test_what_stands_beside_a_base_image_is_asked_for_by_rule(lock, spec, has_py
     of_model = spec.model_copy(update={"base_image": "images.example/base:1"})
     image = locks.base_image()
     target = Target(SYSTEM, "trixie", "3.13")
-    groups = groups_on(Base(image, None, "", {}, frozenset(), ()), target)
+    system = read_system("", "", "amd64", has_merged_usr=True)
+    groups = groups_on(Base(image, None, "", {}, frozenset(), (), system), target)
     if has_python:
         groups.pop("python", None)
     debs = tuple(
@@ -490,3 +494,30 @@ def test_what_stands_beside_a_base_image_is_asked_for_by_rule(lock, spec, has_py
     whole = lock.model_copy(update={"platforms": platforms})
     assert debs
     assert list(unasked(whole, of_model)) == []
+
+
+def test_what_is_installed_into_a_base_image_is_what_a_run_of_apt_leads_to(lock, spec):
+    """And by nothing that stands beside it: the two are of different releases."""
+    commands = dockerfile.parse(["RUN apt-get install -y git"]).commands
+    of_model = spec.model_copy(update={"base_image": "images.example/base:1", "commands": commands})
+    debs = (
+        locks.deb("git", needed_by=("dockerfile_commands: git",)),
+        locks.deb("libcurl4", needed_by=("git",)),
+        locks.deb("nmap", needed_by=("tini",)),
+    )
+    image = locks.base_image().model_copy(update={"added": AddedDebs(release="bookworm", debs=debs)})
+    beside = (locks.deb("tini", needed_by=("base: tini",)),)
+    platform = lock.platforms[SYSTEM].model_copy(update={"base_image": image, "debs": beside})
+    whole = lock.model_copy(update={"platforms": {SYSTEM: platform}})
+    assert list(unasked(whole, of_model)) == [f"platforms.{SYSTEM}: nmap, which nobody asked for"]
+    assert [release for release, _ in platform.every_deb] == [platform.release, *["bookworm"] * 3]
+
+
+def test_a_package_that_is_installed_into_a_base_image_moves_when_asked(lock):
+    image = locks.base_image().model_copy(
+        update={"added": AddedDebs(release="bookworm", debs=(locks.deb("git"), locks.deb("less")))}
+    )
+    platform = lock.platforms[SYSTEM].model_copy(update={"base_image": image})
+    whole = lock.model_copy(update={"platforms": {SYSTEM: platform}})
+    left = unpinned(whole, ["git"]).platforms[SYSTEM].added
+    assert [deb.name for deb in left.debs] == ["less"]

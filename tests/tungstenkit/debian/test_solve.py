@@ -8,9 +8,11 @@ import pytest
 
 from tests.apt import Apt, compare, draw
 from tests.tungstenkit.resolve.solving import resolve
+from tungstenkit.debian.control import stanzas
 from tungstenkit.debian.index import ARCHIVES, ReleaseIndex, SuiteIndex, fetch_index
+from tungstenkit.debian.packages import installed_package
 from tungstenkit.debian.release import RELEASES
-from tungstenkit.debian.solve import NOT_FOLLOWED, DebSolver
+from tungstenkit.debian.solve import NOT_FOLLOWED, DebSolver, Present
 from tungstenkit.fetch.web import get_bytes
 from tungstenkit.sdk.errors import ResolveError, UnusableError
 
@@ -57,6 +59,75 @@ def refusal(index, *requests, **options):
     with pytest.raises(ResolveError) as caught:
         resolve(index, {"system": requests}, **options)
     return caught.value
+
+
+def there(*texts, held=()):
+    """Packages that are installed already, as dpkg's status has them."""
+    packages = [installed_package(next(stanzas(text))) for text in texts]
+    return Present({package.name: package for package in packages}, frozenset(held))
+
+
+class TestOnTopOfWhatIsThere:
+    def test_what_is_there_meets_dependencies_and_is_not_in_the_solution(self, archive):
+        index = archive(stanza("a", Depends="b, c"), stanza("b", "2"), stanza("c"))
+        assert versions(index, "a", present=there(stanza("b", "1"))) == {"a": "1", "c": "1"}
+
+    def test_what_is_asked_for_by_name_comes_in_its_newest_version(self, archive):
+        index = archive(stanza("a", "2"), stanza("b", "1"), stanza("c", "1"))
+        present = there(stanza("a", "1"), stanza("b", "1"), stanza("c", "2"))
+        assert versions(index, "a", "b", "c", present=present) == {"a": "2"}
+
+    def test_an_earlier_locks_version_stays_where_it_is_newer_than_what_is_there(self, archive):
+        index = archive(stanza("a", "2"), security=[stanza("a", "3")])
+        assert versions(index, "a", prefer={"a": "2"}, present=there(stanza("a", "1"))) == {"a": "2"}
+        assert versions(index, "a", prefer={"a": "2"}, present=there(stanza("a", "2.5"))) == {"a": "3"}
+
+    def test_a_package_is_replaced_where_a_dependency_needs_a_newer_one(self, archive):
+        index = archive(
+            stanza("a", Depends="lib (>= 2)"), stanza("lib", "2"), stanza("lib-bin", "2", Depends="lib (= 2)")
+        )
+        present = there(stanza("lib", "1"), stanza("lib-bin", "1", Depends="lib (= 1)"))
+        solution = resolve(index, {"system": ["a"]}, present=present)
+        assert [(deb.name, deb.needed_by) for deb in solution.debs] == [
+            ("a", ()),
+            ("lib", ("a", "lib-bin")),
+            ("lib-bin", ("lib",)),
+        ]
+
+    def test_what_a_newer_one_needs_besides_is_there_too(self, archive):
+        index = archive(stanza("a", Breaks="b (<< 2)"), stanza("b", "2", Depends="c"), stanza("c"))
+        solution = resolve(index, {"system": ["a"]}, present=there(stanza("b", "1")))
+        assert [(deb.name, deb.needed_by) for deb in solution.debs] == [
+            ("a", ()),
+            ("b", ("a",)),
+            ("c", ("b",)),
+        ]
+
+    def test_nothing_is_taken_away(self, archive):
+        index = archive(stanza("a", Conflicts="b"), stanza("b"))
+        error = refusal(index, "a", present=there(stanza("b")))
+        assert "a 1 can't be beside b 1 of the base image (it conflicts with b)" in error.what
+        assert "replaced by newer ones alone" in error.hint
+
+    def test_what_is_held_is_not_replaced(self, archive):
+        index = archive(stanza("a", Depends="b (>= 2)"), stanza("b", "2"))
+        error = refusal(index, "a", present=there(stanza("b", "1"), held=["b"]))
+        assert "a 1 depends on b (>= 2), which is not to be had" in error.what
+
+    def test_nothing_older_takes_the_place_of_what_is_there(self, archive):
+        index = archive(stanza("a", "1"))
+        assert "the base image has version 2" in refusal(index, "a=1", present=there(stanza("a", "2"))).what
+
+    def test_what_no_archive_has_and_what_is_broken_already_are_no_hindrance(self, archive):
+        index = archive(stanza("a", Depends="own"))
+        present = there(stanza("own", "9"), stanza("broken", Depends="gone"))
+        assert versions(index, "a", present=present) == {"a": "1"}
+
+    def test_dependencies_of_scripts_alone_are_followed(self, archive):
+        """dpkg will look at them."""
+        index = archive(stanza("tzdata", Depends="debconf"), stanza("debconf"))
+        assert names(index, "tzdata") == ["tzdata"]
+        assert names(index, "tzdata", present=there(stanza("x"))) == ["debconf", "tzdata"]
 
 
 def test_the_closure_follows_depends_and_pre_depends_and_nothing_else(archive):

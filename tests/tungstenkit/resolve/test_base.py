@@ -14,6 +14,7 @@ from tungstenkit.resolve.base import (
     pythons_on,
     with_packages,
 )
+from tungstenkit.resolve.base_debs import read_system
 from tungstenkit.resolve.wheels import glibc
 from tungstenkit.sdk.errors import ResolveError
 
@@ -35,7 +36,15 @@ def base(version=None, libc="2.36", certificates="/etc/ssl/certs/ca-certificates
         certificates=certificates,
         python=python,
     )
-    return Base(image, version, "why", distributions, frozenset(), ())
+    return Base(
+        image,
+        version,
+        "why",
+        distributions,
+        frozenset(),
+        (),
+        read_system("", "", "amd64", has_merged_usr=False),
+    )
 
 
 def target(python="3.11", release="bookworm", libc=None):

@@ -300,10 +300,5 @@ def test_what_changes_nothing_about_owners_is_run():
     assert step("RUN echo 'sudo chown x'").argv[2] == "echo 'sudo chown x'"
 
 
-def test_debian_packages_are_refused_beside_a_base_image():
-    (problem,) = parse(["RUN apt-get install gcc"], base_image=True).problems
-    assert "base_image" in problem
-
-
 def test_pip_is_pointed_at_python_packages():
     assert "python_packages" in parse(["RUN pip install x"]).notices[0]

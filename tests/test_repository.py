@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 from tests import generate
 from tungstenkit.cli.main import app
-from tungstenkit.data import FACTS, OWN_WHEELS
+from tungstenkit.data import FACTS, NIX, OWN_WHEELS
 from tungstenkit.fetch.machine_mirrors import apt_bases
 from tungstenkit.sdk.define import define_model
 from tungstenkit.spec.spec import read_spec
@@ -278,6 +278,18 @@ def test_links_between_documents_lead_somewhere(document):
     files = [target.split("#")[0] for target in targets if not target.startswith("https://")]
     missing = [name for name in files if not (path.parent / name).exists()]
     assert missing == []
+
+
+def test_the_story_tells_of_files_and_folders_that_are_there():
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    named = re.findall(r"`([\w./-]+\.(?:py|nix|sh))`", text)
+    rooms = [ROOT, ROOT / "tungstenkit", SERVER, NIX]
+    assert [name for name in named if not any((room / name).is_file() for room in rooms)] == []
+    rows = set(re.findall(r"^\| `([\w/]+)/` \|", text, re.MULTILINE))
+    folders = {
+        path.parent.relative_to(NIX).as_posix() for path in NIX.rglob("*") if path.suffix in {".nix", ".py"}
+    }
+    assert rows == {*FOLDERS, *SERVER_FOLDERS, *folders} - {"", "."}
 
 
 def test_every_example_has_a_lock():

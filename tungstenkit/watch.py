@@ -76,13 +76,13 @@ class Unwatched:
         return nullcontext(self)
 
     def start(self, files: int, size: int) -> None:
-        """As `fetch.Progress`."""
+        """As `download.Progress`."""
 
     def advance(self, size: int) -> None:
-        """As `fetch.Progress`."""
+        """As `download.Progress`."""
 
     def done(self, name: str) -> None:
-        """As `fetch.Progress`."""
+        """As `download.Progress`."""
 
     def begin(self, step: str) -> None:
         """As `build.View`."""

@@ -1,3 +1,3 @@
 """The command line: reads arguments, calls the stages in order, and words what they return.
 
-Nothing else prints. Nobody imports it."""
+In come arguments; out comes what a person reads. Nothing else prints. `tungstenkit.__main__` alone imports it."""

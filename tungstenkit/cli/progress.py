@@ -85,7 +85,7 @@ class FetchBar:
         self._bar.stop()
 
     def start(self, files: int, size: int) -> None:
-        """As `fetch.Progress`."""
+        """As `download.Progress`."""
         self._files, self._done = files, 0
         if not files:
             return
@@ -95,11 +95,11 @@ class FetchBar:
             err.print(f"{self._doing} {files} {'file' if files == 1 else 'files'}, {size / 1e6:.1f} MB")
 
     def advance(self, size: int) -> None:
-        """As `fetch.Progress`."""
+        """As `download.Progress`."""
         self._bar.advance(self._task, size)
 
     def done(self, name: str) -> None:
-        """As `fetch.Progress`."""
+        """As `download.Progress`."""
         self._done += 1
         self._bar.update(self._task, files=f"{self._done}/{self._files} files  {name[:40]}")
 

@@ -1,6 +1,6 @@
 """Debian's control data: stanzas, and the fields that relate packages to one another.
 
-Only syntax is known here (Debian policy 5.1 and 7.1); what a relation means is `debian_index`'s and `debs`'
+Only syntax is known here (Debian policy 5.1 and 7.1); what a relation means is `index`'s and `solve`'s
 business.
 """
 

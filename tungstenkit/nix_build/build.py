@@ -43,7 +43,7 @@ _MEMORY_OF_A_STEP = 2 << 30
 """In bytes; what reading, packing and compiling packages has never needed."""
 
 _TOLD = "@tungsten "
-"""How the line begins by which a program of a step tells us what it is about (`nix/tools/program.py`, `tell`)."""
+"""How the line begins by which a program of a step tells us what it is about (`nix/tools/lib/program.py`, `tell`)."""
 
 # As Nix 2.8 and as Nix 2.31 word it.
 _FAILED = re.compile(

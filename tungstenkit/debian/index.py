@@ -1,7 +1,7 @@
 """The package indexes of one Debian release: fetched, checked and kept.
 
 A release is three suites: the main one, its updates and its security archive. Each `Packages` file is chained
-by hash to an `InRelease` that a pinned key signed (`debian_release`), and is kept, decompressed, under that hash.
+by hash to an `InRelease` that a pinned key signed (`release`), and is kept, decompressed, under that hash.
 So an entry of the cache is never stale, only unused. How bytes are fetched is the caller's business: this module
 is given bases of archives and a function. What the files say is `packages`' business.
 """

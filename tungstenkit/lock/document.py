@@ -1,7 +1,7 @@
 """`tungsten.lock`: what was chosen for a model, down to each file's hash.
 
 This module owns the document: its form, its reader and its writer. It knows neither the network nor how a choice is
-made; `tungstenkit.resolve` makes locks and `tungstenkit.seal.seal` completes them. A lock names files, never hosts.
+made; `tungstenkit.resolve` makes locks and `tungstenkit.seal` completes them. A lock names files, never hosts.
 """
 
 from __future__ import annotations

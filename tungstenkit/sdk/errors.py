@@ -145,7 +145,7 @@ class BuildError(TungstenError):
         """State it.
 
         what, where, hint: as in `TungstenError`. step: the name of the step that failed, where one did.
-        told: what the step's program says of its failure to programs (`nix/tools/program.py`, `tell`).
+        told: what the step's program says of its failure to programs (`nix/tools/lib/program.py`, `tell`).
         """
         super().__init__(what, where=where, hint=hint)
         self.step = step

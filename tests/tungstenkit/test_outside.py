@@ -30,7 +30,7 @@ from tungstenkit.nix_build import build
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.build_rules import bad_requirements
 from tungstenkit.resolve.wheels import resolve_wheels
-from tungstenkit.run import run
+from tungstenkit.run import container
 from tungstenkit.sdk.errors import FetchError, LockError, ResolveError, TungstenError
 from tungstenkit.spec.requirements import wanted
 
@@ -289,7 +289,7 @@ PROGRAMS = {
     "docker and tar: load": lambda word, folder: build.load(
         image(folder), "docker", build.reference(word, "1", "docker")
     ),
-    "podman: the labels": lambda word, folder: run.image_needs("podman", word),
+    "podman: the labels": lambda word, folder: container.image_needs("podman", word),
     "nix-store: a file of that name": lambda word, folder: store.missing(
         [store.file_path(SHA, store.store_name(word.rpartition("/")[2]))]
     ),

@@ -43,8 +43,9 @@ def check_command(
     from tungstenkit.platforms import this_system
     from tungstenkit.project.making import make_image, make_root
     from tungstenkit.project.project import Project
+    from tungstenkit.run.address import Address
     from tungstenkit.run.image_root import root_program
-    from tungstenkit.run.run import Address, running
+    from tungstenkit.run.server import running
     from tungstenkit.trial.check import PeakMemory, Report, save_trials, try_model
 
     if output_dir is not None:

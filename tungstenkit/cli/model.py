@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
     from tungstenkit.machine import Needs
     from tungstenkit.project.project import Project
-    from tungstenkit.run.run import Address, Handover, Program
+    from tungstenkit.run.address import Address
+    from tungstenkit.run.local import Handover
+    from tungstenkit.run.program import Program
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Model:
         from tungstenkit.nix_build import build as builder
         from tungstenkit.project.making import make_image
         from tungstenkit.project.project import Project
-        from tungstenkit.run.run import container, image_needs
+        from tungstenkit.run.container import container_program, image_needs
         from tungstenkit.spec.spec import repository_name
 
         directory = Path(self.target)
@@ -60,7 +63,7 @@ class Model:
         needs = image_needs(engine, image)
         self._check(needs)
         gpus = self.gpus if needs.gpu else None
-        return container(engine, image, address, flags, gpus=gpus, engine_args=self.engine_args)
+        return container_program(engine, image, address, flags, gpus=gpus, engine_args=self.engine_args)
 
     def serve_reloading(
         self, address: Address, flags: list[str], scratch: Path, on_ready: Callable[[], None]
@@ -116,20 +119,12 @@ class Model:
         handover: Handover | None = None,
     ) -> Program:
         from tungstenkit.machine import Needs
-        from tungstenkit.run.run import local as run_local
+        from tungstenkit.run.local import LocalModel, local_program
 
         spec = project.spec
         self._check(Needs(spec.mem_gb, spec.gpu, spec.gpu_mem_gb))
-        return run_local(
-            spec,
-            spec_file,
-            project.directory,
-            address,
-            flags,
-            gpus=self.gpus,
-            python=self.model_python,
-            handover=handover,
-        )
+        model = LocalModel(spec, project.directory, self.gpus, self.model_python or sys.executable)
+        return local_program(model, spec_file, address, flags, handover)
 
     def _check(self, needs: Needs) -> None:
         from rich.markup import escape

@@ -87,7 +87,8 @@ def serve_command(
 ) -> None:
     """Run a server in the foreground; under two names."""
     from tungstenkit.cli.progress import err
-    from tungstenkit.run.run import Address, running
+    from tungstenkit.run.address import Address
+    from tungstenkit.run.server import running
 
     given = {
         "--max-batch-size": batch_size,
@@ -173,8 +174,10 @@ def predict_command(
     """Predict one input, and print the output as JSON, with the paths of its files."""
     from tungstenkit.cli.progress import TERMINAL, err, working
     from tungstenkit.project.project import Project
+    from tungstenkit.run.address import Address
     from tungstenkit.run.client import Client, PredictionError, checked_input, parse_input, save_files
-    from tungstenkit.run.run import Address, image_input_schema, running
+    from tungstenkit.run.container import image_input_schema
+    from tungstenkit.run.server import running
     from tungstenkit.spec.files import RESULTS
 
     output_dir = output_dir or Path(RESULTS)

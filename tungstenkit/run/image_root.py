@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 from tungstenkit import store
 from tungstenkit.data import NIX
 from tungstenkit.nix_build.build import namespaces_refused
-from tungstenkit.run.run import Program
+from tungstenkit.run.program import Program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tungstenkit.run.run import Address
+    from tungstenkit.run.address import Address
 
 _COPIED = ("app", "home/nonroot", "etc")
 """What can be written in a container, and what an engine writes to."""

@@ -13,7 +13,8 @@ from pathlib import Path
 from socket import socketpair
 from typing import TYPE_CHECKING, NamedTuple
 
-from tungstenkit.run.run import Handover, Running, running
+from tungstenkit.run.local import Handover
+from tungstenkit.run.server import Running, running
 from tungstenkit.sdk.errors import TungstenError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from queue import SimpleQueue
 
-    from tungstenkit.run.run import Program
+    from tungstenkit.run.program import Program
 
 _QUIET_MS = 50
 """How long nothing may change before a change counts: editors write, rename and write again."""

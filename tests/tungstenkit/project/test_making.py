@@ -13,7 +13,7 @@ from tungstenkit.project.making import make_image, make_shell
 from tungstenkit.project.project import Project
 from tungstenkit.resolve import libraries
 from tungstenkit.run import shell
-from tungstenkit.run.run import Address
+from tungstenkit.run.address import Address
 from tungstenkit.sdk.errors import LockError
 from tungstenkit.spec.spec import ModelSpec
 from tungstenkit.watch import UNWATCHED
@@ -71,7 +71,7 @@ def test_a_lock_for_nixpkgs_has_no_shell(project):
 
 
 def test_a_folder_that_is_served_as_it_is_has_nothing_of_post_build(project, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("tungstenkit.run.run.local", lambda *_, **__: None)
+    monkeypatch.setattr("tungstenkit.run.local.local_program", lambda *_, **__: None)
     folder = str(project("iris").directory)
     model = Model(folder, None, None, local=True, gpus=None, engine_args=[], model_python=None, trust=False)
     model.program(Address("127.0.0.1", 1), [], tmp_path)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tungstenkit.run.address import Address
 from tungstenkit.run.image_root import _lay, root_program
-from tungstenkit.run.run import Address
 from tungstenkit.sdk.errors import BuildError
 
 

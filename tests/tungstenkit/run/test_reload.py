@@ -10,8 +10,9 @@ from queue import SimpleQueue
 import pytest
 
 from tests.server.conftest import wait_until
+from tungstenkit.run.address import Address
+from tungstenkit.run.program import Program
 from tungstenkit.run.reload import Event, Reloading, state, watch
-from tungstenkit.run.run import Address, Program
 from tungstenkit.sdk.errors import SpecError
 
 DEADLINE = 20

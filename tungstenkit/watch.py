@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from tungstenkit.fetch.download import Progress
-    from tungstenkit.nix_build.build import View
+    from tungstenkit.nix_build.log import View
     from tungstenkit.project.locking import Locked
 
 

@@ -87,7 +87,7 @@ class Problem(NamedTuple):
     """What is missing; of an import that fails, the file that is not there."""
 
     def told(self) -> str:
-        """The line for `tungstenkit/nix_build/build.py`, as `program.tell` writes it."""
+        """The line for `tungstenkit/nix_build/log.py`, as `program.tell` writes it."""
         fields = {
             "kind": "note" if self.is_note else self.kind,
             "what": self.what,

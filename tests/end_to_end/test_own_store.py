@@ -17,7 +17,8 @@ from tungstenkit.debian.release import RELEASES
 from tungstenkit.fetch.download import download
 from tungstenkit.fetch.needs import LockedFile
 from tungstenkit.fetch.web import Fetcher
-from tungstenkit.nix_build import build as building
+from tungstenkit.nix_build.engine import load_image
+from tungstenkit.nix_build.image import read_layout
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.model import Solver
 
@@ -80,7 +81,7 @@ def test_a_user_without_a_nix_folder_builds_the_same_image(blur, copy_of, somebo
     assert store.stat().st_uid == UID
     # podman calls what it pulls by the path, and no image may be called `.local`.
     name = f"localhost/own-store-{os.getpid()}:latest"
-    building.load(building.read_layout(Path(answer["layout"])), "podman", name)
+    load_image(read_layout(Path(answer["layout"])), "podman", name)
     listed = subprocess.run(
         ["podman", "images", "--format", "{{.Repository}}"], capture_output=True, text=True
     )

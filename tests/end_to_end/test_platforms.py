@@ -19,7 +19,7 @@ from tests import emulation
 from tests.end_to_end.harness import SYSTEM, build, free_port, nix, post, succeed
 from tests.end_to_end.test_image import PICTURE, data_uri, picture_of
 from tungstenkit import store
-from tungstenkit.nix_build.build import read_layout
+from tungstenkit.nix_build.image import read_layout
 from tungstenkit.platforms import ARCHITECTURES
 
 ARM64 = emulation.SYSTEM

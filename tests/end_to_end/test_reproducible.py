@@ -11,7 +11,7 @@ from tests.end_to_end.harness import SYSTEM, build, checkout, nix, succeed
 from tungstenkit import store
 from tungstenkit.fetch.needs import needed_files
 from tungstenkit.lock.document import read_lock
-from tungstenkit.nix_build.build import read_layout
+from tungstenkit.nix_build.image import read_layout
 
 
 @pytest.fixture

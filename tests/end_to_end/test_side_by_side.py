@@ -9,9 +9,11 @@ from contextlib import contextmanager
 import pytest
 
 from tests.end_to_end.harness import derivation
-from tests.tungstenkit.nix_build.test_build import View
+from tests.tungstenkit.observers import View
+from tungstenkit import store
 from tungstenkit.machine import Room
-from tungstenkit.nix_build import build as building
+from tungstenkit.nix_build import process
+from tungstenkit.nix_build.process import run_build
 from tungstenkit.sdk.errors import BuildError
 
 TOGETHER = b"together"
@@ -74,8 +76,8 @@ def run_both(blur, tmp_path, monkeypatch):
     """Builds two steps that wait so long for each other, on a machine of two processors."""
     (layout,) = derivation(blur.derivation)
     busybox = layout["builder"].removesuffix("/bin/busybox")
-    monkeypatch.setattr(building, "processors", lambda: 2)
-    monkeypatch.setattr(building, "memory", lambda: Room(8 << 30, 8 << 30))
+    monkeypatch.setattr(process, "processors", lambda: 2)
+    monkeypatch.setattr(process, "memory", lambda: Room(8 << 30, 8 << 30))
 
     def run(patience):
         with meeting(patience) as port:
@@ -83,13 +85,13 @@ def run_both(blur, tmp_path, monkeypatch):
             (tmp_path / "steps.nix").write_text(
                 STEPS.format(sha256=hashlib.sha256(TOGETHER).hexdigest(), **given)
             )
-            building.run_build(["--file", "steps.nix", "first", "second", "--no-link"], View(), tmp_path)
+            run_build(["--file", "steps.nix", "first", "second", "--no-link"], View(), tmp_path)
 
     return run
 
 
 def test_two_steps_meet(run_both, monkeypatch):
-    monkeypatch.setattr(building.store, "configured", set)
+    monkeypatch.setattr(store, "configured", set)
     run_both(patience=120)
 
 

@@ -1,4 +1,4 @@
-"""An observer that keeps what it is told."""
+"""Observers that keep what they are told: of a command, and of a build."""
 
 from tungstenkit.watch import Unwatched
 
@@ -19,3 +19,22 @@ class Told(Unwatched):
 
     def locked(self, made):
         self.made.append(made)
+
+
+class View:
+    """What a build's steps do, in order."""
+
+    def __init__(self):
+        self.seen = []
+
+    def begin(self, step):
+        self.seen.append(f"+{step}")
+
+    def say(self, step, line):
+        self.seen.append(f"{step}: {line}")
+
+    def end(self, step):
+        self.seen.append(f"-{step}")
+
+    def note(self, text):
+        self.seen.append(text)

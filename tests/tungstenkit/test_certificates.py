@@ -23,7 +23,8 @@ from tungstenkit.fetch import download as downloading
 from tungstenkit.fetch import hub, mirrors, registry, web
 from tungstenkit.fetch.needs import LockedFile
 from tungstenkit.fetch.packing import check_out
-from tungstenkit.nix_build import build
+from tungstenkit.nix_build.image import Image
+from tungstenkit.nix_build.push import push_image
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.wheels import resolve_wheels
 from tungstenkit.run.client import Client
@@ -355,9 +356,9 @@ def layout(folder):
 def test_a_push_tells_a_failed_handshake(serve, tmp_path, monkeypatch, one):
     if shutil.which("skopeo") is None:
         pytest.skip("skopeo is not installed")
-    image = build.Image(layout(tmp_path / "layout"), "", "", 0)
+    image = Image(layout(tmp_path / "layout"), "", "", 0)
     with pytest.raises(BuildError, match="the TLS handshake failed: ") as refused:
-        build.push(image, f"{serve().removeprefix('https://')}/x:latest", [])
+        push_image(image, f"{serve().removeprefix('https://')}/x:latest", [])
     assert "SSL_CERT_FILE" in refused.value.hint
 
 

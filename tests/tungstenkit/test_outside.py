@@ -26,7 +26,9 @@ from tungstenkit.fetch.needs import LockedFile, declared_files, source_files, wh
 from tungstenkit.lock.document import LOCK_NAME
 from tungstenkit.lock.packages import GitCommit
 from tungstenkit.lock.parts import LockedDownload
-from tungstenkit.nix_build import build
+from tungstenkit.nix_build.engine import image_reference, load_image
+from tungstenkit.nix_build.image import Image
+from tungstenkit.nix_build.push import check_target, push_image
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.build_rules import bad_requirements
 from tungstenkit.resolve.wheels import resolve_wheels
@@ -269,7 +271,7 @@ def options_of(call):
 
 
 def image(folder):
-    return build.Image(folder, f"sha256:{SHA}", f"sha256:{SHA}", 1)
+    return Image(folder, f"sha256:{SHA}", f"sha256:{SHA}", 1)
 
 
 PROGRAMS = {
@@ -279,15 +281,15 @@ PROGRAMS = {
     "skopeo: a manifest": lambda word, folder: registry.manifest(word),
     "skopeo: a configuration": lambda word, folder: registry.configuration(word),
     "skopeo: layers": lambda word, folder: registry.pull(word, {}, folder, lambda size: None),
-    "skopeo: push": lambda word, folder: (build.check_target(word), build.push(image(folder), word, [])),
-    "podman: load": lambda word, folder: build.load(
-        image(folder), "podman", build.reference(word, "1", "podman")
+    "skopeo: push": lambda word, folder: (check_target(word), push_image(image(folder), word, [])),
+    "podman: load": lambda word, folder: load_image(
+        image(folder), "podman", image_reference(word, "1", "podman")
     ),
-    "podman: the tag": lambda word, folder: build.load(
-        image(folder), "podman", build.reference("x", word, "podman")
+    "podman: the tag": lambda word, folder: load_image(
+        image(folder), "podman", image_reference("x", word, "podman")
     ),
-    "docker and tar: load": lambda word, folder: build.load(
-        image(folder), "docker", build.reference(word, "1", "docker")
+    "docker and tar: load": lambda word, folder: load_image(
+        image(folder), "docker", image_reference(word, "1", "docker")
     ),
     "podman: the labels": lambda word, folder: container.image_needs("podman", word),
     "nix-store: a file of that name": lambda word, folder: store.missing(

@@ -56,14 +56,14 @@ def build_command(
 ) -> None:
     """Build the model's image: lock where there is no lock, fetch, export, nix build, load."""
     from tungstenkit.cli.progress import TERMINAL, err
-    from tungstenkit.nix_build import build as builder
+    from tungstenkit.nix_build.engine import find_engine, image_reference
     from tungstenkit.project.making import make_image
     from tungstenkit.project.project import Project
     from tungstenkit.spec.spec import repository_name
 
     project = Project.read(directory, module, class_name, TERMINAL, trust=trust)
-    engine = builder.find_engine() if load else None
-    reference = builder.reference(
+    engine = find_engine() if load else None
+    reference = image_reference(
         repository_name(project.directory.name) if name is None else name, tag, engine
     )
     system, image = make_image(project, engine, reference, platform, out_link)
@@ -132,15 +132,15 @@ def push_command(
 ) -> None:
     """Build the model's image and push it to a registry, by skopeo, under the digest that it has here."""
     from tungstenkit.cli.progress import TERMINAL, working
-    from tungstenkit.nix_build import build as builder
+    from tungstenkit.nix_build.push import check_skopeo, check_target, push_image
     from tungstenkit.project.making import make_image
     from tungstenkit.project.project import Project
 
-    builder.check_target(reference)
-    builder.check_skopeo()
+    check_target(reference)
+    check_skopeo()
     _, image = make_image(
         Project.read(directory, module, class_name, TERMINAL, trust=trust), None, reference, platform
     )
     with working(f"pushing to {reference}"):
-        builder.push(image, reference, skopeo_args or ())
+        push_image(image, reference, skopeo_args or ())
     print(f"{reference}@{image.digest}")

@@ -38,7 +38,7 @@ class Model:
     def program(self, address: Address, flags: list[str], scratch: Path) -> Program:
         """Build the image if need be, and warn where the machine lacks what the model needs."""
         from tungstenkit.cli.progress import TERMINAL
-        from tungstenkit.nix_build import build as builder
+        from tungstenkit.nix_build.engine import find_engine, image_reference
         from tungstenkit.project.making import make_image
         from tungstenkit.project.project import Project
         from tungstenkit.run.container import container_program, image_needs
@@ -49,7 +49,7 @@ class Model:
             project = Project.read(directory, self.module, self.class_name, TERMINAL, trust=self.trust)
             say_what_local_leaves_out(project)
             return self._local(project, address, flags, scratch / "spec.json")
-        engine = builder.find_engine()
+        engine = find_engine()
         if engine is None:
             raise RunError(
                 "there is no podman, and no docker with a daemon, to run the image",
@@ -58,7 +58,7 @@ class Model:
         image = self.target
         if directory.is_dir():
             project = Project.read(directory, self.module, self.class_name, TERMINAL, trust=self.trust)
-            image = builder.reference(repository_name(project.directory.name), "latest", engine)
+            image = image_reference(repository_name(project.directory.name), "latest", engine)
             make_image(project, engine, image)
         needs = image_needs(engine, image)
         self._check(needs)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from tungstenkit.fetch.mirrors import Mirrors
     from tungstenkit.fetch.needs import LockedFile
     from tungstenkit.lock.parts import Choice
-    from tungstenkit.nix_build.build import View
+    from tungstenkit.nix_build.log import View
     from tungstenkit.platforms import Target as Platform
     from tungstenkit.project.project import Project, Shipped
     from tungstenkit.resolve.base import Base

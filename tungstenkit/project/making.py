@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tungstenkit.lock.selection import check_package_set, choose_platform
-from tungstenkit.nix_build import build as builder
+from tungstenkit.nix_build.engine import load_image
+from tungstenkit.nix_build.image import Image, build_archive, build_image, build_root, build_shell
 from tungstenkit.platforms import runs_here, this_system
 from tungstenkit.project.project import fetch_inputs, provide_result
 from tungstenkit.sdk.errors import BuildError
@@ -37,7 +38,7 @@ def make_image(
     reference: str,
     platform: str | None = None,
     out_link: Path | None = None,
-) -> tuple[str, builder.Image]:
+) -> tuple[str, Image]:
     """Lock where there is no lock, fetch, export, build, and load into the engine; the image and its platform."""
     from tungstenkit.nix_build.left_out import with_better_hint
 
@@ -59,7 +60,7 @@ def make_image(
         provide_result(project, lock, system, shipped)
         with project.watch.building() as view:
             try:
-                image = builder.build(flake, system, project.state / f"image-{system}", view)
+                image = build_image(flake, system, project.state / f"image-{system}", view)
             except BuildError as problem:
                 raise with_better_hint(
                     problem,
@@ -70,14 +71,14 @@ def make_image(
                     starts=starts,
                 ) from None
             if out_link is not None:
-                builder.build_archive(flake, system, out_link, view)
+                build_archive(flake, system, out_link, view)
     if system != this_system():
         project.watch.notice(
             f"the image is for {system}, so nothing of it was run: the model's import is not checked"
         )
     if engine is not None:
         with project.watch.working(f"loading into {engine}"):
-            builder.load(image, engine, reference)
+            load_image(image, engine, reference)
         if not runs_here(system):
             project.watch.notice(
                 f"this machine can't run {system} programs, so a container of the image ends with an "
@@ -111,7 +112,7 @@ def make_root(project: Project) -> tuple[Path, Path]:
     """Build the image for this machine, and its root; where the two are."""
     system, image = make_image(project, None, "", this_system())
     with project.exclusively(), project.watch.building() as view:
-        parts = builder.build_root(project.state / "export", system, project.state / "root", view)
+        parts = build_root(project.state / "export", system, project.state / "root", view)
     return image.layout, parts
 
 
@@ -134,6 +135,6 @@ def make_shell(project: Project) -> Path:
         with project.exclusively():
             flake = _fetch_and_export(project, lock, system, shipped)
             with project.watch.building() as view:
-                builder.build_shell(flake, link, view)
+                build_shell(flake, link, view)
             shell.note_stamp(link, stamp)
     return link.resolve()

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from tungstenkit.fetch.big_files import BigFile
     from tungstenkit.fetch.mirrors import Mirrors
-    from tungstenkit.nix_build.build import View
+    from tungstenkit.nix_build.log import View
     from tungstenkit.spec.files import ModelFile
     from tungstenkit.watch import Watch
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from tungstenkit import store
 from tungstenkit.data import NIX
-from tungstenkit.nix_build.build import namespaces_refused
+from tungstenkit.nix_build.log import namespaces_refused
 from tungstenkit.run.program import Program
 
 if TYPE_CHECKING:

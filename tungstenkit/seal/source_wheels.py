@@ -29,8 +29,8 @@ from tungstenkit.document import write_atomically
 from tungstenkit.fetch.bring import find_in_store, unpack_busybox
 from tungstenkit.fetch.needs import LockedFile, built_file, source_files, tool_files
 from tungstenkit.fetch.web import PARALLEL
-from tungstenkit.nix_build.build import run_build
 from tungstenkit.nix_build.build_hints import hint
+from tungstenkit.nix_build.process import run_build
 from tungstenkit.platforms import Target, this_system
 from tungstenkit.resolve.scan import kept_scan
 from tungstenkit.sdk.errors import BuildError, LockError, TungstenError
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.packages import Source
     from tungstenkit.lock.parts import Platform
-    from tungstenkit.nix_build.build import View
+    from tungstenkit.nix_build.log import View
     from tungstenkit.resolve.model import Solver
     from tungstenkit.seal.workshop import Workshop
 

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 from tungstenkit import certificates, store
 from tungstenkit.data import NIX
-from tungstenkit.nix_build.build import OtherHashError, run_build
+from tungstenkit.nix_build.log import OtherHashError
+from tungstenkit.nix_build.process import run_build
 from tungstenkit.sdk.errors import BuildError, LockError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tungstenkit.nix_build.build import View
+    from tungstenkit.nix_build.log import View
 
 _SHOWN_FILES = 20
 _LINKS = {False: "made", True: "made-again"}

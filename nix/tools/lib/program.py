@@ -52,7 +52,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def tell(**fields: object) -> None:
-    """Say something in a build's log to `tungstenkit/nix_build/build.py`, which shows none of it: one line of JSON.
+    """Say something in a build's log to `tungstenkit/nix_build/log.py`, which shows none of it: one line of JSON.
 
     What people read is printed beside it, and nothing reads that.
     """

@@ -7,7 +7,7 @@ import pytest
 
 from tests.tungstenkit.seal.test_differences import tar
 from tungstenkit import store
-from tungstenkit.nix_build.build import OtherHashError
+from tungstenkit.nix_build.log import OtherHashError
 from tungstenkit.sdk.errors import BuildError, LockError
 from tungstenkit.seal import twice
 from tungstenkit.seal.twice import MismatchError, Step, make, settled

@@ -1,0 +1,56 @@
+"""Where images are pushed to, and what is said where that fails."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from tungstenkit.nix_build.push import check_target, push_image
+from tungstenkit.sdk.errors import BuildError
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "blur",
+        "blur:1",
+        "a.b/c-d/e__f:V_1.x",
+        "localhost:5000/blur:1",
+        "registry:5000/blur",
+        "[::1]:5000/blur:1",
+    ],
+)
+def test_where_an_image_is_pushed_to_is_a_name_and_a_tag(name):
+    check_target(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "",
+            "BAD//REF",
+            "a b",
+            "Blur:1",
+            "blur:",
+            ":1",
+            "blur:.x",
+            "blur/",
+            "host/a:1/b",
+            "docker://a.b/c:1",
+        ),
+        *(f"blur@sha256:{'0' * 64}", f"blur:{'x' * 129}", "x" * 256, "blur:é", "blur\n"),
+    ],
+)
+def test_what_no_registry_takes_is_refused(name):
+    with pytest.raises(BuildError, match="is no reference"):
+        check_target(name)
+
+
+def test_a_failed_push_does_not_show_what_skopeo_was_told(monkeypatch, tmp_path):
+    (tmp_path / "skopeo").write_text("#!/bin/sh\necho denied >&2\nexit 1\n")
+    (tmp_path / "skopeo").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(BuildError, match="denied") as caught:
+        push_image(SimpleNamespace(layout=tmp_path), "host/a:1", ["--dest-creds=user:hunter2"])
+    assert "hunter2" not in str(caught.value)
+    assert "host/a:1" in str(caught.value)

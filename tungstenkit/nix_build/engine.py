@@ -1,0 +1,95 @@
+"""The container engine of this machine: which it is, what an image is called in it, and how one gets there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+from tungstenkit.outside import IMAGE_NAME, IMAGE_TAG, LONGEST_NAME
+from tungstenkit.sdk.errors import BuildError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tungstenkit.nix_build.image import Image
+
+
+def find_engine() -> str | None:
+    """The container engine that images are loaded into and run by: `podman`, `docker` with a daemon, or None.
+
+    `TUNGSTEN_ENGINE` chooses where there are both. Raises BuildError where it names another one, or one that is not
+    there.
+    """
+    wanted = os.environ.get("TUNGSTEN_ENGINE", "")
+    if wanted not in ("", "podman", "docker"):
+        raise BuildError(
+            f"{wanted!r} is no engine that we know", where="TUNGSTEN_ENGINE", hint="podman or docker"
+        )
+    if wanted != "docker" and shutil.which("podman"):
+        return "podman"
+    if wanted != "podman" and shutil.which("docker"):
+        run = subprocess.run(["docker", "info"], capture_output=True, check=False)
+        if run.returncode == 0:
+            return "docker"
+    if wanted:
+        raise BuildError(
+            f"there is no {wanted}" + (" with a daemon that answers" if wanted == "docker" else ""),
+            where="TUNGSTEN_ENGINE",
+        )
+    return None
+
+
+def image_reference(name: str, tag: str, engine: str | None) -> str:
+    """What an image is called in an engine. Raises BuildError for a name or tag that no engine takes.
+
+    A name without a registry gets podman's own, `localhost`; docker has none for it. The rules are those of the OCI
+    distribution specification.
+    """
+    if not IMAGE_NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+        raise BuildError(
+            f"{name!r} is not a name for an image",
+            where="-n",
+            hint="lower-case letters and digits, with single `.`, `_` or `-` between them, and `/` between parts",
+        )
+    if not IMAGE_TAG.fullmatch(tag):
+        raise BuildError(
+            f"{tag!r} is not a tag for an image",
+            where="--tag",
+            hint="letters, digits, `_`, `.` and `-`, at most 128",
+        )
+    host = name.partition("/")[0]
+    has_registry = "/" in name and (host == "localhost" or "." in host or ":" in host)
+    return f"{name}:{tag}" if has_registry or engine != "podman" else f"localhost/{name}:{tag}"
+
+
+def load_image(image: Image, engine: str, reference: str) -> None:
+    """Load an image into an engine under a reference. Raises BuildError."""
+    if engine == "podman":
+        # A layout is read blob by blob: what podman has already is not copied again. podman names it after the path
+        # that it is given, too, which may be none for an image: a store's folder has one.
+        folder, name = image.layout.parent, image.layout.name
+        pulled = _engine([engine, "pull", "--quiet", "--", f"oci:{name}"], folder).split()[-1]
+        _engine([engine, "tag", "--", pulled, reference])
+        subprocess.run(
+            [engine, "untag", pulled, f"localhost/{name}:latest"], capture_output=True, check=False
+        )
+        return
+    with subprocess.Popen(["tar", "-C", str(image.layout), "-chf", "-", "."], stdout=subprocess.PIPE) as tar:
+        command = [engine, "load", "--quiet"]
+        loaded = subprocess.run(command, stdin=tar.stdout, capture_output=True, text=True, check=False)
+    if loaded.returncode != 0:
+        raise BuildError(f"docker could not load the image: {loaded.stderr.strip()}")
+    _engine([engine, "tag", "--", image.image_id, reference])
+
+
+def _engine(command: list[str], folder: Path | None = None) -> str:
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        raise BuildError(
+            f"{command[0]} could not load the image: {run.stderr.strip()}",
+            where=" ".join(command),
+            hint="the image is built all the same; --no-load leaves it in the Nix store",
+        )
+    return run.stdout

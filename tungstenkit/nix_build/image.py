@@ -1,0 +1,102 @@
+"""An export becomes an image, or its root, or a development shell: `nix build` on its flake, and what that leaves."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tungstenkit import store
+from tungstenkit.nix_build.process import run_build
+from tungstenkit.platforms import this_system
+from tungstenkit.sdk.errors import BuildError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tungstenkit.nix_build.log import View
+
+
+@dataclass(frozen=True)
+class Image:
+    """A built image, as a layout in the Nix store."""
+
+    layout: Path
+    digest: str
+    """Of the manifest: `sha256:…`."""
+    image_id: str
+    """The digest of the config: it covers the uncompressed layers alone."""
+    size: int
+    """Of all blobs, in bytes."""
+
+
+def build_image(export: Path, system: str, link: Path, view: View) -> Image:
+    """Build an export's image for a platform on this machine, whose tools the export's lock has.
+
+    link: becomes a link to the image's layout, which also keeps it from garbage collection.
+
+    Raises BuildError with the end of the failed step's log.
+    """
+    _nix_build(export, f"model-image-{system}-dir", link, view)
+    _check_store(link.resolve(), link.with_name("store-checked"))
+    return read_layout(link.resolve())
+
+
+def _check_store(layout: Path, stamp: Path) -> None:
+    """BuildError where code that ran in builds has changed what an image is made of.
+
+    It can't, by all that we know. Where one user builds and has the store, nothing but the mounts of a step keeps it
+    from that, so it is looked at; elsewhere the store is another's. stamp: a file whose time is that of the last look.
+    """
+    if not store.is_ours():
+        return
+    began, before = stamp.with_name(f"{stamp.name}.new"), stamp.stat().st_mtime if stamp.exists() else 0
+    began.touch()
+    if changed := store.changed(store.built_from(str(layout)), before):
+        raise BuildError(
+            "what this image is made of was changed in the Nix store, perhaps by code that ran in a build",
+            where=", ".join(changed),
+            hint="`nix-store --verify --check-contents --repair` mends a store; build nothing on it before",
+        )
+    began.replace(stamp)
+
+
+def build_archive(export: Path, system: str, link: Path, view: View) -> None:
+    """The same image as one file for `podman load` and `docker load`."""
+    _nix_build(export, f"model-image-{system}", link, view)
+
+
+def build_root(export: Path, system: str, link: Path, view: View) -> Path:
+    """The same image's root as folders that lie over each other (`nix/image/root-parts.nix`)."""
+    _nix_build(export, f"model-image-{system}.root", link, view)
+    return link.resolve()
+
+
+def build_shell(export: Path, link: Path, view: View) -> None:
+    """The development shell's folder; link: becomes a link to it, and keeps it."""
+    _nix_build(export, "shell", link, view)
+
+
+def _nix_build(export: Path, attribute: str, link: Path, view: View) -> None:
+    arguments = [
+        # From inside the folder: as part of a URL, Nix takes few letters of a path, and decodes none (2.8).
+        f"path:.#packages.{this_system()}.{attribute}",
+        *("--out-link", str(link.absolute())),
+    ]
+    run_build(arguments, view, export)
+
+
+def read_layout(layout: Path) -> Image:
+    """Describe an OCI image layout."""
+    index = json.loads((layout / "index.json").read_text(encoding="utf-8"))
+    (descriptor,) = index["manifests"]
+    manifest = json.loads(_blob(layout, descriptor["digest"]).read_text(encoding="utf-8"))
+    size = (
+        descriptor["size"] + manifest["config"]["size"] + sum(layer["size"] for layer in manifest["layers"])
+    )
+    return Image(layout=layout, digest=descriptor["digest"], image_id=manifest["config"]["digest"], size=size)
+
+
+def _blob(layout: Path, digest: str) -> Path:
+    algorithm, _, value = digest.partition(":")
+    return layout / "blobs" / algorithm / value

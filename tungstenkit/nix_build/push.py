@@ -1,0 +1,65 @@
+"""An image into a registry, by skopeo."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+from tungstenkit import certificates
+from tungstenkit.outside import IMAGE_NAME, IMAGE_TAG, LONGEST_NAME
+from tungstenkit.sdk.errors import BuildError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tungstenkit.nix_build.image import Image
+
+
+def check_target(reference: str) -> None:
+    """Raises BuildError for what is no reference to push to: a name, with a registry's or without, and a tag."""
+    name, _, tag = reference.rpartition(":") if ":" in reference.rpartition("/")[2] else (reference, "", "")
+    if (
+        not IMAGE_NAME.fullmatch(name)
+        or len(name) > LONGEST_NAME
+        or not (IMAGE_TAG.fullmatch(tag) or name == reference)
+    ):
+        raise BuildError(
+            f"{reference!r} is no reference that an image can be pushed to",
+            where="REF",
+            hint="such as registry.example:5000/team/blur:1: lower-case letters and digits, with single `.`, `_` or "
+            "`-` between them, and `/` between parts; after `:` a tag of letters, digits, `_`, `.` and `-`",
+        )
+
+
+def check_skopeo() -> None:
+    """Raises BuildError where there is no skopeo."""
+    if shutil.which("skopeo") is None:
+        raise BuildError(
+            "there is no skopeo on PATH, which pushes images", hint="on Debian: apt-get install skopeo"
+        )
+
+
+def push_image(image: Image, reference: str, skopeo_args: Sequence[str]) -> None:
+    """Push an image to a registry as it is, so that its digest stays. Raises BuildError."""
+    command = [
+        "skopeo",
+        "copy",
+        "--preserve-digests",
+        *skopeo_args,
+        "--",
+        f"oci:{image.layout}",
+        f"docker://{reference}",
+    ]
+    run = subprocess.run(command, env=certificates.environment(), capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        handshake = certificates.problem_in(run.stderr)
+        raise BuildError(
+            f"the image could not be pushed: {handshake or run.stderr.strip()}",
+            # Not the command: what skopeo is told besides may be a password.
+            where=f"docker://{reference}",
+            hint=certificates.hint(handshake)
+            if handshake
+            else "`skopeo login` gives it a user and a password; --skopeo-arg=--dest-tls-verify=false is for a"
+            " registry without TLS",
+        )

@@ -12,7 +12,8 @@ from pathlib import Path
 from tungstenkit.document import to_json
 from tungstenkit.export import nixpkgs_export
 from tungstenkit.lock.document import LOCK_NAME, Lock, read_lock
-from tungstenkit.spec.spec import ModelSpec, read_spec
+from tungstenkit.spec.document import ModelSpec
+from tungstenkit.spec.read import read_spec
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted(path.parent for path in ROOT.glob("examples/*/tungsten_model.py"))

@@ -19,7 +19,7 @@ from tungstenkit.cli.main import app
 from tungstenkit.data import FACTS, NIX, OWN_WHEELS
 from tungstenkit.fetch.machine_mirrors import apt_bases
 from tungstenkit.sdk.define import define_model
-from tungstenkit.spec.spec import read_spec
+from tungstenkit.spec.read import read_spec
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.server.conftest import running_server
-from tungstenkit.spec.spec import read_spec
+from tungstenkit.spec.read import read_spec
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

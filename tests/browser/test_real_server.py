@@ -6,7 +6,7 @@ import pytest
 
 from tests.browser.conftest import png
 from tests.server.conftest import running_server
-from tungstenkit.spec.spec import read_spec
+from tungstenkit.spec.read import read_spec
 
 MODEL = """
 import time

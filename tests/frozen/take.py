@@ -29,7 +29,7 @@ from tungstenkit.fetch.web import PARALLEL, Fetcher, get_bytes
 from tungstenkit.platforms import ARCHITECTURES, Target
 from tungstenkit.resolve.model import Solver, resolve
 from tungstenkit.sdk.errors import GoneError, TungstenError
-from tungstenkit.spec.spec import read_spec
+from tungstenkit.spec.read import read_spec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TAKEN = ROOT / ".venv" / "frozen"

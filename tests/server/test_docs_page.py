@@ -16,7 +16,7 @@ from tungsten_server.words.settings import Settings
 from tungsten_server.words.spec import Spec
 
 from tests.server.conftest import DEADLINE, running_server
-from tungstenkit.spec.spec import read_spec
+from tungstenkit.spec.read import read_spec
 
 HEAD = """
 from typing import Dict, List, Optional, Tuple

@@ -4,7 +4,7 @@ from tests import generate
 from tungstenkit.lock.document import LOCK_NAME, read_lock
 from tungstenkit.lock.packages import Deb, Source, SourceBuild, Wheel
 from tungstenkit.lock.parts import BaseImage, Choice, Files
-from tungstenkit.spec.spec import ModelSpec
+from tungstenkit.spec.document import ModelSpec
 
 __all__ = ["SYSTEM", "Choice", "base_image", "deb", "files", "lock", "source", "spec", "wheel"]
 

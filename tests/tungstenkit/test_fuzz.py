@@ -24,7 +24,7 @@ from tungstenkit.fetch.needs import needed_files
 from tungstenkit.lock.document import LOCK_NAME, Lock, packages, parse_lock
 from tungstenkit.outside import GIT, url_problem
 from tungstenkit.sdk.errors import LockError, SpecError, TungstenError
-from tungstenkit.spec.spec import ModelSpec
+from tungstenkit.spec.document import ModelSpec
 
 EXAMPLE = generate.ROOT / "examples" / "caption"
 DOCS = generate.ROOT / "docs"

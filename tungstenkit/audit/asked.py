@@ -25,8 +25,8 @@ from tungstenkit.resolve.cuda import adds
 from tungstenkit.resolve.rules import BASE, ESSENTIAL, OLD_ZONES, tool_programs
 from tungstenkit.sdk.errors import LockError
 from tungstenkit.settings import MACHINE
+from tungstenkit.spec.document import DownloadWish, RepositoryWish
 from tungstenkit.spec.requirements import parse, project_of
-from tungstenkit.spec.spec import DownloadWish, RepositoryWish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.parts import Choice, Platform
+    from tungstenkit.spec.document import ModelSpec
     from tungstenkit.spec.requirements import Wanted
-    from tungstenkit.spec.spec import ModelSpec
 
     Rule = Callable[[str, "Package"], bool]
     """Whether a wish's text asks for a package."""

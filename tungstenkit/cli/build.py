@@ -59,7 +59,7 @@ def build_command(
     from tungstenkit.nix_build.engine import find_engine, image_reference
     from tungstenkit.project.making import make_image
     from tungstenkit.project.project import Project
-    from tungstenkit.spec.spec import repository_name
+    from tungstenkit.spec.read import repository_name
 
     project = Project.read(directory, module, class_name, TERMINAL, trust=trust)
     engine = find_engine() if load else None

@@ -42,7 +42,7 @@ class Model:
         from tungstenkit.project.making import make_image
         from tungstenkit.project.project import Project
         from tungstenkit.run.container import container_program, image_needs
-        from tungstenkit.spec.spec import repository_name
+        from tungstenkit.spec.read import repository_name
 
         directory = Path(self.target)
         if self.local:

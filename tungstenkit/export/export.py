@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from tungstenkit.fetch.big_files import BigFile
     from tungstenkit.fetch.mirrors import Mirrors
     from tungstenkit.lock.document import Lock
+    from tungstenkit.spec.document import ModelSpec
     from tungstenkit.spec.files import ModelFile
-    from tungstenkit.spec.spec import ModelSpec
 
 
 def export(

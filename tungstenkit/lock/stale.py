@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tungstenkit.lock.document import Lock
-    from tungstenkit.spec.spec import ModelSpec
+    from tungstenkit.spec.document import ModelSpec
 
 
 def made_from(spec: ModelSpec, package_set: str) -> dict[str, Any]:

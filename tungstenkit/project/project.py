@@ -36,8 +36,8 @@ from tungstenkit.spec.files import (
     secrets,
     select_files,
 )
+from tungstenkit.spec.read import read_spec
 from tungstenkit.spec.requirements import parse
-from tungstenkit.spec.spec import ModelSpec, read_spec
 from tungstenkit.watch import UNWATCHED
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from tungstenkit.fetch.big_files import BigFile
     from tungstenkit.fetch.mirrors import Mirrors
     from tungstenkit.nix_build.log import View
+    from tungstenkit.spec.document import ModelSpec
     from tungstenkit.spec.files import ModelFile
     from tungstenkit.watch import Watch
 

@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     from tungstenkit.fetch.mirrors import Mirrors
     from tungstenkit.resolve.base import Base
     from tungstenkit.resolve.pinned import Pinned
-    from tungstenkit.spec.spec import ModelSpec
+    from tungstenkit.spec.document import ModelSpec
 
 _WHEELS_ALONE = "nothing is built from source in this package set"
 _SHORT = 200  # letters of an explanation, where it is not the subject

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tungstenkit.resolve.model import Solver
-    from tungstenkit.spec.spec import ModelSpec
+    from tungstenkit.spec.document import ModelSpec
 
 _SET: Literal["nixpkgs"] = "nixpkgs"
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tungstenkit.run.address import Address
-    from tungstenkit.spec.spec import ModelSpec
+    from tungstenkit.spec.document import ModelSpec
 
 _START_SERVER = (
     "import os, sys; sys.path.insert(0, sys.argv[1]);"

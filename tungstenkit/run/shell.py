@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tungstenkit.lock.document import Lock
-    from tungstenkit.spec.spec import ModelSpec
+    from tungstenkit.spec.document import ModelSpec
 
 _CHECK = "import sys; sys.path.insert(0, sys.argv[1]); from enter_shell import main; main(['--check'])"
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.parts import Platform
     from tungstenkit.spec.dockerfile import Segment
+    from tungstenkit.spec.document import ModelSpec
     from tungstenkit.spec.files import ModelFile
-    from tungstenkit.spec.spec import ModelSpec
 
 _UNKNOWN = "0" * 64
 _WHERE = "dockerfile_commands"

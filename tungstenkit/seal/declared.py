@@ -18,9 +18,9 @@ from tungstenkit.fetch.download import first_sight, size_of
 from tungstenkit.fetch.web import PARALLEL
 from tungstenkit.lock.parts import Files, LockedDownload, LockedRepository, RepositoryFile
 from tungstenkit.sdk.errors import FetchError, ResolveError, SpecError
+from tungstenkit.spec.document import DownloadWish, RepositoryWish
 from tungstenkit.spec.files import excluding, pattern_of
 from tungstenkit.spec.lfs import named, pointers
-from tungstenkit.spec.spec import DownloadWish, RepositoryWish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

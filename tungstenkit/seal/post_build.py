@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.parts import Platform
+    from tungstenkit.spec.document import ModelSpec
     from tungstenkit.spec.files import ModelFile
-    from tungstenkit.spec.spec import ModelSpec
 
 _TABLE = "post-build"
 _UNKNOWN = "0" * 64

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tungstenkit.fetch.needs import LockedFile
     from tungstenkit.lock.document import Lock
     from tungstenkit.resolve.model import Solver
-    from tungstenkit.spec.spec import ModelSpec
+    from tungstenkit.spec.document import ModelSpec
     from tungstenkit.watch import Watch
 
 

@@ -28,7 +28,7 @@ from tungstenkit.trial.samples import make_samples
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tungstenkit.spec.spec import ModelSpec
+    from tungstenkit.spec.document import ModelSpec
     from tungstenkit.trial.samples import Sample
 
 _MEMORY_PAUSE = 0.05  # seconds between two looks

@@ -19,8 +19,8 @@ from tests.tungstenkit.locks import wheel
 from tungstenkit.export import poetry
 from tungstenkit.export.export import export
 from tungstenkit.lock.document import read_lock
+from tungstenkit.spec.document import ModelSpec
 from tungstenkit.spec.files import select_files
-from tungstenkit.spec.spec import ModelSpec
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent.parent

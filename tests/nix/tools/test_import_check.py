@@ -12,7 +12,8 @@ import pytest
 
 from tests.nix.conftest import TOOLS
 from tungstenkit.data import FACTS
-from tungstenkit.spec.spec import ModelSpec, read_spec
+from tungstenkit.spec.document import ModelSpec
+from tungstenkit.spec.read import read_spec
 
 pytestmark = pytest.mark.timeless("imports modules, and writes nothing that has a date")
 

@@ -21,7 +21,7 @@ from tungstenkit.resolve.base import Base, groups_on
 from tungstenkit.resolve.base_debs import read_system
 from tungstenkit.sdk.errors import LockError, TungstenError
 from tungstenkit.spec import dockerfile
-from tungstenkit.spec.spec import DownloadWish, ModelSpec, RepositoryWish
+from tungstenkit.spec.document import DownloadWish, ModelSpec, RepositoryWish
 
 EXAMPLE = generate.ROOT / "examples" / "caption"
 SYSTEM = locks.SYSTEM

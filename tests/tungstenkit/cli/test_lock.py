@@ -23,7 +23,7 @@ from tungstenkit.lock.parts import Choice, PostBuild
 from tungstenkit.lock.stale import input_digest, made_from
 from tungstenkit.project import locking, project
 from tungstenkit.seal import seal
-from tungstenkit.spec.spec import LockFileWish, ModelSpec
+from tungstenkit.spec.document import LockFileWish, ModelSpec
 
 NEW = "99.0"
 OTHER_SYSTEM = "aarch64-linux"

@@ -12,7 +12,7 @@ from tungstenkit.audit.vulnerabilities import Advisories
 from tungstenkit.cli import main as command_line
 from tungstenkit.lock.document import LOCK_NAME, read_lock
 from tungstenkit.project import locking, project
-from tungstenkit.spec.spec import ModelSpec
+from tungstenkit.spec.document import ModelSpec
 
 NAME = "caption"
 

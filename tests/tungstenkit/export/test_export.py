@@ -11,8 +11,8 @@ from tungstenkit.export import export as exporting
 from tungstenkit.export.export import export, git_notice, public
 from tungstenkit.lock.document import read_lock
 from tungstenkit.sdk.errors import ExportError
+from tungstenkit.spec.document import ModelSpec
 from tungstenkit.spec.files import select_files
-from tungstenkit.spec.spec import ModelSpec
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent.parent / "examples" / "caption"
 

@@ -10,8 +10,8 @@ from tungstenkit.export.export import export
 from tungstenkit.export.nixpkgs_export import flake_lock
 from tungstenkit.lock.document import LOCK_NAME, read_lock
 from tungstenkit.lock.stale import check_lock
+from tungstenkit.spec.document import ModelSpec
 from tungstenkit.spec.files import select_files
-from tungstenkit.spec.spec import ModelSpec
 
 EXAMPLES = sorted(path.parent for path in generate.GOLDEN.glob(f"*/{LOCK_NAME}"))
 

@@ -16,7 +16,7 @@ from tungstenkit.lock.selection import choose_platform, part_of
 from tungstenkit.lock.stale import changed_inputs, check_lock, input_digest, made_from
 from tungstenkit.lock.unpin import unpinned
 from tungstenkit.sdk.errors import LockError
-from tungstenkit.spec.spec import ModelSpec
+from tungstenkit.spec.document import ModelSpec
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 EXAMPLE = ROOT / "examples" / "caption"

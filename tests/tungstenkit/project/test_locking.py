@@ -13,7 +13,7 @@ from tungstenkit.lock.parts import Choice
 from tungstenkit.project import locking
 from tungstenkit.project.locking import Relock, make_lock
 from tungstenkit.project.project import Project
-from tungstenkit.spec.spec import ModelSpec
+from tungstenkit.spec.document import ModelSpec
 
 CHOICE = Choice(kind="library", subject="a needs b", chosen="c", reason="d")
 

@@ -15,7 +15,7 @@ from tungstenkit.resolve import libraries
 from tungstenkit.run import shell
 from tungstenkit.run.address import Address
 from tungstenkit.sdk.errors import LockError
-from tungstenkit.spec.spec import ModelSpec
+from tungstenkit.spec.document import ModelSpec
 from tungstenkit.watch import UNWATCHED
 
 

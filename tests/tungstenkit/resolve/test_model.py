@@ -26,8 +26,8 @@ from tungstenkit.resolve.newest import told as lines_of
 from tungstenkit.resolve.pinned import Pinned
 from tungstenkit.sdk.define import definition_of
 from tungstenkit.sdk.errors import FetchError, NothingFitsError, ResolveError, UnusableError
+from tungstenkit.spec.document import ModelSpec
 from tungstenkit.spec.pins import LockFile
-from tungstenkit.spec.spec import ModelSpec
 
 EXAMPLES = Path(__file__).resolve().parent.parent.parent.parent / "examples"
 HASH = "0" * 64

@@ -11,7 +11,7 @@ import pytest
 from tungstenkit import BaseIO, HuggingFace, define_model
 from tungstenkit.sdk.define import CHECKS, ModelDefinition, definition_of
 from tungstenkit.sdk.errors import DefinitionError
-from tungstenkit.spec.spec import ModelSpec
+from tungstenkit.spec.document import ModelSpec
 
 
 class Input(BaseIO):

@@ -4,7 +4,7 @@ import pytest
 
 from tests.tungstenkit.sdk.test_define import define, problems
 from tungstenkit import Download, HuggingFace
-from tungstenkit.spec.spec import read_spec
+from tungstenkit.spec.read import read_spec
 
 HASH = "a" * 64
 

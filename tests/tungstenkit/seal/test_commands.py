@@ -16,8 +16,8 @@ from tungstenkit.sdk.errors import BuildError, LockError
 from tungstenkit.seal import commands
 from tungstenkit.seal.twice import MismatchError
 from tungstenkit.spec.dockerfile import parse
+from tungstenkit.spec.document import ModelSpec
 from tungstenkit.spec.files import select_files
-from tungstenkit.spec.spec import ModelSpec
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent.parent / "examples" / "blur"
 DOWNLOAD = "RUN --network=default fetch"

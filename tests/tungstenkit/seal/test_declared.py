@@ -18,8 +18,8 @@ from tungstenkit.lock.parts import Files
 from tungstenkit.lock.unpin import unpinned
 from tungstenkit.sdk.errors import FetchError, LockError, ResolveError, SpecError
 from tungstenkit.seal.declared import find_absent, find_clashes, leave_out_declared, lock_files
+from tungstenkit.spec.document import DownloadWish, RepositoryWish
 from tungstenkit.spec.files import ModelFile
-from tungstenkit.spec.spec import DownloadWish, RepositoryWish
 
 FIRST, SECOND = "1" * 40, "2" * 40
 CONTENTS = {

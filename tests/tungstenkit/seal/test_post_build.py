@@ -16,8 +16,8 @@ from tungstenkit.seal import post_build
 from tungstenkit.seal.post_build import Runner, Settings, add_post_build, check, planned, read_settings
 from tungstenkit.seal.twice import MismatchError
 from tungstenkit.spec.dockerfile import parse
+from tungstenkit.spec.document import ModelSpec
 from tungstenkit.spec.files import select_files
-from tungstenkit.spec.spec import ModelSpec
 
 HERE = locks.SYSTEM
 OTHER = {"x86_64-linux": "aarch64-linux", "aarch64-linux": "x86_64-linux"}[HERE]

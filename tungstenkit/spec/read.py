@@ -1,8 +1,7 @@
-"""`spec.json`: what a model asks for, and how it is read from the model's code.
+"""A model's folder becomes its spec.
 
-`ModelSpec` owns the document's shape. `read_spec` makes one from a folder: `load.py` reads the model's
-module, without its dependencies and in a process of its own, and what only a parser of requirements can check
-is checked here.
+`load.py` reads the model's module, without its dependencies and in a process of its own, and what only a parser of
+requirements can check is checked here.
 """
 
 from __future__ import annotations
@@ -15,28 +14,19 @@ import os
 import re
 import resource
 import signal
-import stat
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import unicodedata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     ValidationError,
-    model_serializer,
 )
 
-from tungstenkit import store
-from tungstenkit.data import NIX
-from tungstenkit.document import Document, check_version
-from tungstenkit.sdk.downloads import Download, HuggingFace
 from tungstenkit.sdk.errors import DefinitionError, SpecError
 from tungstenkit.sdk.wishes import requirement_problem, value_problems, without_password
 from tungstenkit.settings import (
@@ -48,16 +38,13 @@ from tungstenkit.settings import (
     nixpkgs_settings,
 )
 from tungstenkit.spec import dockerfile, requirements
-from tungstenkit.spec.dockerfile import Commands  # noqa: TC001 - pydantic reads it
+from tungstenkit.spec.apart import keep_apart
+from tungstenkit.spec.document import LockFileWish, ModelSpec
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-__all__ = ["ModelSpec", "read_spec"]
+__all__ = ["read_spec"]
 
 DEFAULT_MODULE = "tungsten_model"
 LOAD_TIMEOUT = 120.0  # seconds
-_REMEDY = "use the version of tungsten that wrote it, or write it again with `tungsten nix-export`"
 
 _ENVIRONMENT = {
     "HOME": "/home/nonroot",
@@ -69,12 +56,6 @@ _ENVIRONMENT = {
 """The variables of a module that is read: some of the image's, and no others."""
 _LARGEST_FILE = 1 << 28  # bytes
 _LARGEST_ANSWER = 1 << 24  # bytes, far above what a definition comes to with its examples
-_SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin")
-_SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/localtime")
-_STORES = ("/nix/store", "/gnu/store")
-"""What of the machine a module sees beside its folder: what every program needs, and anyone may read; where our own
-Python is there, a store of such things.
-"""
 
 # Real while a definition is read: the SDK, what it needs, and what those need.
 _REAL_MODULES = (
@@ -101,102 +82,6 @@ class _Answer(BaseModel):
     refused: str | None = None
     error: _Error | None = None
     models: list[dict[str, Any]] = Field(default_factory=list)
-
-
-class DownloadWish(Document):
-    """A `Download`."""
-
-    url: str
-    sha256: str | None
-    to: str
-    """Relative to the model's folder."""
-    executable: bool
-
-    def as_declared(self) -> Download:
-        """As the model's module has it."""
-        return Download(self.url, self.sha256, self.to, self.executable)
-
-
-class RepositoryWish(Document):
-    """A `HuggingFace`."""
-
-    repository: str
-    type: Literal["model", "dataset"]
-    revision: str
-    to: str | None
-    """A folder, relative to the model's; null is the hub's cache."""
-    include: list[str]
-    exclude: list[str]
-
-    def as_declared(self) -> HuggingFace:
-        """As the model's module has it."""
-        return HuggingFace(self.repository, self.revision, self.to, self.include, self.exclude, self.type)
-
-
-class LockFileWish(Document):
-    """A lock file of another tool, whose versions are kept."""
-
-    file: str
-    """Relative to the model's folder."""
-    sha256: str
-
-
-class ModelSpec(Document):
-    """What `spec.json` holds; ARCHITECTURE.md says what each key means."""
-
-    model_config = ConfigDict(
-        alias_generator=lambda name: name.removesuffix("_name").replace("_", "-"), strict=True
-    )
-
-    spec_version: Literal[1] = 1
-    name: str
-    module: str
-    class_name: str
-    batch_size: int = Field(ge=1)
-    gpu: bool
-    gpu_mem_gb: int | float
-    mem_gb: int | float
-    cuda_version: str | None
-    python_version: str | None
-    python_packages: list[str]
-    system_packages: list[str]
-    libraries: dict[str, str | Literal[False]] = Field(default_factory=dict)
-    """`[tool.tungsten.libraries]`."""
-    build: dict[str, dict[str, str | list[str]]] = Field(default_factory=dict)
-    """`[tool.tungsten.build]`; absent where it is empty."""
-    indexes: dict[str, dict[str, str | int | list[str]]] = Field(default_factory=dict)
-    """`[tool.tungsten.indexes]`; absent where it is empty."""
-    nixpkgs: dict[str, list[str]] = Field(default_factory=dict)
-    """`[tool.tungsten.nixpkgs]`."""
-    lock_file: LockFileWish | None = None
-    """`-c uv.lock` in `python_packages`, or `[tool.tungsten] lock`; absent where there is none."""
-    dockerfile_commands: list[str]
-    base_image: str | None
-    include_files: list[str]
-    exclude_files: list[str]
-    has_setup: bool
-    has_post_build: bool
-    has_predict_demo: bool
-    input_schema: dict[str, Any]
-    output_schema: dict[str, Any]
-    demo_output_schema: dict[str, Any] | None
-    examples: list[dict[str, Any]] = Field(default_factory=list)
-    commands: Commands | None = None
-    """What `dockerfile_commands` come to; absent where there are none."""
-    files: list[DownloadWish | RepositoryWish] = Field(default_factory=list)
-    """`files`; absent where it is empty."""
-
-    @model_serializer(mode="wrap")
-    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written: dict[str, Any] = write(self)
-        optional = ("build", "commands", "files", "indexes", "lock-file", "nixpkgs")
-        return {key: value for key, value in written.items() if value or key not in optional}
-
-    @classmethod
-    def from_json(cls, text: str, *, where: str = "spec.json") -> ModelSpec:
-        """Read the document; `where` is the file's name. Raises SpecError that names every wrong key."""
-        check_version(text, "spec-version", 1, where=where, error=SpecError, hint=_REMEDY)
-        return cls.parse(text, where=where, error=SpecError, hint=_REMEDY)
 
 
 def read_spec(
@@ -325,7 +210,7 @@ def _load(directory: Path, module: str, timeout: float, *, trust: bool) -> list[
     program = Path(__file__).with_name("load.py")
     # The answer is small, and must not depend on room on a disk.
     with os.fdopen(os.memfd_create("answer"), "w+b") as result, tempfile.TemporaryFile() as output:
-        apart = None if trust else _apart(directory, places)
+        apart = None if trust else keep_apart(directory, places)
         arguments = [str(program), str(directory), module, json.dumps(places), json.dumps(apart)]
         arguments.append(str(result.fileno()))
         process = subprocess.Popen(
@@ -390,53 +275,6 @@ def _spoilt(module: str, directory: Path) -> SpecError:
     return SpecError(
         f"{module} writes to files that it did not open, and spoilt the answer", where=str(directory)
     )
-
-
-def _apart(directory: Path, places: dict[str, str]) -> dict[str, Any]:
-    """How a module is kept apart (`load._go_apart`): it sees its folder, the system's libraries, and our Python."""
-    paths = sysconfig.get_paths()
-    owned = [
-        sys.base_prefix,
-        sys.base_exec_prefix,
-        paths["stdlib"],
-        paths["platstdlib"],
-        str(NIX / "tools" / "lib"),
-    ]
-    owned += os.environ.get("LD_LIBRARY_PATH", "").split(":")
-    for name, place in places.items():
-        # What lies beside a package that is installed belongs to packages; beside our own sources may lie all.
-        is_installed = Path(place).name in ("site-packages", "dist-packages")
-        owned.append(place if is_installed else f"{place}/{name}")
-    stores = {path for path in _STORES if any(os.path.realpath(one).startswith(f"{path}/") for one in owned)}
-    system = [path for path in (*_SYSTEM, *stores, *_SYSTEM_FILES) if os.path.lexists(path)]
-    known = tuple(_below(system))
-    outside: list[str] = []
-    for path in [*sorted(set(owned)), str(directory)]:
-        # What is shown with another is shown; the model's folder may have to be shown as another's.
-        is_shown = f"{path}/".startswith((*known, *_below(outside))) and path != str(directory)
-        if len(path) > 1 and Path(path).is_absolute() and Path(path).exists() and not is_shown:
-            outside.append(path)
-    shown = {path: path for path in system} | {path: os.path.realpath(path) for path in outside}
-    # A path that leads there by links must be there itself, too.
-    shown |= {
-        source: source for source in shown.values() if not source.startswith(known) and source not in shown
-    }
-    return {
-        "tools": str(NIX / "tools" / "lib"),
-        "shown": shown,
-        "owned": [path for path in outside if path == str(directory) or not _is_for_all(path)],
-        "is-root": os.geteuid() == 0 and store.has_other_users(),
-    }
-
-
-def _below(paths: Sequence[str]) -> list[str]:
-    return [f"{path.rstrip('/')}/" for path in paths]
-
-
-def _is_for_all(path: str) -> bool:
-    """Whether anyone may look into a folder, or read a file."""
-    mode = Path(path).stat().st_mode
-    return bool(mode & stat.S_IROTH and (mode & stat.S_IXOTH or not stat.S_ISDIR(mode)))
 
 
 def _libraries() -> dict[str, str]:

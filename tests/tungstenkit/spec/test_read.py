@@ -11,9 +11,10 @@ import pytest
 
 from tungstenkit.lock.stale import input_digest
 from tungstenkit.sdk.errors import DefinitionError, SpecError
-from tungstenkit.spec import spec as spec_module
+from tungstenkit.spec import apart
+from tungstenkit.spec.document import ModelSpec
 from tungstenkit.spec.load import Finder
-from tungstenkit.spec.spec import ModelSpec, read_spec, repository_name
+from tungstenkit.spec.read import read_spec, repository_name
 
 pytestmark = pytest.mark.timeless(
     "what a module declares has no date, and each is read by a process of its own"
@@ -725,7 +726,7 @@ def test_a_module_that_can_not_be_kept_apart_is_not_read(tmp_path, monkeypatch):
     (tmp_path / "tools" / "lib" / "apart.py").write_text(
         "class RefusedError(Exception): pass\ndef leave(*_, **__): raise RefusedError('Operation not permitted')"
     )
-    monkeypatch.setattr(spec_module, "NIX", tmp_path)
+    monkeypatch.setattr(apart, "NIX", tmp_path)
     with pytest.raises(SpecError, match="does not let the model's module run apart: Operation not") as caught:
         read_spec(tmp_path)
     assert "--trust" in (caught.value.hint or "")
@@ -737,7 +738,7 @@ def test_where_python_is_does_not_show_what_lies_beside_it(tmp_path, monkeypatch
     for name in ("tungstenkit", "site-packages", "model"):
         (tmp_path / name).mkdir()
     monkeypatch.setenv("LD_LIBRARY_PATH", f"/:{tmp_path}/no/such:relative")
-    shown = set(spec_module._apart(tmp_path / "model", places)["shown"])
+    shown = set(apart.keep_apart(tmp_path / "model", places)["shown"])
     assert {str(tmp_path / name) for name in ("tungstenkit", "site-packages", "model")} <= shown
     assert shown.isdisjoint({"/", "/etc", "/home", "/root", "/var", str(tmp_path), str(Path.home())})
 

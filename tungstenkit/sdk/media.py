@@ -8,24 +8,12 @@ every file but a web address is a data URI.
 
 from __future__ import annotations
 
-import atexit
 import base64
-import binascii
 import contextlib
 import contextvars
-import functools
 import io
 import os
-import re
-import shutil
-import struct
-import tempfile
-import time
 import urllib.parse
-import urllib.request
-import uuid
-from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
@@ -33,80 +21,36 @@ import PIL.Image
 import pydantic
 from pydantic_core import core_schema
 
+from tungstenkit.sdk.addresses import decoded, download, from_code, scheme_of, shortened
 from tungstenkit.sdk.io import BaseIO
+from tungstenkit.sdk.look import Look
+from tungstenkit.sdk.pictures import (
+    DEEP,
+    HELD,
+    KEPT_FORMATS,
+    MODES,
+    PNG_MODES,
+    SCALING,
+    Picture,
+    orientation,
+    turned,
+)
 from tungstenkit.sdk.suffixes import (
     UNKNOWN_MEDIA_TYPE,
     suffix_of_name,
     suffix_of_type,
     type_of_name,
     with_suffix,
-    without_suffix,
 )
+from tungstenkit.sdk.temporary import new_temporary_file
 
 if TYPE_CHECKING:
     from typing import IO, Callable
 
-__all__ = ["Audio", "Binary", "File", "FilePath", "Image", "MaskedImage", "Video", "temporary_files"]
 
-# A download may take this long in all (seconds), each read at most `READ_TIMEOUT`, and be this big (bytes).
-DOWNLOAD_TIMEOUT = 600
-READ_TIMEOUT = 10
-DOWNLOAD_LIMIT = 4 * 1024**3
+__all__ = ["Audio", "Binary", "File", "FilePath", "Image", "MaskedImage", "Video"]
 
 _Self = TypeVar("_Self", bound="File")
-
-
-def file_clock() -> int:
-    """Now, in nanoseconds, as file systems of this machine note it: never later than what is written from now on."""
-    probe = _probe()
-    os.utime(probe)
-    return os.fstat(probe).st_ctime_ns
-
-
-@functools.cache
-def _probe() -> int:
-    """A file of nobody else's. What a file's time is compared with must come from the clock that file systems have."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("clock")
-    return os.dup(tempfile.TemporaryFile().fileno())
-
-
-@dataclass(frozen=True)
-class Look:
-    """What a file of this machine was like, to tell later whether it was written since."""
-
-    status: tuple[int, ...]
-    content: int | None
-    """A hash, where the file's times can't tell: it was written so shortly before that they may stay the same."""
-
-    wanted: ClassVar[bool] = False
-    """Whether files are looked at when a `File` is made of them; `outputs` asks for it."""
-
-    @classmethod
-    def at(cls, source: object) -> Look | None:
-        """Look at a file; None where nobody wants it, or there is none."""
-        if not cls.wanted or not isinstance(source, Path):
-            return None
-        try:
-            status = source.stat()
-            recent = file_clock() - status.st_ctime_ns < _TICK and status.st_size <= _QUICKLY_READ
-            return cls(_identity(status), hash(source.read_bytes()) if recent else None)
-        except OSError:
-            return None
-
-    def is_same(self, status: os.stat_result, content: bytes | Path) -> bool:
-        """Whether it is as it was. content: its bytes, or a copy of it."""
-        if self.status != _identity(status) or self.content is None:
-            return self.status == _identity(status)
-        return self.content == hash(content if isinstance(content, bytes) else content.read_bytes())
-
-
-def _identity(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-_TICK = 20_000_000  # nanoseconds: two of the slowest clocks' ticks
-_QUICKLY_READ = 1 << 20  # bytes; what is bigger is not written twice within a tick
 
 
 class FilePath(str):
@@ -139,8 +83,8 @@ class File:
 
     def __init__(self, source: str | os.PathLike[str]) -> None:
         """See the class. Raises ValueError for a URI that is malformed or of another scheme."""
-        self._given: Path | bytes | str | _Picture
-        self._given, self._media_type, self._suffix = _from_code(source)
+        self._given: Path | bytes | str | Picture
+        self._given, self._media_type, self._suffix = from_code(source)
         self._temporary: Path | None = None
         self._look = Look.at(self._given)
 
@@ -152,8 +96,8 @@ class File:
     @classmethod
     def from_url(cls: type[_Self], url: str) -> _Self:
         """A file behind an http(s) address, or in a data URI; an address is downloaded when it is needed."""
-        if _scheme(url) not in ("data", "http", "https"):
-            raise ValueError(f"not an http, https or data URL: {_shortened(url)}")
+        if scheme_of(url) not in ("data", "http", "https"):
+            raise ValueError(f"not an http, https or data URL: {shortened(url)}")
         return cls(url)
 
     @classmethod
@@ -176,7 +120,7 @@ class File:
         return file
 
     @classmethod
-    def _of(cls: type[_Self], given: Path | bytes | str | _Picture, media_type: str | None = None) -> _Self:
+    def _of(cls: type[_Self], given: Path | bytes | str | Picture, media_type: str | None = None) -> _Self:
         file = cls.__new__(cls)
         file._given, file._media_type, file._suffix, file._temporary = given, media_type, "", None
         file._look = Look.at(given)
@@ -185,7 +129,7 @@ class File:
     @property
     def _source(self) -> Path | bytes | str:
         """Where the contents are, or themselves; a picture that is not encoded yet is encoded."""
-        if isinstance(self._given, _Picture):
+        if isinstance(self._given, Picture):
             self._given = self._given.encoded()
         return self._given
 
@@ -206,7 +150,7 @@ class File:
     def _write(self) -> Path:
         target = new_temporary_file(self.suffix)
         if isinstance(self._source, str):
-            self._media_type = _download(self._source, target)
+            self._media_type = download(self._source, target)
             return target
         target.write_bytes(self.to_bytes())
         return target
@@ -282,16 +226,14 @@ class File:
     def _from_json(cls: type[_Self], value: object) -> _Self:
         if not isinstance(value, str):
             raise ValueError("a file must be a data URI, an http(s) address or base64")
-        scheme = _scheme(value)
+        scheme = scheme_of(value)
         if scheme in ("data", "http", "https"):
             return cls(value)
         if scheme is not None:
             raise ValueError(f"the scheme {scheme!r} is not allowed; use data, http or https")
         if not value:
             raise ValueError("an empty string is no file")
-        return cls.from_bytes(
-            _decoded(value.encode(), what=f"{_shortened(value)} is neither a URI nor base64")
-        )
+        return cls.from_bytes(decoded(value.encode(), what=f"{shortened(value)} is neither a URI nor base64"))
 
     @classmethod
     def _from_python(cls: type[_Self], value: object) -> _Self:
@@ -319,22 +261,6 @@ class File:
         return how and f"; write {cls.__name__}.{how}"
 
 
-class _Picture:
-    """A Pillow image that nobody else has, and how it is to be encoded."""
-
-    def __init__(self, image: PIL.Image.Image, image_format: str, **options: Any) -> None:  # noqa: ANN401
-        self.image = image
-        self._format = image_format
-        self._options = options
-
-    def encoded(self) -> bytes:
-        buffer = io.BytesIO()
-        if getattr(self.image, "n_frames", 1) > 1:
-            self._options["save_all"] = True
-        self.image.save(buffer, format=self._format, **self._options)
-        return buffer.getvalue()
-
-
 class Image(File):
     """A picture."""
 
@@ -356,23 +282,23 @@ class Image(File):
         if not isinstance(image, PIL.Image.Image):
             raise TypeError(f"a Pillow image wanted, not {type(image).__module__}.{type(image).__name__}")
         image.load()
-        options = _KEPT_FORMATS.get(image.format or "")
+        options = KEPT_FORMATS.get(image.format or "")
         if image.format is not None and options is not None:
             with contextlib.suppress(OSError, ValueError):
-                exif = {"exif": image.getexif()} if _orientation(image) > 1 else {}
+                exif = {"exif": image.getexif()} if orientation(image) > 1 else {}
                 return cls._encoded(image, image.format, **options, **exif)
-        image = _turned(image)
-        if image.mode in _HELD:
+        image = turned(image)
+        if image.mode in HELD:
             low, high = cast("tuple[float, float]", image.getextrema())
-            most = _HELD[image.mode]
+            most = HELD[image.mode]
             if not 0 <= low <= high <= most:  # nan is not either
                 raise ValueError(
                     f"the image has mode {image.mode} and values from {low} to {high}, of which 0 to {most} can be "
                     "written; scale them first"
                 )
         if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
-            image = image.convert(_PNG_MODES.get(image.mode, "RGB"))
-        picture = _Picture(image, "PNG", compress_level=compress_level)
+            image = image.convert(PNG_MODES.get(image.mode, "RGB"))
+        picture = Picture(image, "PNG", compress_level=compress_level)
         if getattr(image, "n_frames", 1) > 1:  # a copy would have one
             return cls.from_bytes(picture.encoded(), "image/png")
         picture.image = image.copy()
@@ -380,9 +306,7 @@ class Image(File):
 
     @classmethod
     def _encoded(cls, image: PIL.Image.Image, image_format: str, **options: Any) -> Image:  # noqa: ANN401
-        return cls.from_bytes(
-            _Picture(image, image_format, **options).encoded(), PIL.Image.MIME[image_format]
-        )
+        return cls.from_bytes(Picture(image, image_format, **options).encoded(), PIL.Image.MIME[image_format])
 
     def to_pil_image(self, mode: str = "RGB") -> PIL.Image.Image:
         """A Pillow image, converted to `mode`, as it is meant to be seen. RGB drops transparency.
@@ -393,13 +317,13 @@ class Image(File):
         is not an image that Pillow reads, is damaged, has more pixels than Pillow takes for safe, or has more
         than 8 bits a colour and `mode` has not; OSError where the file itself can't be read.
         """
-        if mode not in _MODES:
-            raise ValueError(f"Unsupported image mode: {mode!r}; use one of {', '.join(_MODES)}")
+        if mode not in MODES:
+            raise ValueError(f"Unsupported image mode: {mode!r}; use one of {', '.join(MODES)}")
         image = self._upright()
-        if image.mode in _DEEP and mode not in _DEEP:
+        if image.mode in DEEP and mode not in DEEP:
             raise ValueError(
                 f"{self!r} has mode {image.mode}, whose values {mode} can't hold; scale them to what the model "
-                f"expects, such as the darkest to black and the brightest to white:\n{_SCALING.format(mode=mode)}"
+                f"expects, such as the darkest to black and the brightest to white:\n{SCALING.format(mode=mode)}"
             )
         return image.convert(mode)
 
@@ -408,7 +332,7 @@ class Image(File):
         with self._opened() as image:
             try:
                 image.load()
-                return _turned(image)
+                return turned(image)
             except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
                 raise ValueError(f"{self!r} is a damaged image: {error}") from error
 
@@ -418,7 +342,7 @@ class Image(File):
             if image.format == "TIFF":
                 image.load()  # turns it; and what it says before that differs between releases of Pillow
             width, height = image.size
-            return (height, width) if _orientation(image) >= 5 else (width, height)
+            return (height, width) if orientation(image) >= 5 else (width, height)
 
     @property
     def media_type(self) -> str:
@@ -431,7 +355,7 @@ class Image(File):
 
     def _opened(self) -> PIL.Image.Image:
         """The image with only its header read."""
-        if isinstance(self._given, _Picture):
+        if isinstance(self._given, Picture):
             return self._given.image.copy()
         source: Any = io.BytesIO(self._source) if isinstance(self._source, bytes) else self.path
         try:
@@ -477,7 +401,7 @@ class MaskedImage(BaseIO):
     @classmethod
     def _two_values(cls, mask: Image) -> Image:
         image = mask._upright()
-        if image.mode in _DEEP:
+        if image.mode in DEEP:
             # So that all but 0 is at least 1 of 255, and at most that.
             image = image.convert("F").point(lambda value: value * 1e6)
         return Image.from_pil_image(image.convert("L").point([0] + [255] * 255))
@@ -490,205 +414,7 @@ class MaskedImage(BaseIO):
         return self
 
 
-# The formats that an image keeps, with the options that change its pixels least.
-_KEPT_FORMATS: dict[str, dict[str, Any]] = {
-    "JPEG": {"quality": "keep"},
-    "WEBP": {"lossless": True},
-    "GIF": {},
-    "BMP": {},
-    "TIFF": {},
-}
-
-# Modes with more than 8 bits a colour.
-_DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
-
-# Of those that are converted, the greatest value that is kept.
-_HELD = {"I": 65535, "F": 255}
-
-# Python for who gets a picture of such a mode.
-_SCALING = """\
-    grey = image.to_pil_image("F")
-    low, high = grey.getextrema()
-    scale = 255 / ((high - low) or 1)
-    picture = grey.point(lambda value: value * scale - low * scale).convert("L").convert("{mode}")"""
-
-_ORIENTATION = 0x0112  # EXIF's tag
-
-
-def _orientation(image: PIL.Image.Image) -> int:
-    """What EXIF says of the camera's turn: 1 to 8; 1 where it says nothing that is known."""
-    try:
-        found = image.getexif().get(_ORIENTATION)
-    except (OSError, SyntaxError, ValueError, struct.error):  # EXIF that is damaged
-        return 1
-    return found if isinstance(found, int) and 1 < found <= 8 else 1
-
-
-def _turned(image: PIL.Image.Image) -> PIL.Image.Image:
-    """An image that is loaded, turned as its EXIF says."""
-    if _orientation(image) == 1:
-        return image
-    from PIL import ImageOps  # few pictures need it
-
-    # Forgets what EXIF says of it, too: model code that does the same turns nothing twice.
-    return ImageOps.exif_transpose(image)
-
-
-_MODES = ("RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "1", "L", "P", "I", "F")
-
-# The nearest mode that PNG has; RGB where none is named.
-_PNG_MODES = {"I": "I;16", "F": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
-
-
-_parent: Path | None = None
-
-
-def keep_files_in(folder: Path) -> None:
-    """Have all temporary files of this process in a folder, which is made with the first of them.
-
-    Whoever has started the process can so remove what it leaves behind when it is killed.
-    """
-    global _parent
-    _parent = folder
-
-
-class _Scratch:
-    """A temporary directory that is made when it is first needed."""
-
-    @functools.cached_property
-    def directory(self) -> Path:
-        if _parent is not None:
-            _parent.mkdir(mode=0o700, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix="tungsten-", dir=_parent))
-
-    def remove(self) -> None:
-        if "directory" in vars(self):
-            shutil.rmtree(self.directory, ignore_errors=True)
-
-
 writing_files: contextvars.ContextVar[Callable[[File], str] | None] = contextvars.ContextVar(
     "writing_files", default=None
 )
 """Where it is set, what files are written as in JSON, in place of their URIs."""
-
-_scratch: contextvars.ContextVar[_Scratch | None] = contextvars.ContextVar("scratch", default=None)
-
-
-@functools.lru_cache(maxsize=1)
-def _scratch_of_process(process_id: int) -> _Scratch:
-    """Where a process has its files until it ends. A forked child must not remove its parent's."""
-    scratch = _Scratch()
-    atexit.register(lambda: scratch.remove() if os.getpid() == process_id else None)
-    return scratch
-
-
-class temporary_files(contextlib.AbstractContextManager[None]):  # noqa: N801 (used as a function)
-    """Remove, at the end of the block, the files that `File.path` wrote in it.
-
-    A process that serves many requests runs each in such a block, or its temporary directory grows for ever.
-    """
-
-    def __enter__(self) -> None:
-        self._of_block = _Scratch()
-        self._token = _scratch.set(self._of_block)
-
-    def __exit__(self, *_: object) -> None:
-        _scratch.reset(self._token)
-        self._of_block.remove()
-
-
-def new_temporary_file(suffix: str = "") -> Path:
-    """A path for a file that lasts as long as the process or the surrounding `temporary_files`."""
-    scratch = _scratch.get() or _scratch_of_process(os.getpid())
-    return scratch.directory / f"{uuid.uuid4().hex}{suffix}"
-
-
-def _from_code(source: str | os.PathLike[str]) -> tuple[Path | bytes | str, str | None, str]:
-    """What a string or path means in model code, and its MIME type and suffix where a data URI says so."""
-    if not isinstance(source, (str, os.PathLike)):
-        raise TypeError(f"a path or a URI wanted, not {type(source).__name__}")
-    scheme = _scheme(source) if isinstance(source, str) else None
-    text = os.fspath(source)
-    if scheme == "data":
-        return _from_data_uri(text)
-    if scheme in ("http", "https"):
-        if not urllib.parse.urlsplit(text).hostname:
-            raise ValueError(f"no host in {_shortened(text)}")
-        return text, None, ""
-    if scheme == "file":
-        parts = urllib.parse.urlsplit(text)
-        if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-            raise ValueError(f"{_shortened(text)}: only absolute paths of this machine are supported")
-        return Path(urllib.parse.unquote(parts.path)), None, ""
-    if scheme is not None:
-        raise ValueError(
-            f"{_shortened(text)}: the scheme {scheme!r} is not supported; use data, http, https or file"
-        )
-    if not text:
-        raise ValueError("an empty string is no file")
-    return Path(text).absolute(), None, ""
-
-
-def _scheme(text: str) -> str | None:
-    """The URI scheme of `text`, in lower case; None for anything that need not be a URI."""
-    match = re.match(r"(?i)(?:(data|https?|file):|([a-z][a-z0-9+.-]*)://)", text)
-    return (match.group(1) or match.group(2)).lower() if match else None
-
-
-def _from_data_uri(uri: str) -> tuple[bytes, str, str]:
-    """The bytes, MIME type and suffix of a data URI (RFC 2397)."""
-    header, comma, data = uri[len("data:") :].partition(",")
-    plain = re.sub(r"(?i);base64$", "", header)
-    media_type = plain if plain and not plain.startswith(";") else f"text/plain{plain or ';charset=US-ASCII'}"
-    if not comma or not re.fullmatch(r"[\w.+-]+/[\w.+-]+(;[\w.+-]+=[\w.+%\"-]+)*", media_type, re.ASCII):
-        raise ValueError(f"not a data URI: {_shortened(uri)}")
-    payload = urllib.parse.unquote_to_bytes(data) if "%" in data or plain == header else data.encode()
-    if plain != header:
-        payload = _decoded(payload, what=f"malformed base64 in {_shortened(uri)}")
-    return (payload, *without_suffix(media_type))
-
-
-def _decoded(data: bytes, *, what: str) -> bytes:
-    """`data` from base64, whose lines may be wrapped; `what` is the error otherwise."""
-    try:
-        return base64.b64decode(data.translate(None, b" \t\r\n"), validate=True)
-    except binascii.Error as error:
-        raise ValueError(f"{what} ({error})") from None
-
-
-def _shortened(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:40]}… ({len(text) - 2} characters)"
-
-
-def _download(url: str, target: Path) -> str | None:
-    """Write what an http(s) address holds to `target` and return its declared MIME type."""
-    # Without urllib's handlers for ftp, file and data a redirect can lead to the web alone.
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPRedirectHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPErrorProcessor,
-        urllib.request.UnknownHandler,
-    ):
-        opener.add_handler(handler())
-    end = time.monotonic() + DOWNLOAD_TIMEOUT
-    try:
-        with opener.open(url, timeout=READ_TIMEOUT) as response, target.open("wb") as file:
-            while chunk := response.read(1 << 20):
-                file.write(chunk)
-                if file.tell() > DOWNLOAD_LIMIT:
-                    raise OSError(f"more than {DOWNLOAD_LIMIT} bytes")
-                if time.monotonic() > end:
-                    raise TimeoutError(f"not done after {DOWNLOAD_TIMEOUT} s")
-            length = response.headers.get("Content-Length")
-            if length is not None and int(length) != file.tell():
-                raise OSError(f"{file.tell()} bytes came instead of {length}")
-            declared: str = response.headers.get_content_type()
-            return declared if "Content-Type" in response.headers else None
-    except (OSError, HTTPException, ValueError) as error:
-        target.unlink(missing_ok=True)
-        raise OSError(f"could not download {_shortened(url)}: {error}") from error

@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pydantic
 
 from tungstenkit.sdk import io
-from tungstenkit.sdk.media import File, Look, file_clock, new_temporary_file, writing_files
+from tungstenkit.sdk.look import Look, file_clock
+from tungstenkit.sdk.media import File, writing_files
+from tungstenkit.sdk.temporary import new_temporary_file
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence

@@ -43,7 +43,7 @@ class Model:
         import PIL.Image
 
         from tungstenkit.sdk import outputs
-        from tungstenkit.sdk.media import keep_files_in, temporary_files
+        from tungstenkit.sdk.temporary import keep_files_in, temporary_files
 
         with suppress(FileNotFoundError):  # no folder for temporary files can be written
             keep_files_in(Path(tempfile.gettempdir(), arguments["scratch"]))

@@ -17,7 +17,8 @@ import pytest
 from pydantic_core import PydanticSerializationError
 
 from tungstenkit import Audio, BaseIO, Binary, Image, MaskedImage, Video
-from tungstenkit.sdk.media import FilePath, temporary_files
+from tungstenkit.sdk.media import FilePath
+from tungstenkit.sdk.temporary import temporary_files
 
 
 class OneImage(BaseIO):
@@ -319,7 +320,7 @@ def test_failed_downloads_say_why_and_leave_nothing(site, tmp_path, monkeypatch)
 def test_downloads_are_bounded(site, monkeypatch):
     address, answers = site
     answers["/big"] = (200, {}, b"x" * 100)
-    monkeypatch.setattr("tungstenkit.sdk.media.DOWNLOAD_LIMIT", 99)
+    monkeypatch.setattr("tungstenkit.sdk.addresses.DOWNLOAD_LIMIT", 99)
     with pytest.raises(OSError, match="more than 99 bytes"):
         Binary.from_url(f"{address}/big").to_bytes()
 

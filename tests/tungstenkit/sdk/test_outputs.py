@@ -14,9 +14,9 @@ import pydantic
 import pytest
 
 from tungstenkit import BaseIO, Binary, Image, Option
-from tungstenkit.sdk import media, outputs
-from tungstenkit.sdk.media import temporary_files
+from tungstenkit.sdk import look, outputs
 from tungstenkit.sdk.outputs import PerhapsSharedError, SharedError, check_files, check_objects, computes
+from tungstenkit.sdk.temporary import temporary_files
 
 
 class Inner(BaseIO):
@@ -191,7 +191,7 @@ class TestFiles:
         check_files([self.read(path), self.read(path)], [1, 2], since)
 
     def test_one_that_was_written_since_must_not(self, tmp_path):
-        since = media.file_clock()
+        since = look.file_clock()
         path = tmp_path / "x"
         path.write_text("x")
         with pytest.raises(SharedError, match="one file that was written during the call"):
@@ -199,7 +199,7 @@ class TestFiles:
         check_files([self.read(path), self.read(path)], [1, 1], since)
 
     def test_by_whatever_name(self, tmp_path):
-        since = media.file_clock()
+        since = look.file_clock()
         path, other, link = tmp_path / "x", tmp_path / "y", tmp_path / "link"
         path.write_text("x")
         other.hardlink_to(path)
@@ -213,7 +213,7 @@ class TestFiles:
         path.write_text("x")
         os.utime(path)
         since = max(one.changed for one in self.read(path).values()) + 1
-        while media.file_clock() < since:  # a tick of the kernel's
+        while look.file_clock() < since:  # a tick of the kernel's
             pass
         link.symlink_to(path)
         with pytest.raises(SharedError):
@@ -228,7 +228,7 @@ class TestFiles:
     def test_one_that_was_written_after_it_was_made_an_output_is_for_calls_of_their_own(
         self, tmp_path, later
     ):
-        since = media.file_clock()
+        since = look.file_clock()
         path, other = tmp_path / "x", tmp_path / "y"
         path.write_text("x")
         other.write_text("y")
@@ -242,7 +242,7 @@ class TestFiles:
             check_files([self.read(one) for one in files], [1, 2], since)
 
     def test_so_is_one_that_was_not_there_when_it_was_made_an_output(self, tmp_path):
-        since = media.file_clock()
+        since = look.file_clock()
         file = Binary.from_path(tmp_path / "x")
         (tmp_path / "x").write_text("x")
         with pytest.raises(PerhapsSharedError):
@@ -251,9 +251,9 @@ class TestFiles:
     def test_and_one_that_nobody_looked_at_when_it_was_made(self, tmp_path, monkeypatch):
         path = tmp_path / "x"
         path.write_text("x")
-        monkeypatch.setattr(media.Look, "wanted", False)
+        monkeypatch.setattr(look.Look, "wanted", False)
         file = Binary.from_path(path)
-        check_files([self.read(file), {}], [1, 2], media.file_clock() + 10**9)
+        check_files([self.read(file), {}], [1, 2], look.file_clock() + 10**9)
         with pytest.raises(PerhapsSharedError):
             check_files([self.read(file), {}], [1, 2], 0)
 

@@ -365,7 +365,7 @@ def child(config_path: Path, write: int) -> None:
 
 def _found(module: object, class_name: str) -> dict[str, Any]:
     from tungstenkit.sdk.define import definition_of
-    from tungstenkit.sdk.io import json_schema
+    from tungstenkit.sdk.schema import json_schema
 
     classes = {name: cls for name, cls in vars(module).items() if isinstance(cls, type)}
     definition = definition_of(classes[class_name]) if class_name in classes else None

@@ -16,8 +16,9 @@ import pydantic
 
 from tungstenkit.sdk import wishes
 from tungstenkit.sdk.errors import DefinitionError
-from tungstenkit.sdk.io import BaseIO, json_schema
+from tungstenkit.sdk.io import BaseIO
 from tungstenkit.sdk.media import File
+from tungstenkit.sdk.schema import json_schema
 from tungstenkit.sdk.wishes import Checks, shown
 
 if TYPE_CHECKING:

@@ -306,7 +306,7 @@ def _models(module: types.ModuleType) -> list[dict[str, Any]]:
 
 def _model(cls: type) -> dict[str, Any]:
     from tungstenkit.sdk.define import definition_of, examples_as_json
-    from tungstenkit.sdk.io import json_schema
+    from tungstenkit.sdk.schema import json_schema
 
     definition = definition_of(cls)
     assert definition is not None

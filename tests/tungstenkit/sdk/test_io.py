@@ -18,7 +18,7 @@ import pytest
 
 from tungstenkit import Audio, BaseIO, Binary, Field, Image, MaskedImage, Option, Video
 from tungstenkit.sdk.errors import DefinitionError
-from tungstenkit.sdk.io import json_schema
+from tungstenkit.sdk.schema import json_schema
 
 
 def problems_of(io_class):

@@ -9,7 +9,7 @@ import pytest
 from tungstenkit import BaseIO, Field, Image, Option
 from tungstenkit.cli.tables import check_lines
 from tungstenkit.sdk.errors import RunError
-from tungstenkit.sdk.io import json_schema
+from tungstenkit.sdk.schema import json_schema
 from tungstenkit.spec.document import ModelSpec
 from tungstenkit.trial.check import PeakMemory, Report, Trial, save_trials, shortened, try_model
 

@@ -12,7 +12,7 @@ from tungsten_server.checks.inputs import InputSchema
 from tungsten_server.words.problems import InputError
 
 from tungstenkit import Audio, BaseIO, Binary, Field, Image, MaskedImage, Option, Video
-from tungstenkit.sdk.io import json_schema
+from tungstenkit.sdk.schema import json_schema
 from tungstenkit.trial.samples import make_samples
 
 MAX_FILE = 10**7

@@ -1,91 +1,30 @@
-"""Inputs to try a model with, made from its input schema in normal form (`io.json_schema`): valid ones at the edges of
-what it allows, and ones that break each of its rules.
+"""Inputs to try a model with, made from its input schema in normal form (`schema.json_schema`).
+
+There are valid ones at the edges of what it allows, and ones that break each of its rules.
 
 A function of the schema and a seed: the same inputs on every machine. Files are small and real.
 """
 
 from __future__ import annotations
 
-import base64
-import functools
-import io
 import json
 import math
 import random
-import re
-import struct
-import wave
 from dataclasses import dataclass
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageDraw
+from PIL import Image
+
+from tungstenkit.trial.admits import Schema, admits
+from tungstenkit.trial.files import FILES, data_uri, encoded, picture_of, picture_uri
+from tungstenkit.trial.scalars import Value, numbers, texts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-Schema = dict[str, Any]
-Value = tuple[str, Any]
-"""What is particular about a value, in a few words, and the value."""
-
-_LONG_TEXT = 2000
 _LONG_LIST = 20
 _CHOICES = 20
 _MIXED = 6
-
-_TEXTS = (
-    ("text", "A small brown dog runs over the grass."),
-    ("empty", ""),
-    ("a letter", "a"),
-    ("letters of many scripts", "Größe, città, 日本語, العربية, 🙂"),
-    ("two lines and a tab", "one\ttwo\nthree"),
-)
-# Where a pattern is declared, the first of these that fits is the usual value: what patterns are mostly about.
-_PATTERN_TEXTS = (
-    *(
-        "a",
-        "A",
-        "0",
-        "1",
-        "ab",
-        "AB",
-        "abc",
-        "en",
-        "en-US",
-        "de_DE",
-        "text",
-        "Text",
-        "a-b",
-        "a_b",
-        "12",
-        "123",
-        "1234",
-    ),
-    *(
-        "12:30",
-        "12:30:00",
-        "2024-01-31",
-        "2024-01-31T12:30:00Z",
-        "#ffcc00",
-        "ffcc00",
-        "1.5",
-        "1.2.3",
-        "-1",
-        "user@host.org",
-    ),
-    *(
-        "https://host.org/path",
-        "/path/file.txt",
-        "file.png",
-        "+491234567",
-        "12345",
-        "123456",
-        "1234567890",
-        "a b",
-        "x=1",
-    ),
-    "00000000-0000-4000-8000-000000000000",
-)
 
 
 @dataclass(frozen=True)
@@ -209,15 +148,15 @@ class _Maker:
             yield from self._masked_images()
             return
         if "x-file-type" in schema:
-            yield from _FILES[schema["x-file-type"]](self.seed)
+            yield from FILES[schema["x-file-type"]](self.seed)
             return
         kind = schema.get("type")
         if kind in ("integer", "number"):
-            yield from _numbers(schema, whole=kind == "integer")
+            yield from numbers(schema, whole=kind == "integer")
         elif kind == "boolean":
             yield from (("true", True), ("false", False))
         elif kind == "string":
-            yield from _texts(schema)
+            yield from texts(schema)
         elif kind == "array":
             yield from self._lists(schema, where)
         elif kind == "object":
@@ -229,10 +168,10 @@ class _Maker:
 
     def _masked_images(self) -> Iterator[Value]:
         for what, size in (("a picture and its mask", (64, 48)), ("one pixel", (1, 1))):
-            picture = _picture(self.seed, size)
+            picture = picture_of(self.seed, size)
             mask = Image.new("L", size, 0)
             mask.paste(255, (0, 0, max(1, size[0] // 2), size[1]))
-            yield what, {"image": _uri(picture, "PNG"), "mask": _uri(mask, "PNG")}
+            yield what, {"image": picture_uri(picture, "PNG"), "mask": picture_uri(mask, "PNG")}
 
     def _lists(self, schema: Schema, where: str) -> Iterator[Value]:
         least, most = schema.get("minItems", 0), schema.get("maxItems", math.inf)
@@ -274,7 +213,7 @@ class _Maker:
         elif names.get("pattern") == "^-?[0-9]+$":
             keys = [str(number) for number in range(1, 6)]
         else:
-            keys = [text for _, text in _texts({**names, "type": "string"})]
+            keys = [text for _, text in texts({**names, "type": "string"})]
         values = self.values(items, f"{where}{{}}")
         for count in dict.fromkeys((1, 2, 0, least, min(most, len(keys)))):
             if least <= count <= min(most, len(keys)) and (values or not count):
@@ -287,9 +226,7 @@ class _Maker:
             return []
         choices = schema.get("anyOf", [schema])
         candidates = [value for choice in choices for value in self._wrong(choice)]
-        return [
-            (what, value) for what, value in candidates if not any(_admits(one, value) for one in choices)
-        ]
+        return [(what, value) for what, value in candidates if not any(admits(one, value) for one in choices)]
 
     def _wrong(self, schema: Schema) -> Iterator[Value]:
         yield from (("a list of null", [None]), ("an object of another kind", {"no such key": None}))
@@ -351,16 +288,16 @@ class _Maker:
         if "anyOf" in schema:
             return [value for choice in schema["anyOf"] for value in self.broken(choice)]
         if schema.get("x-file-type") == "masked_image":
-            usual, other = (_uri(_picture(self.seed, size), "PNG") for size in ((64, 48), (32, 32)))
+            usual, other = (picture_uri(picture_of(self.seed, size), "PNG") for size in ((64, 48), (32, 32)))
             return [("a mask of another size", {"image": usual, "mask": other})]
         if schema.get("x-file-type") == "image":
-            whole = _encoded(_picture(self.seed, (64, 48)), "PNG")
+            whole = encoded(picture_of(self.seed, (64, 48)), "PNG")
             noise = random.Random(self.seed).randbytes(500)  # noqa: S311 (no secret)
-            deep = _picture(self.seed, (64, 48)).convert("L").convert("I;16")
+            deep = picture_of(self.seed, (64, 48)).convert("L").convert("I;16")
             return [
-                ("a picture of 16 bits", _uri(deep, "PNG")),
-                ("half a picture", _data("image/png", whole[: len(whole) // 2])),
-                ("noise called a picture", _data("image/png", noise)),
+                ("a picture of 16 bits", picture_uri(deep, "PNG")),
+                ("half a picture", data_uri("image/png", whole[: len(whole) // 2])),
+                ("noise called a picture", data_uri("image/png", noise)),
                 ("no bytes called a picture", "data:image/png;base64,"),
             ]
         if schema.get("type") == "array" and schema.get("maxItems", 1) > 0:
@@ -385,219 +322,6 @@ def _one_after_another(fields: dict[str, list[Value]], make: type, required: Any
         yield from ((f"{name}: {what}", made({**usual, name: value})) for what, value in values[1:])
 
 
-def _numbers(schema: Schema, *, whole: bool) -> Iterator[Value]:
-    multiple: float | None = schema.get("multipleOf", 1 if whole else None)
-    limits: dict[str, float] = schema
-    low = limits.get("minimum", limits.get("exclusiveMinimum", -math.inf))
-    high = limits.get("maximum", limits.get("exclusiveMaximum", math.inf))
-    # Within bounds that are excluded, too.
-    step = multiple or min(0.25, (high - low) / 4)
-
-    def even(number: float, edge: Callable[[float], int] = math.floor) -> float:
-        return number if multiple is None or math.isinf(number) else edge(number / multiple) * multiple
-
-    bottom, top = even(low, math.ceil), even(high)
-    middle = next(
-        (one for one in ((low + high) / 2, low + step, high - step) if math.isfinite(one)), multiple or 1
-    )
-    candidates = [
-        ("a usual number", even(middle)),
-        *(
-            ("the least", one)
-            for one in (bottom, bottom + step)
-            if math.isfinite(one) and _admits(schema, one)
-        ),
-        *(("the most", one) for one in (top, top - step) if math.isfinite(one) and _admits(schema, one)),
-        *(
-            ("zero", 0),
-            ("one", 1),
-            ("minus one", -1),
-            ("a hundred", 100),
-            ("a fraction", 0.1),
-            ("a small number", 1e-6),
-        ),
-    ]
-    seen = set()
-    for what, number in candidates:
-        if number not in seen and _admits(schema, number):
-            seen.add(number)
-            yield f"{what}, {number:g}", int(number) if whole else number
-
-
-def _texts(schema: Schema) -> Iterator[Value]:
-    least, most = schema.get("minLength", 0), schema.get("maxLength", math.inf)
-    if "pattern" in schema:
-        found = [text for text in _PATTERN_TEXTS if _admits(schema, text)]
-        yield from ((f"the text {text!r}", text) for text in found[:4])
-        return
-    seen = set()
-    longest = int(min(most, max(_LONG_TEXT, least)))
-    candidates = [
-        *(
-            (
-                what,
-                (text * (least // max(1, len(text)) + 1))[: max(least, min(len(text), longest))]
-                if text
-                else "",
-            )
-            for what, text in _TEXTS
-        ),
-        (f"{least} letters", "a" * least),
-        (f"{longest} letters", "long text " * (longest // 10) + "a" * (longest % 10)),
-    ]
-    for what, text in candidates:
-        if text not in seen and _admits(schema, text):
-            seen.add(text)
-            yield what, text
-
-
-def _admits(schema: Schema, value: Any) -> bool:  # noqa: ANN401 (JSON)
-    """Whether a schema in normal form allows a value; files as the server reads them."""
-    if "anyOf" in schema:
-        return any(_admits(choice, value) for choice in schema["anyOf"])
-    if "enum" in schema and not any(
-        value == one and isinstance(value, bool) == isinstance(one, bool) for one in schema["enum"]
-    ):
-        return False
-    if schema.get("x-file-type") not in (None, "masked_image"):
-        return isinstance(value, str) and (
-            "@" not in value if value.startswith("data:") else _is_base64("".join(value.split()))
-        )
-    kind = schema.get("type")
-    if kind is None:
-        return True
-    if kind in ("integer", "number"):
-        return _admits_number(schema, value, whole=kind == "integer")
-    if kind == "string":
-        return (
-            isinstance(value, str)
-            and schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", math.inf)
-            and ("pattern" not in schema or re.search(schema["pattern"], value) is not None)
-        )
-    if kind == "array":
-        prefix = schema.get("prefixItems", [])
-        return (
-            isinstance(value, list)
-            and schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", math.inf)
-            and all(_admits(item, one) for item, one in zip(prefix, value, strict=False))
-            and all(_admits(schema.get("items", {}), one) for one in value[len(prefix) :])
-        )
-    if kind == "object":
-        return isinstance(value, dict) and _admits_object(schema, value)
-    return isinstance(value, bool) if kind == "boolean" else value is None
-
-
-def _is_base64(text: str) -> bool:
-    return len(text) % 4 == 0 and re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", text) is not None
-
-
-def _admits_number(schema: Schema, value: Any, *, whole: bool) -> bool:  # noqa: ANN401
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or (whole and value != int(value)):
-        return False
-    multiple = schema.get("multipleOf")
-    return (
-        schema.get("minimum", -math.inf) <= value <= schema.get("maximum", math.inf)
-        and ("exclusiveMinimum" not in schema or value > schema["exclusiveMinimum"])
-        and ("exclusiveMaximum" not in schema or value < schema["exclusiveMaximum"])
-        and (multiple is None or math.isclose(value / multiple, round(value / multiple), abs_tol=1e-12))
-    )
-
-
-def _admits_object(schema: Schema, value: dict[str, Any]) -> bool:
-    fields, others = schema.get("properties", {}), schema.get("additionalProperties", {})
-    if not schema.get("minProperties", 0) <= len(value) <= schema.get("maxProperties", math.inf):
-        return False
-    if any(name not in value for name in schema.get("required", ())):
-        return False
-    names = {**schema.get("propertyNames", {}), "type": "string"}
-    return all(
-        _admits(fields[name], item) if name in fields else others is not False and _admits(others or {}, item)
-        for name, item in value.items()
-    ) and all(_admits(names, name) for name in value)
-
-
 def _short(value: Any) -> str:  # noqa: ANN401
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-# Files.
-
-
-def _data(media_type: str, content: bytes) -> str:
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
-
-
-def _encoded(picture: Image.Image, image_format: str) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, image_format)
-    return buffer.getvalue()
-
-
-def _uri(picture: Image.Image, image_format: str) -> str:
-    content = _encoded(picture, image_format)  # first: Pillow knows a format's media type once it was used
-    return _data(Image.MIME[image_format], content)
-
-
-@functools.lru_cache(16)
-def _picture(seed: int, size: tuple[int, int]) -> Image.Image:
-    """Things of one colour each on a gradient: something to find, and something to blur."""
-    width, height = size
-    chance = random.Random(f"{seed} {size}")  # noqa: S311 (no secret)
-    rows = Image.linear_gradient("L").resize(size)
-    picture = Image.merge(
-        "RGB", (rows, rows.transpose(Image.Transpose.ROTATE_180), Image.new("L", size, 128))
-    )
-    draw = ImageDraw.Draw(picture)
-    for _ in range(4 if min(size) > 8 else 0):
-        left, top = chance.randrange(width // 2), chance.randrange(height // 2)
-        colour = (chance.randrange(256), chance.randrange(256), chance.randrange(256))
-        draw.ellipse((left, top, left + width // 3, top + height // 3), fill=colour)
-    return picture
-
-
-def _images(seed: int) -> Iterator[Value]:
-    picture = _picture(seed, (64, 48))
-    yield "a PNG of 64 x 48", _uri(picture, "PNG")
-    yield "a JPEG of 320 x 240", _uri(_picture(seed, (320, 240)), "JPEG")
-    yield "grey", _uri(picture.convert("L"), "PNG")
-    clear = picture.convert("RGBA")
-    clear.putalpha(Image.linear_gradient("L").resize(clear.size))
-    yield "with transparency", _uri(clear, "PNG")
-    yield "with a palette", _uri(picture.convert("P"), "PNG")
-    yield "black and white", _uri(picture.convert("1"), "PNG")
-    yield "a CMYK JPEG", _uri(picture.convert("CMYK"), "JPEG")
-    yield "one pixel", _uri(_picture(seed, (1, 1)), "PNG")
-    yield "wide and flat", _uri(_picture(seed, (500, 2)), "PNG")
-
-
-def _sounds(_seed: int) -> Iterator[Value]:
-    yield "half a second, mono, 16 kHz", _data("audio/wav", _sound(16000, 1, 0.5))
-    yield "half a second, stereo, 44.1 kHz", _data("audio/wav", _sound(44100, 2, 0.5))
-    yield "a hundredth of a second", _data("audio/wav", _sound(16000, 1, 0.01))
-
-
-def _sound(rate: int, channels: int, seconds: float) -> bytes:
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(channels)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        for place in range(int(rate * seconds)):
-            level = int(12000 * math.sin(2 * math.pi * 440 * place / rate))
-            file.writeframesraw(struct.pack("<h", level) * channels)
-    return buffer.getvalue()
-
-
-def _films(_seed: int) -> Iterator[Value]:
-    film = resources.files(__package__).joinpath("sample.mp4").read_bytes()
-    yield "a second, 64 x 48, H.264 and AAC", _data("video/mp4", film)
-
-
-def _binaries(seed: int) -> Iterator[Value]:
-    yield "a text file", _data("text/plain", b"one\ntwo\n")
-    yield "a kilobyte of noise", _data("application/octet-stream", random.Random(seed).randbytes(1000))  # noqa: S311
-    yield "one byte", _data("application/octet-stream", b"\0")
-
-
-_FILES = {"image": _images, "audio": _sounds, "video": _films, "binary": _binaries}

@@ -20,7 +20,8 @@ from packaging.version import InvalidVersion, Version
 
 from tungstenkit.sdk.errors import SpecError
 from tungstenkit.sdk.wishes import split_option
-from tungstenkit.spec.requirements import decoded, lines_of, wanted
+from tungstenkit.spec.requirement_files import decoded, lines_of
+from tungstenkit.spec.requirements import wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -37,9 +37,11 @@ from tungstenkit.settings import (
     lock_file_setting,
     nixpkgs_settings,
 )
-from tungstenkit.spec import dockerfile, requirements
+from tungstenkit.spec import dockerfile
 from tungstenkit.spec.apart import keep_apart
 from tungstenkit.spec.document import LockFileWish, ModelSpec
+from tungstenkit.spec.requirement_files import lock_file_of, written_out
+from tungstenkit.spec.requirements import parse, problem
 
 __all__ = ["read_spec"]
 
@@ -317,13 +319,13 @@ def _written_out(entries: list[str], directory: Path) -> tuple[list[str], list[s
     problems: list[str] = []
     packages: list[str] = []
     try:
-        for where, entry in requirements.written_out(entries, directory):
-            is_lock_file = requirements.lock_file_of(entry) is not None
-            if not is_lock_file and (what := requirement_problem(entry) or requirements.problem(entry)):
+        for where, entry in written_out(entries, directory):
+            is_lock_file = lock_file_of(entry) is not None
+            if not is_lock_file and (what := requirement_problem(entry) or problem(entry)):
                 problems.append(f"{where}: {without_password(entry)!r} {what}")
             packages.append(entry)
         if not problems:
-            requirements.parse([entry for entry in packages if not requirements.lock_file_of(entry)])
+            parse([entry for entry in packages if not lock_file_of(entry)])
     except ValueError as error:
         problems.append(str(error))
     return packages, problems
@@ -334,8 +336,8 @@ def _lock_file(
 ) -> tuple[LockFileWish | None, list[str]]:
     """The lock file of another tool that a model names, and `python_packages` without it; adds what is wrong."""
     setting = lock_file_setting(directory)
-    named = dict.fromkeys(filter(None, [setting, *map(requirements.lock_file_of, packages)]))
-    rest = [entry for entry in packages if requirements.lock_file_of(entry) is None]
+    named = dict.fromkeys(filter(None, [setting, *map(lock_file_of, packages)]))
+    rest = [entry for entry in packages if lock_file_of(entry) is None]
     if not named:
         return None, rest
     if len(named) > 1:

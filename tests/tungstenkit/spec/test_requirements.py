@@ -7,7 +7,8 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from tungstenkit.sdk.wishes import IGNORED
-from tungstenkit.spec.requirements import Git, parse, problem, wanted, written_out
+from tungstenkit.spec.requirement_files import written_out
+from tungstenkit.spec.requirements import Git, parse, problem, wanted
 
 HASH = "0123456789abcdef" * 4
 

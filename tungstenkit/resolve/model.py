@@ -65,7 +65,7 @@ from tungstenkit.resolve.sources import PythonPackages, Sources
 from tungstenkit.resolve.view import View
 from tungstenkit.resolve.wheels import resolve_wheels
 from tungstenkit.sdk.errors import CudaError, NothingFitsError, ResolveError, UnusableError
-from tungstenkit.spec.dockerfile import Commands
+from tungstenkit.spec.commands import Commands
 from tungstenkit.spec.requirements import parse, project_of
 
 if TYPE_CHECKING:

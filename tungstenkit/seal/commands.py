@@ -21,14 +21,14 @@ from tungstenkit.lock.parts import CommandResult
 from tungstenkit.platforms import Target, this_system
 from tungstenkit.sdk.errors import BuildError, LockError
 from tungstenkit.seal.twice import MismatchError, Step, discard, make, settled
-from tungstenkit.spec.dockerfile import Commands, Copy
+from tungstenkit.spec.commands import Commands, Copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.parts import Platform
-    from tungstenkit.spec.dockerfile import Segment
+    from tungstenkit.spec.commands import Segment
     from tungstenkit.spec.document import ModelSpec
     from tungstenkit.spec.files import ModelFile
 

@@ -30,7 +30,7 @@ from tungstenkit.seal.commands import described, not_here, seen_of_base, sees
 from tungstenkit.seal.handover import served
 from tungstenkit.seal.twice import MismatchError, Step, discard, make, settled
 from tungstenkit.settings import read_table
-from tungstenkit.spec.dockerfile import Commands
+from tungstenkit.spec.commands import Commands
 from tungstenkit.spec.files import excluding, pattern_of
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from pydantic import (
 from tungstenkit.document import Document, check_version
 from tungstenkit.sdk.downloads import Download, HuggingFace
 from tungstenkit.sdk.errors import SpecError
-from tungstenkit.spec.dockerfile import Commands  # noqa: TC001 - pydantic reads it
+from tungstenkit.spec.commands import Commands  # noqa: TC001 - pydantic reads it
 
 __all__ = ["ModelSpec"]
 

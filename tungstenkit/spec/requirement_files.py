@@ -1,7 +1,7 @@
 """Files of requirements, which `-r` and `-c` name: their lines, and entries written out with them.
 
-They are written out when a model's definition is read, so that `spec.json` holds all that was asked for; `-c` then stands
-before a requirement.
+They are written out when a model's definition is read, so that `spec.json` holds all that was asked for; `-c` then
+stands before a requirement.
 """
 
 from __future__ import annotations

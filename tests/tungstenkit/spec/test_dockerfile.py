@@ -2,7 +2,9 @@
 
 import pytest
 
-from tungstenkit.spec.dockerfile import Copy, Folder, Hole, Run, parse
+from tungstenkit.spec.commands import Copy, Folder, Run
+from tungstenkit.spec.dockerfile import parse
+from tungstenkit.spec.dockerfile_words import Hole
 
 
 def steps(*lines):

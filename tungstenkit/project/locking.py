@@ -30,7 +30,7 @@ from tungstenkit.sdk.errors import LockError
 from tungstenkit.seal import commands, post_build
 from tungstenkit.seal.declared import lock_files
 from tungstenkit.seal.fake_time import fake_time
-from tungstenkit.seal.seal import seal
+from tungstenkit.seal.steps import seal
 from tungstenkit.seal.workshop import Workshop
 from tungstenkit.spec import dockerfile
 from tungstenkit.spec.pins import read_lock_file

@@ -22,7 +22,7 @@ from tungstenkit.lock.document import LOCK_NAME, read_lock, write_lock
 from tungstenkit.lock.parts import Choice, PostBuild
 from tungstenkit.lock.stale import input_digest, made_from
 from tungstenkit.project import locking, project
-from tungstenkit.seal import seal
+from tungstenkit.seal import steps
 from tungstenkit.spec.document import LockFileWish, ModelSpec
 
 NEW = "99.0"
@@ -73,7 +73,7 @@ def model(tmp_path, monkeypatch):
         "tungstenkit.fetch.machine_mirrors.find_mirrors",
         lambda folder, wishes, get=None: SimpleNamespace(notices=()),
     )
-    monkeypatch.setattr(seal, "add_libraries", lambda lock, workshop: lock)
+    monkeypatch.setattr(steps, "add_libraries", lambda lock, workshop: lock)
     monkeypatch.setattr(project, "read_spec", lambda *arguments, **options: spec)
     monkeypatch.setattr(locking, "resolve", resolve)
     monkeypatch.setattr(locking, "look_up", lambda wanted, mirrors: advisories)

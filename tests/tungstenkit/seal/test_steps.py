@@ -10,7 +10,8 @@ import pytest
 from tests.binaries import deb
 from tungstenkit.lock.document import read_lock
 from tungstenkit.lock.parts import Choice
-from tungstenkit.seal.seal import busybox_tree_hash, seal
+from tungstenkit.seal.busybox import busybox_tree_hash
+from tungstenkit.seal.steps import seal
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent.parent / "examples" / "caption"
 
@@ -37,7 +38,7 @@ def ran(monkeypatch):
         return run
 
     for name in ("build_wheels", "add_libraries", "check_installed"):
-        monkeypatch.setattr(f"tungstenkit.seal.seal.{name}", step(name))
+        monkeypatch.setattr(f"tungstenkit.seal.steps.{name}", step(name))
     return ran
 
 

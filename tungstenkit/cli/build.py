@@ -57,8 +57,8 @@ def build_command(
     """Build the model's image: lock where there is no lock, fetch, export, nix build, load."""
     from tungstenkit.cli.progress import TERMINAL, err
     from tungstenkit.nix_build.engine import find_engine, image_reference
+    from tungstenkit.project.folder import Project
     from tungstenkit.project.making import make_image
-    from tungstenkit.project.project import Project
     from tungstenkit.spec.read import repository_name
 
     project = Project.read(directory, module, class_name, TERMINAL, trust=trust)
@@ -98,8 +98,8 @@ def shell_command(
 ) -> None:
     """Start your shell with the image's own Python and programs first on PATH."""
     from tungstenkit.cli.progress import TERMINAL
+    from tungstenkit.project.folder import Project
     from tungstenkit.project.making import make_shell
-    from tungstenkit.project.project import Project
     from tungstenkit.run import shell
 
     shell.check_machine()
@@ -133,8 +133,8 @@ def push_command(
     """Build the model's image and push it to a registry, by skopeo, under the digest that it has here."""
     from tungstenkit.cli.progress import TERMINAL, working
     from tungstenkit.nix_build.push import check_skopeo, check_target, push_image
+    from tungstenkit.project.folder import Project
     from tungstenkit.project.making import make_image
-    from tungstenkit.project.project import Project
 
     check_target(reference)
     check_skopeo()

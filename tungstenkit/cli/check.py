@@ -41,8 +41,8 @@ def check_command(
     from tungstenkit.cli import tables
     from tungstenkit.cli.progress import TERMINAL, err, out, working
     from tungstenkit.platforms import this_system
+    from tungstenkit.project.folder import Project
     from tungstenkit.project.making import make_image, make_root
-    from tungstenkit.project.project import Project
     from tungstenkit.run.address import Address
     from tungstenkit.run.image_root import root_program
     from tungstenkit.run.server import running

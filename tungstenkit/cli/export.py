@@ -47,7 +47,7 @@ def fetch_command(
     from tungstenkit.fetch.bring import missing_files, store_paths
     from tungstenkit.lock.selection import choose_platform, part_of
     from tungstenkit.platforms import this_system
-    from tungstenkit.project.project import Project, fetch_inputs, provide_result
+    from tungstenkit.project.folder import Project, fetch_inputs, provide_result
 
     project = Project.read(directory, module, class_name, TERMINAL, trust=trust)
     lock = project.checked_lock()
@@ -108,7 +108,7 @@ def nix_export_command(
     from tungstenkit.fetch.needs import gated_hashes, needed_files
     from tungstenkit.lock.selection import check_package_set
     from tungstenkit.platforms import this_system
-    from tungstenkit.project.project import Project, find_sources
+    from tungstenkit.project.folder import Project, find_sources
 
     project = Project.read(directory, module, class_name, TERMINAL, trust=trust)
     lock = project.checked_lock()

@@ -87,7 +87,7 @@ def lock_command(
 ) -> None:
     """Choose exact versions of everything, and write tungsten.lock."""
     from tungstenkit.cli.progress import TERMINAL, err
-    from tungstenkit.project.project import Project
+    from tungstenkit.project.folder import Project
 
     solving = diff or upgrade or resolve_only or allow_older_index
     solving = solving or bool(upgrade_packages or platforms or python or package_set)

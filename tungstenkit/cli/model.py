@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tungstenkit.machine import Needs
-    from tungstenkit.project.project import Project
+    from tungstenkit.project.folder import Project
     from tungstenkit.run.address import Address
     from tungstenkit.run.local import Handover
     from tungstenkit.run.program import Program
@@ -39,8 +39,8 @@ class Model:
         """Build the image if need be, and warn where the machine lacks what the model needs."""
         from tungstenkit.cli.progress import TERMINAL
         from tungstenkit.nix_build.engine import find_engine, image_reference
+        from tungstenkit.project.folder import Project
         from tungstenkit.project.making import make_image
-        from tungstenkit.project.project import Project
         from tungstenkit.run.container import container_program, image_needs
         from tungstenkit.spec.read import repository_name
 
@@ -70,7 +70,7 @@ class Model:
     ) -> None:
         """Serve a folder here until KeyboardInterrupt, its new code whenever it changes."""
         from tungstenkit.cli.progress import TERMINAL, err
-        from tungstenkit.project.project import Project
+        from tungstenkit.project.folder import Project
         from tungstenkit.run import reload
         from tungstenkit.spec.files import select_files
 

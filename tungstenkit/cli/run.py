@@ -173,7 +173,7 @@ def predict_command(
 ) -> None:
     """Predict one input, and print the output as JSON, with the paths of its files."""
     from tungstenkit.cli.progress import TERMINAL, err, working
-    from tungstenkit.project.project import Project
+    from tungstenkit.project.folder import Project
     from tungstenkit.run.address import Address
     from tungstenkit.run.client import Client, PredictionError, checked_input, parse_input, save_files
     from tungstenkit.run.container import image_input_schema

@@ -20,7 +20,7 @@ from tungstenkit.fetch.web import Fetcher
 from tungstenkit.lock.document import LOCK_NAME, Lock, packages, read_lock, write_lock
 from tungstenkit.lock.parts import Files
 from tungstenkit.lock.unpin import unpinned
-from tungstenkit.project.project import export_step, fetch_inputs
+from tungstenkit.project.folder import export_step, fetch_inputs
 from tungstenkit.resolve.base import loadable_on
 from tungstenkit.resolve.base_image import read_base
 from tungstenkit.resolve.model import Solver, chosen_systems, dates_of, resolve
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from tungstenkit.lock.parts import Choice
     from tungstenkit.nix_build.log import View
     from tungstenkit.platforms import Target as Platform
-    from tungstenkit.project.project import Project, Shipped
+    from tungstenkit.project.folder import Project, Shipped
     from tungstenkit.resolve.base import Base
     from tungstenkit.seal.twice import Step
     from tungstenkit.watch import Watch

@@ -11,7 +11,7 @@ from tungstenkit.lock.selection import check_package_set, choose_platform
 from tungstenkit.nix_build.engine import load_image
 from tungstenkit.nix_build.image import Image, build_archive, build_image, build_root, build_shell
 from tungstenkit.platforms import runs_here, this_system
-from tungstenkit.project.project import fetch_inputs, provide_result
+from tungstenkit.project.folder import fetch_inputs, provide_result
 from tungstenkit.sdk.errors import BuildError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.parts import Platform
-    from tungstenkit.project.project import Project, Shipped
+    from tungstenkit.project.folder import Project, Shipped
     from tungstenkit.resolve.libraries import Start
 
 

@@ -16,7 +16,7 @@ from tungstenkit.lock.parts import AddedDebs, Files, LockedDownload, LockedRepos
 from tungstenkit.lock.stale import input_digest, made_from
 from tungstenkit.lock.unpin import unpinned
 from tungstenkit.platforms import Target
-from tungstenkit.project.project import Project
+from tungstenkit.project.folder import Project
 from tungstenkit.resolve.base import Base, groups_on
 from tungstenkit.resolve.base_debs import read_system
 from tungstenkit.sdk.errors import LockError, TungstenError

@@ -21,7 +21,8 @@ from tungstenkit.cli import main as command_line
 from tungstenkit.lock.document import LOCK_NAME, read_lock, write_lock
 from tungstenkit.lock.parts import Choice, PostBuild
 from tungstenkit.lock.stale import input_digest, made_from
-from tungstenkit.project import locking, project
+from tungstenkit.project import folder as project_folder
+from tungstenkit.project import locking
 from tungstenkit.seal import steps
 from tungstenkit.spec.document import LockFileWish, ModelSpec
 
@@ -74,7 +75,7 @@ def model(tmp_path, monkeypatch):
         lambda folder, wishes, get=None: SimpleNamespace(notices=()),
     )
     monkeypatch.setattr(steps, "add_libraries", lambda lock, workshop: lock)
-    monkeypatch.setattr(project, "read_spec", lambda *arguments, **options: spec)
+    monkeypatch.setattr(project_folder, "read_spec", lambda *arguments, **options: spec)
     monkeypatch.setattr(locking, "resolve", resolve)
     monkeypatch.setattr(locking, "look_up", lambda wanted, mirrors: advisories)
     return folder
@@ -154,7 +155,7 @@ class TestLock:
         wish = LockFileWish(
             file="uv.lock", sha256=hashlib.sha256((model / "uv.lock").read_bytes()).hexdigest()
         )
-        spec = project.read_spec().model_copy(update={"lock_file": wish})
+        spec = project_folder.read_spec().model_copy(update={"lock_file": wish})
         stated = {"inputs": made_from(spec, "debian"), "input_digest": input_digest(spec, "debian")}
         choice = Choice(
             kind="lock-file", subject="numpy is not as uv.lock has it", chosen="1.0", reason="not 0.5: x"
@@ -166,7 +167,7 @@ class TestLock:
             pinned.append(solver.pinned)
             return lock.model_copy(update={**stated, "choices": (*lock.choices, choice)})
 
-        monkeypatch.setattr(project, "read_spec", lambda *_, **__: spec)
+        monkeypatch.setattr(project_folder, "read_spec", lambda *_, **__: spec)
         monkeypatch.setattr(locking, "resolve", resolve)
         said = "numpy is not as uv.lock has it: 1.0, not 0.5: x"
         assert said in tungsten("lock", "--resolve-only", model)[2]
@@ -181,8 +182,8 @@ class TestLock:
     def test_what_must_run_elsewhere_is_refused_before_anything_is_asked_for(
         self, tungsten, model, monkeypatch
     ):
-        spec = project.read_spec().model_copy(update={"has_post_build": True})
-        monkeypatch.setattr(project, "read_spec", lambda *arguments, **options: spec)
+        spec = project_folder.read_spec().model_copy(update={"has_post_build": True})
+        monkeypatch.setattr(project_folder, "read_spec", lambda *arguments, **options: spec)
         monkeypatch.setattr(locking, "resolve", None)
         status, _, err, same = tungsten("lock", model, "--platform", OTHER_SYSTEM)
         assert (status, same) == (1, True)
@@ -270,7 +271,7 @@ class TestDiff:
 
     def test_against_an_older_lock_nothing_is_solved(self, tungsten, model, tmp_path, monkeypatch):
         monkeypatch.setattr(locking, "resolve", None)
-        monkeypatch.setattr(project, "read_spec", None)
+        monkeypatch.setattr(project_folder, "read_spec", None)
         old = tmp_path / "old.lock"
         write_lock(with_numpy(read_lock(model / LOCK_NAME), "0.5"), old)
         status, out, _, same = tungsten("lock", model, "--against", old)
@@ -287,8 +288,8 @@ class TestCheck:
         assert "fits the model" in out
 
     def test_a_stale_lock_says_what_changed(self, tungsten, model, monkeypatch):
-        changed = project.read_spec().model_copy(update={"python_packages": ["scipy>=1"]})
-        monkeypatch.setattr(project, "read_spec", lambda *arguments, **options: changed)
+        changed = project_folder.read_spec().model_copy(update={"python_packages": ["scipy>=1"]})
+        monkeypatch.setattr(project_folder, "read_spec", lambda *arguments, **options: changed)
         status, out, err, same = tungsten("lock", "--check", model)
         assert (status, out, same) == (1, "", True)
         assert "python_packages: +scipy>=1 -numpy" in err

@@ -11,7 +11,8 @@ from tests import generate
 from tungstenkit.audit.vulnerabilities import Advisories
 from tungstenkit.cli import main as command_line
 from tungstenkit.lock.document import LOCK_NAME, read_lock
-from tungstenkit.project import locking, project
+from tungstenkit.project import folder as project_folder
+from tungstenkit.project import locking
 from tungstenkit.spec.document import ModelSpec
 
 NAME = "caption"
@@ -39,7 +40,7 @@ def solved(monkeypatch, model):
 
         return resolve
 
-    monkeypatch.setattr(project, "read_spec", lambda *arguments, **options: spec)
+    monkeypatch.setattr(project_folder, "read_spec", lambda *arguments, **options: spec)
     monkeypatch.setattr(
         "tungstenkit.fetch.machine_mirrors.find_mirrors",
         lambda folder, wishes, get=None: SimpleNamespace(notices=()),

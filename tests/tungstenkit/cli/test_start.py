@@ -73,7 +73,7 @@ def test_an_interruption_while_it_starts_is_one_line(module, name):
     assert (run.returncode, run.stderr, run.stdout) == (130, "interrupted\n", "")
 
 
-@pytest.mark.parametrize("module", ["tungstenkit.project.project", "pydantic"])
+@pytest.mark.parametrize("module", ["tungstenkit.project.folder", "pydantic"])
 def test_an_interruption_of_a_command_is_one_line(module):
     command = [sys.executable, "-c", STOPPED, module, "SIGINT", "lock", "--check", str(BLUR)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)

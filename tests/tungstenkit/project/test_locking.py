@@ -11,8 +11,8 @@ from tungstenkit.audit.vulnerabilities import Advisories
 from tungstenkit.lock.document import LOCK_NAME, read_lock
 from tungstenkit.lock.parts import Choice
 from tungstenkit.project import locking
+from tungstenkit.project.folder import Project
 from tungstenkit.project.locking import Relock, make_lock
-from tungstenkit.project.project import Project
 from tungstenkit.spec.document import ModelSpec
 
 CHOICE = Choice(kind="library", subject="a needs b", chosen="c", reason="d")

@@ -9,8 +9,8 @@ from tests.tungstenkit.observers import Told
 from tungstenkit.cli.model import Model
 from tungstenkit.lock.document import LOCK_NAME
 from tungstenkit.project import making
+from tungstenkit.project.folder import Project
 from tungstenkit.project.making import make_image, make_shell
-from tungstenkit.project.project import Project
 from tungstenkit.resolve import libraries
 from tungstenkit.run import shell
 from tungstenkit.run.address import Address

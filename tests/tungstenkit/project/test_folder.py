@@ -15,8 +15,8 @@ from tests.tungstenkit import locks
 from tests.tungstenkit.observers import Told
 from tungstenkit import store
 from tungstenkit.lock.parts import Files, LockedDownload
-from tungstenkit.project import project
-from tungstenkit.project.project import Project
+from tungstenkit.project import folder as project_folder
+from tungstenkit.project.folder import Project
 from tungstenkit.sdk.errors import FetchError, SpecError
 from tungstenkit.sdk.wishes import DEFAULT_EXCLUDE_FILES
 from tungstenkit.spec.files import excluding
@@ -42,10 +42,10 @@ def test_what_files_declares_makes_no_result_stale(tmp_path, monkeypatch, part):
         has_post_build=part == "post_build",
     )
     seen = []
-    monkeypatch.setattr(project, "read_lock", lambda path: lock)
-    monkeypatch.setattr(project, "check_lock", lambda *arguments: None)
+    monkeypatch.setattr(project_folder, "read_lock", lambda path: lock)
+    monkeypatch.setattr(project_folder, "check_lock", lambda *arguments: None)
     monkeypatch.setattr(
-        getattr(project, part), "check", lambda lock, spec, folder, files, where: seen.extend(files)
+        getattr(project_folder, part), "check", lambda lock, spec, folder, files, where: seen.extend(files)
     )
     assert Project(tmp_path, spec).checked_lock() is lock
     assert [file.path for file in seen] == ["tungsten_model.py"]
@@ -251,13 +251,13 @@ def test_notices_about_mirrors_are_shown_once_whatever_asks_for_them(tmp_path, m
     lock = locks.lock()
     wanted = [SimpleNamespace()]
     monkeypatch.setattr("tungstenkit.fetch.machine_mirrors.find_mirrors", lambda *_, **__: mirrors)
-    monkeypatch.setattr(project, "part_of", lambda *_: lock)
-    monkeypatch.setattr(project, "missing_files", lambda part: wanted)
-    monkeypatch.setattr(project, "needed_files", lambda part: wanted)
+    monkeypatch.setattr(project_folder, "part_of", lambda *_: lock)
+    monkeypatch.setattr(project_folder, "missing_files", lambda part: wanted)
+    monkeypatch.setattr(project_folder, "needed_files", lambda part: wanted)
     monkeypatch.setattr("tungstenkit.fetch.locate.locate", lambda *_: {})
-    monkeypatch.setattr(project, "bring", lambda *_, **__: None)
+    monkeypatch.setattr(project_folder, "bring", lambda *_, **__: None)
     told = Told()
     model = Project(tmp_path, SimpleNamespace(python_packages=[]), told)
     for _ in range(2):
-        assert project.fetch_inputs(model, lock, ["x86_64-linux"], []) == 1
+        assert project_folder.fetch_inputs(model, lock, ["x86_64-linux"], []) == 1
     assert told.notices == ["it is slow [really]"]

@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from tungstenkit.spec.files import ModelFile
     from tungstenkit.watch import Watch
 
-
 STATE = ".tungsten"
 """The folder beside the model where we keep what can be made again."""
 _EXPORTS = ("export", "step")

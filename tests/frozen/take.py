@@ -20,7 +20,7 @@ from pysequoia import Tsk
 from tests.frozen.archive import Archive, Deb, new_key
 from tungstenkit.data import SEVEN_ZIP
 from tungstenkit.debian.release import RELEASES
-from tungstenkit.export.export import bootstrap_urls
+from tungstenkit.export.flake import bootstrap_urls
 from tungstenkit.fetch.download import download
 from tungstenkit.fetch.locate import locate
 from tungstenkit.fetch.machine_mirrors import find_mirrors

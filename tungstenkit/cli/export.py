@@ -102,7 +102,7 @@ def nix_export_command(
     from tungstenkit import store
     from tungstenkit.cli.progress import TERMINAL, FetchBar, err, working
     from tungstenkit.data import SEVEN_ZIP
-    from tungstenkit.export.export import export, git_notice, public
+    from tungstenkit.export.flake import Contents, export, git_notice, public
     from tungstenkit.fetch.bring import add_big
     from tungstenkit.fetch.download import download
     from tungstenkit.fetch.needs import gated_hashes, needed_files
@@ -120,7 +120,8 @@ def nix_export_command(
     local = [entry for entry in needed_files(lock) if entry.is_own]
     with tempfile.TemporaryDirectory(prefix="tungsten-") as folder, FetchBar() as bar:
         made = [download(entry, [], Path(folder), bar, project.directory) for entry in local]
-        export(project.spec, lock, project.directory, shipped.files, sources, out, made, big)
+        contents = Contents(project.directory, shipped.files, big, made)
+        export(project.spec, lock, contents, sources, out)
     wanted = [entry.sha256 for entry in needed_files(lock) if not entry.is_own]
     wanted += [SEVEN_ZIP["sha256"]] if lock.tools else []
     if unknown := sum(sha256 not in sources for sha256 in wanted):

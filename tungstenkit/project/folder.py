@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from tungstenkit import store
 from tungstenkit.audit.asked import check_lock
-from tungstenkit.export.export import bootstrap_urls, export
+from tungstenkit.export.flake import Contents, bootstrap_urls, export
 from tungstenkit.fetch.big_files import big_files
 from tungstenkit.fetch.bring import Folders, bring, missing_files
 from tungstenkit.fetch.needs import needed_files
@@ -237,7 +237,8 @@ def export_step(
     """A platform's step, in an export of its own; all inputs are in the store."""
     folder = project.state / "step"
     part = part_of(lock, [system], this_system())
-    export(project.spec, part, project.directory, shipped.files, {}, folder, big=shipped.big)
+    contents = Contents(project.directory, shipped.files, shipped.big)
+    export(project.spec, part, contents, {}, folder)
     return Step(folder, system, name, project.state, view)
 
 

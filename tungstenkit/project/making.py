@@ -89,12 +89,13 @@ def make_image(
 
 def _fetch_and_export(project: Project, lock: Lock, system: str, shipped: Shipped) -> Path:
     """Bring what a platform needs into the store, and write the export that is built; its folder."""
-    from tungstenkit.export.export import export
+    from tungstenkit.export.flake import Contents, export
 
     fetch_inputs(project, lock, [system], shipped.big)
     flake = project.state / "export"
     # Every input is in the store by now, so this export needs no URLs, and no network to find them.
-    export(project.spec, lock, project.directory, shipped.files, {}, flake, big=shipped.big)
+    contents = Contents(project.directory, shipped.files, shipped.big)
+    export(project.spec, lock, contents, {}, flake)
     return flake
 
 

@@ -17,7 +17,7 @@ import pytest
 from tests import generate
 from tests.tungstenkit.locks import wheel
 from tungstenkit.export import poetry
-from tungstenkit.export.export import export
+from tungstenkit.export.flake import Contents, export
 from tungstenkit.lock.document import read_lock
 from tungstenkit.spec.document import ModelSpec
 from tungstenkit.spec.files import select_files
@@ -45,7 +45,7 @@ def exported(tmp_path):
         spec = ModelSpec.from_json((directory / "spec.json").read_text()).model_copy(update=changes)
         lock = read_lock(generate.GOLDEN / name / "tungsten.lock")
         files = select_files(directory, spec.include_files, spec.exclude_files, spec.module)
-        export(spec, lock, directory, files, {}, tmp_path / "out")
+        export(spec, lock, Contents(directory, files), {}, tmp_path / "out")
         return tmp_path / "out"
 
     return write

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests import generate
-from tungstenkit.export.export import export
+from tungstenkit.export.flake import Contents, export
 from tungstenkit.export.nixpkgs_export import flake_lock
 from tungstenkit.lock.document import LOCK_NAME, read_lock
 from tungstenkit.lock.stale import check_lock
@@ -20,7 +20,7 @@ def written(golden, out):
     directory = generate.ROOT / "examples" / golden.name
     spec = ModelSpec.from_json((directory / "spec.json").read_text())
     files = select_files(directory, spec.include_files, spec.exclude_files, spec.module)
-    export(spec, read_lock(golden / LOCK_NAME), directory, files, {}, out)
+    export(spec, read_lock(golden / LOCK_NAME), Contents(directory, files), {}, out)
     return out
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tungstenkit.export import export as exporting
-from tungstenkit.export.export import export, git_notice, public
+from tungstenkit.export import flake
+from tungstenkit.export.flake import Contents, export, git_notice, public
 from tungstenkit.lock.document import read_lock
 from tungstenkit.sdk.errors import ExportError
 from tungstenkit.spec.document import ModelSpec
@@ -25,7 +25,7 @@ def write(tmp_path):
     files = select_files(EXAMPLE, spec.include_files, spec.exclude_files, spec.module)
 
     def write(out, sources=None):
-        export(spec, lock, EXAMPLE, files, sources or {}, out)
+        export(spec, lock, Contents(EXAMPLE, files), sources or {}, out)
         return out
 
     return write
@@ -96,7 +96,7 @@ def test_a_failure_leaves_nothing_behind(write, tmp_path, monkeypatch):
     def full(source, target):
         raise OSError(28, "No space left on device", str(target))
 
-    monkeypatch.setattr(exporting, "_copy", full)
+    monkeypatch.setattr(flake, "_copy", full)
     with pytest.raises(ExportError, match="No space left"):
         write(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -112,7 +112,7 @@ def test_on_a_full_disk_the_file_that_can_not_be_written_is_named(write, tmp_pat
     def full(source, target):
         raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(target))
 
-    monkeypatch.setattr(exporting.shutil, "copyfile", full)
+    monkeypatch.setattr(flake.shutil, "copyfile", full)
     with pytest.raises(ExportError, match="No space left") as caught:
         write(tmp_path / "out")
     assert caught.value.where.startswith(str(tmp_path))

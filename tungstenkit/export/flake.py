@@ -12,6 +12,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -31,21 +32,24 @@ if TYPE_CHECKING:
     from tungstenkit.spec.files import ModelFile
 
 
-def export(
-    spec: ModelSpec,
-    lock: Lock,
-    directory: Path,
-    files: Sequence[ModelFile],
-    sources: Mapping[str, Sequence[str]],
-    out: Path,
-    own: Iterable[Path] = (),
-    big: Sequence[BigFile] = (),
-) -> None:
-    """Write an export.
+@dataclass(frozen=True)
+class Contents:
+    """The files of this machine that an export has."""
 
-    directory: the model's folder. files: what of it ships. sources: URLs by sha256, without credentials.
-    own: files that the lock names and no mirror has, under their store names.
-    big: those of `files` that are only named, because the store has them by themselves.
+    directory: Path
+    """The model's folder."""
+    files: Sequence[ModelFile]
+    """What of it ships."""
+    big: Sequence[BigFile] = ()
+    """Those of `files` that are only named, because the store has them by themselves."""
+    own: Iterable[Path] = ()
+    """What the lock names and no mirror has, under their store names."""
+
+
+def export(
+    spec: ModelSpec, lock: Lock, contents: Contents, sources: Mapping[str, Sequence[str]], out: Path
+) -> None:
+    """Write an export. sources: URLs by sha256, without credentials.
 
     Raises ExportError where `out` is something else than an export, or can't be written.
     """
@@ -55,16 +59,17 @@ def export(
             "there is something here that is not an export, and it is not overwritten",
             where=str(out),
             hint="name another folder with -o"
-            + ("" if directory.is_relative_to(out) else ", or remove this one"),
+            + ("" if contents.directory.is_relative_to(out) else ", or remove this one"),
         )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
             fresh = Path(folder) / "export"
-            named = {file.path for file in big}
-            _write(spec, lock, directory, [f for f in files if f.path not in named], sources, fresh)
-            _text(fresh / "files.json", to_json([file.to_json() for file in big]))
-            for file in own:
+            named = {file.path for file in contents.big}
+            files = [file for file in contents.files if file.path not in named]
+            _write(spec, lock, contents.directory, files, sources, fresh)
+            _text(fresh / "files.json", to_json([one.to_json() for one in contents.big]))
+            for file in contents.own:
                 _copy(file, fresh / "files" / file.name)
             if not out.exists():
                 fresh.rename(out)

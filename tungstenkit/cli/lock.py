@@ -13,6 +13,91 @@ from tungstenkit.cli.arguments import Class, Directory, Module, PackageSet, Trus
 if TYPE_CHECKING:
     from tungstenkit.audit.diff import Difference
     from tungstenkit.lock.document import Lock
+    from tungstenkit.project.folder import Project
+    from tungstenkit.project.locking import Locked, Relock
+
+
+Upgrade = Annotated[
+    bool, typer.Option("--upgrade", help="Take the newest of everything, whatever is locked.")
+]
+
+
+UpgradePackages = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-P",
+        "--upgrade-package",
+        metavar="NAME",
+        help="Take the newest of one package, and move only what must move with it; may be given again.",
+        show_default=False,
+    ),
+]
+
+
+Check = Annotated[
+    bool, typer.Option("--check", help="Only say whether the lock fits the model; exit status 1 if not.")
+]
+
+
+Diff = Annotated[bool, typer.Option("--diff", help="Only show what locking would change, and write nothing.")]
+
+
+Against = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        metavar="OLD",
+        help="Only show what changed since OLD, a lock file or a git revision.",
+        show_default=False,
+    ),
+]
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print what changes as a JSON object.")]
+
+
+ResolveOnly = Annotated[
+    bool,
+    typer.Option(
+        "--resolve-only",
+        help="Read indexes only, run nothing; `build` refuses that lock until `lock` has sealed it.",
+    ),
+]
+
+
+WantedSet = Annotated[
+    PackageSet | None,
+    typer.Option(
+        "--package-set",
+        help="What images are made of.",
+        show_default="the lock's, or else debian",
+    ),
+]
+
+
+Platforms = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--platform",
+        metavar="SYSTEM",
+        help="A platform to lock, as Nix calls it; may be given again.",
+        show_default="those of the lock, or else this machine's",
+    ),
+]
+
+
+Python = Annotated[
+    str | None, typer.Option("--python", metavar="X.Y", help="The Python, whatever the model asks for.")
+]
+
+
+AllowOlderIndex = Annotated[
+    bool,
+    typer.Option(
+        "--allow-older-index",
+        help="Take a mirror's index that is older than the one the lock was made of.",
+    ),
+]
 
 
 def lock_command(
@@ -21,72 +106,20 @@ def lock_command(
     class_name: Class = None,
     *,
     trust: Trust = False,
-    upgrade: Annotated[
-        bool, typer.Option("--upgrade", help="Take the newest of everything, whatever is locked.")
-    ] = False,
-    upgrade_packages: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-P",
-            "--upgrade-package",
-            metavar="NAME",
-            help="Take the newest of one package, and move only what must move with it; may be given again.",
-            show_default=False,
-        ),
-    ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Only say whether the lock fits the model; exit status 1 if not.")
-    ] = False,
-    diff: Annotated[
-        bool, typer.Option("--diff", help="Only show what locking would change, and write nothing.")
-    ] = False,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            "--against",
-            metavar="OLD",
-            help="Only show what changed since OLD, a lock file or a git revision.",
-            show_default=False,
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what changes as a JSON object.")] = False,
-    resolve_only: Annotated[
-        bool,
-        typer.Option(
-            "--resolve-only",
-            help="Read indexes only, run nothing; `build` refuses that lock until `lock` has sealed it.",
-        ),
-    ] = False,
-    package_set: Annotated[
-        PackageSet | None,
-        typer.Option(
-            "--package-set",
-            help="What images are made of.",
-            show_default="the lock's, or else debian",
-        ),
-    ] = None,
-    platforms: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--platform",
-            metavar="SYSTEM",
-            help="A platform to lock, as Nix calls it; may be given again.",
-            show_default="those of the lock, or else this machine's",
-        ),
-    ] = None,
-    python: Annotated[
-        str | None, typer.Option("--python", metavar="X.Y", help="The Python, whatever the model asks for.")
-    ] = None,
-    allow_older_index: Annotated[
-        bool,
-        typer.Option(
-            "--allow-older-index",
-            help="Take a mirror's index that is older than the one the lock was made of.",
-        ),
-    ] = False,
+    upgrade: Upgrade = False,
+    upgrade_packages: UpgradePackages = None,
+    check: Check = False,
+    diff: Diff = False,
+    against: Against = None,
+    as_json: AsJson = False,
+    resolve_only: ResolveOnly = False,
+    package_set: WantedSet = None,
+    platforms: Platforms = None,
+    python: Python = None,
+    allow_older_index: AllowOlderIndex = False,
 ) -> None:
     """Choose exact versions of everything, and write tungsten.lock."""
-    from tungstenkit.cli.progress import TERMINAL, err
+    from tungstenkit.cli.progress import TERMINAL
     from tungstenkit.project.folder import Project
 
     solving = diff or upgrade or resolve_only or allow_older_index
@@ -105,10 +138,7 @@ def lock_command(
         project.checked_lock()
         print(f"{project.lock_path} fits the model")
         return
-    from packaging.utils import canonicalize_name
-
-    from tungstenkit.lock.unpin import POST_BUILD
-    from tungstenkit.project.locking import Relock, make_lock
+    from tungstenkit.project.locking import Relock
 
     wish = Relock(
         upgrade=upgrade,
@@ -120,24 +150,42 @@ def lock_command(
         python=python,
         allow_older_index=allow_older_index,
     )
+    _lock(project, wish, as_json=as_json)
+
+
+def _lock(project: Project, wish: Relock, *, as_json: bool) -> None:
+    """Lock a model, and show what that has changed, or where the lock is."""
+    from tungstenkit.cli.progress import TERMINAL
+    from tungstenkit.project.locking import make_lock
+
     made = make_lock(project, wish)
     TERMINAL.locked(made)
-    lock, difference = made.lock, made.difference
-    moved = {canonicalize_name(change.name) for change in difference.changes}
-    # A base image is a fact of a platform: `x86_64-linux: base image`.
-    moved |= {
-        canonicalize_name(fact.subject.rpartition(": ")[2].replace(" ", "-")) for fact in difference.facts
-    }
-    for name in upgrade_packages or ():
-        if name == POST_BUILD:
-            if diff or resolve_only:
-                err.print(f"{name} was not run: only a lock that is written and sealed has its result")
-        elif canonicalize_name(name) not in moved:
-            err.print(_stays(name, lock), markup=False)
-    if diff or as_json:
-        show_comparison(difference, as_json=as_json)
+    _say_what_stays(made)
+    if as_json or not wish.write:
+        show_comparison(made.difference, as_json=as_json)
     else:
         print(project.lock_path)
+
+
+def _say_what_stays(made: Locked) -> None:
+    """Of the packages whose newest was asked for, those that have not moved."""
+    from packaging.utils import canonicalize_name
+
+    from tungstenkit.cli.progress import err
+    from tungstenkit.lock.unpin import POST_BUILD
+
+    moved = {canonicalize_name(change.name) for change in made.difference.changes}
+    # A base image is a fact of a platform: `x86_64-linux: base image`.
+    moved |= {
+        canonicalize_name(fact.subject.rpartition(": ")[2].replace(" ", "-"))
+        for fact in made.difference.facts
+    }
+    for name in made.wish.upgrade_packages:
+        if name == POST_BUILD:
+            if made.wish.resolve_only or not made.wish.write:
+                err.print(f"{name} was not run: only a lock that is written and sealed has its result")
+        elif canonicalize_name(name) not in moved:
+            err.print(_stays(name, made.lock), markup=False)
 
 
 def _stays(name: str, lock: Lock) -> str:

@@ -8,13 +8,18 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 import typer.core
 
 from tungstenkit.cli.arguments import Class, EngineArgs, Module, NoGpu, Trust, say_if_it_ships
 from tungstenkit.cli.model import Model
+
+if TYPE_CHECKING:
+    from tungstenkit.run.client import Client, Part
+    from tungstenkit.run.program import Program
+    from tungstenkit.run.server import Running
 
 Target = Annotated[
     str,
@@ -46,6 +51,42 @@ GpuDevices = Annotated[
 ]
 
 
+Port = Annotated[
+    int, typer.Option("-p", "--port", min=0, max=65535, help="Where it listens; 0 takes a free port.")
+]
+
+
+Host = Annotated[str, typer.Option("--host", help="The address; 0.0.0.0 lets other machines reach it.")]
+
+
+Reload = Annotated[
+    bool,
+    typer.Option("--reload", help="With --local: serve the new code once a file of the model's changes."),
+]
+
+
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size", metavar="N", min=1, help="Most inputs in a batch.", show_default="the model's"
+    ),
+]
+
+
+Workers = Annotated[int | None, typer.Option("--workers", metavar="N", min=1, help="Model processes.")]
+
+
+SetupTimeout = Annotated[
+    float | None, typer.Option("--setup-timeout", metavar="SECONDS", help="What `setup` may take.")
+]
+
+
+PredictionTimeout = Annotated[
+    float | None,
+    typer.Option("--prediction-timeout", metavar="SECONDS", help="What a call of `predict` may take."),
+]
+
+
 def serve_command(
     context: typer.Context,
     target: Target = ".",
@@ -53,42 +94,21 @@ def serve_command(
     class_name: Class = None,
     *,
     trust: Trust = False,
-    port: Annotated[
-        int, typer.Option("-p", "--port", min=0, max=65535, help="Where it listens; 0 takes a free port.")
-    ] = 3000,
-    host: Annotated[
-        str, typer.Option("--host", help="The address; 0.0.0.0 lets other machines reach it.")
-    ] = "127.0.0.1",
+    port: Port = 3000,
+    host: Host = "127.0.0.1",
     local: Local = False,
     model_python: ModelPython = None,
-    reload_: Annotated[
-        bool,
-        typer.Option("--reload", help="With --local: serve the new code once a file of the model's changes."),
-    ] = False,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            "--batch-size", metavar="N", min=1, help="Most inputs in a batch.", show_default="the model's"
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", metavar="N", min=1, help="Model processes.")
-    ] = None,
-    setup_timeout: Annotated[
-        float | None, typer.Option("--setup-timeout", metavar="SECONDS", help="What `setup` may take.")
-    ] = None,
-    prediction_timeout: Annotated[
-        float | None,
-        typer.Option("--prediction-timeout", metavar="SECONDS", help="What a call of `predict` may take."),
-    ] = None,
+    reload_: Reload = False,
+    batch_size: BatchSize = None,
+    workers: Workers = None,
+    setup_timeout: SetupTimeout = None,
+    prediction_timeout: PredictionTimeout = None,
     no_gpu: NoGpu = False,
     gpu_devices: GpuDevices = "all",
     engine_args: EngineArgs = None,
 ) -> None:
     """Run a server in the foreground; under two names."""
-    from tungstenkit.cli.progress import err
     from tungstenkit.run.address import Address
-    from tungstenkit.run.server import running
 
     given = {
         "--max-batch-size": batch_size,
@@ -99,72 +119,82 @@ def serve_command(
     flags = [text for flag, value in given.items() if value is not None for text in (flag, str(value))]
     if reload_ and not local:
         raise typer.BadParameter("--reload needs --local: an image does not change")
-    model = Model(
-        target,
-        module,
-        class_name,
-        local,
-        None if no_gpu else gpu_devices,
-        engine_args or [],
-        model_python,
-        trust,
-    )
+    gpus = None if no_gpu else gpu_devices
+    model = Model(target, module, class_name, local, gpus, engine_args or [], model_python, trust)
     address = Address.choose(host, port)
     page = address.url + ("/demo" if context.command.name == "demo" else "")
     with tempfile.TemporaryDirectory(prefix="tungsten-") as scratch:
         if reload_:
             model.serve_reloading(address, flags, Path(scratch), lambda: print(page, flush=True))
             return
-        program = model.program(address, flags, Path(scratch))
-        with running(program, echo=True) as server:
-            try:
-                is_ready = server.wait_until("/healthz") and server.wait_until("/readyz")
-                if is_ready:
-                    print(page, flush=True)
-                status = server.wait()
-                if not is_ready and (error := server.setup_error()):
-                    print(error, file=sys.stderr)
-            except KeyboardInterrupt:
-                err.print("stopping: what was accepted is answered first; Ctrl-C again ends it now")
-                status = server.stop()
+        status = _serve(model.program(address, flags, Path(scratch)), page)
     raise typer.Exit(status)
 
 
+def _serve(program: Program, page: str) -> int:
+    """Run a server until it ends, and print the page's address once the model is ready; its exit status."""
+    from tungstenkit.cli.progress import err
+    from tungstenkit.run.server import running
+
+    with running(program, echo=True) as server:
+        try:
+            is_ready = server.wait_until("/healthz") and server.wait_until("/readyz")
+            if is_ready:
+                print(page, flush=True)
+            status = server.wait()
+            if not is_ready and (error := server.setup_error()):
+                print(error, file=sys.stderr)
+        except KeyboardInterrupt:
+            err.print("stopping: what was accepted is answered first; Ctrl-C again ends it now")
+            status = server.stop()
+    return status
+
+
+PredictionTarget = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|DIR|URL",
+        help="An image, a model's folder, or a server that runs already.",
+        show_default=".",
+    ),
+]
+
+
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-i",
+        "--input",
+        metavar="NAME=VALUE",
+        help="One field of the input, a file by its path; once for each field.",
+    ),
+]
+
+
+OutputDir = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output-file-dir",
+        metavar="DIR",
+        help="Where output files are written; what is in the default never ships.",
+        show_default="tungsten-results",
+    ),
+]
+
+
+Demo = Annotated[bool, typer.Option("--demo", help="Run `predict_demo`, and show what it prints.")]
+
+
 def predict_command(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME|DIR|URL",
-            help="An image, a model's folder, or a server that runs already.",
-            show_default=".",
-        ),
-    ] = ".",
+    target: PredictionTarget = ".",
     module: Module = None,
     class_name: Class = None,
     *,
     trust: Trust = False,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-i",
-            "--input",
-            metavar="NAME=VALUE",
-            help="One field of the input, a file by its path; once for each field.",
-        ),
-    ] = None,
-    output_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output-file-dir",
-            metavar="DIR",
-            help="Where output files are written; what is in the default never ships.",
-            show_default="tungsten-results",
-        ),
-    ] = None,
-    demo: Annotated[
-        bool, typer.Option("--demo", help="Run `predict_demo`, and show what it prints.")
-    ] = False,
+    inputs: Inputs = None,
+    output_dir: OutputDir = None,
+    demo: Demo = False,
     local: Local = False,
     model_python: ModelPython = None,
     no_gpu: NoGpu = False,
@@ -172,70 +202,97 @@ def predict_command(
     engine_args: EngineArgs = None,
 ) -> None:
     """Predict one input, and print the output as JSON, with the paths of its files."""
-    from tungstenkit.cli.progress import TERMINAL, err, working
-    from tungstenkit.project.folder import Project
-    from tungstenkit.run.address import Address
-    from tungstenkit.run.client import Client, PredictionError, checked_input, parse_input, save_files
-    from tungstenkit.run.container import image_input_schema
-    from tungstenkit.run.server import running
+    from tungstenkit.run.client import save_files
     from tungstenkit.spec.files import RESULTS
 
     output_dir = output_dir or Path(RESULTS)
     say_if_it_ships(output_dir)
-    model = Model(
-        target,
-        module,
-        class_name,
-        local,
-        None if no_gpu else gpu_devices,
-        engine_args or [],
-        model_python,
-        trust,
-    )
+    gpus = None if no_gpu else gpu_devices
+    model = Model(target, module, class_name, local, gpus, engine_args or [], model_python, trust)
     with ExitStack() as stack:
-        server = None
-        is_folder = Path(target).is_dir()
-        parts = None
-        if re.match("https?://", target):
-            client = Client(target)
-        else:
-            # What is wrong with the input is told before anything is built, and before anything is started.
-            if is_folder:
-                spec = Project.read(Path(target), module, class_name, TERMINAL, trust=trust).spec
-                parts = checked_input(inputs or [], spec.input_schema, stack)
-            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tungsten-")))
-            program = model.program(Address.choose("127.0.0.1", 0), [], scratch)
-            if parts is None:
-                schema = image_input_schema(program.command[0], target, model.engine_args)
-                parts = None if schema is None else checked_input(inputs or [], schema, stack)
-            server = stack.enter_context(running(program, scratch / "log"))
-            client = server.client
-        with working("starting the model" if server is not None else "asking the server"):
-            if server is not None:
-                server.expect("/healthz")
-                if parts is not None:
-                    # Where setup fails at once, nobody answers any more.
-                    server.expect("/readyz")
-            metadata = client.metadata()
-            if parts is None:
-                parts = parse_input(inputs or [], metadata["input_schema"], stack)
-            if server is not None:
-                server.expect("/readyz")
-        try:
-            with working("predicting"):
-                prediction = client.predict(
-                    parts, demo=demo, on_log=lambda text: err.print(text, end="", markup=False)
-                )
-        except PredictionError as problem:
-            if server is None:
-                raise
-            server.stop()
-            raise server.prediction_error(problem) from None
-        if server is not None:
-            server.stop()
+        asked = _started(model, inputs or [], stack)
+        metadata, parts = _ready(asked, inputs or [], stack)
+        prediction = _predict(asked, parts, demo=demo)
+        if asked.server is not None:
+            asked.server.stop()
         answer = save_files(prediction["outputs"][0], metadata["output_schema"], output_dir)
         if demo:
             (shown,) = prediction["demo_outputs"] or [None]
             shown = save_files(shown, metadata["demo_output_schema"], output_dir, ("demo",))
             answer = {"output": answer, "demo_output": shown}
     print(json.dumps(answer, indent=2, ensure_ascii=False))
+
+
+class _Asked(NamedTuple):
+    """Who answers a prediction."""
+
+    client: Client
+    server: Running | None
+    """The server, where it is ours."""
+    parts: list[Part] | None
+    """The input, where it could be checked before."""
+
+
+def _started(model: Model, inputs: list[str], stack: ExitStack) -> _Asked:
+    """The server that runs already, or one that is started for the prediction.
+
+    What is wrong with the input is told before anything is built, and before anything is started.
+    """
+    from tungstenkit.cli.progress import TERMINAL
+    from tungstenkit.project.folder import Project
+    from tungstenkit.run.address import Address
+    from tungstenkit.run.client import Client, checked_input
+    from tungstenkit.run.container import image_input_schema
+    from tungstenkit.run.server import running
+
+    if re.match("https?://", model.target):
+        return _Asked(Client(model.target), None, None)
+    parts = None
+    folder = Path(model.target)
+    if folder.is_dir():
+        spec = Project.read(folder, model.module, model.class_name, TERMINAL, trust=model.trust).spec
+        parts = checked_input(inputs, spec.input_schema, stack)
+    scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tungsten-")))
+    program = model.program(Address.choose("127.0.0.1", 0), [], scratch)
+    if parts is None:
+        schema = image_input_schema(program.command[0], model.target, model.engine_args)
+        parts = None if schema is None else checked_input(inputs, schema, stack)
+    server = stack.enter_context(running(program, scratch / "log"))
+    return _Asked(server.client, server, parts)
+
+
+def _ready(asked: _Asked, inputs: list[str], stack: ExitStack) -> tuple[dict[str, Any], list[Part]]:
+    """What the server says of its model, once it is ready, and the input."""
+    from tungstenkit.cli.progress import working
+    from tungstenkit.run.client import parse_input
+
+    client, server, parts = asked
+    with working("starting the model" if server is not None else "asking the server"):
+        if server is not None:
+            server.expect("/healthz")
+            if parts is not None:
+                # Where setup fails at once, nobody answers any more.
+                server.expect("/readyz")
+        metadata = client.metadata()
+        if parts is None:
+            parts = parse_input(inputs, metadata["input_schema"], stack)
+        if server is not None:
+            server.expect("/readyz")
+    return metadata, parts
+
+
+def _predict(asked: _Asked, parts: list[Part], *, demo: bool) -> dict[str, Any]:
+    """The prediction. Raises what has failed, by the model's own lines where its log has them."""
+    from tungstenkit.cli.progress import err, working
+    from tungstenkit.run.client import PredictionError
+
+    try:
+        with working("predicting"):
+            return asked.client.predict(
+                parts, demo=demo, on_log=lambda text: err.print(text, end="", markup=False)
+            )
+    except PredictionError as problem:
+        if asked.server is None:
+            raise
+        asked.server.stop()
+        raise asked.server.prediction_error(problem) from None

@@ -147,6 +147,12 @@ def define_model(
         return functools.partial(define_model, **given)
     if not isinstance(cls, type):
         raise TypeError(f"define_model decorates a class, not {type(cls).__name__}")
+    cls.__tungsten_model__ = _definition(cls, given)  # type: ignore[attr-defined]
+    return cls
+
+
+def _definition(cls: type, given: Mapping[str, Any]) -> ModelDefinition:
+    """What a class declares. given: the arguments. Raises DefinitionError with everything that is wrong."""
     checked = _Checks(given)
     methods: dict[str, Any] = {
         f"has_{name}": _has(cls, name) for name in ("setup", "post_build", "predict_demo")
@@ -155,8 +161,7 @@ def define_model(
     checked.problems.extend(_method_problems(cls, definition))
     if checked.problems:
         raise DefinitionError(dict.fromkeys(checked.problems), where=f"{cls.__module__}.{cls.__qualname__}")
-    cls.__tungsten_model__ = definition  # type: ignore[attr-defined]
-    return cls
+    return definition
 
 
 def definition_of(cls: type) -> ModelDefinition | None:

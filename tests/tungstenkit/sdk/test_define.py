@@ -450,7 +450,10 @@ def test_the_example_of_the_documentation():
 def test_the_sdk_imports_nothing_of_the_compiler():
     program = "import sys; from tungstenkit import *; print(*(m for m in sys.modules if m.startswith('tungstenkit.')))"
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    names = ("define", "downloads", "errors", "io", "media", "suffixes", "wishes")
+    names = (
+        *("addresses", "define", "downloads", "errors", "io", "look", "media", "pictures", "schema"),
+        *("suffixes", "temporary", "wishes"),
+    )
     assert set(said.split()) == {"tungstenkit.sdk", *(f"tungstenkit.sdk.{name}" for name in names)}
 
 

@@ -678,7 +678,7 @@ SPY = """
 import os, pathlib, socket
 from tungstenkit import BaseIO, define_model
 from neighbour import NAME
-here = pathlib.Path(__file__).parent.parent
+here = pathlib.Path(__file__).parent
 seen = {"name": NAME, "data": (here / "data.txt").read_text(), "token": "A_TOKEN" in os.environ, "uid": os.getuid()}
 seen["home"] = len(os.listdir(os.path.expanduser("~")))
 seen["networks"] = [name for _, name in socket.if_nameindex()]

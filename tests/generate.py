@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from tungstenkit.document import to_json
-from tungstenkit.export import nixpkgs_export
+from tungstenkit.export import nixpkgs
 from tungstenkit.lock.document import LOCK_NAME, Lock, read_lock
 from tungstenkit.spec.document import ModelSpec
 from tungstenkit.spec.read import read_spec
@@ -41,9 +41,7 @@ def golden_exports():
     for lock in sorted(GOLDEN.glob("*/tungsten.lock")):
         spec = read_spec(ROOT / "examples" / lock.parent.name)
         # No example has a big file.
-        texts = {"spec.json": spec.to_json(), "files.json": to_json([])} | nixpkgs_export.files(
-            read_lock(lock)
-        )
+        texts = {"spec.json": spec.to_json(), "files.json": to_json([])} | nixpkgs.files(read_lock(lock))
         found |= {lock.parent / name: text for name, text in texts.items()}
     return found
 

@@ -98,7 +98,7 @@ def _write(
     sources: Mapping[str, Sequence[str]],
     out: Path,
 ) -> None:
-    from tungstenkit.export import nixpkgs_export
+    from tungstenkit.export import nixpkgs
 
     model = out / "model"
     model.mkdir(parents=True)
@@ -119,7 +119,7 @@ def _write(
         if source.is_file() and source.suffix != ".pyc":
             _copy(source, out / "server" / "tungsten_server" / source.relative_to(SERVER))
     if lock.package_set == "nixpkgs":
-        for name, text in nixpkgs_export.files(lock).items():
+        for name, text in nixpkgs.files(lock).items():
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             _text(out / name, text)
     else:

@@ -29,7 +29,7 @@ from tungstenkit.document import write_atomically
 from tungstenkit.fetch.bring import find_in_store, unpack_busybox
 from tungstenkit.fetch.needs import LockedFile, built_file, source_files, tool_files
 from tungstenkit.fetch.web import PARALLEL
-from tungstenkit.nix_build.build_hints import hint
+from tungstenkit.nix_build.hints import hint
 from tungstenkit.nix_build.process import run_build
 from tungstenkit.platforms import Target, this_system
 from tungstenkit.resolve.scan import kept_scan

@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 
-from tungstenkit.nix_build.build_hints import hint
+from tungstenkit.nix_build.hints import hint
 
 # By path the package that has it, as Debian's Contents have it.
 FILES = {

@@ -7,7 +7,7 @@ import pytest
 
 from tests import generate
 from tungstenkit.export.flake import Contents, export
-from tungstenkit.export.nixpkgs_export import flake_lock
+from tungstenkit.export.nixpkgs import flake_lock
 from tungstenkit.lock.document import LOCK_NAME, read_lock
 from tungstenkit.lock.stale import check_lock
 from tungstenkit.spec.document import ModelSpec

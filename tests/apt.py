@@ -13,7 +13,7 @@ import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from tungstenkit.debian.index import fetch_index, suites
+from tungstenkit.debian.index import Trust, fetch_index, suites
 from tungstenkit.debian.solve import DebSolver
 from tungstenkit.fetch.machine_mirrors import find_mirrors
 from tungstenkit.fetch.web import get_bytes
@@ -126,7 +126,7 @@ def main():
     arguments = parser.parse_args()
     mirrors = find_mirrors()
     bases = mirrors.debian_bases
-    solver = DebSolver(fetch_index(arguments.release, "amd64", bases, get_bytes, now=mirrors.found), {})
+    solver = DebSolver(fetch_index(arguments.release, "amd64", bases, get_bytes, Trust(mirrors.found)), {})
     with tempfile.TemporaryDirectory() as root:
         apt = Apt(Path(root), arguments.release, bases)
         sections = apt.sections()

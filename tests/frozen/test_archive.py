@@ -12,7 +12,7 @@ import requests
 from tests.binaries import deb, wheel
 from tests.frozen import moved, served
 from tests.frozen.archive import Archive, Deb, new_key
-from tungstenkit.debian.index import ARCHIVES, fetch_index
+from tungstenkit.debian.index import ARCHIVES, Trust, fetch_index
 from tungstenkit.debian.solve import DebSolver
 from tungstenkit.debian.version import order
 from tungstenkit.fetch.web import get_bytes
@@ -37,7 +37,7 @@ def index_of(mirror, folder, architecture="amd64"):
     bases = {archive: [f"{mirror.url}/{archive}"] for archive in ARCHIVES}
     certs = {archive: [mirror.archive.key.extract_certificate()] for archive in ARCHIVES}
     return fetch_index(
-        "bookworm", architecture, bases, get_bytes, now=datetime.now(UTC), cache=folder, certs=certs
+        "bookworm", architecture, bases, get_bytes, Trust(datetime.now(UTC), certs), cache=folder
     )
 
 

@@ -16,10 +16,10 @@ from packaging.utils import canonicalize_name
 from pathspec import GitIgnoreSpec
 
 from tungstenkit.data import OWN_WHEELS
+from tungstenkit.lock import stale
 from tungstenkit.lock.document import FLAKE_INPUTS
 from tungstenkit.lock.packages import WISH, Deb, Source, Wheel
 from tungstenkit.lock.parts import LIBRARY
-from tungstenkit.lock.stale import check_lock as check_fresh
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.cuda import adds
 from tungstenkit.resolve.rules import BASE, ESSENTIAL, OLD_ZONES, tool_programs
@@ -54,7 +54,7 @@ def check_lock(lock: Lock, spec: ModelSpec, path: Path) -> None:
 
     path: the lock's. Nothing that the lock names is opened for this.
     """
-    check_fresh(lock, spec, path)
+    stale.check_lock(lock, spec, path)
     if differing := list(unasked(lock, spec)):
         more = [f"and {len(differing) - _SHOWN} more"] if len(differing) > _SHOWN else []
         raise LockError(
@@ -265,9 +265,33 @@ def _packages(
 ) -> Iterator[str]:
     """Packages that nothing of the declaration leads to."""
     names = {wanted.text: wanted.name for wanted in requirements}
-    python = f"python{platform.python}"
-    packages = spec.commands.packages if spec.commands else ()
+    debs = _rules_of_debs(platform, spec, choices)
+    wheels: dict[str, Rule] = {
+        "python_packages": lambda text, package: (
+            text in names
+            and (names[text] in (None, _name(package)) or adds(names[text] or "", _name(package)))
+        ),
+        "sdk": _of(OWN_WHEELS["sdk"]["requires"]),
+        "gpu": lambda text, package: (
+            spec.gpu and project_of(text) == _name(package) and adds("", _name(package))
+        ),
+    }
+    yield from _unreached(platform.debs, debs)
+    if platform.added:
+        yield from _unreached(platform.added.debs, {"dockerfile_commands": debs["dockerfile_commands"]})
+    yield from _unreached((*platform.wheels, *platform.sources), wheels)
+    for source in platform.sources:
+        whose = f"the build of {source.project} {source.version}"
+        build: dict[str, Rule] = {
+            whose: lambda text, package: project_of(text) == _name(package),
+            "build": lambda text, package: re.split(r"[:=\s]", text)[0] == _name(package),
+        }
+        for what in (*_unreached(source.build.wheels, build), *_unreached(source.build.debs, build)):
+            yield f"{whose}: {what}"
 
+
+def _rules_of_debs(platform: Platform, spec: ModelSpec, choices: Sequence[Choice]) -> dict[str, Rule]:
+    """Which Debian packages may be there, by whose wish it is."""
     every = [deb for _, deb in platform.every_deb]
     debs_there = {deb.name for deb in every}
     holders = Counter(entry for deb in every for entry in deb.needed_by)
@@ -293,36 +317,15 @@ def _packages(
             for one in choices
         )
 
-    debs: dict[str, Rule] = {
+    packages = spec.commands.packages if spec.commands else ()
+    return {
         "base": _exactly((*BASE, OLD_ZONES, *_BESIDE)),
-        "python": _exactly((python, *_OF_PYTHON)),
+        "python": _exactly((f"python{platform.python}", *_OF_PYTHON)),
         "essential": _exactly(ESSENTIAL),
         "system_packages": apt("system_packages", spec.system_packages),
         "dockerfile_commands": apt("dockerfile_commands", packages),
         "library": library,
     }
-    wheels: dict[str, Rule] = {
-        "python_packages": lambda text, package: (
-            text in names
-            and (names[text] in (None, _name(package)) or adds(names[text] or "", _name(package)))
-        ),
-        "sdk": _of(OWN_WHEELS["sdk"]["requires"]),
-        "gpu": lambda text, package: (
-            spec.gpu and project_of(text) == _name(package) and adds("", _name(package))
-        ),
-    }
-    yield from _unreached(platform.debs, debs)
-    if platform.added:
-        yield from _unreached(platform.added.debs, {"dockerfile_commands": debs["dockerfile_commands"]})
-    yield from _unreached((*platform.wheels, *platform.sources), wheels)
-    for source in platform.sources:
-        whose = f"the build of {source.project} {source.version}"
-        build: dict[str, Rule] = {
-            whose: lambda text, package: project_of(text) == _name(package),
-            "build": lambda text, package: re.split(r"[:=\s]", text)[0] == _name(package),
-        }
-        for what in (*_unreached(source.build.wheels, build), *_unreached(source.build.debs, build)):
-            yield f"{whose}: {what}"
 
 
 def _name(package: Package) -> str:

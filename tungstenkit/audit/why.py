@@ -18,7 +18,7 @@ from tungstenkit.lock.document import EVERY_PLATFORM, Place, declared_by_name, p
 from tungstenkit.lock.packages import WISH
 from tungstenkit.lock.parts import OF_VERSIONS, OVERLAP, Choice, LockedDownload
 from tungstenkit.lock.unpin import near
-from tungstenkit.resolve.pinned import KIND as LOCK_FILE
+from tungstenkit.resolve.pinned import LOCK_FILE
 from tungstenkit.sdk.errors import LockError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from tungstenkit.lock.document import declared_by_name
 from tungstenkit.lock.parts import LIBRARY, NOTHING, OVERLAP
 from tungstenkit.lock.unpin import POST_BUILD
 from tungstenkit.resolve.newest import told
-from tungstenkit.resolve.pinned import KIND as LOCK_FILE
+from tungstenkit.resolve.pinned import LOCK_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

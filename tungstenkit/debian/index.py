@@ -12,7 +12,7 @@ import hashlib
 import io
 import lzma
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -94,6 +94,20 @@ class ReleaseIndex:
         return {archive: f"{date + _SNAPSHOT_DELAY:%Y%m%dT%H%M%SZ}" for archive, date in newest.items()}
 
 
+@dataclass(frozen=True)
+class Trust:
+    """What an index is believed by."""
+
+    now: datetime
+    """The time to judge expiry by."""
+    certs: Mapping[str, Sequence[pysequoia.Cert]] | None = None
+    """The keys to trust for each archive; None for the pinned ones (`trusted_certificates`)."""
+    not_before: Mapping[str, datetime] = field(default_factory=dict)
+    """For a suite the date of an index that was seen before: an older one would take back what was mended since, and
+    the main archive's own never expires.
+    """
+
+
 def suites(release: str) -> list[tuple[str, str]]:
     """A release's suites, each with its archive. Raises ResolveError for a release that is not known here."""
     if release not in RELEASES:
@@ -106,21 +120,15 @@ def fetch_index(
     architecture: str,
     bases: Mapping[str, Sequence[str]],
     get: Callable[[str], bytes],
+    trust: Trust,
     *,
-    now: datetime,
     cache: Path | None = None,
-    certs: Mapping[str, Sequence[pysequoia.Cert]] | None = None,
-    not_before: Mapping[str, datetime] | None = None,
 ) -> ReleaseIndex:
     """Fetch and check the indexes of a release; what the cache holds is not fetched again.
 
     bases: for each archive, base URLs in order of preference: BASE/dists/… exists.
     get: fetches a URL; raises FetchError.
-    now: the time to judge expiry by.
     cache: a folder (default: the user's cache).
-    certs: the keys to trust for each archive (default: the pinned ones; `trusted_certificates`).
-    not_before: for a suite the date of an index that was seen before: an older one would take back what was mended
-        since, and the main archive's own never expires.
 
     Raises UnusableError for an index that is unsigned, altered, expired or not what was asked for, FetchError
     where no base has it or the cache can't be written.
@@ -129,9 +137,9 @@ def fetch_index(
     bases = {archive: list(those) for archive, those in bases.items()}
     found = []
     for archive, suite in suites(release):
-        trusted = certs[archive] if certs else trusted_certificates(release, archive, bases, get)
-        base, inrelease = fetch_inrelease(bases.get(archive, ()), suite, trusted, get, now=now)
-        _refuse_older(inrelease, (not_before or {}).get(suite), f"dists/{suite}/InRelease")
+        trusted = trust.certs[archive] if trust.certs else trusted_certificates(release, archive, bases, get)
+        base, inrelease = fetch_inrelease(bases.get(archive, ()), suite, trusted, get, now=trust.now)
+        _refuse_older(inrelease, trust.not_before.get(suite), f"dists/{suite}/InRelease")
         # One that did not answer is not waited for again.
         bases[archive] = sorted(bases[archive], key=base.__ne__)
         remote = _Remote(f"{base}/dists/{suite}", inrelease)

@@ -9,17 +9,17 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tungstenkit.debian.archive import Present
 from tungstenkit.debian.control import stanzas
 from tungstenkit.debian.packages import installed_package
 from tungstenkit.debian.release import RELEASES
-from tungstenkit.debian.solve import Present
 from tungstenkit.lock.parts import Choice
 from tungstenkit.sdk.errors import ResolveError, UnusableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from tungstenkit.debian.solve import DebSolution
+    from tungstenkit.debian.solution import DebSolution
 
 _KIND = "base-image"
 _SETTING = re.compile(r"([A-Z_]+)=(['\"]?)(.*)\2")

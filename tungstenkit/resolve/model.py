@@ -24,9 +24,10 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from tungstenkit.data import OWN_WHEELS
-from tungstenkit.debian.index import ReleaseIndex, fetch_index
+from tungstenkit.debian.archive import NOTHING
+from tungstenkit.debian.index import ReleaseIndex, Trust, fetch_index
 from tungstenkit.debian.release import RELEASES
-from tungstenkit.debian.solve import NOTHING, DebSolver
+from tungstenkit.debian.solve import DebSolver
 from tungstenkit.document import Document
 from tungstenkit.fetch import web
 from tungstenkit.lock.document import Lock
@@ -72,7 +73,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from tungstenkit.debian.solve import DebSolution, Present
+    from tungstenkit.debian.archive import Present
+    from tungstenkit.debian.solution import DebSolution
     from tungstenkit.fetch.mirrors import Mirrors
     from tungstenkit.resolve.base import Base
     from tungstenkit.resolve.pinned import Pinned
@@ -157,8 +159,7 @@ class Solver:
                     *key,
                     self.mirrors.debian_bases,
                     self._get_once,
-                    now=self.mirrors.found,
-                    not_before=self.not_before,
+                    Trust(self.mirrors.found, not_before=self.not_before),
                 )
             return self._indexes[key]
 

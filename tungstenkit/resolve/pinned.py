@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tungstenkit.spec.pins import LockFile, Pin
     from tungstenkit.spec.requirements import Wishes
 
-KIND = "lock-file"
+LOCK_FILE = "lock-file"
 """Of the choices that are other than the lock file's."""
 
 
@@ -67,14 +67,14 @@ class Pinned:
         for entry, pin in self._both(target, entries):
             if pin.line is not None and not _is_direct(entry):
                 yield Choice(
-                    kind=KIND,
+                    kind=LOCK_FILE,
                     subject=f"{entry.project} is not from where {self.file.name} takes it",
                     chosen=f"{entry.version} of the index",
                     reason=f"only python_packages may name a place: '{pin.line}'",
                 )
             elif Version(entry.version) != Version(pin.version):
                 yield Choice(
-                    kind=KIND,
+                    kind=LOCK_FILE,
                     subject=f"{entry.project} is not as {self.file.name} has it",
                     chosen=entry.version,
                     reason=f"not {pin.version}: {_why_not(pin, wishes, target)}",

@@ -33,14 +33,16 @@ _TYPES = {
 
 
 def header(
-    path: str, kind: bytes, mode: int, uid: int = 0, gid: int = 0, *, size: int = 0, target: str = ""
+    path: str, kind: bytes, mode: int, owner: tuple[int, int] = (0, 0), *, size: int = 0, target: str = ""
 ) -> bytes:
-    """The header blocks of one member, with PAX records where a value does not fit the classic fields."""
+    """The header blocks of one member, with PAX records where a value does not fit the classic fields.
+
+    owner: the numbers of a user and a group.
+    """
     info = tarfile.TarInfo(path)
     info.type = kind
     info.mode = mode
-    info.uid = uid
-    info.gid = gid
+    info.uid, info.gid = owner
     info.size = size
     info.linkname = target
     info.mtime = TIMESTAMP
@@ -85,16 +87,13 @@ def _is_mistaken(entry: Entry) -> bool:
 
 def _write_member(entry: Entry, first: dict[int, str], blob: Blob | SplicedBlob | BinaryIO) -> int:
     content = entry.content
+    owner = entry.uid, entry.gid
     if content is not None and first.setdefault(id(content), entry.path) != entry.path:
-        head = header(
-            entry.path, tarfile.LNKTYPE, entry.mode, entry.uid, entry.gid, target=first[id(content)]
-        )
+        head = header(entry.path, tarfile.LNKTYPE, entry.mode, owner, target=first[id(content)])
         blob.write(head)
         return len(head)
     size = content.size if content is not None else 0
-    head = header(
-        entry.path, _TYPES[entry.kind], entry.mode, entry.uid, entry.gid, size=size, target=entry.target
-    )
+    head = header(entry.path, _TYPES[entry.kind], entry.mode, owner, size=size, target=entry.target)
     blob.write(head)
     if content is None:
         return len(head)

@@ -11,7 +11,7 @@ import pytest
 from tests import emulation
 from tests.frozen import take
 from tests.frozen.archive import Deb
-from tungstenkit.debian.index import ARCHIVES, fetch_index
+from tungstenkit.debian.index import ARCHIVES, Trust, fetch_index
 from tungstenkit.debian.release import RELEASES
 from tungstenkit.debian.solve import DebSolver
 from tungstenkit.fetch.web import get_bytes
@@ -45,9 +45,8 @@ def debs(request, system, frozen, tmp_path_factory):
         ARCHITECTURES[system].debian,
         bases,
         get_bytes,
-        now=datetime.now(UTC),
+        Trust(datetime.now(UTC), certs),
         cache=tmp_path_factory.mktemp("index"),
-        certs=certs,
     )
     solver = DebSolver(index)
 

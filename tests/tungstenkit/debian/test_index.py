@@ -13,7 +13,7 @@ from tests.binaries import deb
 from tests.tungstenkit import locks
 from tests.tungstenkit.resolve.solving import resolve
 from tungstenkit.debian import index as debian_index
-from tungstenkit.debian.index import fetch_index, suites, trusted_certificates
+from tungstenkit.debian.index import Trust, fetch_index, suites, trusted_certificates
 from tungstenkit.debian.release import RELEASES, certificates, pinned_fingerprints
 from tungstenkit.fetch.web import MissingError, get_bytes
 from tungstenkit.resolve.model import dates_of
@@ -69,7 +69,7 @@ class Mirror:
 
     def index(self, cache, release="bookworm", architecture="amd64"):
         certs = {archive: [self.key.extract_certificate()] for archive in BASES}
-        return fetch_index(release, architecture, BASES, self.get, cache=cache, now=NOW, certs=certs)
+        return fetch_index(release, architecture, BASES, self.get, Trust(NOW, certs), cache=cache)
 
 
 @pytest.fixture
@@ -152,9 +152,8 @@ def test_no_mirror_at_all_is_an_error_with_a_hint(tmp_path):
             "amd64",
             {},
             get_bytes,
-            now=NOW,
+            Trust(NOW, {archive: [] for archive in BASES}),
             cache=tmp_path,
-            certs={archive: [] for archive in BASES},
         )
     assert "TUNGSTEN_MIRROR_DEBIAN" in caught.value.hint
 
@@ -243,9 +242,7 @@ class TestOlderIndexes:
 
     def index(self, mirror, cache, seen):
         certs = {archive: [mirror.key.extract_certificate()] for archive in BASES}
-        return fetch_index(
-            "bookworm", "amd64", BASES, mirror.get, cache=cache, now=NOW, certs=certs, not_before=seen
-        )
+        return fetch_index("bookworm", "amd64", BASES, mirror.get, Trust(NOW, certs, seen), cache=cache)
 
     @pytest.mark.parametrize(("archive", "suite"), suites("bookworm"))
     def test_one_that_is_older_than_the_locks_is_refused(self, mirror, tmp_path, archive, suite):

@@ -8,11 +8,12 @@ import pytest
 
 from tests.apt import Apt, compare, draw
 from tests.tungstenkit.resolve.solving import resolve
+from tungstenkit.debian.archive import Present
 from tungstenkit.debian.control import stanzas
-from tungstenkit.debian.index import ARCHIVES, ReleaseIndex, SuiteIndex, fetch_index
+from tungstenkit.debian.index import ARCHIVES, ReleaseIndex, SuiteIndex, Trust, fetch_index
 from tungstenkit.debian.packages import installed_package
 from tungstenkit.debian.release import RELEASES
-from tungstenkit.debian.solve import NOT_FOLLOWED, DebSolver, Present
+from tungstenkit.debian.solve import NOT_FOLLOWED, DebSolver
 from tungstenkit.fetch.web import get_bytes
 from tungstenkit.sdk.errors import ResolveError, UnusableError
 
@@ -525,10 +526,10 @@ class Reference:
     apt: Apt
 
 
-def reference(release, bases, folder, **options):
-    now = datetime.now(UTC)
-    index = fetch_index(release, "amd64", bases, get_bytes, now=now, cache=folder / "cache", **options)
-    return Reference(index, Apt(folder / "apt", release, bases, **options))
+def reference(release, bases, folder, certs=None):
+    trust = Trust(datetime.now(UTC), certs)
+    index = fetch_index(release, "amd64", bases, get_bytes, trust, cache=folder / "cache")
+    return Reference(index, Apt(folder / "apt", release, bases, certs))
 
 
 @pytest.fixture(scope="module", params=["bookworm", "trixie"])

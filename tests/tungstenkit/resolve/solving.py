@@ -1,6 +1,7 @@
 """One solve with an index of a test's own."""
 
-from tungstenkit.debian.solve import NOT_FOLLOWED, NOTHING, DebSolver
+from tungstenkit.debian.archive import NOTHING
+from tungstenkit.debian.solve import NOT_FOLLOWED, DebSolver
 
 
 def resolve(

@@ -15,7 +15,7 @@ from tests.tungstenkit.locks import SYSTEM, wheel
 from tungstenkit import BaseIO, define_model
 from tungstenkit.data import OWN_WHEELS
 from tungstenkit.debian.release import RELEASES, pinned_fingerprints
-from tungstenkit.debian.solve import Choice, DebSolution, ResolvedDeb
+from tungstenkit.debian.solution import Choice, DebSolution, ResolvedDeb
 from tungstenkit.lock.document import read_lock
 from tungstenkit.lock.parts import Choice as LockChoice
 from tungstenkit.lock.parts import Release

@@ -6,7 +6,7 @@ from packaging.specifiers import SpecifierSet
 
 from tests.tungstenkit import locks
 from tungstenkit.platforms import Target
-from tungstenkit.resolve.pinned import KIND, Pinned
+from tungstenkit.resolve.pinned import LOCK_FILE, Pinned
 from tungstenkit.sdk.errors import ResolveError
 from tungstenkit.spec.pins import LockFile, Pin
 from tungstenkit.spec.requirements import parse
@@ -66,7 +66,7 @@ def test_what_is_other_than_in_the_file_is_told_with_the_reason():
     entries += [wheel("left", "2.0"), wheel("git", "1.0"), wheel("unknown", "1.0")]
     wishes = parse(["asked>=2", "limited", "-c limited<2", "asked==1 ; python_version < '3'"])
     found = list(file.differences(TARGET, entries, wishes))
-    assert {choice.kind for choice in found} == {KIND}
+    assert {choice.kind for choice in found} == {LOCK_FILE}
     assert {choice.subject.split()[0]: (choice.chosen, choice.reason) for choice in found} == {
         "asked": ("2.0", "not 1.0: python_packages ask for asked>=2"),
         "limited": ("1.0", "not 2.0: python_packages have -c limited<2"),

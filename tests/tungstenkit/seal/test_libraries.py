@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from tests.binaries import AARCH64, deb, elf, wheel
-from tungstenkit.debian import solve as debs_module
-from tungstenkit.debian.solve import DebSolution
+from tungstenkit.debian import solution
+from tungstenkit.debian.solution import DebSolution
 from tungstenkit.lock.document import read_lock
 from tungstenkit.lock.packages import Deb, Wheel
 from tungstenkit.lock.parts import Choice
@@ -184,7 +184,7 @@ def test_the_image_is_solved_again_with_what_was_chosen():
 
     def debs(target, groups, where, prefer):
         asked.append((groups, where, [deb.version for deb in prefer if deb.name == "libc6"]))
-        return DebSolution([], [debs_module.Choice("virtual", "a depends on b", "c", "r")])
+        return DebSolution([], [solution.Choice("virtual", "a depends on b", "c", "r")])
 
     lock = read_lock(EXAMPLE)
     libc = next(deb for deb in lock.platforms[SYSTEM].debs if deb.name == "libc6")

@@ -21,7 +21,7 @@ from tungstenkit.lock.document import FLAKE_INPUTS
 from tungstenkit.lock.packages import WISH, Deb, Source, Wheel
 from tungstenkit.lock.parts import LIBRARY
 from tungstenkit.platforms import Target
-from tungstenkit.resolve.cuda import adds
+from tungstenkit.resolve.cuda_table import adds
 from tungstenkit.resolve.rules import BASE, ESSENTIAL, OLD_ZONES, tool_programs
 from tungstenkit.sdk.errors import LockError
 from tungstenkit.settings import MACHINE

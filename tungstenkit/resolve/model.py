@@ -57,12 +57,14 @@ from tungstenkit.resolve.base import (
 )
 from tungstenkit.resolve.base_debs import check_installable, told_of
 from tungstenkit.resolve.build_rules import read_build_rules
-from tungstenkit.resolve.cuda import Solution as WheelSolution
-from tungstenkit.resolve.cuda import have_own_builds, nearest_working, solve_wheels
+from tungstenkit.resolve.builds import Builds
+from tungstenkit.resolve.cuda import nearest_working
+from tungstenkit.resolve.cuda_table import have_own_builds
 from tungstenkit.resolve.libraries import packages as packages_of
 from tungstenkit.resolve.python_index import PythonIndex
+from tungstenkit.resolve.python_packages import Pins, PythonPackages, solve_python, whose
 from tungstenkit.resolve.rules import ESSENTIAL, base_packages, tool_programs
-from tungstenkit.resolve.sources import PythonPackages, Sources
+from tungstenkit.resolve.sources import Sources
 from tungstenkit.resolve.view import View
 from tungstenkit.resolve.wheels import resolve_wheels
 from tungstenkit.sdk.errors import CudaError, NothingFitsError, ResolveError, UnusableError
@@ -239,16 +241,15 @@ class Solver:
                 report=self.report,
                 rules=read_build_rules(self.directory),
             )
-        return PythonPackages(
-            wishes,
-            target,
+        builds = Builds(
             self._sources,
+            target,
             debs=lambda groups, whose, prefer: _debs(self.debs(target, groups, whose, prefer)),
-            where=where,
-            previous=previous,
-            pinned=self.pinned,
+            previous=previous.sources if previous else (),
             unbuildable=unbuildable if target.release in RELEASES else _WHEELS_ALONE,
         )
+        pins = Pins(previous, self.pinned)
+        return PythonPackages(wishes, target, self._sources, builds, pins, where=where)
 
     @property
     def releases(self) -> dict[str, Release]:
@@ -678,20 +679,6 @@ def _resolve_platform(
     return platform, [*python.choices, *reasons, *choices], python.notices
 
 
-def solve_python(spec: ModelSpec, packages: PythonPackages, cuda_version: str | None) -> WheelSolution:
-    """A model's Python packages and the SDK's, solved together; ResolveError where nothing fits."""
-    own = OWN_WHEELS["sdk"]["requires"]
-    try:
-        return solve_wheels(packages.solve, packages.lines, own, gpu=spec.gpu, cuda_version=cuda_version)
-    except NothingFitsError as problem:
-        named = [text for text in own if project_of(text) in problem.explanation]
-        if not named:
-            raise
-        # uv says of these, too, that it is the user who requires them.
-        more = f"\nThe SDK, which is in every image, requires {' and '.join(named)}."
-        raise problem.reworded(problem.what + more) from None
-
-
 def _resolve_debs(
     spec: ModelSpec, target: Target, solver: Solver, pinned: Iterable[Deb], libraries: Sequence[Choice] = ()
 ) -> tuple[tuple[Deb, ...], list[Choice]]:
@@ -834,28 +821,6 @@ def _debs(solution: DebSolution, wishes: Mapping[str, str] = MappingProxyType({}
         )
         for deb in solution.debs
     )
-
-
-def whose(wheel: Wheel, written: Mapping[str, str]) -> Wheel:
-    """The wheel, with the user's requirements told from the SDK's and from those that CUDA's choice put in.
-
-    written: for each line that was solved what the user wrote.
-    """
-    own = OWN_WHEELS["sdk"]["requires"]
-    needed_by = set()
-    for entry in wheel.needed_by:
-        whose, _, line = entry.partition(WISH)
-        if whose != "python_packages":
-            needed_by.add(entry)
-            continue
-        if line in own:
-            needed_by.add(f"sdk: {line}")
-        if line in written:
-            needed_by.add(f"python_packages: {written[line]}")
-        elif line not in own:
-            users = {text for other, text in written.items() if project_of(other) == wheel.project}
-            needed_by |= {f"python_packages: {text}" for text in users} or {f"gpu: {line}"}
-    return wheel.model_copy(update={"needed_by": tuple(sorted(needed_by))})
 
 
 def resolve_server(target: Target, solver: Solver, previous: Lock | None) -> ServerEnvironment:

@@ -25,9 +25,8 @@ from tungstenkit.resolve.model import (
     chosen_systems,
     keep_reasons,
     resolve_server,
-    solve_python,
-    whose,
 )
+from tungstenkit.resolve.python_packages import solve_python, whose
 from tungstenkit.sdk.errors import ResolveError
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import pytest
 from tests.tungstenkit.resolve.package_index import serve, view, wheel
 from tests.tungstenkit.resolve.test_model import FakeSolver, python_of, spec
 from tungstenkit.platforms import Target
-from tungstenkit.resolve.cuda import describe, nearest_working, solve_wheels
+from tungstenkit.resolve.cuda import nearest_working, solve_wheels
+from tungstenkit.resolve.cuda_wheels import describe
 from tungstenkit.resolve.model import resolve
 from tungstenkit.resolve.wheels import resolve_wheels
 from tungstenkit.sdk.errors import ResolveError

@@ -431,7 +431,7 @@ def test_what_the_sdk_requires_is_not_blamed_on_the_user(monkeypatch):
         explanation = "you require old and pydantic>=2.7"
         raise NothingFitsError("nothing does", explanation=explanation, where="python_packages")
 
-    monkeypatch.setattr("tungstenkit.resolve.model.solve_wheels", conflict)
+    monkeypatch.setattr("tungstenkit.resolve.python_packages.solve_wheels", conflict)
     with pytest.raises(ResolveError, match=r"The SDK, which is in every image, requires pydantic>=\S+\."):
         resolve(spec(), FakeSolver(), None)
 

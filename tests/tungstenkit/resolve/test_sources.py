@@ -21,9 +21,11 @@ from tungstenkit.fetch.mirrors import Mirrors
 from tungstenkit.lock.parts import Platform
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.build_rules import read_build_rules
+from tungstenkit.resolve.builds import Builds
 from tungstenkit.resolve.pinned import Pinned
 from tungstenkit.resolve.python_index import PythonIndex
-from tungstenkit.resolve.sources import PythonPackages, Sources
+from tungstenkit.resolve.python_packages import Pins, PythonPackages
+from tungstenkit.resolve.sources import Sources
 from tungstenkit.sdk.errors import FetchError, ResolveError, UnusableError
 from tungstenkit.spec.pins import LockFile, Pin
 from tungstenkit.spec.requirements import parse
@@ -166,22 +168,22 @@ def solve(tmp_path, monkeypatch):
             declared=wishes.places,
             indexes=indexes or {},
         )
-        packages = PythonPackages(
-            wishes,
+        sources = Sources(
+            model,
+            scratch,
+            PythonIndex(mirrors.project_files, web.part, web.save, mirrors.main_label),
+            lambda text: None,
+            read_build_rules(model),
+        )
+        builds = Builds(
+            sources,
             TARGET,
-            Sources(
-                model,
-                scratch,
-                PythonIndex(mirrors.project_files, web.part, web.save, mirrors.main_label),
-                lambda text: None,
-                read_build_rules(model),
-            ),
             debs=lambda groups, where, prefer: solve.debs.append(groups["build"]) or (),
-            where="python_packages",
-            previous=previous,
-            pinned=pinned,
+            previous=previous.sources if previous else (),
             unbuildable=unbuildable,
         )
+        pins = Pins(previous, pinned)
+        packages = PythonPackages(wishes, TARGET, sources, builds, pins, where="python_packages")
         wheels, sources, choices = packages.split(packages.solve(packages.lines))
         solve.choices = choices
         return {one.project: one for one in (*wheels, *sources)}

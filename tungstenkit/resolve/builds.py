@@ -1,0 +1,113 @@
+"""What wheels of sources are built with: Python packages, Debian packages, and what an earlier lock has built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tungstenkit.lock.packages import Source, SourceBuild
+from tungstenkit.resolve.build_rules import BuildRule, bad_requirements, build_debs, build_requires
+from tungstenkit.resolve.view import View
+from tungstenkit.resolve.wheels import resolve_wheels
+from tungstenkit.sdk.errors import ResolveError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from tungstenkit.fetch.archives import Facts
+    from tungstenkit.lock.packages import Deb, Wheel
+    from tungstenkit.platforms import Target
+    from tungstenkit.resolve.sources import Obtained, Sources
+
+
+@dataclass
+class Builds:
+    """How wheels are built of one platform's sources; each is solved for once."""
+
+    sources: Sources
+    target: Target
+    debs: Callable[[Mapping[str, Sequence[str]], str, Iterable[Deb]], tuple[Deb, ...]]
+    """Solves Debian packages for groups of names."""
+    previous: Sequence[Source] = ()
+    """Those of an earlier lock."""
+    unbuildable: str | None = None
+    """Why no source of the index can be built; None where they can."""
+    _wheels: dict[str, tuple[Wheel, ...]] = field(default_factory=dict)
+
+    def wheels(self, obtained: Obtained, facts: Facts) -> tuple[Wheel, ...]:
+        """What a source is built with, of Python's; once for each."""
+        if obtained.sha256 not in self._wheels:
+            where = f"the build of {obtained.project} {obtained.version}"
+            rule = self.sources.rules.get(obtained.project, BuildRule())
+            if bad := bad_requirements(facts.build_requires):
+                raise ResolveError("\n".join(bad), where=where)
+            kept = self._kept(obtained.project)
+            self._wheels[obtained.sha256] = resolve_wheels(
+                build_requires(facts, rule),
+                View(self.sources.index, self.target),
+                where=where,
+                prefer=kept.build.wheels if kept else (),
+            )
+        return self._wheels[obtained.sha256]
+
+    def found(self, obtained: Obtained) -> tuple[Wheel, ...]:
+        """What one is built with, as far as that was asked for."""
+        return self._wheels.get(obtained.sha256, ())
+
+    def place(self, label: Mapping[str, str]) -> None:
+        """Say of what has no index that it is from the main one. label: as a wheel has it."""
+        self._wheels = {
+            sha256: tuple(wheel if wheel.index else wheel.model_copy(update=label) for wheel in build)
+            for sha256, build in self._wheels.items()
+        }
+
+    def locked(self, obtained: Obtained, facts: Facts, wheel: Wheel) -> Source:
+        """A source with what it is built with. wheel: what stood for it."""
+        where = f"the build of {obtained.project} {obtained.version}"
+        rule = self.sources.rules.get(obtained.project, BuildRule())
+        kept = self._kept(obtained.project)
+        debs = self.debs(
+            {"build": build_debs(obtained.project, facts, rule, self.target)},
+            where,
+            kept.build.debs if kept else (),
+        )
+        source = Source(
+            project=obtained.project,
+            version=obtained.version,
+            file=obtained.file,
+            size=obtained.size,
+            sha256=obtained.sha256,
+            url=obtained.url,
+            path=obtained.path,
+            git=obtained.git,
+            subdirectory=obtained.subdirectory,
+            build=SourceBuild(
+                backend=facts.backend,
+                backend_path=facts.backend_path,
+                wheels=self.wheels(obtained, facts),
+                debs=debs,
+            ),
+            index=wheel.index,
+            needed_by=wheel.needed_by,
+        )
+        if kept and _what(kept) == _what(source):
+            # Nothing has changed, so what was built from it stands.
+            return source.model_copy(
+                update={key: getattr(kept, key) for key in ("wheel", "wheel_size", "wheel_sha256")}
+            )
+        return source
+
+    def _kept(self, project: str) -> Source | None:
+        """The project as the earlier lock has it, if it was built then."""
+        return next((source for source in self.previous if source.project == project), None)
+
+
+def _what(source: Source) -> dict[str, Any]:
+    """What a source is and is built with; not who needs it, and where it was found."""
+    build = source.build.model_copy(
+        update={"wheels": tuple(wheel.model_copy(update={"index": None}) for wheel in source.build.wheels)}
+    )
+    plain = source.model_copy(update={"build": build})
+    return plain.model_dump(
+        exclude={"needed_by", "yields_to", "index", "wheel", "wheel_size", "wheel_sha256"}
+    )

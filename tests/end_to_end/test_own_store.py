@@ -20,7 +20,7 @@ from tungstenkit.fetch.web import Fetcher
 from tungstenkit.nix_build.engine import load_image
 from tungstenkit.nix_build.image import read_layout
 from tungstenkit.platforms import Target
-from tungstenkit.resolve.model import Solver
+from tungstenkit.resolve.solver import Solver
 
 
 @pytest.fixture

@@ -27,7 +27,8 @@ from tungstenkit.fetch.machine_mirrors import find_mirrors
 from tungstenkit.fetch.needs import LockedFile, needed_files
 from tungstenkit.fetch.web import PARALLEL, Fetcher, get_bytes
 from tungstenkit.platforms import ARCHITECTURES, Target
-from tungstenkit.resolve.model import Solver, resolve
+from tungstenkit.resolve.model import resolve
+from tungstenkit.resolve.solver import Solver
 from tungstenkit.sdk.errors import GoneError, TungstenError
 from tungstenkit.spec.read import read_spec
 

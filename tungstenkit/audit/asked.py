@@ -44,7 +44,7 @@ Package = Deb | Wheel | Source
 
 _SHOWN = 20
 _FLAKES = {"nixpkgs": ("NixOS", "nixpkgs"), "poetry2nix": ("nix-community", "poetry2nix")}
-# What stands beside a base image, or runs builds (`resolve.base.groups_on`, `resolve.model`).
+# What stands beside a base image, or runs builds (`resolve.base.groups_on`, `resolve.shared`).
 _BESIDE = ("busybox-static", "bash-static")
 _OF_PYTHON = ("libgomp1", "libstdc++6", "zlib1g")
 

@@ -21,12 +21,14 @@ from tungstenkit.lock.document import LOCK_NAME, Lock, packages, read_lock, writ
 from tungstenkit.lock.parts import Files
 from tungstenkit.lock.unpin import unpinned
 from tungstenkit.project.folder import export_step, fetch_inputs
+from tungstenkit.resolve import nixpkgs
 from tungstenkit.resolve.base import loadable_on
-from tungstenkit.resolve.base_image import read_base
-from tungstenkit.resolve.model import Solver, chosen_systems, dates_of, resolve
-from tungstenkit.resolve.nixpkgs import resolve as resolve_nixpkgs
+from tungstenkit.resolve.base_image import BaseWish, read_base
+from tungstenkit.resolve.model import resolve
 from tungstenkit.resolve.pinned import Pinned
-from tungstenkit.sdk.errors import LockError
+from tungstenkit.resolve.solver import Solver, dates_of
+from tungstenkit.resolve.targets import chosen_systems
+from tungstenkit.sdk.errors import LockError, ResolveError
 from tungstenkit.seal import commands, post_build
 from tungstenkit.seal.declared import lock_files
 from tungstenkit.seal.fake_time import fake_time
@@ -168,12 +170,13 @@ def _refuse_early(project: Project, wish: Relock, pins: Lock | None) -> None:
 
 def _resolve(project: Project, wish: Relock, pins: Lock | None, solver: Solver, bases: Bases | None) -> Lock:
     if wish.package_set == "nixpkgs":
-        return resolve_nixpkgs(project.spec, solver, pins, systems=wish.systems, python=wish.python)
+        return nixpkgs.resolve(project.spec, solver, pins, systems=wish.systems, python=wish.python)
+    if wish.package_set != "debian":
+        raise ResolveError(f"there is no package set {wish.package_set!r}", hint="there are debian, nixpkgs")
     return resolve(
         project.spec,
         solver,
         pins,
-        wish.package_set,
         systems=wish.systems,
         python=wish.python,
         base_of=bases,
@@ -255,7 +258,8 @@ class Bases:
         self._report(f"reading the base image {spec.base_image} for {system}")
         # The system's, the steps' one each, what is installed, what is without the base's packages, and the rest.
         ours = 3 + (len(spec.commands.segments) + bool(spec.commands.packages) if spec.commands else 0)
-        base = read_base(spec.base_image, system, self._python, self._previous, self._get, ours=ours)
+        wish = BaseWish(spec.base_image, self._python, self._previous, ours)
+        base = read_base(wish, system, self._get)
         if not self.libraries:
             if spec.system_packages:
                 line = f"RUN apt-get install {' '.join(spec.system_packages)}"

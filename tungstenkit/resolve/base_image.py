@@ -12,6 +12,7 @@ import json
 import re
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,38 +98,43 @@ class _Facts(Document):
     system: _System
 
 
+@dataclass(frozen=True)
+class BaseWish:
+    """What base image a model asks for, on whatever platform."""
+
+    reference: str
+    python: str | None
+    """The version that is asked for, `3` or `3.11`; None for any."""
+    previous: Mapping[str, BaseImage]
+    """Base images of the lock before, by system; while they are of the same reference, they stay."""
+    ours: int = 0
+    """How many layers the model needs at least."""
+
+
 def read_base(
-    reference: str,
+    wish: BaseWish,
     system: str,
-    python: str | None,
-    previous: Mapping[str, BaseImage],
     get: Callable[[Sequence[LockedFile]], Sequence[Path]],
     *,
-    ours: int = 0,
     cache: Path | None = None,
 ) -> Base:
     """The base image that a model names, for one platform.
 
-    system: the Nix system. python: the version that is asked for, `3` or `3.11`, or None for any.
-    previous: base images of the lock before, by system; while they are of the same reference, they stay.
-    get: downloads layers, verified; their paths, in order.
-    ours: how many layers the model needs at least.
+    system: the Nix system. get: downloads layers, verified; their paths, in order.
     cache: a folder (default: the user's cache).
 
     Raises ResolveError for an image that no model can go on, FetchError where it can't be read.
     """
-    cache = cache or cache_folder()
-    known = {name: image for name, image in previous.items() if image.reference == reference}
+    reference = wish.reference
+    known = {name: image for name, image in wish.previous.items() if image.reference == reference}
     if system in known:
         named, digest = known[system].named, known[system].digest
     else:
         named, digest = _find(reference, system, known)
-    found = _facts(with_digest(reference, digest), system, get, ours, cache)
-    _check_count(reference, found.layers, ours)
+    found = _facts(with_digest(reference, digest), system, get, wish.ours, cache or cache_folder())
+    _check_count(reference, found.layers, wish.ours)
     _check(reference, found)
-    usable = [one for one in found.pythons if not one.problem]
-    fitting = [one for one in usable if python is None or f"{one.version}.".startswith(f"{python}.")]
-    chosen = fitting[0] if fitting else None
+    chosen, reason = _choose(found.pythons, wish.python)
     # Only a Python of its own understands them.
     strange = () if chosen else tuple(name for name in _OF_ITS_PYTHON if name in found.environment)
     image = BaseImage(
@@ -145,14 +151,6 @@ def read_base(
         if chosen
         else None,
     )
-    problems = [f"{one.path}: {one.problem}" for one in found.pythons if one.problem]
-    if chosen:
-        reason = f"the base image has it: {chosen.path}"
-    elif usable:
-        reason = f"the base image has {', '.join(one.version for one in usable)}, and {python} is asked for"
-    else:
-        reason = "the base image has no Python" + (" that can be used" if problems else "")
-        reason += "".join(f"; {problem}" for problem in problems)
     return Base(
         image=image,
         version=chosen.version if chosen else None,
@@ -167,6 +165,21 @@ def read_base(
             has_merged_usr=found.system.has_merged_usr,
         ),
     )
+
+
+def _choose(pythons: Sequence[_Python], asked: str | None) -> tuple[_Python | None, str]:
+    """The Python of an image's that a model gets, if one fits, and why that is so."""
+    usable = [one for one in pythons if not one.problem]
+    fitting = [one for one in usable if asked is None or f"{one.version}.".startswith(f"{asked}.")]
+    if fitting:
+        return fitting[0], f"the base image has it: {fitting[0].path}"
+    if usable:
+        return (
+            None,
+            f"the base image has {', '.join(one.version for one in usable)}, and {asked} is asked for",
+        )
+    problems = "".join(f"; {one.path}: {one.problem}" for one in pythons if one.problem)
+    return None, "the base image has no Python" + (f" that can be used{problems}" if problems else "")
 
 
 def _find(reference: str, system: str, known: Mapping[str, BaseImage]) -> tuple[str, str]:

@@ -226,7 +226,7 @@ def additions(
             choices.append(_choice(subject, found, need.reason))
         else:
             choices.append(_choice(subject, NOTHING, f"no package of {release} has it; {need.reason}"))
-    added = packages(choices)
+    added = packages_for(choices)
     for owner, lacking in plugins.items():
         asked = {library: package for library in lacking if (package := settings.get(library))}
         choices += (_choice(f"{owner}{_NEEDS}{name}", package, _SETTING) for name, package in asked.items())
@@ -264,7 +264,7 @@ def only_told(found: Additions) -> Additions:
     )
 
 
-def packages(choices: Iterable[Choice]) -> dict[str, str]:
+def packages_for(choices: Iterable[Choice]) -> dict[str, str]:
     """The Debian packages that choices of libraries add, sorted, each with the wish that it fulfils (`needed-by`)."""
     wishes: dict[str, str] = {}
     for choice in sorted(choices, key=lambda choice: (choice.chosen, choice.subject)):

@@ -20,19 +20,16 @@ from tungstenkit.lock.parts import Choice, FlakeInput, Platform
 from tungstenkit.lock.stale import input_digest, made_from
 from tungstenkit.lock.unpin import near
 from tungstenkit.platforms import Target
-from tungstenkit.resolve.model import (
-    add_choice,
-    chosen_systems,
-    keep_reasons,
-    resolve_server,
-)
+from tungstenkit.resolve.choices import add_choice, keep_reasons
 from tungstenkit.resolve.python_packages import solve_python, whose
+from tungstenkit.resolve.shared import resolve_server
+from tungstenkit.resolve.targets import chosen_systems
 from tungstenkit.sdk.errors import ResolveError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tungstenkit.resolve.model import Solver
+    from tungstenkit.resolve.solver import Solver
     from tungstenkit.spec.document import ModelSpec
 
 _SET: Literal["nixpkgs"] = "nixpkgs"

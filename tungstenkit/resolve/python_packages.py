@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from tungstenkit.resolve.cuda import Solution
     from tungstenkit.resolve.pinned import Pinned
     from tungstenkit.resolve.sources import Obtained, Sources
+    from tungstenkit.spec.document import ModelSpec
     from tungstenkit.spec.requirements import Wanted, Wishes
-    from tungstenkit.spec.spec import ModelSpec
 
 _MACHINES_OTHERS = "the further indexes and links of the machine's own client"
 

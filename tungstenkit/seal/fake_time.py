@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tungstenkit.platforms import Target
-    from tungstenkit.resolve.model import Solver
+    from tungstenkit.resolve.solver import Solver
 
 _LIBRARY = "libfaketimeMT.so.1"
 """The one for programs with threads."""

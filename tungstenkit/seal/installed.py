@@ -19,7 +19,7 @@ from tungstenkit.fetch.needs import LockedFile, built_file, wheel_file
 from tungstenkit.fetch.web import PARALLEL
 from tungstenkit.lock.packages import Source
 from tungstenkit.lock.parts import OVERLAP, Choice
-from tungstenkit.resolve.model import add_choice
+from tungstenkit.resolve.choices import add_choice
 from tungstenkit.sdk.errors import ResolveError
 from tungstenkit.tools import run_tool
 

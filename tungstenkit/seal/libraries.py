@@ -15,8 +15,8 @@ from tungstenkit.debian.contents import fetch_libraries
 from tungstenkit.fetch.needs import LockedFile, built_file, wheel_file
 from tungstenkit.fetch.web import PARALLEL
 from tungstenkit.platforms import Target
+from tungstenkit.resolve.image_debs import add_debs
 from tungstenkit.resolve.libraries import Image, additions, only_told
-from tungstenkit.resolve.model import add_debs
 from tungstenkit.resolve.scan import keep_scan, kept_scan, scan_deb, scan_wheel
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.parts import Choice, Platform
-    from tungstenkit.resolve.model import Solver
     from tungstenkit.resolve.scan import Scan
+    from tungstenkit.resolve.solver import Solver
     from tungstenkit.seal.workshop import Workshop
 
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from tungstenkit.lock.packages import Source
     from tungstenkit.lock.parts import Platform
     from tungstenkit.nix_build.log import View
-    from tungstenkit.resolve.model import Solver
+    from tungstenkit.resolve.solver import Solver
     from tungstenkit.seal.workshop import Workshop
 
 

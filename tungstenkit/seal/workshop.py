@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tungstenkit.fetch.download import Progress
     from tungstenkit.fetch.needs import LockedFile
     from tungstenkit.lock.document import Lock
-    from tungstenkit.resolve.model import Solver
+    from tungstenkit.resolve.solver import Solver
     from tungstenkit.spec.document import ModelSpec
     from tungstenkit.watch import Watch
 

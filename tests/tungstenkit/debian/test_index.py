@@ -16,7 +16,7 @@ from tungstenkit.debian import index as debian_index
 from tungstenkit.debian.index import Trust, fetch_index, suites, trusted_certificates
 from tungstenkit.debian.release import RELEASES, certificates, pinned_fingerprints
 from tungstenkit.fetch.web import MissingError, get_bytes
-from tungstenkit.resolve.model import dates_of
+from tungstenkit.resolve.solver import dates_of
 from tungstenkit.sdk.errors import FetchError, ResolveError, UnusableError
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ import tarfile
 import pytest
 
 from tungstenkit.resolve import base_image
-from tungstenkit.resolve.base_image import read_base
+from tungstenkit.resolve.base_image import BaseWish, read_base
 from tungstenkit.resolve.rules import tool_programs
 from tungstenkit.sdk.errors import FetchError, ResolveError
 
@@ -95,9 +95,8 @@ def registry(monkeypatch, tmp_path):
 @pytest.fixture
 def read(registry, tmp_path):
     def run(reference, system=SYSTEM, python=None, previous=None, ours=0):
-        return read_base(
-            reference, system, python, previous or {}, registry.get, ours=ours, cache=tmp_path / "cache"
-        )
+        wish = BaseWish(reference, python, previous or {}, ours)
+        return read_base(wish, system, registry.get, cache=tmp_path / "cache")
 
     return run
 

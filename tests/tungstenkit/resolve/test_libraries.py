@@ -7,7 +7,7 @@ import pytest
 
 from tests.binaries import AARCH64, deb, elf, wheel
 from tungstenkit.platforms import Target
-from tungstenkit.resolve.libraries import Image, additions, packages
+from tungstenkit.resolve.libraries import Image, additions, packages_for
 from tungstenkit.resolve.scan import scan_deb, scan_wheel
 
 TARGET = Target("x86_64-linux", "bookworm", "3.11")
@@ -49,7 +49,7 @@ def test_what_nobody_has_is_taken_from_debian_with_the_reason(image):
     (choice,) = found.choices
     assert (choice.kind, choice.subject, choice.chosen) == ("library", "cv needs libGL.so.1", "libgl1")
     assert choice.reason == f"m{SUFFIX} is linked against it"
-    assert packages(found.choices) == {"libgl1": "library: libGL.so.1 of cv"}
+    assert packages_for(found.choices) == {"libgl1": "library: libGL.so.1 of cv"}
 
 
 def test_where_nothing_is_missing_debians_contents_are_not_read(image):
@@ -67,7 +67,7 @@ def test_the_drivers_own_come_from_the_driver(image, library):
 
 def test_one_that_debian_has_not_is_told(image):
     found = additions(image({"a": {f"m{SUFFIX}": module("libcublas.so.12")}}), {}, lambda: DEBIAN)
-    assert packages(found.choices) == {}
+    assert packages_for(found.choices) == {}
     (choice,) = found.choices
     assert choice.subject == "a needs libcublas.so.12"
     assert choice.reason == f"no package of Debian bookworm has it; m{SUFFIX} is linked against it"

@@ -20,10 +20,11 @@ from tungstenkit.lock.document import read_lock
 from tungstenkit.lock.parts import Choice as LockChoice
 from tungstenkit.lock.parts import Release
 from tungstenkit.platforms import Target
-from tungstenkit.resolve import model, wheels
-from tungstenkit.resolve.model import Solver, resolve
+from tungstenkit.resolve import model, targets, wheels
+from tungstenkit.resolve.model import resolve
 from tungstenkit.resolve.newest import told as lines_of
 from tungstenkit.resolve.pinned import Pinned
+from tungstenkit.resolve.solver import Solver
 from tungstenkit.sdk.define import definition_of
 from tungstenkit.sdk.errors import FetchError, NothingFitsError, ResolveError, UnusableError
 from tungstenkit.spec.document import ModelSpec
@@ -329,8 +330,14 @@ def test_a_choice_of_all_platforms_is_stated_once():
     assert [choice.subject for choice in choices if choice.kind == "alternative"] == ["a | b"]
 
 
+def on(monkeypatch, system):
+    """Have this machine be another."""
+    for module in (model, targets):
+        monkeypatch.setattr(module, "this_system", lambda: system)
+
+
 def test_without_a_wish_the_platforms_are_the_locks_or_this_machines(monkeypatch):
-    monkeypatch.setattr(model, "this_system", lambda: "x86_64-linux")
+    on(monkeypatch, "x86_64-linux")
     lock = resolve(spec(), FakeSolver(), None)
     assert list(lock.platforms) == ["x86_64-linux"]
     both = resolve(spec(), FakeSolver(), lock, systems=BOTH)
@@ -338,10 +345,10 @@ def test_without_a_wish_the_platforms_are_the_locks_or_this_machines(monkeypatch
 
 
 def test_there_are_tools_for_every_platform_that_locked_or_is_locked(monkeypatch):
-    monkeypatch.setattr(model, "this_system", lambda: "x86_64-linux")
+    on(monkeypatch, "x86_64-linux")
     lock = resolve(spec(), FakeSolver(), None, systems=["aarch64-linux"])
     assert sorted(lock.tools) == BOTH
-    monkeypatch.setattr(model, "this_system", lambda: "aarch64-linux")
+    on(monkeypatch, "aarch64-linux")
     assert sorted(resolve(spec(), FakeSolver(), lock).tools) == BOTH
 
 
@@ -509,9 +516,9 @@ class TestReadingAhead:
             def wheels(self, *_):
                 return ()
 
-        monkeypatch.setattr(model, "fetch_index", fetch)
+        monkeypatch.setattr("tungstenkit.resolve.solver.fetch_index", fetch)
         answer = SimpleNamespace(solve=lambda groups, *_, **__: solution(groups))
-        monkeypatch.setattr(model, "DebSolver", lambda index: answer)
+        monkeypatch.setattr("tungstenkit.resolve.solver.DebSolver", lambda index: answer)
         mirrors = SimpleNamespace(found=NOW, debian_bases={})
         made = Reading(mirrors, None, lambda _text: None, lambda _text: None, Path(), Path())
         return SimpleNamespace(solver=made, read=read, begun=begun)
@@ -529,7 +536,7 @@ class TestReadingAhead:
         def fail(*_arguments, **_options):
             raise FetchError("no mirror answers")
 
-        monkeypatch.setattr(model, "fetch_index", fail)
+        monkeypatch.setattr("tungstenkit.resolve.solver.fetch_index", fail)
         for event in solver.begun.values():
             event.set()
         with pytest.raises(FetchError, match="no mirror answers"):
@@ -545,4 +552,4 @@ def test_each_release_has_what_an_image_of_it_takes():
         assert wheels.glibc(Target(SYSTEM, name, release.python)) == release.glibc
         # Two of one Python could not be told apart by it.
         assert [one.codename for one in RELEASES.values() if one.python == release.python] == [name]
-        assert release.python in model._OFFICIAL
+        assert release.python in targets.OFFICIAL

@@ -12,7 +12,8 @@ from tests.tungstenkit.resolve.test_sources import sdist
 from tungstenkit.audit.vulnerabilities import Advisories
 from tungstenkit.audit.why import why
 from tungstenkit.fetch.mirrors import Mirrors
-from tungstenkit.resolve.model import Solver, resolve
+from tungstenkit.resolve.model import resolve
+from tungstenkit.resolve.solver import Solver
 
 SYSTEM = "x86_64-linux"
 PROJECT = """[project]

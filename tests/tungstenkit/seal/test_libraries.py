@@ -12,7 +12,7 @@ from tungstenkit.debian.solution import DebSolution
 from tungstenkit.lock.document import read_lock
 from tungstenkit.lock.packages import Deb, Wheel
 from tungstenkit.lock.parts import Choice
-from tungstenkit.resolve.model import add_debs
+from tungstenkit.resolve.image_debs import add_debs
 from tungstenkit.sdk.errors import FetchError
 from tungstenkit.seal import libraries
 from tungstenkit.seal.libraries import add_libraries

@@ -9,13 +9,13 @@ its keys are those that came with it (`tests/frozen/test_archive.py` tries).
 import os
 from pathlib import Path
 
-from tungstenkit.debian import release as debian_release
+from tungstenkit.debian import release
 
 
 def believe(folder):
     """Put the keys in a folder in the place of Debian's."""
-    debian_release.PINNED = folder / "archive_keys.json"
-    debian_release.KEYRING_FOLDERS = (folder,)
+    release.PINNED = folder / "archive_keys.json"
+    release.KEYRING_FOLDERS = (folder,)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from tungstenkit.fetch.needs import LockedFile
     from tungstenkit.lock.parts import Choice
     from tungstenkit.nix_build.log import View
-    from tungstenkit.platforms import Target as Platform
+    from tungstenkit.platforms import Target
     from tungstenkit.project.folder import Project, Shipped
     from tungstenkit.resolve.base import Base
     from tungstenkit.seal.twice import Step
@@ -339,20 +339,20 @@ class _Bench:
     workshop: Workshop
     shipped: Shipped
     view: View
-    _clocks: dict[Platform, Path | None] = field(default_factory=dict, init=False)
+    _clocks: dict[Target, Path | None] = field(default_factory=dict, init=False)
 
     def step(self, lock: Lock, system: str, name: str = "post-build") -> Step:
         """A step of a lock's, in an export of its own, with all that it needs in the store."""
         fetch_inputs(self.project, lock, [system], self.shipped.big)
         return export_step(self.project, lock, system, self.shipped, self.view, name)
 
-    def fake_time(self, target: Platform) -> Path | None:
+    def fake_time(self, target: Target) -> Path | None:
         """libfaketime's library for a root; None where it can't be had, which is told."""
         if target not in self._clocks:
             self._clocks[target] = self._find_fake_time(target)
         return self._clocks[target]
 
-    def _find_fake_time(self, target: Platform) -> Path | None:
+    def _find_fake_time(self, target: Target) -> Path | None:
         workshop = self.workshop
         fitting = loadable_on(workshop.resolved.platforms[target.system].base_image, target)
         if fitting is not None:

@@ -197,6 +197,61 @@ def test_no_exception_is_changed_after_it_was_raised(folder):
     assert found == []
 
 
+def too_big(text, *, many_parameters=False):
+    """What of a module nobody reads in one go: "" for the file, and functions by name."""
+    if text.count("\n") > 500:
+        yield ""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            own = [one for one in every if one.arg not in ("self", "cls")]
+            if node.end_lineno - node.lineno >= 60 or (len(own) > 6 and not many_parameters):
+                yield node.name
+
+
+def test_what_is_too_big_is_noticed():
+    long = "def long():\n" + "    pass\n" * 60
+    assert list(too_big(long)) == ["long"]
+    assert list(too_big(long.replace("    pass\n", "", 1))) == []
+    many = "class C:\n    async def many(self, a, /, b, c, *rest, d, e, f, g): ...\n"
+    assert list(too_big(many)) == ["many"]
+    assert list(too_big(many, many_parameters=True)) == list(too_big(many.replace(", g", ""))) == []
+    assert list(too_big("\n" * 501)) == [""]
+    assert list(too_big("\n" * 500)) == []
+
+
+LEFT_OVER = {
+    "tungstenkit/cli/check.py check_command",
+    "tungstenkit/cli/export.py fetch_command",
+    "tungstenkit/cli/export.py nix_export_command",
+    "tungstenkit/cli/lock.py lock_command",
+    "tungstenkit/cli/run.py predict_command",
+    "tungstenkit/cli/run.py serve_command",
+    "tungstenkit/export/export.py export",
+    "tungstenkit/nix_build/build.py",
+    "tungstenkit/run/run.py",
+    "tungstenkit/run/run.py local",
+    "tungstenkit/sdk/define.py define_model",
+    "tungstenkit/sdk/io.py",
+    "tungstenkit/sdk/media.py",
+    "tungstenkit/spec/dockerfile.py",
+    "tungstenkit/spec/requirements.py",
+    "tungstenkit/spec/spec.py",
+    "tungstenkit/trial/samples.py",
+}
+
+
+def test_files_functions_and_lists_of_parameters_are_short():
+    """But for the parameters of commands and of the SDK: a person may leave out most of those."""
+    found = {
+        f"{path.relative_to(ROOT)} {name}".rstrip()
+        for folder in ("tungstenkit", "server/tungsten_server", "nix/tools")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for name in too_big(path.read_text(), many_parameters=path.parent.name in ("cli", "sdk"))
+    }
+    assert found == LEFT_OVER
+
+
 @pytest.mark.parametrize("name", [name for name in modules() if folder_of(name) == "sdk"])
 def test_the_sdk_needs_pydantic_and_pillow_alone(name):
     roots = {module.split(".")[0] for module in imported(modules()[name])}

@@ -1,3 +1,6 @@
+# make check       a minute: lint, types and the fast tests, for whoever changes something. It takes no root, no Nix and no
+#                  network once .venv is there, and leaves out what has one of the markers in FAST, the folders
+#                  end_to_end and browser, and the modules in SLOW: `make test` has them
 # make image       set up, build MODEL into an image, start it and send it a picture
 # make test        set up, and run every check that CI runs:
 #   lint, types      ruff and mypy
@@ -23,11 +26,31 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 NEWEST := .venv-newest
 
-.PHONY: image test test-images test-images-other test-images-served test-server test-rest test-clocks test-clocks-days \
-  test-clocks-years soak frozen setup lint types upgrade newest pins schema clean
+.PHONY: image check check-server check-rest test test-images test-images-other test-images-served test-server test-rest \
+  test-clocks test-clocks-days test-clocks-years soak frozen setup lint types upgrade newest pins schema clean
 
 image: setup
 	$(BIN)/python examples/try_image.py $(MODEL)
+
+# What costs most of the time of what needs nothing special: it starts processes by the hundred, or solves again and again.
+SLOW := $(addprefix tests/,$(addsuffix .py, \
+  $(addprefix server/test_,answers connections main serving strength worker) \
+  $(addprefix tungstenkit/resolve/test_,cuda needed_by sources written) \
+  $(addprefix tungstenkit/test_,fuzz outside) \
+  $(addprefix tungstenkit/fetch/test_,carry fetch mirrors web) \
+  $(addprefix tungstenkit/,cli/test_lock cli/test_start debian/test_version export/test_poetry project/test_project \
+    seal/test_differences spec/test_spec trial/test_check) \
+  $(addprefix nix/tools/test_,debversion import_check layer ldcache pack_wheel post_build run_commands scriptrun system wheel)))
+FAST := not nix and not container and not browser and not frozen and not upstream and not soak
+
+check: .venv/done
+	$(MAKE) --jobs=2 --output-sync=target lint types check-server check-rest
+
+check-server: .venv/done
+	$(BIN)/python -m pytest -q -m "$(FAST)" tests/server $(addprefix --ignore=,$(SLOW))
+
+check-rest: .venv/done
+	$(BIN)/python -m pytest -q -m "$(FAST)" tests $(addprefix --ignore=,tests/end_to_end tests/browser tests/server $(SLOW))
 
 # Four at a time: each waits for disks, engines and the network in turn. What needs nothing frozen starts at once; of the
 # others the longest is the first, so that none is left alone at the end.
@@ -65,11 +88,11 @@ test-clocks: test-clocks-days test-clocks-years
 test-clocks-days test-clocks-years: setup
 	$(BIN)/python -m tests.clocks $(@:test-clocks-%=%)
 
-lint: setup
+lint: .venv/done
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: setup
+types: .venv/done
 	$(BIN)/mypy
 
 setup: .venv/done
@@ -77,7 +100,7 @@ setup: .venv/done
 
 # Nothing but what the lock names: the project itself is built by its hatchling, without an index.
 .venv/done: pyproject.toml requirements.lock
-	@sh examples/need.sh $(PYTHON)
+	@sh examples/need.sh $(PYTHON) check
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-index --no-deps --no-build-isolation --editable .

@@ -1,13 +1,16 @@
 # Makes sure that the programs which `make` needs are here: installs them on Debian as root, says what to install elsewhere.
-# need.sh [PYTHON [test]]; with `test`, also what only the tests need.
+# need.sh [PYTHON [check | test]]; with `check`, only what .venv and `make check` need; with `test`, also what only the
+# tests need.
 set -eu
 python=${1:-python3}
 packages=
 need() { command -v "$1" >/dev/null 2>&1 || packages="$packages $2"; }
-need nix nix-bin
-need podman podman
-need runc runc
 need unshare util-linux
+if [ "${2-}" != check ]; then
+  need nix nix-bin
+  need podman podman
+  need runc runc
+fi
 "$python" -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
 if [ "${2-}" = test ]; then
   need chromium chromium
@@ -44,7 +47,7 @@ build_users() {
   echo "making the users nixbld1 to nixbld10, which Nix builds as"
   groupadd --system --force nixbld && for n in 1 2 3 4 5 6 7 8 9 10; do id -u nixbld$n >/dev/null 2>&1 || useradd --system --no-create-home --home-dir /var/empty --shell /usr/sbin/nologin --no-user-group --gid nixbld --groups nixbld nixbld$n; done
 }
-build_users
+[ "${2-}" = check ] || build_users
 [ -z "$packages" ] && exit 0
 
 if [ ! -f /etc/debian_version ] || ! command -v apt-get >/dev/null 2>&1; then

@@ -19,6 +19,7 @@ from tungstenkit.cli.main import app
 from tungstenkit.data import FACTS, NIX, OWN_WHEELS
 from tungstenkit.fetch.machine_mirrors import apt_bases
 from tungstenkit.sdk.define import define_model
+from tungstenkit.spec.document import ModelSpec
 from tungstenkit.spec.read import read_spec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -303,7 +304,10 @@ def test_the_guide_names_every_argument_of_define_model():
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/guide.md", "docs/nixpkgs.md", "docs/security.md"],
+    [
+        *("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md"),
+        *("docs/guide.md", "docs/nixpkgs.md", "docs/security.md"),
+    ],
 )
 def test_links_between_documents_lead_somewhere(document):
     path = ROOT / document
@@ -323,6 +327,30 @@ def test_the_story_tells_of_files_and_folders_that_are_there():
         path.parent.relative_to(NIX).as_posix() for path in NIX.rglob("*") if path.suffix in {".nix", ".py"}
     }
     assert rows == {*FOLDERS, *SERVER_FOLDERS, *folders} - {"", "."}
+
+
+def test_the_documents_keys_are_told_of():
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    keys = [field.alias or name for name, field in ModelSpec.model_fields.items()]
+    assert [key for key in keys if f"`{key}`" not in text] == []
+
+
+def test_what_contributing_names_is_there():
+    """Its files by their paths, its tests by their names, its targets of make."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    blocks = re.findall("```console\n(.*?)```", text, re.DOTALL)
+    quoted = re.findall("`([^`]+)`", re.sub("```.*?```", "", text, flags=re.DOTALL))
+    words = [word for one in quoted for word in one.split() if "<" not in word]
+    paths = [word for word in words if "/" in word and not word.startswith((".venv", "-"))]
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    names = [word for word in words if re.fullmatch(r"test_\w+", word)]
+    assert names
+    assert [name for name in names if f"def {name}(" not in tests] == []
+    asked = set(re.findall(r"\bmake ([a-z-]+)", "\n".join([*quoted, *blocks])))
+    assert asked > {"check", "test"}
+    assert asked <= targets
 
 
 def test_every_example_has_a_lock():

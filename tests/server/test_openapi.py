@@ -4,6 +4,7 @@ import re
 import jsonschema_rs
 import pytest
 from tungsten_server.checks.inputs import InputSchema
+from tungsten_server.http import openapi
 from tungsten_server.http.access import Access
 from tungsten_server.http.app import Api, Records, create_app
 from tungsten_server.http.openapi import openapi_document
@@ -54,6 +55,14 @@ def references(node):
     elif isinstance(node, list):
         for value in node:
             yield from references(value)
+
+
+def test_every_place_has_every_route(tmp_path):
+    """A new route is a line of the table, a method that answers it, and an operation that describes it."""
+    names = [route.name for route in ROUTES]
+    assert [name for name in names if not callable(getattr(Api, name, None))] == []
+    settings = Settings(tmp_path / "spec.json")
+    assert sorted(openapi._operations(SPEC, settings)) == sorted(names)
 
 
 def test_every_reference_leads_somewhere(document):

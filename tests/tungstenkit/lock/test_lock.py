@@ -16,7 +16,7 @@ from tungstenkit.lock.selection import choose_platform, part_of
 from tungstenkit.lock.stale import changed_inputs, check_lock, input_digest, made_from
 from tungstenkit.lock.unpin import unpinned
 from tungstenkit.sdk.errors import LockError
-from tungstenkit.spec.document import ModelSpec
+from tungstenkit.spec.document import DownloadWish, LockFileWish, ModelSpec
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 EXAMPLE = ROOT / "examples" / "caption"
@@ -218,6 +218,31 @@ def test_a_full_disk_wants_room(lock, tmp_path, monkeypatch):
 )
 def test_what_changed_is_said_in_the_declarations_words(before, after, said):
     assert changed_inputs(before, after) == said
+
+
+NOT_RESOLVED = {
+    *("spec-version", "name", "module", "class", "batch-size", "gpu-mem-gb", "mem-gb", "examples"),
+    *("has-setup", "has-predict-demo", "input-schema", "output-schema", "demo-output-schema"),
+    *("include-files", "exclude-files"),  # what they ship is seen as files
+    "commands",  # seen as `dockerfile-commands`
+}
+"""The keys of a spec that make no lock stale."""
+
+
+def test_each_key_of_a_spec_makes_a_lock_stale_or_is_said_not_to():
+    """A new one that is forgotten would leave a stale lock fresh."""
+    every = locks.spec(
+        files=[DownloadWish(url="https://host/x", sha256=None, to="x", executable=False)],
+        lock_file=LockFileWish(file="uv.lock", sha256="0" * 64),
+        indexes={"own": {"url": "https://host"}},
+        libraries={"libGL.so.1": False},
+        build={"a": {"debs": []}},
+        nixpkgs={"libgl1": ["libGL"]},
+    )
+    resolved = made_from(every, "debian").keys() | made_from(every, "nixpkgs").keys()
+    keys = {field.alias or name for name, field in ModelSpec.model_fields.items()}
+    assert not resolved & NOT_RESOLVED
+    assert keys == resolved - {"package-set"} | NOT_RESOLVED
 
 
 def test_a_stale_lock_says_what_changed(lock, spec):

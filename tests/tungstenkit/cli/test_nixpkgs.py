@@ -46,7 +46,7 @@ def solved(monkeypatch, model):
         lambda folder, wishes, get=None: SimpleNamespace(notices=()),
     )
     monkeypatch.setattr(locking, "resolve", give("debian", generate.ROOT / "examples"))
-    monkeypatch.setattr(locking, "resolve_nixpkgs", give("nixpkgs", generate.GOLDEN))
+    monkeypatch.setattr("tungstenkit.resolve.nixpkgs.resolve", give("nixpkgs", generate.GOLDEN))
     monkeypatch.setattr(locking, "look_up", lambda wanted, mirrors: Advisories())
     return asked
 

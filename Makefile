@@ -1,5 +1,5 @@
-# make check       a minute: lint, types and the fast tests, for whoever changes something. It takes no root, no Nix and no
-#                  network once .venv is there, and leaves out what has one of the markers in FAST, the folders
+# make check       a minute and a half: lint, types and the fast tests, for whoever changes something. It takes no root,
+#                  no Nix and no network once .venv is there, and leaves out what has one of the markers in FAST, the folders
 #                  end_to_end and browser, and the modules in SLOW: `make test` has them
 # make image       set up, build MODEL into an image, start it and send it a picture
 # make test        set up, and run every check that CI runs:
@@ -26,8 +26,8 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 NEWEST := .venv-newest
 
-.PHONY: image check check-server check-rest test test-images test-images-other test-images-served test-server test-rest \
-  test-clocks test-clocks-days test-clocks-years soak frozen setup lint types upgrade newest pins schema clean
+.PHONY: image check check-compiler check-server check-rest test test-images test-images-other test-images-served \
+  test-server test-rest test-clocks test-clocks-days test-clocks-years soak frozen setup lint types upgrade newest pins schema clean
 
 image: setup
 	$(BIN)/python examples/try_image.py $(MODEL)
@@ -44,13 +44,17 @@ SLOW := $(addprefix tests/,$(addsuffix .py, \
 FAST := not nix and not container and not browser and not frozen and not upstream and not soak
 
 check: .venv/done
-	$(MAKE) --jobs=2 --output-sync=target lint types check-server check-rest
+	$(MAKE) --jobs=2 --output-sync=target check-compiler check-server check-rest lint types
 
 check-server: .venv/done
 	$(BIN)/python -m pytest -q -m "$(FAST)" tests/server $(addprefix --ignore=,$(SLOW))
 
+check-compiler: .venv/done
+	$(BIN)/python -m pytest -q -m "$(FAST)" tests/tungstenkit $(addprefix --ignore=,$(SLOW))
+
 check-rest: .venv/done
-	$(BIN)/python -m pytest -q -m "$(FAST)" tests $(addprefix --ignore=,tests/end_to_end tests/browser tests/server $(SLOW))
+	$(BIN)/python -m pytest -q -m "$(FAST)" tests \
+	  $(addprefix --ignore=,tests/end_to_end tests/browser tests/server tests/tungstenkit $(SLOW))
 
 # Four at a time: each waits for disks, engines and the network in turn. What needs nothing frozen starts at once; of the
 # others the longest is the first, so that none is left alone at the end.

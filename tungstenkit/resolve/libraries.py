@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _NEEDS = " needs "
 
 _DRIVERS = re.compile(FACTS["driver-libraries"])
+"""Libraries of a GPU's driver, which the host puts into a container (NVIDIA Container Toolkit, "libraries")."""
 _CUDA_WHEELS = "nvidia-"
 _SETTING = "[tool.tungsten.libraries] says so"
 _LISTED = 12  # names in a message: more is not read

@@ -1,4 +1,4 @@
-"""What Nix, programs and tungsten must know alike: `facts.json`, which each of them reads, and its meaning."""
+"""What Nix, programs and tungsten must know alike is in `facts.json`, which each of them reads; here for programs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,6 @@ _FACTS: dict[str, Any] = json.loads(Path(__file__).with_suffix(".json").read_tex
 
 CERTIFICATES: list[str] = _FACTS["certificate-variables"]
 """The variables by which programs are told whom to trust: each names a file of certificates (PEM)."""
-
-DRIVER_LIBRARIES: str = _FACTS["driver-libraries"]
-"""A pattern of the libraries of a GPU's driver, which the host puts into a container (NVIDIA Container Toolkit,
-"libraries").
-"""
 
 PLATFORMS: dict[str, dict[str, Any]] = _FACTS["platforms"]
 """By Nix system: `debian` and `oci`, their names of the architecture; `machine`, as `uname -m` and a wheel's platform

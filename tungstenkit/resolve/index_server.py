@@ -14,8 +14,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from tungstenkit.sdk.errors import FetchError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -78,8 +76,9 @@ class _Handler(BaseHTTPRequestHandler):
                 status = 200
         except LookupError:
             status = 404
-        except FetchError as problem:
-            # uv is told no more than that it is over: 4xx is not tried again.
+        except Exception as problem:
+            # Whatever it is, who asked for the solve is told it. uv is told no more than that it is over: 4xx is not
+            # tried again.
             status, view.failure = 400, view.failure or problem
         self.send_response(status)
         self.send_header("Content-Type", kind)

@@ -19,7 +19,7 @@ from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist
 from packaging.version import InvalidVersion, Version
 
 from tungstenkit.resolve.wheels import counts, fitting_tags, read_requirements
-from tungstenkit.sdk.errors import FetchError, ResolveError
+from tungstenkit.sdk.errors import ResolveError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -95,7 +95,7 @@ class View:
         self.refused: dict[tuple[str, Version], str] = {}
         self.final_only: set[str] = set()
         """Projects whose pre-releases are left out."""
-        self.failure: FetchError | None = None
+        self.failure: Exception | None = None
         """The first thing that could not be had while uv asked."""
         self._stand_in = stand_in
         self._from_source = from_source

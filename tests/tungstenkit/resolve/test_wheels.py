@@ -1,5 +1,7 @@
 """Which wheel of a release is taken, and what is refused; uv itself is replaced but for the marked tests."""
 
+import errno
+
 import pytest
 
 from tests.tungstenkit.resolve.package_index import serve, view, wheel
@@ -118,6 +120,22 @@ def test_an_index_that_does_not_answer_is_no_conflict():
     with pytest.raises(FetchError, match="no connection") as caught:
         resolve_wheels(["six"], view("http://127.0.0.1:9/simple", TARGET), where="python_packages")
     assert caught.value.where == "http://127.0.0.1:9/simple/six/"
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [OSError(errno.ENOSPC, "No space left on device"), ZeroDivisionError("a defect of ours")],
+    ids=repr,
+)
+def test_what_fails_here_while_uv_asks_is_told_as_it_is(problem):
+    def fail(*arguments):
+        raise problem
+
+    offered = view("", TARGET)
+    offered.page = fail
+    with pytest.raises(type(problem)) as caught:
+        resolve_wheels(["six"], offered, where="python_packages")
+    assert caught.value is problem
 
 
 class _Uv:

@@ -6,10 +6,9 @@
 #   lint, types      ruff and mypy
 #   frozen           takes what must really run in tests from today's mirrors, once; then none is asked but by few tests
 #   test-images      the tests that build images and run them: those of serving, and the others
-#   test-server      the server's unit tests, and those of its pages in a browser
-#   test-rest        all other tests
-#   test-clocks      the unit tests again, with the clock years ahead and in other time zones
-# make soak        what is longer than a minute, or does the same many times
+#   test-clocks      the unit tests, with the clock 400 days ahead, and again three years ahead, in other time zones
+#   test-today       what can't have its clock moved: it meets browsers, Nix or real packages, or is about load
+# make soak        what is longer than a minute, or does the same many times; properties with examples that chance finds
 # make setup       .venv, with the versions of requirements.lock; `pip install .` takes what pyproject.toml allows
 # make upgrade     write requirements.lock anew: the newest of everything that pyproject.toml allows
 # make newest      lint, types and unit tests with the newest of everything, in an environment of its own
@@ -27,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 NEWEST := .venv-newest
 
 .PHONY: image check check-compiler check-server check-rest test test-images test-images-other test-images-served \
-  test-server test-rest test-clocks test-clocks-days test-clocks-years soak frozen setup lint types upgrade newest pins schema clean
+  test-today test-clocks test-clocks-days test-clocks-years soak frozen setup lint types upgrade newest pins schema clean
 
 image: setup
 	$(BIN)/python examples/try_image.py $(MODEL)
@@ -60,7 +59,7 @@ check-rest: .venv/done
 # others the longest is the first, so that none is left alone at the end. All that is wrong is told, not the first part's.
 test: setup
 	@sh examples/need.sh $(PYTHON) test
-	$(MAKE) --jobs=4 --keep-going frozen lint types test-clocks-days test-images test-rest test-server test-clocks-years
+	$(MAKE) --jobs=4 --keep-going frozen lint types test-clocks-days test-images test-today test-clocks-years
 
 test-images: test-images-other test-images-served
 
@@ -73,15 +72,10 @@ test-images-other: frozen
 test-images-served: frozen
 	$(BIN)/python -m pytest -m "not soak" $(SERVED)
 
-test-rest: frozen
-	$(BIN)/python -m pytest -m "not soak" $(addprefix --ignore=,tests/end_to_end tests/server tests/browser)
-
-test-server: frozen
-	$(BIN)/python -m pytest -m "not soak" tests/server tests/browser
-
 soak: setup frozen
 	@sh examples/need.sh $(PYTHON) test
 	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest -m "hypothesis and not container" --hypothesis-profile=chance tests --ignore=tests/browser
 	TUNGSTEN_STRENGTH_SECONDS=60 $(BIN)/python -m pytest tests/server/test_strength.py
 
 frozen: setup
@@ -91,6 +85,9 @@ test-clocks: test-clocks-days test-clocks-years
 
 test-clocks-days test-clocks-years: setup
 	$(BIN)/python -m tests.clocks $(@:test-clocks-%=%)
+
+test-today: frozen
+	$(BIN)/python -m tests.clocks today
 
 lint: .venv/done
 	$(BIN)/ruff format --check .

@@ -30,10 +30,12 @@ rec {
     packageSet: document:
     let
       lock = checkVersion "tungsten.lock" "lock-version" 1 document;
+      # Whoever has changed the lock may have put anything there.
+      found = lock.package-set or null;
     in
-    if lock.package-set != packageSet then
-      throw "tungsten: the lock is for the package set ${lock.package-set}; this export builds `${packageSet}`"
-    else if !lock.sealed then
+    if found != packageSet then
+      throw "tungsten: the lock is for the package set ${builtins.toJSON found}; this export builds `${packageSet}`"
+    else if (lock.sealed or null) != true then
       throw "tungsten: the lock is not sealed; run `tungsten lock`, then export again"
     else
       lock;

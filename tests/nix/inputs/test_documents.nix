@@ -30,6 +30,26 @@ in
     expr = refused { package-set = "nixpkgs"; };
     expected = true;
   };
+  "a lock that says it otherwise than a lock does is refused" = {
+    expr = map refused [
+      { package-set = { }; }
+      { package-set = null; }
+      { sealed = "true"; }
+      { sealed = null; }
+    ];
+    expected = [ true true true true ];
+  };
+  "what is no lock is refused" = {
+    expr = map (document: (builtins.tryEval (nix.documents.checkLock document)).success) [
+      { }
+      { lock-version = 1; }
+      {
+        lock-version = 1;
+        package-set = "debian";
+      }
+    ];
+    expected = [ false false false ];
+  };
   "a missing lock is refused" = {
     expr = (builtins.tryEval (nix.documents.lock /nonexistent/tungsten.lock)).success;
     expected = false;

@@ -151,7 +151,8 @@ def locked_of(path):
     """The versions that a lock has for this machine, and all that it says of its choices."""
     lock = json.loads(path.read_text())
     (platform,) = lock["platforms"].values()
-    versions = {canonicalize_name(one["name"]): one["version"] for one in platform["wheels"]}
+    projects = [*platform["wheels"], *platform.get("sources", [])]
+    versions = {one["project"]: one["version"] for one in projects}
     return versions, [f"{one['subject']}: {one['chosen']}: {one['reason']}" for one in lock["choices"]]
 
 

@@ -124,9 +124,9 @@ def pips_choice(packages):
     command = [*(sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet")]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        # Constraints are a machine's own; an empty variable says that there are none.
+        # Constraints are a machine's own; an empty variable would say nothing.
         done, *_ = run(
-            [*command, "--report", str(report), *packages], env={**os.environ, "PIP_CONSTRAINT": ""}
+            [*command, "--report", str(report), *packages], env={**os.environ, "PIP_CONSTRAINT": os.devnull}
         )
         if done.returncode != 0:
             return (done.stderr.strip().splitlines() or ["pip failed"])[-1]

@@ -1,28 +1,44 @@
 """Runs the command line, Nix and podman for the tests, and reads what they made."""
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import random
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from tests.frozen.served import TUNGSTEN
+from tests.frozen.starter import Starter
 from tungstenkit import store
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SYSTEM = "x86_64-linux"
 
 
+@functools.cache
+def starter():
+    """What starts the command line; one for all tests."""
+    folder = tempfile.TemporaryDirectory(prefix="tungsten-starter-")
+    started = Starter(Path(folder.name))
+    atexit.register(folder.cleanup)
+    atexit.register(started.stop)
+    return started
+
+
 def tungsten(*arguments, before=(), env=None):
     """Run a command; the finished process with its output, for tests that expect a failure too."""
-    command = [*before, *TUNGSTEN, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(env or {})})
+    environ, texts = {**os.environ, **(env or {})}, [*map(str, arguments)]
+    if not before:
+        return starter().run(texts, environ)
+    return subprocess.run([*before, *TUNGSTEN, *texts], capture_output=True, text=True, env=environ)
 
 
 def succeed(*arguments, **options):

@@ -18,8 +18,13 @@ def believe(folder):
     release.KEYRING_FOLDERS = (folder,)
 
 
-if __name__ == "__main__":
+def run():
+    """Be the command line."""
     believe(Path(os.environ["TUNGSTEN_TESTS_KEYS"]))
     from tungstenkit.cli.main import main
 
     main()
+
+
+if __name__ == "__main__":
+    run()

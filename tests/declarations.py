@@ -47,10 +47,12 @@ class Declaration(NamedTuple):
     imports: tuple[str, ...]
     more: str = ""
     """Further arguments, as they are written."""
+    settings: str = ""
+    """The `pyproject.toml` beside it."""
 
 
-def declare(name, packages, imports, more=""):
-    return Declaration(name, tuple(packages.split()), tuple(imports.split()), more)
+def declare(name, packages, imports, *further):
+    return Declaration(name, tuple(packages.split()), tuple(imports.split()), *further)
 
 
 GPU = "gpu=True"
@@ -89,6 +91,10 @@ TABLE = (
     declare("spacy", "spacy", "spacy"),
     declare("fasttext", "fasttext", "fasttext"),
     declare("llama-cpp", "llama-cpp-python", "llama_cpp"),
+    declare(
+        *("llama-cpp, as its error says", "llama-cpp-python", "llama_cpp", ""),
+        '[tool.tungsten.build.llama-cpp-python]\nrequires = ["cmake>=3.21", "ninja>=1.5"]\n',
+    ),
     declare("ctranslate2", "ctranslate2 sentencepiece", "ctranslate2 sentencepiece"),
     declare("gensim", "gensim nltk", "gensim nltk"),
     declare("bertopic", "bertopic", "bertopic", GPU),
@@ -120,31 +126,41 @@ def run(command, **options):
 
 
 def pips_choice(packages):
-    """What pip would install, by name; or its last words."""
+    """What pip would install, as its report has it; or its last words."""
     command = [*(sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet")]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         # Constraints are a machine's own; an empty variable would say nothing.
-        done, *_ = run(
-            [*command, "--report", str(report), *packages], env={**os.environ, "PIP_CONSTRAINT": os.devnull}
-        )
+        without = {**os.environ, "PIP_CONSTRAINT": os.devnull}
+        done, *_ = run([*command, "--report", str(report), *packages], env=without)
         if done.returncode != 0:
             return (done.stderr.strip().splitlines() or ["pip failed"])[-1]
         installed = json.loads(report.read_text())["install"]
-    return {canonicalize_name(one["metadata"]["name"]): one["metadata"]["version"] for one in installed}
+    return {canonicalize_name(one["metadata"]["name"]): one["metadata"] for one in installed}
 
 
 def differences(pips, locked, told):
     """For each project of pip's with another version in the lock: what differs, and what the lock says of it."""
+    names = [name for name, what in pips.items() if not is_locked(name, what, locked)]
     found = []
-    for name, version in sorted(pips.items()):
-        ours = locked.get(name)
-        if ours is not None and Version(ours) == Version(version):
-            continue
-        word = re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])", re.IGNORECASE)
+    for name in sorted(names):
+        # `xgboost-cpu` may stand for `xgboost`.
+        word = re.compile(rf"(?<![\w-]){re.escape(name)}(?!\w|-(?!cpu))", re.IGNORECASE)
         why = [line for line in told if word.search(line.replace("_", "-").replace(".", "-"))]
-        found.append([f"{name} {ours or 'left out'} (pip: {version})", why[0] if why else None])
+        asking = [one for one, what in pips.items() if name in map(project_of, what.get("requires_dist", ()))]
+        if not why and asking and set(asking) <= set(names):
+            why = [f"only {', '.join(asking)} asks for it"]
+        ours, theirs = locked.get(name, "left out"), pips[name]["version"]
+        found.append([f"{name} {ours} (pip: {theirs})", why[0] if why else None])
     return found
+
+
+def is_locked(name, what, locked):
+    return name in locked and Version(locked[name]) == Version(what["version"])
+
+
+def project_of(requirement):
+    return canonicalize_name(re.match(r"[\w.-]+", requirement).group())
 
 
 def locked_of(path):
@@ -169,6 +185,8 @@ def try_one(declared, build):
                 more=f", {declared.more}" if declared.more else "",
             )
         )
+        if declared.settings:
+            (model / "pyproject.toml").write_text(declared.settings)
         done, result["lock seconds"], result["MB written"] = run(
             [*tungsten, "lock", "--python", RUNNING, str(model)]
         )
@@ -181,7 +199,7 @@ def try_one(declared, build):
         if isinstance(pips, str):
             result["pip"] = pips
         else:
-            result["same"] = sum(Version(versions.get(one, "0")) == Version(pips[one]) for one in pips)
+            result["same"] = sum(is_locked(one, what, versions) for one, what in pips.items())
             result["differ"] = differences(pips, versions, [*told, *done.stderr.splitlines()])
         if build:
             done, result["build seconds"], _ = run([*tungsten, "build", str(model)])

@@ -130,6 +130,13 @@ class Wheel:
                 )
         self._distribution, self._info, others = self._dist_info(names)
         self._record = self._read_record()
+        wrong = [info.filename for info in infos if self._row(info).size not in (None, info.file_size)]
+        if wrong:
+            self.notes.append(
+                f"its RECORD gives {len(wrong)} of its {len(infos)} files another size, such as {wrong[0]}: it was "
+                "written before they were, and nothing of it is believed"
+            )
+            self._record = {}
         self._unstated: list[str] = []
         self._renamed: list[str] = []
         self._members = {
@@ -137,7 +144,7 @@ class Wheel:
             for info in infos
             if not self._is_record(info.filename) and info.filename.partition("/")[0] not in others
         }
-        if self._unstated:
+        if self._unstated and not wrong:
             self.notes.append(
                 f"its RECORD does not say what {len(self._unstated)} of its {len(infos)} files are, such as "
                 f"{self._unstated[0]}"
@@ -318,10 +325,11 @@ class Wheel:
         except (*ZIP_ERRORS, csv.Error) as error:
             raise self._error(path, f"cannot be read: {error}") from None
 
+    def _row(self, info: zipfile.ZipInfo) -> _Row:
+        return self._record.get(_one_form(info.filename), _Row(info.filename))
+
     def _member(self, info: zipfile.ZipInfo) -> WheelMember:
-        row = self._record.get(_one_form(info.filename), _Row(info.filename))
-        if row.size is not None and row.size != info.file_size:
-            raise self._error(info.filename, "its size is not the one in the wheel's RECORD")
+        row = self._row(info)
         if row.name != info.filename:
             self._renamed.append(row.name)
         if row.algorithm:

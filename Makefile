@@ -5,7 +5,7 @@
 # make test        set up, and run every check that CI runs:
 #   lint, types      ruff and mypy
 #   frozen           takes what must really run in tests from today's mirrors, once; then none is asked but by few tests
-#   test-images      the tests that build images and run them: those of serving, and the others
+#   test-images      the tests that build images and run them: bases and commands, serving, and the others
 #   test-clocks      the unit tests, with the clock 400 days ahead, and again three years ahead, in other time zones
 #   test-today       what can't have its clock moved: it meets browsers, Nix or real packages, or is about load
 # make soak        what is longer than a minute, or does the same many times; properties with examples that chance finds
@@ -25,7 +25,8 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 NEWEST := .venv-newest
 
-.PHONY: image check check-compiler check-server check-rest test test-images test-images-other test-images-served \
+.PHONY: image check check-compiler check-server check-rest test \
+  test-images test-images-made test-images-served test-images-other \
   test-today test-clocks test-clocks-days test-clocks-years soak frozen setup lint types upgrade newest pins schema clean
 
 image: setup
@@ -61,16 +62,20 @@ test: setup
 	@sh examples/need.sh $(PYTHON) test
 	$(MAKE) --jobs=4 --keep-going frozen lint types test-clocks-days test-images test-today test-clocks-years
 
-test-images: test-images-other test-images-served
+test-images: test-images-made test-images-served test-images-other
 
+MADE := $(addprefix tests/end_to_end/test_,$(addsuffix .py,base_image commands))
 SERVED := $(addprefix tests/end_to_end/test_,$(addsuffix .py,http_surface image make_image prometheus \
   queue run_commands shell platforms import_check reproducible sandbox hostile))
 
-test-images-other: frozen
-	$(BIN)/python -m pytest -m "not soak" tests/end_to_end $(addprefix --ignore=,$(SERVED))
+test-images-made: frozen
+	$(BIN)/python -m pytest -m "not soak" $(MADE)
 
 test-images-served: frozen
 	$(BIN)/python -m pytest -m "not soak" $(SERVED)
+
+test-images-other: frozen
+	$(BIN)/python -m pytest -m "not soak" tests/end_to_end $(addprefix --ignore=,$(MADE) $(SERVED))
 
 soak: setup frozen
 	@sh examples/need.sh $(PYTHON) test

@@ -1,10 +1,14 @@
-"""The programs of `nix/tools`, run while locking by the Python that runs tungsten, as builds run them by theirs."""
+"""The programs of `nix/tools` while locking and running: run by the Python that runs tungsten, as builds run them by
+theirs, or read as modules where both must decide alike.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tungstenkit.data import NIX
@@ -12,6 +16,7 @@ from tungstenkit.sdk.errors import FetchError
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
 
 def run_tool(program: str, config: dict[str, Any], out: Path, where: str) -> None:
@@ -22,3 +27,15 @@ def run_tool(program: str, config: dict[str, Any], out: Path, where: str) -> Non
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode != 0:
         raise FetchError(run.stderr.strip().removeprefix("error: "), where=where)
+
+
+@cache
+def tool_module(name: str) -> ModuleType:
+    """A program as a module, by its path below `nix/tools`; it must be one that imports nothing of ours."""
+    path = NIX / "tools" / name
+    found = importlib.util.spec_from_file_location(f"tungstenkit_{path.stem}", path)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module

@@ -23,6 +23,7 @@ from tungsten_server.queue.dispatcher import Dispatcher, Limits
 from tungsten_server.queue.driver import Patience
 from tungsten_server.words.settings import Settings, SettingsError, read_settings
 from tungsten_server.words.spec import Spec, SpecError, read_spec
+from tungsten_server.worker import events
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,7 +119,7 @@ def _serve(settings: Settings, spec: Spec, dispatcher: Dispatcher, listener: soc
     _drain(server, dispatcher, settings.stop_timeout)
     readers.close()
     if dispatcher.fatal:
-        _log.error("%s", dispatcher.fatal)
+        _log.error("[%s] %s", events.GAVE_UP, dispatcher.fatal)
         return 1
     return 0
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tungstenkit.nix_build.faults import APP
+from tungstenkit.run.faults import APP
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from tungstenkit.nix_build.faults import last_fault
+from tungstenkit.run.faults import last_attempt, last_fault, why_it_gave_up
 from tungstenkit.sdk.errors import RunError
 
 if TYPE_CHECKING:
@@ -35,12 +35,6 @@ _KEPT = 256 * 1024
 
 _END_SECONDS = 2.0
 """How long the last words of a server that has ended are waited for: an engine may hold the pipe a little longer."""
-
-_SERVERS_ERROR = " ERROR tungsten.server: "
-"""What stands before the reason in the line by which a server that gives up says why."""
-
-_SETUP_FAILED = " ERROR tungsten.model: setup failed ("
-"""What the line has by which a server says that one of several setups failed."""
 
 _ENGINE_FAILED = {125, 126, 127}
 """Exit statuses by which `podman run` and `docker run` say that the container itself did not start."""
@@ -92,11 +86,10 @@ class Running:
             if error := self.setup_error():
                 raise error
             printed = self._printed()
-            why = [
-                line.partition(_SERVERS_ERROR)[2] for line in printed.splitlines() if _SERVERS_ERROR in line
-            ]
-            what = ": ".join(["the model's server ended before it was ready", *why[-1:]])
-            printed = _last_attempt(printed)
+            what = ": ".join(
+                filter(None, ["the model's server ended before it was ready", why_it_gave_up(printed)])
+            )
+            printed = last_attempt(printed)
             # Whole lines only.
             end = (
                 printed if len(printed) <= _SAID else printed[-_SAID:].partition("\n")[2] or printed[-_SAID:]
@@ -182,13 +175,6 @@ class _Echo:
         """What it has printed last, once it has ended."""
         self._thread.join(_END_SECONDS)
         return self._kept.decode(errors="replace")
-
-
-def _last_attempt(printed: str) -> str:
-    """What a server printed, but for the setups before the last one: they failed likewise."""
-    lines = printed.splitlines()
-    ends = [number for number, line in enumerate(lines) if _SETUP_FAILED in line]
-    return "\n".join(lines[ends[-2] + 1 :]) if len(ends) > 1 else printed
 
 
 @contextmanager

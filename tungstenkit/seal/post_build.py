@@ -8,7 +8,6 @@ here is what happens around that.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import re
 import tarfile
@@ -19,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from pathspec import GitIgnoreSpec
 
 from tungstenkit import store
-from tungstenkit.data import NIX, OWN_WHEELS
+from tungstenkit.data import OWN_WHEELS
 from tungstenkit.digest import measure
 from tungstenkit.document import to_json
 from tungstenkit.lock.parts import PostBuild
-from tungstenkit.nix_build.faults import package_hint
+from tungstenkit.missing import package_hint
 from tungstenkit.platforms import Target, this_system
 from tungstenkit.sdk.errors import BuildError, LockError, TungstenError
 from tungstenkit.seal.commands import described, not_here, seen_of_base, sees
@@ -32,10 +31,10 @@ from tungstenkit.seal.twice import MismatchError, Step, discard, make, settled
 from tungstenkit.settings import read_table
 from tungstenkit.spec.commands import Commands
 from tungstenkit.spec.files import excluding, pattern_of
+from tungstenkit.tools import tool_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import ModuleType
 
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.parts import Platform
@@ -140,7 +139,8 @@ def planned(
 def _files(
     spec: ModelSpec, directory: Path, files: Sequence[ModelFile], settings: Settings
 ) -> dict[str, str]:
-    view = _model_view()
+    # As builds do: what is staleness here must be staleness there.
+    view = tool_module("lib/model_view.py")
     module = view.module_file(directory, spec.module)
     patterns = None if settings.files is None else GitIgnoreSpec.from_lines(settings.files)
     seen = {}
@@ -157,18 +157,6 @@ def _files(
             raise LockError(str(problem), where=str(path)) from None
         seen[file.path] = view.describe(path, source)
     return seen
-
-
-def _model_view() -> ModuleType:
-    """The part of `nix/tools` that builds use, too: what is staleness here must be staleness there."""
-    found = importlib.util.spec_from_file_location(
-        "tungstenkit_model_view", NIX / "tools" / "lib" / "model_view.py"
-    )
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
 
 
 def check(lock: Lock, spec: ModelSpec, directory: Path, files: Sequence[ModelFile], where: str) -> None:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from tungstenkit.machine import GB
-from tungstenkit.nix_build.faults import WORKER, own_frames, package_hint
+from tungstenkit.missing import package_hint
 from tungstenkit.run.client import save_files
+from tungstenkit.run.faults import has_raised, has_refused, own_frames
 from tungstenkit.sdk.errors import RunError
 from tungstenkit.trial.samples import make_samples
 
@@ -37,7 +38,6 @@ _TRACEBACK = 4000  # characters of the model's own that are shown
 _BATCH = 8
 _NEAR = 1e-4
 """How far apart, relatively, numbers of equal outputs may be: sums in another order differ by less."""
-_REFUSED_BY_CLASS = "input refused"
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class _Answer:
     @property
     def is_refused_by_class(self) -> bool:
         """Whether the model's own validators don't take an input that the schema allows."""
-        return WORKER + _REFUSED_BY_CLASS in self.log
+        return has_refused(self.log)
 
     @property
     def reason(self) -> str:
@@ -254,7 +254,7 @@ def _must_be_refused(answer: _Answer) -> Trial:
 
 def _must_not_crash(answer: _Answer) -> Trial:
     # A prediction that fails with a reason is what a client can use; the model need not look at its files.
-    if answer.status == 422 or answer.succeeded or WORKER in answer.log:
+    if answer.status == 422 or answer.succeeded or has_raised(answer.log):
         return answer.judged(ok=True)
     return answer.judged(ok=False, problem=answer.reason)
 

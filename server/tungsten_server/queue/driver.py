@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Callable, Protocol
 
 from tungsten_server.model.process import ModelProcess, ModelProcessError
 from tungsten_server.words.prediction import Failure
+from tungsten_server.worker import events
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -163,7 +164,13 @@ class Driver:
                     return
                 failed_setups += 1
                 self._queue.set_unready(self, f"setup failed, trying again: {error}")
-                _log.error("setup failed (%d of %d): %s", failed_setups, self._patience.max_setups, error)
+                _log.error(
+                    "[%s] setup failed (%d of %d): %s",
+                    events.SETUP_FAILED,
+                    failed_setups,
+                    self._patience.max_setups,
+                    error,
+                )
                 if failed_setups == self._patience.max_setups:
                     times = f" {failed_setups} times in a row" if failed_setups > 1 else ""
                     self._queue.give_up(f"setup failed{times}: {error}")

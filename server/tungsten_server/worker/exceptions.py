@@ -10,6 +10,8 @@ import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from . import events
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -39,11 +41,11 @@ def dotted(location: Sequence[object]) -> str:
     return ".".join(map(str, location))
 
 
-def log(event: str, error: BaseException) -> None:
-    """Write an event to the container's log, with the exception's traceback."""
+def log(event: str, error: BaseException, word: str = events.RAISED) -> None:
+    """Write an event to the container's log, with the exception's traceback. word: one of `events`."""
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    line = f"{now} ERROR tungsten.worker: {event}: {reason(error)}\n{text}"
+    line = f"{now} ERROR tungsten.worker: [{word}] {event}: {reason(error)}\n{text}"
     with suppress(OSError):  # not by sys.stderr, which the user's code may have closed or replaced
         os.write(2, line.encode(errors="backslashreplace"))
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import events
 from .exceptions import flush, log
 from .outputs import (
     Answer,
@@ -69,7 +70,7 @@ class Model:
         try:
             return self._definition.input.model_validate_json(data)
         except BaseException as error:
-            log("input refused", error)
+            log("input refused", error, events.INPUT_REFUSED)
             return failed(error)
 
     def predict(

@@ -1,5 +1,6 @@
 """A running server: what it says, and its end."""
 
+import json
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from tungstenkit.data import SERVER
 from tungstenkit.run.address import Address
 from tungstenkit.run.client import PredictionError
 from tungstenkit.run.container import container_program
+from tungstenkit.run.local import LocalModel, local_program
 from tungstenkit.run.program import Program
 from tungstenkit.run.server import _SAID, running
 from tungstenkit.sdk.errors import RunError
@@ -18,7 +20,7 @@ from tungstenkit.sdk.errors import RunError
 HERE = Address("127.0.0.1", 4000)
 
 SETUP_FAILED = f"""\
-T ERROR tungsten.worker: setup failed: ModuleNotFoundError: No module named 'git'
+T ERROR tungsten.worker: [raised] in words that nobody reads: ModuleNotFoundError: No module named 'git'
 Traceback (most recent call last):
   File "{SERVER}/worker/main.py", line 119, in main
     model = _Model(arguments)
@@ -26,8 +28,8 @@ Traceback (most recent call last):
   File "/models/m/parts/net.py", line 7, in load
     import git
 ModuleNotFoundError: No module named 'git'
-T ERROR tungsten.model: setup failed (1 of 1): ModuleNotFoundError: No module named 'git'
-T ERROR tungsten.server: setup failed: ModuleNotFoundError: No module named 'git'"""
+T ERROR tungsten.model: [setup-failed] the first of all: ModuleNotFoundError: No module named 'git'
+T ERROR tungsten.server: [gave-up] no hope: ModuleNotFoundError: No module named 'git'"""
 
 
 class TestRunning:
@@ -49,7 +51,7 @@ class TestRunning:
     def test_the_reason_comes_before_the_rest_of_what_it_said(self, tmp_path):
         lines = [
             "first of all" + "." * _SAID,
-            "T ERROR tungsten.server: no weights",
+            "T ERROR tungsten.server: [gave-up] no weights",
             "T INFO tungsten.server: stopped",
         ]
         with (
@@ -146,3 +148,69 @@ class TestRunning:
     def test_an_end_by_a_signal_is_told_as_shells_do(self):
         with running(self.program("import os; os.kill(os.getpid(), 9)")) as server:
             assert server.wait() == 128 + 9
+
+
+class TestServerOfOurs:
+    """That what a real server says of its end is understood."""
+
+    MODEL = """
+import os
+from tungstenkit import BaseIO, define_model
+
+class Io(BaseIO):
+    text: str
+
+@define_model(input=Io, output=Io)
+class Model:
+    def setup(self):
+        with open("tried", "a+") as file:
+            file.write("x")
+            file.seek(0)
+            print("attempt", len(file.read()))
+        {setup}
+
+    def predict(self, inputs):
+        return inputs
+"""
+
+    class Spec:
+        python_packages = ()
+
+        def to_json(self):
+            schema = {"type": "object", "properties": {"text": {"type": "string"}}, "x-order": ["text"]}
+            return json.dumps(
+                {
+                    "spec-version": 1,
+                    "name": "m",
+                    "module": "tungsten_model",
+                    "class": "Model",
+                    "batch-size": 1,
+                    "input-schema": schema,
+                    "output-schema": schema,
+                    "demo-output-schema": None,
+                }
+            )
+
+    def error(self, tmp_path, setup):
+        folder = tmp_path / "model"
+        folder.mkdir()
+        (folder / "tungsten_model.py").write_text(self.MODEL.format(setup=setup))
+        model = LocalModel(self.Spec(), folder, None, sys.executable)
+        program = local_program(model, tmp_path / "spec.json", Address.choose("127.0.0.1", 0), [])
+        with running(program, tmp_path / "log") as server, pytest.raises(RunError) as caught:
+            server.expect("/readyz")
+        return caught.value
+
+    def test_a_setup_that_raises_is_told_by_the_models_line(self, tmp_path):
+        error = self.error(tmp_path, "raise ValueError('no weights')")
+        assert error.what.startswith("setup fails: ValueError: no weights\n")
+        assert error.where == "tungsten_model.py, line 15"
+
+    def test_of_setups_that_die_the_reason_is_told_and_what_the_last_one_said(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("TUNGSTEN_MAX_SETUPS", "2")
+        error = self.error(tmp_path, "os._exit(3)")
+        first, *rest = error.what.splitlines()
+        assert first.startswith("the model's server ended before it was ready: ")
+        assert "exit status 3" in first
+        assert "attempt 2" in rest
+        assert "attempt 1" not in rest

@@ -140,7 +140,7 @@ def test_a_failed_prediction_is_told_with_its_input_and_what_the_model_said(tria
         if inputs[0].get("mode") == "b":
             with log.open("a") as file:
                 file.write(
-                    "NOW ERROR tungsten.worker: batch failed\nTraceback\n"
+                    "NOW ERROR tungsten.worker: [raised] batch failed\nTraceback\n"
                     '  File "/opt/tungsten/server/x.py", line 1, in f\n    ours()\n'
                     '  File "/app/m.py", line 2, in g\n    theirs()\nValueError: no\n'
                 )
@@ -178,7 +178,7 @@ def test_what_the_class_itself_refuses_is_no_failure(trials):
     def answer(inputs, log):
         if any(len(one["text"]) > 5 for one in inputs):
             with log.open("a") as file:
-                file.write("NOW ERROR tungsten.worker: input refused: ValidationError\n")
+                file.write("NOW ERROR tungsten.worker: [input-refused] too long: ValidationError\n")
             return failure("ValidationError: too long")
         return success([{"text": one["text"]} for one in inputs])
 

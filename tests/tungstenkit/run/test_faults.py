@@ -1,11 +1,21 @@
 """What a server's log says of the model's faults."""
 
 import pytest
+from tungsten_server.worker import events, exceptions
 
-from tungstenkit.nix_build.faults import last_fault, own_frames, package_hint
+from tungstenkit.data import SDK, SERVER
+from tungstenkit.run import faults
+from tungstenkit.run.faults import (
+    has_raised,
+    has_refused,
+    last_attempt,
+    last_fault,
+    own_frames,
+    why_it_gave_up,
+)
 
 
-def log(*lines, event="setup failed: E: x"):
+def log(*lines, event="[raised] setup failed: E: x"):
     head = "2026-01-01T00:00:00Z INFO tungsten.server: start"
     begin = f"2026-01-01T00:00:01Z ERROR tungsten.worker: {event}"
     return "\n".join([head, begin, *lines, "2026-01-01T00:00:02Z INFO tungsten.server: stopped", ""])
@@ -72,7 +82,7 @@ def test_a_syntax_error_has_its_own_line():
 
 def test_the_last_fault_of_several_counts():
     text = log(TRACEBACK, IN_MODEL, "A: a") + log(
-        TRACEBACK, IN_MODEL.replace("12", "5"), "B: b", event="batch failed"
+        TRACEBACK, IN_MODEL.replace("12", "5"), "B: b", event="[raised] batch failed"
     )
     assert last_fault(text).where == "tungsten_model.py, line 5"
 
@@ -95,24 +105,6 @@ def test_a_folder_of_another_place(tmp_path):
     assert fault.where == "a/b.py, line 2"
 
 
-def test_what_is_missing_is_told_as_the_import_check_of_a_build_tells_it(tmp_path):
-    assert package_hint("ModuleNotFoundError: No module named 'cv2'").startswith(
-        "add 'opencv-python-headless' to python"
-    )
-    assert (
-        package_hint("ModuleNotFoundError: No module named 'tkinter'")
-        == "add 'python3-tk' to system_packages"
-    )
-    assert "libGL.so.1" in package_hint(
-        "ImportError: libGL.so.1: cannot open shared object file: No such file"
-    )
-    (tmp_path / "own").mkdir()
-    assert package_hint("ModuleNotFoundError: No module named 'own.x'", tmp_path).startswith(
-        "the folder of the same name"
-    )
-    assert package_hint("ValueError: x") is None
-
-
 def test_a_program_that_is_missing_is_told_so():
     child = '  File "/usr/lib/python3.11/subprocess.py", line 1955, in _execute_child'
     reason = "FileNotFoundError: [Errno 2] No such file or directory: 'ffmpeg'"
@@ -126,3 +118,45 @@ def test_a_program_that_is_missing_is_told_so():
 def test_only_the_servers_frames_are_left_out():
     text = "\n".join(["printed", TRACEBACK, IN_SERVER, "    run()", IN_MODEL, "    x", "E: e"])
     assert own_frames(text).splitlines() == ["printed", TRACEBACK, IN_MODEL, "    x", "E: e"]
+
+
+def test_what_is_read_is_what_the_server_writes():
+    written = {value for name, value in vars(events).items() if name.isupper()}
+    assert written == {faults.RAISED, faults.INPUT_REFUSED, faults.SETUP_FAILED, faults.GAVE_UP}
+    files = [file for folder in (SDK, SERVER) for file in folder.rglob("*.py")]
+    quoted = {mark for word in written for mark in (f'"{word}"', f"[{word}]")}
+    knowing = {file.name for file in files if any(mark in file.read_text() for mark in quoted)}
+    assert knowing == {"events.py", "faults.py"}
+
+
+def test_what_a_model_process_writes_is_understood_however_it_is_worded(capfd):
+    def said(word):
+        try:
+            raise ValueError("bad")
+        except ValueError as error:
+            print("half a line", end=" ", flush=True)
+            exceptions.log("whatever", error, word)
+        return "".join(capfd.readouterr())
+
+    raised, refused = said(events.RAISED), said(events.INPUT_REFUSED)
+    assert [has_raised(text) for text in ("", raised, refused)] == [False, True, True]
+    assert [has_refused(text) for text in ("", raised, refused)] == [False, False, True]
+    assert last_fault(raised).reason == last_fault(refused).reason == "ValueError: bad"
+
+
+def test_a_line_may_begin_behind_what_the_model_has_printed():
+    text = log(TRACEBACK, IN_MODEL, "    x", "ValueError: bad").replace("2026-01-01T00:00:01Z", " 50% 12 s")
+    assert last_fault(text).where == "tungsten_model.py, line 12"
+
+
+def test_a_line_without_a_word_says_nothing_to_programs():
+    text = "T ERROR tungsten.worker: raised\nT ERROR tungsten.server: gave-up: no weights\n"
+    assert not has_raised(text)
+    assert why_it_gave_up(text) is None
+    assert why_it_gave_up(text + "T ERROR tungsten.server: [gave-up] a\n") == "a"
+
+
+def test_of_several_setups_the_last_is_shown():
+    one = "printed {0}\nT ERROR tungsten.model: [setup-failed] ({0} of 3): E"
+    assert last_attempt(one.format(1)) == one.format(1)
+    assert last_attempt("\n".join(one.format(number) for number in (1, 2, 3))) == one.format(3)

@@ -41,6 +41,8 @@ let
 
     debianRoot = import ./sets/debian-root.nix; # the system below the model: Debian's packages
     baseRoot = import ./sets/base-root.nix; # the same: a base image
+    underneath = import ./sets/underneath.nix; # one of the two, and the lock's CUDA
+    buildRoot = import ./sets/build-root.nix; # the root with the model's packages
     debian = import ./sets/debian.nix; # the debian package set
     aptNames = import ./sets/apt-names.nix; # names of apt's -> packages of nixpkgs
     poetry = import ./sets/poetry.nix; # a Poetry project -> an environment, by poetry2nix

@@ -111,7 +111,9 @@ rec {
         dockerTools = bind self nix.image;
         deb = bind self nix.deb;
         wheel = bind self nix.wheel;
-        underneath = bind self (if self.base == null then nix.debianRoot else nix.baseRoot);
+        underneath = bind (
+          self // { lowest = bind self (if self.base == null then nix.debianRoot else nix.baseRoot); }
+        ) nix.underneath;
         importCheck = if system == target then bind self.runner nix.importCheck else null;
         declared = self.files.declared (exported.lock.files or { });
         # The image has post_build's instead.
@@ -119,6 +121,7 @@ rec {
           builtins.filter (file: !builtins.elem file.path self.postBuild.replaces) exported.bigFiles
         );
         commands = bind self nix.commands;
+        buildRoot = bind self nix.buildRoot;
         postBuild = bind self nix.postBuild;
         packageSet = bind self nix.debian;
         modelImage = bind self nix.modelImage;

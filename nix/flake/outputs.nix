@@ -36,14 +36,14 @@ let
     system:
     let
       target = targets.${system}.${system};
-      inherit (target) locked packageSet;
+      inherit (target) buildRoot locked underneath;
     in
     builders.${system}.shell {
       inherit (spec) name;
-      root = packageSet.buildRoot;
-      interpreter = packageSet.modelPython;
+      root = buildRoot.tree;
+      interpreter = buildRoot.python;
       version = locked.python;
-      variables = environment { inherit packageSet spec; };
+      variables = environment { inherit spec underneath; };
       title = "Python ${locked.python} on ${
         if locked ? base-image then locked.base-image.reference else "Debian ${locked.release}"
       }, as in the image";

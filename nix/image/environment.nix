@@ -1,11 +1,11 @@
 # The variables that an image's processes see, by name; the same while it is built as when it runs.
 #
-# packageSet: what the image is made of. spec: the document's value. set: those of dockerfile_commands, which win; a
-# value may have holes, where variables of ours are meant.
-{ packageSet, spec, set ? spec.commands.environment or { } }:
+# underneath: what the image is made of: its `base`, `cuda` and `environment`. spec: the document's value. set: those of
+# dockerfile_commands, which win; a value may have holes, where variables of ours are meant.
+{ underneath, spec, set ? spec.commands.environment or { } }:
 let
   # Without a GPU it is only ballast.
-  cuda = if spec.gpu then packageSet.cuda else null;
+  cuda = if spec.gpu then underneath.cuda else null;
 
   text =
     value:
@@ -43,7 +43,7 @@ let
     in
     base // ours // both "PATH" // both "LD_LIBRARY_PATH";
 
-  ours = over (if packageSet.base or null == null then { } else packageSet.base.environment) ({
+  ours = over (if underneath.base or null == null then { } else underneath.base.environment) ({
     HOME = home;
     USER = "nonroot";
     LOGNAME = "nonroot";
@@ -65,7 +65,7 @@ let
     TORCHINDUCTOR_CACHE_DIR = "/tmp/torchinductor";
     TRITON_CACHE_DIR = "/tmp/triton";
   }
-  // packageSet.environment
+  // underneath.environment
   # What container runtimes read to put the host's driver into a container.
   // when spec.gpu {
     NVIDIA_VISIBLE_DEVICES = "all";

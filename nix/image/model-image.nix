@@ -31,7 +31,7 @@ let
   };
   base = if packageSet.base or null == null then nothing else packageSet.base;
   commands = spec.commands or { };
-  variables = environment { inherit packageSet spec; } // packageSet.fileVariables or { };
+  variables = environment { underneath = packageSet; inherit spec; } // packageSet.fileVariables or { };
 in
 packageSet.dockerTools.buildLayeredImage ({
   inherit (spec) name;

@@ -1,21 +1,21 @@
 # The debian package set: the interface of model-image.nix, from a lock alone.
 #
-# locked, server: the lock's, for the platform and for its server. underneath: the system below the model, of
-# debian-root.nix or base-root.nix. specFile, model, bigContents: what is edited: the spec, the model's files, and those
-# that are not in its folder. declared: the contents and variables of declared downloads. commands, postBuild: what was
-# run of the model's. ownSources, ownWheels: our modules, and what is said of their wheels. deb, wheel, source: make
-# contents of the lock's entries. importCheck: imports the model, or null where its platform is not the builder's.
+# locked, server: the lock's, for the platform and for its server. underneath: what lies below the model's packages.
+# buildRoot: the same with them and with what commands have changed. specFile, model, bigContents: what is edited: the
+# spec, the model's files, and those that are not in its folder. declared: the contents and variables of declared
+# downloads. commands, postBuild: what was run of the model's. ownSources, ownWheels: our modules, and what is said of
+# their wheels. wheel: makes contents of the lock's entries. importCheck: imports the model, or null where its platform
+# is not the builder's.
 {
   locked,
   server,
   underneath,
+  buildRoot,
   specFile,
   model,
   ownSources,
   ownWheels,
-  deb,
   wheel,
-  source,
   commands,
   postBuild,
   dockerTools,
@@ -33,10 +33,6 @@ let
 
   inherit (stated) files link text;
 
-  modelEnvironment = underneath.modelEnvironment // {
-    layer = "wheels";
-  };
-
   serverPrefix = "opt/tungsten/server";
   serverEnvironment = {
     layer = "server";
@@ -47,12 +43,15 @@ let
 in
 rec {
   inherit dockerTools;
-
-  # Where build steps run: the image without the server, downloads and the model.
-  buildRoot = dockerTools.unpackedRoot (systemContents ++ commandContents ++ pythonContents);
-  modelPython = underneath.modelEnvironment.interpreter;
-
-  inherit (underneath) base systemContents tini;
+  inherit (underneath)
+    base
+    cuda
+    environment
+    systemContents
+    tini
+    ;
+  inherit (buildRoot) pythonContents;
+  modelPython = buildRoot.python;
 
   commandContents = commands.contents;
 
@@ -62,7 +61,7 @@ rec {
       source = builtins.partition (content: content.layer == "model") sourceContents;
     in
     rootParts (
-      [ buildRoot ]
+      [ buildRoot.tree ]
       ++ map dockerTools.unpackedPart (
         builtins.filter (contents: contents != [ ]) [
           serverContents
@@ -85,17 +84,12 @@ rec {
         [
           (importCheck {
             inherit model specFile variables;
-            tree = buildRoot;
+            inherit (buildRoot) tree;
             over = if postBuildContents == [ ] then [ ] else [ (dockerTools.unpackedPart postBuildContents) ];
             python = modelPython;
           })
         ]
     );
-
-  pythonContents =
-    underneath.replacedContents
-    ++ wheel.locked modelEnvironment (entry: (source entry).wheel) (locked.wheels ++ locked.sources or [ ])
-    ++ [ (wheel.own (modelEnvironment // { layer = "sdk"; }) ownWheels.sdk ownSources.sdk) ];
 
   serverContents = [
     (files "server" "the server's environment" [
@@ -143,23 +137,4 @@ rec {
   ];
 
   python = "/${serverPrefix}/bin/python3";
-  inherit (locked) cuda;
-  environment =
-    underneath.environment
-    // (
-      if locked.cuda == null then
-        { }
-      else
-        {
-          # torch, TensorFlow and JAX find the libraries of wheels by themselves; onnxruntime, CuPy and others ask the
-          # loader by name. /usr/local/nvidia is where hosts that mount their driver put it, as NVIDIA's images expect.
-          LD_LIBRARY_PATH = builtins.concatStringsSep ":" (
-            [
-              "/usr/local/nvidia/lib"
-              "/usr/local/nvidia/lib64"
-            ]
-            ++ map (folder: "/${modelEnvironment.sitePackages}/${folder}") locked.cuda.libraries
-          );
-        }
-    );
 }

@@ -1,9 +1,21 @@
 # dockerfile_commands: each segment runs over all that is below it, and what it changes is a layer of its own.
 #
 # spec: the document's value. locked: the lock's, for the platform; of it, the results of the segments that have the
-# network, in order. packageSet: whose root they run in. runner: the builder of the platform that the image is for,
+# network, in order. underneath: the root that they run in. runner: the builder of the platform that the image is for,
 # because programs of the image run. bigFiles: those of the model's files that are not in its folder.
-{ spec, locked, model, bigFiles, files, packageSet, platform, runner, environment, facts }:
+{
+  spec,
+  locked,
+  model,
+  bigFiles,
+  files,
+  underneath,
+  dockerTools,
+  platform,
+  runner,
+  environment,
+  facts,
+}:
 let
   inherit (runner) busybox runTool;
   commands = spec.commands or { segments = [ ]; };
@@ -68,7 +80,7 @@ let
       one
       // {
         environment = environment {
-          inherit packageSet spec;
+          inherit spec underneath;
           set = one.environment;
         };
       }
@@ -86,11 +98,11 @@ let
       tool = "run_commands.py";
       config = {
         inherit (segment) network uid gid;
-        layers = packageSet.dockerTools.layers below;
+        layers = dockerTools.layers below;
         context = contextOf segment;
         steps = map (step segment) segment.steps;
         architecture = platform.debian;
-        on-base = packageSet.base or null != null;
+        on-base = underneath.base != null;
         variation = {
           inherit (run) again;
           baseline = false;
@@ -123,7 +135,7 @@ let
     done: segment:
     let
       number = builtins.length done;
-      below = packageSet.systemContents ++ map (one: one.content) done;
+      below = underneath.systemContents ++ map (one: one.content) done;
       make = makeOf number segment below;
     in
     done

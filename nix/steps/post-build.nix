@@ -1,14 +1,15 @@
 # What a model's post_build makes: one fixed-output tar, made in the image's own root with the network.
 #
-# spec: the document's value. locked: the lock's, for the platform. packageSet: whose root and Python it runs in.
-# runner: the builder of the platform that the image is for. runByImagePython: runs a program by the model's own Python
-# version. bigFiles: those of the model's files that are not in its folder.
+# spec: the document's value. locked: the lock's, for the platform. buildRoot: the root and the Python that it runs in.
+# underneath: what lies below that. runner: the builder of the platform that the image is for. runByImagePython: runs a
+# program by the model's own Python version. bigFiles: those of the model's files that are not in its folder.
 {
   spec,
   locked,
   model,
   bigFiles,
-  packageSet,
+  buildRoot,
+  underneath,
   programs,
   runner,
   runByImagePython,
@@ -51,8 +52,7 @@ let
     runner.step {
       # Not by the result's hash alone: an older result must not be taken for a new one.
       name = "post-build-${builtins.substring 0 16 result.sees}.tar";
-      tree = packageSet.buildRoot;
-      python = packageSet.modelPython;
+      inherit (buildRoot) tree python;
       program = program.path;
       beside = builtins.listToAttrs (
         map (file: {
@@ -69,7 +69,7 @@ let
         inherit (run) secrets;
         certificates = if run.certificates == null then null else "/tmp/step/certificates.crt";
         variables = result.environment or [ ];
-        environment = environment { inherit packageSet spec; };
+        environment = environment { inherit spec underneath; };
         variation = {
           inherit (run) again;
           baseline = result.baseline-cpu or false;

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,8 @@ def test_a_wildcard_of_copy_stands_for_any_letter(tools, tmp_path, path, taken):
       locked = {{ }}; model = {tmp_path}; bigFiles = [ ]; platform.debian = "amd64";
       files = nix.scope.bind {{ fetch = null; }} nix.files;
       runner = {{ system = "x"; busybox = "x"; runTool = given: given; }};
-      packageSet = {{ systemContents = [ ]; dockerTools.layers = below: below; }};
+      underneath = {{ base = null; systemContents = [ ]; }};
+      dockerTools.layers = below: below;
     }} nix.commands).contents"""
     tmp_path.with_suffix(".json").write_text(steps)
     seen = evaluate(
@@ -118,6 +120,28 @@ def test_only_the_table_of_contents_names_other_files(name):
         own = {path for path in paths if Path(path).parent == Path(name).parent and path.endswith(".json")}
         programs = {path for path in paths if path.split("/")[0] == "tools"}
         assert paths - own - programs == ({""} if name in ENTRIES else set())
+
+
+@pytest.mark.parametrize("scope", ["exported", "builder", "target", "nixpkgs"])
+def test_no_parts_of_a_scope_need_one_another_in_a_circle(scope):
+    """Nix would allow it, as long as nobody asks for what leads round."""
+    (text,) = re.findall(
+        rf"^  {scope} =\n(.*?)^    \);", (NIX / "scope.nix").read_text(), re.DOTALL | re.MULTILINE
+    )
+    values = dict(entry.split(" = ", 1) for entry in re.split(r"\n {8}(?=\w+ = )", text)[1:])
+    arguments = evaluate(
+        f"let nix = import {NIX}; in builtins.mapAttrs (_: part: if builtins.isFunction part then "
+        "builtins.attrNames (builtins.functionArgs part) else [ ]) nix"
+    )
+    needs = {
+        name: {*re.findall(r"\bself\.(\w+)", made)}.union(
+            *(arguments[part] for part in re.findall(r"\bnix\.(\w+)", made))
+        )
+        & set(values)
+        for name, made in values.items()
+    }
+    assert any(needs.values()) or scope == "exported"
+    list(TopologicalSorter(needs).static_order())
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (NIX / "tools").iterdir() if path.is_file()))

@@ -4,7 +4,7 @@ let
   environment =
     set:
     nix.environment {
-      packageSet.environment.LD_LIBRARY_PATH = "/cuda";
+      underneath.environment.LD_LIBRARY_PATH = "/cuda";
       spec.gpu = false;
       inherit set;
     };

@@ -36,24 +36,16 @@ let
   environment =
     cuda:
     (nix.scope.bind rec {
-      platform = null;
-      source = null;
       locked = {
         python = "3.11";
         inherit cuda;
       };
-      underneath = nix.scope.bind { inherit deb locked platform; } nix.debianRoot;
-      server = null;
-      specFile = null;
-      model = null;
-      commands = null;
-      postBuild = null;
-      ownSources = null;
-      ownWheels = null;
-      deb = null;
-      wheel = null;
-      dockerTools = null;
-    } nix.debian).environment;
+      lowest = nix.scope.bind {
+        inherit locked;
+        deb = null;
+        platform = null;
+      } nix.debianRoot;
+    } nix.underneath).environment;
 in
 {
   "the loader finds the libraries of CUDA's wheels by name" = {

@@ -86,7 +86,7 @@ in
     expr =
       (nix.environment {
         spec.gpu = false;
-        packageSet.environment = { };
+        underneath.environment = { };
       }).HF_HOME;
     expected = "/home/nonroot/.cache/huggingface";
   };

@@ -47,9 +47,11 @@ let
       debian = nix.scope.bind (
         given
         // {
-          inherit deb;
-          underneath = nix.scope.bind (given // { inherit deb; }) nix.debianRoot;
-          source = null;
+          underneath = nix.scope.bind {
+            inherit locked;
+            lowest = nix.scope.bind (given // { inherit deb; }) nix.debianRoot;
+          } nix.underneath;
+          buildRoot = null;
           specFile = null;
           ownSources = null;
           ownWheels = null;

@@ -35,11 +35,12 @@ let
       model = ../image;
       bigFiles = [ ];
       files = nix.scope.bind { fetch = null; } nix.files;
-      packageSet = {
+      underneath = {
+        base = null;
         environment = { };
         systemContents = [ "the system" ];
-        dockerTools.layers = below: below;
       };
+      dockerTools.layers = below: below;
       platform.debian = "amd64";
       runner = {
         system = "x86_64-linux";

@@ -12,7 +12,11 @@ let
         };
         model = null;
         bigFiles = [ ];
-        packageSet = null;
+        underneath = null;
+        buildRoot = {
+          tree = null;
+          python = null;
+        };
         runner.step = _: "the result";
         runByImagePython = _: "the view";
       } nix.postBuild;

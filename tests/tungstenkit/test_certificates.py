@@ -29,7 +29,7 @@ from tungstenkit.platforms import Target
 from tungstenkit.resolve.wheels import resolve_wheels
 from tungstenkit.run.client import Client
 from tungstenkit.sdk.errors import BuildError, TungstenError
-from tungstenkit.seal.twice import Step, make
+from tungstenkit.seal.twice import ExportedStep, make
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
 
@@ -366,7 +366,7 @@ def test_a_step_of_a_build_gets_all_of_them(made, tmp_path, monkeypatch, one):
     given = []
     monkeypatch.setattr("tungstenkit.seal.twice.run_build", lambda arguments, *_: given.extend(arguments))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(made / "ca.pem"))
-    make(Step(tmp_path, "x86_64-linux", "post-build", tmp_path, None), "result.tar")
+    make(ExportedStep(tmp_path, "x86_64-linux", "post-build", tmp_path, None), "result.tar")
     trusted = Path(given[given.index("certificates") + 1]).read_text()
     assert (made / "ca.pem").read_text().strip() in trusted
 

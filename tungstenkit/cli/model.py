@@ -142,7 +142,7 @@ def say_what_local_leaves_out(project: Project) -> None:
     from rich.markup import escape
 
     from tungstenkit.cli.progress import err
-    from tungstenkit.seal.declared import find_absent
+    from tungstenkit.fetch.declared_here import find_absent
     from tungstenkit.spec.files import excluding
 
     for name in find_absent(project.spec.files, project.directory):

@@ -68,6 +68,12 @@ RELEASES = {
     )
 }
 """All that is said of a release anywhere. A new one is an entry here, and its keys in `archive_keys.json`."""
+RELEASE_OF = {release.python: name for name, release in RELEASES.items()}
+"""By Python the release that has it."""
+FINAL_OF = {release.python: name for name, release in RELEASES.items() if release.is_final}
+"""The same of those that are final."""
+(TOOLS_RELEASE,) = (name for name, release in RELEASES.items() if release.makes_layers)
+"""The release whose Python makes layers."""
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,19 @@ from typing import TYPE_CHECKING
 from tungstenkit import store
 from tungstenkit.digest import measure
 from tungstenkit.fetch.needs import LockedFile, built_files, needed_files, result_files
+from tungstenkit.lock.selection import part_of
+from tungstenkit.platforms import this_system
 from tungstenkit.sdk.errors import FetchError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tungstenkit.fetch.big_files import BigFile
     from tungstenkit.fetch.download import Progress
+    from tungstenkit.fetch.mirrors import Mirrors
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.parts import Busybox
+    from tungstenkit.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,31 @@ def find_in_store(entry: LockedFile) -> Path | None:
         return path if measure(path) == (entry.size, entry.sha256) else None
     except OSError:
         return None
+
+
+def bring_inputs(
+    lock: Lock,
+    systems: Sequence[str],
+    folders: Folders,
+    big: Sequence[BigFile],
+    mirrors: Callable[[], Mirrors],
+    watch: Watch,
+) -> int:
+    """Bring into the store what images for some platforms need and it has not got; of how many files in all.
+
+    big: files of the model that the build takes from the store, too. mirrors: finds them, where something is missing.
+    """
+    part = part_of(lock, systems, this_system())
+    wanted = missing_files(part)
+    urls = {}
+    if wanted:
+        with watch.working("asking the mirrors where each file is"):
+            from tungstenkit.fetch.locate import locate
+
+            urls = locate(wanted, lock, mirrors())
+    with watch.fetching() as bar:
+        bring(part, urls, folders, bar, whole=lock, big=big)
+    return len(needed_files(part)) + len(big)
 
 
 def bring(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tungstenkit.lock.parts import Choice
-    from tungstenkit.resolve.libraries import Start
+    from tungstenkit.resolve.opened import Start
     from tungstenkit.sdk.errors import BuildError
     from tungstenkit.spec.files import ModelFile
 

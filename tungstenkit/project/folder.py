@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING, TextIO
 
 from tungstenkit import store
 from tungstenkit.audit.asked import check_lock
-from tungstenkit.export.flake import Contents, bootstrap_urls, export
+from tungstenkit.export.flake import Contents, bootstrap_urls
 from tungstenkit.fetch.big_files import big_files
-from tungstenkit.fetch.bring import Folders, bring, missing_files
+from tungstenkit.fetch.bring import Folders, bring_inputs
+from tungstenkit.fetch.declared_here import leave_out_declared
 from tungstenkit.fetch.needs import needed_files
 from tungstenkit.fetch.own_files import check_own_files
 from tungstenkit.lock.document import LOCK_NAME, Lock, read_lock
-from tungstenkit.lock.selection import part_of
 from tungstenkit.platforms import this_system
 from tungstenkit.sdk.errors import FetchError, SpecError
 from tungstenkit.seal import commands, post_build
-from tungstenkit.seal.declared import leave_out_declared
-from tungstenkit.seal.twice import Step
+from tungstenkit.seal.bench import Bench
 from tungstenkit.settings import big_file_size
 from tungstenkit.spec.files import (
     empty_folders,
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
 
     from tungstenkit.fetch.big_files import BigFile
     from tungstenkit.fetch.mirrors import Mirrors
-    from tungstenkit.nix_build.log import View
     from tungstenkit.spec.document import ModelSpec
     from tungstenkit.spec.files import ModelFile
     from tungstenkit.watch import Watch
@@ -231,24 +229,14 @@ class Project:
             return Shipped(files, big_files(self.directory, files, big_file_size(self.directory), bar))
 
 
-def export_step(
-    project: Project, lock: Lock, system: str, shipped: Shipped, view: View, name: str = "post-build"
-) -> Step:
-    """A platform's step, in an export of its own; all inputs are in the store."""
-    folder = project.state / "step"
-    part = part_of(lock, [system], this_system())
-    contents = Contents(project.directory, shipped.files, shipped.big)
-    export(project.spec, part, contents, {}, folder)
-    return Step(folder, system, name, project.state, view)
-
-
 def provide_result(project: Project, lock: Lock, system: str, shipped: Shipped) -> None:
     """Run what has the network where its recorded result is not in the store; all other inputs are."""
+    contents = Contents(project.directory, shipped.files, shipped.big)
     platform = lock.platforms[system]
     for number in commands.missing(project.spec, platform) if system == this_system() else ():
         project.watch.notice("running a RUN --network=default: its result is not in the Nix store")
         with project.watch.building() as view:
-            step = export_step(project, lock, system, shipped, view, f"command-{number}")
+            step = Bench(project.spec, contents, project.state, view).step(lock, system, f"command-{number}")
             commands.provide(number, platform, step, project.spec)
     entry = lock.platforms[system].post_build
     if entry is None or not post_build.is_missing(entry):
@@ -260,7 +248,8 @@ def provide_result(project: Project, lock: Lock, system: str, shipped: Shipped) 
         return
     project.watch.notice("running post_build: its result is not in the Nix store")
     with project.watch.building() as view:
-        post_build.provide(entry, export_step(project, lock, system, shipped, view), project.spec)
+        step = Bench(project.spec, contents, project.state, view).step(lock, system)
+        post_build.provide(entry, step, project.spec)
 
 
 def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
@@ -280,14 +269,5 @@ def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
 
 def fetch_inputs(project: Project, lock: Lock, systems: Sequence[str], big: Sequence[BigFile]) -> int:
     """Bring into the store what images for some platforms need and it has not got; of how many files in all."""
-    part = part_of(lock, systems, this_system())
-    wanted = missing_files(part)
-    urls = {}
-    if wanted:
-        with project.watch.working("asking the mirrors where each file is"):
-            from tungstenkit.fetch.locate import locate
-
-            urls = locate(wanted, lock, project.mirrors())
-    with project.watch.fetching() as bar:
-        bring(part, urls, Folders(project.directory, project.state), bar, whole=lock, big=big)
-    return len(needed_files(part)) + len(big)
+    folders = Folders(project.directory, project.state)
+    return bring_inputs(lock, systems, folders, big, project.mirrors, project.watch)

@@ -7,12 +7,14 @@ made is a value.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tungstenkit.audit.advisories import look_up
 from tungstenkit.audit.diff import compare, old_lock
+from tungstenkit.export.flake import Contents
 from tungstenkit.fetch.bring import disk_error, find_in_store
 from tungstenkit.fetch.download import pull_layers
 from tungstenkit.fetch.machine_mirrors import find_mirrors
@@ -20,9 +22,7 @@ from tungstenkit.fetch.web import Fetcher
 from tungstenkit.lock.document import LOCK_NAME, Lock, packages, read_lock, write_lock
 from tungstenkit.lock.parts import Files
 from tungstenkit.lock.unpin import unpinned
-from tungstenkit.project.folder import export_step, fetch_inputs
 from tungstenkit.resolve import nixpkgs
-from tungstenkit.resolve.base import loadable_on
 from tungstenkit.resolve.base_image import BaseWish, read_base
 from tungstenkit.resolve.model import resolve
 from tungstenkit.resolve.pinned import Pinned
@@ -31,26 +31,23 @@ from tungstenkit.resolve.targets import chosen_systems
 from tungstenkit.sdk.errors import LockError, ResolveError
 from tungstenkit.seal import commands, post_build
 from tungstenkit.seal.declared import lock_files
-from tungstenkit.seal.fake_time import fake_time
 from tungstenkit.seal.steps import seal
-from tungstenkit.seal.workshop import Workshop
+from tungstenkit.seal.workshop import SealingBench, Workshop
 from tungstenkit.spec import dockerfile
 from tungstenkit.spec.pins import read_lock_file
 from tungstenkit.spec.requirements import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tungstenkit.audit.diff import Difference
     from tungstenkit.audit.vulnerabilities import Advisories
     from tungstenkit.fetch.mirrors import Mirrors
     from tungstenkit.fetch.needs import LockedFile
     from tungstenkit.lock.parts import Choice
-    from tungstenkit.nix_build.log import View
-    from tungstenkit.platforms import Target
-    from tungstenkit.project.folder import Project, Shipped
+    from tungstenkit.project.folder import Project
     from tungstenkit.resolve.base import Base
-    from tungstenkit.seal.twice import Step
+    from tungstenkit.spec.document import ModelSpec
     from tungstenkit.watch import Watch
 
 
@@ -128,7 +125,7 @@ def make_lock(project: Project, wish: Relock | None = None) -> Locked:
             {} if wish.allow_older_index else dates_of(before),
             _read_pinned(project, pins),
         )
-        bases = Bases(project, pins, wish.python, report) if project.spec.base_image is not None else None
+        bases = _read_bases(project, wish, pins, report) if wish.package_set == "debian" else {}
         lock = _resolve(project, wish, pins, solver, bases)
         # What is not sealed yet keeps its pins for when it will be.
         files = pins.files if pins else Files()
@@ -168,19 +165,14 @@ def _refuse_early(project: Project, wish: Relock, pins: Lock | None) -> None:
             post_build.refuse_elsewhere(project.spec, system, pins)
 
 
-def _resolve(project: Project, wish: Relock, pins: Lock | None, solver: Solver, bases: Bases | None) -> Lock:
+def _resolve(
+    project: Project, wish: Relock, pins: Lock | None, solver: Solver, bases: Mapping[str, Base]
+) -> Lock:
     if wish.package_set == "nixpkgs":
         return nixpkgs.resolve(project.spec, solver, pins, systems=wish.systems, python=wish.python)
     if wish.package_set != "debian":
         raise ResolveError(f"there is no package set {wish.package_set!r}", hint="there are debian, nixpkgs")
-    return resolve(
-        project.spec,
-        solver,
-        pins,
-        systems=wish.systems,
-        python=wish.python,
-        base_of=bases,
-    )
+    return resolve(project.spec, solver, pins, systems=wish.systems, python=wish.python, bases=bases)
 
 
 def _read_pinned(project: Project, previous: Lock | None) -> Pinned | None:
@@ -238,52 +230,52 @@ def _lock_files(project: Project, previous: Files) -> Files:
             raise disk_error(problem, project.state) from None
 
 
-class Bases:
-    """Reads a model's base image, for each platform once."""
+def _read_bases(
+    project: Project, wish: Relock, pins: Lock | None, report: Callable[[str], None]
+) -> dict[str, Base]:
+    """The model's base image for each platform; what of the declaration it makes void is said, once."""
+    spec = project.spec
+    if spec.base_image is None:
+        return {}
+    platforms = pins.platforms if pins else {}
+    before = {name: one.base_image for name, one in platforms.items() if one.base_image}
+    python = ".".join(wish.python.split(".")[:2]) if wish.python else spec.python_version
+    # The system's, the steps' one each, what is installed, what is without the base's packages, and the rest.
+    ours = 3 + (len(spec.commands.segments) + bool(spec.commands.packages) if spec.commands else 0)
+    wanted = BaseWish(spec.base_image, python, before, ours)
+    bases: dict[str, Base] = {}
+    for system in chosen_systems(wish.systems, pins):
+        report(f"reading the base image {spec.base_image} for {system}")
+        base = read_base(wanted, system, partial(_get_layers, project))
+        for notice in _void_by(base, spec) if not bases else ():
+            project.watch.notice(notice)
+        bases[system] = base
+    return bases
 
-    def __init__(
-        self, project: Project, previous: Lock | None, python: str | None, report: Callable[[str], None]
-    ) -> None:
-        self._project = project
-        platforms = previous.platforms if previous else {}
-        self._previous = {name: one.base_image for name, one in platforms.items() if one.base_image}
-        self._python = ".".join(python.split(".")[:2]) if python else project.spec.python_version
-        self._report = report
-        self.libraries: dict[str, frozenset[str]] = {}
 
-    def __call__(self, system: str) -> Base:
-        """The base image for a platform; what of the declaration it makes void is said."""
-        spec = self._project.spec
-        assert spec.base_image is not None
-        self._report(f"reading the base image {spec.base_image} for {system}")
-        # The system's, the steps' one each, what is installed, what is without the base's packages, and the rest.
-        ours = 3 + (len(spec.commands.segments) + bool(spec.commands.packages) if spec.commands else 0)
-        wish = BaseWish(spec.base_image, self._python, self._previous, ours)
-        base = read_base(wish, system, self._get)
-        if not self.libraries:
-            if spec.system_packages:
-                line = f"RUN apt-get install {' '.join(spec.system_packages)}"
-                way = f'dockerfile_commands=["{line}"] installs them there'
-                way = way if base.system.release else "leave it out"
-                said = f"system_packages is ignored: the system is that of base_image; {way}"
-                self._project.watch.notice(said)
-            if base.left:
-                self._project.watch.notice(f"not taken over from {spec.base_image}: {', '.join(base.left)}")
-        self.libraries[system] = base.libraries
-        return base
+def _void_by(base: Base, spec: ModelSpec) -> Iterator[str]:
+    """What of a declaration, and of the image itself, a base image makes void."""
+    if spec.system_packages:
+        line = f"RUN apt-get install {' '.join(spec.system_packages)}"
+        way = f'dockerfile_commands=["{line}"] installs them there' if base.system.release else "leave it out"
+        yield f"system_packages is ignored: the system is that of base_image; {way}"
+    if base.left:
+        yield f"not taken over from {spec.base_image}: {', '.join(base.left)}"
 
-    def _get(self, entries: Sequence[LockedFile]) -> list[Path]:
-        state = self._project.state
-        with self._project.exclusively(), self._project.watch.fetching() as bar:
-            found = {entry: find_in_store(entry) for entry in entries}
-            absent = list(dict.fromkeys(entry for entry, path in found.items() if path is None))
-            bar.start(len(absent), sum(entry.size for entry in absent))
-            try:
-                (state / "downloads").mkdir(exist_ok=True)
-                pulled = dict(zip(absent, pull_layers(absent, state / "downloads", bar), strict=True))
-            except OSError as problem:
-                raise disk_error(problem, state) from None
-        return [found[entry] or pulled[entry] for entry in entries]
+
+def _get_layers(project: Project, entries: Sequence[LockedFile]) -> list[Path]:
+    """Download an image's layers that the store has not got; where each is."""
+    state = project.state
+    with project.exclusively(), project.watch.fetching() as bar:
+        found = {entry: find_in_store(entry) for entry in entries}
+        absent = list(dict.fromkeys(entry for entry, path in found.items() if path is None))
+        bar.start(len(absent), sum(entry.size for entry in absent))
+        try:
+            (state / "downloads").mkdir(exist_ok=True)
+            pulled = dict(zip(absent, pull_layers(absent, state / "downloads", bar), strict=True))
+        except OSError as problem:
+            raise disk_error(problem, state) from None
+    return [found[entry] or pulled[entry] for entry in entries]
 
 
 def _seal(
@@ -291,7 +283,7 @@ def _seal(
     lock: Lock,
     previous: Lock | None,
     solver: Solver,
-    bases: Bases | None,
+    bases: Mapping[str, Base],
     *,
     run: bool,
 ) -> Lock:
@@ -305,7 +297,7 @@ def _seal(
             state=project.state,
             resolved=lock,
             previous=previous,
-            base_libraries=bases.libraries if bases else {},
+            base_libraries={system: base.libraries for system, base in bases.items()},
             solver=solver,
             watch=project.watch,
             progress=bar,
@@ -325,39 +317,7 @@ def _add_results(project: Project, lock: Lock, workshop: Workshop) -> Lock:
         return lock
     shipped = project.select_shipped(lock)
     with project.watch.building() as view:
-        bench = _Bench(project, workshop, shipped, view)
-        how = (spec, project.directory, shipped.files, bench.step, bench.fake_time, workshop.solver.report)
-        lock = commands.add_commands(lock, workshop.previous, commands.Runner(*how))
-        return post_build.add_post_build(lock, workshop.previous, post_build.Runner(*how))
-
-
-@dataclass(frozen=True)
-class _Bench:
-    """Where the model's own steps are run, and what the clock of their second runs is changed by."""
-
-    project: Project
-    workshop: Workshop
-    shipped: Shipped
-    view: View
-    _clocks: dict[Target, Path | None] = field(default_factory=dict, init=False)
-
-    def step(self, lock: Lock, system: str, name: str = "post-build") -> Step:
-        """A step of a lock's, in an export of its own, with all that it needs in the store."""
-        fetch_inputs(self.project, lock, [system], self.shipped.big)
-        return export_step(self.project, lock, system, self.shipped, self.view, name)
-
-    def fake_time(self, target: Target) -> Path | None:
-        """libfaketime's library for a root; None where it can't be had, which is told."""
-        if target not in self._clocks:
-            self._clocks[target] = self._find_fake_time(target)
-        return self._clocks[target]
-
-    def _find_fake_time(self, target: Target) -> Path | None:
-        workshop = self.workshop
-        fitting = loadable_on(workshop.resolved.platforms[target.system].base_image, target)
-        if fitting is not None:
-            return fake_time(fitting, workshop.solver, workshop.get, workshop.downloads)
-        workshop.solver.notice(
-            "the second run has the same clock as the first: the base image is too old for it"
-        )
-        return None
+        contents = Contents(project.directory, shipped.files, shipped.big)
+        bench = SealingBench(spec, contents, project.state, view, workshop)
+        lock = commands.add_commands(lock, workshop.previous, bench)
+        return post_build.add_post_build(lock, workshop.previous, bench)

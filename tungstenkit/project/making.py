@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.parts import Platform
     from tungstenkit.project.folder import Project, Shipped
-    from tungstenkit.resolve.libraries import Start
+    from tungstenkit.resolve.opened import Start
 
 
 def _first_lock(project: Project, platform: str | None = None) -> Lock:
@@ -101,7 +101,7 @@ def _fetch_and_export(project: Project, lock: Lock, system: str, shipped: Shippe
 
 def _missing_programs(platform: Platform) -> list[Start]:
     """The programs that an image's packages start, and that it has not; what a base image has is not known here."""
-    from tungstenkit.resolve.libraries import missing_programs
+    from tungstenkit.resolve.opened import missing_programs
 
     if platform.base_image is not None:
         return []

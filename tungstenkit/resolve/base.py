@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tungstenkit.debian.release import RELEASES
+from tungstenkit.debian.release import FINAL_OF, RELEASE_OF, RELEASES
 from tungstenkit.lock.parts import Choice
 from tungstenkit.resolve.wheels import GLIBC
 from tungstenkit.sdk.errors import ResolveError
@@ -26,8 +26,6 @@ KIND = "base-image"
 _WHERE = "base_image"
 _NAMES_PROGRAMS = (2, 33)
 """The first C library whose loader can tell a program its name (`ld.so --argv0`)."""
-_RELEASES = {release.python: name for name, release in RELEASES.items()}
-_FINAL = {release.python for release in RELEASES.values() if release.is_final}
 
 
 @dataclass(frozen=True)
@@ -79,10 +77,10 @@ def pythons_on(bases: Mapping[str, Base], candidates: Callable[[], Mapping[str, 
     fitting = {
         python: f"{reason}; {first.reason}"
         for python, reason in tried.items()
-        if GLIBC[_RELEASES[python]] >= needed
+        if GLIBC[RELEASE_OF[python]] >= needed
     }
     if not fitting:
-        have = ", ".join(f"{'.'.join(map(str, GLIBC[_RELEASES[one]]))} for Python {one}" for one in tried)
+        have = ", ".join(f"{'.'.join(map(str, GLIBC[RELEASE_OF[one]]))} for Python {one}" for one in tried)
         raise ResolveError(
             f"{first.reason}, and beside it a C library of {'.'.join(map(str, needed))} or newer is needed: "
             f"Debian's is {have}",
@@ -135,7 +133,7 @@ def choices_on(base: Base, target: Target, versions: Mapping[str, str]) -> list[
         for project, version in sorted(base.distributions.items())
         if versions.get(project, version) != version
     ]
-    if base.image.python is not None and target.python not in _FINAL:
+    if base.image.python is not None and target.python not in FINAL_OF:
         choices.append(
             Choice(
                 kind=KIND,
@@ -163,7 +161,7 @@ def why_nothing_is_built(base: Base | None, target: Target) -> str | None:
     """Why what is built from source would not run on a base image; None where it would."""
     if base is None or base.image.python is None:
         return None
-    if target.python not in _FINAL:
+    if target.python not in FINAL_OF:
         return f"no Debian release has Python {target.python} to build with"
     if GLIBC[target.release] > libc_version(base.image.libc or "2.0"):
         newer = ".".join(map(str, GLIBC[target.release]))

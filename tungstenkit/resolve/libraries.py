@@ -2,29 +2,27 @@
 
 The dynamic loader's search is followed (ld.so(8)) from what can be started or imported: extension modules,
 programs, and libraries that a package's own code names. What only a plugin needs is told, not added. What a
-package opens by name while it runs can't be read from its files: `opened_libraries.json` knows it of common
-projects. Everything here is a function of what was scanned; nothing is downloaded.
+package opens by name while it runs can't be read from its files: `opened` knows it of common projects.
+Everything here is a function of what was scanned; nothing is downloaded.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import json
 import posixpath
 import re
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from tungstenkit.data import FACTS
 from tungstenkit.debian.contents import provider
 from tungstenkit.lock.parts import LIBRARY, NOTHING, Choice
 from tungstenkit.resolve.elf import MACHINES
+from tungstenkit.resolve.opened import missing_programs, opened
 from tungstenkit.resolve.scan import SITE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from tungstenkit.platforms import Target
     from tungstenkit.resolve.scan import Scan, ScannedFile
@@ -290,44 +288,15 @@ def _plugins(lacking: Mapping[str, str], libraries: Mapping[str, tuple[str, ...]
     )
 
 
-@cache
-def _opened_libraries() -> dict[str, Any]:
-    text = resources.files(__package__).joinpath("opened_libraries.json").read_text(encoding="utf-8")
-    return dict(json.loads(text)["projects"])
-
-
 def _opened(image: Image, libraries: Callable[[], Mapping[str, tuple[str, ...]]]) -> Iterator[Need]:
     """What wheels open by name, as far as the table knows them; those that bring a library of their own do not."""
     for project, scan in image.wheels.items():
         if scan.files:
             continue
-        for pattern in _opened_libraries().get(project, {}).get("libraries", ()):
+        for pattern in opened(project).get("libraries", ()):
             library = pattern
             if "*" in pattern:
                 fitting = fnmatch.filter(libraries(), pattern)
                 library = min(fitting, key=lambda name: (len(name), name), default=pattern)
             if not image.has(library):
                 yield Need(library, project, "it opens it by name while it runs")
-
-
-class Start(NamedTuple):
-    """A project that starts a program which an image has not."""
-
-    project: str
-    package: str
-    """Debian's, that has the program."""
-    why: str
-
-    def __str__(self) -> str:
-        """What a user is told."""
-        return (
-            f"{self.project} starts {self.package} {self.why}: where you use that, add it to system_packages"
-        )
-
-
-def missing_programs(projects: Iterable[str], debs: Container[str]) -> Iterator[Start]:
-    """The programs that projects start, as far as the table knows them, and that none of the packages has."""
-    for project in projects:
-        for package, why in _opened_libraries().get(project, {}).get("programs", {}).items():
-            if package not in debs:
-                yield Start(project, package, why)

@@ -9,19 +9,20 @@ that models share those layers.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from tungstenkit.debian.release import RELEASES
+from tungstenkit.debian.release import RELEASE_OF, RELEASES, TOOLS_RELEASE
 from tungstenkit.lock.document import Lock
 from tungstenkit.lock.stale import input_digest, made_from
 from tungstenkit.platforms import ARCHITECTURES, this_system
 from tungstenkit.resolve.rules import tool_programs
 from tungstenkit.resolve.search import Search, resolve_python
 from tungstenkit.resolve.shared import resolve_server, resolve_tools
-from tungstenkit.resolve.targets import RELEASE_OF, TOOLS_RELEASE, candidates, chosen_systems, target_of
+from tungstenkit.resolve.targets import candidates, chosen_systems, target_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable, Mapping
 
     from tungstenkit.resolve.base import Base
     from tungstenkit.resolve.solver import Solver
@@ -37,19 +38,18 @@ def resolve(
     *,
     systems: Iterable[str] = (),
     python: str | None = None,
-    base_of: Callable[[str], Base] | None = None,
+    bases: Mapping[str, Base] = MappingProxyType({}),
 ) -> Lock:
     """A resolved lock, not sealed yet.
 
     systems: the platforms to lock (default: those of the previous lock, else this machine's).
     python: a Python version that goes before the one that the spec asks for.
-    base_of: reads the model's base image for a platform; None where it names none.
+    bases: by platform the model's base image; empty where it names none.
 
     Raises ResolveError where nothing fits, FetchError where an index can't be had, UnusableError where it can't be
     believed.
     """
     systems = chosen_systems(systems, previous)
-    bases = {system: base_of(system) for system in systems} if base_of is not None else {}
     search = Search(spec, solver, previous, systems, bases, python)
     newest = RELEASES[TOOLS_RELEASE].python
     first = newest if bases else next(iter(candidates(spec, previous, python)))

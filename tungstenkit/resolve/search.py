@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from tungstenkit.data import OWN_WHEELS
-from tungstenkit.debian.release import RELEASES
+from tungstenkit.debian.release import RELEASE_OF, RELEASES
 from tungstenkit.lock.parts import Choice, Platform
 from tungstenkit.resolve.base import (
     check_sources,
@@ -27,7 +27,7 @@ from tungstenkit.resolve.cuda import nearest_working
 from tungstenkit.resolve.cuda_table import have_own_builds
 from tungstenkit.resolve.image_debs import debs_in, debs_on, resolve_debs
 from tungstenkit.resolve.python_packages import solve_python, whose
-from tungstenkit.resolve.targets import OFFICIAL, RELEASE_OF, candidates, target_of
+from tungstenkit.resolve.targets import OFFICIAL, candidates, target_of
 from tungstenkit.sdk.errors import CudaError, NothingFitsError, ResolveError
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from tungstenkit.data import OWN_WHEELS
-from tungstenkit.debian.release import RELEASES
+from tungstenkit.debian.release import RELEASES, TOOLS_RELEASE
 from tungstenkit.document import Document
 from tungstenkit.lock.parts import Busybox, PythonRoot, ServerEnvironment, Tools
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.debs import apart, locked_debs
-from tungstenkit.resolve.targets import NEWEST_FIRST, TOOLS_RELEASE
+from tungstenkit.resolve.targets import NEWEST_FIRST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from tungstenkit.debian.release import RELEASES
+from tungstenkit.debian.release import FINAL_OF, RELEASE_OF, TOOLS_RELEASE
 from tungstenkit.lock.stale import input_digest
 from tungstenkit.platforms import ARCHITECTURES, Target, this_system
 from tungstenkit.resolve.base import libc_version
@@ -20,12 +20,7 @@ if TYPE_CHECKING:
     from tungstenkit.resolve.base import Base
     from tungstenkit.spec.document import ModelSpec
 
-(TOOLS_RELEASE,) = (name for name, release in RELEASES.items() if release.makes_layers)
-"""The release whose Python makes layers."""
-RELEASE_OF = {release.python: name for name, release in RELEASES.items()}
-"""The release that has a Python."""
-_FINAL = {release.python: name for name, release in RELEASES.items() if release.is_final}
-NEWEST_FIRST = sorted(_FINAL, key=Version, reverse=True)
+NEWEST_FIRST = sorted(FINAL_OF, key=Version, reverse=True)
 OFFICIAL = [f"3.{minor}" for minor in range(9, 15)]
 """The Pythons whose own images, `python:3.12-slim`, a model can stand on."""
 
@@ -46,7 +41,7 @@ def target_of(system: str, python: str, base: Base | None = None) -> Target:
     """A platform and a Python as solves know them. base: the base image on that platform."""
     libc = base.image.libc if base and base.image.python else None
     # A base image may have a Python that no final release has; builds run the tools then, and nothing else of Debian.
-    known = _FINAL if base and base.image.python else RELEASE_OF
+    known = FINAL_OF if base and base.image.python else RELEASE_OF
     return Target(system, known.get(python, TOOLS_RELEASE), python, libc_version(libc) if libc else None)
 
 
@@ -69,7 +64,7 @@ def candidates(spec: ModelSpec, previous: Lock | None, override: str | None) -> 
         kept = {python: why for python, why in kept.items() if python in fitting or asks_the_same}
         return kept | {python: why for python, why in fitting.items() if python not in kept}
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if here in _FINAL:
+    if here in FINAL_OF:
         kept.setdefault(here, "the Python that made the lock")
     for python in NEWEST_FIRST:
         kept.setdefault(python, "the newest that fits")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +19,15 @@ from tungstenkit.fetch.big_files import kept_sha256_of
 from tungstenkit.lock.parts import CommandResult
 from tungstenkit.platforms import Target, this_system
 from tungstenkit.sdk.errors import BuildError, LockError
-from tungstenkit.seal.twice import MismatchError, Step, discard, make, settled
+from tungstenkit.seal.twice import ExportedStep, MismatchError, discard, make, settled
 from tungstenkit.spec.commands import Commands, Copy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.parts import Platform
+    from tungstenkit.seal.workshop import SealingBench
     from tungstenkit.spec.commands import Segment
     from tungstenkit.spec.document import ModelSpec
     from tungstenkit.spec.files import ModelFile
@@ -80,22 +80,6 @@ _SAID = frozenset({"module", "class_name", "commands", "gpu"})
 _UNSEEN_OF_PLATFORM = frozenset({"release", "post_build"})
 """Likewise of a lock's platform: the packages say the release."""
 _SAID_OF_PLATFORM = frozenset({"base_image", "commands", "cuda", "debs", "python", "sources", "wheels"})
-
-
-@dataclass(frozen=True)
-class Runner:
-    """How commands are run on this machine."""
-
-    spec: ModelSpec
-    directory: Path
-    files: Sequence[ModelFile]
-    """What of the model's folder ships."""
-    step: Callable[[Lock, str, str], Step]
-    """Of a lock, a platform and a step's name the step, with all that it needs in the store."""
-    fake_time: Callable[[Target], Path | None]
-    """libfaketime's library for a root."""
-    report: Callable[[str], None]
-    """Is told what is being done."""
 
 
 def sees(
@@ -204,7 +188,7 @@ def check(lock: Lock, spec: ModelSpec, directory: Path, files: Sequence[ModelFil
             )
 
 
-def add_commands(lock: Lock, previous: Lock | None, runner: Runner) -> Lock:
+def add_commands(lock: Lock, previous: Lock | None, bench: SealingBench) -> Lock:
     """The lock with the results of the commands that have the network; every segment is run twice.
 
     previous: the lock before; a result stands while its RUN sees the same.
@@ -212,11 +196,11 @@ def add_commands(lock: Lock, previous: Lock | None, runner: Runner) -> Lock:
     Raises LockError where a segment makes something else each time, or must run on another platform; BuildError where
     one fails.
     """
-    commands = runner.spec.commands or Commands()
+    commands = bench.spec.commands or Commands()
     for system, platform in lock.platforms.items():
         old = previous.platforms.get(system) if previous else None
         known = {one.sees: one for one in old.commands} if old else {}
-        plan = _known(runner, platform, known)
+        plan = _known(bench, platform, known)
         lock = _with(lock, system, plan)
         if system != this_system():
             if any(one.sha256 == _UNKNOWN for one in plan):
@@ -232,10 +216,10 @@ def add_commands(lock: Lock, previous: Lock | None, runner: Runner) -> Lock:
                 and not store.missing([str(result_path(entry))])
             ):
                 continue
-            result = _settled(lock, system, number, segment, entry, runner)
+            result = _settled(lock, system, number, segment, entry, bench)
             if place is not None and entry is not None:
                 done = (*plan[:place], _recorded(entry, result))
-                plan = _known(runner, platform, known, done)
+                plan = _known(bench, platform, known, done)
                 lock = _with(lock, system, plan)
     return lock
 
@@ -262,7 +246,7 @@ def not_here(what: str, system: str) -> LockError:
 
 
 def _known(
-    runner: Runner,
+    bench: SealingBench,
     platform: Platform,
     known: Mapping[str, CommandResult],
     done: tuple[CommandResult, ...] = (),
@@ -272,9 +256,9 @@ def _known(
     done: of the first of them.
     """
     found = done
-    for _ in range(len(done), len((runner.spec.commands or Commands()).networks)):
+    for _ in range(len(done), len((bench.spec.commands or Commands()).networks)):
         below = platform.model_copy(update={"commands": found})
-        one = planned(runner.spec, below, runner.directory, runner.files)[len(found)]
+        one = planned(bench.spec, below, bench.directory, bench.files)[len(found)]
         found = (*found, known.get(one.sees, one))
     return found
 
@@ -285,7 +269,7 @@ def _with(lock: Lock, system: str, results: Sequence[CommandResult]) -> Lock:
 
 
 def _settled(
-    lock: Lock, system: str, number: int, segment: Segment, entry: CommandResult | None, runner: Runner
+    lock: Lock, system: str, number: int, segment: Segment, entry: CommandResult | None, bench: SealingBench
 ) -> Path:
     """What a segment makes, whatever the conditions.
 
@@ -294,14 +278,14 @@ def _settled(
     platform = lock.platforms[system]
     target = Target(system, platform.release, platform.python)
     name = f"command-{number}"
-    step = runner.step(lock, system, name)
+    step = bench.step(lock, system, name)
     first = segment.steps[0]
     shown = first.text + (" …" if len(segment.steps) > 1 else "")
 
     def run(again: bool) -> Path:
         how = "again, with another clock, CPU and order of sets" if again else "as builds do"
-        runner.report(f"running {how}: {shown}")
-        library = runner.fake_time(target) if again else None
+        bench.report(f"running {how}: {shown}")
+        library = bench.fake_time(target) if again else None
         try:
             return make(step, entry.file if entry else f"{name}.tar", again=again, fake_time=library)
         except BuildError as problem:
@@ -338,7 +322,7 @@ def missing(spec: ModelSpec, platform: Platform) -> list[int]:
     return [number for number, path in paths.items() if path in gone]
 
 
-def provide(number: int, platform: Platform, step: Step, spec: ModelSpec) -> None:
+def provide(number: int, platform: Platform, step: ExportedStep, spec: ModelSpec) -> None:
     """Make a recorded result that is not in the store. Raises BuildError where it fails, or makes something else."""
     assert spec.commands is not None  # it has that segment
     entry = platform.commands[spec.commands.networks.index(number)]

@@ -26,18 +26,19 @@ from tungstenkit.missing import package_hint
 from tungstenkit.platforms import Target, this_system
 from tungstenkit.sdk.errors import BuildError, LockError, TungstenError
 from tungstenkit.seal.commands import described, not_here, seen_of_base, sees
-from tungstenkit.seal.handover import served
-from tungstenkit.seal.twice import MismatchError, Step, discard, make, settled
+from tungstenkit.seal.step_secrets import serve_secrets
+from tungstenkit.seal.twice import ExportedStep, MismatchError, discard, make, settled
 from tungstenkit.settings import read_table
 from tungstenkit.spec.commands import Commands
 from tungstenkit.spec.files import excluding, pattern_of
 from tungstenkit.tools import tool_module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.parts import Platform
+    from tungstenkit.seal.workshop import SealingBench
     from tungstenkit.spec.document import ModelSpec
     from tungstenkit.spec.files import ModelFile
 
@@ -200,23 +201,7 @@ def _changes(before: PostBuild, after: PostBuild) -> list[str]:
     ]
 
 
-@dataclass(frozen=True)
-class Runner:
-    """How post_build is run on this machine."""
-
-    spec: ModelSpec
-    directory: Path
-    files: Sequence[ModelFile]
-    """What of the model's folder ships."""
-    step: Callable[[Lock, str], Step]
-    """Of a lock and a platform the step, with all that it needs in the store."""
-    fake_time: Callable[[Target], Path | None]
-    """libfaketime's library for a root."""
-    report: Callable[[str], None]
-    """Is told what is being done."""
-
-
-def add_post_build(lock: Lock, previous: Lock | None, runner: Runner) -> Lock:
+def add_post_build(lock: Lock, previous: Lock | None, bench: SealingBench) -> Lock:
     """The lock with the results of post_build, run where it must be.
 
     previous: the lock before; what post_build made then stands while it sees the same and the result is here.
@@ -224,19 +209,19 @@ def add_post_build(lock: Lock, previous: Lock | None, runner: Runner) -> Lock:
     Raises LockError where it makes something else each time, or is for another platform than this machine's; BuildError
     where it fails.
     """
-    if not runner.spec.has_post_build:
+    if not bench.spec.has_post_build:
         return lock
-    settings = read_settings(runner.directory)
+    settings = read_settings(bench.directory)
     for system, platform in lock.platforms.items():
-        plan = planned(runner.spec, platform, runner.directory, runner.files, settings)
+        plan = planned(bench.spec, platform, bench.directory, bench.files, settings)
         old = previous.platforms[system].post_build if previous and system in previous.platforms else None
         if old is not None and old.sees != plan.sees:
-            runner.report(f"post_build sees something else: {'; '.join(_changes(old, plan))}")
+            bench.report(f"post_build sees something else: {'; '.join(_changes(old, plan))}")
             old = None
         if old is None or (system == this_system() and is_missing(old)):
             if system != this_system():
                 raise not_here("post_build", system)
-            old = _run(_with(lock, system, plan), system, old, runner)
+            old = _run(_with(lock, system, plan), system, old, bench)
         lock = _with(lock, system, old)
     return lock
 
@@ -256,30 +241,30 @@ def _with(lock: Lock, system: str, entry: PostBuild) -> Lock:
     return lock.model_copy(update={"platforms": {**lock.platforms, system: platform}})
 
 
-def _run(lock: Lock, system: str, recorded: PostBuild | None, runner: Runner) -> PostBuild:
+def _run(lock: Lock, system: str, recorded: PostBuild | None, bench: SealingBench) -> PostBuild:
     """Run it, twice but where the recorded result comes out again; the entry."""
     platform = lock.platforms[system]
     plan = platform.post_build
     assert plan is not None  # it was put there to be run
     values = _values(plan.environment)
-    step = runner.step(lock, system)
+    step = bench.step(lock, system)
     target = Target(system, platform.release, platform.python)
-    where = _where(runner.spec)
+    where = _where(bench.spec)
 
     def run(again: bool) -> Path:
         how = " again, with another clock, CPU and order of sets" if again else ""
-        runner.report(f"running post_build{how}")
-        library = runner.fake_time(target) if again else None
+        bench.report(f"running post_build{how}")
+        library = bench.fake_time(target) if again else None
         try:
-            with served(values) as place:
+            with serve_secrets(values) as place:
                 return make(step, plan.file, again=again, fake_time=library, secrets=place)
         except BuildError as problem:
             raise _explained(problem, where, again) from None
 
     try:
         result = settled(run, None if recorded is None else result_path(recorded), where)
-        ours = {file.path for file in runner.files}
-        entry = _entry(plan, result, ours, set(dict(lock.files.in_model())), runner.spec.exclude_files, where)
+        ours = {file.path for file in bench.files}
+        entry = _entry(plan, result, ours, set(dict(lock.files.in_model())), bench.spec.exclude_files, where)
         # Held until the next fetch, which knows of it by the lock.
         store.hold(str(result), step.state / "roots" / f"post-build-{system}")
     finally:
@@ -328,14 +313,14 @@ def is_missing(entry: PostBuild) -> bool:
     return bool(store.missing([str(result_path(entry))]))
 
 
-def provide(entry: PostBuild, step: Step, spec: ModelSpec) -> None:
+def provide(entry: PostBuild, step: ExportedStep, spec: ModelSpec) -> None:
     """Make a recorded result that is not in the store, with the variables that it needs of whoever builds.
 
     Raises BuildError where it fails, or makes something else than what is recorded.
     """
     where = _where(spec)
     try:
-        with served(_values(entry.environment)) as place:
+        with serve_secrets(_values(entry.environment)) as place:
             make(step, entry.file, sha256=entry.sha256, secrets=place)
     except MismatchError:
         raise BuildError(

@@ -29,7 +29,7 @@ _LINKS = {False: "made", True: "made-again"}
 
 
 @dataclass(frozen=True)
-class Step:
+class ExportedStep:
     """A step of an export."""
 
     export: Path
@@ -44,7 +44,7 @@ class Step:
 
 
 def make(
-    step: Step,
+    step: ExportedStep,
     file: str,
     *,
     again: bool = False,
@@ -89,7 +89,7 @@ def make(
     return link.resolve()
 
 
-def discard(step: Step) -> None:
+def discard(step: ExportedStep) -> None:
     """Remove what was there for a step's runs alone; its result is held no more by them."""
     shutil.rmtree(step.export)
     for name in _LINKS.values():

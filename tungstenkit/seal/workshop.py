@@ -1,13 +1,16 @@
-"""What a lock is sealed with, in one object that every step of sealing takes."""
+"""What a lock is sealed with, in one object that each part of sealing takes; and where the model's steps are run."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tungstenkit.fetch.bring import find_in_store
+from tungstenkit.fetch.bring import Folders, bring_inputs, find_in_store
 from tungstenkit.fetch.download import download
 from tungstenkit.fetch.locate import locate
+from tungstenkit.resolve.base import loadable_on
+from tungstenkit.seal.bench import Bench
+from tungstenkit.seal.fake_time import fake_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +19,9 @@ if TYPE_CHECKING:
     from tungstenkit.fetch.download import Progress
     from tungstenkit.fetch.needs import LockedFile
     from tungstenkit.lock.document import Lock
+    from tungstenkit.platforms import Target
     from tungstenkit.resolve.solver import Solver
+    from tungstenkit.seal.twice import ExportedStep
     from tungstenkit.spec.document import ModelSpec
     from tungstenkit.watch import Watch
 
@@ -50,3 +55,40 @@ class Workshop:
             return path
         urls = locate([entry], self.resolved, self.solver.mirrors)[entry.sha256]
         return download(entry, urls, self.downloads, self.progress, self.solver.directory)
+
+
+@dataclass(frozen=True)
+class SealingBench(Bench):
+    """A bench for steps whose results nobody knows yet."""
+
+    workshop: Workshop
+    _clocks: dict[Target, Path | None] = field(default_factory=dict, init=False)
+
+    def step(self, lock: Lock, system: str, name: str = "post-build") -> ExportedStep:
+        """A platform's step, with all that it needs brought into the store."""
+        folders = Folders(self.directory, self.state)
+        workshop = self.workshop
+        bring_inputs(
+            lock, [system], folders, self.contents.big, lambda: workshop.solver.mirrors, workshop.watch
+        )
+        return super().step(lock, system, name)
+
+    def report(self, text: str) -> None:
+        """Tell what is being done."""
+        self.workshop.solver.report(text)
+
+    def fake_time(self, target: Target) -> Path | None:
+        """libfaketime's library for a root; None where it can't be had, which is told."""
+        if target not in self._clocks:
+            self._clocks[target] = self._find_fake_time(target)
+        return self._clocks[target]
+
+    def _find_fake_time(self, target: Target) -> Path | None:
+        workshop = self.workshop
+        fitting = loadable_on(workshop.resolved.platforms[target.system].base_image, target)
+        if fitting is not None:
+            return fake_time(fitting, workshop.solver, workshop.get, workshop.downloads)
+        workshop.solver.notice(
+            "the second run has the same clock as the first: the base image is too old for it"
+        )
+        return None

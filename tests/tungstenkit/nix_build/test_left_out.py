@@ -6,7 +6,7 @@ import pytest
 
 from tungstenkit.lock.parts import Choice
 from tungstenkit.nix_build.left_out import with_better_hint
-from tungstenkit.resolve.libraries import missing_programs
+from tungstenkit.resolve.opened import missing_programs
 from tungstenkit.sdk.errors import BuildError
 from tungstenkit.spec.files import ModelFile
 

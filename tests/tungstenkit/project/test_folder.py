@@ -251,11 +251,11 @@ def test_notices_about_mirrors_are_shown_once_whatever_asks_for_them(tmp_path, m
     lock = locks.lock()
     wanted = [SimpleNamespace()]
     monkeypatch.setattr("tungstenkit.fetch.machine_mirrors.find_mirrors", lambda *_, **__: mirrors)
-    monkeypatch.setattr(project_folder, "part_of", lambda *_: lock)
-    monkeypatch.setattr(project_folder, "missing_files", lambda part: wanted)
-    monkeypatch.setattr(project_folder, "needed_files", lambda part: wanted)
+    monkeypatch.setattr("tungstenkit.fetch.bring.part_of", lambda *_: lock)
+    monkeypatch.setattr("tungstenkit.fetch.bring.missing_files", lambda part: wanted)
+    monkeypatch.setattr("tungstenkit.fetch.bring.needed_files", lambda part: wanted)
     monkeypatch.setattr("tungstenkit.fetch.locate.locate", lambda *_: {})
-    monkeypatch.setattr(project_folder, "bring", lambda *_, **__: None)
+    monkeypatch.setattr("tungstenkit.fetch.bring.bring", lambda *_, **__: None)
     told = Told()
     model = Project(tmp_path, SimpleNamespace(python_packages=[]), told)
     for _ in range(2):

@@ -11,7 +11,7 @@ from tungstenkit.lock.document import LOCK_NAME
 from tungstenkit.project import making
 from tungstenkit.project.folder import Project
 from tungstenkit.project.making import make_image, make_shell
-from tungstenkit.resolve import libraries
+from tungstenkit.resolve import opened
 from tungstenkit.run import shell
 from tungstenkit.run.address import Address
 from tungstenkit.sdk.errors import LockError
@@ -46,7 +46,7 @@ def test_each_build_names_the_programs_that_are_not_there(project, monkeypatch):
     told = Told()
     blur = project("blur", told)
     programs = {"pillow": {"programs": {"git": "for all", "tzdata": "for none"}}}
-    monkeypatch.setattr(libraries, "_opened_libraries", lambda: programs)
+    monkeypatch.setattr(opened, "_table", lambda: programs)
     monkeypatch.setattr(making, "fetch_inputs", refused)
     for _ in range(2):
         with pytest.raises(LockError, match="far enough"):

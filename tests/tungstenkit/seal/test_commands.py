@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.tungstenkit import locks
+from tests.tungstenkit.seal.bench import FakeBench
 from tungstenkit.lock.document import read_lock
 from tungstenkit.lock.parts import CommandResult, Platform
 from tungstenkit.platforms import this_system
@@ -72,14 +73,12 @@ class Machine:
         path.write_bytes(self.contents.get((step.name, again), step.name.encode()))
         return path
 
-    def runner(self, spec, directory):
+    def bench(self, spec, directory):
         def step(lock, system, name):
             self.lock = lock
             return SimpleNamespace(name=name, state=self.folder)
 
-        return commands.Runner(
-            spec, directory, files(directory), step, lambda target: None, lambda text: None
-        )
+        return FakeBench(spec, directory, files(directory), step, lambda target: None)
 
 
 @pytest.fixture
@@ -134,7 +133,7 @@ def test_a_file_counts_by_content_and_by_being_executable(lock, directory, chang
 
 def test_every_segment_runs_twice_and_the_networks_result_is_recorded(lock, directory, machine):
     wanted = spec("RUN a", DOWNLOAD, "RUN b")
-    locked = commands.add_commands(lock, None, machine.runner(wanted, directory))
+    locked = commands.add_commands(lock, None, machine.bench(wanted, directory))
     assert machine.ran == [(f"command-{number}", again) for number in range(3) for again in (False, True)]
     assert machine.discarded == ["command-0", "command-1", "command-2"]
     (entry,) = locked.platforms[this_system()].commands
@@ -146,33 +145,33 @@ def test_every_segment_runs_twice_and_the_networks_result_is_recorded(lock, dire
 
 def test_a_result_that_comes_out_again_runs_once(lock, directory, machine, monkeypatch):
     wanted = spec(DOWNLOAD)
-    before = commands.add_commands(lock, None, machine.runner(wanted, directory))
+    before = commands.add_commands(lock, None, machine.bench(wanted, directory))
     (entry,) = before.platforms[this_system()].commands
     monkeypatch.setattr(commands, "result_path", lambda entry: machine.folder / "command-0-False")
     machine.ran.clear()
-    after = commands.add_commands(lock, before, machine.runner(wanted, directory))
+    after = commands.add_commands(lock, before, machine.bench(wanted, directory))
     assert after.platforms[this_system()].commands == (entry,)
     assert machine.ran == [("command-0", False)]
 
 
 def test_a_result_that_is_there_stands(lock, directory, machine):
     wanted = spec(DOWNLOAD, "RUN a")
-    before = commands.add_commands(lock, None, machine.runner(wanted, directory))
+    before = commands.add_commands(lock, None, machine.bench(wanted, directory))
     (entry,) = before.platforms[this_system()].commands
     machine.made[str(commands.result_path(entry))] = True
     machine.ran.clear()
-    assert commands.add_commands(lock, before, machine.runner(wanted, directory)) == before
+    assert commands.add_commands(lock, before, machine.bench(wanted, directory)) == before
     assert {name for name, _ in machine.ran} == {"command-1"}
 
 
 def test_what_stands_on_a_result_is_made_again_where_that_is_another(lock, directory, machine):
     wanted = spec(DOWNLOAD, "RUN a", DOWNLOAD)
-    before = commands.add_commands(lock, None, machine.runner(wanted, directory))
+    before = commands.add_commands(lock, None, machine.bench(wanted, directory))
     first, second = before.platforms[this_system()].commands
     machine.made[str(commands.result_path(second))] = True
     machine.contents |= {("command-0", again): b"another" for again in (False, True)}
     machine.ran.clear()
-    after = commands.add_commands(lock, before, machine.runner(wanted, directory))
+    after = commands.add_commands(lock, before, machine.bench(wanted, directory))
     assert ("command-2", False) in machine.ran
     other, above = after.platforms[this_system()].commands
     assert other.sees == first.sees
@@ -190,7 +189,7 @@ def test_what_differs_is_refused_with_its_line(lock, directory, machine, tmp_pat
             tar.addfile(member, io.BytesIO(text))
         machine.contents["command-0", again] = made.getvalue()
     with pytest.raises(LockError, match="/opt/when") as error:
-        commands.add_commands(lock, None, machine.runner(spec("\nRUN date"), directory))
+        commands.add_commands(lock, None, machine.bench(spec("\nRUN date"), directory))
     assert error.value.where == "dockerfile_commands[0], line 2"
 
 
@@ -198,9 +197,9 @@ def test_what_must_run_elsewhere_is_not_locked_here(lock, directory, machine):
     (platform,) = lock.platforms.values()
     elsewhere = lock.model_copy(update={"platforms": {"other-system": platform}})
     with pytest.raises(LockError, match="must run on other-system"):
-        commands.add_commands(elsewhere, None, machine.runner(spec(DOWNLOAD), directory))
+        commands.add_commands(elsewhere, None, machine.bench(spec(DOWNLOAD), directory))
     # Without the network nothing is recorded, so nothing must run.
-    assert commands.add_commands(elsewhere, None, machine.runner(spec("RUN a"), directory)) == elsewhere
+    assert commands.add_commands(elsewhere, None, machine.bench(spec("RUN a"), directory)) == elsewhere
     assert machine.ran == []
 
 
@@ -223,7 +222,7 @@ def test_what_must_run_elsewhere_is_known_before_anything_is_solved(lock):
 
 def test_a_stale_record_is_told(lock, directory, machine):
     wanted = spec("COPY data /x", DOWNLOAD)
-    locked = commands.add_commands(lock, None, machine.runner(wanted, directory))
+    locked = commands.add_commands(lock, None, machine.bench(wanted, directory))
     (directory / "data").write_text("changed")
     with pytest.raises(LockError, match="stale"):
         commands.check(locked, wanted, directory, files(directory), "tungsten.lock")
@@ -238,14 +237,14 @@ def test_a_failure_says_its_line_what_happened_and_what_to_do(lock, directory, m
 
     monkeypatch.setattr(commands, "make", fails)
     with pytest.raises(BuildError) as error:
-        commands.add_commands(lock, None, machine.runner(spec("RUN x"), directory))
+        commands.add_commands(lock, None, machine.bench(spec("RUN x"), directory))
     assert error.value.what.split("\n") == ["the command ended with status 1", "x: not found"]
     assert (error.value.where, error.value.hint) == ("dockerfile_commands[3], line 2", "name the package")
 
 
 def test_a_result_that_is_gone_is_made_again_or_refused(lock, directory, machine, monkeypatch):
     wanted = spec("RUN a", DOWNLOAD)
-    locked = commands.add_commands(lock, None, machine.runner(wanted, directory))
+    locked = commands.add_commands(lock, None, machine.bench(wanted, directory))
     platform = locked.platforms[this_system()]
     assert commands.missing(wanted, platform) == [1]
 

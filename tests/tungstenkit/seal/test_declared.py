@@ -16,10 +16,9 @@ from tungstenkit.fetch.needs import declared_files, gated_hashes
 from tungstenkit.lock.document import Lock
 from tungstenkit.lock.parts import Files
 from tungstenkit.lock.unpin import unpinned
-from tungstenkit.sdk.errors import FetchError, LockError, ResolveError, SpecError
-from tungstenkit.seal.declared import find_absent, find_clashes, leave_out_declared, lock_files
+from tungstenkit.sdk.errors import FetchError, LockError, ResolveError
+from tungstenkit.seal.declared import lock_files
 from tungstenkit.spec.document import DownloadWish, RepositoryWish
-from tungstenkit.spec.files import ModelFile
 
 FIRST, SECOND = "1" * 40, "2" * 40
 CONTENTS = {
@@ -254,40 +253,12 @@ def test_a_file_that_is_not_there_is_named(hub, resolve):
         resolve(from_url(f"{hub.url}/files/none"))
 
 
-def test_what_a_local_server_would_miss_is_named(tmp_path):
-    (tmp_path / "here.bin").touch()
-    wishes = [from_url("http://host/x", "here.bin"), from_url("http://host/x", "not.bin"), repository()]
-    assert find_absent([*wishes, repository(to="folder")], tmp_path) == ["not.bin", "folder"]
-
-
-def test_two_files_can_not_be_in_one_place():
-    assert find_clashes([("a", "1"), ("a", "1"), ("b", "2")]) == []
-    assert find_clashes([("a", "1"), ("a", "2")]) == ["a: two different files"]
-    assert find_clashes([("a", "1"), ("a/b", "2")]) == ["a/b: a is a file"]
-
-
 def test_a_clash_is_named_when_it_is_locked(hub, resolve):
     hub.files |= {"x": b"x", "y": b"y"}
     with pytest.raises(ResolveError, match=r"w.bin: two different files"):
         resolve(from_url(f"{hub.url}/files/x"), from_url(f"{hub.url}/files/y"))
     twice = resolve(repository(), repository(revision=FIRST, include=["*.json"]))
     assert len(twice.repositories) == 2
-
-
-def test_a_declared_file_that_lies_here_too_is_not_taken_twice(tmp_path, hub, resolve, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    hub.files["w.bin"] = b"weights"
-    found = resolve(from_url(f"{hub.url}/files/w.bin", to="weights/w.bin"))
-    files = [ModelFile("m.py", "file"), ModelFile("weights/w.bin", "file")]
-    (tmp_path / "weights").mkdir()
-    (tmp_path / "weights" / "w.bin").write_bytes(b"weights")
-    assert leave_out_declared(tmp_path, files, found, Count(), []) == files[:1]
-    (tmp_path / "weights" / "w.bin").write_bytes(b"other")
-    with pytest.raises(SpecError, match=r"weights/w.bin: another file") as caught:
-        leave_out_declared(tmp_path, files, found, Count(), [])
-    assert 'exclude_files=[".*", "__pycache__/", "*.py[cod]", "weights/w.bin"]' in caught.value.hint
-    with pytest.raises(SpecError, match="weights is a file"):
-        leave_out_declared(tmp_path, [ModelFile("weights", "file")], found, Count(), [])
 
 
 def test_a_lock_without_files_has_no_such_key(hub, resolve):

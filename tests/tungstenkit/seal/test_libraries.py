@@ -184,7 +184,7 @@ def test_the_image_is_solved_again_with_what_was_chosen():
 
     def debs(target, groups, where, prefer):
         asked.append((groups, where, [deb.version for deb in prefer if deb.name == "libc6"]))
-        return DebSolution([], [solution.Choice("virtual", "a depends on b", "c", "r")])
+        return DebSolution([], [solution.Decision("virtual", "a depends on b", "c", "r")])
 
     lock = read_lock(EXAMPLE)
     libc = next(deb for deb in lock.platforms[SYSTEM].debs if deb.name == "libc6")

@@ -7,17 +7,19 @@ from types import SimpleNamespace
 import pytest
 
 from tests.tungstenkit import locks
+from tests.tungstenkit.seal.bench import FakeBench
 from tests.tungstenkit.seal.test_differences import tar
 from tungstenkit import store
 from tungstenkit.fetch import big_files
 from tungstenkit.lock.parts import CommandResult, Files, LockedDownload, PostBuild
 from tungstenkit.sdk.errors import BuildError, LockError, TungstenError
 from tungstenkit.seal import post_build
-from tungstenkit.seal.post_build import Runner, Settings, add_post_build, check, planned, read_settings
+from tungstenkit.seal.post_build import Settings, add_post_build, check, planned, read_settings
 from tungstenkit.seal.twice import MismatchError
 from tungstenkit.spec.dockerfile import parse
 from tungstenkit.spec.document import ModelSpec
 from tungstenkit.spec.files import select_files
+from tungstenkit.tools import tool_module
 
 HERE = locks.SYSTEM
 OTHER = {"x86_64-linux": "aarch64-linux", "aarch64-linux": "x86_64-linux"}[HERE]
@@ -152,7 +154,7 @@ def test_what_is_seen_here_is_what_builds_see(model, platform):
     (model.folder / "run.sh").write_bytes(bytes(2_000_000))
     (model.folder / "run.sh").chmod(0o755)
     (model.folder / "link").symlink_to("run.sh")
-    describe = post_build._model_view().describe
+    describe = tool_module("lib/model_view.py").describe
     seen = model.planned(platform).files
     assert seen.keys() > {"link", "run.sh", "helper.py"}
     for name in ("link", "run.sh", "helper.py"):
@@ -229,104 +231,103 @@ def test_a_lock_decides_over_none_of_what_the_model_says(model, platform, change
 
 
 @pytest.fixture
-def runner(model, tmp_path, monkeypatch):
+def machine(model, tmp_path, monkeypatch):
     """Runs nothing: `results` are what the runs make; the store has what was made."""
     runs = []
     made = set()
-    runner = Runner(
+    bench = FakeBench(
         model.spec,
         model.folder,
         model.files,
         step=lambda lock, system: SimpleNamespace(state=tmp_path),
         fake_time=lambda target: Path(f"/faketime-{target.release}"),
-        report=lambda text: None,
     )
 
     def make(step, file, **how):
         runs.append(how)
-        result = tar(tmp_path / f"result-{len(runs)}.tar", runner_results[len(runs) - 1])
+        result = tar(tmp_path / f"result-{len(runs)}.tar", results[len(runs) - 1])
         made.add(result)
         return result
 
-    runner_results = [{"app/made": b"1", "app/helper.py": b"2", "home/nonroot/x": b""}] * 2
+    results = [{"app/made": b"1", "app/helper.py": b"2", "home/nonroot/x": b""}] * 2
     monkeypatch.setattr(post_build, "make", make)
     monkeypatch.setattr(post_build, "discard", lambda step: None)
     monkeypatch.setattr(store, "hold", lambda path, link: None)
     monkeypatch.setattr(store, "missing", lambda paths: set())
-    return SimpleNamespace(runner=runner, runs=runs, results=runner_results, model=model)
+    return SimpleNamespace(bench=bench, runs=runs, results=results, model=model)
 
 
-def test_it_runs_twice_and_its_result_is_recorded(runner, platform):
-    lock = add_post_build(lock_with(None, platform), None, runner.runner)
+def test_it_runs_twice_and_its_result_is_recorded(machine, platform):
+    lock = add_post_build(lock_with(None, platform), None, machine.bench)
     entry = lock.platforms[HERE].post_build
-    assert [how["again"] for how in runner.runs] == [False, True]
-    assert [how["fake_time"] for how in runner.runs] == [None, Path(f"/faketime-{platform.release}")]
+    assert [how["again"] for how in machine.runs] == [False, True]
+    assert [how["fake_time"] for how in machine.runs] == [None, Path(f"/faketime-{platform.release}")]
     assert entry.replaces == ("helper.py",)
     assert entry.size > 0
     assert entry.sha256 != "0" * 64
 
 
-def test_what_files_brings_is_not_to_be_made(runner, platform):
+def test_what_files_brings_is_not_to_be_made(machine, platform):
     """The image can't have both; a build would be the first to say so."""
     download = LockedDownload(url="http://loopback/made", size=1, sha256="0" * 64, to="made")
     lock = lock_with(None, platform).model_copy(update={"files": Files(downloads=(download,))})
     with pytest.raises(LockError, match=r"makes what files=\[…\] brings already: made"):
-        add_post_build(lock, None, runner.runner)
+        add_post_build(lock, None, machine.bench)
 
 
-def test_it_does_not_run_while_it_sees_the_same(runner, platform):
-    lock = add_post_build(lock_with(None, platform), None, runner.runner)
-    runner.runs.clear()
-    assert add_post_build(lock_with(None, platform), lock, runner.runner) == lock
-    assert runner.runs == []
+def test_it_does_not_run_while_it_sees_the_same(machine, platform):
+    lock = add_post_build(lock_with(None, platform), None, machine.bench)
+    machine.runs.clear()
+    assert add_post_build(lock_with(None, platform), lock, machine.bench) == lock
+    assert machine.runs == []
 
 
-def test_it_runs_again_where_its_result_is_gone_or_it_sees_another(runner, platform, monkeypatch):
-    lock = add_post_build(lock_with(None, platform), None, runner.runner)
+def test_it_runs_again_where_its_result_is_gone_or_it_sees_another(machine, platform, monkeypatch):
+    lock = add_post_build(lock_with(None, platform), None, machine.bench)
     monkeypatch.setattr(store, "missing", set)
-    runner.runs.clear()
-    add_post_build(lock_with(None, platform), lock, runner.runner)
-    assert len(runner.runs) == 2
+    machine.runs.clear()
+    add_post_build(lock_with(None, platform), lock, machine.bench)
+    assert len(machine.runs) == 2
     monkeypatch.setattr(store, "missing", lambda paths: set())
-    runner.runs.clear()
+    machine.runs.clear()
     other = platform.model_copy(update={"wheels": ()})
-    add_post_build(lock_with(None, other), lock, runner.runner)
-    assert len(runner.runs) == 2
+    add_post_build(lock_with(None, other), lock, machine.bench)
+    assert len(machine.runs) == 2
 
 
-def test_another_platforms_result_is_kept_and_never_made(runner, platform):
+def test_another_platforms_result_is_kept_and_never_made(machine, platform):
     with pytest.raises(LockError, match=f"must run on {OTHER}"):
-        add_post_build(lock_with(None, platform, OTHER), None, runner.runner)
-    entry = runner.model.planned(platform)
-    kept = add_post_build(lock_with(None, platform, OTHER), lock_with(entry, platform, OTHER), runner.runner)
+        add_post_build(lock_with(None, platform, OTHER), None, machine.bench)
+    entry = machine.model.planned(platform)
+    kept = add_post_build(lock_with(None, platform, OTHER), lock_with(entry, platform, OTHER), machine.bench)
     assert kept.platforms[OTHER].post_build == entry
-    assert runner.runs == []
+    assert machine.runs == []
 
 
-def test_a_file_that_it_makes_unseen_is_refused(runner, platform):
-    (runner.model.folder / "pyproject.toml").write_text("[tool.tungsten.post-build]\nfiles = []\n")
+def test_a_file_that_it_makes_unseen_is_refused(machine, platform):
+    (machine.model.folder / "pyproject.toml").write_text("[tool.tungsten.post-build]\nfiles = []\n")
     with pytest.raises(LockError, match=r"has already: helper\.py") as caught:
-        add_post_build(lock_with(None, platform), None, runner.runner)
+        add_post_build(lock_with(None, platform), None, machine.bench)
     assert 'exclude_files=[".*", "__pycache__/", "*.py[cod]", "/helper.py"]' in caught.value.hint
 
 
-def test_nothing_runs_without_the_variables_that_it_names(runner, platform, monkeypatch):
-    (runner.model.folder / "pyproject.toml").write_text(
+def test_nothing_runs_without_the_variables_that_it_names(machine, platform, monkeypatch):
+    (machine.model.folder / "pyproject.toml").write_text(
         '[tool.tungsten.post-build]\nenvironment = ["A_TOKEN"]\n'
     )
     monkeypatch.delenv("A_TOKEN", raising=False)
     with pytest.raises(LockError, match="needs A_TOKEN"):
-        add_post_build(lock_with(None, platform), None, runner.runner)
-    assert runner.runs == []
+        add_post_build(lock_with(None, platform), None, machine.bench)
+    assert machine.runs == []
     monkeypatch.setenv("A_TOKEN", "value-of-it")
-    lock = add_post_build(lock_with(None, platform), None, runner.runner)
-    assert all(how["secrets"].startswith("tungsten-") for how in runner.runs)
+    lock = add_post_build(lock_with(None, platform), None, machine.bench)
+    assert all(how["secrets"].startswith("tungsten-") for how in machine.runs)
     assert "value-of-it" not in lock.to_json()
 
 
-def test_a_model_without_it_is_left_alone(runner, platform):
+def test_a_model_without_it_is_left_alone(machine, platform):
     lock = lock_with(None, platform)
-    assert add_post_build(lock, None, replace(runner.runner, spec=locks.spec())) is lock
+    assert add_post_build(lock, None, replace(machine.bench, spec=locks.spec())) is lock
 
 
 ENTRY = PostBuild(sees="1" * 64, files={}, size=1, sha256="2" * 64)

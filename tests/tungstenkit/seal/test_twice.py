@@ -10,7 +10,7 @@ from tungstenkit import store
 from tungstenkit.nix_build.log import OtherHashError
 from tungstenkit.sdk.errors import BuildError, LockError
 from tungstenkit.seal import twice
-from tungstenkit.seal.twice import MismatchError, Step, make, settled
+from tungstenkit.seal.twice import ExportedStep, MismatchError, make, settled
 
 
 def runs(*results):
@@ -86,7 +86,7 @@ def nix(monkeypatch, tmp_path):
     monkeypatch.setattr(twice, "run_build", fake.build)
     monkeypatch.setattr(store, "missing", lambda paths: set() if fake.keeps else set(paths))
     monkeypatch.setattr(store, "hold", lambda path, link: None)
-    fake.step = Step(tmp_path, "x86_64-linux", "post-build", tmp_path, None)
+    fake.step = ExportedStep(tmp_path, "x86_64-linux", "post-build", tmp_path, None)
     return fake
 
 

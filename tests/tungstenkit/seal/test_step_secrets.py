@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tungstenkit.seal import handover
-from tungstenkit.seal.handover import served
+from tungstenkit.seal import step_secrets
+from tungstenkit.seal.step_secrets import serve_secrets
 
 
 def ask(place, nonce=None):
@@ -20,7 +20,7 @@ def ask(place, nonce=None):
 
 
 def test_secrets_are_served_once_to_who_knows_the_word():
-    with served({"A": "secret"}) as place:
+    with serve_secrets({"A": "secret"}) as place:
         assert ask(place, "0" * 32) == b""
         assert ask(place) == b'{"A": "secret"}'
         with pytest.raises(OSError, match="refused"):
@@ -30,8 +30,8 @@ def test_secrets_are_served_once_to_who_knows_the_word():
 
 
 def test_secrets_are_not_served_to_another_user(monkeypatch):
-    monkeypatch.setattr(handover, "_may_ask", lambda uid: False)
-    with served({"A": "secret"}) as place:
+    monkeypatch.setattr(step_secrets, "_may_ask", lambda uid: False)
+    with serve_secrets({"A": "secret"}) as place:
         assert ask(place) == b""
 
 
@@ -39,11 +39,11 @@ def test_who_may_ask(monkeypatch):
     """We, root, and Nix's build users, as a daemon has them."""
     one, other = socket.socketpair()
     with one, other:
-        assert handover._uid_of(one) == os.geteuid()
+        assert step_secrets._uid_of(one) == os.geteuid()
     builders = {"nixbld1": 30001, "nixbld2": 30002}
-    monkeypatch.setattr(handover.grp, "getgrnam", lambda name: SimpleNamespace(gr_mem=list(builders)))
-    monkeypatch.setattr(handover.pwd, "getpwnam", lambda name: SimpleNamespace(pw_uid=builders[name]))
-    asked = {uid: handover._may_ask(uid) for uid in (0, os.geteuid(), 30002, 30003, 0x34000001)}
+    monkeypatch.setattr(step_secrets.grp, "getgrnam", lambda name: SimpleNamespace(gr_mem=list(builders)))
+    monkeypatch.setattr(step_secrets.pwd, "getpwnam", lambda name: SimpleNamespace(pw_uid=builders[name]))
+    asked = {uid: step_secrets._may_ask(uid) for uid in (0, os.geteuid(), 30002, 30003, 0x34000001)}
     assert asked == {0: True, os.geteuid(): True, 30002: True, 30003: False, 0x34000001: True}
 
 
@@ -51,10 +51,10 @@ def test_without_build_users_nobody_else_may_ask(monkeypatch):
     def none(name):
         raise KeyError(name)
 
-    monkeypatch.setattr(handover.grp, "getgrnam", none)
-    assert not handover._may_ask(30001)
+    monkeypatch.setattr(step_secrets.grp, "getgrnam", none)
+    assert not step_secrets._may_ask(30001)
 
 
 def test_without_variables_nobody_is_asked():
-    with served({}) as place:
+    with serve_secrets({}) as place:
         assert place == ""

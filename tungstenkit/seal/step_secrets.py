@@ -22,7 +22,7 @@ _ALLOCATED = range(0x34000000, 0x34000000 + 0x800000)
 
 
 @contextmanager
-def served(values: Mapping[str, str]) -> Iterator[str]:
+def serve_secrets(values: Mapping[str, str]) -> Iterator[str]:
     """Answer a step that asks for some values, once: `ADDRESS NONCE` for it; empty where there are none.
 
     A daemon builds with its own environment, and what a derivation names can be read by everyone. The step shares this

@@ -94,7 +94,7 @@ def compare(apt, solver, name):
     mine = {deb.name: deb.version for deb in solution.debs}
     if isinstance(theirs, str):
         return f"apt refuses: {theirs}", False
-    told, answer = {name, *(choice.chosen for choice in solution.choices)}, theirs
+    told, answer = {name, *(one.chosen for one in solution.decisions)}, theirs
     for _ in range(3):
         if answer == mine or isinstance(answer, str):
             break

@@ -39,7 +39,7 @@ class ResolvedDeb:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Decision:
     """Something that could have been otherwise, and why it is as it is."""
 
     kind: str
@@ -53,20 +53,20 @@ class Choice:
 
 @dataclass(frozen=True)
 class DebSolution:
-    """The packages, by name, and the choices, by subject."""
+    """The packages, by name, and the decisions, by subject."""
 
     debs: list[ResolvedDeb]
-    choices: list[Choice]
+    decisions: list[Decision]
 
 
 def describe(archive: Archive, requests: Sequence[Request], solution: set[int], walk: Walk) -> DebSolution:
-    """What of a set is needed for the requests, with the choices that led there."""
+    """What of a set is needed for the requests, with the decisions that led there."""
     group_of: dict[int, str] = {}
     needed_by: defaultdict[int, set[int]] = defaultdict(set)
     requested: defaultdict[int, list[Request]] = defaultdict(list)
     for request in requests:
         requested[_first(request.options, solution)].append(request)
-    choices: dict[tuple[str, str], Choice] = {}
+    decisions: dict[tuple[str, str], Decision] = {}
     replaced = _replaced(archive, solution)
     for group in dict.fromkeys(r.group for r in requests):
         pending = [*replaced, *(_first(r.options, solution) for r in requests if r.group == group)]
@@ -84,21 +84,23 @@ def describe(archive: Archive, requests: Sequence[Request], solution: set[int], 
         needed_by[number] |= set() if needed_by[number] or requested[number] else why
     # What is reached satisfies every dependency of what is reached; nothing else is needed.
     for number in sorted(group_of.keys() - archive.kept, key=archive.name):
-        for choice in _choices(archive, number, group_of, walk):
+        for decision in _decisions(archive, number, group_of, walk):
             # Many packages state the same alternatives: one line says how they were decided.
-            key = choice.kind, choice.subject.partition(" depends on ")[2]
-            choices.setdefault(key if choice.kind != "dropped" else (choice.kind, choice.subject), choice)
+            key = decision.kind, decision.subject.partition(" depends on ")[2]
+            decisions.setdefault(
+                key if decision.kind != "dropped" else (decision.kind, decision.subject), decision
+            )
     for request in requests:
         name, asked = archive.name(request.options[0]), _name(request.text)
         if not request.virtual and name != asked:
-            choices["renamed", request.text] = Choice(
+            decisions["renamed", request.text] = Decision(
                 "renamed",
                 f"{request.text} was requested",
                 name,
                 f"Debian {archive.index.release} has no {asked}; this one took its place",
             )
         if request.virtual and len(request.options) > 1:
-            choices[("virtual", request.text)] = Choice(
+            decisions[("virtual", request.text)] = Decision(
                 "virtual",
                 f"{request.text} was requested",
                 archive.name(_first(request.options, solution)),
@@ -113,7 +115,7 @@ def describe(archive: Archive, requests: Sequence[Request], solution: set[int], 
             ),
             key=lambda d: d.name,
         ),
-        sorted(choices.values(), key=lambda c: (c.subject, c.kind)),
+        sorted(decisions.values(), key=lambda c: (c.subject, c.kind)),
     )
 
 
@@ -159,11 +161,11 @@ def _first(options: Iterable[int], solution: Iterable[int]) -> int:
     return next(o for o in options if o in solution)
 
 
-def _choices(archive: Archive, number: int, solution: Mapping[int, str], walk: Walk) -> Iterator[Choice]:
+def _decisions(archive: Archive, number: int, solution: Mapping[int, str], walk: Walk) -> Iterator[Decision]:
     name = archive.name(number)
     for element, reason in archive.dropped(number):
         if not any(o in solution for o in archive.options(element)):
-            yield Choice("dropped", f"{name} depends on {as_text(element)}", "nothing", reason)
+            yield Decision("dropped", f"{name} depends on {as_text(element)}", "nothing", reason)
     for element in archive.depends(number):
         options = archive.options(element)
         names = list(dict.fromkeys(map(archive.name, options)))
@@ -171,7 +173,7 @@ def _choices(archive: Archive, number: int, solution: Mapping[int, str], walk: W
         is_alternative = len(element) > 1
         if len(names) < 2 or (not is_alternative and chosen == element[0].name):
             continue
-        yield Choice(
+        yield Decision(
             "alternative" if is_alternative else "virtual",
             f"{name} depends on {as_text(element)}",
             chosen,

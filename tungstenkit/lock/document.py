@@ -21,9 +21,9 @@ from tungstenkit.lock.parts import (
     Files,
     FlakeInput,
     LockedDownload,
+    LockedRelease,
     LockedRepository,
     Platform,
-    Release,
     ServerEnvironment,
     Tools,
 )
@@ -64,7 +64,7 @@ class Lock(Document):
     sealed: bool
     """Whether everything that had to be run has been run; only a sealed lock can be built."""
     choices: tuple[Choice, ...]
-    releases: dict[str, Release]
+    releases: dict[str, LockedRelease]
     """By Debian's code name."""
     platforms: dict[str, Platform]
     """By Nix system, such as `x86_64-linux`."""

@@ -33,7 +33,7 @@ class Suite(Document):
     """Of the Packages index that was read."""
 
 
-class Release(Document):
+class LockedRelease(Document):
     """A Debian release, as it stood when the lock was made."""
 
     suites: tuple[Suite, ...]

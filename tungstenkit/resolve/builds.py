@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tungstenkit.lock.packages import Source, SourceBuild
 from tungstenkit.resolve.build_rules import BuildRule, bad_requirements, build_debs, build_requires
-from tungstenkit.resolve.view import View
+from tungstenkit.resolve.offer import Offer
 from tungstenkit.resolve.wheels import resolve_wheels
 from tungstenkit.sdk.errors import ResolveError
 
@@ -44,7 +44,7 @@ class Builds:
             kept = self._kept(obtained.project)
             self._wheels[obtained.sha256] = resolve_wheels(
                 build_requires(facts, rule),
-                View(self.sources.index, self.target),
+                Offer(self.sources.index, self.target),
                 where=where,
                 prefer=kept.build.wheels if kept else (),
             )

@@ -42,8 +42,8 @@ def locked_debs(solution: DebSolution, wishes: Mapping[str, str] = MappingProxyT
 def locked_choices(solution: DebSolution) -> list[Choice]:
     """What was chosen on the way."""
     return [
-        Choice(kind=choice.kind, subject=choice.subject, chosen=choice.chosen, reason=choice.reason)
-        for choice in solution.choices
+        Choice(kind=one.kind, subject=one.subject, chosen=one.chosen, reason=one.reason)
+        for one in solution.decisions
     ]
 
 

@@ -17,18 +17,18 @@ from urllib.parse import unquote
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tungstenkit.resolve.view import View
+    from tungstenkit.resolve.offer import Offer
 
 
 @contextmanager
-def serve_index(view: View) -> Iterator[str]:
-    """The URL of a simple API on loopback, of what a view offers, for as long as the block lasts.
+def serve_index(offer: Offer) -> Iterator[str]:
+    """The URL of a simple API on loopback, of what is offered, for as long as the block lasts.
 
     No other user of this machine can guess it.
     """
     token = secrets.token_urlsafe(16)
     with _Server(("127.0.0.1", 0), _Handler) as server:
-        server.view, server.token = view, token
+        server.offer, server.token = offer, token
         server.base = f"http://127.0.0.1:{server.server_port}/{token}"
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
@@ -47,7 +47,7 @@ class _Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
         """Who hangs up before it has its answer has stopped asking."""
 
-    view: View
+    offer: Offer
     token: str
     base: str
 
@@ -58,7 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
-        view = self.server.view
+        offer = self.server.offer
         token, _, rest = self.path.lstrip("/").partition("/")
         parts = [unquote(part) for part in rest.strip("/").split("/")]
         status, kind, body = 404, "text/plain", b""
@@ -66,20 +66,20 @@ class _Handler(BaseHTTPRequestHandler):
             if not secrets.compare_digest(token, self.server.token):
                 status = 403
             elif parts[0] == "simple" and len(parts) == 2:
-                if listed := view.page(parts[1], self.server.base):
+                if listed := offer.page(parts[1], self.server.base):
                     page = {"meta": {"api-version": "1.1"}, "name": parts[1], "files": listed}
                     status, kind = 200, "application/vnd.pypi.simple.v1+json"
                     body = json.dumps(page).encode()
             elif parts[0] == "files" and len(parts) == 3 and parts[2].endswith(".metadata"):
                 # uv passes a version over whose metadata is none.
-                body = (view.metadata(parts[1], parts[2].removesuffix(".metadata")) or "").encode()
+                body = (offer.metadata(parts[1], parts[2].removesuffix(".metadata")) or "").encode()
                 status = 200
         except LookupError:
             status = 404
         except Exception as problem:
             # Whatever it is, who asked for the solve is told it. uv is told no more than that it is over: 4xx is not
             # tried again.
-            status, view.failure = 400, view.failure or problem
+            status, offer.failure = 400, offer.failure or problem
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))

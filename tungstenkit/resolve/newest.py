@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from tungstenkit.lock.parts import OF_VERSIONS, OLDER, PLACE, PRE_RELEASE, Choice
-from tungstenkit.resolve.view import stand_in_name
+from tungstenkit.resolve.offer import stand_in_name
 from tungstenkit.resolve.wheels import counts, needs, read_requirements
 from tungstenkit.sdk.errors import ResolveError
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from tungstenkit.lock.packages import Wheel
-    from tungstenkit.resolve.view import ProjectRelease, View
+    from tungstenkit.resolve.offer import Offer, ProjectRelease
     from tungstenkit.resolve.wheels import Need
 
 _NOT_FOR = ": it is not for Python "
 
 
 def older(
-    view: View,
+    offer: Offer,
     wheels: Sequence[Wheel],
     requirements: Sequence[str],
     constraints: Sequence[str],
@@ -40,10 +40,10 @@ def older(
     requirements, constraints: what was solved. pins: of an earlier lock; nothing is fetched to explain one of these.
     """
     pinned = {(pin.project, pin.version) for pin in pins}
-    lines = [line for line in map(Requirement, requirements) if _is_in_force(line, view)]
-    limits = [line for line in map(Requirement, constraints) if _is_in_force(line, view)]
+    lines = [line for line in map(Requirement, requirements) if _is_in_force(line, offer)]
+    limits = [line for line in map(Requirement, constraints) if _is_in_force(line, offer)]
     direct = {canonicalize_name(line.name) for line in lines if line.url}
-    solution = _Solution(view, wheels, limits, needs(wheels, requirements, view))
+    solution = _Solution(offer, wheels, limits, needs(wheels, requirements, offer))
     choices = []
     for wheel in wheels:
         if wheel.project in direct:
@@ -95,9 +95,9 @@ class _Solution:
     """A solve's answer, and what it was found among."""
 
     def __init__(
-        self, view: View, wheels: Sequence[Wheel], limits: Sequence[Requirement], needs: Sequence[Need]
+        self, offer: Offer, wheels: Sequence[Wheel], limits: Sequence[Requirement], needs: Sequence[Need]
     ) -> None:
-        self._view = view
+        self._offer = offer
         self._versions = {wheel.project: wheel.version for wheel in wheels}
         self._limits = limits
         self._needs = needs
@@ -111,7 +111,7 @@ class _Solution:
         allowed = SpecifierSet()
         for requirement in asked:
             allowed &= requirement.specifier
-        releases = self._view.releases(project)
+        releases = self._offer.releases(project)
         fitting = [
             version
             for version, release in releases.items()
@@ -121,12 +121,12 @@ class _Solution:
 
     def why_not(self, wheel: Wheel, newest: ProjectRelease, *, own: bool, is_pinned: bool) -> str:
         """Who keeps a project from its newest release. own: whether the model has lines for it."""
-        python = self._view.target.python
+        python = self._offer.target.python
         if not newest.runs_on(python):
             return f"{_NOT_FOR}{python}".removeprefix(": ")
-        if refused := self._view.refused.get((wheel.project, newest.version)):
+        if refused := self._offer.refused.get((wheel.project, newest.version)):
             return refused
-        if not self._view.is_offered(wheel.project, newest):
+        if not self._offer.is_offered(wheel.project, newest):
             return "no wheel of it fits this Python and platform, and there is no source"
         holders = [
             f"{need.by} {self._versions[need.by]} needs {need.requirement.name}{need.requirement.specifier}"
@@ -146,9 +146,9 @@ class _Solution:
 
     def why_pre_release(self, wheel: Wheel) -> str:
         """What asks for a pre-release, or that there is nothing else."""
-        releases = self._view.releases(wheel.project)
+        releases = self._offer.releases(wheel.project)
         if not any(
-            not version.is_prerelease and self._view.is_offered(wheel.project, release)
+            not version.is_prerelease and self._offer.is_offered(wheel.project, release)
             for version, release in releases.items()
         ):
             return "there is no final release that can be had"
@@ -165,12 +165,12 @@ class _Solution:
         """What a release requires, and the solution has not."""
         name = release.wheels[0].name if release.wheels else stand_in_name(project, release.version)
         try:
-            stated = read_requirements(self._view.metadata(project, name) or "")
+            stated = read_requirements(self._offer.metadata(project, name) or "")
         except ResolveError:
             return
         for requirement in stated:
             other = canonicalize_name(requirement.name)
-            if not counts(requirement, self._view.target, ()):
+            if not counts(requirement, self._offer.target, ()):
                 continue
             text = f"it needs {requirement.name}{requirement.specifier}"
             if other not in self._versions:
@@ -180,5 +180,5 @@ class _Solution:
                 yield f"{text}, and {self._versions[other]} is locked"
 
 
-def _is_in_force(line: Requirement, view: View) -> bool:
-    return line.marker is None or line.marker.evaluate(view.target.markers)
+def _is_in_force(line: Requirement, offer: Offer) -> bool:
+    return line.marker is None or line.marker.evaluate(offer.target.markers)

@@ -22,8 +22,8 @@ from tungstenkit.lock.parts import PLACE, Choice
 from tungstenkit.resolve.build_rules import is_never_built
 from tungstenkit.resolve.cuda import solve_wheels
 from tungstenkit.resolve.newest import older
+from tungstenkit.resolve.offer import Offer, StandIn, runs_on, stand_in_name
 from tungstenkit.resolve.sources import metadata, write_stub
-from tungstenkit.resolve.view import StandIn, View, runs_on, stand_in_name
 from tungstenkit.resolve.wheels import resolve_wheels
 from tungstenkit.sdk.errors import NothingFitsError, ResolveError
 from tungstenkit.settings import MACHINE
@@ -105,7 +105,7 @@ class PythonPackages:
         # What a file that uv was given stands for, by its sha256; and why a project is built from source.
         self._stands_for: dict[str, Obtained] = {}
         self._reasons = dict.fromkeys(wishes.from_source, "asked for by --no-binary")
-        self._view = View(
+        self._offer = Offer(
             sources.index,
             target,
             stand_in=self._stand_in,
@@ -147,7 +147,7 @@ class PythonPackages:
             try:
                 wheels = resolve_wheels(
                     requirements,
-                    self._view,
+                    self._offer,
                     where=self._where,
                     constraints=[*self._constraints, *constraints],
                     prefer=self._pins.preferred(self._target),
@@ -172,9 +172,9 @@ class PythonPackages:
                 self._builds.wheels(obtained, obtained.facts)
             except ResolveError as problem:
                 key = obtained.project, Version(obtained.version)
-                if obtained.url or obtained.path or obtained.git or key in self._view.refused:
+                if obtained.url or obtained.path or obtained.git or key in self._offer.refused:
                     raise
-                self._view.refused[key] = f"what its source is built with can't be had: {problem.what}"
+                self._offer.refused[key] = f"what its source is built with can't be had: {problem.what}"
                 first = first or problem
         return first
 
@@ -183,8 +183,8 @@ class PythonPackages:
         named = set(re.findall(r"[a-z0-9][a-z0-9._-]*[a-z0-9]", explanation.lower()))
         found = {
             project: label
-            for project in sorted(set(map(canonicalize_name, named)) & self._view.known)
-            if (label := self._view.answered_by(project)) is not None
+            for project in sorted(set(map(canonicalize_name, named)) & self._offer.known)
+            if (label := self._offer.answered_by(project)) is not None
         }
         if not found:
             return None
@@ -198,7 +198,7 @@ class PythonPackages:
 
     def _check_forced(self) -> None:
         for project in sorted(self._wishes.from_source):
-            releases = self._view.releases(project)
+            releases = self._offer.releases(project)
             if not any(release.source for release in releases.values()):
                 raise ResolveError(
                     f"there is no source of {project} that fits",
@@ -221,8 +221,8 @@ class PythonPackages:
             and wheel.project not in asked
             and (wheel.project, wheel.version) not in pinned
             and any(
-                not version.is_prerelease and self._view.is_offered(wheel.project, release)
-                for version, release in self._view.releases(wheel.project).items()
+                not version.is_prerelease and self._offer.is_offered(wheel.project, release)
+                for version, release in self._offer.releases(wheel.project).items()
             )
         }
 
@@ -236,13 +236,13 @@ class PythonPackages:
         """An answer without some pre-releases, where final releases do: those that the model's own lines allow, or
         those with which nothing else is older; the answer as it is otherwise.
         """
-        self._view.final_only = unasked
+        self._offer.final_only = unasked
         try:
             again = self._solved(requirements, constraints)
         except ResolveError:
             return wheels
         finally:
-            self._view.final_only = set()
+            self._offer.final_only = set()
         before = {wheel.project: Version(wheel.version) for wheel in wheels}
         is_older = any(
             Version(wheel.version) < before.get(wheel.project, Version("0"))
@@ -258,7 +258,7 @@ class PythonPackages:
         taken: list[Wheel] = []
         built: list[Source] = []
         requirements, constraints = self._asked.get(_key(wheels), ((), ()))
-        choices = older(self._view, wheels, requirements, constraints, self._pins.preferred(self._target))
+        choices = older(self._offer, wheels, requirements, constraints, self._pins.preferred(self._target))
         if self._pins.pinned is not None:
             choices = self._pins.pinned.unexplained(self._target, choices)
         for wheel in self._placed(wheels):

@@ -13,14 +13,14 @@ from tungstenkit.debian.index import ReleaseIndex, Trust, fetch_index
 from tungstenkit.debian.release import RELEASES
 from tungstenkit.debian.solve import DebSolver
 from tungstenkit.fetch import web
-from tungstenkit.lock.parts import Platform, Release, Suite
+from tungstenkit.lock.parts import LockedRelease, Platform, Suite
 from tungstenkit.resolve.build_rules import read_build_rules
 from tungstenkit.resolve.builds import Builds
 from tungstenkit.resolve.debs import locked_debs
+from tungstenkit.resolve.offer import Offer
 from tungstenkit.resolve.python_index import PythonIndex
 from tungstenkit.resolve.python_packages import Pins, PythonPackages
 from tungstenkit.resolve.sources import Sources
-from tungstenkit.resolve.view import View
 from tungstenkit.resolve.wheels import resolve_wheels
 from tungstenkit.sdk.errors import ResolveError, UnusableError
 from tungstenkit.spec.requirements import parse
@@ -139,8 +139,8 @@ class Solver:
         constraints: Sequence[str] = (),
     ) -> tuple[Wheel, ...]:
         """Wheels for a target's Python, from the Python index alone."""
-        view = View(self._python_index(self.mirrors.main_index), target)
-        return resolve_wheels(requirements, view, where=where, prefer=prefer, constraints=constraints)
+        offer = Offer(self._python_index(self.mirrors.main_index), target)
+        return resolve_wheels(requirements, offer, where=where, prefer=prefer, constraints=constraints)
 
     def _python_index(self, mirrors: Mirrors) -> PythonIndex:
         """What a machine's indexes, or some of them, have of projects; each page is read once for all solves."""
@@ -182,7 +182,7 @@ class Solver:
         return PythonPackages(wishes, target, self._sources, builds, pins, where=where)
 
     @property
-    def releases(self) -> dict[str, Release]:
+    def releases(self) -> dict[str, LockedRelease]:
         """What was read, for the lock."""
         suites: dict[str, list[Suite]] = {}
         timestamps: dict[str, dict[str, str]] = {}
@@ -199,7 +199,9 @@ class Solver:
             )
             # The same for every architecture: the dates are the InReleases'.
             timestamps[name] = index.timestamps
-        return {name: Release(suites=tuple(suites[name]), timestamps=timestamps[name]) for name in suites}
+        return {
+            name: LockedRelease(suites=tuple(suites[name]), timestamps=timestamps[name]) for name in suites
+        }
 
 
 def dates_of(lock: Lock | None) -> dict[str, datetime]:

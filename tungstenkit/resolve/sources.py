@@ -22,7 +22,7 @@ from tungstenkit.fetch.archives import Facts, read_facts
 from tungstenkit.fetch.packing import check_out, pack
 from tungstenkit.lock.packages import GitCommit
 from tungstenkit.resolve.build_rules import BuildRule
-from tungstenkit.resolve.view import stand_in_name
+from tungstenkit.resolve.offer import stand_in_name
 from tungstenkit.sdk.errors import ResolveError, UnusableError
 
 if TYPE_CHECKING:

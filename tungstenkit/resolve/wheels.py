@@ -1,6 +1,6 @@
 """Python requirements to exact wheels, by `uv pip compile`.
 
-uv solves for the target's Python and C library, not for this machine's, among what a view of the indexes offers. Its
+uv solves for the target's Python and C library, not for this machine's, among what is offered of the indexes. Its
 answer (PEP 751) becomes the lock's entries: project, version, file name, size and sha256, and who needs each, as the
 packages' metadata say. URLs are dropped: a lock names no host.
 """
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from tungstenkit.platforms import Target
-    from tungstenkit.resolve.view import View
+    from tungstenkit.resolve.offer import Offer
 
 _NIXPKGS_GLIBC = {
     # At least; an older one than the true one only leaves wheels out.
@@ -67,13 +67,13 @@ def glibc(target: Target) -> tuple[int, int]:
 
 def resolve_wheels(
     requirements: Sequence[str],
-    view: View,
+    offer: Offer,
     *,
     where: str,
     prefer: Iterable[Wheel] = (),
     constraints: Sequence[str] = (),
 ) -> tuple[Wheel, ...]:
-    """Solve requirements (PEP 508) for the CPython, processor and C library of a view's target.
+    """Solve requirements (PEP 508) for the CPython, processor and C library of the target of an offer.
 
     prefer: pins of an earlier lock; each is kept where it still fits.
     constraints: requirements that count only for what is needed anyway.
@@ -86,7 +86,7 @@ def resolve_wheels(
         return ()
     _refuse_known_conflicts(requirements, where)
     with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
-        packages = _compile(Path(folder), requirements, constraints, view, where, prefer)
+        packages = _compile(Path(folder), requirements, constraints, offer, where, prefer)
     # Only these may come from where they say themselves: what another package names was asked for by nobody here.
     direct = {
         project_of(line): url for line in (*requirements, *constraints) if (url := Requirement(line).url)
@@ -101,15 +101,15 @@ def resolve_wheels(
             where=where,
             hint=f"if you want that, say so in python_packages: '{foreign[0]} @ https://…'",
         )
-    tags = fitting_tags(view.target)
-    wheels = [_best_wheel(package, tags, view, where) for package in packages]
+    tags = fitting_tags(offer.target)
+    wheels = [_best_wheel(package, tags, offer, where) for package in packages]
     if any(wheel.project == _OWN_DISTRIBUTION for wheel in wheels):
         raise ResolveError(
             f"a requirement needs the distribution {_OWN_DISTRIBUTION!r} of the Python index, which is another product",
             where=where,
             hint="remove it: the SDK is in every image already",
         )
-    needed_by = _needers(wheels, requirements, view, where)
+    needed_by = _needers(wheels, requirements, offer, where)
     return tuple(
         wheel.model_copy(update={"needed_by": needed_by[wheel.project]})
         for wheel in sorted(wheels, key=lambda wheel: wheel.project)
@@ -138,11 +138,11 @@ def _compile(
     folder: Path,
     requirements: Sequence[str],
     constraints: Sequence[str],
-    view: View,
+    offer: Offer,
     where: str,
     prefer: Iterable[Wheel],
 ) -> list[dict[str, Any]]:
-    target = view.target
+    target = offer.target
     source = folder / "requirements.in"
     source.write_text("".join(f"{line}\n" for line in requirements), encoding="utf-8")
     limits = folder / "constraints.in"
@@ -155,21 +155,21 @@ def _compile(
     command = [
         *(sys.executable, "-m", "uv", "pip", "compile", str(source), "--constraint", str(limits)),
         *("--format", "pylock.toml", "--output-file", str(output), "--no-header"),
-        # Settings of this machine's uv must not reach a lock; what it knows of indexes comes from the view alone.
+        # Settings of this machine's uv must not reach a lock; what it knows of indexes comes from the offer alone.
         "--no-config",
         *("--only-binary", ":all:", "--no-python-downloads", "--python", sys.executable),
         *("--python-version", target.python, "--python-platform", platform),
-        # The view keeps what is read, and its address is another each time.
+        # The offer keeps what is read, and its address is another each time.
         *("--no-cache", "--color", "never", "--quiet"),
     ]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("UV_")}
-    view.failure = None
-    with serve_index(view) as url:
+    offer.failure = None
+    with serve_index(offer) as url:
         # No proxy leads to loopback.
         alone = {"UV_DEFAULT_INDEX": url, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
         run = _run(command, kept | alone)
-    if view.failure is not None:
-        raise view.failure
+    if offer.failure is not None:
+        raise offer.failure
     if "error sending request" in run.stderr or "Failed to fetch" in run.stderr:
         raise FetchError(
             f"uv did not reach the index that tungsten serves to it on 127.0.0.1:\n{_plain(run.stderr)}",
@@ -184,7 +184,7 @@ def _compile(
         )
     if run.returncode != 0:
         refused: dict[tuple[str, str], list[str]] = {}
-        for (name, version), why in sorted(view.refused.items()):
+        for (name, version), why in sorted(offer.refused.items()):
             refused.setdefault((name, why), []).append(str(version))
         lines = [f"\n{name} {', '.join(versions)}: {why}" for (name, why), versions in refused.items()]
         explanation = _plain(run.stderr)
@@ -210,32 +210,32 @@ class Need(NamedTuple):
 
 
 def _needers(
-    wheels: Sequence[Wheel], requirements: Sequence[str], view: View, where: str
+    wheels: Sequence[Wheel], requirements: Sequence[str], offer: Offer, where: str
 ) -> dict[str, tuple[str, ...]]:
     """For each project who needs it: names of others, and the lines that ask for it."""
     needed_by: dict[str, set[str]] = {wheel.project: set() for wheel in wheels}
     for text in requirements:
         line = Requirement(text)
-        if line.marker is None or line.marker.evaluate(view.target.markers):
+        if line.marker is None or line.marker.evaluate(offer.target.markers):
             needed_by.get(canonicalize_name(line.name), set()).add(f"{where}{WISH}{text}")
-    for need in needs(wheels, requirements, view):
+    for need in needs(wheels, requirements, offer):
         needed_by.get(canonicalize_name(need.requirement.name), set()).add(need.by)
     return {project: tuple(sorted(needers)) for project, needers in needed_by.items()}
 
 
-def needs(wheels: Sequence[Wheel], requirements: Sequence[str], view: View) -> list[Need]:
+def needs(wheels: Sequence[Wheel], requirements: Sequence[str], offer: Offer) -> list[Need]:
     """What the packages of a solution require of others, with the extras that are in use and the target's markers."""
-    stated = {wheel.project: stated_requirements(view, wheel, requirements) for wheel in wheels}
+    stated = {wheel.project: stated_requirements(offer, wheel, requirements) for wheel in wheels}
     extras: dict[str, set[str]] = {project: set() for project in stated}
     for line in map(Requirement, requirements):
-        if line.marker is None or line.marker.evaluate(view.target.markers):
+        if line.marker is None or line.marker.evaluate(offer.target.markers):
             extras.get(canonicalize_name(line.name), set()).update(map(canonicalize_name, line.extras))
     while True:
         found = [
             Need(project, requirement)
             for project, requirements_of in stated.items()
             for requirement in requirements_of
-            if counts(requirement, view.target, extras[project])
+            if counts(requirement, offer.target, extras[project])
         ]
         before = sum(map(len, extras.values()))
         for need in found:
@@ -257,14 +257,14 @@ def counts(requirement: Requirement, target: Target, extras: Iterable[str]) -> b
         return False
 
 
-def stated_requirements(view: View, wheel: Wheel, requirements: Sequence[str] = ()) -> list[Requirement]:
+def stated_requirements(offer: Offer, wheel: Wheel, requirements: Sequence[str] = ()) -> list[Requirement]:
     """What a wheel's metadata says that it requires."""
     urls = [
         line.url
         for line in map(Requirement, requirements)
         if line.url and project_of(line.name) == wheel.project
     ]
-    text = view.index.metadata_of_file(urls[0]) if urls else view.metadata(wheel.project, wheel.file)
+    text = offer.index.metadata_of_file(urls[0]) if urls else offer.metadata(wheel.project, wheel.file)
     return read_requirements(text or "")
 
 
@@ -379,7 +379,7 @@ def fitting_tags(target: Target) -> list[Tag]:
     ]
 
 
-def _best_wheel(package: dict[str, Any], tags: Sequence[Tag], view: View, where: str) -> Wheel:
+def _best_wheel(package: dict[str, Any], tags: Sequence[Tag], offer: Offer, where: str) -> Wheel:
     rank = {tag: number for number, tag in enumerate(tags)}
     candidates = []
     # A requirement that says itself where its wheel is has an `archive` (PEP 751).
@@ -403,8 +403,8 @@ def _best_wheel(package: dict[str, Any], tags: Sequence[Tag], view: View, where:
     if "archive" in package:
         size, sha256 = measure(Path(wheel.get("path") or url2pathname(urlsplit(wheel["url"]).path)))
     else:
-        listed, stand_in = view.found(project, file)
-        size, sha256 = (0, stand_in.sha256) if stand_in else view.index.measured(listed)
+        listed, stand_in = offer.found(project, file)
+        size, sha256 = (0, stand_in.sha256) if stand_in else offer.index.measured(listed)
         index = listed.index
     try:
         return Wheel(

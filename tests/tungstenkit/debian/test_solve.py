@@ -268,7 +268,7 @@ class TestAlternatives:
         index = archive(stanza("a", Depends="b | c"), stanza("b"), stanza("c"))
         solution = resolve(index, {"system": ["a"]})
         assert [deb.name for deb in solution.debs] == ["a", "b"]
-        (choice,) = solution.choices
+        (choice,) = solution.decisions
         assert (choice.kind, choice.subject, choice.chosen) == ("alternative", "a depends on b | c", "b")
         assert choice.reason == "the first alternative"
 
@@ -283,7 +283,7 @@ class TestAlternatives:
         )
         solution = resolve(index, {"system": order})
         assert [deb.name for deb in solution.debs] == ["a", "c", "d", "e"]
-        assert [choice.reason for choice in solution.choices] == ["needed by e anyway"]
+        assert [choice.reason for choice in solution.decisions] == ["needed by e anyway"]
 
     @pytest.mark.parametrize(
         "first",
@@ -303,7 +303,7 @@ class TestAlternatives:
         )
         solution = resolve(index, {"system": ["a"]})
         assert [deb.name for deb in solution.debs] == ["a", "c"]
-        assert [c.reason for c in solution.choices] == [
+        assert [c.reason for c in solution.decisions] == [
             "b, which comes first, can't be installed with the rest"
         ]
 
@@ -311,11 +311,11 @@ class TestAlternatives:
         index = archive(stanza("a", Depends="b | c"), stanza("d", Depends="c | b"), stanza("b"), stanza("c"))
         solution = resolve(index, {"system": ["a", "d"]})
         assert [deb.name for deb in solution.debs] == ["a", "b", "d"]
-        assert [c.reason for c in solution.choices] == ["the first alternative", "chosen for a anyway"]
+        assert [c.reason for c in solution.decisions] == ["the first alternative", "chosen for a anyway"]
 
     def test_one_that_the_dependent_itself_excludes_is_passed_over(self, archive):
         index = archive(stanza("a", Depends="b | c", Conflicts="b"), stanza("b"), stanza("c"))
-        (choice,) = resolve(index, {"system": ["a"]}).choices
+        (choice,) = resolve(index, {"system": ["a"]}).decisions
         assert (choice.chosen, choice.reason) == (
             "c",
             "b, which comes first, can't be installed with the rest",
@@ -325,7 +325,7 @@ class TestAlternatives:
         index = archive(stanza("a", Depends="gone | c"), stanza("c"))
         solution = resolve(index, {"system": ["a"]})
         assert [deb.name for deb in solution.debs] == ["a", "c"]
-        assert [(choice.chosen, choice.subject) for choice in solution.choices] == []
+        assert [(choice.chosen, choice.subject) for choice in solution.decisions] == []
 
 
 class TestVirtualPackages:
@@ -342,7 +342,7 @@ class TestVirtualPackages:
         )
         solution = resolve(index, {"system": ["a"]})
         assert [deb.name for deb in solution.debs] == ["a", "c"]
-        (choice,) = solution.choices
+        (choice,) = solution.decisions
         assert (choice.kind, choice.subject, choice.chosen) == ("virtual", "a depends on mta", "c")
         assert choice.reason == "of those that provide mta, the first by Priority (standard) and name"
 
@@ -371,7 +371,7 @@ class TestVirtualPackages:
         index = archive(stanza("b", Provides="m"), stanza("c", Provides="m"), stanza("d", Depends="c"))
         solution = resolve(index, {"system": ["m", "d"]})
         assert [deb.name for deb in solution.debs] == ["c", "d"]
-        assert [(c.subject, c.chosen) for c in solution.choices] == [("m was requested", "c")]
+        assert [(c.subject, c.chosen) for c in solution.decisions] == [("m was requested", "c")]
 
 
 class TestConflicts:
@@ -431,7 +431,7 @@ class TestRequests:
     ):
         solution = resolve(archive(*map(stanza, present)), {"system": [asked]})
         assert [deb.name for deb in solution.debs] == [taken]
-        (choice,) = solution.choices
+        (choice,) = solution.decisions
         name = asked.partition(":")[0]
         assert (choice.kind, choice.subject, choice.chosen) == ("renamed", f"{asked} was requested", taken)
         assert choice.reason == f"Debian bookworm has no {name}; this one took its place"
@@ -441,7 +441,7 @@ class TestRequests:
             archive(stanza("libgl1-mesa-glx"), stanza("libgl1")), {"system": ["libgl1-mesa-glx"]}
         )
         assert [deb.name for deb in solution.debs] == ["libgl1-mesa-glx"]
-        assert solution.choices == []
+        assert solution.decisions == []
 
     def test_a_version_of_a_former_name_is_refused(self, archive):
         problem = refusal(archive(stanza("libgl1")), "libgl1-mesa-glx=1.0")
@@ -498,7 +498,7 @@ class TestDependenciesThatAreNotFollowed:
         )
         solution = resolve(index, {"system": ["certs"]}, not_followed=TABLE)
         assert [deb.name for deb in solution.debs] == ["certs", "data"]
-        (choice,) = solution.choices
+        (choice,) = solution.decisions
         assert (choice.kind, choice.chosen, choice.reason) == ("dropped", "nothing", "only a script runs it")
         assert choice.subject == "certs depends on openssl (>= 1) | libressl"
 
@@ -512,7 +512,7 @@ class TestDependenciesThatAreNotFollowed:
             "openssl": "system",
             "tool": "system",
         }
-        assert solution.choices == []
+        assert solution.decisions == []
 
     def test_they_need_not_be_in_the_archive(self, archive):
         assert names(archive(stanza("certs", Depends="openssl")), "certs", not_followed=TABLE) == ["certs"]
@@ -592,5 +592,5 @@ def test_python_comes_without_what_only_scripts_need(small):
     found = {deb.name for deb in solution.debs}
     assert python in found
     assert not found & {"dpkg", "debconf", "openssl", "perl-base", "tar", "mawk", "libselinux1"}
-    assert {choice.kind for choice in solution.choices} <= {"dropped", "alternative"}
-    assert {c.subject.split()[0] for c in solution.choices if c.kind == "dropped"} <= set(NOT_FOLLOWED)
+    assert {choice.kind for choice in solution.decisions} <= {"dropped", "alternative"}
+    assert {c.subject.split()[0] for c in solution.decisions if c.kind == "dropped"} <= set(NOT_FOLLOWED)

@@ -15,8 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from tungstenkit.fetch import web
 from tungstenkit.fetch.mirrors import Mirrors
+from tungstenkit.resolve.offer import Offer
 from tungstenkit.resolve.python_index import PythonIndex
-from tungstenkit.resolve.view import View
 
 
 def wheel(name, version, *requires, tag="py3-none-any", extras=None):
@@ -45,7 +45,7 @@ def wheel(name, version, *requires, tag="py3-none-any", extras=None):
 def view(url, target, **options):
     """What a solve is offered of an index."""
     mirrors = Mirrors((), (), url, None, datetime(2026, 3, 1, tzinfo=UTC))
-    return View(PythonIndex(mirrors.project_files, web.part, web.save), target, **options)
+    return Offer(PythonIndex(mirrors.project_files, web.part, web.save), target, **options)
 
 
 @contextmanager

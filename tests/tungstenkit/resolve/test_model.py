@@ -15,10 +15,9 @@ from tests.tungstenkit.locks import SYSTEM, wheel
 from tungstenkit import BaseIO, define_model
 from tungstenkit.data import OWN_WHEELS
 from tungstenkit.debian.release import RELEASES, pinned_fingerprints
-from tungstenkit.debian.solution import Choice, DebSolution, ResolvedDeb
+from tungstenkit.debian.solution import DebSolution, Decision, ResolvedDeb
 from tungstenkit.lock.document import read_lock
-from tungstenkit.lock.parts import Choice as LockChoice
-from tungstenkit.lock.parts import Release
+from tungstenkit.lock.parts import Choice, LockedRelease
 from tungstenkit.platforms import Target
 from tungstenkit.resolve import model, targets, wheels
 from tungstenkit.resolve.model import resolve
@@ -46,7 +45,7 @@ class FakeSolver:
         self.tried = []
         self.notices = []
         self.pinned = None
-        self.releases = dict.fromkeys([*RELEASES], Release(suites=(), timestamps={}))
+        self.releases = dict.fromkeys([*RELEASES], LockedRelease(suites=(), timestamps={}))
 
     def report(self, text):
         pass
@@ -86,7 +85,7 @@ def solution(groups):
         for group, names in groups.items()
         for n in names
     ]
-    return DebSolution(debs, [Choice("alternative", "a | b", "a", "the first")])
+    return DebSolution(debs, [Decision("alternative", "a | b", "a", "the first")])
 
 
 def spec(**changes):
@@ -387,7 +386,7 @@ def test_the_lock_says_who_asked_for_each_package():
             found = super().debs(target, once, where, prefer)
             whose = {name: group for group, names in groups.items() for name in names}
             debs = [replace(deb, requests=((whose[deb.name], deb.name),)) for deb in found.debs]
-            return DebSolution([replace(debs[0], needed_by=("other",)), *debs[1:]], found.choices)
+            return DebSolution([replace(debs[0], needed_by=("other",)), *debs[1:]], found.decisions)
 
     lock = resolve(spec(python_packages=["mine"], system_packages=["git", "sed"]), Solving(), None)
     (platform,) = lock.platforms.values()
@@ -458,7 +457,7 @@ class Choosing(FakeSolver):
 
 
 def choice(kind, subject, chosen, reason):
-    return LockChoice(kind=kind, subject=subject, chosen=chosen, reason=reason)
+    return Choice(kind=kind, subject=subject, chosen=chosen, reason=reason)
 
 
 def older(lock):

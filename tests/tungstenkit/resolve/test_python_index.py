@@ -16,8 +16,8 @@ from tungstenkit.fetch.index_pages import IndexFile
 from tungstenkit.fetch.web import Part
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.index_server import serve_index
+from tungstenkit.resolve.offer import Offer
 from tungstenkit.resolve.python_index import PythonIndex
-from tungstenkit.resolve.view import View
 from tungstenkit.sdk.errors import FetchError, ResolveError
 
 TARGET = Target("x86_64-linux", "bookworm", "3.11")
@@ -60,8 +60,8 @@ class Files:
             raise FetchError("can't be fetched", where=url)
         path.write_bytes(self.content[name])
 
-    def view(self, **options):
-        return View(PythonIndex(self.files_of, self.part, self.save), TARGET, **options)
+    def offer(self, **options):
+        return Offer(PythonIndex(self.files_of, self.part, self.save), TARGET, **options)
 
 
 def large():
@@ -74,7 +74,7 @@ def large():
 def test_metadata_are_read_from_the_end_of_a_wheel(ranges):
     name, data, metadata = large()
     index = Files({name: data}, ranges)
-    offered = index.view()
+    offered = index.offer()
     assert offered.metadata("x", name) == metadata
     asked = ["x", (None, 1 << 16), *([] if ranges else ["whole"])]
     assert index.asked == asked
@@ -89,30 +89,30 @@ def test_metadata_that_lie_elsewhere_are_fetched_alone():
     with zipfile.ZipFile(padded, "a") as archive:
         archive.writestr("x/large", b"\0" * (1 << 20))
     index = Files({name: padded.getvalue()})
-    assert index.view().metadata("x", name) == metadata.decode()
+    assert index.offer().metadata("x", name) == metadata.decode()
     assert sum(size for _, size in index.asked[1:]) < 1 << 18
 
 
 def test_metadata_beside_a_wheel_come_first_and_their_lack_is_no_harm():
     name, data, metadata = wheel("x", "1.0")
     index = Files({name: data, f"{name}.metadata": metadata}, has_metadata=True)
-    assert index.view().metadata("x", name) == metadata.decode()
+    assert index.offer().metadata("x", name) == metadata.decode()
     assert index.asked == ["x", "whole"]
     index = Files({name: data}, has_metadata=True)
-    assert index.view().metadata("x", name) == metadata.decode()
+    assert index.offer().metadata("x", name) == metadata.decode()
 
 
 def test_metadata_of_a_known_hash_are_kept_for_the_place_that_has_it():
     name, data, metadata = wheel("x", "1.0")
-    assert Files({name: data}, sha256=HASH).view().metadata("x", name) == metadata.decode()
+    assert Files({name: data}, sha256=HASH).offer().metadata("x", name) == metadata.decode()
     again = Files({name: b""}, sha256=HASH)
-    assert again.view().metadata("x", name) == metadata.decode()
+    assert again.offer().metadata("x", name) == metadata.decode()
     assert again.asked == ["x"]
     elsewhere = PythonIndex(
         lambda _: [IndexFile(name, "https://other.example/x", HASH)], again.part, again.save
     )
     with pytest.raises(FetchError):
-        View(elsewhere, TARGET).metadata("x", name)
+        Offer(elsewhere, TARGET).metadata("x", name)
 
 
 def bomb():
@@ -129,7 +129,7 @@ def bomb():
 )
 def test_what_is_no_wheel_is_no_candidate(content, why):
     name, _, _ = wheel("x", "1.0")
-    offered = Files({name: content}).view()
+    offered = Files({name: content}).offer()
     assert offered.metadata("x", name) is None
     assert why in next(iter(offered.refused.values()))
 
@@ -149,7 +149,7 @@ def test_a_version_has_the_wheels_that_fit_or_its_source():
     index = Files(dict.fromkeys(names, b""))
 
     def page(**options):
-        return [entry["filename"] for entry in index.view(**options).page("x", "")]
+        return [entry["filename"] for entry in index.offer(**options).page("x", "")]
 
     def stand_in(project, file):
         raise ResolveError("is not read for a page")
@@ -172,7 +172,7 @@ def test_each_page_is_asked_for_once_whoever_needs_it():
 
 
 def test_only_who_was_told_the_address_is_answered():
-    offered = Files({"x-1.0-py3-none-any.whl": b""}).view()
+    offered = Files({"x-1.0-py3-none-any.whl": b""}).offer()
     with serve_index(offered) as url:
         with urllib.request.urlopen(f"{url}/x/") as answer:
             assert b"x-1.0-py3-none-any.whl" in answer.read()
@@ -190,7 +190,7 @@ def test_what_is_listed_without_size_and_hash_is_measured():
         (Files({name: data}), true),
         (Files({name: data}, ranges=False, sha256=true), true),
     ):
-        offered = index.view()
+        offered = index.offer()
         assert offered.index.measured(offered.found("x", name)[0]) == (len(data), sha256)
 
 

@@ -69,7 +69,7 @@ class ProjectRelease:
         return any(runs_on(python, file.requires_python) for file in self.files)
 
 
-class View:
+class Offer:
     """What one solve is offered: of each version the wheels that fit its target, or else the source.
 
     The sources that proved to be none that can be built are `refused`, with the reason.

@@ -33,7 +33,6 @@ from tungstenkit.seal import commands, post_build
 from tungstenkit.seal.declared import lock_files
 from tungstenkit.seal.steps import seal
 from tungstenkit.seal.workshop import SealingBench, Workshop
-from tungstenkit.spec import dockerfile
 from tungstenkit.spec.pins import read_lock_file
 from tungstenkit.spec.requirements import parse
 
@@ -144,9 +143,7 @@ def make_lock(project: Project, wish: Relock | None = None) -> Locked:
 
 
 def _tell_of_declaration(project: Project) -> None:
-    for notice in dockerfile.parse(project.spec.dockerfile_commands).notices:
-        project.watch.notice(notice)
-    for notice in parse(project.spec.python_packages).notices:
+    for notice in project.spec.notices:
         project.watch.notice(notice)
     if (project.directory / ".dockerignore").exists():
         project.watch.notice(

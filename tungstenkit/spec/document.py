@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import (
     ConfigDict,
     Field,
+    PrivateAttr,
     SerializerFunctionWrapHandler,
     model_serializer,
 )
@@ -15,6 +16,9 @@ from tungstenkit.document import Document, check_version
 from tungstenkit.sdk.downloads import Download, HuggingFace
 from tungstenkit.sdk.errors import SpecError
 from tungstenkit.spec.commands import Commands  # noqa: TC001 - pydantic reads it
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["ModelSpec"]
 
@@ -103,6 +107,19 @@ class ModelSpec(Document):
     """What `dockerfile_commands` come to; absent where there are none."""
     files: list[DownloadWish | RepositoryWish] = Field(default_factory=list)
     """`files`; absent where it is empty."""
+
+    _notices: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What of the declaration counts otherwise than it looks, as whoever read it found; no part of the document."""
+        return self._notices
+
+    def with_notices(self, notices: Iterable[str]) -> ModelSpec:
+        """The same, with what whoever read the declaration found."""
+        spec = self.model_copy()
+        spec._notices = tuple(notices)
+        return spec
 
     @model_serializer(mode="wrap")
     def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

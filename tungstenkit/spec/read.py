@@ -122,7 +122,7 @@ def read_spec(
         raise _spoilt(module, directory) from None
     if not spec.class_name.isidentifier():
         raise _spoilt(module, directory)
-    packages, problems = _written_out(spec.python_packages, directory)
+    packages, notices, problems = _written_out(spec.python_packages, directory)
     lock_file, packages = _lock_file(packages, directory, problems)
     problems += value_problems({**vars(spec), "files": [wish.as_declared() for wish in spec.files]})
     commands = dockerfile.parse(spec.dockerfile_commands)
@@ -133,7 +133,7 @@ def read_spec(
             "lock_file": lock_file,
             "commands": commands.commands if spec.dockerfile_commands else None,
         }
-    )
+    ).with_notices([*commands.notices, *notices])
     try:
         spec.to_json().encode()
     except UnicodeEncodeError as error:
@@ -314,9 +314,10 @@ def _chosen(
     return models[0]
 
 
-def _written_out(entries: list[str], directory: Path) -> tuple[list[str], list[str]]:
-    """`python_packages` with the files that it names, and what a parser says against each entry."""
+def _written_out(entries: list[str], directory: Path) -> tuple[list[str], tuple[str, ...], list[str]]:
+    """`python_packages` with the files that it names, what counts otherwise there, and what is wrong with entries."""
     problems: list[str] = []
+    notices: tuple[str, ...] = ()
     packages: list[str] = []
     try:
         for where, entry in written_out(entries, directory):
@@ -325,10 +326,10 @@ def _written_out(entries: list[str], directory: Path) -> tuple[list[str], list[s
                 problems.append(f"{where}: {without_password(entry)!r} {what}")
             packages.append(entry)
         if not problems:
-            parse([entry for entry in packages if not lock_file_of(entry)])
+            notices = parse([entry for entry in packages if not lock_file_of(entry)]).notices
     except ValueError as error:
         problems.append(str(error))
-    return packages, problems
+    return packages, notices, problems
 
 
 def _lock_file(

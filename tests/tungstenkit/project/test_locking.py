@@ -1,6 +1,7 @@
 """Making a lock: a value of what was made; what a person should know goes to the observer, and nothing is printed."""
 
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -61,6 +62,7 @@ def sealed(project, monkeypatch):
 
 def test_what_was_made_is_a_value_and_nothing_is_printed(project, capsys):
     (project.directory / ".dockerignore").write_text("")
+    project = replace(project, spec=project.spec.with_notices(["an option changes nothing"]))
     before = read_lock(project.lock_path)
     made = make_lock(project, Relock(resolve_only=True))
     assert capsys.readouterr() == ("", "")
@@ -68,7 +70,8 @@ def test_what_was_made_is_a_value_and_nothing_is_printed(project, capsys):
     assert made.new_choices == [CHOICE]
     assert made.is_written
     assert made.wish.systems == tuple(before.platforms)
-    dockerignore, *others = project.watch.notices
+    said, dockerignore, *others = project.watch.notices
+    assert said == "an option changes nothing"
     assert dockerignore.startswith(".dockerignore is not read")
     assert others == ["a mirror is slow", "something was odd"]
     assert project.watch.made == []

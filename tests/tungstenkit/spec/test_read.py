@@ -530,6 +530,18 @@ def test_files_of_requirements_are_written_out(tmp_path):
     assert read_spec(tmp_path).python_packages == ["six", "torch>=2", "-c numpy<2"]
 
 
+def test_what_counts_otherwise_than_it_looks_is_known_once_it_is_read(tmp_path):
+    """With the spec, and not in it: who reads the document has read no declaration."""
+    said = "dockerfile_commands=['ARG A', 'RUN x'], python_packages=['-r requirements.txt']"
+    (tmp_path / "tungsten_model.py").write_text(IO + MODEL.replace("output=Output", f"output=Output, {said}"))
+    (tmp_path / "requirements.txt").write_text("six\n--prefer-binary\n")
+    spec = read_spec(tmp_path)
+    argument, option = spec.notices
+    assert "ARG A has no default" in argument
+    assert option.startswith("--prefer-binary changes nothing")
+    assert ModelSpec.from_json(spec.to_json()).notices == ()
+
+
 @pytest.mark.parametrize("way", ["-c uv.lock", "-c ./uv.lock", "-r more.txt", "[tool.tungsten]"])
 def test_a_lock_file_of_another_tool_is_part_of_the_spec_by_its_digest(tmp_path, way):
     packages = ["six"] if way.startswith("[") else ["six", way]

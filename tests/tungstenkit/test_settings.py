@@ -8,8 +8,8 @@ import pytest
 
 import tungstenkit
 from tungstenkit import settings
+from tungstenkit.audit import post_build_seen
 from tungstenkit.sdk.errors import TungstenError
-from tungstenkit.seal import post_build
 from tungstenkit.settings import (
     check_names,
     index_settings,
@@ -70,7 +70,7 @@ def test_what_no_setting_is_called_is_told_with_what_is_near(tmp_path):
 def test_all_that_is_read_is_a_setting(tmp_path):
     """Whatever asks for a table asks for one that may be there."""
     sources = "".join(path.read_text() for path in Path(tungstenkit.__file__).parent.rglob("*.py"))
-    asked = set(re.findall(r'read_table\([^,]+, "([a-z-]+)"', sources)) | {post_build._TABLE}
+    asked = set(re.findall(r'read_table\([^,]+, "([a-z-]+)"', sources)) | {post_build_seen.TABLE}
     assert {*asked, "big-file-mb", "lock"} == settings._NAMES
     check_names(tmp_path)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
 from tungstenkit import store
+from tungstenkit.audit import commands_seen, post_build_seen
 from tungstenkit.audit.asked import check_lock
 from tungstenkit.export.flake import Contents, bootstrap_urls
 from tungstenkit.fetch.big_files import big_files
@@ -164,9 +165,9 @@ class Project:
         if self.spec.commands or has_result:
             files = self._leave_out_declared(lock, self._select())
             if self.spec.commands:
-                commands.check(lock, self.spec, self.directory, files, str(self.lock_path))
+                commands_seen.check(lock, self.spec, self.directory, files, str(self.lock_path))
             if has_result:
-                post_build.check(lock, self.spec, self.directory, files, str(self.lock_path))
+                post_build_seen.check(lock, self.spec, self.directory, files, str(self.lock_path))
         return lock
 
     def _leave_out_declared(self, lock: Lock, files: Sequence[ModelFile]) -> list[ModelFile]:

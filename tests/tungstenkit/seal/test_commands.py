@@ -3,25 +3,19 @@
 import io
 import shutil
 import tarfile
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from tests.tungstenkit import locks
+from tests.tungstenkit.audit.test_commands_seen import DOWNLOAD, EXAMPLE, files, spec
 from tests.tungstenkit.seal.bench import FakeBench
+from tungstenkit.audit import commands_seen
 from tungstenkit.lock.document import read_lock
-from tungstenkit.lock.parts import CommandResult, Platform
+from tungstenkit.lock.parts import CommandResult
 from tungstenkit.platforms import this_system
 from tungstenkit.sdk.errors import BuildError, LockError
 from tungstenkit.seal import commands
 from tungstenkit.seal.twice import MismatchError
-from tungstenkit.spec.dockerfile import parse
-from tungstenkit.spec.document import ModelSpec
-from tungstenkit.spec.files import select_files
-
-EXAMPLE = Path(__file__).resolve().parent.parent.parent.parent / "examples" / "blur"
-DOWNLOAD = "RUN --network=default fetch"
 
 
 @pytest.fixture
@@ -40,16 +34,6 @@ def lock():
     lock = read_lock(EXAMPLE / "tungsten.lock")
     platform = next(iter(lock.platforms.values()))
     return lock.model_copy(update={"platforms": {this_system(): platform}})
-
-
-def spec(*lines):
-    parsed = parse(lines)
-    assert parsed.problems == []
-    return locks.spec(commands=parsed.commands)
-
-
-def files(directory):
-    return select_files(directory, ["*"], [], "tungsten_model")
 
 
 class Machine:
@@ -86,51 +70,6 @@ def machine(monkeypatch, tmp_path_factory):
     return Machine(monkeypatch, tmp_path_factory.mktemp("machine"))
 
 
-def seen(lock, directory, *lines):
-    (platform,) = lock.platforms.values()
-    return [one.sees for one in commands.planned(spec(*lines), platform, directory, files(directory))]
-
-
-def test_only_what_has_the_network_is_recorded(lock, directory):
-    assert seen(lock, directory, "RUN a", "COPY data /x") == []
-    assert len(seen(lock, directory, "RUN a", DOWNLOAD, "RUN b", DOWNLOAD)) == 2
-
-
-def test_a_record_stands_for_what_was_seen_up_to_it(lock, directory):
-    first = seen(lock, directory, "COPY data sub /x/", DOWNLOAD)
-    assert seen(lock, directory, "COPY data sub /x/", DOWNLOAD, "RUN more") == first
-    assert seen(lock, directory, "COPY data sub /x/\nRUN before", DOWNLOAD) != first
-    assert seen(lock, directory, "# Why.", "COPY data  sub /x/", f"\n{DOWNLOAD}") == first
-    (directory / "other").write_text("changed")
-    assert seen(lock, directory, "COPY data sub /x/", DOWNLOAD) == first
-    (directory / "sub" / "file").write_text("changed")
-    assert seen(lock, directory, "COPY data sub /x/", DOWNLOAD) != first
-
-
-def test_another_base_image_of_the_same_name_is_seen(lock, directory):
-    def on(base):
-        platforms = {
-            system: platform.model_copy(update={"base_image": base})
-            for system, platform in lock.platforms.items()
-        }
-        return seen(lock.model_copy(update={"platforms": platforms}), directory, DOWNLOAD)
-
-    base = locks.base_image("1")
-    others = [None, locks.base_image("2"), base.model_copy(update={"environment": {"A": "1"}})]
-    assert len({one for other in [base, *others] for one in on(other)}) == 4
-    assert on(base.model_copy(update={"reference": "other", "labels": {"a": "b"}})) == on(base)
-
-
-@pytest.mark.parametrize("change", ["mode", "content"])
-def test_a_file_counts_by_content_and_by_being_executable(lock, directory, change):
-    first = seen(lock, directory, "COPY dat[a] /x/", DOWNLOAD)
-    if change == "mode":
-        (directory / "data").chmod(0o755)
-    else:
-        (directory / "data").write_text("changed")
-    assert seen(lock, directory, "COPY dat[a] /x/", DOWNLOAD) != first
-
-
 def test_every_segment_runs_twice_and_the_networks_result_is_recorded(lock, directory, machine):
     wanted = spec("RUN a", DOWNLOAD, "RUN b")
     locked = commands.add_commands(lock, None, machine.bench(wanted, directory))
@@ -140,7 +79,7 @@ def test_every_segment_runs_twice_and_the_networks_result_is_recorded(lock, dire
     assert (entry.size, entry.file) == (len(b"command-1"), f"command-{entry.sees[:16]}.tar")
     # What comes after it is built upon the result.
     assert machine.lock.platforms[this_system()].commands == (entry,)
-    commands.check(locked, wanted, directory, files(directory), "tungsten.lock")
+    commands_seen.check(locked, wanted, directory, files(directory), "tungsten.lock")
 
 
 def test_a_result_that_comes_out_again_runs_once(lock, directory, machine, monkeypatch):
@@ -176,7 +115,7 @@ def test_what_stands_on_a_result_is_made_again_where_that_is_another(lock, direc
     other, above = after.platforms[this_system()].commands
     assert other.sees == first.sees
     assert above.sees != second.sees
-    commands.check(after, wanted, directory, files(directory), "tungsten.lock")
+    commands_seen.check(after, wanted, directory, files(directory), "tungsten.lock")
 
 
 def test_what_differs_is_refused_with_its_line(lock, directory, machine, tmp_path_factory):
@@ -225,7 +164,7 @@ def test_a_stale_record_is_told(lock, directory, machine):
     locked = commands.add_commands(lock, None, machine.bench(wanted, directory))
     (directory / "data").write_text("changed")
     with pytest.raises(LockError, match="stale"):
-        commands.check(locked, wanted, directory, files(directory), "tungsten.lock")
+        commands_seen.check(locked, wanted, directory, files(directory), "tungsten.lock")
 
 
 def test_a_failure_says_its_line_what_happened_and_what_to_do(lock, directory, machine, monkeypatch):
@@ -256,32 +195,3 @@ def test_a_result_that_is_gone_is_made_again_or_refused(lock, directory, machine
     with pytest.raises(BuildError, match="something else than when the model was locked"):
         commands.provide(1, platform, step, wanted)
     assert machine.discarded[-1] == "command-1"
-
-
-def test_a_field_of_the_spec_or_of_a_platform_that_nobody_has_called_unseen_is_seen(directory, lock):
-    class NewSpec(ModelSpec):
-        timezone: str = "UTC"
-
-    class NewPlatform(Platform):
-        timezone: str = "UTC"
-
-    def digest(wanted, platform):
-        return commands.sees(wanted, platform, directory, files(directory), ())
-
-    platform = next(iter(lock.platforms.values()))
-    plain = locks.spec()
-    new, other = (locks.spec(NewSpec, timezone=zone) for zone in ("UTC", "Europe/Berlin"))
-    moved = NewPlatform(**dict(platform), timezone="Europe/Berlin")
-    digests = {digest(one, platform) for one in (plain, new, other)} | {digest(plain, moved)}
-    assert len(digests) == 4
-
-
-def test_what_is_called_unseen_is_not_seen(directory, lock):
-    platform = next(iter(lock.platforms.values()))
-    changes = {"batch_size": 7, "name": "another", "mem_gb": 1, "examples": [{"text": "x"}]}
-    one, other = (
-        commands.sees(wanted, platform, directory, files(directory), ())
-        for wanted in (locks.spec(), locks.spec(**changes))
-    )
-    assert one == other
-    assert ModelSpec.model_fields.keys() > commands.UNSEEN  # no name is of a field that is gone

@@ -45,7 +45,8 @@ def test_what_files_declares_makes_no_result_stale(tmp_path, monkeypatch, part):
     monkeypatch.setattr(project_folder, "read_lock", lambda path: lock)
     monkeypatch.setattr(project_folder, "check_lock", lambda *arguments: None)
     monkeypatch.setattr(
-        getattr(project_folder, f"{part}_seen"), "check", lambda lock, spec, folder, files, where: seen.extend(files)
+        f"tungstenkit.audit.{part}_seen.check",
+        lambda lock, spec, folder, files, where: seen.extend(files),
     )
     assert Project(tmp_path, spec).checked_lock() is lock
     assert [file.path for file in seen] == ["tungsten_model.py"]

@@ -89,3 +89,29 @@ def test_what_is_only_asked_for_is_not_written(project, sealed):
 def test_the_models_own_steps_run_when_all_else_is_there(project, sealed):
     assert make_lock(project).lock.sealed
     assert sealed == [("seal", False), ("results", True)]
+
+
+def test_a_base_image_is_read_for_each_platform_and_what_it_makes_void_is_told_once(project, monkeypatch):
+    solve, given, read = locking.resolve, {}, []
+
+    def resolve(*arguments, bases, **options):
+        given.update(bases)
+        return solve(*arguments, **options)
+
+    def read_base(wish, system, _get):
+        read.append((wish.reference, wish.python, system))
+        return SimpleNamespace(system=SimpleNamespace(release=None), left=("HEALTHCHECK",), name=system)
+
+    monkeypatch.setattr(locking, "resolve", resolve)
+    monkeypatch.setattr(locking, "read_base", read_base)
+    changes = {"base_image": "debian:12", "system_packages": ["git"]}
+    project = replace(project, spec=project.spec.model_copy(update=changes))
+    systems = ("aarch64-linux", "x86_64-linux")
+    make_lock(project, Relock(resolve_only=True, write=False, systems=systems, python="3.11.2"))
+    assert read == [("debian:12", "3.11", system) for system in systems]
+    assert {system: base.name for system, base in given.items()} == dict(zip(systems, systems, strict=True))
+    told = [text for text in project.watch.notices if "system_packages" in text or "taken over" in text]
+    assert told == [
+        "system_packages is ignored: the system is that of base_image; leave it out",
+        "not taken over from debian:12: HEALTHCHECK",
+    ]

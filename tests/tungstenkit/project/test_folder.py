@@ -19,6 +19,7 @@ from tungstenkit.project import folder as project_folder
 from tungstenkit.project.folder import Project
 from tungstenkit.sdk.errors import FetchError, SpecError
 from tungstenkit.sdk.wishes import DEFAULT_EXCLUDE_FILES
+from tungstenkit.seal import commands, post_build
 from tungstenkit.spec.files import excluding
 from tungstenkit.watch import UNWATCHED
 
@@ -45,7 +46,9 @@ def test_what_files_declares_makes_no_result_stale(tmp_path, monkeypatch, part):
     monkeypatch.setattr(project_folder, "read_lock", lambda path: lock)
     monkeypatch.setattr(project_folder, "check_lock", lambda *arguments: None)
     monkeypatch.setattr(
-        getattr(project_folder, part), "check", lambda lock, spec, folder, files, where: seen.extend(files)
+        {"commands": commands, "post_build": post_build}[part],
+        "check",
+        lambda lock, spec, folder, files, where: seen.extend(files),
     )
     assert Project(tmp_path, spec).checked_lock() is lock
     assert [file.path for file in seen] == ["tungsten_model.py"]
@@ -233,6 +236,16 @@ class TestExclusively:
         assert not waits.is_set()
 
 
+@pytest.mark.parametrize("lock", [None, "no JSON"])
+def test_what_is_wrong_with_a_declaration_is_told_before_what_is_with_its_lock(tmp_path, lock):
+    """Though the lock is read first."""
+    (tmp_path / "tungsten_model.py").write_text("no Python")
+    if lock is not None:
+        (tmp_path / "tungsten.lock").write_text(lock)
+    with pytest.raises(SpecError, match="SyntaxError"):
+        Project.read(tmp_path, None, None, UNWATCHED)
+
+
 def test_letting_go_of_roots_removes_only_links_into_the_store(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "_nix_store", lambda arguments: "")
     roots = tmp_path / "roots"
@@ -252,6 +265,7 @@ def test_notices_about_mirrors_are_shown_once_whatever_asks_for_them(tmp_path, m
     wanted = [SimpleNamespace()]
     monkeypatch.setattr("tungstenkit.fetch.machine_mirrors.find_mirrors", lambda *_, **__: mirrors)
     monkeypatch.setattr(project_folder, "part_of", lambda *_: lock)
+    monkeypatch.setattr(project_folder, "is_brought", lambda *_, **__: False)
     monkeypatch.setattr(project_folder, "missing_files", lambda part: wanted)
     monkeypatch.setattr(project_folder, "needed_files", lambda part: wanted)
     monkeypatch.setattr("tungstenkit.fetch.locate.locate", lambda *_: {})

@@ -62,7 +62,7 @@ rec {
         platform = platformOf system;
         busybox = bind self nix.bootstrap;
         root = bind self nix.root;
-        python = self.root tools.layers;
+        python = self.root (tools.layers // { compiled = true; });
         zstd = self.python.program "zstd";
         runTool = bind self nix.runTool;
         enter = bind self nix.enter;

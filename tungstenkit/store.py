@@ -118,9 +118,13 @@ def _path(kind: str, digest: str, name: str) -> str:
     folded = bytearray(20)
     for position, byte in enumerate(full):
         folded[position % 20] ^= byte
-    number = int.from_bytes(folded, "little")
-    letters = (_NIX_BASE32[number >> 5 * place & 31] for place in reversed(range(32)))
-    return f"{store}/{''.join(letters)}-{name}"
+    return f"{store}/{_base32(folded)}-{name}"
+
+
+def _base32(digest: bytes | bytearray) -> str:
+    """Nix's spelling of 20 bytes."""
+    number = int.from_bytes(digest, "little")
+    return "".join(_NIX_BASE32[number >> 5 * place & 31] for place in reversed(range(32)))
 
 
 BUILD_USERS_COMMAND = (
@@ -317,6 +321,34 @@ def keep(paths: Iterable[str], roots: Path) -> None:
     # Only now: what both hold is held all the time.
     for old in before - {Path(link) for link in made.split("\n")}:
         old.unlink()
+
+
+def holds(paths: Iterable[str], roots: Path) -> bool:
+    """Whether the links of a folder hold these paths and no others, as `keep` leaves them."""
+    try:
+        links = {link: os.readlink(link) for link in roots.iterdir() if leads_here(link)}  # noqa: PTH115 (as written)
+    except FileNotFoundError:
+        return False
+    return set(links.values()) == set(paths) and all(map(_is_root, links))
+
+
+def is_held(path: str, link: Path) -> bool:
+    """Whether a link holds a path against garbage collection."""
+    return leads_here(link) and os.readlink(link) == path and _is_root(link)  # noqa: PTH115 (as written)
+
+
+def _is_root(link: Path) -> bool:
+    """Whether Nix knows a link of ours as a root: of a folder that was moved or copied, it does not.
+
+    Its own link to it is called by the hash of where ours is (Nix, `LocalFSStore::addIndirectRoot`).
+    """
+    where = os.fsencode(link.absolute())
+    name = _base32(hashlib.sha1(where, usedforsecurity=False).digest())
+    state = os.environ.get("NIX_STATE_DIR", "/nix/var/nix")
+    try:
+        return os.readlink(f"{state}/gcroots/auto/{name}") == os.fsdecode(where)  # noqa: PTH115 (as written)
+    except OSError:
+        return False
 
 
 def leads_here(link: Path) -> bool:

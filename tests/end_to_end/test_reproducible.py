@@ -1,13 +1,14 @@
 """The same export gives the same bytes: elsewhere, again, offline; and a change re-makes only what it touches."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.harness import SYSTEM, build, checkout, nix, succeed
+from tests.end_to_end.harness import SYSTEM, build, checkout, derivation, nix, succeed
 from tungstenkit import store
 from tungstenkit.fetch.needs import needed_files
 from tungstenkit.lock.document import read_lock
@@ -35,6 +36,18 @@ def test_every_derivation_rebuilds_to_the_same_bytes(caption):
     steps = [path for path in requisites(caption) if path.endswith(".drv") and was_run(path)]
     assert {"layer-debian-system", "layer-wheels", "layer-settings", "caption-layout"} <= names(steps)
     nix("nix-store", "--realise", "--check", *steps)
+
+
+def test_programs_start_with_byte_code_and_what_compiles_for_images_without(caption):
+    """That of the tool root is never compared with a file's time; the other's own would show in what it compiles."""
+    pythons = [path for path in requisites(caption) if re.search(r"-debian-python-[0-9.]+\.drv$", path)]
+    trees = [derivation(path)[0]["outputs"]["out"]["path"] for path in pythons]
+    assert len(trees) == 2
+    (tools,) = (tree for tree in trees if list(Path(tree).rglob("*.pyc")))
+    assert f"{tools}/" in " ".join(derivation(caption.derivation)[0]["args"])
+    (code,) = Path(tools).glob("usr/lib/python3.*/json/__pycache__/decoder.*.pyc")
+    # PEP 552: by the source's hash, and not checked.
+    assert int.from_bytes(code.read_bytes()[4:8], "little") == 1
 
 
 def requisites(built):

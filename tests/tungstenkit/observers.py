@@ -1,4 +1,6 @@
-"""Observers that keep what they are told: of a command, and of a build."""
+"""Observers that keep what they are told: of a command, and of a build. And a model that nobody reads."""
+
+from contextlib import nullcontext
 
 from tungstenkit.watch import Unwatched
 
@@ -38,3 +40,14 @@ class View:
 
     def note(self, text):
         self.seen.append(text)
+
+
+class Unread(nullcontext):
+    """In place of a `Reading`, where what a model declares is known."""
+
+    def __init__(self, directory, module=None, **_):
+        super().__init__(self)
+        self.directory = directory.resolve()
+
+    def close(self):
+        """There is nothing to end."""

@@ -69,8 +69,37 @@ def test_added_files_are_where_their_names_say_and_are_kept(tmp_path):
     roots = tmp_path / "roots"
     store.keep([path], roots)
     assert [str(link.resolve()) for link in roots.iterdir()] == [path]
+    assert store.holds([path], roots)
     store.keep([path], roots)
     assert len(list(roots.iterdir())) == 1
+
+
+@needs_nix
+def test_what_a_folder_holds_is_what_nix_knows_of_it(tmp_path):
+    """Links alone hold nothing: those of a copied or moved folder are not Nix's."""
+    paths = []
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(f"tungsten test {name}\n")
+        paths += store.add_files([tmp_path / name])
+    roots = tmp_path / "roots"
+    assert not store.holds(paths, roots)
+    store.keep(paths, roots)
+    assert store.holds(paths, roots)
+    assert not store.holds(paths[:1], roots)
+    assert not store.holds([*paths, f"{paths[0]}-more"], roots)
+    link = next(link for link in roots.iterdir() if str(link.readlink()) == paths[0])
+    assert store.is_held(paths[0], link)
+    assert not store.is_held(paths[1], link)
+    shutil.copytree(roots, tmp_path / "copied", symlinks=True)
+    assert not store.holds(paths, tmp_path / "copied")
+    assert not store.is_held(paths[0], tmp_path / "copied" / link.name)
+    roots.rename(tmp_path / "moved")
+    assert not store.holds(paths, tmp_path / "moved")
+    assert not store.is_held(paths[0], link)
+    store.keep(paths, tmp_path / "moved")
+    assert store.holds(paths, tmp_path / "moved")
+    (tmp_path / "moved" / link.name).unlink()
+    assert not store.holds(paths, tmp_path / "moved")
 
 
 @needs_nix

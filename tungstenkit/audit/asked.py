@@ -13,7 +13,6 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
-from pathspec import GitIgnoreSpec
 
 from tungstenkit.data import OWN_WHEELS
 from tungstenkit.lock import stale
@@ -131,6 +130,8 @@ def _files(lock: Lock, spec: ModelSpec) -> Iterator[str]:
             yield f"files: the repository {repository.repository} at {repository.revision}"
             continue
         repositories.remove(found[0])
+        from pathspec import GitIgnoreSpec
+
         included, excluded = (GitIgnoreSpec.from_lines(patterns) for patterns in wanted)
         for file in repository.files:
             if (repository.include and not included.match_file(file.path)) or excluded.match_file(file.path):

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
+
+from tungstenkit.sdk.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Self
+
+    from tungstenkit.spec.reading import Reading
 
 Directory = Annotated[
     Path,
@@ -42,6 +51,67 @@ Trust = Annotated[
         "apart from this machine.",
     ),
 ]
+
+
+class AboutModel(typer.core.TyperCommand):
+    """A command about a model's folder, whose module is being read while the rest of the line is looked at.
+
+    What looks at it takes as long to import as that takes.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 (click's own)
+        """Begin, if the line is one that can be read."""
+        given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        values = {param.name: param.consume_value(ctx, given)[0] for param in self.params}
+        if values.get("help") or values.get("against"):
+            return super().parse_args(ctx, args)
+        ctx.obj = begun = ctx.with_resource(_Begun(values))
+        try:
+            return super().parse_args(ctx, args)
+        except BaseException:
+            # A context that was not entered is not left.
+            begun.close()
+            raise
+
+
+class _Begun:
+    """A reading that was begun for what a line says, before that was looked at."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        directory, module, trust = (values.get(name) for name in ("directory", "module", "trust"))
+        self._asked = (Path(directory or ""), module, trust)
+        self.reading: Reading | None = None
+
+    def __enter__(self) -> Self:
+        from tungstenkit.spec.reading import Reading
+
+        directory, module, trust = self._asked
+        # What is wrong is told in its turn. A variable's text means what is found out there.
+        with suppress(SpecError, OSError, ValueError):
+            if isinstance(trust, bool):
+                self.reading = Reading(directory, module, trust=trust)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End what nobody took."""
+        if self.reading is not None:
+            self.reading.close()
+
+    def taken(self, directory: Path, module: str | None, *, trust: bool) -> Reading | None:
+        """The reading, if it is of what was asked for."""
+        return self.reading if self._asked == (directory, module, trust) else None
+
+
+def reading_of(context: typer.Context, directory: Path, module: str | None, *, trust: bool) -> Reading:
+    """The reading of a model's module that `AboutModel` has begun, or a new one."""
+    from tungstenkit.spec.reading import Reading
+
+    begun: _Begun | None = context.obj
+    known = begun.taken(directory, module, trust=trust) if begun is not None else None
+    return known or Reading(directory, module, trust=trust)
 
 
 class PackageSet(StrEnum):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from tungstenkit.cli.arguments import Class, Directory, Module, Trust
+from tungstenkit.cli.arguments import Class, Directory, Module, Trust, reading_of
 
 
 class BeforeAnother(typer.core.TyperCommand):
@@ -23,7 +23,25 @@ class BeforeAnother(typer.core.TyperCommand):
         return super().parse_args(ctx, args[:end])
 
 
+OutLink = Annotated[
+    Path | None,
+    typer.Option("--out-link", metavar="PATH", help="Also make one file for `podman load`, linked here."),
+]
+
+
+Platform = Annotated[
+    str | None,
+    typer.Option(
+        "--platform",
+        metavar="SYSTEM",
+        help="The platform of the image, as Nix calls it; any of the lock's.",
+        show_default="this machine's, or else the lock's only one",
+    ),
+]
+
+
 def build_command(
+    context: typer.Context,
     directory: Directory = Path(),
     module: Module = None,
     class_name: Class = None,
@@ -34,19 +52,8 @@ def build_command(
         typer.Option("-n", "--name", help="The image's name in the engine.", show_default="the folder's"),
     ] = None,
     tag: Annotated[str, typer.Option("--tag", help="The image's tag in the engine.")] = "latest",
-    out_link: Annotated[
-        Path | None,
-        typer.Option("--out-link", metavar="PATH", help="Also make one file for `podman load`, linked here."),
-    ] = None,
-    platform: Annotated[
-        str | None,
-        typer.Option(
-            "--platform",
-            metavar="SYSTEM",
-            help="The platform of the image, as Nix calls it; any of the lock's.",
-            show_default="this machine's, or else the lock's only one",
-        ),
-    ] = None,
+    out_link: OutLink = None,
+    platform: Platform = None,
     load: Annotated[
         bool, typer.Option(help="Load the image into podman or docker, where there is one.")
     ] = True,
@@ -55,13 +62,14 @@ def build_command(
     ] = False,
 ) -> None:
     """Build the model's image: lock where there is no lock, fetch, export, nix build, load."""
-    from tungstenkit.cli.progress import TERMINAL, err
-    from tungstenkit.nix_build.engine import find_engine, image_reference
-    from tungstenkit.project.folder import Project
-    from tungstenkit.project.making import make_image
-    from tungstenkit.spec.read import repository_name
+    with reading_of(context, directory, module, trust=trust) as reading:
+        from tungstenkit.cli.progress import TERMINAL, err
+        from tungstenkit.nix_build.engine import find_engine, image_reference
+        from tungstenkit.project.folder import Project
+        from tungstenkit.project.making import make_image
+        from tungstenkit.spec.read import repository_name
 
-    project = Project.read(directory, module, class_name, TERMINAL, trust=trust)
+        project = Project.of(reading, class_name, TERMINAL)
     engine = find_engine() if load else None
     reference = image_reference(
         repository_name(project.directory.name) if name is None else name, tag, engine
@@ -97,13 +105,17 @@ def shell_command(
     ] = False,
 ) -> None:
     """Start your shell with the image's own Python and programs first on PATH."""
-    from tungstenkit.cli.progress import TERMINAL
-    from tungstenkit.project.folder import Project
-    from tungstenkit.project.making import make_shell
     from tungstenkit.run import shell
+    from tungstenkit.spec.reading import Reading
 
     shell.check_machine()
-    folder = make_shell(Project.read(directory, module, class_name, TERMINAL, trust=trust))
+    with Reading(directory, module, trust=trust) as reading:
+        from tungstenkit.cli.progress import TERMINAL
+        from tungstenkit.project.folder import Project
+        from tungstenkit.project.making import make_shell
+
+        project = Project.of(reading, class_name, TERMINAL)
+    folder = make_shell(project)
     if print_env:
         print((folder / "env").read_text(encoding="utf-8"), end="")
         return
@@ -131,16 +143,18 @@ def push_command(
     ] = None,
 ) -> None:
     """Build the model's image and push it to a registry, by skopeo, under the digest that it has here."""
-    from tungstenkit.cli.progress import TERMINAL, working
     from tungstenkit.nix_build.push import check_skopeo, check_target, push_image
-    from tungstenkit.project.folder import Project
-    from tungstenkit.project.making import make_image
+    from tungstenkit.spec.reading import Reading
 
     check_target(reference)
     check_skopeo()
-    _, image = make_image(
-        Project.read(directory, module, class_name, TERMINAL, trust=trust), None, reference, platform
-    )
+    with Reading(directory, module, trust=trust) as reading:
+        from tungstenkit.cli.progress import TERMINAL, working
+        from tungstenkit.project.folder import Project
+        from tungstenkit.project.making import make_image
+
+        project = Project.of(reading, class_name, TERMINAL)
+    _, image = make_image(project, None, reference, platform)
     with working(f"pushing to {reference}"):
         push_image(image, reference, skopeo_args or ())
     print(f"{reference}@{image.digest}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import typer.core
 
-from tungstenkit.cli.arguments import Class, Directory, Module, PackageSet, Trust
+from tungstenkit.cli.arguments import Class, Directory, Module, PackageSet, Trust, reading_of
 
 if TYPE_CHECKING:
     from tungstenkit.audit.diff import Difference
@@ -101,6 +101,7 @@ AllowOlderIndex = Annotated[
 
 
 def lock_command(
+    context: typer.Context,
     directory: Directory = Path(),
     module: Module = None,
     class_name: Class = None,
@@ -119,9 +120,6 @@ def lock_command(
     allow_older_index: AllowOlderIndex = False,
 ) -> None:
     """Choose exact versions of everything, and write tungsten.lock."""
-    from tungstenkit.cli.progress import TERMINAL
-    from tungstenkit.project.folder import Project
-
     solving = diff or upgrade or resolve_only or allow_older_index
     solving = solving or bool(upgrade_packages or platforms or python or package_set)
     if sum((check, against is not None, solving)) > 1 or (check and as_json):
@@ -129,11 +127,18 @@ def lock_command(
     if upgrade and upgrade_packages:
         raise typer.BadParameter("--upgrade takes the newest of everything: leave --upgrade-package out")
     if against is not None:
+        from tungstenkit.cli.progress import TERMINAL
         from tungstenkit.project.locking import compare_locks
 
         show_comparison(compare_locks(directory.resolve(), against, TERMINAL), as_json=as_json)
         return
-    project = Project.read(directory, module, class_name, TERMINAL, trust=trust)
+    with reading_of(context, directory, module, trust=trust) as reading:
+        from tungstenkit.cli.progress import TERMINAL
+        from tungstenkit.project.folder import Project
+
+        if not check:
+            from tungstenkit.project import locking  # noqa: F401 (meanwhile)
+        project = Project.of(reading, class_name, TERMINAL)
     if check:
         project.checked_lock()
         print(f"{project.lock_path} fits the model")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 import typer.core
 
+from tungstenkit.cli.arguments import AboutModel
 from tungstenkit.cli.build import BeforeAnother, build_command, push_command, shell_command
 from tungstenkit.cli.check import check_command
 from tungstenkit.cli.export import fetch_command, nix_export_command
@@ -55,6 +56,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Panels and markup cost half of the time of a help, and of a wrong option.
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -65,11 +68,22 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+def _print_help(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        print(context.get_help())
+        raise typer.Exit
+
+
+# typer's own --help has pydantic imported to find out that it was not given.
+@app.callback(add_help_option=False)
 def options(
     *,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+    help_: Annotated[
+        bool,
+        typer.Option("-h", "--help", help="Show this message and exit.", callback=_print_help, is_eager=True),
     ] = False,
 ) -> None:
     """Ship an ML model: from a decorated Python class to a reproducible container image."""
@@ -86,11 +100,11 @@ def _signals_interrupt() -> None:
 INTERRUPTED = "interrupted; nothing is half-written"
 
 
-app.command("lock")(lock_command)
+app.command("lock", cls=AboutModel)(lock_command)
 app.command("why")(why_command)
 app.command("fetch")(fetch_command)
 app.command("nix-export")(nix_export_command)
-app.command("build")(build_command)
+app.command("build", cls=AboutModel)(build_command)
 app.command("shell", cls=BeforeAnother, epilog="After `--`, a command to run in place of your shell.")(
     shell_command
 )

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+
+    from rich.progress import Progress
 
     from tungstenkit.project.locking import Locked
 
@@ -64,8 +65,35 @@ class FetchBar:
 
     def __init__(self, doing: str = "fetching") -> None:
         self._doing = doing
-        self._bar = Progress(
-            TextColumn(doing),
+        self._bar: Progress | None = None
+        self._files = 0
+        self._done = 0
+
+    def __enter__(self) -> FetchBar:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def start(self, files: int, size: int) -> None:
+        """As `download.Progress`."""
+        self._files, self._done = files, 0
+        if not files:
+            return
+        if self._bar is None:
+            self._bar = self._new_bar()
+        self._bar.start()
+        self._bar.update(self._bar.task_ids[0], total=size, completed=0, files=f"0/{files} files")
+        if not err.is_terminal:
+            err.print(f"{self._doing} {files} {'file' if files == 1 else 'files'}, {size / 1e6:.1f} MB")
+
+    def _new_bar(self) -> Progress:
+        # Mostly all is there, and nothing of this is needed.
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+        bar = Progress(
+            TextColumn(self._doing),
             BarColumn(),
             DownloadColumn(),
             TextColumn("{task.fields[files]}"),
@@ -74,34 +102,20 @@ class FetchBar:
             disable=not err.is_terminal,
             transient=True,
         )
-        self._task = self._bar.add_task("fetch", total=None, files="")
-        self._files = 0
-        self._done = 0
-
-    def __enter__(self) -> FetchBar:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.stop()
-
-    def start(self, files: int, size: int) -> None:
-        """As `download.Progress`."""
-        self._files, self._done = files, 0
-        if not files:
-            return
-        self._bar.start()
-        self._bar.update(self._task, total=size, completed=0, files=f"0/{files} files")
-        if not err.is_terminal:
-            err.print(f"{self._doing} {files} {'file' if files == 1 else 'files'}, {size / 1e6:.1f} MB")
+        bar.add_task("fetch", total=None, files="")
+        return bar
 
     def advance(self, size: int) -> None:
         """As `download.Progress`."""
-        self._bar.advance(self._task, size)
+        if self._bar is not None:
+            self._bar.advance(self._bar.task_ids[0], size)
 
     def done(self, name: str) -> None:
         """As `download.Progress`."""
         self._done += 1
-        self._bar.update(self._task, files=f"{self._done}/{self._files} files  {name[:40]}")
+        if self._bar is not None:
+            files = f"{self._done}/{self._files} files  {name[:40]}"
+            self._bar.update(self._bar.task_ids[0], files=files)
 
 
 _USERS_STEPS = ("post-build-", "command")
@@ -145,6 +159,8 @@ class BuildBar:
 @contextmanager
 def build_view() -> Iterator[BuildBar]:
     """Show a build."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as bar:
         yield BuildBar(bar)

@@ -9,12 +9,15 @@ whole, and what else lies there stays.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
+import stat
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from tungstenkit.data import NIX, SDK, SERVER, SEVEN_ZIP, sdk_files
@@ -23,7 +26,7 @@ from tungstenkit.sdk.errors import ExportError
 from tungstenkit.spec.files import is_export
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tungstenkit.fetch.big_files import BigFile
     from tungstenkit.fetch.mirrors import Mirrors
@@ -46,10 +49,47 @@ class Contents:
     """What the lock names and no mirror has, under their store names."""
 
 
+class _Entry(NamedTuple):
+    """A file of an export, or a link. Of a file's mode only the executable bit is kept, as in the Nix store."""
+
+    path: str
+    content: bytes = b""
+    executable: bool = False
+    target: str | None = None
+    """What a link leads to."""
+
+    def write(self, folder: Path) -> None:
+        """Write it, in a folder that is being made."""
+        path = folder / self.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if self.target is not None:
+            path.symlink_to(self.target)
+            return
+        try:
+            path.write_bytes(self.content)
+        except OSError as problem:
+            # Of a full disk Python does not say where.
+            raise OSError(problem.errno, problem.strerror, str(path)) from None
+        path.chmod(0o755 if self.executable else 0o644)
+
+    def told(self) -> bytes:
+        """All of it, so that no two entries are told alike."""
+        facts = [self.path, len(self.content), self.executable, self.target]
+        return json.dumps(facts).encode() + b"\n" + self.content
+
+
+def digest(spec: ModelSpec, lock: Lock, contents: Contents, sources: Mapping[str, Sequence[str]]) -> str:
+    """What `export` would say of an export."""
+    seen = hashlib.sha256()
+    for entry in _entries(spec, lock, contents, sources):
+        seen.update(entry.told())
+    return seen.hexdigest()
+
+
 def export(
     spec: ModelSpec, lock: Lock, contents: Contents, sources: Mapping[str, Sequence[str]], out: Path
-) -> None:
-    """Write an export. sources: URLs by sha256, without credentials.
+) -> str:
+    """Write an export; a digest of all that it is. sources: URLs by sha256, without credentials.
 
     Raises ExportError where `out` is something else than an export, or can't be written.
     """
@@ -61,26 +101,29 @@ def export(
             hint="name another folder with -o"
             + ("" if contents.directory.is_relative_to(out) else ", or remove this one"),
         )
+    seen = hashlib.sha256()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
             fresh = Path(folder) / "export"
-            named = {file.path for file in contents.big}
-            files = [file for file in contents.files if file.path not in named]
-            _write(spec, lock, contents.directory, files, sources, fresh)
-            _text(fresh / "files.json", to_json([one.to_json() for one in contents.big]))
+            # A model's files may change meanwhile: what is written counts.
+            for entry in _entries(spec, lock, contents, sources):
+                seen.update(entry.told())
+                entry.write(fresh)
             for file in contents.own:
-                _copy(file, fresh / "files" / file.name)
+                (fresh / "files").mkdir(exist_ok=True)
+                shutil.copyfile(file, fresh / "files" / file.name)
+                (fresh / "files" / file.name).chmod(0o755 if _is_executable(file) else 0o644)
             if not out.exists():
                 fresh.rename(out)
-                return
+                return seen.hexdigest()
             # An older export: what else lies there, such as `.git` or Nix's `result`, is the user's.
             old = Path(folder) / "old"
             old.mkdir()
-            for entry in sorted(fresh.iterdir()):
-                if (out / entry.name).exists():
-                    (out / entry.name).rename(old / entry.name)
-                entry.rename(out / entry.name)
+            for name in sorted(one.name for one in fresh.iterdir()):
+                if (out / name).exists():
+                    (out / name).rename(old / name)
+                (fresh / name).rename(out / name)
     except OSError as problem:
         raise ExportError(
             f"the export can't be written: {problem.strerror}",
@@ -88,57 +131,46 @@ def export(
             where=str(problem.filename2 or problem.filename or out),
             hint="make room or name another folder with -o; nothing was left behind",
         ) from None
+    return seen.hexdigest()
 
 
-def _write(
-    spec: ModelSpec,
-    lock: Lock,
-    directory: Path,
-    files: Sequence[ModelFile],
-    sources: Mapping[str, Sequence[str]],
-    out: Path,
-) -> None:
-    from tungstenkit.export import nixpkgs
-
-    model = out / "model"
-    model.mkdir(parents=True)
-    for file in files:
-        target = model / file.path
-        if file.target is None:
-            _copy(directory / file.path, target)
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(file.target)
+def _entries(
+    spec: ModelSpec, lock: Lock, contents: Contents, sources: Mapping[str, Sequence[str]]
+) -> Iterator[_Entry]:
+    """All of an export but `contents.own`."""
+    named = {file.path for file in contents.big}
+    for file in contents.files:
+        if file.target is not None:
+            yield _Entry(f"model/{file.path}", target=file.target)
+        elif file.path not in named:
+            yield _read(contents.directory / file.path, f"model/{file.path}")
     for source in sorted(NIX.rglob("*")):
         if source.suffix in {".nix", ".py", ".sh", ".json"}:
-            _copy(source, out / "nix" / source.relative_to(NIX))
+            yield _read(source, f"nix/{source.relative_to(NIX)}")
     for name in sdk_files():
-        _copy(SDK / name, out / "tungstenkit" / name)
+        yield _read(SDK / name, f"tungstenkit/{name}")
     for source in sorted(SERVER.rglob("*")):
         # Python's own leavings are no part of the package; all else is, the demo page too.
         if source.is_file() and source.suffix != ".pyc":
-            _copy(source, out / "server" / "tungsten_server" / source.relative_to(SERVER))
+            yield _read(source, f"server/tungsten_server/{source.relative_to(SERVER)}")
     if lock.package_set == "nixpkgs":
-        for name, text in nixpkgs.files(lock).items():
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-            _text(out / name, text)
+        from tungstenkit.export import nixpkgs
+
+        yield from (_Entry(name, text.encode()) for name, text in nixpkgs.files(lock).items())
     else:
-        _copy(NIX / "flake" / "exported-flake.nix", out / "flake.nix")
-    _text(out / "spec.json", spec.to_json())
-    _text(out / "tungsten.lock", lock.to_json())
-    _text(out / "sources.json", to_json(sources))
+        yield _read(NIX / "flake" / "exported-flake.nix", "flake.nix")
+    yield _Entry("spec.json", spec.to_json().encode())
+    yield _Entry("tungsten.lock", lock.to_json().encode())
+    yield _Entry("sources.json", to_json(sources).encode())
+    yield _Entry("files.json", to_json([one.to_json() for one in contents.big]).encode())
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file; of its mode only the executable bit is kept, as in the Nix store."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-    target.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)
+def _read(source: Path, path: str) -> _Entry:
+    return _Entry(path, source.read_bytes(), _is_executable(source))
 
 
-def _text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-    path.chmod(0o644)
+def _is_executable(file: Path) -> bool:
+    return bool(file.stat().st_mode & stat.S_IXUSR)
 
 
 def bootstrap_urls(mirrors: Mirrors) -> dict[str, list[str]]:

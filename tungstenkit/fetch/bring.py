@@ -23,6 +23,7 @@ from tungstenkit.sdk.errors import FetchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from tungstenkit.fetch.big_files import BigFile
     from tungstenkit.fetch.download import Progress
@@ -41,10 +42,9 @@ class Folders:
     """Its `.tungsten`."""
 
 
-def _unfinished(lock: Lock) -> tuple[LockedFile, ...]:
-    """The lock's files without those that only build wheels which the store has already."""
+def _unfinished(lock: Lock, gone: AbstractSet[str]) -> tuple[LockedFile, ...]:
+    """The lock's files without those that only build wheels which the store has already. gone: what it has not."""
     built = {entry.path: source for source, entry in built_files(lock)}
-    gone = store.missing(list(built))
     finished = {id(source) for path, source in built.items() if path not in gone}
     platforms = {
         system: platform.model_copy(
@@ -57,9 +57,32 @@ def _unfinished(lock: Lock) -> tuple[LockedFile, ...]:
 
 def missing_files(lock: Lock) -> tuple[LockedFile, ...]:
     """Those of the lock's files that are not in the store yet; what builds a wheel that is there is not needed."""
-    wanted = _unfinished(lock)
+    wanted = _unfinished(lock, store.missing([entry.path for _, entry in built_files(lock)]))
     gone = store.missing([entry.path for entry in wanted])
     return tuple(entry for entry in wanted if entry.path in gone)
+
+
+def is_brought(
+    lock: Lock,
+    folders: Folders,
+    *,
+    whole: Lock | None = None,
+    big: Sequence[BigFile] = (),
+    more: Sequence[str] = (),
+) -> bool:
+    """Whether the store has what `bring` would bring and what the lock's steps made, and holds it as that leaves it.
+
+    It is one question to Nix.
+
+    more: paths that must be there, too, whoever holds them. The others are those of `bring`.
+    """
+    held = store_paths(whole or lock, big)
+    gone = store.missing([*held, *more])
+    needed = {entry.path for entry in _unfinished(lock, gone)}
+    needed |= {entry.path for entry in result_files(lock)}
+    needed |= {_busybox_path(tools.busybox) for tools in lock.tools.values()}
+    needed |= {file.store_path for file in big}
+    return gone.isdisjoint({*needed, *more}) and store.holds(set(held) - gone, folders.state / "roots")
 
 
 def store_paths(lock: Lock, big: Sequence[BigFile] = ()) -> list[str]:

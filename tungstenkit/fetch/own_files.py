@@ -44,11 +44,13 @@ def make(file: LockedFile, local: Path | None, part: Path) -> None:
 
 def check_own_files(lock: Lock, directory: Path) -> None:
     """LockError that names each file and folder of the user's that is not what it was when the lock was made."""
-    from tungstenkit.fetch.packing import pack
-
     platforms = lock.platforms.values()
     known = [(wheel.path, wheel.sha256) for platform in platforms for wheel in platform.wheels]
     known += [(source.path, source.sha256) for platform in platforms for source in platform.sources]
+    if not any(path for path, _ in known):
+        return
+    from tungstenkit.fetch.packing import pack
+
     changed = []
     with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
         for path, sha256 in dict.fromkeys(known):

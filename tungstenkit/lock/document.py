@@ -10,6 +10,7 @@ import errno
 import hashlib
 import re
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -262,8 +263,12 @@ def read_lock(path: Path) -> Lock:
     return parse_lock(data, str(path))
 
 
+@lru_cache(maxsize=1)
 def parse_lock(data: bytes, where: str) -> Lock:
-    """A lock's bytes; where: whose, for messages. LockError as `read_lock`."""
+    """A lock's bytes; where: whose, for messages. LockError as `read_lock`.
+
+    The last one is kept: a command begins to read it before it is asked for.
+    """
     if len(data) > _LARGEST_LOCK:
         raise LockError(
             f"it is larger than any lock: over {_LARGEST_LOCK >> 20} MiB", where=where, hint=_REMEDY

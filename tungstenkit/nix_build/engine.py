@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tungstenkit.outside import IMAGE_NAME, IMAGE_TAG, LONGEST_NAME
 from tungstenkit.sdk.errors import BuildError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tungstenkit.nix_build.image import Image
 
 
@@ -64,17 +65,35 @@ def image_reference(name: str, tag: str, engine: str | None) -> str:
     return f"{name}:{tag}" if has_registry or engine != "podman" else f"localhost/{name}:{tag}"
 
 
+def has_image(image: Image, engine: str, reference: str) -> bool:
+    """Whether an engine has an image under a reference already."""
+    # docker with containerd's store calls an image by its manifest.
+    wanted = [{image.image_id}, {image.digest}] if engine == "podman" else [{image.image_id, image.digest}]
+    form = "{{.Id}} {{.Digest}}" if engine == "podman" else "{{.Id}}"
+    command = [engine, "image", "inspect", "--format", form, "--", reference]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = [f"sha256:{one.removeprefix('sha256:')}" for one in run.stdout.split()]
+    return (
+        run.returncode == 0
+        and len(found) == len(wanted)
+        and all(one in some for one, some in zip(found, wanted, strict=True))
+    )
+
+
 def load_image(image: Image, engine: str, reference: str) -> None:
     """Load an image into an engine under a reference. Raises BuildError."""
     if engine == "podman":
         # A layout is read blob by blob: what podman has already is not copied again. podman names it after the path
-        # that it is given, too, which may be none for an image: a store's folder has one.
-        folder, name = image.layout.parent, image.layout.name
-        pulled = _engine([engine, "pull", "--quiet", "--", f"oci:{name}"], folder).split()[-1]
+        # that it is given, too: a link of the name that it is to have, so that there mostly is no other.
+        name = re.sub(r"^localhost/|:latest$", "", reference)
+        name = image.layout.name if {"/", ":"}.intersection(name) else name
+        with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
+            (Path(folder) / name).symlink_to(image.layout)
+            pulled = _engine([engine, "pull", "--quiet", "--", f"oci:{name}"], Path(folder)).split()[-1]
         _engine([engine, "tag", "--", pulled, reference])
-        subprocess.run(
-            [engine, "untag", pulled, f"localhost/{name}:latest"], capture_output=True, check=False
-        )
+        given = f"localhost/{name}:latest"
+        if given != reference:
+            subprocess.run([engine, "untag", pulled, given], capture_output=True, check=False)
         return
     with subprocess.Popen(["tar", "-C", str(image.layout), "-chf", "-", "."], stdout=subprocess.PIPE) as tar:
         command = [engine, "load", "--quiet"]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tungstenkit import store
+from tungstenkit.cache import cache_folder, replacing
 from tungstenkit.nix_build.process import run_build
 from tungstenkit.platforms import this_system
-from tungstenkit.sdk.errors import BuildError
+from tungstenkit.sdk.errors import BuildError, FetchError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,8 +42,42 @@ def build_image(export: Path, system: str, link: Path, view: View) -> Image:
     Raises BuildError with the end of the failed step's log.
     """
     _nix_build(export, f"model-image-{system}-dir", link, view)
+    return image_at(link)
+
+
+def image_at(link: Path) -> Image:
+    """The image that a link leads to. Raises BuildError where code that ran in builds has changed it."""
     _check_store(link.resolve(), link.with_name("store-checked"))
     return read_layout(link.resolve())
+
+
+def built_layout(link: Path, export: str) -> str | None:
+    """The layout that an image's link leads to, if it was built of that very export, and the link still holds it.
+
+    export: its digest (`export.flake.digest`). An image is a function of that, and of what Nix calls this machine.
+    """
+    note = _note_of(link)
+    try:
+        known, layout = note.read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        return None
+    return layout if known == _key(export) and store.is_held(layout, link) else None
+
+
+def note_built(link: Path, export: str) -> None:
+    """Note for `built_layout` of what export an image's link leads to."""
+    # The note is a help, and no more.
+    with suppress(FetchError), replacing(_note_of(link)) as note:
+        note.write_text(f"{_key(export)} {os.readlink(link)}\n", encoding="utf-8")  # noqa: PTH115 (as written)
+
+
+def _note_of(link: Path) -> Path:
+    """The file that says what an image was built of: with the user, where nothing that is somebody else's writes."""
+    return cache_folder() / "images" / hashlib.sha256(os.fsencode(link.absolute())).hexdigest()
+
+
+def _key(export: str) -> str:
+    return f"{export}-{this_system()}"
 
 
 def _check_store(layout: Path, stamp: Path) -> None:

@@ -8,35 +8,23 @@ from __future__ import annotations
 
 import fcntl
 import shlex
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
 from tungstenkit import store
-from tungstenkit.audit import commands_seen, post_build_seen
 from tungstenkit.audit.asked import check_lock
-from tungstenkit.export.flake import Contents, bootstrap_urls
 from tungstenkit.fetch.big_files import big_files
-from tungstenkit.fetch.bring import Folders, bring_inputs
-from tungstenkit.fetch.declared_here import leave_out_declared
+from tungstenkit.fetch.bring import Folders, bring_inputs, is_brought
 from tungstenkit.fetch.needs import needed_files
 from tungstenkit.fetch.own_files import check_own_files
 from tungstenkit.lock.document import LOCK_NAME, Lock, read_lock
+from tungstenkit.lock.selection import part_of
 from tungstenkit.platforms import this_system
-from tungstenkit.sdk.errors import FetchError, SpecError
-from tungstenkit.seal import commands, post_build
-from tungstenkit.seal.bench import Bench
+from tungstenkit.sdk.errors import FetchError, LockError, SpecError
 from tungstenkit.settings import big_file_size
-from tungstenkit.spec.files import (
-    empty_folders,
-    excluding,
-    including,
-    leftovers,
-    pattern_of,
-    secrets,
-    select_files,
-)
-from tungstenkit.spec.read import read_spec
+from tungstenkit.spec.read import spec_of
+from tungstenkit.spec.reading import Reading
 from tungstenkit.spec.requirements import parse
 from tungstenkit.watch import UNWATCHED
 
@@ -44,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from tungstenkit.export.flake import Contents
     from tungstenkit.fetch.big_files import BigFile
     from tungstenkit.fetch.mirrors import Mirrors
     from tungstenkit.spec.document import ModelSpec
@@ -63,6 +52,12 @@ class Shipped:
     files: Sequence[ModelFile]
     big: Sequence[BigFile]
     """Those of them that are in the Nix store by themselves."""
+
+    def contents(self, project: Project) -> Contents:
+        """As an export has them."""
+        from tungstenkit.export.flake import Contents
+
+        return Contents(project.directory, self.files, self.big)
 
 
 @dataclass(frozen=True)
@@ -86,9 +81,17 @@ class Project:
         trust: bool = False,
     ) -> Project:
         """Read the declaration; the module is imported apart from this machine, or where `trust` is True as us."""
-        directory = directory.resolve()
+        with Reading(directory, module, trust=trust) as reading:
+            return cls.of(reading, class_name, watch)
+
+    @classmethod
+    def of(cls, reading: Reading, class_name: str | None, watch: Watch) -> Project:
+        """The same, of a module that is being read."""
         with watch.reading("reading the model"):
-            return cls(directory, read_spec(directory, module, class_name, trust=trust), watch)
+            # What most commands need next; what is wrong with it is told then.
+            with suppress(LockError):
+                read_lock(reading.directory / LOCK_NAME)
+            return cls(reading.directory, spec_of(reading, class_name), watch)
 
     @property
     def lock_path(self) -> Path:
@@ -163,6 +166,8 @@ class Project:
         check_own_files(lock, self.directory)
         has_result = with_result and self.spec.has_post_build
         if self.spec.commands or has_result:
+            from tungstenkit.audit import commands_seen, post_build_seen
+
             files = self._leave_out_declared(lock, self._select())
             if self.spec.commands:
                 commands_seen.check(lock, self.spec, self.directory, files, str(self.lock_path))
@@ -172,10 +177,16 @@ class Project:
 
     def _leave_out_declared(self, lock: Lock, files: Sequence[ModelFile]) -> list[ModelFile]:
         """Those of the files that the lock does not bring."""
+        if not list(lock.files.in_model()):
+            return list(files)
+        from tungstenkit.fetch.declared_here import leave_out_declared
+
         with self.watch.fetching("reading") as bar:
             return leave_out_declared(self.directory, files, lock.files, bar, self.spec.exclude_files)
 
     def _select(self, ignore: Sequence[Path] = ()) -> list[ModelFile]:
+        from tungstenkit.spec.files import select_files
+
         patterns = self.spec.include_files, self.spec.exclude_files
         return select_files(self.directory, *patterns, self.spec.module, ignore)
 
@@ -184,6 +195,15 @@ class Project:
 
         Raises SpecError for what looks like a secret.
         """
+        from tungstenkit.spec.files import (
+            empty_folders,
+            excluding,
+            including,
+            leftovers,
+            pattern_of,
+            secrets,
+        )
+
         files = self._select(() if out is None else (out,))
         include, exclude = self.spec.include_files, self.spec.exclude_files
         found = leftovers(self.directory, files, include)
@@ -232,8 +252,14 @@ class Project:
 
 def provide_result(project: Project, lock: Lock, system: str, shipped: Shipped) -> None:
     """Run what has the network where its recorded result is not in the store; all other inputs are."""
-    contents = Contents(project.directory, shipped.files, shipped.big)
     platform = lock.platforms[system]
+    if not platform.commands and platform.post_build is None:
+        return
+    # Few models have any, and it is much to import.
+    from tungstenkit.seal import commands, post_build
+    from tungstenkit.seal.bench import Bench
+
+    contents = shipped.contents(project)
     for number in commands.missing(project.spec, platform) if system == this_system() else ():
         project.watch.notice("running a RUN --network=default: its result is not in the Nix store")
         with project.watch.building() as view:
@@ -264,11 +290,23 @@ def find_sources(project: Project, lock: Lock) -> dict[str, list[str]]:
         except FetchError as problem:
             project.watch.warn(f"no mirror could be asked, so the export names none ({problem.what})")
             return {}
+    from tungstenkit.export.flake import bootstrap_urls
+
     # With nixpkgs nothing is bootstrapped.
     return found | bootstrap_urls(mirrors) if lock.package_set == "debian" else found
 
 
 def fetch_inputs(project: Project, lock: Lock, systems: Sequence[str], big: Sequence[BigFile]) -> int:
     """Bring into the store what images for some platforms need and it has not got; of how many files in all."""
+    if have_inputs(project, lock, systems, big):
+        return len(needed_files(part_of(lock, systems, this_system()))) + len(big)
     folders = Folders(project.directory, project.state)
     return bring_inputs(lock, systems, folders, big, project.mirrors, project.watch)
+
+
+def have_inputs(
+    project: Project, lock: Lock, systems: Sequence[str], big: Sequence[BigFile], more: Sequence[str] = ()
+) -> bool:
+    """Whether the store has and holds all that images for some platforms need, and has more paths."""
+    part = part_of(lock, systems, this_system())
+    return is_brought(part, Folders(project.directory, project.state), whole=lock, big=big, more=more)

@@ -5,16 +5,31 @@ What goes on is told to the project's observer.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
+from tungstenkit.export.flake import digest, export
 from tungstenkit.lock.selection import check_package_set, choose_platform
-from tungstenkit.nix_build.engine import load_image
-from tungstenkit.nix_build.image import Image, build_archive, build_image, build_root, build_shell
+from tungstenkit.nix_build.engine import has_image, load_image
+from tungstenkit.nix_build.image import (
+    Image,
+    build_archive,
+    build_image,
+    build_root,
+    build_shell,
+    built_layout,
+    image_at,
+    note_built,
+    read_layout,
+)
 from tungstenkit.platforms import runs_here, this_system
-from tungstenkit.project.folder import fetch_inputs, provide_result
+from tungstenkit.project.folder import fetch_inputs, have_inputs, provide_result
+from tungstenkit.resolve.opened import missing_programs
 from tungstenkit.sdk.errors import BuildError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from tungstenkit.lock.document import Lock
@@ -40,8 +55,6 @@ def make_image(
     out_link: Path | None = None,
 ) -> tuple[str, Image]:
     """Lock where there is no lock, fetch, export, build, and load into the engine; the image and its platform."""
-    from tungstenkit.nix_build.left_out import with_better_hint
-
     is_locked = project.lock_path.exists()
     lock = project.checked_lock() if is_locked else _first_lock(project, platform)
     check_package_set(
@@ -55,30 +68,18 @@ def make_image(
     # Who has just locked was told.
     for notice in starts if is_locked else ():
         project.watch.notice(str(notice))
+    has = partial(has_image, engine=engine, reference=reference) if engine is not None else None
     with project.exclusively():
-        flake = _fetch_and_export(project, lock, system, shipped)
-        provide_result(project, lock, system, shipped)
-        with project.watch.building() as view:
-            try:
-                image = build_image(flake, system, project.state / f"image-{system}", view)
-            except BuildError as problem:
-                raise with_better_hint(
-                    problem,
-                    project.directory,
-                    shipped.files,
-                    lock.choices,
-                    exclude=project.spec.exclude_files,
-                    starts=starts,
-                ) from None
-            if out_link is not None:
-                build_archive(flake, system, out_link, view)
+        known = _find_built(project, lock, system, shipped, has) if out_link is None else None
+        image = known.image if known else _build(project, lock, system, shipped, starts, out_link)
     if system != this_system():
         project.watch.notice(
             f"the image is for {system}, so nothing of it was run: the model's import is not checked"
         )
     if engine is not None:
-        with project.watch.working(f"loading into {engine}"):
-            load_image(image, engine, reference)
+        if known is None or not known.is_loaded:
+            with project.watch.working(f"loading into {engine}"):
+                load_image(image, engine, reference)
         if not runs_here(system):
             project.watch.notice(
                 f"this machine can't run {system} programs, so a container of the image ends with an "
@@ -87,22 +88,83 @@ def make_image(
     return system, image
 
 
-def _fetch_and_export(project: Project, lock: Lock, system: str, shipped: Shipped) -> Path:
-    """Bring what a platform needs into the store, and write the export that is built; its folder."""
-    from tungstenkit.export.flake import Contents, export
+def _link(project: Project, system: str) -> Path:
+    """The link to a platform's image that was built last."""
+    return project.state / f"image-{system}"
 
+
+class _Known(NamedTuple):
+    """An image that need not be built."""
+
+    image: Image
+    is_loaded: bool
+    """Whether it need not be loaded either."""
+
+
+def _find_built(
+    project: Project, lock: Lock, system: str, shipped: Shipped, has: Callable[[Image], bool] | None
+) -> _Known | None:
+    """The image that was built last, where a build would make the same, and would have nothing else to do.
+
+    What counts is what is there now: every byte of what an export would be, and of the store all that a build brings.
+    has: whether the engine has an image; None where there is none.
+    """
+    link = _link(project, system)
+    try:
+        layout = built_layout(link, digest(project.spec, lock, shipped.contents(project), {}))
+        if layout is None:
+            return None
+        image = read_layout(link)
+    except OSError:
+        return None  # a file that can't be read: its export says so
+    # Nix and the engine are asked at the same time.
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(has, image) if has is not None else None
+        if not have_inputs(project, lock, [system], shipped.big, [layout]):
+            return None
+    return _Known(image_at(link), is_loaded=asked is not None and asked.result())
+
+
+def _build(
+    project: Project,
+    lock: Lock,
+    system: str,
+    shipped: Shipped,
+    starts: Sequence[Start],
+    out_link: Path | None,
+) -> Image:
+    from tungstenkit.nix_build.left_out import with_better_hint
+
+    flake, exported = _fetch_and_export(project, lock, system, shipped)
+    provide_result(project, lock, system, shipped)
+    with project.watch.building() as view:
+        try:
+            image = build_image(flake, system, _link(project, system), view)
+        except BuildError as problem:
+            raise with_better_hint(
+                problem,
+                project.directory,
+                shipped.files,
+                lock.choices,
+                exclude=project.spec.exclude_files,
+                starts=starts,
+            ) from None
+        note_built(_link(project, system), exported)
+        if out_link is not None:
+            build_archive(flake, system, out_link, view)
+    return image
+
+
+def _fetch_and_export(project: Project, lock: Lock, system: str, shipped: Shipped) -> tuple[Path, str]:
+    """Bring what a platform needs into the store, and write the export that is built; its folder and its digest."""
     fetch_inputs(project, lock, [system], shipped.big)
     flake = project.state / "export"
     # Every input is in the store by now, so this export needs no URLs, and no network to find them.
-    contents = Contents(project.directory, shipped.files, shipped.big)
-    export(project.spec, lock, contents, {}, flake)
-    return flake
+    return flake, export(project.spec, lock, shipped.contents(project), {}, flake)
 
 
 def _missing_programs(platform: Platform) -> list[Start]:
     """The programs that an image's packages start, and that it has not; what a base image has is not known here."""
-    from tungstenkit.resolve.opened import missing_programs
-
     if platform.base_image is not None:
         return []
     projects = [*(one.project for one in platform.wheels), *(one.project for one in platform.sources)]
@@ -112,8 +174,13 @@ def _missing_programs(platform: Platform) -> list[Start]:
 def make_root(project: Project) -> tuple[Path, Path]:
     """Build the image for this machine, and its root; where the two are."""
     system, image = make_image(project, None, "", this_system())
-    with project.exclusively(), project.watch.building() as view:
-        parts = build_root(project.state / "export", system, project.state / "root", view)
+    lock = project.checked_lock()
+    shipped = project.select_shipped(lock)
+    with project.exclusively():
+        # Where the image was there, the export may be another's.
+        flake, _ = _fetch_and_export(project, lock, system, shipped)
+        with project.watch.building() as view:
+            parts = build_root(flake, system, project.state / "root", view)
     return image.layout, parts
 
 
@@ -134,7 +201,7 @@ def make_shell(project: Project) -> Path:
         system = choose_platform(lock, this_system(), this_system())
         shipped = project.select_shipped(lock)
         with project.exclusively():
-            flake = _fetch_and_export(project, lock, system, shipped)
+            flake, _ = _fetch_and_export(project, lock, system, shipped)
             with project.watch.building() as view:
                 build_shell(flake, link, view)
             shell.note_stamp(link, stamp)

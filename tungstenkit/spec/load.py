@@ -1,10 +1,10 @@
-"""The program that reads a model's definition; `spec.read_spec` runs it in a process of its own.
+"""The program that reads a model's definition; a `Reading` runs its `main` in a process of its own.
 
 It imports the model's module with every module stubbed that is not the standard library's, pydantic's,
 Pillow's, the SDK's or the model folder's own, whether it is installed or not. So the result does not depend
 on the machine, and nothing has to be installed.
 
-    python load.py FOLDER MODULE PLACES APART RESULT_FD
+    main FOLDER MODULE PLACES APART RESULT_FD
 
 PLACES is JSON: the name of each module that stays real, and the folder that it is in. APART is JSON, too: null, or how
 the module is kept apart from the machine (`_go_apart`). The result goes to the file descriptor RESULT_FD, because the
@@ -493,7 +493,3 @@ def main(folder: str, module: str, places: str, apart: str, result_fd: str) -> N
         json.dump(result or _result(Path(folder), module), file)
     # Threads and exit handlers of the model's code must not hold up or change the result.
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

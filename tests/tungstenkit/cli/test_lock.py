@@ -16,6 +16,7 @@ import pytest
 from tests import generate
 from tests.tungstenkit import locks
 from tests.tungstenkit.locks import SYSTEM
+from tests.tungstenkit.observers import Unread
 from tungstenkit.audit.vulnerabilities import Advisories, Vulnerability
 from tungstenkit.cli import main as command_line
 from tungstenkit.lock.document import LOCK_NAME, read_lock, write_lock
@@ -75,7 +76,8 @@ def model(tmp_path, monkeypatch):
         lambda folder, wishes, get=None: SimpleNamespace(notices=()),
     )
     monkeypatch.setattr(steps, "add_libraries", lambda lock, workshop: lock)
-    monkeypatch.setattr(project_folder, "read_spec", lambda *arguments, **options: spec)
+    monkeypatch.setattr("tungstenkit.spec.reading.Reading", Unread)
+    monkeypatch.setattr(project_folder, "spec_of", lambda *arguments, **options: spec)
     monkeypatch.setattr(locking, "resolve", resolve)
     monkeypatch.setattr(locking, "look_up", lambda wanted, mirrors: advisories)
     return folder
@@ -155,7 +157,7 @@ class TestLock:
         wish = LockFileWish(
             file="uv.lock", sha256=hashlib.sha256((model / "uv.lock").read_bytes()).hexdigest()
         )
-        spec = project_folder.read_spec().model_copy(update={"lock_file": wish})
+        spec = project_folder.spec_of().model_copy(update={"lock_file": wish})
         stated = {"inputs": made_from(spec, "debian"), "input_digest": input_digest(spec, "debian")}
         choice = Choice(
             kind="lock-file", subject="numpy is not as uv.lock has it", chosen="1.0", reason="not 0.5: x"
@@ -167,7 +169,7 @@ class TestLock:
             pinned.append(solver.pinned)
             return lock.model_copy(update={**stated, "choices": (*lock.choices, choice)})
 
-        monkeypatch.setattr(project_folder, "read_spec", lambda *_, **__: spec)
+        monkeypatch.setattr(project_folder, "spec_of", lambda *_, **__: spec)
         monkeypatch.setattr(locking, "resolve", resolve)
         said = "numpy is not as uv.lock has it: 1.0, not 0.5: x"
         assert said in tungsten("lock", "--resolve-only", model)[2]
@@ -182,8 +184,8 @@ class TestLock:
     def test_what_must_run_elsewhere_is_refused_before_anything_is_asked_for(
         self, tungsten, model, monkeypatch
     ):
-        spec = project_folder.read_spec().model_copy(update={"has_post_build": True})
-        monkeypatch.setattr(project_folder, "read_spec", lambda *arguments, **options: spec)
+        spec = project_folder.spec_of().model_copy(update={"has_post_build": True})
+        monkeypatch.setattr(project_folder, "spec_of", lambda *arguments, **options: spec)
         monkeypatch.setattr(locking, "resolve", None)
         status, _, err, same = tungsten("lock", model, "--platform", OTHER_SYSTEM)
         assert (status, same) == (1, True)
@@ -271,7 +273,7 @@ class TestDiff:
 
     def test_against_an_older_lock_nothing_is_solved(self, tungsten, model, tmp_path, monkeypatch):
         monkeypatch.setattr(locking, "resolve", None)
-        monkeypatch.setattr(project_folder, "read_spec", None)
+        monkeypatch.setattr(project_folder, "spec_of", None)
         old = tmp_path / "old.lock"
         write_lock(with_numpy(read_lock(model / LOCK_NAME), "0.5"), old)
         status, out, _, same = tungsten("lock", model, "--against", old)
@@ -288,8 +290,8 @@ class TestCheck:
         assert "fits the model" in out
 
     def test_a_stale_lock_says_what_changed(self, tungsten, model, monkeypatch):
-        changed = project_folder.read_spec().model_copy(update={"python_packages": ["scipy>=1"]})
-        monkeypatch.setattr(project_folder, "read_spec", lambda *arguments, **options: changed)
+        changed = project_folder.spec_of().model_copy(update={"python_packages": ["scipy>=1"]})
+        monkeypatch.setattr(project_folder, "spec_of", lambda *arguments, **options: changed)
         status, out, err, same = tungsten("lock", "--check", model)
         assert (status, out, same) == (1, "", True)
         assert "python_packages: +scipy>=1 -numpy" in err

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests import generate
+from tests.tungstenkit.observers import Unread
 from tungstenkit.audit.vulnerabilities import Advisories
 from tungstenkit.cli import main as command_line
 from tungstenkit.lock.document import LOCK_NAME, read_lock
@@ -40,7 +41,8 @@ def solved(monkeypatch, model):
 
         return resolve
 
-    monkeypatch.setattr(project_folder, "read_spec", lambda *arguments, **options: spec)
+    monkeypatch.setattr("tungstenkit.spec.reading.Reading", Unread)
+    monkeypatch.setattr(project_folder, "spec_of", lambda *arguments, **options: spec)
     monkeypatch.setattr(
         "tungstenkit.fetch.machine_mirrors.find_mirrors",
         lambda folder, wishes, get=None: SimpleNamespace(notices=()),

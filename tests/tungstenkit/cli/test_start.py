@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from tungstenkit.cli import main as command_line
+from tungstenkit.cli.arguments import _Begun
+from tungstenkit.sdk.errors import TungstenError
+from tungstenkit.spec.reading import Reading
 
 pytestmark = pytest.mark.timeless("what a start imports, and what ends it, has no date")
 
@@ -32,10 +36,10 @@ MODEL = {"pydantic", "PIL", "pathspec"}
 @pytest.mark.parametrize(
     ("arguments", "unused"),
     [
-        (["--version"], NETWORK | SOLVING | {"PIL", "pathspec"}),
-        (["--help"], NETWORK | SOLVING | {"PIL", "pathspec"}),
-        (["lock", "--help"], NETWORK | SOLVING | {"PIL", "pathspec"}),
-        (["lock", "--check", str(BLUR)], NETWORK | SOLVING | {"PIL"}),
+        (["--version"], NETWORK | SOLVING | MODEL | {"rich"}),
+        (["--help"], NETWORK | SOLVING | MODEL | {"rich"}),
+        (["lock", "--help"], NETWORK | SOLVING | MODEL | {"rich"}),
+        (["lock", "--check", str(BLUR)], NETWORK | SOLVING | {"PIL", "pathspec", "tarfile"}),
     ],
 )
 def test_a_command_imports_what_it_needs_alone(arguments, unused):
@@ -45,6 +49,116 @@ def test_a_command_imports_what_it_needs_alone(arguments, unused):
     imported = set(run.stdout.rpartition("modules: ")[2].split())
     assert "typer" in imported
     assert imported & unused == set()
+
+
+BEGUN = """
+import sys
+from importlib.abc import MetaPathFinder
+from pathlib import Path
+
+class Watching(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name in ("pydantic.main", "rich.console") and name not in seen:
+            children = Path(f"/proc/self/task/{Path('/proc/self').readlink()}/children").read_text().split()
+            seen[name] = len(children)
+
+seen = {}
+sys.meta_path.insert(0, Watching())
+from tungstenkit.cli.main import main
+try:
+    main()
+finally:
+    print("children:", *sorted(seen.items()), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("arguments", [["lock", "--check"], ["build"]])
+def test_a_module_is_being_read_when_what_judges_it_is_imported(arguments, tmp_path):
+    (tmp_path / "tungsten_model.py").write_text("raise RuntimeError('far enough')")
+    command = [sys.executable, "-c", BEGUN, *arguments, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "RuntimeError: far enough" in run.stderr
+    assert run.stderr.splitlines()[-1] == "children: ('pydantic.main', 1) ('rich.console', 1)"
+
+
+HIDES = "import pathlib, sys\nsys.exit(str(pathlib.Path('HOST').exists()))"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variable", "is_seen"),
+    [
+        ([], None, False),
+        ([], "0", False),
+        ([], "1", True),
+        (["--trust"], None, True),
+        (["--trust"], "0", True),
+    ],
+)
+def test_a_module_that_is_read_early_is_trusted_where_that_was_said(
+    tmp_path, monkeypatch, arguments, variable, is_seen
+):
+    """Whatever a line's or a variable's text means before it is looked at."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "outside").touch()
+    (tmp_path / "model" / "tungsten_model.py").write_text(HIDES.replace("HOST", str(tmp_path / "outside")))
+    monkeypatch.delenv("TUNGSTEN_TRUST", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("TUNGSTEN_TRUST", variable)
+    command = [sys.executable, "-m", "tungstenkit", "build", *arguments, str(tmp_path / "model")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert f"the module exits when it is imported, with '{is_seen}'" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["build", "no-such-folder"], "does not exist"),
+        (["build", "--no-such-option"], "No such option"),
+        (["build", "-m", "no.such", str(BLUR)], "there is no module no.such"),
+        (["lock", "--check", "--upgrade", str(BLUR)], "only read locks"),
+    ],
+)
+def test_what_is_wrong_with_a_line_is_told_though_a_module_would_be_read(arguments, said):
+    command = [sys.executable, "-m", "tungstenkit", *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode in (1, 2)
+    assert said in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_a_reading_that_nobody_took_is_ended(tmp_path):
+    (tmp_path / "tungsten_model.py").write_text("import time; time.sleep(600)")
+    with _Begun({"directory": str(tmp_path), "module": None, "trust": False}) as begun:
+        assert begun.taken(tmp_path, None, trust=True) is None
+        assert begun.taken(tmp_path, "other", trust=False) is None
+        assert begun.taken(tmp_path.parent, None, trust=False) is None
+        reading = begun.taken(tmp_path, None, trust=False)
+        assert reading is not None
+        process = reading._process
+        assert process.poll() is None
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["lock", "--package-set", "none"], ["lock", "--check", "--upgrade"], ["build", "--tag", "a b"]],
+)
+def test_a_reading_is_ended_whatever_is_wrong_with_the_line(monkeypatch, tmp_path, arguments):
+    begun = []
+
+    class Noted(Reading):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            begun.append(self._process)
+
+    monkeypatch.setattr("tungstenkit.spec.reading.Reading", Noted)
+    (tmp_path / "tungsten_model.py").write_text(
+        "import time; time.sleep(600)" if arguments[0] == "lock" else ""
+    )
+    with pytest.raises((SystemExit, TungstenError)):
+        command_line.app([*arguments, str(tmp_path)], prog_name="tungsten")
+    (process,) = begun
+    assert process.returncode is not None
 
 
 STOPPED = """

@@ -3,12 +3,13 @@
 import errno
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tungstenkit.export import flake
-from tungstenkit.export.flake import Contents, export, git_notice, public
+from tungstenkit.export.flake import Contents, digest, export, git_notice, public
 from tungstenkit.lock.document import read_lock
 from tungstenkit.sdk.errors import ExportError
 from tungstenkit.spec.document import ModelSpec
@@ -59,6 +60,22 @@ def test_an_export_is_the_same_bytes_each_time(write, tmp_path):
     assert tree(write(tmp_path / "one")) == tree(write(tmp_path / "two"))
 
 
+def test_what_an_export_would_be_is_told_without_it(write, tmp_path, monkeypatch):
+    told = []
+
+    def both(*arguments):
+        told.append((flake.export(*arguments), digest(*arguments[:-1])))
+
+    monkeypatch.setattr(sys.modules[__name__], "export", both)
+    for sources in ({}, {"0" * 64: ["https://h.example/x"]}):
+        write(tmp_path / "out", sources)
+        write(tmp_path / "out", sources)
+    (first, again, other, _) = told
+    assert first == again
+    assert all(exported == would_be for exported, would_be in told)
+    assert first != other
+
+
 def test_an_older_export_is_replaced_whole(write, tmp_path):
     out = write(tmp_path / "out")
     (out / "model" / "stale.txt").write_text("of an earlier version")
@@ -93,10 +110,10 @@ def test_something_else_is_not_overwritten(write, tmp_path):
 
 
 def test_a_failure_leaves_nothing_behind(write, tmp_path, monkeypatch):
-    def full(source, target):
-        raise OSError(28, "No space left on device", str(target))
+    def full(entry, folder):
+        raise OSError(28, "No space left on device", str(folder / entry.path))
 
-    monkeypatch.setattr(flake, "_copy", full)
+    monkeypatch.setattr(flake._Entry, "write", full)
     with pytest.raises(ExportError, match="No space left"):
         write(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -109,13 +126,14 @@ def test_nobody_is_told_to_remove_the_model(write):
 
 
 def test_on_a_full_disk_the_file_that_can_not_be_written_is_named(write, tmp_path, monkeypatch):
-    def full(source, target):
-        raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(target))
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(flake.shutil, "copyfile", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(ExportError, match="No space left") as caught:
         write(tmp_path / "out")
     assert caught.value.where.startswith(str(tmp_path))
+    assert caught.value.where.endswith("/export/model/README.md")
     assert list(tmp_path.iterdir()) == []
 
 

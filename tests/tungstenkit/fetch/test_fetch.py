@@ -15,6 +15,7 @@ import pytest
 from tungstenkit import store
 from tungstenkit.fetch import bring, web
 from tungstenkit.fetch import download as downloading
+from tungstenkit.fetch.big_files import BigFile
 from tungstenkit.fetch.download import download
 from tungstenkit.fetch.locate import locate
 from tungstenkit.fetch.needs import LockedFile, needed_files
@@ -326,6 +327,41 @@ def test_what_builds_a_wheel_is_fetched_only_where_the_wheel_is_not(monkeypatch)
     present = store.file_path("4" * 64, built["wheel"])
     monkeypatch.setattr(store, "missing", lambda paths: set(paths) - {present})
     assert needed.isdisjoint(entry.sha256 for entry in bring.missing_files(source_of(lock, **built)))
+
+
+def test_what_was_brought_is_there_and_held_by_one_question(monkeypatch, tmp_path):
+    """A wheel that is there needs nothing of what builds it; all else counts, and so does what holds it."""
+    lock = read_lock(EXAMPLE / "tungsten.lock")
+    built = {"wheel": "foo-1.0-py3-none-any.whl", "wheel_size": 1, "wheel_sha256": "4" * 64}
+    lock = source_of(lock, **built)
+    wheel = store.file_path("4" * 64, built["wheel"])
+    builds = {entry.path for entry in needed_files(lock) if entry.sha256 in {"1" * 64, "2" * 64, "3" * 64}}
+    big = BigFile("weights.bin", 1, "5" * 64, executable=False)
+    every = {*bring.store_paths(lock, [big])}
+    asked, held, gone = [], set(), set()
+    monkeypatch.setattr(store, "missing", lambda paths: asked.append(paths) or gone & set(paths))
+    monkeypatch.setattr(store, "holds", lambda paths, roots: set(paths) == held)
+    folders = bring.Folders(tmp_path, tmp_path / ".tungsten")
+
+    def is_brought(*absent, holds=every, more=()):
+        gone.clear()
+        gone.update(absent)
+        held.clear()
+        held.update(holds)
+        asked.clear()
+        answer = bring.is_brought(lock, folders, big=[big], more=more)
+        assert len(asked) == 1
+        return answer
+
+    assert is_brought()
+    assert is_brought(*builds, holds=every - builds)
+    assert not is_brought(*builds)
+    assert not is_brought(wheel, *builds, holds=every - builds - {wheel})
+    for path in every - builds - {wheel}:
+        assert not is_brought(path, holds=every - {path}), path
+    assert not is_brought(holds=every - {wheel})
+    assert is_brought(more=["/nix/store/x-layout"])
+    assert not is_brought("/nix/store/x-layout", more=["/nix/store/x-layout"])
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
 """Which engine there is, and what an image is called in it."""
 
+import os
+from pathlib import Path
+
 import pytest
 
-from tungstenkit.nix_build.engine import find_engine, image_reference
+from tungstenkit.nix_build.engine import find_engine, has_image, image_reference, load_image
+from tungstenkit.nix_build.image import Image
 from tungstenkit.sdk.errors import BuildError
 
 
@@ -28,6 +32,65 @@ def test_a_reference_is_what_the_engine_calls_it(name, tag, engine, expected):
 def test_a_name_that_no_engine_takes_is_refused(name, tag):
     with pytest.raises(BuildError, match="is not a"):
         image_reference(name, tag, "podman")
+
+
+ID, DIGEST = "b" * 64, f"sha256:{'d' * 64}"
+IMAGE = Image(Path("/nix/store/0-blur-layout"), DIGEST, f"sha256:{ID}", 1)
+
+
+@pytest.mark.parametrize(
+    ("engine", "said", "expected"),
+    [
+        ("podman", f"{ID} {DIGEST}", True),
+        ("podman", f"{'0' * 64} {DIGEST}", False),
+        ("podman", f"{ID} sha256:{'0' * 64}", False),
+        ("podman", ID, False),
+        ("podman", "", False),
+        ("docker", f"sha256:{ID}", True),
+        ("docker", DIGEST, True),
+        ("docker", f"sha256:{'0' * 64}", False),
+    ],
+)
+def test_an_image_is_there_where_the_engine_has_that_very_one(tmp_path, monkeypatch, engine, said, expected):
+    program(tmp_path / engine, f'echo "$@" > {tmp_path}/asked; echo {said}; test -n "{said}"')
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert has_image(IMAGE, engine, "localhost/blur:latest") is expected
+    assert (tmp_path / "asked").read_text().endswith("-- localhost/blur:latest\n")
+
+
+@pytest.mark.parametrize(
+    ("reference", "calls"),
+    [
+        ("localhost/blur:latest", ["pull --quiet -- oci:blur", f"tag -- {ID} localhost/blur:latest"]),
+        (
+            "localhost/blur:v2",
+            [
+                "pull --quiet -- oci:0-blur-layout",
+                f"tag -- {ID} localhost/blur:v2",
+                f"untag {ID} localhost/0-blur-layout:latest",
+            ],
+        ),
+        (
+            "registry.example/blur:latest",
+            [
+                "pull --quiet -- oci:0-blur-layout",
+                f"tag -- {ID} registry.example/blur:latest",
+                f"untag {ID} localhost/0-blur-layout:latest",
+            ],
+        ),
+    ],
+)
+def test_podman_keeps_no_name_of_an_image_but_the_one_it_is_to_have(tmp_path, monkeypatch, reference, calls):
+    said = tmp_path / "said"
+    program(tmp_path / "podman", f'echo "$@" >> {said}; if [ $1 = pull ]; then echo {ID}; fi')
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    load_image(IMAGE, "podman", reference)
+    assert said.read_text().splitlines() == calls
+
+
+def program(path, script):
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
 
 
 class TestEngine:

@@ -234,6 +234,16 @@ class TestExclusively:
         assert not waits.is_set()
 
 
+@pytest.mark.parametrize("lock", [None, "no JSON"])
+def test_what_is_wrong_with_a_declaration_is_told_before_what_is_with_its_lock(tmp_path, lock):
+    """Though the lock is read first."""
+    (tmp_path / "tungsten_model.py").write_text("no Python")
+    if lock is not None:
+        (tmp_path / "tungsten.lock").write_text(lock)
+    with pytest.raises(SpecError, match="SyntaxError"):
+        Project.read(tmp_path, None, None, UNWATCHED)
+
+
 def test_letting_go_of_roots_removes_only_links_into_the_store(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "_nix_store", lambda arguments: "")
     roots = tmp_path / "roots"
@@ -252,6 +262,7 @@ def test_notices_about_mirrors_are_shown_once_whatever_asks_for_them(tmp_path, m
     lock = locks.lock()
     wanted = [SimpleNamespace()]
     monkeypatch.setattr("tungstenkit.fetch.machine_mirrors.find_mirrors", lambda *_, **__: mirrors)
+    monkeypatch.setattr(project_folder, "is_brought", lambda *_, **__: False)
     monkeypatch.setattr("tungstenkit.fetch.bring.part_of", lambda *_: lock)
     monkeypatch.setattr("tungstenkit.fetch.bring.missing_files", lambda part: wanted)
     monkeypatch.setattr("tungstenkit.fetch.bring.needed_files", lambda part: wanted)

@@ -1,13 +1,17 @@
 """What is made of a model's folder, and what is said of it where nothing is made."""
 
+import os
 import shutil
 
 import pytest
 
 from tests import generate
 from tests.tungstenkit.observers import Told
+from tungstenkit import store
 from tungstenkit.cli.model import Model
-from tungstenkit.lock.document import LOCK_NAME
+from tungstenkit.export import flake
+from tungstenkit.lock.document import LOCK_NAME, read_lock, write_lock
+from tungstenkit.nix_build.image import Image
 from tungstenkit.project import making
 from tungstenkit.project.folder import Project
 from tungstenkit.project.making import make_image, make_shell
@@ -57,6 +61,149 @@ def test_each_build_names_the_programs_that_are_not_there(project, monkeypatch):
 
 def refused(*_):
     raise LockError("far enough")
+
+
+LAYOUT = f"/nix/store/{'0' * 32}-blur-layout"
+OTHER = f"/nix/store/{'1' * 32}-blur-layout"
+
+
+@pytest.fixture
+def builds(project, monkeypatch, tmp_path):
+    """Builds blur by a Nix that only notes what it is asked for; says whether it was, and what was loaded."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    asked = []
+
+    def build_image(flake, system, link, view):
+        asked.append(system)
+        link.unlink(missing_ok=True)
+        link.symlink_to(LAYOUT)
+        return making.image_at(link)
+
+    monkeypatch.setattr(making, "fetch_inputs", lambda *_: 1)
+    monkeypatch.setattr(making, "have_inputs", lambda project, lock, systems, big, more: more == [LAYOUT])
+    monkeypatch.setattr(making, "provide_result", lambda *_: None)
+    monkeypatch.setattr(making, "build_image", build_image)
+    for name in ("image_at", "read_layout"):
+        monkeypatch.setattr(making, name, lambda link: Image(link, "sha256:aa", "sha256:bb", 1))
+    monkeypatch.setattr(making, "has_image", lambda image, engine, reference: "loaded" in asked)
+    monkeypatch.setattr(making, "load_image", lambda *_: asked.append("loaded"))
+    monkeypatch.setattr(
+        store, "is_held", lambda path, link: link.is_symlink() and str(link.readlink()) == path
+    )
+
+    def build(model, system="x86_64-linux"):
+        asked[:] = [one for one in asked if one == "loaded"]
+        make_image(model, "podman", "blur", system)
+        return system in asked
+
+    model = project("blur")
+    (model.directory / "kept.bin").write_bytes(b"as it was")
+    (model.directory / "link").symlink_to("kept.bin")
+    assert build(model)
+    return model, build, asked
+
+
+def test_where_nothing_changed_nothing_is_built_and_nothing_loaded(builds):
+    model, build, asked = builds
+    assert not build(model)
+    assert asked == ["loaded"]
+    asked.clear()
+    assert not build(model)
+    assert asked == ["loaded"], "an image that was removed from the engine comes back"
+
+
+def edit(model, _):
+    with (model.directory / "tungsten_model.py").open("a") as file:
+        file.write("\n")
+
+
+def edit_within_its_times(model, _):
+    """Neither the size nor any time that a program can set tells of it."""
+    file = model.directory / "kept.bin"
+    before = file.stat()
+    file.write_bytes(b"as it is.")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def edit_a_big_file(model, patch):
+    patch.setattr("tungstenkit.settings._BIG_FILE_MB", 1e-6)
+    edit_within_its_times(model, patch)
+
+
+def edit_the_lock(model, _):
+    lock = read_lock(model.lock_path)
+    release, about = next(iter(lock.releases.items()))
+    moment = dict.fromkeys(about.timestamps, "20200101T000000Z")
+    releases = {**lock.releases, release: about.model_copy(update={"timestamps": moment})}
+    write_lock(lock.model_copy(update={"releases": releases}), model.lock_path)
+
+
+def edit_what_is_ours(of):
+    def change(model, patch):
+        folder = model.directory.parent / of.lower()
+        shutil.copytree(getattr(flake, of), folder, ignore=shutil.ignore_patterns("__pycache__"))
+        file = next(path for path in sorted(folder.rglob("*.py")) if path.stat().st_size)
+        file.write_text(file.read_text() + "\n")
+        if of == "SDK":
+            patch.setattr("tungstenkit.data.SDK", folder)
+        patch.setattr(flake, of, folder)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        edit,
+        edit_within_its_times,
+        edit_a_big_file,
+        edit_the_lock,
+        lambda model, _: (model.directory / "new.txt").touch(),
+        lambda model, _: (model.directory / "kept.bin").chmod(0o755),
+        lambda model, _: (model.directory / "kept.bin").rename(model.directory / "link"),
+        lambda model, _: model.spec.exclude_files.append("link"),
+        lambda model, _: model.spec.input_schema.update(description="x"),
+        edit_what_is_ours("NIX"),
+        edit_what_is_ours("SERVER"),
+        edit_what_is_ours("SDK"),
+        lambda _, patch: patch.setattr("tungstenkit.nix_build.image.this_system", lambda: "aarch64-linux"),
+        lambda model, _: (model.state / "image-x86_64-linux").unlink(),
+        lambda model, _: relink(model.state / "image-x86_64-linux", OTHER),
+        lambda model, _: (model.state / "image-x86_64-linux").rename(model.state / "image-aarch64-linux"),
+        lambda _, patch: patch.setattr(making, "have_inputs", lambda *_: False),
+        lambda _, patch: patch.setattr(store, "is_held", lambda *_: False),
+    ],
+)
+def test_whatever_changed_it_is_built_again(builds, monkeypatch, change):
+    model, build, _ = builds
+    assert not build(model)
+    change(model, monkeypatch)
+    assert build(model)
+
+
+def relink(link, target):
+    link.unlink()
+    link.symlink_to(target)
+
+
+def test_what_changed_while_it_was_exported_is_built_again(builds, monkeypatch):
+    """What is noted is the export that was built, and not the folder as it was before."""
+    model, build, _ = builds
+    edit(model, None)
+    text = (model.directory / "tungsten_model.py").read_text()
+    monkeypatch.setattr(making, "fetch_inputs", lambda *_: edit(model, None))
+    assert build(model)
+    (model.directory / "tungsten_model.py").write_text(text)
+    monkeypatch.setattr(making, "fetch_inputs", lambda *_: 1)
+    assert build(model)
+
+
+def test_a_note_that_can_not_be_written_is_no_failure(builds, monkeypatch, tmp_path):
+    model, build, _ = builds
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert build(model)
+    assert build(model)
 
 
 def test_a_lock_for_nixpkgs_has_no_shell(project):

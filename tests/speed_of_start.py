@@ -1,14 +1,15 @@
-"""How long short commands take, by the clock: run by hand, on a machine that has nothing else to do.
+"""How long short commands take, by the clock and in processor seconds: run by hand, where nothing else runs.
 
     python -m tests.speed_of_start [--rounds N] [--command LINE] [--against LINE] [FOLDER]
 
 prints the medians for a copy of a model's folder (default: examples/blur) that has a lock. With `--against`, another
 command line does the same in turns with the first, on a copy of its own: of a machine that others use, too, only such
-pairs can be compared. A round that is not counted goes before.
+pairs can be compared, and best their processor seconds. A round that is not counted goes before.
 """
 
 import argparse
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,12 @@ from pathlib import Path
 from statistics import median
 
 BLUR = Path(__file__).parents[1] / "examples" / "blur"
+
+
+def spent():
+    """The processor seconds of all processes that have ended, user's and system's."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 class Side:
@@ -81,18 +88,22 @@ def main():
                 order = sides[::-1] if round_ % 2 else sides
                 for steps in zip(*(side.steps() for side in order), strict=True):
                     for side, (name, step) in zip(order, steps, strict=True):
-                        began = time.monotonic()
+                        began, before = time.monotonic(), spent()
                         step()
                         if round_:
-                            side.times.setdefault(name, []).append(time.monotonic() - began)
+                            times = time.monotonic() - began, spent() - before
+                            side.times.setdefault(name, []).append(times)
         finally:
             for side in sides:
                 side.clear()
         for name in sides[0].times:
-            figures = [f"{median(side.times[name]):.2f} s" for side in sides]
-            spread = [f"({min(side.times[name]):.2f} to {max(side.times[name]):.2f})" for side in sides]
-            shown = "  against  ".join(f"{one} {other}" for one, other in zip(figures, spread, strict=True))
-            print(f"{name:24}{shown}")
+            print(f"{name:24}{'   against   '.join(shown(side.times[name]) for side in sides)}")
+
+
+def shown(times):
+    clock, processor = zip(*times, strict=True)
+    spread = f"{min(clock):.2f} to {max(clock):.2f}"
+    return f"{median(clock):.2f} s ({spread}), {median(processor):.2f} CPU s"
 
 
 if __name__ == "__main__":

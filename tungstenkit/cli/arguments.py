@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
-from tungstenkit.sdk.errors import SpecError
+from tungstenkit.sdk.errors import TungstenError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,7 +87,7 @@ class _Begun:
 
         directory, module, trust = self._asked
         # What is wrong is told in its turn. A variable's text means what is found out there.
-        with suppress(SpecError, OSError, ValueError):
+        with suppress(TungstenError, OSError, ValueError):
             if isinstance(trust, bool):
                 self.reading = Reading(directory, module, trust=trust)
         return self

@@ -83,6 +83,7 @@ TABLE = (
     declare("demucs", "demucs", "demucs", GPU),
     declare("vosk", "vosk", "vosk"),
     declare("webrtcvad", "webrtcvad noisereduce", "webrtcvad"),
+    declare("webrtcvad, as its error says", "webrtcvad noisereduce setuptools<81", "webrtcvad"),
     declare("piper", "piper-tts", "piper"),
     # Text
     declare("transformers", "transformers torch", "transformers torch", GPU),
@@ -215,7 +216,7 @@ def cells(one):
     yield str(one["lock seconds"])
     yield str(one["MB written"])
     if "error" in one:
-        yield from ("", f"refused: {first_line(one['error'])}", "")
+        yield from ("", f"refused, {message(one['error'])}", "")
         return
     yield str(one["wheels"])
     if "pip" in one:
@@ -224,14 +225,15 @@ def cells(one):
         words = [f"{what}: {why or 'NOT EXPLAINED'}" for what, why in one["differ"]]
         yield "; ".join([f"{one['same']} equal", *words])
     if "build error" in one:
-        yield f"fails: {first_line(one['build error'])}"
+        yield f"fails, {message(one['build error'])}"
     else:
         yield f"yes, {one['build seconds']} s" if "build seconds" in one else ""
 
 
-def first_line(text):
-    lines = text.splitlines()
-    return next((line for line in lines if line.startswith("error")), lines[0] if lines else "")[:300]
+def message(text):
+    """What an error says, and its hint."""
+    lines = [line.strip() for line in text.splitlines()]
+    return " / ".join(line for line in lines if line.startswith(("error:", "hint:")))
 
 
 def main():

@@ -130,7 +130,13 @@ class Wheel:
                 )
         self._distribution, self._info, others = self._dist_info(names)
         self._record = self._read_record()
-        wrong = [info.filename for info in infos if self._row(info).size not in (None, info.file_size)]
+        # Its own row, and what is left out, never counted.
+        own = [
+            info
+            for info in infos
+            if not self._is_record(info.filename) and info.filename.partition("/")[0] not in others
+        ]
+        wrong = [info.filename for info in own if self._row(info).size not in (None, info.file_size)]
         if wrong:
             self.notes.append(
                 f"its RECORD gives {len(wrong)} of its {len(infos)} files another size, such as {wrong[0]}: it was "
@@ -139,11 +145,7 @@ class Wheel:
             self._record = {}
         self._unstated: list[str] = []
         self._renamed: list[str] = []
-        self._members = {
-            info.filename: self._member(info)
-            for info in infos
-            if not self._is_record(info.filename) and info.filename.partition("/")[0] not in others
-        }
+        self._members = {info.filename: self._member(info) for info in own}
         if self._unstated and not wrong:
             self.notes.append(
                 f"its RECORD does not say what {len(self._unstated)} of its {len(infos)} files are, such as "

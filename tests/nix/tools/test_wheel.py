@@ -172,6 +172,16 @@ def test_a_record_of_other_sizes_is_not_believed(make_wheel, make_layer, facts_o
     assert facts_of(wheel)["files"] == facts_of(plain)["files"]
 
 
+@pytest.mark.parametrize("other", ["pkg-1.0.dist-info/RECORD.jws", "pkg-0.9.dist-info/METADATA"])
+def test_the_size_of_what_is_not_installed_says_nothing(make_wheel, facts_of, layer_error, other):
+    """RECORD can't know its signature, which is made of it: the rest of it is held to."""
+    files = {"pkg/a.py": b"a = 1\n", other: b"{}"}
+    wheel = make_wheel("pkg", files, record={other: f"{EMPTY},7"})
+    assert not [note for note in facts_of(wheel)["notes"] if "another size" in note]
+    wheel = make_wheel("pkg", files, record={other: f"{EMPTY},7", "pkg/a.py": f"{EMPTY},6"})
+    assert "pkg/a.py: its hash is not the one" in layer_error(wheel)
+
+
 @pytest.mark.parametrize(
     "row", ["MISSING", ",", ",6", "", "md5=1B2M2Y8AsgTpgAmY7PhCfg,6", "one,two,three", "sha256=\u00e9,x"]
 )

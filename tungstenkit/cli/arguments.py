@@ -60,10 +60,10 @@ class AboutModel(typer.core.TyperCommand):
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 (click's own)
-        """Begin, if the line is one that can be read."""
-        given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
-        values = {param.name: param.consume_value(ctx, given)[0] for param in self.params}
-        if values.get("help") or values.get("against"):
+        """Begin, if the line is one that has the module read."""
+        given, rest, _ = self.make_parser(ctx).parse_args(args=list(args))
+        values = {param.name: param.consume_value(ctx, given)[0] for param in self.get_params(ctx)}
+        if rest or values.get("help") or values.get("against"):
             return super().parse_args(ctx, args)
         ctx.obj = begun = ctx.with_resource(_Begun(values))
         try:
@@ -86,9 +86,10 @@ class _Begun:
         from tungstenkit.spec.reading import Reading
 
         directory, module, trust = self._asked
-        # What is wrong is told in its turn. A variable's text means what is found out there.
+        # What is wrong is told in its turn. What runs as whoever calls is not begun for a line that may be wrong, and
+        # then ended midway; nor does a variable's text mean anything yet.
         with suppress(TungstenError, OSError, ValueError):
-            if isinstance(trust, bool):
+            if trust is False:
                 self.reading = Reading(directory, module, trust=trust)
         return self
 

@@ -161,6 +161,30 @@ def test_a_reading_is_ended_whatever_is_wrong_with_the_line(monkeypatch, tmp_pat
     assert process.returncode is not None
 
 
+@pytest.mark.parametrize("trusts", [[], ["--trust"]])
+@pytest.mark.parametrize("wrong", [["-h"], ["--help"], ["one too many"], ["--no-such-option"]])
+def test_no_module_is_begun_for_a_line_that_reads_none(monkeypatch, tmp_path, trusts, wrong):
+    monkeypatch.setattr("tungstenkit.spec.reading.Reading", begun_in_vain)
+    (tmp_path / "tungsten_model.py").touch()
+    with pytest.raises(SystemExit):
+        command_line.app(["build", str(tmp_path), *trusts, *wrong], prog_name="tungsten")
+
+
+@pytest.mark.parametrize("wrong", [["lock", "--package-set", "none"], ["lock", "--check", "--upgrade"]])
+def test_what_runs_as_the_user_is_not_begun_before_the_line_is_known_to_be_right(
+    monkeypatch, tmp_path, wrong
+):
+    """It would be ended midway, whatever it does."""
+    monkeypatch.setattr("tungstenkit.spec.reading.Reading", begun_in_vain)
+    (tmp_path / "tungsten_model.py").touch()
+    with pytest.raises(SystemExit):
+        command_line.app([*wrong, "--trust", str(tmp_path)], prog_name="tungsten")
+
+
+def begun_in_vain(*_, **__):
+    raise AssertionError("the module is being read")
+
+
 STOPPED = """
 import os, signal, sys
 from importlib.abc import MetaPathFinder

@@ -26,7 +26,7 @@ from tungstenkit.nix_build.image import (
 from tungstenkit.platforms import runs_here, this_system
 from tungstenkit.project.folder import fetch_inputs, have_inputs, provide_result
 from tungstenkit.resolve.opened import missing_programs
-from tungstenkit.sdk.errors import BuildError
+from tungstenkit.sdk.errors import BuildError, FetchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -115,14 +115,17 @@ def _find_built(
         if layout is None:
             return None
         image = read_layout(link)
-    except OSError:
-        return None  # a file that can't be read: its export says so
+    except (OSError, ValueError, LookupError):
+        return None  # a file that can't be read, or is not what it was: its export, or the image, says so
     # Nix and the engine are asked at the same time.
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(has, image) if has is not None else None
         if not have_inputs(project, lock, [system], shipped.big, [layout]):
             return None
-    return _Known(image_at(link), is_loaded=asked is not None and asked.result())
+    try:
+        return _Known(image_at(link), is_loaded=asked is not None and asked.result())
+    except FetchError:
+        return None  # garbage is collected, and Nix can't say any more what it was built of: a build tells it
 
 
 def _build(

@@ -1,5 +1,6 @@
 """What is made of a model's folder, and what is said of it where nothing is made."""
 
+import json
 import os
 import shutil
 
@@ -18,7 +19,7 @@ from tungstenkit.project.making import make_image, make_shell
 from tungstenkit.resolve import opened
 from tungstenkit.run import shell
 from tungstenkit.run.address import Address
-from tungstenkit.sdk.errors import LockError
+from tungstenkit.sdk.errors import FetchError, LockError
 from tungstenkit.spec.document import ModelSpec
 from tungstenkit.watch import UNWATCHED
 
@@ -151,6 +152,22 @@ def edit_what_is_ours(of):
     return change
 
 
+def forget_what_it_was_built_of(model, patch):
+    """As a garbage collector does by `keep-derivations = false`, which leaves the image and takes its derivation."""
+    known = making.image_at
+    built = making.build_image
+
+    def build_image(*arguments):
+        patch.setattr(making, "image_at", known)
+        return built(*arguments)
+
+    def image_at(link):
+        raise FetchError("Nix refused: its path is not valid")
+
+    patch.setattr(making, "image_at", image_at)
+    patch.setattr(making, "build_image", build_image)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -172,6 +189,9 @@ def edit_what_is_ours(of):
         lambda model, _: (model.state / "image-x86_64-linux").rename(model.state / "image-aarch64-linux"),
         lambda _, patch: patch.setattr(making, "have_inputs", lambda *_: False),
         lambda _, patch: patch.setattr(store, "is_held", lambda *_: False),
+        lambda _, patch: patch.setattr(making, "read_layout", lambda link: json.loads("")),
+        lambda _, patch: patch.setattr(making, "read_layout", lambda link: {}["manifests"]),
+        forget_what_it_was_built_of,
     ],
 )
 def test_whatever_changed_it_is_built_again(builds, monkeypatch, change):

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from tungstenkit.sdk.errors import BuildError, FetchError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, MutableMapping, Sequence
+    from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 
 _LONGEST_NAME = 160
 _NIX_BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
@@ -257,13 +257,13 @@ def built_from(path: str) -> list[str]:
     return [one for one in found if not one.endswith(".drv") and os.path.lexists(one)]
 
 
-def changed(paths: Sequence[str], since: float = 0) -> list[str]:
+def changed(paths: Sequence[str], since: Mapping[str, float] | None = None) -> list[str]:
     """Those of the paths whose content is not what it was when Nix took them in.
 
     What a change leaves, whoever may set the other times, is the time of the inode's own (stat(2), ctime). So only what
     was touched later is read, and compared with its hash: Nix touches files, too, where it links them into a sandbox.
 
-    since: when the same paths were looked at before.
+    since: when paths were looked at before.
     """
     if not paths:
         return []
@@ -272,8 +272,11 @@ def changed(paths: Sequence[str], since: float = 0) -> list[str]:
     # A list before Nix 2.19, an object by path since.
     entries = {one["path"]: one for one in told} if isinstance(told, list) else told
     # That time is in whole seconds.
+    looked = since or {}
     touched = [
-        path for path in paths if _touched(Path(path)) > max(entries[path]["registrationTime"] + 1, since)
+        path
+        for path in paths
+        if _touched(Path(path)) > max(entries[path]["registrationTime"] + 1, looked.get(path, 0))
     ]
     if not touched:
         return []
@@ -327,8 +330,8 @@ def holds(paths: Iterable[str], roots: Path) -> bool:
     """Whether the links of a folder hold these paths and no others, as `keep` leaves them."""
     try:
         links = {link: os.readlink(link) for link in roots.iterdir() if leads_here(link)}  # noqa: PTH115 (as written)
-    except FileNotFoundError:
-        return False
+    except OSError:
+        return False  # nothing is there, or no folder that can be read: `keep` says so
     return set(links.values()) == set(paths) and all(map(_is_root, links))
 
 

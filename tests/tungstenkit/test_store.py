@@ -100,6 +100,7 @@ def test_what_a_folder_holds_is_what_nix_knows_of_it(tmp_path):
     assert store.holds(paths, tmp_path / "moved")
     (tmp_path / "moved" / link.name).unlink()
     assert not store.holds(paths, tmp_path / "moved")
+    assert not store.holds(paths, tmp_path / "one"), "no folder"
 
 
 @needs_nix
@@ -118,6 +119,8 @@ def test_what_was_changed_in_the_store_is_found(tmp_path):
     inside.chmod(0o444)
     os.utime(inside, times)
     assert store.changed([path]) == [path]
+    assert store.changed([path], {f"{path}-other": time.time()}) == [path]
+    assert store.changed([path], {path: time.time()}) == []
     inside.chmod(0o644)
     inside.write_text("as it was")
     inside.chmod(0o444)

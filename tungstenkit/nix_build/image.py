@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -47,7 +48,7 @@ def build_image(export: Path, system: str, link: Path, view: View) -> Image:
 
 def image_at(link: Path) -> Image:
     """The image that a link leads to. Raises BuildError where code that ran in builds has changed it."""
-    _check_store(link.resolve(), link.with_name("store-checked"))
+    _check_store(link.resolve(), _note_of(link).with_suffix(".checked"))
     return read_layout(link.resolve())
 
 
@@ -84,19 +85,27 @@ def _check_store(layout: Path, stamp: Path) -> None:
     """BuildError where code that ran in builds has changed what an image is made of.
 
     It can't, by all that we know. Where one user builds and has the store, nothing but the mounts of a step keeps it
-    from that, so it is looked at; elsewhere the store is another's. stamp: a file whose time is that of the last look.
+    from that, so it is looked at; elsewhere the store is another's. stamp: a file that says when which paths were;
+    with the user, too.
     """
     if not store.is_ours():
         return
-    began, before = stamp.with_name(f"{stamp.name}.new"), stamp.stat().st_mtime if stamp.exists() else 0
-    began.touch()
-    if changed := store.changed(store.built_from(str(layout)), before):
+    # As files are dated.
+    with tempfile.TemporaryFile() as fresh:
+        began = os.fstat(fresh.fileno()).st_ctime
+    paths = store.built_from(str(layout))
+    try:
+        before = json.loads(stamp.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = {}
+    if changed := store.changed(paths, before):
         raise BuildError(
             "what this image is made of was changed in the Nix store, perhaps by code that ran in a build",
             where=", ".join(changed),
             hint="`nix-store --verify --check-contents --repair` mends a store; build nothing on it before",
         )
-    began.replace(stamp)
+    with suppress(FetchError), replacing(stamp) as file:
+        file.write_text(json.dumps(dict.fromkeys(paths, began)), encoding="utf-8")
 
 
 def build_archive(export: Path, system: str, link: Path, view: View) -> None:

@@ -29,3 +29,31 @@ def test_an_image_of_a_store_that_was_changed_is_refused(monkeypatch, tmp_path):
     with pytest.raises(BuildError, match="was changed in the Nix store") as caught:
         build_image(tmp_path, "x86_64-linux", tmp_path / "link", View())
     assert caught.value.where == "/nix/store/x-root"
+
+
+def test_what_was_not_looked_at_before_is_looked_at(monkeypatch, tmp_path):
+    """Nor does a file count that a model's folder may have brought."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(store, "is_ours", lambda: True)
+    monkeypatch.setattr(image, "read_layout", str)
+    looked = []
+    monkeypatch.setattr(store, "changed", lambda paths, since: looked.append(sorted(set(paths) - set(since))))
+    link = tmp_path / "image"
+    (tmp_path / "store-checked").touch()
+    for paths in (["a", "b"], ["a", "b"], ["a", "c"], ["a", "b"]):
+        monkeypatch.setattr(store, "built_from", lambda _, paths=paths: paths)
+        image.image_at(link)
+    assert looked == [["a", "b"], [], ["c"], ["b"]]
+
+
+def test_where_nothing_can_be_noted_all_is_looked_at_each_time(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(store, "is_ours", lambda: True)
+    monkeypatch.setattr(store, "built_from", lambda _: ["a"])
+    monkeypatch.setattr(image, "read_layout", str)
+    looked = []
+    monkeypatch.setattr(store, "changed", lambda paths, since: looked.append(set(paths) - set(since)))
+    for _ in range(2):
+        image.image_at(tmp_path / "image")
+    assert looked == [{"a"}, {"a"}]

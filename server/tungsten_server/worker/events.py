@@ -1,6 +1,6 @@
 """The words by which lines of the log are known to whoever has started the server, whatever their sentences say.
 
-A line that has one begins with it, in brackets. Tungsten's command line reads them (`run/server_log.py` there), and
+A line that has one begins with it, in brackets. Tungsten's command line reads them (`run/faults.py` there), and
 nothing that people may want to read otherwise.
 """
 

@@ -52,11 +52,17 @@ _REAL_MODULES = (
     "typing_inspection",
 )
 
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 _START = (
-    "import sys; sys.path.append(sys.argv.pop(1)); from tungstenkit.spec import load; del sys.path[-1]; "
+    f"import ctypes, os, sys; ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, {signal.SIGKILL:d}, 0, 0, 0); "
+    "os.getppid() == int(sys.argv.pop(1)) or os._exit(1); "
+    "sys.path.append(sys.argv.pop(1)); from tungstenkit.spec import load; del sys.path[-1]; "
     "load.main(*sys.argv[1:])"
 )
-"""What runs `load.py`, as a module: the byte-code of a program itself is never kept."""
+"""What runs `load.py`, as a module: the byte-code of a program itself is never kept.
+
+The kernel ends it with whoever reads, whatever ends that one, and though that one may not know of it yet.
+"""
 
 
 class Reading:
@@ -152,6 +158,7 @@ def _start(
     environment |= {"PYTHONHASHSEED": "0", "PYDANTIC_DISABLE_PLUGINS": "__all__"}
     apart = None if trust else keep_apart(directory, places)
     arguments = [
+        str(os.getpid()),
         places["tungstenkit"],
         str(directory),
         module,

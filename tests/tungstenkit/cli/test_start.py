@@ -2,10 +2,12 @@
 
 import errno
 import os
+import select
 import signal
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -159,6 +161,37 @@ def test_a_reading_is_ended_whatever_is_wrong_with_the_line(monkeypatch, tmp_pat
         command_line.app([*arguments, str(tmp_path)], prog_name="tungsten")
     (process,) = begun
     assert process.returncode is not None
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tungstenkit.spec.reading import Reading
+
+reading = Reading(Path(sys.argv[1]), trust=sys.argv[2] == "True")
+print(reading._process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_a_reading_ends_with_whoever_has_begun_it(tmp_path, trust):
+    """An interruption may come before it is known, and a kill is not seen."""
+    (tmp_path / "tungsten_model.py").write_text("import time; time.sleep(600)")
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(trust)]
+    pid = int(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+    try:
+        ended = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    waiting = select.poll()
+    waiting.register(ended, select.POLLIN)
+    try:
+        assert waiting.poll(30_000)
+    finally:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(ended, signal.SIGKILL)
+        os.close(ended)
 
 
 @pytest.mark.parametrize("trusts", [[], ["--trust"]])

@@ -191,7 +191,10 @@ def try_one(declared, build):
         done, result["lock seconds"], result["MB written"] = run(
             [*tungsten, "lock", "--python", RUNNING, str(model)]
         )
-        result["told"] = [line for line in done.stderr.splitlines() if re.match(r"(note|warning)", line)]
+        said = done.stderr.splitlines()
+        result["told"] = [line for line in said if re.match(r"(note|warning)", line)]
+        if done.returncode == 0:
+            done, *_ = run([*tungsten, "lock", "--check", str(model)])
         if done.returncode != 0:
             return {**result, "error": done.stderr.strip()[-1500:]}
         versions, told = locked_of(model / "tungsten.lock")
@@ -201,7 +204,7 @@ def try_one(declared, build):
             result["pip"] = pips
         else:
             result["same"] = sum(is_locked(one, what, versions) for one, what in pips.items())
-            result["differ"] = differences(pips, versions, [*told, *done.stderr.splitlines()])
+            result["differ"] = differences(pips, versions, [*told, *said])
         if build:
             done, result["build seconds"], _ = run([*tungsten, "build", str(model)])
             result["told by build"] = [line for line in done.stderr.splitlines() if line.startswith("note")]

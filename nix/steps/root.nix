@@ -2,8 +2,8 @@
 #
 # Never part of an image: the Nix store keeps no owners, modes or times, so layers are made from the .deb files.
 #
-# compiled: whether its modules have byte-code, without which each program takes 0.2 s to start. What compiles for images
-# has none: from what its own modules were read shows in what it compiles.
+# compiled: whether its modules have byte-code, without which each program takes 0.2 s to start. What compiles for
+# images has none: from what its own modules were read shows in what it compiles.
 { busybox, fetch, platform, system }:
 { python, debs, compiled ? false, ... }:
 let

@@ -20,7 +20,7 @@ from tungstenkit.lock.document import FLAKE_INPUTS
 from tungstenkit.lock.packages import WISH, Deb, Source, Wheel
 from tungstenkit.lock.parts import LIBRARY
 from tungstenkit.platforms import Target
-from tungstenkit.resolve.cuda_table import adds
+from tungstenkit.resolve.cuda_table import adds, stands_for
 from tungstenkit.resolve.rules import BASE, ESSENTIAL, OLD_ZONES, tool_programs
 from tungstenkit.sdk.errors import LockError
 from tungstenkit.settings import MACHINE
@@ -188,8 +188,8 @@ def _requirements(
                 yield f"python_packages: {wanted.text} is not what is locked"
             continue
         if entry is None:
-            # The name may stand for a build for CUDA.
-            if not (gpu and any(adds(wanted.name or "", one) for one in locked)):
+            # The name may be that of builds for another kind of machine.
+            if not any(stands_for(one, wanted.name or "", gpu=gpu) for one in locked):
                 yield f"python_packages: {wanted.text} is not there"
         elif not wanted.specifier.contains(entry.version, prereleases=True):
             yield f"python_packages: {wanted.text}, and locked is {entry.version}"
@@ -270,11 +270,14 @@ def _packages(
     wheels: dict[str, Rule] = {
         "python_packages": lambda text, package: (
             text in names
-            and (names[text] in (None, _name(package)) or adds(names[text] or "", _name(package)))
+            and (
+                names[text] in (None, _name(package))
+                or stands_for(_name(package), names[text] or "", gpu=spec.gpu)
+            )
         ),
         "sdk": _of(OWN_WHEELS["sdk"]["requires"]),
         "gpu": lambda text, package: (
-            spec.gpu and project_of(text) == _name(package) and adds("", _name(package))
+            spec.gpu and project_of(text) == _name(package) and adds(_name(package))
         ),
     }
     yield from _unreached(platform.debs, debs)

@@ -60,17 +60,23 @@ def aliases(major: int | None) -> dict[str, str]:
     }
 
 
-def adds(name: str, project: str) -> bool:
-    """Whether a choice of CUDA may put a project into a solve, in the place of a requirement's or beside it.
+def stands_for(project: str, name: str, *, gpu: bool) -> bool:
+    """Whether a project's builds may take a requirement's place: for CUDA where there is a GPU, else for the CPU.
 
-    name: the requirement's project; empty for beside.
+    name: the requirement's project.
     """
+    if gpu:
+        return project in known()["alias"].get(name, {}).values()
+    build: str | None = known()["cpu-build"].get(name)
+    return project == build
+
+
+def adds(project: str) -> bool:
+    """Whether a choice of CUDA may put a project into a solve, beside what is required."""
     table = known()
-    if name and project in table["alias"].get(name, {}).values():
-        return True
     texts = (text for rows in table["framework"].values() for row in rows for text in row.get("requires", ()))
     builds = {build for builds in table["alias"].values() for build in builds.values()}
-    return not name and (project in builds or project in {Requirement(text).name for text in texts})
+    return project in builds or project in {Requirement(text).name for text in texts}
 
 
 def have_own_builds(requirements: Iterable[str]) -> list[str]:

@@ -21,6 +21,7 @@ from tungstenkit.lock.packages import WISH, Source, Wheel
 from tungstenkit.lock.parts import PLACE, Choice
 from tungstenkit.resolve.build_rules import is_never_built
 from tungstenkit.resolve.cuda import solve_wheels
+from tungstenkit.resolve.cuda_table import stands_for
 from tungstenkit.resolve.newest import older
 from tungstenkit.resolve.offer import Offer, StandIn, runs_on, stand_in_name
 from tungstenkit.resolve.sources import metadata, write_stub
@@ -387,6 +388,11 @@ def solve_python(spec: ModelSpec, packages: PythonPackages, cuda_version: str | 
         raise problem.reworded(problem.what + more) from None
 
 
+def _is_for(project: str, name: str) -> bool:
+    """Whether a project is one that is required, or stands for it. name: the requirement's project."""
+    return project == name or any(stands_for(project, name, gpu=gpu) for gpu in (True, False))
+
+
 def whose(wheel: Wheel, written: Mapping[str, str]) -> Wheel:
     """The wheel, with the user's requirements told from the SDK's and from those that CUDA's choice put in.
 
@@ -404,6 +410,6 @@ def whose(wheel: Wheel, written: Mapping[str, str]) -> Wheel:
         if line in written:
             needed_by.add(f"python_packages: {written[line]}")
         elif line not in own:
-            users = {text for other, text in written.items() if project_of(other) == wheel.project}
+            users = {text for other, text in written.items() if _is_for(wheel.project, project_of(other))}
             needed_by |= {f"python_packages: {text}" for text in users} or {f"gpu: {line}"}
     return wheel.model_copy(update={"needed_by": tuple(sorted(needed_by))})

@@ -9,6 +9,8 @@ import pytest
 
 from tests.tungstenkit.resolve.package_index import serve, view, wheel
 from tests.tungstenkit.resolve.test_model import FakeSolver, python_of, spec
+from tungstenkit.audit.asked import unasked
+from tungstenkit.lock.packages import WISH
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.cuda import nearest_working, solve_wheels
 from tungstenkit.resolve.cuda_wheels import describe
@@ -475,13 +477,27 @@ def test_pins_that_still_fit_are_kept(index):
 
 @pytest.mark.parametrize(
     ("gpu", "requirements"),
-    [(True, ["torch", "tensorflow"]), (True, ["jax"]), (False, ["torch"]), (False, ["xgboost"])],
+    [
+        (True, ["torch", "tensorflow"]),
+        (True, ["jax"]),
+        (True, ["onnxruntime-gpu"]),
+        (True, ["cupy"]),
+        (False, ["torch"]),
+        (False, ["xgboost"]),
+        (False, ["tensorflow>=2.14"]),
+    ],
 )
-def test_relocking_changes_nothing(gpu, requirements):
+def test_relocking_changes_nothing_and_all_of_a_lock_was_asked_for(gpu, requirements):
     asked = spec(gpu=gpu, python_packages=requirements)
     with serve([*WHEELS, CPU_TORCH]) as url:
         first = resolve(asked, RealWheels(url), None)
         assert resolve(asked, RealWheels(url), first) == first
+    ((system, platform),) = first.platforms.items()
+    # Debian is none here, so what is of it has no reasons.
+    wheels = {"platforms": {system: platform.model_copy(update={"debs": ()})}, "server": {}, "tools": {}}
+    assert [*unasked(first.model_copy(update=wheels), asked)] == []
+    whose = {entry for one in platform.wheels for entry in one.needed_by if WISH in entry}
+    assert {f"python_packages: {text}" for text in requirements} <= whose
 
 
 def test_the_nearest_versions_are_looked_for_on_both_sides_and_not_for_ever():

@@ -21,7 +21,7 @@ from tungstenkit.sdk.errors import RunError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tungstenkit.run.client import PredictionError
+    from tungstenkit.run.client import Client, PredictionError
     from tungstenkit.run.program import Program
 
 _LISTEN_SECONDS = 120.0
@@ -45,15 +45,15 @@ _STDERR = 2
 class Running:
     """A started server."""
 
-    def __init__(self, program: Program, process: subprocess.Popen[bytes], log: Path | _Echo | None) -> None:
+    def __init__(
+        self, program: Program, client: Client, process: subprocess.Popen[bytes], log: Path | _Echo | None
+    ) -> None:
         """log: where it prints, if it isn't where we do alone."""
-        from tungstenkit.run.client import Client
-
         self._program = program
         self._log = log
         self._process = process
         self.url = program.address.url
-        self.client = Client(self.url, here=True)
+        self.client = client
 
     @property
     def pid(self) -> int:
@@ -183,6 +183,10 @@ def running(program: Program, log: Path | None = None, *, echo: bool = False) ->
 
     log: a file for what it prints; None: our standard error. echo: whether the end of the latter is kept, too.
     """
+    from tungstenkit.run.client import Client
+
+    # What takes time comes first: who interrupts a server that has started wants it to answer what it has accepted.
+    client = Client(program.address.url, here=True)
     with ExitStack() as stack:
         pipe = os.pipe() if echo else None
         output: int | IO[bytes] = _STDERR
@@ -203,10 +207,10 @@ def running(program: Program, log: Path | None = None, *, echo: bool = False) ->
             )
         )
         if pipe is None:
-            server = Running(program, process, log)
+            server = Running(program, client, process, log)
         else:
             os.close(pipe[1])
-            server = Running(program, process, _Echo(pipe[0]))
+            server = Running(program, client, process, _Echo(pipe[0]))
         try:
             yield server
         finally:

@@ -18,6 +18,7 @@ if [ "${2-}" = test ]; then
   need chromedriver chromium-driver
   need qemu-aarch64-static qemu-user-static
   need skopeo skopeo
+  need zstd zstd
 fi
 # Unpacked, not installed: these packages would start a service, or nobody needs them installed. Where that fails, their
 # tests are skipped.

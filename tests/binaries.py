@@ -12,6 +12,14 @@ _NEEDED, _STRTAB, _STRSZ, _SONAME, _RPATH, _RUNPATH = 1, 5, 10, 14, 15, 29
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 
 
+def unpack(archive, folder, **options):
+    """Unpack all of an opened tar archive, as it is. Which filter that is can't be said before Python 3.11.4, which
+    Debian 12 has not, and must be from 3.12 on.
+    """
+    archive.extraction_filter = lambda member, _folder: member
+    archive.extractall(folder, **options)
+
+
 def elf(*needed, soname="", rpath="", runpath="", module="", program=False, machine=X86_64, gap=0):
     """A 64-bit little-endian shared object (the ELF specification). gap: zeros between its names and what uses them."""
     strings = b"\0"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.binaries import unpack
 from tests.end_to_end.harness import SYSTEM, succeed
 from tests.end_to_end.somebody import UID, Somebody
 from tests.frozen.take import Quiet
@@ -55,7 +56,7 @@ def newer_nix(upstream, somebody):
             entry = LockedFile(deb.file, deb.size, deb.sha256, release=release)
             path = download(entry, upstream.urls(deb.file, timestamps), Path(scratch), Quiet())
             with path.open("rb") as file, open_files(file, deb.name) as tar:
-                tar.extractall(root)
+                unpack(tar, root)
     programs = somebody.folder / "bin"
     programs.mkdir()
     (programs / "nix").write_text(LOADER.format(root=root))

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from tests import emulation
+from tests.binaries import unpack
 from tests.end_to_end.harness import SYSTEM, build, free_port, nix, post, succeed
 from tests.end_to_end.test_image import PICTURE, data_uri, picture_of
 from tungstenkit import store
@@ -42,7 +43,7 @@ def root(arm64, tmp_path_factory):
     folder.chmod(0o755)
     for digest in arm64.layers:
         with tarfile.open(arm64.blob(digest), "r:gz") as layer:
-            layer.extractall(folder, numeric_owner=True, filter="fully_trusted")
+            unpack(layer, folder, numeric_owner=True)
     return folder
 
 

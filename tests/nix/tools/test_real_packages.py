@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests import emulation
+from tests.binaries import unpack
 from tests.frozen import take
 from tests.frozen.archive import Deb
 from tungstenkit.debian.index import ARCHIVES, Trust, fetch_index
@@ -103,7 +104,7 @@ def root(request, architecture, debs, packages, layer, tmp_path_factory):
     folder = tmp_path_factory.mktemp("root")
     for one in layers:
         with tarfile.open(f"{one}/blob", "r:gz") as archive:
-            archive.extractall(folder, filter="tar", numeric_owner=True)
+            unpack(archive, folder, numeric_owner=True)
     return folder
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.binaries import unpack
+
 SITE = "usr/local/lib/python3.11/dist-packages"
 
 
@@ -139,7 +141,7 @@ def test_installed_wheel_is_understood_by_importlib(make_wheel, make_layer, tmp_
 
     layer = make_layer(make_wheel("pkg", {"pkg/a.py": b"a = 1\n", "pkg-1.0.data/scripts/s": b"#!python\n"}))
     with tarfile.open(layer.path / "blob") as archive:
-        archive.extractall(tmp_path / "root", filter="tar")
+        unpack(archive, tmp_path / "root")
     (found,) = importlib.metadata.distributions(path=[str(tmp_path / "root" / SITE)])
     for file in found.files:
         data = file.locate().read_bytes()

@@ -5,7 +5,7 @@
 # make test        set up, and run every check that CI runs:
 #   lint, types      ruff and mypy
 #   frozen           takes what must really run in tests from today's mirrors, once; then none is asked but by few tests
-#   test-images      the tests that build images and run them: bases and commands, serving, and the others
+#   test-images      the tests that build images and run them, in four parts of a like length
 #   test-clocks      the unit tests, with the clock 400 days ahead, and again three years ahead, in other time zones
 #   test-today       what can't have its clock moved: it meets browsers, Nix or real packages, or is about load
 # make soak        what is longer than a minute, or does the same many times; properties with examples that chance finds
@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 NEWEST := .venv-newest
 
 .PHONY: image check check-compiler check-server check-rest test \
-  test-images test-images-made test-images-served test-images-other \
+  test-images test-images-made test-images-proved test-images-served test-images-other \
   test-today test-clocks test-clocks-days test-clocks-years soak frozen setup lint types upgrade newest pins schema clean
 
 image: setup
@@ -62,20 +62,24 @@ test: setup
 	@sh examples/need.sh $(PYTHON) test
 	$(MAKE) --jobs=4 --keep-going frozen lint types test-clocks-days test-images test-today test-clocks-years
 
-test-images: test-images-made test-images-served test-images-other
+# The longest first.
+test-images: test-images-other test-images-made test-images-proved test-images-served
 
 MADE := $(addprefix tests/end_to_end/test_,$(addsuffix .py,base_image commands))
-SERVED := $(addprefix tests/end_to_end/test_,$(addsuffix .py,http_surface image make_image prometheus \
-  queue run_commands shell platforms import_check reproducible sandbox hostile))
+PROVED := $(addprefix tests/end_to_end/test_,$(addsuffix .py,make_image import_check reproducible sandbox hostile))
+SERVED := $(addprefix tests/end_to_end/test_,$(addsuffix .py,http_surface image prometheus queue run_commands shell platforms))
 
 test-images-made: frozen
 	$(BIN)/python -m pytest -m "not soak" $(MADE)
+
+test-images-proved: frozen
+	$(BIN)/python -m pytest -m "not soak" $(PROVED)
 
 test-images-served: frozen
 	$(BIN)/python -m pytest -m "not soak" $(SERVED)
 
 test-images-other: frozen
-	$(BIN)/python -m pytest -m "not soak" tests/end_to_end $(addprefix --ignore=,$(MADE) $(SERVED))
+	$(BIN)/python -m pytest -m "not soak" tests/end_to_end $(addprefix --ignore=,$(MADE) $(PROVED) $(SERVED))
 
 soak: setup frozen
 	@sh examples/need.sh $(PYTHON) test

@@ -60,7 +60,7 @@ check-rest: .venv/done
 # others the longest is the first, so that none is left alone at the end. All that is wrong is told, not the first part's.
 test: setup
 	@sh examples/need.sh $(PYTHON) test
-	$(MAKE) --jobs=4 --keep-going frozen lint types test-clocks-days test-images test-today test-clocks-years
+	$(MAKE) --jobs=4 --keep-going frozen lint types test-clocks-days test-today test-images test-clocks-years
 
 # The longest first.
 test-images: test-images-other test-images-made test-images-proved test-images-served

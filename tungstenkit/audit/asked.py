@@ -276,9 +276,7 @@ def _packages(
             )
         ),
         "sdk": _of(OWN_WHEELS["sdk"]["requires"]),
-        "gpu": lambda text, package: (
-            spec.gpu and project_of(text) == _name(package) and adds(_name(package))
-        ),
+        "gpu": lambda text, package: spec.gpu and project_of(text) == _name(package) and adds(_name(package)),
     }
     yield from _unreached(platform.debs, debs)
     if platform.added:

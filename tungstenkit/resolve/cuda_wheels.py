@@ -125,7 +125,9 @@ def brought_by(wheel: Wheel, wheels: Iterable[Wheel], requirements: Sequence[str
             _, is_wish, text = entry.partition(WISH)
             if is_wish:
                 asked = names([text])[0]
-                is_ours = not any(name == asked or stands_for(asked, name, gpu=True) for name in names(requirements))
+                is_ours = not any(
+                    name == asked or stands_for(asked, name, gpu=True) for name in names(requirements)
+                )
                 wish = f"a rule of tungsten's own: {text}" if is_ours else entry
                 return " -> ".join([wish, *(f"{name} {by_name[name].version}" for name in path[:-1])])
             if entry not in seen:

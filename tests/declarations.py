@@ -192,7 +192,6 @@ def try_one(declared, build):
             [*tungsten, "lock", "--python", RUNNING, str(model)]
         )
         said = done.stderr.splitlines()
-        result["told"] = [line for line in said if re.match(r"(note|warning)", line)]
         if done.returncode == 0:
             done, *_ = run([*tungsten, "lock", "--check", str(model)])
         if done.returncode != 0:
@@ -207,7 +206,6 @@ def try_one(declared, build):
             result["differ"] = differences(pips, versions, [*told, *said])
         if build:
             done, result["build seconds"], _ = run([*tungsten, "build", str(model)])
-            result["told by build"] = [line for line in done.stderr.splitlines() if line.startswith("note")]
             if done.returncode != 0:
                 result["build error"] = done.stderr.strip()[-1500:]
     return result

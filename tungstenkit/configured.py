@@ -1,6 +1,7 @@
 """What this machine's own clients are set to: pip, and what others print.
 
-Starting pip takes long, so its files are read once for an environment, whoever asks and from whichever thread.
+Starting them takes long, so each is asked once for an environment, whoever asks and from whichever thread; who knows
+that it will be needed may begin early.
 """
 
 from __future__ import annotations
@@ -19,15 +20,23 @@ if TYPE_CHECKING:
 PIPS = ([sys.executable, "-m", "pip"], ["pip"])
 """The commands that may be pip, in the order to try them."""
 
-_asking = threading.Lock()
+NPM = ["npm", "config", "get", "registry"]
+"""What prints the registry that npm uses here."""
+
+_asking: dict[object, threading.Lock] = {}
+
+
+def ask_ahead(environ: Mapping[str, str]) -> None:
+    """Begin to ask pip and npm what a lock needs of them; nobody waits for it but who asks the same."""
+    threading.Thread(target=pip_files, args=(tuple(sorted(environ.items())),), daemon=True).start()
+    threading.Thread(target=output, args=(NPM, environ), daemon=True).start()
 
 
 def pip_setting(name: str, environ: Mapping[str, str]) -> str:
     """One of pip's settings: its variable, or what pip's configuration files say; empty where neither does."""
     if value := environ.get(f"PIP_{name.upper().replace('-', '_')}"):
         return value
-    with _asking:
-        files = pip_files(tuple(sorted(environ.items())))
+    files = pip_files(tuple(sorted(environ.items())))
     # The more special wins.
     sections = (f"{section}.{name}" for section in ("download", "install", "global"))
     return next((str(ast.literal_eval(files[key])) for key in sections if key in files), "")
@@ -44,7 +53,9 @@ def pip_files(environ: tuple[tuple[str, str], ...]) -> dict[str, str]:
 
 def output(command: list[str], environ: Mapping[str, str]) -> str | None:
     """What a client prints; None where it is not there or fails. In one process each is asked once."""
-    return _printed(tuple(command), tuple(sorted(environ.items())))
+    asked = tuple(command), tuple(sorted(environ.items()))
+    with _asking.setdefault(asked, threading.Lock()):
+        return _printed(*asked)
 
 
 @lru_cache(maxsize=32)

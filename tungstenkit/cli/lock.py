@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -137,7 +138,11 @@ def lock_command(
         from tungstenkit.project.folder import Project
 
         if not check:
-            from tungstenkit.project import locking  # noqa: F401 (meanwhile)
+            # Meanwhile.
+            from tungstenkit import configured
+
+            configured.ask_ahead(os.environ)
+            from tungstenkit.project import locking  # noqa: F401
         project = Project.of(reading, class_name, TERMINAL)
     if check:
         project.checked_lock()

@@ -75,12 +75,16 @@ class Catalogue:
 
     def __init__(self, index: ReleaseIndex) -> None:
         self.index = index
-        self._files = [PackagesFile(suite.packages, suite.archive) for suite in index.suites]
-        self.names = {name for file in self._files for name in file.names()}
+        self._files = [PackagesFile(suite.packages, suite.places, suite.archive) for suite in index.suites]
         self._versions: dict[str, list[Package]] = {}
 
     def __contains__(self, name: object) -> bool:
-        return name in self.names
+        return any(name in file for file in self._files)
+
+    @property
+    def names(self) -> set[str]:
+        """All packages' names."""
+        return {name for file in self._files for name in file.names()}
 
     def versions(self, name: str) -> list[Package]:
         """Every version of a package, the highest first; of two that have the same, the one of the earlier suite."""

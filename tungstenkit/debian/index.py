@@ -14,10 +14,12 @@ import lzma
 import zlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tungstenkit.cache import cache_folder, keep, kept
 from tungstenkit.debian.deb import open_files
+from tungstenkit.debian.packages import write_places
 from tungstenkit.debian.release import (
     RELEASES,
     ReleaseFile,
@@ -70,6 +72,8 @@ class SuiteIndex:
     """Of the uncompressed `Packages`."""
     packages: Path
     """That file."""
+    places: Path
+    """Where in it which names stand."""
     contents: RemoteFile | None = None
     """Which package has which file (`Contents-ARCH`); None where the suite doesn't say."""
 
@@ -149,8 +153,8 @@ def fetch_index(
             raise ResolveError(
                 f"Debian {release} has no packages for {architecture}", where=f"{suite}'s InRelease"
             )
-        path = _packages(packages, get, cache)
-        found.append(SuiteIndex(archive, suite, inrelease.date, packages.listed.sha256, path, contents))
+        kept_as = _packages(packages, get, cache)
+        found.append(SuiteIndex(archive, suite, inrelease.date, packages.listed.sha256, *kept_as, contents))
     return ReleaseIndex(release, architecture, tuple(found))
 
 
@@ -184,13 +188,15 @@ class _Remote:
         return RemoteFile(url or f"{self.url}/{name}{suffix}", compressed, files[name], where)
 
 
-def _packages(remote: RemoteFile, get: Callable[[str], bytes], cache: Path) -> Path:
-    """A suite's packages, decompressed."""
-    folder, key = cache / "packages", remote.listed.sha256
-    if path := kept(folder, key):
-        return path
-    content = fetch_file(remote, get, lzma.decompress)
-    return keep(folder, key, lambda path: path.write_bytes(content))
+def _packages(remote: RemoteFile, get: Callable[[str], bytes], cache: Path) -> tuple[Path, Path]:
+    """A suite's packages, decompressed, and where in them which names stand."""
+    key = remote.listed.sha256
+    packages = kept(cache / "packages", key)
+    if packages is None:
+        content = fetch_file(remote, get, lzma.decompress)
+        packages = keep(cache / "packages", key, lambda path: path.write_bytes(content))
+    folder = cache / "package-places"
+    return packages, kept(folder, key) or keep(folder, key, partial(write_places, packages))
 
 
 def fetch_file(file: RemoteFile, get: Callable[[str], bytes], decompress: Callable[[bytes], bytes]) -> bytes:

@@ -2,13 +2,14 @@
 
 An index lists 60,000 packages, and a solve can reach some hundred of them. So the file is kept as it is signed;
 where a name and where a provided name stand in it is found by one search each, which Python's regular expressions
-do in C; and a stanza is parsed when somebody asks for its package (decision 30).
+do in C, and is written beside it; and a stanza is parsed when somebody asks for its package (decision 30).
 """
 
 from __future__ import annotations
 
 import mmap
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+_NAME = b"Package"
+_PROVIDES = b"Provides"
 _PROVIDED = re.compile(rb"(?:^|,)\s*([^\s,(:]+)")
 
 
@@ -48,50 +51,53 @@ class Package:
     provides: tuple[Relation, ...]
 
 
-class PackagesFile:
-    """The packages of one suite, in the file's order; a package is named by the place of its stanza."""
+def write_places(packages: Path, path: Path) -> None:
+    """Write where in a `Packages` file which names stand: sorted lines of a field, a name, and places in bytes.
 
-    def __init__(self, path: Path, archive: str) -> None:
-        """Open a file of an archive and find the names. Raises UnusableError where it can't be read."""
+    Raises UnusableError where the file can't be read.
+    """
+    text = _mapped(packages)
+    places: dict[bytes, list[bytes]] = {}
+    for place, name in _values(text, _NAME):
+        places.setdefault(b"%s %s " % (_NAME, name.strip()), []).append(b"%d" % place)
+    for place, provided in _values(text, _PROVIDES):
+        for name in _PROVIDED.findall(provided):
+            places.setdefault(b"%s %s " % (_PROVIDES, name), []).append(b"%d" % place)
+    path.write_bytes(b"\n".join(sorted(key + b" ".join(found) for key, found in places.items())))
+
+
+class PackagesFile:
+    """The packages of one suite; a package is named by the place of its stanza."""
+
+    def __init__(self, path: Path, places: Path, archive: str) -> None:
+        """Open a file of an archive. places: what `write_places` wrote. Raises UnusableError for what can't be read."""
         self._archive = archive
-        try:
-            with path.open("rb") as file:
-                # An empty suite's file can't be mapped.
-                empty = not path.stat().st_size
-                self._text = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except OSError as problem:
-            raise UnusableError(
-                f"a kept package index can't be read: {problem.strerror}", where=str(path), hint="try again"
-            ) from None
+        self._text = _mapped(path)
+        self._places = bytes(_mapped(places)).split(b"\n")
         self._read: dict[int, Package] = {}
-        self._places: dict[str, list[int]] = {}
-        self._providers: dict[bytes, list[int]] = {}
-        for place, name in self._values(b"Package"):
-            self._places.setdefault(name.decode("utf-8", "replace").strip(), []).append(place)
-        for place, provided in self._values(b"Provides"):
-            for name in _PROVIDED.findall(provided):
-                self._providers.setdefault(name, []).append(place)
 
     def names(self) -> Iterator[str]:
         """The names of all packages, each once."""
-        return iter(self._places)
+        lines = (line.split(b" ")[:2] for line in self._places)
+        return (line[1].decode("utf-8", "replace") for line in lines if line[0] == _NAME)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and bool(self._places_of(_NAME, name))
 
     def named(self, name: str) -> list[Package]:
         """The packages of a name: its versions. Raises UnusableError for one that can't be read."""
-        return [self._package(place) for place in self._places.get(name, ())]
+        return [self._package(place) for place in self._places_of(_NAME, name)]
 
     def providers(self, name: str) -> list[Package]:
         """The packages that say that they provide a name. Raises as `named` does."""
-        return [self._package(place) for place in self._providers.get(name.encode(), ())]
+        return [self._package(place) for place in self._places_of(_PROVIDES, name)]
 
-    def _values(self, field: bytes) -> Iterator[tuple[int, bytes]]:
-        """A field's values, each with its place."""
-        value = field + b": " + rb"([^\n]*(?:\n[ \t][^\n]*)*)"
-        if first := re.compile(value).match(self._text):
-            yield 0, first[1]
-        # A fixed text before all else is what makes the search fast: `^` would try each letter.
-        for match in re.finditer(b"\n" + value, self._text):
-            yield match.start() + 1, match[1]
+    def _places_of(self, field: bytes, name: str) -> list[int]:
+        key = b"%s %s " % (field, name.encode())
+        at = bisect_left(self._places, key)
+        if at == len(self._places) or not self._places[at].startswith(key):
+            return []
+        return [int(place) for place in self._places[at].removeprefix(key).split()]
 
     def _package(self, place: int) -> Package:
         before, after = self._text.rfind(b"\n\n", 0, place), self._text.find(b"\n\n", place)
@@ -100,6 +106,28 @@ class PackagesFile:
             end = after if after >= 0 else len(self._text)
             self._read[begin] = _read(self._text[begin:end], self._archive)
         return self._read[begin]
+
+
+def _mapped(path: Path) -> bytes | mmap.mmap:
+    try:
+        with path.open("rb") as file:
+            # An empty suite's file can't be mapped.
+            empty = not path.stat().st_size
+            return b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as problem:
+        raise UnusableError(
+            f"a kept package index can't be read: {problem.strerror}", where=str(path), hint="try again"
+        ) from None
+
+
+def _values(text: bytes | mmap.mmap, field: bytes) -> Iterator[tuple[int, bytes]]:
+    """A field's values, each with its place."""
+    value = field + b": " + rb"([^\n]*(?:\n[ \t][^\n]*)*)"
+    if first := re.compile(value).match(text):
+        yield 0, first[1]
+    # A fixed text before all else is what makes the search fast: `^` would try each letter.
+    for match in re.finditer(b"\n" + value, text):
+        yield match.start() + 1, match[1]
 
 
 def installed_package(fields: Mapping[str, str]) -> Package:

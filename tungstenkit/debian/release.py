@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,16 +111,21 @@ def certificates(files: Iterable[bytes], pinned: frozenset[str]) -> list[pysequo
     """The pinned certificates among those in keyring files; what can't be read is no certificate of ours."""
     found: dict[str, pysequoia.Cert] = {}
     for data in files:
-        try:
-            certs = pysequoia.Cert.split_bytes(data)
-        except Exception:  # noqa: S112 - pysequoia has no type for it; a keyring may be in GnuPG's own format
-            continue
-        for cert in certs:
+        for cert in _certificates(data):
             # A stale keyring beside a fresh one may lack a renewed key: both are the same key, so both count.
             if cert.fingerprint in pinned:
                 known = found.get(cert.fingerprint)
                 found[cert.fingerprint] = known.merge(cert) if known else cert
     return list(found.values())
+
+
+@lru_cache(maxsize=64)
+def _certificates(data: bytes) -> tuple[pysequoia.Cert, ...]:
+    """Those of a keyring file, which every suite's check asks for."""
+    try:
+        return tuple(pysequoia.Cert.split_bytes(data))
+    except Exception:  # pysequoia has no type for it; a keyring may be in GnuPG's own format
+        return ()
 
 
 def machine_keyrings(folders: Iterable[Path] | None = None) -> list[bytes]:

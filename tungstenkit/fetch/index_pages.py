@@ -6,12 +6,12 @@ page gives its text.
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+
+from pydantic_core import from_json
 
 from tungstenkit.digest import sha256_of
 from tungstenkit.outside import redact, url_problem
@@ -29,12 +29,12 @@ FORMATS = f"{JSON_FORMAT}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;
 """What an index may answer with, as a request says it."""
 
 
-@dataclass(frozen=True, slots=True)
-class IndexFile:
-    """A file of a project, as an index lists it."""
+class IndexFile(NamedTuple):
+    """A file of a project, as an index lists it: a tuple, since a lock reads a hundred thousand of them."""
 
     name: str
-    url: str = field(repr=False)
+    url: str
+    """It may hold credentials, and so is in no repr."""
     sha256: str | None = None
     requires_python: str | None = None
     """PEP 440, as it stands there."""
@@ -42,8 +42,11 @@ class IndexFile:
     size: int | None = None
     has_metadata: bool = False
     """Whether its metadata lies beside it (PEP 658)."""
-    index: str | None = None
+    listed_by: str | None = None
     """Which of several places lists it, as a lock names that."""
+
+    def __repr__(self) -> str:
+        return f"IndexFile({self.name!r})"
 
 
 def read_json(content: bytes, url: str, index: str | None) -> list[IndexFile]:
@@ -58,9 +61,9 @@ def read_json(content: bytes, url: str, index: str | None) -> list[IndexFile]:
                 yanked=bool(file.get("yanked")),
                 size=file.get("size"),
                 has_metadata=bool(file.get("core-metadata", file.get("dist-info-metadata"))),
-                index=index,
+                listed_by=index,
             )
-            for file in json.loads(content)["files"]
+            for file in from_json(content, cache_strings="keys")["files"]
         ]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise FetchError("the Python index gave no project page", where=redact(url)) from None
@@ -78,7 +81,7 @@ def read_html(text: str, index: str | None) -> list[IndexFile]:
             requires_python=link.get("data-requires-python"),
             yanked="data-yanked" in link,
             has_metadata="data-core-metadata" in link or "data-dist-info-metadata" in link,
-            index=index,
+            listed_by=index,
         )
         for link in parser.links
     ]
@@ -93,7 +96,7 @@ def files_in(folder: Path, project: str, index: str | None) -> list[IndexFile]:
     """The files of a project in a folder. index: how a lock names it."""
     paths = [path for path in sorted(folder.iterdir()) if path.is_file() and is_of(path.name, project)]
     return [
-        IndexFile(path.name, path.as_uri(), sha256_of(path), size=path.stat().st_size, index=index)
+        IndexFile(path.name, path.as_uri(), sha256_of(path), size=path.stat().st_size, listed_by=index)
         for path in paths
     ]
 
@@ -129,7 +132,7 @@ def absolute(file: IndexFile, base: str) -> IndexFile:
     index, parts = urlsplit(base), urlsplit(url)
     if "@" in index.netloc and index.netloc.rpartition("@")[2] == parts.netloc:
         url = parts._replace(netloc=index.netloc).geturl()
-    return replace(file, url=url)
+    return file._replace(url=url)
 
 
 class _Links(HTMLParser):

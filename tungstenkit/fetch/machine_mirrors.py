@@ -291,20 +291,15 @@ def _deb822_sources(text: str) -> Iterator[str]:
 
 
 def _python_index(environ: Mapping[str, str]) -> str:
-    """The index that pip uses here; its default is asked of pip or, where there is none, of uv."""
+    """The index that pip uses here; its default is uv's, too, which is quicker to tell it."""
     if named := configured.pip_setting("index-url", environ):
         return named.rstrip("/")
-    helps = [
-        *([*program, "download", "--help"] for program in configured.PIPS),
-        [sys.executable, "-m", "uv", "pip", "compile", "--help"],
-    ]
-    for command in helps:
-        helped = " ".join((configured.output(command, environ) or "").split())
-        if match := re.search(r"--(?:default-index|index-url) .*?default:? <?(https?://[^\s)>]+)", helped):
-            return match[1].rstrip("/")
+    printed = configured.output([sys.executable, "-m", "uv", "pip", "compile", "--help"], environ)
+    helped = " ".join((printed or "").split())
+    if match := re.search(r"--default-index .*?default:? <?(https?://[^\s)>]+)", helped):
+        return match[1].rstrip("/")
     raise TungstenError(
-        "no Python index is known",
-        hint="set TUNGSTEN_MIRROR_PYPI to the URL of one's simple API, or install pip",
+        "no Python index is known", hint="set TUNGSTEN_MIRROR_PYPI to the URL of one's simple API"
     )
 
 
@@ -337,5 +332,5 @@ def _with_password(url: str, environ: Mapping[str, str]) -> str:
 
 
 def _npm_registry(environ: Mapping[str, str]) -> str | None:
-    registry = (configured.output(["npm", "config", "get", "registry"], environ) or "").strip()
+    registry = (configured.output(configured.NPM, environ) or "").strip()
     return registry.rstrip("/") if _is_url(registry) else None

@@ -9,6 +9,7 @@ that models share those layers.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +20,7 @@ from tungstenkit.platforms import ARCHITECTURES, this_system
 from tungstenkit.resolve.rules import tool_programs
 from tungstenkit.resolve.search import Search, resolve_python
 from tungstenkit.resolve.shared import resolve_server, resolve_tools
-from tungstenkit.resolve.targets import candidates, chosen_systems, target_of
+from tungstenkit.resolve.targets import chosen_systems, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -51,18 +52,25 @@ def resolve(
     """
     systems = chosen_systems(systems, previous)
     search = Search(spec, solver, previous, systems, bases, python)
-    newest = RELEASES[TOOLS_RELEASE].python
-    first = newest if bases else next(iter(candidates(spec, previous, python)))
-    solver.read_ahead(
-        target_of(system, version) for version in dict.fromkeys((first, newest)) for system in systems
-    )
-    solved = resolve_python(search)
-    for notice in solved.notices:
-        solver.notice(notice)
-    targets = {system: search.target(system, solved.python) for system in systems}
+    first = next(iter(search.candidates()))
+    _read_ahead(search, first)
+    with ThreadPoolExecutor() as pool:
+        # Meanwhile the server's, for the Python that most likely comes out.
+        ahead = {
+            target: pool.submit(resolve_server, target, solver, previous)
+            for target in (search.target(system, first) for system in systems)
+        }
+        solved = resolve_python(search)
+        for notice in solved.notices:
+            solver.notice(notice)
+        targets = {system: search.target(system, solved.python) for system in systems}
+        solver.report("solving the server's environment")
+        server = {
+            system: ahead[target].result() if target in ahead else resolve_server(target, solver, previous)
+            for system, target in targets.items()
+        }
     # An image may be built by any platform that locked it, or that it is for.
     builders = {*systems, *(previous.tools if previous else ()), this_system()} & set(ARCHITECTURES)
-    server = {system: resolve_server(target, solver, previous) for system, target in targets.items()}
     # Of a Python that Debian has not, nothing can be compiled; what makes layers is there all the same.
     is_debians = all(target.release == RELEASE_OF.get(solved.python) for target in targets.values())
     compiled = solved.python if is_debians else RELEASES[TOOLS_RELEASE].python
@@ -84,4 +92,16 @@ def resolve(
         platforms=dict(solved.platforms),
         server=server,
         tools=tools,
+    )
+
+
+def _read_ahead(search: Search, first: str) -> None:
+    """Begin to read what the search will most likely need. first: the first Python that is tried."""
+    newest = RELEASES[TOOLS_RELEASE].python
+    # A base image brings its own system.
+    pythons = dict.fromkeys((newest,) if search.bases else (first, newest))
+    known = search.previous.platforms.values() if search.previous else ()
+    search.solver.read_ahead(
+        (target_of(system, python) for python in pythons for system in search.systems),
+        dict.fromkeys(wheel.project for platform in known for wheel in platform.wheels),
     )

@@ -10,6 +10,7 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from itertools import product
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
@@ -103,10 +104,18 @@ class Offer:
         self._declared = declared
         self._releases: dict[str, dict[Version, ProjectRelease]] = {}
         self._read: dict[tuple[str, str], StandIn] = {}
+        self._fitting: dict[tuple[str, ...], bool] = {}
 
     @cached_property
     def _tags(self) -> frozenset[str]:
         return frozenset(map(str, fitting_tags(self.target)))
+
+    def _fits(self, *tags: str) -> bool:
+        """Whether a wheel whose name ends with these tags is for the target; there are few sets of them."""
+        if tags not in self._fitting:
+            every = product(*(tag.split(".") for tag in tags))
+            self._fitting[tags] = any("-".join(one) in self._tags for one in every)
+        return self._fitting[tags]
 
     @property
     def known(self) -> set[str]:
@@ -115,7 +124,7 @@ class Offer:
 
     def answered_by(self, project: str) -> str | None:
         """Which further place answers for a project; None for the machine's own index."""
-        return next((file.index for file in self.index.files(project) if file.index), None)
+        return next((file.listed_by for file in self.index.files(project) if file.listed_by), None)
 
     def releases(self, project: str) -> dict[Version, ProjectRelease]:
         """What there is of a project, by version. Raises FetchError."""
@@ -128,7 +137,9 @@ class Offer:
                     version, fits = _sdist_version(project, file.name), False
                 if version is None:
                     continue
-                release = releases.setdefault(version, ProjectRelease(version))
+                release = releases.get(version)
+                if release is None:
+                    release = releases[version] = ProjectRelease(version)
                 if not file.name.endswith(".whl"):
                     release.source = release.source or file
                 elif fits and project not in self._from_source:
@@ -143,14 +154,7 @@ class Offer:
         parts = wheel.removesuffix(".whl").split("-")
         if len(parts) not in (5, 6) or _normal(parts[0]) != project:
             return None, False
-        pythons, abis, platforms = (part.split(".") for part in parts[-3:])
-        fits = any(
-            f"{python}-{abi}-{platform}" in self._tags
-            for platform in platforms
-            for python in pythons
-            for abi in abis
-        )
-        return _version(parts[1]), fits
+        return _version(parts[1]), self._fits(*parts[-3:])
 
     def has_source(self, project: str, release: ProjectRelease) -> bool:
         """Whether a release takes part by its source."""

@@ -30,7 +30,6 @@ _BASH, _BUSYBOX = "bash-static", "busybox-static"
 
 def resolve_server(target: Target, solver: Solver, previous: Lock | None) -> ServerEnvironment:
     """The server's environment for a target, with the pins that all models share where there are such."""
-    solver.report(f"solving the server's environment for {target.system}")
     pinned = previous.server.get(target.system) if previous else None
     if pinned is None or pinned.python != target.python:
         pinned = shared_pins(target).server

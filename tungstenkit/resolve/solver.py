@@ -6,7 +6,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tungstenkit.debian.archive import NOTHING
 from tungstenkit.debian.index import ReleaseIndex, Trust, fetch_index
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tungstenkit.platforms import Target
     from tungstenkit.resolve.pinned import Pinned
 
+_Wanted = TypeVar("_Wanted")
 _WHEELS_ALONE = "nothing is built from source in this package set"
 
 
@@ -66,21 +67,21 @@ class Solver:
     _releases: dict[str, threading.RLock] = field(default_factory=dict)
     """Of each Debian release one thread at a time reads."""
 
-    def read_ahead(self, targets: Iterable[Target]) -> None:
-        """Begin to read indexes that will be needed, while something else is waited for; an error is told then."""
+    def read_ahead(self, targets: Iterable[Target], projects: Iterable[str]) -> None:
+        """Begin to read indexes that will be needed, while something else is waited for; an error is told then.
 
-        def read(release: list[Target]) -> None:
-            # Whatever it is, it comes again where the index is needed.
-            with suppress(Exception):
-                for target in release:
-                    self._deb_solver(target)
-
+        projects: those of the Python index.
+        """
         by_release: dict[str, list[Target]] = {}
         for target in targets:
             by_release.setdefault(target.release, []).append(target)
         for release in by_release.values():
-            # Nobody waits for one that is not needed after all, nor does the end of the program.
-            threading.Thread(target=read, args=(release,), daemon=True).start()
+            _begin(self._deb_solver, release)
+        projects = list(projects)
+        # Each takes what no other has taken.
+        pages = iter(projects)
+        for _ in projects[: web.PARALLEL]:
+            _begin(self._python_index(self.mirrors).files, pages)
 
     def index(self, target: Target) -> ReleaseIndex:
         """The package index of a target's Debian release."""
@@ -144,11 +145,8 @@ class Solver:
 
     def _python_index(self, mirrors: Mirrors) -> PythonIndex:
         """What a machine's indexes, or some of them, have of projects; each page is read once for all solves."""
-        if mirrors not in self._python_indexes:
-            self._python_indexes[mirrors] = PythonIndex(
-                mirrors.project_files, web.part, web.save, mirrors.main_label
-            )
-        return self._python_indexes[mirrors]
+        new = PythonIndex(mirrors.project_files, web.part, web.save, mirrors.main_label)
+        return self._python_indexes.setdefault(mirrors, new)
 
     def packages(
         self,
@@ -212,3 +210,15 @@ def dates_of(lock: Lock | None) -> dict[str, datetime]:
         date = datetime.strptime(suite.date, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
         found[suite.suite] = max(date, found.get(suite.suite, date))
     return found
+
+
+def _begin(read: Callable[[_Wanted], object], wanted: Iterable[_Wanted]) -> None:
+    """Read one after the other in a thread, for which nobody waits, and the program's end does not."""
+
+    def run() -> None:
+        # Whatever it is, it comes again where the index is needed.
+        with suppress(Exception):
+            for one in wanted:
+                read(one)
+
+    threading.Thread(target=run, daemon=True).start()

@@ -271,7 +271,9 @@ def stated_requirements(offer: Offer, wheel: Wheel, requirements: Sequence[str] 
 def read_requirements(metadata: str) -> list[Requirement]:
     """What a METADATA says is required. Of a line that is no requirement, as `PyYAML (>=5.1.*)`, at least the name."""
     found = []
-    for text in HeaderParser().parsestr(metadata).get_all("Requires-Dist", []):
+    # What follows the first empty line is the project's description, which may be a book.
+    head = re.split(r"\r?\n\r?\n", metadata, maxsplit=1)[0]
+    for text in HeaderParser().parsestr(head).get_all("Requires-Dist", []):
         specified, _, marker = text.partition(";")
         for reading in (
             text,
@@ -405,7 +407,7 @@ def _best_wheel(package: dict[str, Any], tags: Sequence[Tag], offer: Offer, wher
     else:
         listed, stand_in = offer.found(project, file)
         size, sha256 = (0, stand_in.sha256) if stand_in else offer.index.measured(listed)
-        index = listed.index
+        index = listed.listed_by
     try:
         return Wheel(
             project=project, version=package["version"], file=file, size=size, sha256=sha256, index=index

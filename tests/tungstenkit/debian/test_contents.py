@@ -37,7 +37,7 @@ class Mirror:
 
     def index(self, tmp_path, *contents):
         now = datetime(2026, 1, 2, tzinfo=UTC)
-        suites = [SuiteIndex("debian", "x", now, "0" * 64, tmp_path, one) for one in contents]
+        suites = [SuiteIndex("debian", "x", now, "0" * 64, tmp_path, tmp_path, one) for one in contents]
         return ReleaseIndex("x", "amd64", tuple(suites))
 
     def get(self, url):

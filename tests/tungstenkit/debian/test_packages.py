@@ -4,7 +4,7 @@ import pytest
 
 from tests.tungstenkit.debian.test_solve import stanza
 from tungstenkit.debian.control import Relation
-from tungstenkit.debian.packages import PackagesFile
+from tungstenkit.debian.packages import PackagesFile, write_places
 from tungstenkit.sdk.errors import UnusableError
 
 
@@ -13,7 +13,8 @@ def listing(tmp_path):
     def write(*stanzas, end="\n"):
         path = tmp_path / "Packages"
         path.write_text("\n\n".join(stanzas) + end)
-        return PackagesFile(path, "debian")
+        write_places(path, tmp_path / "places")
+        return PackagesFile(path, tmp_path / "places", "debian")
 
     return write
 

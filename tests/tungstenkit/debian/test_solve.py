@@ -11,7 +11,7 @@ from tests.tungstenkit.resolve.solving import resolve
 from tungstenkit.debian.archive import Present
 from tungstenkit.debian.control import stanzas
 from tungstenkit.debian.index import ARCHIVES, ReleaseIndex, SuiteIndex, Trust, fetch_index
-from tungstenkit.debian.packages import installed_package
+from tungstenkit.debian.packages import installed_package, write_places
 from tungstenkit.debian.release import RELEASES
 from tungstenkit.debian.solve import NOT_FOLLOWED, DebSolver
 from tungstenkit.fetch.web import get_bytes
@@ -42,7 +42,8 @@ def archive(tmp_path):
         ):
             path = tmp_path / f"{suite}.packages"
             path.write_text("\n\n".join(contents) + "\n")
-            suites.append(SuiteIndex(name, suite, datetime(2026, 1, 2, tzinfo=UTC), "0" * 64, path))
+            write_places(path, places := tmp_path / f"{suite}.places")
+            suites.append(SuiteIndex(name, suite, datetime(2026, 1, 2, tzinfo=UTC), "0" * 64, path, places))
         return ReleaseIndex("bookworm", "amd64", tuple(suites))
 
     return make

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -199,18 +200,8 @@ class TestApt:
 
 
 class TestClients:
-    def test_pips_own_default_is_asked_of_pip(self, find, machine):
+    def test_where_pip_is_set_to_nothing_its_default_is_uvs(self, find, machine):
         machine.answers["pip config list"] = "global.timeout='3'\n"
-        machine.answers["pip download --help"] = (
-            "  -i, --index-url <url>   Base URL of the Python Package\n"
-            "                          Index (default\n"
-            "                          https://default.example/simple). This should\n"
-            "  --extra-index-url <url>\n"
-        )
-        assert find().pypi == "https://default.example/simple"
-
-    def test_without_pip_uv_is_asked(self, find, machine):
-        machine.answers["pip config list"] = ""
         machine.answers["uv pip compile --help"] = (
             "--default-index <DEFAULT_INDEX>\n    The default package index (by default: <https://uv.example/simple>)"
         )
@@ -261,6 +252,13 @@ class TestTogether:
         answers = [OUTPUT(command, environ | {"NAME": name}) for name in ("a", "b", "a", "b")]
         assert answers == ["a\n", "b\n", "a\n", "b\n"]
         assert (tmp_path / "started").read_text() == "a\nb\n"
+
+    def test_who_asks_meanwhile_waits_for_the_same_answer(self, tmp_path):
+        command = ["sh", "-c", f"echo once >> {tmp_path}/started; mktemp -u"]
+        with ThreadPoolExecutor(8) as pool:
+            answers = pool.map(lambda _: OUTPUT(command, {"PATH": os.environ["PATH"]}), range(8))
+            assert len(set(answers)) == 1
+        assert (tmp_path / "started").read_text() == "once\n"
 
 
 class TestSecurityTracker:

@@ -50,7 +50,7 @@ class FakeSolver:
     def report(self, text):
         pass
 
-    def read_ahead(self, targets):
+    def read_ahead(self, targets, projects):
         pass
 
     def debs(self, target, groups, where, prefer):
@@ -494,7 +494,8 @@ def test_what_is_told_of_versions_is_a_line_each_but_for_what_python_alone_holds
 
 
 class TestReadingAhead:
-    """Debian's indexes take a second of decompression each; so long uv is waited for, anyway."""
+    """Debian's indexes take a second of decompression each; so long uv is waited for, anyway. And what the lock before
+    holds need not wait for uv to come to it."""
 
     @pytest.fixture
     def solver(self, monkeypatch):
@@ -530,6 +531,44 @@ class TestReadingAhead:
             for release in ("bookworm", "trixie")
             for architecture in ("amd64", "arm64")
         ]
+
+    def test_pages_of_what_is_locked_are_read_before_anybody_asks(self):
+        """Three that wait for one another: one after the other, none would ever be read."""
+        together, read = threading.Barrier(3), set()
+
+        class Pages:
+            main_label = ""
+
+            def project_files(self, project):
+                together.wait(60)
+                read.add(project)
+                together.wait(60)
+                return []
+
+        solver = Solver(Pages(), None, lambda _text: None, lambda _text: None, Path(), Path())
+        solver.read_ahead([], ["a", "b"])
+        together.wait(60)
+        together.wait(60)
+        assert read == {"a", "b"}
+
+    def test_the_servers_environment_is_solved_while_the_models_packages_are(self):
+        """Each waits for the other."""
+        both = threading.Barrier(2)
+
+        class Waiting(FakeSolver):
+            def wheels(self, target, requirements, where, prefer, constraints=()):
+                if target.python == "3.11":
+                    both.wait(60)
+                return super().wheels(target, requirements, where, prefer, constraints)
+
+        lock = resolve(spec(python_version="3.11"), Waiting(), None, systems=[SYSTEM])
+        assert {environment.python for environment in lock.server.values()} == {"3.11"}
+
+    def test_the_servers_is_for_the_python_that_comes_out(self):
+        lock = resolve(spec(), FakeSolver(without={"3.13"}), None, systems=[SYSTEM])
+        assert {environment.python for environment in lock.server.values()} == {
+            platform.python for platform in lock.platforms.values()
+        }
 
     def test_what_could_not_be_read_is_told_where_it_is_needed(self, solver, monkeypatch):
         def fail(*_arguments, **_options):

@@ -25,6 +25,8 @@ from tungstenkit.resolve.targets import chosen_systems, target_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from tungstenkit.lock.parts import Tools
+    from tungstenkit.platforms import Target
     from tungstenkit.resolve.base import Base
     from tungstenkit.resolve.solver import Solver
     from tungstenkit.spec.document import ModelSpec
@@ -69,16 +71,6 @@ def resolve(
             system: ahead[target].result() if target in ahead else resolve_server(target, solver, previous)
             for system, target in targets.items()
         }
-    # An image may be built by any platform that locked it, or that it is for.
-    builders = {*systems, *(previous.tools if previous else ()), this_system()} & set(ARCHITECTURES)
-    # Of a Python that Debian has not, nothing can be compiled; what makes layers is there all the same.
-    is_debians = all(target.release == RELEASE_OF.get(solved.python) for target in targets.values())
-    compiled = solved.python if is_debians else RELEASES[TOOLS_RELEASE].python
-    programs = tool_programs(base.image for base in bases.values())
-    tools = {
-        system: resolve_tools(target_of(system, compiled), solver, previous, programs)
-        for system in sorted(builders)
-    }
     used = {TOOLS_RELEASE, *(target.release for target in targets.values())}
     used |= {platform.added.release for platform in solved.platforms.values() if platform.added}
     return Lock(
@@ -91,7 +83,7 @@ def resolve(
         releases={name: release for name, release in solver.releases.items() if name in used},
         platforms=dict(solved.platforms),
         server=server,
-        tools=tools,
+        tools=_tools(search, targets),
     )
 
 
@@ -105,3 +97,19 @@ def _read_ahead(search: Search, first: str) -> None:
         (target_of(system, python) for python in pythons for system in search.systems),
         dict.fromkeys(wheel.project for platform in known for wheel in platform.wheels),
     )
+
+
+def _tools(search: Search, targets: Mapping[str, Target]) -> dict[str, Tools]:
+    """The tools of builds for some targets, by the platform that builds."""
+    # An image may be built by any platform that locked it, or that it is for.
+    builders = {*targets, *(search.previous.tools if search.previous else ()), this_system()} & set(
+        ARCHITECTURES
+    )
+    # Of a Python that Debian has not, nothing can be compiled; what makes layers is there all the same.
+    is_debians = all(target.release == RELEASE_OF.get(target.python) for target in targets.values())
+    python = next(iter(targets.values())).python if is_debians else RELEASES[TOOLS_RELEASE].python
+    programs = tool_programs(base.image for base in search.bases.values())
+    return {
+        system: resolve_tools(target_of(system, python), search.solver, search.previous, programs)
+        for system in sorted(builders)
+    }

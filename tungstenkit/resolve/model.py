@@ -71,6 +71,8 @@ def resolve(
             system: ahead[target].result() if target in ahead else resolve_server(target, solver, previous)
             for system, target in targets.items()
         }
+    tools = _tools(search, targets)
+    # What has been read by now.
     used = {TOOLS_RELEASE, *(target.release for target in targets.values())}
     used |= {platform.added.release for platform in solved.platforms.values() if platform.added}
     return Lock(
@@ -83,7 +85,7 @@ def resolve(
         releases={name: release for name, release in solver.releases.items() if name in used},
         platforms=dict(solved.platforms),
         server=server,
-        tools=_tools(search, targets),
+        tools=tools,
     )
 
 

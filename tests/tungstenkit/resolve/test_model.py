@@ -532,6 +532,13 @@ class TestReadingAhead:
             for architecture in ("amd64", "arm64")
         ]
 
+    def test_the_lock_has_every_index_that_was_read_ahead_of_time_or_not(self, solver, monkeypatch):
+        monkeypatch.setattr(Solver, "read_ahead", lambda *_: None)
+        for event in solver.begun.values():
+            event.set()
+        lock = resolve(spec(python_version="3.11"), solver.solver, None, systems=[SYSTEM])
+        assert set(lock.releases) == {"bookworm", "trixie"}
+
     def test_pages_of_what_is_locked_are_read_before_anybody_asks(self):
         """Three that wait for one another: one after the other, none would ever be read."""
         together, read = threading.Barrier(3), set()

@@ -22,6 +22,8 @@ PIPS = ([sys.executable, "-m", "pip"], ["pip"])
 
 NPM = ["npm", "config", "get", "registry"]
 """What prints the registry that npm uses here."""
+NPM_MIRROR = "TUNGSTEN_MIRROR_NPM"
+"""Names another, and then npm need not be asked."""
 
 _asking: dict[object, threading.Lock] = {}
 
@@ -29,7 +31,8 @@ _asking: dict[object, threading.Lock] = {}
 def ask_ahead(environ: Mapping[str, str]) -> None:
     """Begin to ask pip and npm what a lock needs of them; nobody waits for it but who asks the same."""
     threading.Thread(target=pip_files, args=(tuple(sorted(environ.items())),), daemon=True).start()
-    threading.Thread(target=output, args=(NPM, environ), daemon=True).start()
+    if not environ.get(NPM_MIRROR):
+        threading.Thread(target=output, args=(NPM, environ), daemon=True).start()
 
 
 def pip_setting(name: str, environ: Mapping[str, str]) -> str:

@@ -38,7 +38,7 @@ _VARIABLES = {
     "debian": "TUNGSTEN_MIRROR_DEBIAN",
     "debian-security": "TUNGSTEN_MIRROR_DEBIAN_SECURITY",
     "pypi": "TUNGSTEN_MIRROR_PYPI",
-    "npm": "TUNGSTEN_MIRROR_NPM",
+    "npm": configured.NPM_MIRROR,
     "security-tracker": "TUNGSTEN_SECURITY_TRACKER",
 }
 

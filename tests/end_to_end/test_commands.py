@@ -8,11 +8,11 @@ import secrets
 import shutil
 import subprocess
 import tarfile
-import threading
 
 import pytest
 
 from tests.end_to_end.harness import SYSTEM, build, container, nix, post, run_in, succeed, tungsten
+from tests.loopback import serving
 from tungstenkit import store
 from tungstenkit.lock.parts import CommandResult
 
@@ -262,13 +262,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    with Server(("127.0.0.1", 0), Handler) as running:
+    with serving(Server(("127.0.0.1", 0), Handler)) as running:
         running.content = secrets.token_bytes(8)  # the store has it from no other run
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
         yield running
-        running.shutdown()
-        thread.join()
 
 
 DOWNLOAD = "import sys, urllib.request as r; open(sys.argv[2], 'wb').write(r.urlopen(sys.argv[1]).read())"

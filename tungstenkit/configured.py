@@ -6,6 +6,7 @@ Starting pip takes long, so its files are read once for an environment, whoever 
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -36,6 +37,9 @@ def pip_setting(name: str, environ: Mapping[str, str]) -> str:
 @lru_cache(maxsize=8)
 def pip_files(environ: tuple[tuple[str, str], ...]) -> dict[str, str]:
     """What pip's configuration files say, as Python writes it, by `section.name`."""
+    # pip's documentation: it then reads none.
+    if dict(environ).get("PIP_CONFIG_FILE") == os.devnull:
+        return {}
     # `pip config list` prints NAME='VALUE'.
     listed = (output([*pip, "config", "list"], dict(environ)) for pip in PIPS)
     text = next((one for one in listed if one is not None), "")

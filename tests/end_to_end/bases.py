@@ -139,7 +139,7 @@ def image(folder, layers, architecture="amd64", media_type=f"{TAR}+gzip", **conf
 
 def _packed(layer, media_type):
     if media_type.endswith("gzip"):
-        return gzip.compress(layer, 9, mtime=0)
+        return gzip.compress(layer, 1, mtime=0)
     if media_type.endswith("zstd"):
         return subprocess.run(["zstd", "-c"], input=layer, capture_output=True, check=True).stdout
     return layer

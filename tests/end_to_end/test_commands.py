@@ -1,6 +1,6 @@
 """`dockerfile_commands`: what they do is in the image and its config, the same each time, or refused with the line."""
 
-import gzip
+import functools
 import http.server
 import io
 import json
@@ -45,15 +45,15 @@ int main(int argc, char **argv) { printf("%d", 2 * atoi(argv[1])); return argc !
 LEFT = 10_000_000 + secrets.randbelow(90_000_000)
 """Seconds, by which a process of ours is known from those of whoever runs the same test."""
 COMMANDS = [
-    "RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*",
+    "RUN apt-get update && apt-get install -y --no-install-recommends tcc libc6-dev && rm -rf /var/lib/apt/lists/*",
     "ARG SOURCES=/src",
     "WORKDIR $SOURCES",
     "COPY native/*.c ./",
     "ENV GREETING='hello there' PATH=/opt/tool/bin:$PATH",
     # A process that is left behind ends with its step.
-    f"RUN mkdir -p /opt/tool/bin && \\\n    gcc -o /opt/tool/bin/twice twice.c && (sleep {LEFT} &)",
+    f"RUN mkdir -p /opt/tool/bin && \\\n    tcc -o /opt/tool/bin/twice twice.c && (sleep {LEFT} &)",
     # Without ldconfig: the loader finds it all the same.
-    "# a comment\nRUN gcc -shared -fPIC -o /usr/local/lib/libthrice.so.1 thrice.c",
+    "# a comment\nRUN tcc -shared -fPIC -o /usr/local/lib/libthrice.so.1 thrice.c",
     "RUN rm -r $SOURCES /usr/share/doc /etc/debian_version && chmod 1777 /usr/share/info && touch /usr/share/dict",
     "COPY --chown=nonroot --chmod=640 native/data /var/data/",
     "ADD native/archive.tar.gz /opt/",
@@ -102,12 +102,15 @@ def changed(model, tmp_path):
 
 def members(image, path="opt/tool/bin/twice"):
     """What the layer holds that has a path."""
-    for digest in image.layers:
-        with tarfile.open(fileobj=io.BytesIO(gzip.decompress(image.blob(digest).read_bytes()))) as layer:
-            names = {member.name: member for member in layer}
-        if path in names:
-            return names
-    return {}
+    layers = (listed(image.blob(digest)) for digest in image.layers)
+    return next((names for names in layers if path in names), {})
+
+
+@functools.cache
+def listed(blob):
+    """What a layer holds, by name."""
+    with tarfile.open(blob) as layer:
+        return {member.name: member for member in layer}
 
 
 def test_the_model_uses_what_was_compiled(image):
@@ -121,10 +124,10 @@ def test_what_apt_installs_is_a_wish_of_the_lock(model):
         deb["name"]: deb
         for deb in json.loads((model / "tungsten.lock").read_text())["platforms"][SYSTEM]["debs"]
     }
-    assert "dockerfile_commands: gcc" in debs["gcc"]["needed-by"]
+    assert "dockerfile_commands: tcc" in debs["tcc"]["needed-by"]
     # Commands may use what every Debian has, and no system_packages were asked for.
     assert "essential: coreutils" in debs["coreutils"]["needed-by"]
-    assert "dockerfile_commands: gcc" in succeed("why", "gcc", model)
+    assert "dockerfile_commands: tcc" in succeed("why", "tcc", model)
 
 
 def test_the_config_says_what_the_commands_say(image):
@@ -220,12 +223,11 @@ def test_a_time_in_a_file_is_refused_by_name(changed):
         ("RUN true\nRUN touch /opt/x && chmod u+s /opt/x", "Operation not permitted", "no setuid"),
         ("RUN true\nRUN no-such-program", "not found", "system_packages"),
         ('RUN true\nRUN ["no-such-program"]', "there is no program no-such-program in the image", ""),
-        ("RUN true\nCOPY no/such /opt/", "no/such: no file of the model's is called that", ""),
-        ("RUN true\nCOPY native/*.c /opt/one", "end /opt/one with a slash", ""),
     ],
-    ids=["status", "network", "setuid", "program", "exec", "source", "slash"],
+    ids=["status", "network", "setuid", "program", "exec"],
 )
 def test_a_failure_names_its_line(changed, command, what, hint):
+    """Of a COPY: `nix/tools/test_run_commands.py`."""
     done = tungsten("lock", changed(command))
     assert done.returncode == 1
     assert what in done.stderr

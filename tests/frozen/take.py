@@ -63,9 +63,12 @@ MODELS = (
     Model(EXAMPLES / "caption", BOTH, debs=("libfaketime",)),
     Model(EXAMPLES / "iris"),
     Model(NATIVE, BOTH, PYTHON),
-    # A compiler, for RUN lines and for sources; the clock of second runs; the hub's own library.
+    # Compilers: a small one for RUN lines, and that of sources; the clock of second runs; the hub's own library.
     Model(
-        NATIVE, python=PYTHON, debs=("gcc", "libc6-dev", "libfaketime"), packages=("six", "huggingface_hub")
+        NATIVE,
+        python=PYTHON,
+        debs=("gcc", "libc6-dev", "libfaketime", "tcc"),
+        packages=("six", "huggingface_hub"),
     ),
 )
 DEBS = ("base-files", "libc-bin", "ca-certificates", "libgomp1", "mawk", "tini", "bash")

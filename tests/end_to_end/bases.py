@@ -61,7 +61,9 @@ def debian_root(lock, names, folder):
     platform = read_lock(lock).platforms["x86_64-linux"]
     debs = [deb for deb in platform.debs if deb.name in names]
     assert {deb.name for deb in debs} == set(names)
-    inputs = [{"kind": "deb", "path": LockedFile(deb.file, deb.size, deb.sha256).path} for deb in debs]
+    paths = [LockedFile(deb.file, deb.size, deb.sha256).path for deb in debs]
+    # Compressed once: as layers of the base.
+    inputs = [{"kind": "deb", "path": path, "stored": True} for path in paths]
     layer = _tool(
         "layer.py", {"created-by": "packages", "python": None, "lower": [], "inputs": inputs}, folder / "debs"
     )

@@ -262,7 +262,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server():
     with serving(Server(("127.0.0.1", 0), Handler)) as running:
         running.content = secrets.token_bytes(8)  # the store has it from no other run
@@ -272,21 +272,28 @@ def server():
 DOWNLOAD = "import sys, urllib.request as r; open(sys.argv[2], 'wb').write(r.urlopen(sys.argv[1]).read())"
 
 
-def test_what_has_the_network_is_locked_by_hash(changed, server):
+@pytest.fixture(scope="module")
+def downloading(model, server, tmp_path_factory):
+    """The model with a step that has the network, locked. What it leaves in /tmp is there for the next step."""
+    folder = tmp_path_factory.mktemp("downloading") / "native"
+    shutil.copytree(model, folder, ignore=shutil.ignore_patterns(".tungsten"))
     url = f"http://127.0.0.1:{server.server_port}/x"
-    # What it left in /tmp is there for the next step.
-    folder = changed(
-        f'RUN --network=default ["python3", "-c", "{DOWNLOAD}", "{url}", "/tmp/x"]',
-        "RUN mv /tmp/x /opt/downloaded",
-    )
+    download = f'RUN --network=default ["python3", "-c", "{DOWNLOAD}", "{url}", "/tmp/x"]'
+    write(folder, ["COPY native/data /opt/data", download, "RUN mv /tmp/x /opt/downloaded"])
     succeed("lock", folder)
+    return folder
+
+
+def test_what_has_the_network_is_locked_by_hash(downloading, server, tmp_path):
+    folder = shutil.copytree(downloading, tmp_path / "native", ignore=shutil.ignore_patterns(".tungsten"))
     (locked,) = json.loads((folder / "tungsten.lock").read_text())["platforms"][SYSTEM]["commands"]
     entry = CommandResult.model_validate(locked)
     path = store.file_path(entry.sha256, entry.file)
     first = build(folder, "--no-load")
 
     # Made again from nothing, it is the same; changed by one byte, it is refused.
-    shutil.rmtree(folder / ".tungsten" / "roots")
+    for roots in (folder / ".tungsten" / "roots", downloading / ".tungsten" / "roots"):
+        shutil.rmtree(roots)
     nix("nix-store", "--delete", "--ignore-liveness", path)
     assert build(folder, "--no-load").digest == first.digest
     shutil.rmtree(folder / ".tungsten" / "roots")
@@ -295,20 +302,19 @@ def test_what_has_the_network_is_locked_by_hash(changed, server):
     done = tungsten("build", folder, "--no-load")
     assert done.returncode == 1
     assert "made something else than when the model was locked" in done.stderr
-    assert "dockerfile_commands[0], line 1" in done.stderr
+    assert "dockerfile_commands[1], line 1" in done.stderr
 
 
-def test_a_file_that_a_network_step_sees_makes_the_lock_stale(changed, server):
-    url = f"http://127.0.0.1:{server.server_port}/x"
-    folder = changed(
-        "COPY native/data /opt/data",
-        f'RUN --network=default ["python3", "-c", "{DOWNLOAD}", "{url}", "/opt/x"]',
-    )
-    succeed("lock", folder)
-    (folder / "native" / "twice.c").write_text("int changed;")
-    assert tungsten("lock", folder, "--check").returncode == 0
-    (folder / "native" / "data").write_text("changed")
-    done = tungsten("lock", folder, "--check")
+def test_a_file_that_a_network_step_sees_makes_the_lock_stale(downloading):
+    texts = {name: (downloading / "native" / name).read_text() for name in ("twice.c", "data")}
+    try:
+        (downloading / "native" / "twice.c").write_text("int changed;")
+        assert tungsten("lock", downloading, "--check").returncode == 0
+        (downloading / "native" / "data").write_text("changed")
+        done = tungsten("lock", downloading, "--check")
+    finally:
+        for name, text in texts.items():
+            (downloading / "native" / name).write_text(text)
     assert done.returncode == 1
     assert "a RUN --network=default of dockerfile_commands sees something else" in done.stderr
 

@@ -112,7 +112,7 @@ setup: .venv/done
 .venv/done: pyproject.toml requirements.lock
 	@sh examples/need.sh $(PYTHON) check
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --no-compile --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-index --no-deps --no-build-isolation --editable .
 	@touch $@
 

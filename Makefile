@@ -67,7 +67,7 @@ test-images: test-images-other test-images-made test-images-proved test-images-s
 
 MADE := $(addprefix tests/end_to_end/test_,$(addsuffix .py,base_image commands))
 PROVED := $(addprefix tests/end_to_end/test_,$(addsuffix .py,make_image import_check reproducible sandbox hostile))
-SERVED := $(addprefix tests/end_to_end/test_,$(addsuffix .py,http_surface image prometheus queue run_commands shell platforms))
+SERVED := $(addprefix tests/end_to_end/test_,$(addsuffix .py,http_surface image prometheus queue run_commands shell platforms errors))
 
 test-images-made: frozen
 	$(BIN)/python -m pytest -m "not soak" $(MADE)

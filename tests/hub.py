@@ -3,10 +3,11 @@
 import contextlib
 import hashlib
 import json
-import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.loopback import serving
 
 PAGE = 2
 TOKEN = "hf_the_right_one"
@@ -131,11 +132,5 @@ def running():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.hub = Hub(f"http://127.0.0.1:{server.server_address[1]}")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with serving(server):
         yield server.hub
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -7,6 +7,7 @@ that it will be needed may begin early.
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -48,6 +49,9 @@ def pip_setting(name: str, environ: Mapping[str, str]) -> str:
 @lru_cache(maxsize=8)
 def pip_files(environ: tuple[tuple[str, str], ...]) -> dict[str, str]:
     """What pip's configuration files say, as Python writes it, by `section.name`."""
+    # pip's documentation: it then reads none.
+    if dict(environ).get("PIP_CONFIG_FILE") == os.devnull:
+        return {}
     # `pip config list` prints NAME='VALUE'.
     listed = (output([*pip, "config", "list"], dict(environ)) for pip in PIPS)
     text = next((one for one in listed if one is not None), "")

@@ -24,6 +24,9 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
+    # The server of each test is another site, which would get a process of its own.
+    "--renderer-process-limit=1",
+    "--disable-site-isolation-trials",
 ]
 
 

@@ -61,7 +61,9 @@ def debian_root(lock, names, folder):
     platform = read_lock(lock).platforms["x86_64-linux"]
     debs = [deb for deb in platform.debs if deb.name in names]
     assert {deb.name for deb in debs} == set(names)
-    inputs = [{"kind": "deb", "path": LockedFile(deb.file, deb.size, deb.sha256).path} for deb in debs]
+    paths = [LockedFile(deb.file, deb.size, deb.sha256).path for deb in debs]
+    # Compressed once: as layers of the base.
+    inputs = [{"kind": "deb", "path": path, "stored": True} for path in paths]
     layer = _tool(
         "layer.py", {"created-by": "packages", "python": None, "lower": [], "inputs": inputs}, folder / "debs"
     )
@@ -139,7 +141,7 @@ def image(folder, layers, architecture="amd64", media_type=f"{TAR}+gzip", **conf
 
 def _packed(layer, media_type):
     if media_type.endswith("gzip"):
-        return gzip.compress(layer, 9, mtime=0)
+        return gzip.compress(layer, 1, mtime=0)
     if media_type.endswith("zstd"):
         return subprocess.run(["zstd", "-c"], input=layer, capture_output=True, check=True).stdout
     return layer

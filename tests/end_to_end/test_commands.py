@@ -1,6 +1,6 @@
 """`dockerfile_commands`: what they do is in the image and its config, the same each time, or refused with the line."""
 
-import gzip
+import functools
 import http.server
 import io
 import json
@@ -8,11 +8,11 @@ import secrets
 import shutil
 import subprocess
 import tarfile
-import threading
 
 import pytest
 
 from tests.end_to_end.harness import SYSTEM, build, container, nix, post, run_in, succeed, tungsten
+from tests.loopback import serving
 from tungstenkit import store
 from tungstenkit.lock.parts import CommandResult
 
@@ -45,15 +45,15 @@ int main(int argc, char **argv) { printf("%d", 2 * atoi(argv[1])); return argc !
 LEFT = 10_000_000 + secrets.randbelow(90_000_000)
 """Seconds, by which a process of ours is known from those of whoever runs the same test."""
 COMMANDS = [
-    "RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*",
+    "RUN apt-get update && apt-get install -y --no-install-recommends tcc libc6-dev && rm -rf /var/lib/apt/lists/*",
     "ARG SOURCES=/src",
     "WORKDIR $SOURCES",
     "COPY native/*.c ./",
     "ENV GREETING='hello there' PATH=/opt/tool/bin:$PATH",
     # A process that is left behind ends with its step.
-    f"RUN mkdir -p /opt/tool/bin && \\\n    gcc -o /opt/tool/bin/twice twice.c && (sleep {LEFT} &)",
+    f"RUN mkdir -p /opt/tool/bin && \\\n    tcc -o /opt/tool/bin/twice twice.c && (sleep {LEFT} &)",
     # Without ldconfig: the loader finds it all the same.
-    "# a comment\nRUN gcc -shared -fPIC -o /usr/local/lib/libthrice.so.1 thrice.c",
+    "# a comment\nRUN tcc -shared -fPIC -o /usr/local/lib/libthrice.so.1 thrice.c",
     "RUN rm -r $SOURCES /usr/share/doc /etc/debian_version && chmod 1777 /usr/share/info && touch /usr/share/dict",
     "COPY --chown=nonroot --chmod=640 native/data /var/data/",
     "ADD native/archive.tar.gz /opt/",
@@ -102,12 +102,15 @@ def changed(model, tmp_path):
 
 def members(image, path="opt/tool/bin/twice"):
     """What the layer holds that has a path."""
-    for digest in image.layers:
-        with tarfile.open(fileobj=io.BytesIO(gzip.decompress(image.blob(digest).read_bytes()))) as layer:
-            names = {member.name: member for member in layer}
-        if path in names:
-            return names
-    return {}
+    layers = (listed(image.blob(digest)) for digest in image.layers)
+    return next((names for names in layers if path in names), {})
+
+
+@functools.cache
+def listed(blob):
+    """What a layer holds, by name."""
+    with tarfile.open(blob) as layer:
+        return {member.name: member for member in layer}
 
 
 def test_the_model_uses_what_was_compiled(image):
@@ -121,10 +124,10 @@ def test_what_apt_installs_is_a_wish_of_the_lock(model):
         deb["name"]: deb
         for deb in json.loads((model / "tungsten.lock").read_text())["platforms"][SYSTEM]["debs"]
     }
-    assert "dockerfile_commands: gcc" in debs["gcc"]["needed-by"]
+    assert "dockerfile_commands: tcc" in debs["tcc"]["needed-by"]
     # Commands may use what every Debian has, and no system_packages were asked for.
     assert "essential: coreutils" in debs["coreutils"]["needed-by"]
-    assert "dockerfile_commands: gcc" in succeed("why", "gcc", model)
+    assert "dockerfile_commands: tcc" in succeed("why", "tcc", model)
 
 
 def test_the_config_says_what_the_commands_say(image):
@@ -220,12 +223,11 @@ def test_a_time_in_a_file_is_refused_by_name(changed):
         ("RUN true\nRUN touch /opt/x && chmod u+s /opt/x", "Operation not permitted", "no setuid"),
         ("RUN true\nRUN no-such-program", "not found", "system_packages"),
         ('RUN true\nRUN ["no-such-program"]', "there is no program no-such-program in the image", ""),
-        ("RUN true\nCOPY no/such /opt/", "no/such: no file of the model's is called that", ""),
-        ("RUN true\nCOPY native/*.c /opt/one", "end /opt/one with a slash", ""),
     ],
-    ids=["status", "network", "setuid", "program", "exec", "source", "slash"],
+    ids=["status", "network", "setuid", "program", "exec"],
 )
 def test_a_failure_names_its_line(changed, command, what, hint):
+    """Of a COPY: `nix/tools/test_run_commands.py`."""
     done = tungsten("lock", changed(command))
     assert done.returncode == 1
     assert what in done.stderr
@@ -260,35 +262,38 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server():
-    with Server(("127.0.0.1", 0), Handler) as running:
+    with serving(Server(("127.0.0.1", 0), Handler)) as running:
         running.content = secrets.token_bytes(8)  # the store has it from no other run
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
         yield running
-        running.shutdown()
-        thread.join()
 
 
 DOWNLOAD = "import sys, urllib.request as r; open(sys.argv[2], 'wb').write(r.urlopen(sys.argv[1]).read())"
 
 
-def test_what_has_the_network_is_locked_by_hash(changed, server):
+@pytest.fixture(scope="module")
+def downloading(model, server, tmp_path_factory):
+    """The model with a step that has the network, locked. What it leaves in /tmp is there for the next step."""
+    folder = tmp_path_factory.mktemp("downloading") / "native"
+    shutil.copytree(model, folder, ignore=shutil.ignore_patterns(".tungsten"))
     url = f"http://127.0.0.1:{server.server_port}/x"
-    # What it left in /tmp is there for the next step.
-    folder = changed(
-        f'RUN --network=default ["python3", "-c", "{DOWNLOAD}", "{url}", "/tmp/x"]',
-        "RUN mv /tmp/x /opt/downloaded",
-    )
+    download = f'RUN --network=default ["python3", "-c", "{DOWNLOAD}", "{url}", "/tmp/x"]'
+    write(folder, ["COPY native/data /opt/data", download, "RUN mv /tmp/x /opt/downloaded"])
     succeed("lock", folder)
+    return folder
+
+
+def test_what_has_the_network_is_locked_by_hash(downloading, server, tmp_path):
+    folder = shutil.copytree(downloading, tmp_path / "native", ignore=shutil.ignore_patterns(".tungsten"))
     (locked,) = json.loads((folder / "tungsten.lock").read_text())["platforms"][SYSTEM]["commands"]
     entry = CommandResult.model_validate(locked)
     path = store.file_path(entry.sha256, entry.file)
     first = build(folder, "--no-load")
 
     # Made again from nothing, it is the same; changed by one byte, it is refused.
-    shutil.rmtree(folder / ".tungsten" / "roots")
+    for roots in (folder / ".tungsten" / "roots", downloading / ".tungsten" / "roots"):
+        shutil.rmtree(roots)
     nix("nix-store", "--delete", "--ignore-liveness", path)
     assert build(folder, "--no-load").digest == first.digest
     shutil.rmtree(folder / ".tungsten" / "roots")
@@ -297,20 +302,19 @@ def test_what_has_the_network_is_locked_by_hash(changed, server):
     done = tungsten("build", folder, "--no-load")
     assert done.returncode == 1
     assert "made something else than when the model was locked" in done.stderr
-    assert "dockerfile_commands[0], line 1" in done.stderr
+    assert "dockerfile_commands[1], line 1" in done.stderr
 
 
-def test_a_file_that_a_network_step_sees_makes_the_lock_stale(changed, server):
-    url = f"http://127.0.0.1:{server.server_port}/x"
-    folder = changed(
-        "COPY native/data /opt/data",
-        f'RUN --network=default ["python3", "-c", "{DOWNLOAD}", "{url}", "/opt/x"]',
-    )
-    succeed("lock", folder)
-    (folder / "native" / "twice.c").write_text("int changed;")
-    assert tungsten("lock", folder, "--check").returncode == 0
-    (folder / "native" / "data").write_text("changed")
-    done = tungsten("lock", folder, "--check")
+def test_a_file_that_a_network_step_sees_makes_the_lock_stale(downloading):
+    texts = {name: (downloading / "native" / name).read_text() for name in ("twice.c", "data")}
+    try:
+        (downloading / "native" / "twice.c").write_text("int changed;")
+        assert tungsten("lock", downloading, "--check").returncode == 0
+        (downloading / "native" / "data").write_text("changed")
+        done = tungsten("lock", downloading, "--check")
+    finally:
+        for name, text in texts.items():
+            (downloading / "native" / name).write_text(text)
     assert done.returncode == 1
     assert "a RUN --network=default of dockerfile_commands sees something else" in done.stderr
 

@@ -4,13 +4,13 @@ import http.server
 import json
 import shutil
 import subprocess
-import threading
 from pathlib import Path
 
 import pytest
 
 from tests.emulation import SYSTEM as ARM64
 from tests.end_to_end.harness import SYSTEM, tungsten
+from tests.loopback import serving
 
 LOCK = "tungsten.lock"
 
@@ -102,13 +102,8 @@ def unsigned_mirror(tmp_path):
         def log_message(self, *arguments):
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 def test_an_unsigned_index(model, unsigned_mirror):

@@ -4,6 +4,7 @@ there or are others."""
 import gzip
 import json
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -262,21 +263,26 @@ def test_what_is_carried_builds_the_same_elsewhere_from_nothing(heavy, heavy_ima
     assert build(there, "--no-load", before=alone).digest == here.digest
 
 
-def test_what_is_carried_builds_without_anything_of_ours(heavy, heavy_image, empty_store, tmp_path):
-    """By the command that `tungsten fetch --to` prints, and an export that knows no URL."""
-    carried, out, link = tmp_path / "carried", tmp_path / "out", tmp_path / "layout"
+def test_what_is_carried_is_all_that_nix_alone_needs(heavy, empty_store, tmp_path):
+    """By the command that `tungsten fetch --to` prints, and an export that knows no URL: nothing that is to be built
+    there is a file that its hash names, and the steps are those of the build here.
+    """
+    carried, out = tmp_path / "carried", tmp_path / "out"
     printed = tungsten("fetch", heavy, "--platform", SYSTEM, "--to", carried).stderr
     take = printed.splitlines()[-1].partition(": ")[2]
     succeed("nix-export", heavy, "-o", out)
     (out / "sources.json").write_text("{}")
-    make = shlex.join(["nix", *store.options(), "build", "path:.#model-image-dir", "--out-link", str(link)])
-    script = f"{take} && cd {out} && {make} && cp -L {link}/index.json {tmp_path}"
+    image = f"path:{out}#model-image-dir"
+    steps = json.loads(nix("nix", "show-derivation", "--recursive", image))
+    make = shlex.join(["nix", *store.options(), "build", image, "--dry-run"])
     done = subprocess.run(
-        ["unshare", "--net", *empty_store, "sh", "-euc", script], capture_output=True, text=True
+        ["unshare", "--net", *empty_store, "sh", "-euc", f"{take} && {make}"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    index = json.loads((tmp_path / "index.json").read_text())
-    assert index["manifests"][0]["digest"] == build(heavy, "--no-load").digest
+    made = {path: steps[path]["outputs"]["out"] for path in re.findall(r"/nix/store/\S+\.drv", done.stderr)}
+    assert [path for path, output in made.items() if "hash" in output] == []
+    (layout,) = (output for path, output in made.items() if path.endswith("-blur-layout.drv"))
+    assert layout["path"] == str(build(heavy, "--no-load").layout)
 
 
 TREE = """

@@ -5,7 +5,6 @@ store is their own. On the real programs.
 import hashlib
 import json
 import shutil
-import threading
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import pytest
 
 from tests.end_to_end.harness import tungsten
 from tests.end_to_end.somebody import Somebody
+from tests.loopback import serving
 from tests.tungstenkit import locks
 from tungstenkit.lock.document import LOCK_NAME
 
@@ -146,14 +146,8 @@ def index(honest, url):
         def log_message(self, *arguments):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

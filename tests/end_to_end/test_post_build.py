@@ -9,12 +9,12 @@ import ssl
 import subprocess
 import tarfile
 import tempfile
-import threading
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.harness import ROOT, SYSTEM, build, container, nix, post, succeed, tungsten
+from tests.loopback import serving
 from tests.server.conftest import wait_until
 from tungstenkit import store
 from tungstenkit.lock.document import read_lock, write_lock
@@ -112,14 +112,10 @@ class Files(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Files) as server:
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Files)) as server:
         server.content, server.token, server.asked = b"weights", None, 0
         server.url = f"http://127.0.0.1:{server.server_address[1]}/weights"
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
         yield server
-        server.shutdown()
-        thread.join()
 
 
 DOWNLOAD = """

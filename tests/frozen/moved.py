@@ -39,6 +39,8 @@ def later(archive, folder, day, needed):
             moved.add_deb(_newer_deb(deb, folder / "files", day, versions), release, kind)
     for project, files in archive.files.items():
         for name, path in files.items() if project in needed else ():
+            if "aarch64" in name:
+                continue
             moved.add_wheel(_newer_wheel(path, name, folder / "files", day))
     for path in (archive.folder / "npm").rglob("*.tgz"):
         moved.add_npm(path, path.relative_to(archive.folder / "npm"))
@@ -102,7 +104,8 @@ def _newer_wheel(path, name, folder, day):
                     flags=re.MULTILINE,
                 )
             member.filename = member.filename.replace(f"{info}/", f"{newer}/", 1)
-            new.writestr(member, content)
+            # Fast: it is written once for each day, and read once.
+            new.writestr(member, content, compresslevel=1)
             if not member.is_dir():
                 lines.append(f"{member.filename},{wheel_record(content)}\n")
         new.writestr(zipfile.ZipInfo(f"{newer}/RECORD"), "".join([*lines, f"{newer}/RECORD,,\n"]))

@@ -63,9 +63,12 @@ MODELS = (
     Model(EXAMPLES / "caption", BOTH, debs=("libfaketime",)),
     Model(EXAMPLES / "iris"),
     Model(NATIVE, BOTH, PYTHON),
-    # A compiler, for RUN lines and for sources; the clock of second runs; the hub's own library.
+    # Compilers: a small one for RUN lines, and that of sources; the clock of second runs; the hub's own library.
     Model(
-        NATIVE, python=PYTHON, debs=("gcc", "libc6-dev", "libfaketime"), packages=("six", "huggingface_hub")
+        NATIVE,
+        python=PYTHON,
+        debs=("gcc", "libc6-dev", "libfaketime", "tcc"),
+        packages=("six", "huggingface_hub"),
     ),
 )
 DEBS = ("base-files", "libc-bin", "ca-certificates", "libgomp1", "mawk", "tini", "bash")
@@ -161,7 +164,11 @@ def take(target):
     (part / "seven-zip").write_bytes(get_bytes(url))
     (part / "key.pgp").write_bytes(bytes(new_key()))
     taken = {
-        "debs": [_listed(entry, path, part) for entry, path in here if entry.project is None],
+        "debs": [
+            _listed(entry, path, part, entry.sha256 in needed)
+            for entry, path in here
+            if entry.project is None
+        ],
         "wheels": [str(path.relative_to(part)) for entry, path in here if entry.project is not None],
         "seven-zip": place,
         "roots": [" ".join(key) for key, closure in more.items() if all(map(paths.get, closure))],
@@ -171,11 +178,12 @@ def take(target):
     part.rename(target)
 
 
-def _listed(entry, path, part):
+def _listed(entry, path, part, may_be_locked):
     archive, _, pool_path = entry.file.removeprefix("mirror://").partition("/")
     deb = Deb.read_control(path, pool_path)
-    # A lock looks for shared libraries alone in what an index says of files.
-    deb = Deb.read(path, pool_path) if deb.fields.get("Section") == "libs" else deb
+    # A lock looks for shared libraries alone in what an index says of files. To list them is to unpack them.
+    if may_be_locked and deb.fields.get("Section") == "libs":
+        deb = Deb.read(path, pool_path)
     return {
         "release": entry.release,
         "archive": archive,

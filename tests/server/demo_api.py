@@ -12,6 +12,8 @@ from flask import Flask, jsonify, request
 from tungsten_server.page.demo import DemoPage
 from werkzeug.serving import make_server
 
+from tests.loopback import serving
+
 
 class DemoApi:
     """One model's demo routes. `answer` maps an input to the changes of its run, one list of dicts for each step.
@@ -87,14 +89,8 @@ class DemoApi:
     def serving(self):
         """Serve on a free port; gives the URL."""
         server = make_server("127.0.0.1", 0, self.app, threaded=True)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
+        with serving(server):
             yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
 
 
 def succeeded(output, logs=None, demo_output=None):

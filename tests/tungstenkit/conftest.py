@@ -1,9 +1,10 @@
 """A web server of answers that a test puts there."""
 
 import http.server
-import threading
 
 import pytest
+
+from tests.loopback import serving
 
 
 @pytest.fixture
@@ -34,9 +35,5 @@ def server():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.answers, server.seen, server.more = {}, [], {}
     server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(server):
+        yield server

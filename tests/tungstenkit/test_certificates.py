@@ -3,13 +3,13 @@
 The server is this process's, on loopback; openssl makes its certificate, and the authority that has signed it.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import ssl
 import subprocess
-import threading
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.loopback import serving
 from tests.tungstenkit.resolve.package_index import view, wheel
 from tungstenkit import certificates, configured
 from tungstenkit.fetch import download as downloading
@@ -126,7 +127,6 @@ def pages(tmp_path_factory):
 @pytest.fixture
 def serve(made, pages):
     """Starts the server with a certificate of a name; its URL."""
-    running = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -157,14 +157,11 @@ def serve(made, pages):
         server = Server(("localhost", 0), Handler)
         server.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         server.context.load_cert_chain(made / f"{name}.pem", made / f"{name}.key")
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        running.append(server)
+        running.enter_context(serving(server))
         return f"https://localhost:{server.server_port}"
 
-    yield serve
-    for server in running:
-        server.shutdown()
-        server.server_close()
+    with contextlib.ExitStack() as running:
+        yield serve
 
 
 @pytest.fixture(autouse=True)
@@ -411,11 +408,11 @@ def test_a_connection_that_is_cut_is_no_failed_handshake():
 
 
 def test_what_speaks_no_tls_is_told(one):
-    with ThreadingHTTPServer(("localhost", 0), BaseHTTPRequestHandler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        with pytest.raises(TungstenError, match="the TLS handshake failed: ") as refused:
-            web.get_bytes(f"https://localhost:{server.server_port}/")
-        server.shutdown()
+    with (
+        serving(ThreadingHTTPServer(("localhost", 0), BaseHTTPRequestHandler)) as server,
+        pytest.raises(TungstenError, match="the TLS handshake failed: ") as refused,
+    ):
+        web.get_bytes(f"https://localhost:{server.server_port}/")
     assert "proxy" in refused.value.hint
 
 

@@ -151,7 +151,7 @@ def get(
     auth: Auth | None = None,
     missing: int | None = None,
     attempts: int = _ATTEMPTS,
-    timeout: tuple[int, int] = _TIMEOUT,
+    timeout: tuple[int, int] | None = None,
 ) -> requests.Response:
     """A server's answer, read whole; what may pass (no connection, an overloaded server) is tried again.
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.loopback import serving
 from tungstenkit import store
 from tungstenkit.fetch import bring, web
 from tungstenkit.fetch import download as downloading
@@ -66,13 +67,8 @@ class Mirror(BaseHTTPRequestHandler):
 def mirror(monkeypatch):
     monkeypatch.setattr(downloading, "_PAUSES", (0,))
     Mirror.requests.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Mirror)) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 class Count:

@@ -87,6 +87,11 @@ class TestOrder:
         find({"PIP_INDEX_URL": "https://variable.example"})
         assert len([command for command in machine.asked if "pip config list" in command]) == 1
 
+    def test_pip_is_not_asked_for_files_that_it_would_not_read(self, find, machine):
+        machine.answers["pip download --help"] = "--index-url <url>  (default https://default.example/simple)"
+        assert find({"PIP_CONFIG_FILE": os.devnull}).pypi == "https://default.example/simple"
+        assert not [command for command in machine.asked if "pip config list" in command]
+
     def test_named_debian_mirrors_are_not_looked_up(self, find, tmp_path):
         named = project(tmp_path, 'debian = ["http://a/d/", "http://b/d"]\ndebian-security = "http://a/s"\n')
         found = find(project=named)

@@ -98,6 +98,20 @@ class TestFetching:
         assert len(pauses) == 1
         assert fetch(f"{server.url}/x") == b"bytes"
 
+    def test_the_time_limit_is_that_of_the_moment(self, server, monkeypatch):
+        """No value that an argument got when it was defined: tests of what is silent would wait for that."""
+        limits, request = [], requests.Session.request
+
+        def noted(*arguments, timeout, **options):
+            limits.append(timeout)
+            return request(*arguments, timeout=timeout, **options)
+
+        monkeypatch.setattr(requests.Session, "request", noted)
+        monkeypatch.setattr(web, "_TIMEOUT", (7, 8))
+        server.answers["/x"] = [(200, "text/plain", b"bytes")]
+        get_bytes(f"{server.url}/x")
+        assert limits == [(7, 8)]
+
     @pytest.mark.parametrize(("seconds", "is_slow"), [(1, False), (20, True)])
     def test_an_answer_that_trickles_is_as_good_as_none(self, seconds, is_slow):
         pieces = iter([b"a", b"b", b""])

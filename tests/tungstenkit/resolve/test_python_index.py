@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.loopback import serving
 from tests.tungstenkit.resolve.package_index import view, wheel
 from tungstenkit.fetch import web
 from tungstenkit.fetch.index_pages import IndexFile
@@ -225,16 +226,8 @@ class Ranges(BaseHTTPRequestHandler):
 def test_a_server_gives_parts_or_says_how_many_bytes_there_are(monkeypatch, ranges):
     monkeypatch.setattr(Ranges, "ranges", ranges)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Ranges) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            parts = [
-                web.part(f"http://127.0.0.1:{server.server_port}/", *part) for part in ((None, 3), (5, 2))
-            ]
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Ranges)) as server:
+        parts = [web.part(f"http://127.0.0.1:{server.server_port}/", *part) for part in ((None, 3), (5, 2))]
     if ranges:
         assert parts == [Part(b"abc", 97, 100), Part(b"\5\6", 5, 100)]
     else:

@@ -1,12 +1,12 @@
 """What requirements come to, with uv itself against indexes on loopback that hold tiny packages."""
 
 import base64
+import contextlib
 import hashlib
 import io
 import re
 import subprocess
 import tarfile
-import threading
 import tomllib
 import zipfile
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 import pytest
 from packaging.specifiers import SpecifierSet
 
+from tests.loopback import serving
 from tungstenkit.fetch import web
 from tungstenkit.fetch.mirrors import Mirrors
 from tungstenkit.lock.parts import Platform
@@ -125,7 +126,6 @@ class Index(BaseHTTPRequestHandler):
 @pytest.fixture
 def serve():
     """Start an index with files; what it is called."""
-    servers = []
 
     def serve(*files, user=None):
         server = ThreadingHTTPServer(("127.0.0.1", 0), Index)
@@ -133,16 +133,10 @@ def serve():
         server.yanked, server.requires_python, server.refuses = (), {}, None
         server.password = user and f"Basic {base64.b64encode(user.encode()).decode()}"
         server.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        servers.append((server, thread))
-        return server
+        return servers.enter_context(serving(server))
 
-    yield serve
-    for server, thread in servers:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with contextlib.ExitStack() as servers:
+        yield serve
 
 
 @pytest.fixture

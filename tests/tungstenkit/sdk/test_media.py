@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import PIL.Image
@@ -16,6 +15,7 @@ import pydantic
 import pytest
 from pydantic_core import PydanticSerializationError
 
+from tests.loopback import serving
 from tungstenkit import Audio, BaseIO, Binary, Image, MaskedImage, Video
 from tungstenkit.sdk.media import FilePath
 from tungstenkit.sdk.temporary import temporary_files
@@ -283,13 +283,8 @@ def site():
         def log_message(self, *_):
             pass
 
-    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", answers
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(http.server.HTTPServer(("127.0.0.1", 0), Handler)) as server:
+        yield f"http://127.0.0.1:{server.server_port}", answers
 
 
 def test_download(site):

@@ -1,11 +1,12 @@
 """How answers are judged, what is compared in batches, and whose memory counts."""
 
+import contextlib
 import json
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.loopback import serving
 from tungstenkit import BaseIO, Field, Image, Option
 from tungstenkit.cli.tables import check_lines
 from tungstenkit.sdk.errors import RunError
@@ -77,7 +78,6 @@ def trials(tmp_path):
     """Tries a model that answers valid inputs as `answer(inputs, log)` says; the trials by kind and what."""
     log = tmp_path / "log"
     log.touch()
-    servers = []
 
     def run(
         answer=lambda inputs, log: success([{"text": one["text"]} for one in inputs]),
@@ -111,17 +111,14 @@ def trials(tmp_path):
                 pass
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
+        servers.enter_context(serving(server))
         url = f"http://127.0.0.1:{server.server_port}"
         found, gaps = try_model(make_spec(**changes), url, log, seed=0, timeout=5, said=lambda _: None)
         assert gaps == []
         return {(trial.kind, trial.what): trial for trial in found}
 
-    yield run
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with contextlib.ExitStack() as servers:
+        yield run
 
 
 def failed(found):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
 
-    from tungstenkit.spec.reading import Reading
+    from tungstenkit.spec.reading import Reader, Reading
 
 Directory = Annotated[
     Path,
@@ -56,16 +56,15 @@ Trust = Annotated[
 class AboutModel(typer.core.TyperCommand):
     """A command about a model's folder, whose module is being read while the rest of the line is looked at.
 
-    What looks at it takes as long to import as that takes.
+    What looks at it takes as long to import as that takes. The context's `obj` is what waits to read it, or None.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 (click's own)
         """Begin, if the line is one that has the module read."""
         given, rest, _ = self.make_parser(ctx).parse_args(args=list(args))
         values = {param.name: param.consume_value(ctx, given)[0] for param in self.get_params(ctx)}
-        if rest or values.get("help") or values.get("against"):
-            return super().parse_args(ctx, args)
-        ctx.obj = begun = ctx.with_resource(_Begun(values))
+        is_read = not (rest or values.get("help") or values.get("against"))
+        ctx.obj = begun = ctx.with_resource(_Begun(values if is_read else {}, ctx.obj))
         try:
             return super().parse_args(ctx, args)
         except BaseException:
@@ -77,9 +76,10 @@ class AboutModel(typer.core.TyperCommand):
 class _Begun:
     """A reading that was begun for what a line says, before that was looked at."""
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, Any], reader: Reader | None = None) -> None:
         directory, module, trust = (values.get(name) for name in ("directory", "module", "trust"))
         self._asked = (Path(directory or ""), module, trust)
+        self._reader = reader
         self.reading: Reading | None = None
 
     def __enter__(self) -> Self:
@@ -90,7 +90,9 @@ class _Begun:
         # then ended midway; nor does a variable's text mean anything yet.
         with suppress(TungstenError, OSError, ValueError):
             if trust is False:
-                self.reading = Reading(directory, module, trust=trust)
+                self.reading = Reading(directory, module, trust=trust, reader=self._reader)
+        if self.reading is None:
+            self.close()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -98,8 +100,9 @@ class _Begun:
 
     def close(self) -> None:
         """End what nobody took."""
-        if self.reading is not None:
-            self.reading.close()
+        for one in (self.reading, self._reader):
+            if one is not None:
+                one.close()
 
     def taken(self, directory: Path, module: str | None, *, trust: bool) -> Reading | None:
         """The reading, if it is of what was asked for."""

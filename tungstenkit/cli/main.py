@@ -29,6 +29,8 @@ from tungstenkit.sdk.errors import GoneError, RunError, TungstenError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tungstenkit.spec.reading import Reader
+
 
 @contextmanager
 def _interruption_told() -> Iterator[None]:
@@ -117,12 +119,15 @@ app.command("predict")(predict_command)
 app.command("check")(check_command)
 
 
-def main() -> None:
-    """Run a command; every error that the user can mend has the one shape."""
+def main(reader: Reader | None = None) -> None:
+    """Run a command; every error that the user can mend has the one shape.
+
+    reader: what waits to read a model's module, where the line looks like one that has it read.
+    """
     _signals_interrupt()
     try:
         try:
-            app()
+            app(obj=reader)
         finally:
             # What can't be written when Python ends can't be told any more.
             sys.stdout.flush()

@@ -4,11 +4,12 @@ It imports the model's module with every module stubbed that is not the standard
 Pillow's, the SDK's or the model folder's own, whether it is installed or not. So the result does not depend
 on the machine, and nothing has to be installed.
 
-    main FOLDER MODULE PLACES APART RESULT_FD
+    main PLACES ORDERS_FD RESULT_FD
 
-PLACES is JSON: the name of each module that stays real, and the folder that it is in. APART is JSON, too: null, or how
-the module is kept apart from the machine (`_go_apart`). The result goes to the file descriptor RESULT_FD, because the
-model's code may print. It is JSON: `{"models": […]}`, `{"error": {…}}` or `{"refused": "what the system says"}`.
+PLACES is JSON: the name of each module that stays real, and the folder that it is in. What comes by the file descriptor
+ORDERS_FD once it is known is JSON, too: the model's folder, the module, and null, or how it is kept apart from the
+machine (`_go_apart`). The result goes to RESULT_FD, because the model's code may print. It is JSON: `{"models": […]}`,
+`{"error": {…}}` or `{"refused": "what the system says"}`.
 """
 
 from __future__ import annotations
@@ -232,9 +233,11 @@ class StubLoader(importlib.abc.Loader):
 class Finder(importlib.abc.MetaPathFinder):
     """Decides which modules are real. It is asked before any other."""
 
-    def __init__(self, folder: Path, places: dict[str, str]) -> None:
-        """`folder` is the model's; `places` are those of the modules that stay real."""
-        self.folder = folder
+    folder: Path | None = None
+    """The model's, once it is known."""
+
+    def __init__(self, places: dict[str, str]) -> None:
+        """`places` are those of the modules that stay real."""
         self.places = places
         standard = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
         real = [Path(place, name) for name, place in places.items()]
@@ -252,7 +255,7 @@ class Finder(importlib.abc.MetaPathFinder):
                 return None
             local = PathFinder.find_spec(name, package.__path__)
             return local if local is not None and local.loader is not None else _stub_spec(name, local)
-        local = PathFinder.find_spec(name, [str(self.folder)])
+        local = PathFinder.find_spec(name, [str(self.folder)]) if self.folder is not None else None
         if local is not None and local.loader is not None:
             return local
         if name in sys.stdlib_module_names:
@@ -476,20 +479,39 @@ def _go_apart(folder: str, how: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def main(folder: str, module: str, places: str, apart: str, result_fd: str) -> NoReturn:
+def main(places: str, orders_fd: str, result_fd: str) -> NoReturn:
     """See the module's docstring."""
-    how = json.loads(apart)
-    result = how and _go_apart(folder, how)
-    # Our own arguments are paths of this machine; a model that looks must not find them.
-    sys.argv = [module]
-    sys.path.insert(0, folder)
-    sys.meta_path.insert(0, Finder(Path(folder), json.loads(places)))
     # What is installed here says nothing about the image.
     versions = Stub("importlib.metadata")
     for name in ("distribution", "metadata", "requires", "version"):
         setattr(importlib.metadata, name, getattr(versions, name))
     importlib.metadata.distributions = lambda **_: ()
+    finder = Finder(json.loads(places))
+    _import_what_all_need(finder)
+    with os.fdopen(int(orders_fd), encoding="utf-8") as file:
+        orders = file.read()
+    if not orders:
+        os._exit(1)  # there is nothing to read any more
+    folder, module, how = json.loads(orders)
+    os.chdir(folder)
+    result = how and _go_apart(folder, how)
+    # Our own arguments are paths of this machine; a model that looks must not find them.
+    sys.argv = [module]
+    sys.path.insert(0, folder)
+    finder.folder = Path(folder)
+    sys.meta_path.insert(0, finder)
     with os.fdopen(int(result_fd), "w", encoding="utf-8") as file:
         json.dump(result or _result(Path(folder), module), file)
     # Threads and exit handlers of the model's code must not hold up or change the result.
     os._exit(0)
+
+
+def _import_what_all_need(finder: Finder) -> None:
+    """Import what comes in with every model, while it is not known yet which it is."""
+    sys.meta_path.insert(0, finder)
+    # What is wrong with it is told in its turn.
+    with contextlib.suppress(Exception):
+        importlib.import_module("tungstenkit.sdk.define")
+        importlib.import_module("tungstenkit.sdk.schema")
+    # What keeps a module apart is not for it to decide.
+    sys.meta_path.remove(finder)

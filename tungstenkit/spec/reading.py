@@ -1,7 +1,8 @@
 """A model's module while it is read: `load.py` at work, without the model's dependencies and in a process of its own.
 
-It takes most of the time of a short command. So it is begun before anything else, and whoever has begun it imports
-meanwhile what its answer is judged by (`read.py`) and used for: nothing here does.
+It takes most of the time of a short command. So its process is started before anything else (`Reader`), and told of
+the module once that is known; whoever has begun it imports meanwhile what its answer is judged by (`read.py`) and used
+for: nothing here does.
 """
 
 from __future__ import annotations
@@ -65,6 +66,37 @@ The kernel ends it with whoever reads, whatever ends that one, and though that o
 """
 
 
+class Reader:
+    """A process that will read a module: until it is told which, it imports what every one needs."""
+
+    def __init__(self, *, trust: bool = False) -> None:
+        """Start it. trust: as for `Reading`."""
+        self.trust = trust
+        self.places = _places()
+        # The answer is small, and must not depend on room on a disk.
+        self.result: IO[bytes] = os.fdopen(os.memfd_create("answer"), "w+b")
+        self.output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
+        read, self._orders = os.pipe()
+        try:
+            self.process = _start(self.places, read, self.result.fileno(), self.output, trust=trust)
+        finally:
+            os.close(read)
+
+    def tell(self, directory: Path, module: str) -> None:
+        """Have it read a module of a folder."""
+        apart = None if self.trust else keep_apart(directory, self.places)
+        # If it is no more, its answer says so.
+        with contextlib.suppress(BrokenPipeError), os.fdopen(self._orders, "wb") as orders:
+            orders.write(json.dumps([str(directory), module, apart]).encode())
+
+    def close(self) -> None:
+        """End it, if it goes on still, and whatever the module has started."""
+        if self.process.returncode is None:
+            _kill_group(self.process)
+        self.result.close()
+        self.output.close()
+
+
 class Reading:
     """A module of a model's folder that is being read."""
 
@@ -75,12 +107,14 @@ class Reading:
         *,
         timeout: float = LOAD_TIMEOUT,
         trust: bool = False,
+        reader: Reader | None = None,
     ) -> None:
         """Begin to read the definition of the model in a folder.
 
         module: the Python module, in the folder, that defines it; `tungsten_model` by default.
         timeout: how long the module's import may take, in seconds.
         trust: whether the module may run as whoever calls, with all that is theirs; else apart from the machine.
+        reader: what reads it, where one of that trust waits already.
 
         Raises SpecError where there is no such folder or module, or where it hides what Python or the SDK needs.
         """
@@ -92,11 +126,9 @@ class Reading:
         self.file = _module_file(self.directory, self.module).relative_to(self.directory)
         _refuse_shadowing(self.directory)
         self._timeout = timeout
-        # The answer is small, and must not depend on room on a disk.
-        self._result: IO[bytes] = os.fdopen(os.memfd_create("answer"), "w+b")
-        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
+        self._reader = reader if reader is not None and reader.trust is trust else Reader(trust=trust)
         self._began = time.monotonic()
-        self._process = _start(self.directory, self.module, self._result.fileno(), self._output, trust=trust)
+        self._reader.tell(self.directory, self.module)
 
     def __enter__(self) -> Self:
         return self
@@ -108,18 +140,16 @@ class Reading:
 
     def close(self) -> None:
         """End what goes on still."""
-        if self._process.returncode is None:
-            _kill_group(self._process)
-        self._result.close()
-        self._output.close()
+        self._reader.close()
 
     def answer(self) -> bytes:
         """What `load.py` says, or what the module has written in its place.
 
         Raises SpecError where it says nothing, or takes too long.
         """
+        process, result, output = self._reader.process, self._reader.result, self._reader.output
         try:
-            _wait(self._process, max(0.0, self._began + self._timeout - time.monotonic()))
+            _wait(process, max(0.0, self._began + self._timeout - time.monotonic()))
         except subprocess.TimeoutExpired:
             raise SpecError(
                 f"the import of {self.module} took longer than {self._timeout:g} s",
@@ -128,53 +158,51 @@ class Reading:
             ) from None
         finally:
             # With it goes whatever the module started.
-            _kill_group(self._process)
-        self._result.seek(0)
-        text = self._result.read(_LARGEST_ANSWER + 1)
+            _kill_group(process)
+        result.seek(0)
+        text = result.read(_LARGEST_ANSWER + 1)
         if not text:
-            self._output.seek(0)
-            said = self._output.read().decode(errors="replace").strip()[-2000:]
+            output.seek(0)
+            said = output.read().decode(errors="replace").strip()[-2000:]
             raise SpecError(
-                f"the import of {self.module} ended Python (exit status {self._process.returncode})"
+                f"the import of {self.module} ended Python (exit status {process.returncode})"
                 + (f"; it said:\n{said}" if said else ""),
                 where=str(self.directory),
             )
         return text
 
 
-def _start(
-    directory: Path, module: str, answer: int, output: IO[bytes], *, trust: bool
-) -> subprocess.Popen[bytes]:
-    """Run `load.py`. answer: the file that it answers to. output: where the module's own words go."""
+def _places() -> dict[str, str]:
+    """Where each module is that stays real."""
     places = {}
     for name in _REAL_MODULES:
         found = importlib.util.find_spec(name)
         if found is not None and found.origin is not None:
             origin = Path(found.origin)
             places[name] = str(origin.parent.parent if origin.name == "__init__.py" else origin.parent)
+    return places
+
+
+def _start(
+    places: dict[str, str], orders: int, answer: int, output: IO[bytes], *, trust: bool
+) -> subprocess.Popen[bytes]:
+    """Run `load.py`. orders, answer: the files that it is told by, and answers to. output: where the module's own words
+    go.
+    """
     # Nothing of the machine's Python set-up may count, and the order of sets must not change from run to run.
     known = os.environ if trust else _ENVIRONMENT | _libraries()
     environment = {key: value for key, value in known.items() if not key.startswith("PYTHON")}
     environment |= {"PYTHONHASHSEED": "0", "PYDANTIC_DISABLE_PLUGINS": "__all__"}
-    apart = None if trust else keep_apart(directory, places)
-    arguments = [
-        str(os.getpid()),
-        places["tungstenkit"],
-        str(directory),
-        module,
-        json.dumps(places),
-        json.dumps(apart),
-        str(answer),
-    ]
+    arguments = [str(os.getpid()), places["tungstenkit"], json.dumps(places), str(orders), str(answer)]
     return subprocess.Popen(
         [sys.executable, "-B", "-P", "-S", "-s", "-X", "utf8", "-c", _START, *arguments],
-        cwd=directory,
+        cwd="/",
         env=environment,
         preexec_fn=None if trust else _bound_files,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
-        pass_fds=[answer],
+        pass_fds=[orders, answer],
         start_new_session=True,
     )
 

@@ -136,7 +136,7 @@ def test_a_reading_that_nobody_took_is_ended(tmp_path):
         assert begun.taken(tmp_path.parent, None, trust=False) is None
         reading = begun.taken(tmp_path, None, trust=False)
         assert reading is not None
-        process = reading._process
+        process = reading._reader.process
         assert process.poll() is None
     assert process.returncode == -signal.SIGKILL
 
@@ -151,7 +151,7 @@ def test_a_reading_is_ended_whatever_is_wrong_with_the_line(monkeypatch, tmp_pat
     class Noted(Reading):
         def __init__(self, *arguments, **options):
             super().__init__(*arguments, **options)
-            begun.append(self._process)
+            begun.append(self._reader.process)
 
     monkeypatch.setattr("tungstenkit.spec.reading.Reading", Noted)
     (tmp_path / "tungsten_model.py").write_text(
@@ -169,7 +169,7 @@ from pathlib import Path
 from tungstenkit.spec.reading import Reading
 
 reading = Reading(Path(sys.argv[1]), trust=sys.argv[2] == "True")
-print(reading._process.pid, flush=True)
+print(reading._reader.process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -244,7 +244,7 @@ def test_an_interruption_while_it_starts_is_one_line(module, name):
     assert (run.returncode, run.stderr, run.stdout) == (130, "interrupted\n", "")
 
 
-@pytest.mark.parametrize("module", ["tungstenkit.project.folder", "pydantic"])
+@pytest.mark.parametrize("module", ["tungstenkit.project.folder", "pydantic.main"])
 def test_an_interruption_of_a_command_is_one_line(module):
     command = [sys.executable, "-c", STOPPED, module, "SIGINT", "lock", "--check", str(BLUR)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -294,7 +294,7 @@ def test_what_reads_no_more_or_is_full_has_no_traceback(arguments):
     ],
 )
 def test_what_is_wrong_with_the_machine_is_told_wherever_it_comes_up(monkeypatch, capfd, problem, lines):
-    def app():
+    def app(**_):
         raise problem
 
     monkeypatch.setattr(command_line, "app", app)
@@ -312,7 +312,7 @@ def test_what_is_wrong_with_the_machine_is_told_wherever_it_comes_up(monkeypatch
 
 
 def test_a_defect_of_ours_keeps_its_traceback(monkeypatch):
-    def app():
+    def app(**_):
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/x")
 
     monkeypatch.setattr(command_line, "app", app)

@@ -317,7 +317,7 @@ def test_real_code_sees_no_stubs(tmp_path):
 
 
 def test_a_folder_whose_name_begins_like_a_package_s_is_model_code():
-    code = Finder(Path("/model"), {"tungstenkit": "/place"}).real_code
+    code = Finder({"tungstenkit": "/place"}).real_code
     assert "/place/tungstenkit/sdk/io.py".startswith(code)
     assert not "/place/tungstenkit-models/blur/tungsten_model.py".startswith(code)
 

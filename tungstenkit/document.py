@@ -33,6 +33,8 @@ class Document(BaseModel):
         alias_generator=lambda name: name.replace("_", "-"),
         populate_by_name=True,
         protected_namespaces=(),
+        # What checks a part comes with what checks the whole: most parts are never read or made by themselves.
+        defer_build=True,
     )
 
     def to_json(self) -> str:

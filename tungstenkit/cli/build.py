@@ -63,7 +63,7 @@ def build_command(
 ) -> None:
     """Build the model's image: lock where there is no lock, fetch, export, nix build, load."""
     with reading_of(context, directory, module, trust=trust) as reading:
-        from tungstenkit.cli.progress import TERMINAL, err
+        from tungstenkit.cli.terminal import TERMINAL
         from tungstenkit.nix_build.engine import find_engine, image_reference
         from tungstenkit.project.folder import Project
         from tungstenkit.project.making import make_image
@@ -88,6 +88,8 @@ def build_command(
         print(json.dumps(answer, indent=2, sort_keys=True))
         return
     if load and engine is None:
+        from tungstenkit.cli.progress import err
+
         err.print("no podman or docker here: the image stays in the Nix store")
     print(f"layout {image.layout}")
     print(f"{reference} {image.digest}")
@@ -110,7 +112,7 @@ def shell_command(
 
     shell.check_machine()
     with Reading(directory, module, trust=trust) as reading:
-        from tungstenkit.cli.progress import TERMINAL
+        from tungstenkit.cli.terminal import TERMINAL
         from tungstenkit.project.folder import Project
         from tungstenkit.project.making import make_shell
 
@@ -149,7 +151,8 @@ def push_command(
     check_target(reference)
     check_skopeo()
     with Reading(directory, module, trust=trust) as reading:
-        from tungstenkit.cli.progress import TERMINAL, working
+        from tungstenkit.cli.progress import working
+        from tungstenkit.cli.terminal import TERMINAL
         from tungstenkit.project.folder import Project
         from tungstenkit.project.making import make_image
 

@@ -54,7 +54,8 @@ def check_command(
 ) -> None:
     """Build a model, send it its own examples and made-up inputs, valid and not, and report what fails."""
     from tungstenkit.cli import tables
-    from tungstenkit.cli.progress import TERMINAL, out
+    from tungstenkit.cli.progress import out
+    from tungstenkit.cli.terminal import TERMINAL
     from tungstenkit.project.folder import Project
     from tungstenkit.trial.check import save_trials
 

@@ -55,7 +55,7 @@ def fetch_command(
     origin: From = None,
 ) -> None:
     """Download what the lock names into the Nix store; afterwards builds on this machine need no network."""
-    from tungstenkit.cli.progress import TERMINAL
+    from tungstenkit.cli.terminal import TERMINAL
     from tungstenkit.lock.selection import choose_platform, part_of
     from tungstenkit.platforms import this_system
     from tungstenkit.project.folder import Project, fetch_inputs, provide_result
@@ -133,7 +133,8 @@ def nix_export_command(
     package_set: WantedSet = None,
 ) -> None:
     """Write a self-contained flake: `nix build .#model-image` there needs nothing of ours."""
-    from tungstenkit.cli.progress import TERMINAL, err
+    from tungstenkit.cli.progress import err
+    from tungstenkit.cli.terminal import TERMINAL
     from tungstenkit.export.flake import git_notice
     from tungstenkit.lock.selection import check_package_set
     from tungstenkit.project.folder import Project
@@ -153,7 +154,8 @@ def nix_export_command(
 
 def _write(project: Project, lock: Lock, shipped: Shipped, out: Path) -> None:
     """Write an export, and say which of its files have no public URL."""
-    from tungstenkit.cli.progress import FetchBar, err
+    from tungstenkit.cli.progress import err
+    from tungstenkit.cli.terminal import FetchBar
     from tungstenkit.data import SEVEN_ZIP
     from tungstenkit.export.flake import Contents, export, public
     from tungstenkit.fetch.download import download

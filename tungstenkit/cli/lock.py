@@ -128,13 +128,13 @@ def lock_command(
     if upgrade and upgrade_packages:
         raise typer.BadParameter("--upgrade takes the newest of everything: leave --upgrade-package out")
     if against is not None:
-        from tungstenkit.cli.progress import TERMINAL
+        from tungstenkit.cli.terminal import TERMINAL
         from tungstenkit.project.locking import compare_locks
 
         show_comparison(compare_locks(directory.resolve(), against, TERMINAL), as_json=as_json)
         return
     with reading_of(context, directory, module, trust=trust) as reading:
-        from tungstenkit.cli.progress import TERMINAL
+        from tungstenkit.cli.terminal import TERMINAL
         from tungstenkit.project.folder import Project
 
         if not check:
@@ -165,7 +165,7 @@ def lock_command(
 
 def _lock(project: Project, wish: Relock, *, as_json: bool) -> None:
     """Lock a model, and show what that has changed, or where the lock is."""
-    from tungstenkit.cli.progress import TERMINAL
+    from tungstenkit.cli.terminal import TERMINAL
     from tungstenkit.project.locking import make_lock
 
     made = make_lock(project, wish)

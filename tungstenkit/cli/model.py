@@ -37,7 +37,7 @@ class Model:
 
     def program(self, address: Address, flags: list[str], scratch: Path) -> Program:
         """Build the image if need be, and warn where the machine lacks what the model needs."""
-        from tungstenkit.cli.progress import TERMINAL
+        from tungstenkit.cli.terminal import TERMINAL
         from tungstenkit.nix_build.engine import find_engine, image_reference
         from tungstenkit.project.folder import Project
         from tungstenkit.project.making import make_image
@@ -69,7 +69,8 @@ class Model:
         self, address: Address, flags: list[str], scratch: Path, on_ready: Callable[[], None]
     ) -> None:
         """Serve a folder here until KeyboardInterrupt, its new code whenever it changes."""
-        from tungstenkit.cli.progress import TERMINAL, err
+        from tungstenkit.cli.progress import err
+        from tungstenkit.cli.terminal import TERMINAL
         from tungstenkit.project.folder import Project
         from tungstenkit.run import reload
         from tungstenkit.spec.files import select_files

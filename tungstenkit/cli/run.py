@@ -238,7 +238,7 @@ def _started(model: Model, inputs: list[str], stack: ExitStack) -> _Asked:
 
     What is wrong with the input is told before anything is built, and before anything is started.
     """
-    from tungstenkit.cli.progress import TERMINAL
+    from tungstenkit.cli.terminal import TERMINAL
     from tungstenkit.project.folder import Project
     from tungstenkit.run.address import Address
     from tungstenkit.run.client import Client, checked_input

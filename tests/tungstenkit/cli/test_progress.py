@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from tungstenkit.cli import progress
+from tungstenkit.cli.terminal import TERMINAL, slow
 
 
 class Written:
@@ -38,21 +39,21 @@ def shown(monkeypatch):
 
 def test_what_takes_longer_is_said_while_it_goes_on(shown):
     terminal = shown(terminal=True)
-    with progress.slow("reading", seconds=0):
+    with slow("reading", seconds=0):
         assert terminal.something.wait(timeout=60)
     assert "reading" in terminal.text
 
 
 def test_what_does_not_is_silent_and_waits_for_nothing(shown):
     terminal = shown(terminal=True)
-    with progress.slow("reading", seconds=3600):
+    with slow("reading", seconds=3600):
         pass
     assert "reading" not in terminal.text
 
 
 def test_a_log_is_the_same_on_a_slow_machine(shown):
     log = shown(terminal=False)
-    with progress.slow("reading", seconds=0):
+    with slow("reading", seconds=0):
         pass
     assert log.text == ""
 
@@ -60,20 +61,20 @@ def test_a_log_is_the_same_on_a_slow_machine(shown):
 @pytest.mark.parametrize("terminal", [True, False])
 def test_an_error_comes_through(shown, terminal):
     shown(terminal)
-    with pytest.raises(ValueError, match="on purpose"), progress.slow("reading", seconds=3600):
+    with pytest.raises(ValueError, match="on purpose"), slow("reading", seconds=3600):
         raise ValueError("on purpose")
 
 
 def test_what_is_told_is_shown_as_it_is(shown):
     """No text from outside is taken for rich's markup."""
     log = shown(terminal=False)
-    progress.TERMINAL.notice("numpy [bold]1[/]")
-    progress.TERMINAL.warn("[red]odd[/]")
-    with progress.TERMINAL.working("solving") as report:
+    TERMINAL.notice("numpy [bold]1[/]")
+    TERMINAL.warn("[red]odd[/]")
+    with TERMINAL.working("solving") as report:
         report("sealing")
-    with progress.TERMINAL.fetching("reading") as bar:
+    with TERMINAL.fetching("reading") as bar:
         bar.start(2, 3_000_000)
-    with progress.TERMINAL.building() as view:
+    with TERMINAL.building() as view:
         view.begin("layer-wheels")
         view.note("a [note]")
     assert log.text.splitlines() == [
@@ -90,5 +91,5 @@ def test_what_is_told_is_shown_as_it_is(shown):
 def test_what_was_locked_is_shown_by_its_lines(shown, monkeypatch):
     log = shown(terminal=False)
     monkeypatch.setattr("tungstenkit.cli.words.locked_lines", lambda made: [f"[bold]{made}[/]", "second"])
-    progress.TERMINAL.locked("first")
+    TERMINAL.locked("first")
     assert log.text.splitlines() == ["first", "second"]

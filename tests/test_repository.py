@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests import generate
-from tungstenkit.cli.main import app
+from tungstenkit.cli.main import command_line
 from tungstenkit.data import FACTS, NIX, OWN_WHEELS
 from tungstenkit.fetch.machine_mirrors import apt_bases
 from tungstenkit.sdk.define import define_model
@@ -292,7 +292,7 @@ def test_the_readmes_example_is_a_model(tmp_path):
 
 def test_the_readme_names_every_command_and_no_other():
     text = (ROOT / "README.md").read_text()
-    commands = {command.name for command in app.registered_commands}
+    commands = {command.name for command in command_line().registered_commands}
     assert set(re.findall(r"^\| `tungsten ([a-z-]+)", text, re.MULTILINE)) == commands
 
 

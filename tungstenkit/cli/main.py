@@ -17,12 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 import typer.core
 
-from tungstenkit.cli.arguments import AboutModel
-from tungstenkit.cli.build import BeforeAnother, build_command, push_command, shell_command
-from tungstenkit.cli.check import check_command
-from tungstenkit.cli.export import fetch_command, nix_export_command
-from tungstenkit.cli.lock import lock_command, why_command
-from tungstenkit.cli.run import predict_command, serve_command
 from tungstenkit.data import OWN_WHEELS
 from tungstenkit.sdk.errors import GoneError, RunError, TungstenError
 
@@ -53,17 +47,6 @@ class _Commands(typer.core.TyperGroup):
             return super().invoke(ctx)
 
 
-app = typer.Typer(
-    cls=_Commands,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    # Panels and markup cost half of the time of a help, and of a wrong option.
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"tungsten {OWN_WHEELS['sdk']['version']}")
@@ -76,8 +59,6 @@ def _print_help(context: typer.Context, wanted: bool) -> None:
         raise typer.Exit
 
 
-# typer's own --help has pydantic imported to find out that it was not given.
-@app.callback(add_help_option=False)
 def options(
     *,
     version: Annotated[
@@ -102,21 +83,75 @@ def _signals_interrupt() -> None:
 INTERRUPTED = "interrupted; nothing is half-written"
 
 
-app.command("lock", cls=AboutModel)(lock_command)
-app.command("why")(why_command)
-app.command("fetch")(fetch_command)
-app.command("nix-export")(nix_export_command)
-app.command("build", cls=AboutModel)(build_command)
-app.command("shell", cls=BeforeAnother, epilog="After `--`, a command to run in place of your shell.")(
-    shell_command
-)
-app.command("push")(push_command)
-app.command(
-    "serve", help="Run a model's server until Ctrl-C, and print its address once the model is ready."
-)(serve_command)
-app.command("demo", help="Do what `serve` does, and print the address of the demo page.")(serve_command)
-app.command("predict")(predict_command)
-app.command("check")(check_command)
+def _locking(app: typer.Typer) -> None:
+    from tungstenkit.cli.arguments import AboutModel
+    from tungstenkit.cli.lock import lock_command, why_command
+
+    app.command("lock", cls=AboutModel)(lock_command)
+    app.command("why")(why_command)
+
+
+def _exporting(app: typer.Typer) -> None:
+    from tungstenkit.cli.export import fetch_command, nix_export_command
+
+    app.command("fetch")(fetch_command)
+    app.command("nix-export")(nix_export_command)
+
+
+def _building(app: typer.Typer) -> None:
+    from tungstenkit.cli.arguments import AboutModel
+    from tungstenkit.cli.build import BeforeAnother, build_command, push_command, shell_command
+
+    app.command("build", cls=AboutModel)(build_command)
+    app.command("shell", cls=BeforeAnother, epilog="After `--`, a command to run in place of your shell.")(
+        shell_command
+    )
+    app.command("push")(push_command)
+
+
+def _running(app: typer.Typer) -> None:
+    from tungstenkit.cli.run import predict_command, serve_command
+
+    app.command(
+        "serve", help="Run a model's server until Ctrl-C, and print its address once the model is ready."
+    )(serve_command)
+    app.command("demo", help="Do what `serve` does, and print the address of the demo page.")(serve_command)
+    app.command("predict")(predict_command)
+
+
+def _checking(app: typer.Typer) -> None:
+    from tungstenkit.cli.check import check_command
+
+    app.command("check")(check_command)
+
+
+_GROUPS = {
+    _locking: ("lock", "why"),
+    _exporting: ("fetch", "nix-export"),
+    _building: ("build", "shell", "push"),
+    _running: ("serve", "demo", "predict"),
+    _checking: ("check",),
+}
+"""What adds which commands, in the order of the help."""
+
+
+def command_line(first: str = "") -> typer.Typer:
+    """The command line. first: its first word; where that is a command, no others are made but its group's."""
+    app = typer.Typer(
+        cls=_Commands,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        # Panels and markup cost half of the time of a help, and of a wrong option.
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    # typer's own --help has pydantic imported to find out that it was not given.
+    app.callback(add_help_option=False)(options)
+    wanted = [add for add, names in _GROUPS.items() if first in names]
+    for add in wanted or _GROUPS:
+        add(app)
+    return app
 
 
 def main(reader: Reader | None = None) -> None:
@@ -127,7 +162,7 @@ def main(reader: Reader | None = None) -> None:
     _signals_interrupt()
     try:
         try:
-            app(obj=reader)
+            command_line(*sys.argv[1:2])(obj=reader)
         finally:
             # What can't be written when Python ends can't be told any more.
             sys.stdout.flush()

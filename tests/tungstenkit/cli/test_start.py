@@ -15,7 +15,7 @@ import pytest
 from tungstenkit.cli import main as command_line
 from tungstenkit.cli.arguments import _Begun
 from tungstenkit.sdk.errors import TungstenError
-from tungstenkit.spec.reading import Reading
+from tungstenkit.spec.reading import Reader, Reading
 
 pytestmark = pytest.mark.timeless("what a start imports, and what ends it, has no date")
 
@@ -41,7 +41,7 @@ MODEL = {"pydantic", "PIL", "pathspec"}
         (["--version"], NETWORK | SOLVING | MODEL | {"rich"}),
         (["--help"], NETWORK | SOLVING | MODEL | {"rich"}),
         (["lock", "--help"], NETWORK | SOLVING | MODEL | {"rich"}),
-        (["lock", "--check", str(BLUR)], NETWORK | SOLVING | {"PIL", "pathspec", "tarfile"}),
+        (["lock", "--check", str(BLUR)], NETWORK | SOLVING | {"PIL", "pathspec", "tarfile", "rich"}),
     ],
 )
 def test_a_command_imports_what_it_needs_alone(arguments, unused):
@@ -60,7 +60,7 @@ from pathlib import Path
 
 class Watching(MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name in ("pydantic.main", "rich.console") and name not in seen:
+        if name in ("pydantic.main", "tungstenkit.project.folder") and name not in seen:
             children = Path(f"/proc/self/task/{Path('/proc/self').readlink()}/children").read_text().split()
             seen[name] = len(children)
 
@@ -80,7 +80,75 @@ def test_a_module_is_being_read_when_what_judges_it_is_imported(arguments, tmp_p
     command = [sys.executable, "-c", BEGUN, *arguments, str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "RuntimeError: far enough" in run.stderr
-    assert run.stderr.splitlines()[-1] == "children: ('pydantic.main', 1) ('rich.console', 1)"
+    assert run.stderr.splitlines()[-1] == "children: ('pydantic.main', 1) ('tungstenkit.project.folder', 1)"
+
+
+STARTED = """
+import sys
+from importlib.abc import MetaPathFinder
+from pathlib import Path
+
+class Watching(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "typer":
+            children = Path(f"/proc/self/task/{Path('/proc/self').readlink()}/children").read_text().split()
+            print("children:", len(children), file=sys.stderr, flush=True)
+
+sys.meta_path.insert(0, Watching())
+from tungstenkit.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "started"),
+    [
+        (["lock", "--check", str(BLUR)], {}, 1),
+        (["lock", "--no-such-option", str(BLUR)], {}, 1),
+        (["build", "no-such-folder"], {}, 1),
+        (["build", "no-such-folder"], {"TUNGSTEN_TRUST": "0"}, 0),
+        (["build", "--trust", "no-such-folder"], {}, 0),
+        (["build", "--help"], {}, 0),
+        (["lock", "--against", "HEAD", str(BLUR)], {}, 0),
+        (["why", "python3.11", str(BLUR)], {}, 0),
+    ],
+)
+def test_what_reads_a_module_is_started_before_a_line_is_looked_at(arguments, variables, started):
+    """Where it may be one that has it read, by what runs apart."""
+    environment = {name: value for name, value in os.environ.items() if name != "TUNGSTEN_TRUST"} | variables
+    command = [sys.executable, "-c", STARTED, *arguments]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert run.stderr.splitlines()[0] == f"children: {started}"
+
+
+def test_what_waits_to_read_a_module_is_ended_where_there_is_none(tmp_path):
+    reader = Reader()
+    with _Begun({"directory": str(tmp_path), "module": None, "trust": False}, reader) as begun:
+        assert begun.reading is None
+    assert reader.process.returncode == -signal.SIGKILL
+
+
+def test_what_waits_to_read_a_module_ends_with_whoever_would_tell_it(tmp_path):
+    reader = Reader()
+    os.close(reader._orders)
+    assert reader.process.wait(timeout=60) == 1
+    reader.close()
+
+
+@pytest.mark.parametrize("first", ["lock", "why", "serve", "--version", "no-such-command", ""])
+def test_a_command_is_the_same_whichever_others_are_made(first, capsys):
+    """Only its group's are, for a line that begins with one."""
+    every = {command.name for command in command_line.command_line().registered_commands}
+    made = {command.name for command in command_line.command_line(first).registered_commands}
+    assert made <= every
+    assert (made == every) is (first not in every)
+    if first in every:
+        helps = []
+        for app in (command_line.command_line(first), command_line.command_line()):
+            with pytest.raises(SystemExit):
+                app([first, "--help"], prog_name="tungsten")
+            helps.append(capsys.readouterr().out)
+        assert helps[0] == helps[1] != ""
 
 
 HIDES = "import pathlib, sys\nsys.exit(str(pathlib.Path('HOST').exists()))"
@@ -158,7 +226,7 @@ def test_a_reading_is_ended_whatever_is_wrong_with_the_line(monkeypatch, tmp_pat
         "import time; time.sleep(600)" if arguments[0] == "lock" else ""
     )
     with pytest.raises((SystemExit, TungstenError)):
-        command_line.app([*arguments, str(tmp_path)], prog_name="tungsten")
+        command_line.command_line()([*arguments, str(tmp_path)], prog_name="tungsten")
     (process,) = begun
     assert process.returncode is not None
 
@@ -166,7 +234,7 @@ def test_a_reading_is_ended_whatever_is_wrong_with_the_line(monkeypatch, tmp_pat
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tungstenkit.spec.reading import Reading
+from tungstenkit.spec.reading import Reader, Reading
 
 reading = Reading(Path(sys.argv[1]), trust=sys.argv[2] == "True")
 print(reading._reader.process.pid, flush=True)
@@ -200,7 +268,7 @@ def test_no_module_is_begun_for_a_line_that_reads_none(monkeypatch, tmp_path, tr
     monkeypatch.setattr("tungstenkit.spec.reading.Reading", begun_in_vain)
     (tmp_path / "tungsten_model.py").touch()
     with pytest.raises(SystemExit):
-        command_line.app(["build", str(tmp_path), *trusts, *wrong], prog_name="tungsten")
+        command_line.command_line()(["build", str(tmp_path), *trusts, *wrong], prog_name="tungsten")
 
 
 @pytest.mark.parametrize("wrong", [["lock", "--package-set", "none"], ["lock", "--check", "--upgrade"]])
@@ -211,7 +279,7 @@ def test_what_runs_as_the_user_is_not_begun_before_the_line_is_known_to_be_right
     monkeypatch.setattr("tungstenkit.spec.reading.Reading", begun_in_vain)
     (tmp_path / "tungsten_model.py").touch()
     with pytest.raises(SystemExit):
-        command_line.app([*wrong, "--trust", str(tmp_path)], prog_name="tungsten")
+        command_line.command_line()([*wrong, "--trust", str(tmp_path)], prog_name="tungsten")
 
 
 def begun_in_vain(*_, **__):
@@ -297,7 +365,7 @@ def test_what_is_wrong_with_the_machine_is_told_wherever_it_comes_up(monkeypatch
     def app(**_):
         raise problem
 
-    monkeypatch.setattr(command_line, "app", app)
+    monkeypatch.setattr(command_line, "command_line", lambda *_: app)
     saved = os.dup(1)
     try:
         with pytest.raises(SystemExit) as caught:
@@ -315,6 +383,6 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch):
     def app(**_):
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/x")
 
-    monkeypatch.setattr(command_line, "app", app)
+    monkeypatch.setattr(command_line, "command_line", lambda *_: app)
     with pytest.raises(FileNotFoundError):
         command_line.main()

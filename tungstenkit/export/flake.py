@@ -3,8 +3,8 @@
 It holds a constant `flake.nix`, our `nix/`, the SDK and the server, the spec, the lock, the model's files, and
 `sources.json`, which says where bytes come from on this machine; all but this are the same bytes wherever and
 whenever the export is made. The model's big files are only named, in `files.json`.
-A new export appears whole or not at all; in an older one each part is replaced
-whole, and what else lies there stays.
+A new export appears whole or not at all; in an older one each part that is not
+the same is replaced whole, and what else lies there stays.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -72,6 +73,12 @@ class _Entry(NamedTuple):
             raise OSError(problem.errno, problem.strerror, str(path)) from None
         path.chmod(0o755 if self.executable else 0o644)
 
+    def is_at(self, path: Path) -> bool:
+        """Whether a path is what would be written there, for a file."""
+        mode = path.lstat().st_mode
+        is_like = stat.S_ISREG(mode) and stat.S_IMODE(mode) == (0o755 if self.executable else 0o644)
+        return is_like and path.read_bytes() == self.content
+
     def told(self) -> bytes:
         """All of it, so that no two entries are told alike."""
         facts = [self.path, len(self.content), self.executable, self.target]
@@ -81,7 +88,7 @@ class _Entry(NamedTuple):
 def digest(spec: ModelSpec, lock: Lock, contents: Contents, sources: Mapping[str, Sequence[str]]) -> str:
     """What `export` would say of an export."""
     seen = hashlib.sha256()
-    for entry in _entries(spec, lock, contents, sources):
+    for entry in _entries(spec, lock, contents, sources, _ours()):
         seen.update(entry.told())
     return seen.hexdigest()
 
@@ -107,9 +114,12 @@ def export(
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
             fresh = Path(folder) / "export"
             # A model's files may change meanwhile: what is written counts.
-            for entry in _entries(spec, lock, contents, sources):
+            ours = list(_ours())
+            there = _there(out, ours)
+            for entry in _entries(spec, lock, contents, sources, ours):
                 seen.update(entry.told())
-                entry.write(fresh)
+                if entry.path not in there:
+                    entry.write(fresh)
             for file in contents.own:
                 (fresh / "files").mkdir(exist_ok=True)
                 shutil.copyfile(file, fresh / "files" / file.name)
@@ -135,24 +145,20 @@ def export(
 
 
 def _entries(
-    spec: ModelSpec, lock: Lock, contents: Contents, sources: Mapping[str, Sequence[str]]
+    spec: ModelSpec,
+    lock: Lock,
+    contents: Contents,
+    sources: Mapping[str, Sequence[str]],
+    ours: Iterable[_Entry],
 ) -> Iterator[_Entry]:
-    """All of an export but `contents.own`."""
+    """All of an export but `contents.own`. ours: what of it is the same as long as tungsten is (`_ours`)."""
     named = {file.path for file in contents.big}
     for file in contents.files:
         if file.target is not None:
             yield _Entry(f"model/{file.path}", target=file.target)
         elif file.path not in named:
             yield _read(contents.directory / file.path, f"model/{file.path}")
-    for source in sorted(NIX.rglob("*")):
-        if source.suffix in {".nix", ".py", ".sh", ".json"}:
-            yield _read(source, f"nix/{source.relative_to(NIX)}")
-    for name in sdk_files():
-        yield _read(SDK / name, f"tungstenkit/{name}")
-    for source in sorted(SERVER.rglob("*")):
-        # Python's own leavings are no part of the package; all else is, the demo page too.
-        if source.is_file() and source.suffix != ".pyc":
-            yield _read(source, f"server/tungsten_server/{source.relative_to(SERVER)}")
+    yield from ours
     if lock.package_set == "nixpkgs":
         from tungstenkit.export import nixpkgs
 
@@ -163,6 +169,35 @@ def _entries(
     yield _Entry("tungsten.lock", lock.to_json().encode())
     yield _Entry("sources.json", to_json(sources).encode())
     yield _Entry("files.json", to_json([one.to_json() for one in contents.big]).encode())
+
+
+def _ours() -> Iterator[_Entry]:
+    for source in sorted(NIX.rglob("*")):
+        if source.suffix in {".nix", ".py", ".sh", ".json"}:
+            yield _read(source, f"nix/{source.relative_to(NIX)}")
+    for name in sdk_files():
+        yield _read(SDK / name, f"tungstenkit/{name}")
+    for source in sorted(SERVER.rglob("*")):
+        # Python's own leavings are no part of the package; all else is, the demo page too.
+        if source.is_file() and source.suffix != ".pyc":
+            yield _read(source, f"server/tungsten_server/{source.relative_to(SERVER)}")
+
+
+def _there(out: Path, ours: Sequence[_Entry]) -> set[str]:
+    """What need not be written again: of ours, each part of an older export that is the same, and holds nothing else.
+
+    It hardly changes, and is most of an export's files.
+    """
+    there: set[str] = set()
+    for name in dict.fromkeys(entry.path.partition("/")[0] for entry in ours):
+        part = {entry.path: entry for entry in ours if entry.path.startswith(f"{name}/")}
+        wanted = part.keys() | {str(above) for path in part for above in PurePath(path).parents[:-1]}
+        with suppress(OSError):
+            found = {name, *(path.relative_to(out).as_posix() for path in (out / name).rglob("*"))}
+            is_same = found == wanted and not (out / name).is_symlink()
+            if is_same and all(entry.is_at(out / path) for path, entry in part.items()):
+                there |= part.keys()
+    return there
 
 
 def _read(source: Path, path: str) -> _Entry:

@@ -5,10 +5,12 @@ What goes on is told to the project's observer.
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from tungstenkit import store
 from tungstenkit.export.flake import digest, export
 from tungstenkit.lock.selection import check_package_set, choose_platform
 from tungstenkit.nix_build.engine import has_image, load_image
@@ -70,14 +72,16 @@ def make_image(
         project.watch.notice(str(notice))
     has = partial(has_image, engine=engine, reference=reference) if engine is not None else None
     with project.exclusively():
-        known = _find_built(project, lock, system, shipped, has) if out_link is None else None
-        image = known.image if known else _build(project, lock, system, shipped, starts, out_link)
+        known = _find_built(project, lock, system, shipped, has) if out_link is None else _NOTHING_KNOWN
+        if known.image is None and not known.has_inputs:
+            fetch_inputs(project, lock, [system], shipped.big)
+        image = known.image or _build(project, lock, system, shipped, starts, out_link)
     if system != this_system():
         project.watch.notice(
             f"the image is for {system}, so nothing of it was run: the model's import is not checked"
         )
     if engine is not None:
-        if known is None or not known.is_loaded:
+        if not known.is_loaded:
             with project.watch.working(f"loading into {engine}"):
                 load_image(image, engine, reference)
         if not runs_here(system):
@@ -94,16 +98,22 @@ def _link(project: Project, system: str) -> Path:
 
 
 class _Known(NamedTuple):
-    """An image that need not be built."""
+    """What need not be done again."""
 
-    image: Image
-    is_loaded: bool
+    image: Image | None = None
+    """One that need not be built."""
+    is_loaded: bool = False
     """Whether it need not be loaded either."""
+    has_inputs: bool = False
+    """Whether the store has and holds what one is built of."""
+
+
+_NOTHING_KNOWN = _Known()
 
 
 def _find_built(
     project: Project, lock: Lock, system: str, shipped: Shipped, has: Callable[[Image], bool] | None
-) -> _Known | None:
+) -> _Known:
     """The image that was built last, where a build would make the same, and would have nothing else to do.
 
     What counts is what is there now: every byte of what an export would be, and of the store all that a build brings.
@@ -111,21 +121,31 @@ def _find_built(
     """
     link = _link(project, system)
     try:
-        layout = built_layout(link, digest(project.spec, lock, shipped.contents(project), {}))
-        if layout is None:
-            return None
-        image = read_layout(link)
+        image, layout = read_layout(link), os.readlink(link)  # noqa: PTH115 (as written)
     except (OSError, ValueError, LookupError):
-        return None  # a file that can't be read, or is not what it was: its export, or the image, says so
-    # Nix and the engine are asked at the same time.
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(has, image) if has is not None else None
-        if not have_inputs(project, lock, [system], shipped.big, [layout]):
-            return None
+        return _NOTHING_KNOWN  # or it is damaged
+    if not store.is_held(layout, link):
+        return _NOTHING_KNOWN
+    # Nix and the engine are asked while the export is looked at.
+    pool = ThreadPoolExecutor(2)
     try:
-        return _Known(image_at(link), is_loaded=asked is not None and asked.result())
-    except FetchError:
-        return None  # garbage is collected, and Nix can't say any more what it was built of: a build tells it
+        has_inputs = pool.submit(have_inputs, project, lock, [system], shipped.big, [layout])
+        is_loaded = pool.submit(has, image) if has is not None else None
+        try:
+            is_same = layout == built_layout(link, digest(project.spec, lock, shipped.contents(project), {}))
+        except (OSError, ValueError, LookupError):
+            is_same = False  # a file that can't be read: its export says so
+        if not has_inputs.result():
+            return _NOTHING_KNOWN
+        if not is_same:
+            return _Known(has_inputs=True)
+        try:
+            return _Known(image_at(link), is_loaded is not None and is_loaded.result(), has_inputs=True)
+        except FetchError:
+            # Garbage is collected, and Nix can't say any more what it was built of: a build tells it.
+            return _Known(has_inputs=True)
+    finally:
+        pool.shutdown(wait=False)
 
 
 def _build(
@@ -138,7 +158,7 @@ def _build(
 ) -> Image:
     from tungstenkit.nix_build.left_out import with_better_hint
 
-    flake, exported = _fetch_and_export(project, lock, system, shipped)
+    flake, exported = _export(project, lock, shipped)
     provide_result(project, lock, system, shipped)
     with project.watch.building() as view:
         try:
@@ -158,11 +178,10 @@ def _build(
     return image
 
 
-def _fetch_and_export(project: Project, lock: Lock, system: str, shipped: Shipped) -> tuple[Path, str]:
-    """Bring what a platform needs into the store, and write the export that is built; its folder and its digest."""
-    fetch_inputs(project, lock, [system], shipped.big)
+def _export(project: Project, lock: Lock, shipped: Shipped) -> tuple[Path, str]:
+    """Write the export that is built, of what is in the store by now; its folder and its digest."""
     flake = project.state / "export"
-    # Every input is in the store by now, so this export needs no URLs, and no network to find them.
+    # So it needs no URLs, and no network to find them.
     return flake, export(project.spec, lock, shipped.contents(project), {}, flake)
 
 
@@ -181,7 +200,8 @@ def make_root(project: Project) -> tuple[Path, Path]:
     shipped = project.select_shipped(lock)
     with project.exclusively():
         # Where the image was there, the export may be another's.
-        flake, _ = _fetch_and_export(project, lock, system, shipped)
+        fetch_inputs(project, lock, [system], shipped.big)
+        flake, _ = _export(project, lock, shipped)
         with project.watch.building() as view:
             parts = build_root(flake, system, project.state / "root", view)
     return image.layout, parts
@@ -204,7 +224,8 @@ def make_shell(project: Project) -> Path:
         system = choose_platform(lock, this_system(), this_system())
         shipped = project.select_shipped(lock)
         with project.exclusively():
-            flake, _ = _fetch_and_export(project, lock, system, shipped)
+            fetch_inputs(project, lock, [system], shipped.big)
+            flake, _ = _export(project, lock, shipped)
             with project.watch.building() as view:
                 build_shell(flake, link, view)
             shell.note_stamp(link, stamp)

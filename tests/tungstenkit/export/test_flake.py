@@ -83,6 +83,62 @@ def test_an_older_export_is_replaced_whole(write, tmp_path):
     assert not (out / "model" / "stale.txt").exists()
 
 
+def test_of_an_older_export_what_is_the_same_stays(write, tmp_path):
+    out = write(tmp_path / "out")
+    before = {path: path.stat().st_ino for path in out.rglob("*") if path.is_file()}
+    write(out)
+    again = {path for path, inode in before.items() if path.stat().st_ino == inode}
+    assert {path.relative_to(out).parts[0] for path in again} == {"nix", "server", "tungstenkit"}
+
+
+def spoil_text(out, part):
+    file = next(path for path in sorted(part.rglob("*.py")) if path.stat().st_size)
+    file.write_text(file.read_text()[::-1])
+
+
+def spoil_by_a_link(out, part):
+    file = next(part.rglob("*.py"))
+    file.rename(out / "elsewhere")
+    file.symlink_to(out / "elsewhere")
+
+
+def spoil_by_a_link_of_all(out, part):
+    part.rename(out / "elsewhere")
+    part.symlink_to(out / "elsewhere")
+
+
+@pytest.mark.parametrize("part", ["nix", "server", "tungstenkit"])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        spoil_text,
+        spoil_by_a_link,
+        spoil_by_a_link_of_all,
+        lambda _, part: next(part.rglob("*.py")).unlink(),
+        lambda _, part: next(part.rglob("*.py")).chmod(0o755),
+        lambda _, part: (part / "more.txt").touch(),
+        lambda _, part: (part / "more").mkdir(),
+        lambda out, part: (part.rename(out / "elsewhere"), part.touch()),
+    ],
+)
+def test_of_an_older_export_what_is_not_the_same_is_made_anew(write, tmp_path, part, spoil):
+    fresh = listing(write(tmp_path / "fresh") / part)
+    out = write(tmp_path / "out")
+    assert listing(out / part) == fresh
+    spoil(out, out / part)
+    assert listing(out / part) != fresh
+    assert listing(write(out) / part) == fresh
+
+
+def listing(folder):
+    """All of it that Nix looks at."""
+    found = {".": folder.lstat().st_mode}
+    for path in folder.rglob("*"):
+        content = path.read_bytes() if path.is_file() and not path.is_symlink() else None
+        found[str(path.relative_to(folder))] = (path.lstat().st_mode, content)
+    return found
+
+
 def test_what_is_not_ours_in_an_older_export_stays(write, tmp_path):
     out = write(tmp_path / "out")
     (out / ".git").mkdir()

@@ -124,10 +124,16 @@ def build_shell(export: Path, link: Path, view: View) -> None:
     _nix_build(export, "shell", link, view)
 
 
+_EXPORTED = "(import ./nix).exported ./."
+"""The outputs of an export, as its `flake.nix` has them."""
+
+
 def _nix_build(export: Path, attribute: str, link: Path, view: View) -> None:
     arguments = [
-        # From inside the folder: as part of a URL, Nix takes few letters of a path, and decodes none (2.8).
-        f"path:.#packages.{this_system()}.{attribute}",
+        # Not as a flake: Nix would copy all of an export into the store at every change, and most of it never changes.
+        # Nothing else is looked at here either.
+        *("--impure", "--option", "restrict-eval", "true", "-I", "export=."),
+        *("--expr", _EXPORTED, f"packages.{this_system()}.{attribute}"),
         *("--out-link", str(link.absolute())),
     ]
     run_build(arguments, view, export)

@@ -32,7 +32,13 @@ def run_build(arguments: Sequence[str], view: View, folder: Path) -> None:
     command += ["--log-format", "internal-json", "-v"]
     try:
         process = subprocess.Popen(
-            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=folder,
+            # What else an expression might look at (Nix manual, "NIX_PATH").
+            env={**os.environ, "NIX_PATH": ""},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
     except FileNotFoundError:
         raise BuildError(

@@ -57,3 +57,35 @@ def test_where_nothing_can_be_noted_all_is_looked_at_each_time(monkeypatch, tmp_
     for _ in range(2):
         image.image_at(tmp_path / "image")
     assert looked == [{"a"}, {"a"}]
+
+
+@pytest.mark.nix
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("readFile (folder + ''/text'')", "it is [inside]"),
+        ("readFile OUTSIDE", "forbidden in restricted mode"),
+        ("readFile (folder + ''/link'')", "forbidden in restricted mode"),
+        ("readFile <elsewhere/file>", "elsewhere/file"),
+        ("fetchurl ''http://localhost/x''", "forbidden in restricted mode"),
+        ("getEnv ''HOME''", "it is []"),
+    ],
+)
+def test_a_build_looks_at_nothing_but_the_export(tmp_path, monkeypatch, value, said):
+    """Whatever its documents name; and its folder's own name may be any."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("secret")
+    monkeypatch.setenv("NIX_PATH", f"elsewhere={outside}")
+    export = tmp_path / "an 'export' #ä"
+    (export / "nix").mkdir(parents=True)
+    (export / "text").write_text("inside")
+    (export / "link").symlink_to(outside / "file")
+    tells = f"throw ''it is [${{builtins.{value.replace('OUTSIDE', str(outside / 'file'))}}}]''"
+    (export / "nix" / "default.nix").write_text(
+        f"{{ exported = folder: {{ packages.{image.this_system()}.shell = {tells}; }}; }}"
+    )
+    with pytest.raises(BuildError) as caught:
+        image.build_shell(export, tmp_path / "link", View())
+    assert said in str(caught.value)
+    assert "secret" not in str(caught.value)

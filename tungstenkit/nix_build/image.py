@@ -17,6 +17,7 @@ from tungstenkit.platforms import this_system
 from tungstenkit.sdk.errors import BuildError, FetchError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from tungstenkit.nix_build.log import View
@@ -42,13 +43,19 @@ def build_image(export: Path, system: str, link: Path, view: View) -> Image:
 
     Raises BuildError with the end of the failed step's log.
     """
-    _nix_build(export, f"model-image-{system}-dir", link, view)
+    for old in _more_links(link):
+        old.unlink()
+    layout = f"model-image-{system}-dir"
+    # What is required of it, such as that its module can be imported, takes as long as to make it.
+    _nix_build(export, [f"{layout}.unchecked", f"{layout}.requires"], link, view)
+    _take_layout(link)
     return image_at(link)
 
 
 def image_at(link: Path) -> Image:
     """The image that a link leads to. Raises BuildError where code that ran in builds has changed it."""
-    _check_store(link.resolve(), _note_of(link).with_suffix(".checked"))
+    built = [str(one.resolve()) for one in (link, *_more_links(link))]
+    _check_store(built, _note_of(link).with_suffix(".checked"))
     return read_layout(link.resolve())
 
 
@@ -81,8 +88,24 @@ def _key(export: str) -> str:
     return f"{export}-{this_system()}"
 
 
-def _check_store(layout: Path, stamp: Path) -> None:
-    """BuildError where code that ran in builds has changed what an image is made of.
+def _more_links(link: Path) -> list[Path]:
+    """The links that Nix makes beside one, to what is built at the same time."""
+    return [one for one in link.parent.glob(f"{link.name}-*") if one.name[len(link.name) + 1 :].isdecimal()]
+
+
+def _take_layout(link: Path) -> None:
+    """Have a link lead to the layout, and those beside it to what was required: in which order, Nix does not say."""
+    for other in _more_links(link):
+        if (other / "index.json").is_file():
+            # Nix knows both as roots already.
+            beside = link.with_name(f"{link.name}.new")
+            beside.symlink_to(link.readlink())
+            other.replace(link)
+            beside.replace(other)
+
+
+def _check_store(built: Sequence[str], stamp: Path) -> None:
+    """BuildError where code that ran in builds has changed what an image is made of, or what it was checked in.
 
     It can't, by all that we know. Where one user builds and has the store, nothing but the mounts of a step keeps it
     from that, so it is looked at; elsewhere the store is another's. stamp: a file that says when which paths were;
@@ -93,7 +116,7 @@ def _check_store(layout: Path, stamp: Path) -> None:
     # As files are dated.
     with tempfile.TemporaryFile() as fresh:
         began = os.fstat(fresh.fileno()).st_ctime
-    paths = store.built_from(str(layout))
+    paths = list(dict.fromkeys(path for one in built for path in store.built_from(one)))
     try:
         before = json.loads(stamp.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -110,30 +133,30 @@ def _check_store(layout: Path, stamp: Path) -> None:
 
 def build_archive(export: Path, system: str, link: Path, view: View) -> None:
     """The same image as one file for `podman load` and `docker load`."""
-    _nix_build(export, f"model-image-{system}", link, view)
+    _nix_build(export, [f"model-image-{system}"], link, view)
 
 
 def build_root(export: Path, system: str, link: Path, view: View) -> Path:
     """The same image's root as folders that lie over each other (`nix/image/root-parts.nix`)."""
-    _nix_build(export, f"model-image-{system}.root", link, view)
+    _nix_build(export, [f"model-image-{system}.root"], link, view)
     return link.resolve()
 
 
 def build_shell(export: Path, link: Path, view: View) -> None:
     """The development shell's folder; link: becomes a link to it, and keeps it."""
-    _nix_build(export, "shell", link, view)
+    _nix_build(export, ["shell"], link, view)
 
 
 _EXPORTED = "(import ./nix).exported ./."
 """The outputs of an export, as its `flake.nix` has them."""
 
 
-def _nix_build(export: Path, attribute: str, link: Path, view: View) -> None:
+def _nix_build(export: Path, attributes: Sequence[str], link: Path, view: View) -> None:
     arguments = [
         # Not as a flake: Nix would copy all of an export into the store at every change, and most of it never changes.
         # Nothing else is looked at here either.
         *("--impure", "--option", "restrict-eval", "true", "-I", "export=."),
-        *("--expr", _EXPORTED, f"packages.{this_system()}.{attribute}"),
+        *("--expr", _EXPORTED, *(f"packages.{this_system()}.{attribute}" for attribute in attributes)),
         *("--out-link", str(link.absolute())),
     ]
     run_build(arguments, view, export)

@@ -21,6 +21,37 @@ def test_a_layout_is_described_from_its_own_documents(tmp_path):
     assert (image.digest, image.image_id, image.size) == ("sha256:aa", "sha256:cc", 1111)
 
 
+@pytest.mark.parametrize("first", ["a-layout", "an-import-check"])
+def test_an_images_link_leads_to_its_layout_whatever_nix_names_first(monkeypatch, tmp_path, first):
+    places = tmp_path / "store"
+    (places / "a-layout").mkdir(parents=True)
+    (places / "a-layout" / "index.json").touch()
+    (places / "an-import-check").touch()
+    link = tmp_path / "image-x86_64-linux"
+    asked = []
+
+    def nix_build(_export, attributes, link, _view):
+        asked.append(attributes)
+        for number, name in enumerate(
+            sorted(["a-layout", "an-import-check"], key=lambda name: name != first)
+        ):
+            one = link.with_name(f"{link.name}-{number}") if number else link
+            one.unlink(missing_ok=True)
+            one.symlink_to(places / name)
+
+    monkeypatch.setattr(image, "_nix_build", nix_build)
+    monkeypatch.setattr(image, "_check_store", lambda *_: None)
+    monkeypatch.setattr(image, "read_layout", str)
+    (tmp_path / "image-x86_64-linux-7").symlink_to("of-an-earlier-build")
+    (tmp_path / "image-x86_64-linux-other").touch()
+    for _ in range(2):
+        assert build_image(tmp_path, "x86_64-linux", link, View()) == str(places / "a-layout")
+        links = {one.name: one.readlink() for one in tmp_path.iterdir() if one.is_symlink()}
+        assert links == {link.name: places / "a-layout", f"{link.name}-1": places / "an-import-check"}
+    attributes = ["model-image-x86_64-linux-dir.unchecked", "model-image-x86_64-linux-dir.requires"]
+    assert asked == [attributes, attributes]
+
+
 def test_an_image_of_a_store_that_was_changed_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(image, "_nix_build", lambda *arguments: None)
     monkeypatch.setattr(store, "is_ours", lambda: True)

@@ -79,6 +79,8 @@ class Build:
         self.digest = answer["digest"]
         self.reference = answer["reference"]
         self.layout = Path(answer["layout"])
+        links = sorted((self.directory / ".tungsten").glob(f"image-{answer['platform']}-*"))
+        self._required = [link.resolve() for link in links]
 
     def blob(self, digest):
         return self.layout / "blobs" / "sha256" / digest.removeprefix("sha256:")
@@ -105,6 +107,16 @@ class Build:
     def derivation(self):
         (deriver,) = nix("nix-store", "--query", "--deriver", self.layout).split()
         return deriver
+
+    @property
+    def required(self):
+        """The derivations of what had to succeed for the image."""
+        return nix("nix-store", "--query", "--deriver", *self._required).split() if self._required else []
+
+    @property
+    def requisites(self):
+        """Everything that its layout, and what had to succeed for it, is built with; derivations, too."""
+        return set(nix("nix-store", "--query", "--requisites", self.derivation, *self.required).split())
 
 
 def build(directory, *options, **keywords):

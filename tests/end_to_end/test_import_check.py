@@ -1,6 +1,5 @@
 """A model that would not start in its image is not built, and the error names what is wrong."""
 
-import json
 import secrets
 import shutil
 import subprocess
@@ -143,7 +142,8 @@ def test_what_is_big_is_bound_and_not_copied(blur, tmp_path):
     (tmp_path / "model" / "both.bin").write_text("m")
     (tmp_path / "program.py").write_text(PROGRAM)
     # How it is run apart, as the model's own check is.
-    (check,) = derivation(json.loads(derivation(blur.derivation)[0]["env"]["config"])["requires"][0])
+    (required,) = blur.required
+    (check,) = derivation(required)
     expression = f"""
       let
         nix = import {blur.directory}/.tungsten/export/nix;

@@ -33,14 +33,14 @@ def empty_store(tmp_path):
 
 def test_every_derivation_rebuilds_to_the_same_bytes(caption):
     """Not the last step alone: each layer, the config and manifest, and the tools that make them."""
-    steps = [path for path in requisites(caption) if path.endswith(".drv") and was_run(path)]
+    steps = [path for path in caption.requisites if path.endswith(".drv") and was_run(path)]
     assert {"layer-debian-system", "layer-wheels", "layer-settings", "caption-layout"} <= names(steps)
     nix("nix-store", "--realise", "--check", *steps)
 
 
 def test_programs_start_with_byte_code_and_what_compiles_for_images_without(caption):
     """That of the tool root is never compared with a file's time; the other's own would show in what it compiles."""
-    pythons = [path for path in requisites(caption) if re.search(r"-debian-python-[0-9.]+\.drv$", path)]
+    pythons = [path for path in caption.requisites if re.search(r"-debian-python-[0-9.]+\.drv$", path)]
     trees = [derivation(path)[0]["outputs"]["out"]["path"] for path in pythons]
     assert len(trees) == 2
     (tools,) = (tree for tree in trees if list(Path(tree).rglob("*.pyc")))
@@ -48,11 +48,6 @@ def test_programs_start_with_byte_code_and_what_compiles_for_images_without(capt
     (code,) = Path(tools).glob("usr/lib/python3.*/json/__pycache__/decoder.*.pyc")
     # PEP 552: by the source's hash, and not checked.
     assert int.from_bytes(code.read_bytes()[4:8], "little") == 1
-
-
-def requisites(built):
-    """Everything that an image's layout is built with, and the derivations that build it."""
-    return set(nix("nix-store", "--query", "--requisites", built.derivation).split())
 
 
 def names(derivations):
@@ -80,7 +75,7 @@ def test_after_a_fetch_no_network_is_needed(copy_of, caption):
 
 def remade(before, after):
     """The steps of `after` that `before` does not have."""
-    return names(path for path in requisites(after) - requisites(before) if path.endswith(".drv"))
+    return names(path for path in after.requisites - before.requisites if path.endswith(".drv"))
 
 
 def test_an_edit_of_predict_remakes_one_layer(blur, copy_of):

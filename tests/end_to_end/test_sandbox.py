@@ -55,7 +55,8 @@ def parts(blur, canary, folder):
     """The arguments of attacks.nix."""
     (layout,) = derivation(blur.derivation)
     config = json.loads(layout["env"]["config"])
-    (check,) = derivation(config["requires"][0])
+    (required,) = blur.required
+    (check,) = derivation(required)
     start = layout["args"].index("image.py") + 1
     program = folder / "attacks.py"
     shutil.copyfile(HERE / "attacks.py", program)

@@ -99,6 +99,7 @@ def _take_layout(link: Path) -> None:
         if (other / "index.json").is_file():
             # Nix knows both as roots already.
             beside = link.with_name(f"{link.name}.new")
+            beside.unlink(missing_ok=True)
             beside.symlink_to(link.readlink())
             other.replace(link)
             beside.replace(other)

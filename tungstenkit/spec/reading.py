@@ -76,7 +76,8 @@ class Reader:
         # The answer is small, and must not depend on room on a disk.
         self.result: IO[bytes] = os.fdopen(os.memfd_create("answer"), "w+b")
         self.output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
-        read, self._orders = os.pipe()
+        read, write = os.pipe()
+        self._orders = os.fdopen(write, "wb")
         try:
             self.process = _start(self.places, read, self.result.fileno(), self.output, trust=trust)
         finally:
@@ -86,15 +87,15 @@ class Reader:
         """Have it read a module of a folder."""
         apart = None if self.trust else keep_apart(directory, self.places)
         # If it is no more, its answer says so.
-        with contextlib.suppress(BrokenPipeError), os.fdopen(self._orders, "wb") as orders:
-            orders.write(json.dumps([str(directory), module, apart]).encode())
+        with contextlib.suppress(BrokenPipeError), self._orders:
+            self._orders.write(json.dumps([str(directory), module, apart]).encode())
 
     def close(self) -> None:
         """End it, if it goes on still, and whatever the module has started."""
         if self.process.returncode is None:
             _kill_group(self.process)
-        self.result.close()
-        self.output.close()
+        for file in (self._orders, self.result, self.output):
+            file.close()
 
 
 class Reading:
@@ -128,7 +129,11 @@ class Reading:
         self._timeout = timeout
         self._reader = reader if reader is not None and reader.trust is trust else Reader(trust=trust)
         self._began = time.monotonic()
-        self._reader.tell(self.directory, self.module)
+        try:
+            self._reader.tell(self.directory, self.module)
+        except BaseException:
+            self._reader.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -130,7 +130,7 @@ def test_what_waits_to_read_a_module_is_ended_where_there_is_none(tmp_path):
 
 def test_what_waits_to_read_a_module_ends_with_whoever_would_tell_it(tmp_path):
     reader = Reader()
-    os.close(reader._orders)
+    reader._orders.close()
     assert reader.process.wait(timeout=60) == 1
     reader.close()
 

@@ -125,8 +125,9 @@ class BuildBar:
         from tungstenkit.cli.progress import err
 
         self._running.append(step)
-        self._show()
-        if not err.is_terminal:
+        if err.is_terminal:
+            self._show()
+        else:
             err.print(f"building {step}")
 
     def say(self, step: str, line: str) -> None:
@@ -140,7 +141,8 @@ class BuildBar:
         """As `build.View`."""
         self._running.remove(step)
         self._done += 1
-        self._show()
+        if self._bar is not None:
+            self._show()
 
     def note(self, text: str) -> None:
         """As `build.View`."""
@@ -162,7 +164,7 @@ class BuildBar:
         from tungstenkit.cli.progress import err
 
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-        bar = Progress(*columns, console=err, disable=not err.is_terminal, transient=True)
+        bar = Progress(*columns, console=err, transient=True)
         bar.add_task("building", total=None)
         return bar
 

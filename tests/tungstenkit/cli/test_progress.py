@@ -93,3 +93,21 @@ def test_what_was_locked_is_shown_by_its_lines(shown, monkeypatch):
     monkeypatch.setattr("tungstenkit.cli.words.locked_lines", lambda made: [f"[bold]{made}[/]", "second"])
     TERMINAL.locked("first")
     assert log.text.splitlines() == ["first", "second"]
+
+
+def test_the_steps_of_a_build_are_drawn_on_a_terminal_and_are_lines_in_a_log(shown):
+    terminal = shown(terminal=True)
+    with TERMINAL.building() as view:
+        view.begin("layer-wheels")
+        view.begin("layer-model")
+        view.end("layer-wheels")
+        view.note("a note")
+    assert "building (1 done): layer-model" in terminal.text
+    assert "a note" in terminal.text
+    log = shown(terminal=False)
+    with TERMINAL.building() as view:
+        view.begin("layer-wheels")
+        view.say("layer-wheels", "not the user's own")
+        view.say("command-0", "the user's own")
+        view.end("layer-wheels")
+    assert log.text.splitlines() == ["building layer-wheels", "  the user's own"]

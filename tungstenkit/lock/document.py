@@ -72,7 +72,8 @@ class Lock(Document):
     server: dict[str, ServerEnvironment]
     tools: dict[str, Tools]
     """By the platform that builds."""
-    files: Files = Files()
+    # What checks it comes with the lock.
+    files: Files = Files.model_construct()
     """Absent where the model declares none."""
     flake_inputs: dict[str, FlakeInput] = Field(default_factory=dict)
     """What the flake of an export takes from elsewhere, in a lock for the package set `nixpkgs`."""

@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 __all__ = ["read_spec", "spec_of"]
 
 
-class _Error(BaseModel):
+class _Error(BaseModel, defer_build=True):
     what: str = ""
     problems: list[str] = Field(default_factory=list)
     where: str
     hint: str | None = None
 
 
-class _Answer(BaseModel):
+class _Answer(BaseModel, defer_build=True):
     """What `load.py` says, or what the module has written in its place."""
 
     refused: str | None = None

@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Import the command line, and run it."""
-    # What is imported stays, some hundred thousand objects. To look again and again for what of them does not costs a
-    # tenth of a short command, and as much again at its end.
-    gc.set_threshold(100_000, *gc.get_threshold()[1:])
-    atexit.register(gc.freeze)
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # What is ignored already, as by `nohup`, stays so.
         if signal.getsignal(signum) is not signal.SIG_IGN:
@@ -30,6 +26,8 @@ def main() -> None:
     # What is imported and what indexes list are many objects that stay, and hardly any is part of a cycle: looking for
     # these at the usual pace is a fifth of a lock's time.
     gc.set_threshold(100_000)
+    # At the end Python would look through all of it again.
+    atexit.register(gc.freeze)
     reader = _reader(sys.argv[1:])
     from tungstenkit.cli import main as command_line
 

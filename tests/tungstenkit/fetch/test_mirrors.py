@@ -88,7 +88,9 @@ class TestOrder:
         assert len([command for command in machine.asked if "pip config list" in command]) == 1
 
     def test_pip_is_not_asked_for_files_that_it_would_not_read(self, find, machine):
-        machine.answers["uv pip compile --help"] = "--default-index <X> (by default: <https://default.example/simple>)"
+        machine.answers["uv pip compile --help"] = (
+            "--default-index <X> (by default: <https://default.example/simple>)"
+        )
         assert find({"PIP_CONFIG_FILE": os.devnull}).pypi == "https://default.example/simple"
         assert not [command for command in machine.asked if "pip config list" in command]
 

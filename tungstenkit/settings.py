@@ -26,11 +26,13 @@ _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z_][A-Za-z0-9_'-]*)*"
 
 MACHINE = "machine"
 """Names the index that this machine's own client uses; in a lock, whatever its configuration names."""
+OWN = "own"
+"""Names tungsten's own Nix; `machine` is the one that is on PATH."""
 _INDEX_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PROJECTS = re.compile(r"[A-Za-z0-9*][A-Za-z0-9._*-]*")
 
 _NAMES = frozenset(
-    {"big-file-mb", "build", "indexes", "libraries", "lock", "mirrors", "nixpkgs", "post-build"}
+    {"big-file-mb", "build", "indexes", "libraries", "lock", "mirrors", "nix", "nixpkgs", "post-build"}
 )
 """What `[tool.tungsten]` has."""
 
@@ -197,6 +199,25 @@ def lock_file_setting(directory: Path) -> str | None:
             f"lock: {value} is not in the model's folder", where=where, hint="put a copy there"
         )
     return (directory / value).resolve().relative_to(directory.resolve()).as_posix()
+
+
+def nix_setting(directory: Path) -> str:
+    """`[tool.tungsten.nix] use`: which Nix builds the model, `own`, `machine`, or empty where it says nothing.
+
+    A path is no such setting: whoever writes a repository would name a program of this machine.
+
+    Raises TungstenError for what is neither.
+    """
+    hint = f'`use = "{OWN}"` is tungsten\'s own Nix, `use = "{MACHINE}"` the one on PATH'
+    table = read_table(directory, "nix", hint=hint)
+    problems = [f"{name}: no such key" for name in table if name != "use"]
+    value = table.get("use", "")
+    if value not in ("", OWN, MACHINE):
+        problems.append(f"use: {value!r} is neither {OWN} nor {MACHINE}")
+    if problems:
+        where = f"[tool.tungsten.nix] in {directory / 'pyproject.toml'}"
+        raise TungstenError("\n".join(problems), where=where, hint=hint)
+    return str(value)
 
 
 def nixpkgs_settings(directory: Path) -> dict[str, list[str]]:

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import re
-import shlex
 import stat
 import subprocess
 from enum import Enum
@@ -21,10 +20,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tungstenkit.sdk.errors import BuildError, FetchError
+from tungstenkit import nix_program
+from tungstenkit.sdk.errors import FetchError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 _LONGEST_NAME = 160
 _NIX_BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
@@ -50,66 +50,7 @@ def tree_path(sri: str, name: str) -> str:
 
 def place() -> str:
     """The store's folder."""
-    _settled()
-    return os.environ.get("NIX_STORE_DIR", "/nix/store")
-
-
-_STATE = Path("/nix/var/nix")
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9._+/-]+")
-"""What every program that a build runs takes for a path, in a URL and in a shell, too."""
-
-
-def settle(environ: MutableMapping[str, str], state: Path = _STATE) -> dict[str, str]:
-    """Give Nix a store whose paths are where they say, where by itself it would have none, or one that is elsewhere.
-
-    For a user without `/nix` Nix (2.10 and later) makes a store below `~/.local/share/nix/root`, in which
-    `/nix/store/x` is no path of this machine. It gets one below `~/.local/share/tungsten` in its place, by variables of
-    its own, so that all that we start has it, too.
-
-    environ: changed; what was set is returned. Raises BuildError where that folder can't be made, or no store can be
-    in it.
-    """
-    chosen = {"NIX_STORE_DIR", "NIX_STATE_DIR"} & environ.keys()
-    is_auto = environ.get("NIX_REMOTE", "") in ("", "auto")
-    # As Nix chooses its store (Nix manual, `store` setting, "auto"); root makes `/nix`.
-    if chosen or not is_auto or os.geteuid() == 0 or state.exists():
-        return {}
-    data = environ.get("XDG_DATA_HOME", "")
-    folder = (Path(data) if Path(data).is_absolute() else Path.home() / ".local" / "share").resolve()
-    folder = folder / "tungsten" / "nix"
-    variables = {
-        "NIX_STORE_DIR": folder / "store",
-        "NIX_STATE_DIR": folder / "var" / "nix",
-        "NIX_LOG_DIR": folder / "var" / "log" / "nix",
-        "NIX_LOCALSTATE_DIR": folder / "var",
-    }
-    problem = None if _PLAIN_PATH.fullmatch(str(folder)) else "no store can be below a name with such letters"
-    try:
-        for path in variables.values() if problem is None else ():
-            path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        problem = error.strerror
-    if problem is not None:
-        raise BuildError(
-            f"there is no /nix, and this user's own Nix store can't be made: {problem}",
-            where=str(folder),
-            hint="set XDG_DATA_HOME to another folder; or as root make /nix, and have it be this user's: "
-            f"`install -d -o {os.geteuid()} /nix`",
-        )
-    made = {name: str(path) for name, path in variables.items()}
-    environ.update(made)
-    return made
-
-
-@cache
-def _settled() -> dict[str, str]:
-    return settle(os.environ)
-
-
-def for_a_shell(command: Sequence[str]) -> str:
-    """A command of Nix's as a user types it, for the store that we use."""
-    variables = [f"{name}={value}" for name, value in _settled().items()]
-    return shlex.join([*(["env", *variables] if variables else []), *command])
+    return nix_program.variable("NIX_STORE_DIR", "/nix/store")
 
 
 def _path(kind: str, digest: str, name: str) -> str:
@@ -149,12 +90,16 @@ class Builders(Enum):
 
 def builders() -> Builders:
     """Whose processes the builds that we start would be."""
-    _settled()
-    if os.geteuid() != 0 or os.environ.get("NIX_REMOTE") == "daemon" or not has_other_users():
+    if os.geteuid() != 0 or has_daemon() or not has_other_users():
         return Builders.OWN
     if _has_build_users():
         return Builders.USERS
     return Builders.ALLOCATED if _nix_version() >= _AUTO_ALLOCATE else Builders.NONE
+
+
+def has_daemon() -> bool:
+    """Whether the user says that a daemon has the store."""
+    return nix_program.variable("NIX_REMOTE") == "daemon"
 
 
 def options() -> list[str]:
@@ -170,7 +115,7 @@ def options() -> list[str]:
     if ours is Builders.ALLOCATED:
         settings["auto-allocate-uids"] = "true"
         features += " auto-allocate-uids"
-    elif os.geteuid() == 0 and os.environ.get("NIX_REMOTE") != "daemon" and ours is not Builders.USERS:
+    elif os.geteuid() == 0 and not has_daemon() and ours is not Builders.USERS:
         settings["build-users-group"] = ""
     named = (part for name, value in settings.items() for part in ("--option", name, value))
     return ["--extra-experimental-features", features, *named]
@@ -183,7 +128,7 @@ def configured() -> set[str]:
     users = [folder / "nix" / "nix.conf" for folder in folders]
     if named := os.environ.get("NIX_USER_CONF_FILES"):
         users = [Path(path) for path in named.split(":")]
-    system = Path(os.environ.get("NIX_CONF_DIR", "/etc/nix"))
+    system = Path(nix_program.variable("NIX_CONF_DIR", "/etc/nix"))
     found = _settings(os.environ.get("NIX_CONFIG", ""), system, set())
     for path in (system / "nix.conf", *users):
         found |= _settings(f"!include {path}", system, set())
@@ -224,12 +169,16 @@ def has_other_users() -> bool:
     return sum(int(line.split()[2]) for line in lines) > 1
 
 
-@cache
 def _nix_version() -> tuple[int, ...]:
+    return _version_of(nix_program.current().line(["nix"])[0])
+
+
+@cache
+def _version_of(program: str) -> tuple[int, ...]:
     try:
-        run = subprocess.run(["nix", "--version"], capture_output=True, text=True, check=False)
+        run = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        return (0,)
+        return (0,)  # what starts it for more says so
     found = re.search(r"(\d+)\.(\d+)", run.stdout)
     return (int(found[1]), int(found[2])) if found else (0,)
 
@@ -243,11 +192,7 @@ def missing(paths: Sequence[str]) -> set[str]:
 
 def is_ours() -> bool:
     """Whether what we build as could write the store, if it came to it: one user has both."""
-    return (
-        builders() is Builders.OWN
-        and os.environ.get("NIX_REMOTE") != "daemon"
-        and os.access(place(), os.W_OK)
-    )
+    return builders() is Builders.OWN and not has_daemon() and os.access(place(), os.W_OK)
 
 
 def built_from(path: str) -> list[str]:
@@ -268,7 +213,9 @@ def changed(paths: Sequence[str], since: Mapping[str, float] | None = None) -> l
     if not paths:
         return []
     command = ["nix", *options(), "path-info", "--json", *paths]
-    told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    run = nix_program.run(command)
+    run.check_returncode()
+    told = json.loads(run.stdout)
     # A list before Nix 2.19, an object by path since.
     entries = {one["path"]: one for one in told} if isinstance(told, list) else told
     # That time is in whole seconds.
@@ -281,7 +228,7 @@ def changed(paths: Sequence[str], since: Mapping[str, float] | None = None) -> l
     if not touched:
         return []
     command = ["nix-store", *options(), "--verify-path", *touched]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    run = nix_program.run(command)
     return [path for path in touched if f"path '{path}' was modified" in run.stderr]
 
 
@@ -347,7 +294,7 @@ def _is_root(link: Path) -> bool:
     """
     where = os.fsencode(link.absolute())
     name = _base32(hashlib.sha1(where, usedforsecurity=False).digest())
-    state = os.environ.get("NIX_STATE_DIR", "/nix/var/nix")
+    state = nix_program.variable("NIX_STATE_DIR", "/nix/var/nix")
     try:
         return os.readlink(f"{state}/gcroots/auto/{name}") == os.fsdecode(where)  # noqa: PTH115 (as written)
     except OSError:
@@ -394,18 +341,13 @@ def hold(path: str, link: Path) -> None:
 
 
 def _nix_store(arguments: Sequence[str]) -> str:
-    command = ["nix-store", *options(), *arguments]
-    try:
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise FetchError(
-            "Nix is not installed: there is no `nix-store` on PATH",
-            hint="on Debian: apt-get install nix-bin; elsewhere see the Nix manual",
-        ) from None
+    run = nix_program.run(["nix-store", *options(), *arguments])
     if run.returncode != 0:
         raise FetchError(
             f"Nix refused: {run.stderr.strip()}",
             where=f"nix-store {arguments[0]}",
-            hint="make room" if os.strerror(errno.ENOSPC) in run.stderr else "`nix doctor` may tell more",
+            hint="make room"
+            if os.strerror(errno.ENOSPC) in run.stderr
+            else f"`{nix_program.for_a_shell('nix', 'doctor')}` may tell more",
         )
     return run.stdout

@@ -195,7 +195,7 @@ def _hold_big(project: Project, big: Sequence[BigFile]) -> None:
 
 def _say_how_to_build(lock: Lock, out: Path) -> None:
     """Of an export, by a command that can be pasted."""
-    from tungstenkit import store
+    from tungstenkit import nix_program, store
     from tungstenkit.cli.progress import err
     from tungstenkit.platforms import this_system
 
@@ -206,5 +206,5 @@ def _say_how_to_build(lock: Lock, out: Path) -> None:
     # nixpkgs without its binary cache is a day's work, so that set is built with the settings of who builds.
     flakes = ["--extra-experimental-features", "nix-command flakes"]
     settings = store.options() if lock.package_set == "debian" else flakes
-    command = store.for_a_shell(["nix", *settings, "build", f"path:.#{image}"])
+    command = nix_program.for_a_shell("nix", *settings, "build", f"path:.#{image}")
     err.print(f"cd {shlex.quote(str(out))} && {command}", markup=False)

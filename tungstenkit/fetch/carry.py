@@ -7,10 +7,9 @@ takes it, so that neither a signature nor trust in whoever carried it is needed.
 from __future__ import annotations
 
 import re
-import subprocess
 from typing import TYPE_CHECKING
 
-from tungstenkit import store
+from tungstenkit import nix_program, store
 from tungstenkit.sdk.errors import FetchError
 
 if TYPE_CHECKING:
@@ -57,13 +56,7 @@ def _url(folder: Path) -> str:
 def _copy(direction: str, url: str, paths: Sequence[str]) -> None:
     for start in range(0, len(paths), _AT_ONCE):
         command = ["nix", *store.options(), "copy", direction, url, *paths[start : start + _AT_ONCE]]
-        try:
-            run = subprocess.run(command, capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            raise FetchError(
-                "Nix is not installed: there is no `nix` on PATH",
-                hint="on Debian: apt-get install nix-bin; elsewhere see the Nix manual",
-            ) from None
+        run = nix_program.run(command)
         if run.returncode != 0:
             raise FetchError(
                 f"the files could not be copied: {run.stderr.strip()}",

@@ -9,7 +9,7 @@ import pwd
 import subprocess
 from typing import TYPE_CHECKING
 
-from tungstenkit import store
+from tungstenkit import nix_program, store
 from tungstenkit.machine import memory, processors
 from tungstenkit.nix_build.log import Log, View
 from tungstenkit.sdk.errors import BuildError
@@ -30,21 +30,11 @@ def run_build(arguments: Sequence[str], view: View, folder: Path) -> None:
     _check_daemon()
     command = ["nix", *store.options(), *_pace(), "build", *arguments]
     command += ["--log-format", "internal-json", "-v"]
-    try:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            # What else an expression might look at (Nix manual, "NIX_PATH").
-            env={**os.environ, "NIX_PATH": ""},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    except FileNotFoundError:
-        raise BuildError(
-            "Nix is not installed: there is no `nix` on PATH",
-            hint="on Debian: apt-get install nix-bin; elsewhere see the Nix manual",
-        ) from None
+    # What else an expression might look at (Nix manual, "NIX_PATH").
+    environment = {**nix_program.environment(), "NIX_PATH": ""}
+    process = nix_program.start(
+        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     log = Log(view)
     assert process.stderr is not None
     with process:
@@ -95,16 +85,15 @@ def _check_daemon() -> None:
     A daemon takes settings from trusted users alone and ignores the others' without a word (Nix 2.8), so its own
     configuration counts. Without a daemon our options do.
     """
-    state = os.environ.get("NIX_STATE_DIR", "/nix/var/nix")
-    # As Nix chooses its store (Nix manual, `store` setting, "auto").
-    if os.environ.get("NIX_REMOTE") != "daemon" and os.access(state, os.W_OK):
+    state = nix_program.variable("NIX_STATE_DIR", "/nix/var/nix")
+    # As Nix chooses its store (Nix manual, `store` setting, "auto"). Our own has no daemon.
+    if nix_program.current().is_own or (not store.has_daemon() and os.access(state, os.W_OK)):
         return
     command = ["nix", "--extra-experimental-features", "nix-command", "show-config", "--json"]
     # Neither this user's files nor variables are the daemon's.
-    system = {name: value for name, value in os.environ.items() if name != "NIX_CONFIG"}
-    run = subprocess.run(
-        command, env={**system, "NIX_USER_CONF_FILES": ""}, capture_output=True, text=True, check=True
-    )
+    system = {**nix_program.environment("NIX_CONFIG"), "NIX_USER_CONF_FILES": ""}
+    run = nix_program.run(command, env=system)
+    run.check_returncode()
     settings = {name: setting["value"] for name, setting in json.loads(run.stdout).items()}
     user = pwd.getpwuid(os.geteuid())
     groups = (grp.getgrgid(number).gr_name for number in os.getgrouplist(user.pw_name, user.pw_gid))

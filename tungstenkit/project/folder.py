@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
-from tungstenkit import store
+from tungstenkit import nix_program, store
 from tungstenkit.audit.asked import check_lock
 from tungstenkit.fetch.big_files import big_files
 from tungstenkit.fetch.bring import Folders, bring_inputs, is_brought
@@ -22,7 +22,7 @@ from tungstenkit.lock.document import LOCK_NAME, Lock, read_lock
 from tungstenkit.lock.selection import part_of
 from tungstenkit.platforms import this_system
 from tungstenkit.sdk.errors import FetchError, LockError, SpecError
-from tungstenkit.settings import big_file_size
+from tungstenkit.settings import big_file_size, nix_setting
 from tungstenkit.spec.read import spec_of
 from tungstenkit.spec.reading import Reading
 from tungstenkit.spec.requirements import parse
@@ -87,6 +87,7 @@ class Project:
     @classmethod
     def of(cls, reading: Reading, class_name: str | None, watch: Watch) -> Project:
         """The same, of a module that is being read."""
+        nix_program.set_wish(nix_setting(reading.directory))
         with watch.reading("reading the model"):
             # What most commands need next; what is wrong with it is told then.
             with suppress(LockError):
@@ -115,7 +116,8 @@ class Project:
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
-        """Wait until no other tungsten fetches or builds this model, and keep others waiting."""
+        """Wait until no other tungsten fetches or builds this model, and keep others waiting; there is a Nix then."""
+        self.bring_nix()
         with self._open_busy() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -123,6 +125,13 @@ class Project:
                 self.watch.notice("another tungsten is at work on this model: waiting for it")
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+    def bring_nix(self) -> None:
+        """Have a Nix to start: bring tungsten's own, where it is the one to be used, and is not there yet."""
+        if nix_program.current().is_absent:
+            from tungstenkit.fetch.own_nix import bring
+
+            bring(self.mirrors, self.watch)
 
     def check_writable(self) -> None:
         """FetchError where what can be made again can't be kept in the model's folder."""

@@ -156,6 +156,7 @@ def _refuse_early(project: Project, wish: Relock, pins: Lock | None) -> None:
     if wish.resolve_only or wish.package_set != "debian":
         return
     project.check_writable()
+    project.bring_nix()
     if wish.write:
         for system in chosen_systems(wish.systems, pins):
             commands.refuse_elsewhere(project.spec, system, pins)

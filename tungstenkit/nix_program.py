@@ -186,6 +186,15 @@ def for_a_shell(*command: str) -> str:
     return current().for_a_shell(command)
 
 
+def how_to_make_room() -> str:
+    """What a full disk calls for, in the words of a hint."""
+    try:
+        command = for_a_shell("nix-collect-garbage")
+    except TungstenError:
+        command = "nix-collect-garbage"  # what is wrong with a variable is told where a Nix is started
+    return f"make room (`{command}` frees what no root holds)"
+
+
 def run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:  # noqa: ANN401 (subprocess's)
     """Run a command of Nix's to its end; what it prints is kept as text. Raises BuildError where there is no Nix."""
     with start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options) as process:

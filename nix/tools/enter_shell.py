@@ -123,7 +123,8 @@ def _remedy(settings: str = "/proc/sys") -> str:
             remedies.append(f"`sysctl -w {name.replace('/', '.')}={allows}`")
     if remedies:
         return "as root: " + " and ".join(remedies)
-    return "in a container, its engine must grant them (podman, docker: `--security-opt seccomp=unconfined`)"
+    options = "--security-opt seccomp=unconfined --security-opt unmask=ALL"
+    return f"in a container, its engine must grant them (podman: `{options}`)"
 
 
 def _enter(tree: str) -> None:

@@ -1,4 +1,6 @@
-"""A whole build by an ordinary user of a machine without `/nix`: the store is the user's, and its paths are real."""
+"""Whole builds by an ordinary user of a machine without `/nix`: the store is the user's, and its paths are real. Where
+there is no Nix either, tungsten brings its own.
+"""
 
 import json
 import os
@@ -9,19 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.binaries import unpack
-from tests.end_to_end.harness import SYSTEM, succeed
+from tests.end_to_end.harness import succeed, tungsten
 from tests.end_to_end.somebody import UID, Somebody
-from tests.frozen.take import Quiet
-from tungstenkit.debian.deb import open_files
-from tungstenkit.debian.release import RELEASES
-from tungstenkit.fetch.download import download
-from tungstenkit.fetch.needs import LockedFile
-from tungstenkit.fetch.web import Fetcher
+from tungstenkit.fetch.own_nix import RECORD
 from tungstenkit.nix_build.engine import load_image
 from tungstenkit.nix_build.image import read_layout
-from tungstenkit.platforms import Target
-from tungstenkit.resolve.solver import Solver
 
 
 @pytest.fixture
@@ -29,53 +23,42 @@ def somebody():
     """A user of a machine without `/nix`."""
     made = Path(tempfile.mkdtemp(prefix="tungsten-"))
     made.chmod(0o755)
-    yield Somebody(made / "user", has_store=False)
+    somebody = Somebody(made / "user", has_store=False)
+    tried = subprocess.run([*somebody.before, "unshare", "-r", "true"], capture_output=True, text=True)
+    if tried.returncode != 0:
+        pytest.skip(f"this kernel gives an ordinary user no namespaces: {tried.stderr.strip()}")
+    yield somebody
     # A store's folders can't be written by their owner.
     subprocess.run(["chmod", "-R", "u+w", made], check=True)
     shutil.rmtree(made)
 
 
-LOADER = """#!/bin/sh
-exec {root}/usr/lib64/ld-linux-x86-64.so.2 --inhibit-cache --argv0 "${{0##*/}}" \\
-  --library-path {root}/usr/lib/x86_64-linux-gnu {root}/usr/bin/nix \\
-  --option build-hook '' --option sandbox-paths '' "$@"
-"""
+def path_without_nix(folder):
+    """A folder for PATH, with all that is there, but for Nix."""
+    folder.mkdir()
+    for place in map(Path, os.environ["PATH"].split(":")):
+        for program in place.iterdir() if place.is_dir() else ():
+            if not program.name.startswith("nix") and not (folder / program.name).is_symlink():
+                (folder / program.name).symlink_to(program)
+    return folder
 
 
 @pytest.fixture
-def newer_nix(upstream, somebody):
-    """Debian 13's Nix, which would make a store in `~/.local/share/nix/root`: a folder for PATH with its programs."""
-    release, root = "trixie", somebody.folder / "root"
-    with tempfile.TemporaryDirectory() as scratch:
-        solver = Solver(upstream, Fetcher(), print, print, Path(scratch), Path(scratch))
-        solution = solver.debs(
-            Target(SYSTEM, release, RELEASES[release].python), {"system": ["nix-bin"]}, "nix", ()
-        )
-        timestamps = solver.releases[release].timestamps
-        for deb in solution.debs:
-            entry = LockedFile(deb.file, deb.size, deb.sha256, release=release)
-            path = download(entry, upstream.urls(deb.file, timestamps), Path(scratch), Quiet())
-            with path.open("rb") as file, open_files(file, deb.name) as tar:
-                unpack(tar, root)
-    programs = somebody.folder / "bin"
-    programs.mkdir()
-    (programs / "nix").write_text(LOADER.format(root=root))
-    (programs / "nix").chmod(0o755)
-    (programs / "nix-store").symlink_to("nix")
-    return programs
-
-
-@pytest.mark.parametrize(
-    "nix", [None, pytest.param("newer_nix", marks=[pytest.mark.upstream, pytest.mark.soak])]
-)
-def test_a_user_without_a_nix_folder_builds_the_same_image(blur, copy_of, somebody, nix, request):
-    path = f"{request.getfixturevalue(nix)}:{os.environ['PATH']}" if nix else os.environ["PATH"]
-    model = somebody.home / "blur"
-    shutil.copytree(copy_of("blur"), model)
+def model(copy_of, somebody):
+    """examples/blur with its lock, theirs."""
+    copy = shutil.copytree(copy_of("blur"), somebody.home / "blur")
     somebody.own(somebody.folder)
-    answer = json.loads(
-        succeed("build", model, "--json", "--no-load", before=somebody.before, env={"PATH": path})
+    return copy
+
+
+def build(model, somebody, *arguments, **environment):
+    return json.loads(
+        succeed("build", model, "--json", "--no-load", *arguments, before=somebody.before, env=environment)
     )
+
+
+def test_a_user_without_a_nix_folder_builds_the_same_image(blur, model, somebody):
+    answer = build(model, somebody)
     assert answer["digest"] == blur.digest
     store = somebody.home / ".local" / "share" / "tungsten" / "nix" / "store"
     assert Path(answer["layout"]).parent == store
@@ -89,3 +72,36 @@ def test_a_user_without_a_nix_folder_builds_the_same_image(blur, copy_of, somebo
     subprocess.run(["podman", "rmi", name], check=True, capture_output=True)
     assert name.removesuffix(":latest") in listed.stdout.split()
     assert not [one for one in listed.stdout.split() if one.endswith("-blur-layout")]
+
+
+def test_a_user_without_a_nix_gets_one_and_builds_the_same_image(blur, model, somebody, frozen):
+    """From an empty data folder, without root, and without a Nix anywhere: Debian 13's, by its own loader."""
+    keys = shutil.copytree(frozen.keys, somebody.folder / "keys")
+    environment = {
+        "PATH": str(path_without_nix(somebody.folder / "path")),
+        "TUNGSTEN_TESTS_KEYS": str(keys),
+        "TUNGSTEN_HOME": str(somebody.home / "tungsten"),
+    }
+    somebody.own(keys)
+    answer = build(model, somebody, **environment)
+    assert answer["digest"] == blur.digest
+    home = somebody.home / "tungsten" / "nix"
+    assert Path(answer["layout"]).parent == home / "store"
+    (own,) = (path for path in (home / "own").iterdir() if path.is_dir())
+    taken = json.loads((own / RECORD).read_text())
+    (nix,) = (deb for deb in taken["debs"] if deb["name"] == "nix-bin")
+    version = subprocess.run(
+        [own / "bin" / "nix", "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    assert version.split()[-1] == nix["version"].partition("+")[0]
+    # What it printed for a shell works in one that knows nothing of it.
+    exported = tungsten(
+        "nix-export", model, "-o", somebody.home / "out", before=somebody.before, env=environment
+    )
+    assert exported.returncode == 0, exported.stderr
+    (line,) = (one for one in exported.stderr.splitlines() if one.startswith("cd "))
+    subprocess.run(
+        [*somebody.before, "sh", "-c", f"{line} --dry-run"], env={"PATH": environment["PATH"]}, check=True
+    )
+    succeed("clean", "--nix", before=somebody.before, env=environment)
+    assert not home.exists()

@@ -1,8 +1,8 @@
 """Takes from today's mirrors what must really run in the tests, once, and keeps it: `python -m tests.frozen.take`.
 
 What is taken are closures, solved as a user's models are: the examples, for every platform that a test builds for, the
-tools and libraries that tests' own models use, and npm's 7-Zip. It lies below `.venv/`, so `make clean` lets go of it;
-until then every run stands on the same files, and none asks a mirror again.
+tools and libraries that tests' own models use, tungsten's own Nix, and npm's 7-Zip. It lies below `.venv/`, so `make
+clean` lets go of it; until then every run stands on the same files, and none asks a mirror again.
 """
 
 import hashlib
@@ -21,6 +21,7 @@ from tests.frozen.archive import Archive, Deb, new_key
 from tungstenkit.data import SEVEN_ZIP
 from tungstenkit.debian.release import RELEASES
 from tungstenkit.export.flake import bootstrap_urls
+from tungstenkit.fetch import own_nix
 from tungstenkit.fetch.download import download
 from tungstenkit.fetch.locate import locate
 from tungstenkit.fetch.machine_mirrors import find_mirrors
@@ -132,6 +133,14 @@ def of_roots(solver):
     return found
 
 
+def of_nix(solver):
+    """The same of tungsten's own Nix, for this kind of machine."""
+    (system,) = HERE
+    index, debs = own_nix.solve(ARCHITECTURES[system], solver.mirrors, solver.get)
+    files = [LockedFile(deb.file, deb.size, deb.sha256, release=index.release) for deb in debs]
+    return {entry.sha256: (entry, solver.mirrors.urls(entry.file, index.timestamps)) for entry in files}
+
+
 def take(target):
     """Bring everything into a folder, whole or not at all."""
     get = Fetcher()
@@ -143,7 +152,7 @@ def take(target):
         for notice in mirrors.notices:
             print(notice)
         solver = Solver(mirrors, get, print, print, Path(scratch), Path(scratch))
-        needed, more = of_models(solver), of_roots(solver)
+        needed, more = of_models(solver) | of_nix(solver), of_roots(solver)
     files = dict(ChainMap(needed, *more.values()))
     size = sum(entry.size for entry, _ in files.values())
     print(f"taking {len(files)} files, {size / 1e6:.0f} MB", flush=True)

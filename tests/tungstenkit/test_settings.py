@@ -15,6 +15,7 @@ from tungstenkit.settings import (
     index_settings,
     library_settings,
     lock_file_setting,
+    nix_setting,
     nixpkgs_settings,
 )
 
@@ -63,7 +64,7 @@ def test_what_no_setting_is_called_is_told_with_what_is_near(tmp_path):
         "'post_build' is no setting; did you mean 'post-build'?",
         "'zzz' is no setting",
     ]
-    names = "big-file-mb, build, indexes, libraries, lock, mirrors, nixpkgs, post-build"
+    names = "big-file-mb, build, indexes, libraries, lock, mirrors, nix, nixpkgs, post-build"
     assert caught.value.hint == f"it has {names}"
 
 
@@ -109,6 +110,24 @@ def test_what_can_be_no_attribute_is_refused_all_at_once(tmp_path):
     with pytest.raises(TungstenError) as caught:
         nixpkgs_settings(tmp_path)
     assert [line[:2] for line in caught.value.what.splitlines()] == ["a:", "b:", "c:"]
+
+
+def test_a_nix_is_ours_or_the_machines(tmp_path):
+    assert nix_setting(tmp_path) == ""
+    for use in ("own", "machine"):
+        (tmp_path / "pyproject.toml").write_text(f'[tool.tungsten.nix]\nuse = "{use}"\n')
+        assert nix_setting(tmp_path) == use
+
+
+def test_no_repository_names_a_program(tmp_path):
+    (tmp_path / "pyproject.toml").write_text('[tool.tungsten.nix]\nuse = "/tmp/nix"\npath = "/tmp/nix"\n')
+    with pytest.raises(TungstenError) as caught:
+        nix_setting(tmp_path)
+    assert caught.value.what.splitlines() == [
+        "path: no such key",
+        "use: '/tmp/nix' is neither own nor machine",
+    ]
+    assert 'use = "own"' in caught.value.hint
 
 
 def test_an_index_has_a_url_and_what_is_said_of_it(tmp_path):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tungstenkit import store
-from tungstenkit.sdk.errors import BuildError, FetchError
+from tungstenkit.sdk.errors import FetchError
 
 TABLE = json.loads((Path(__file__).parent.parent / "nix" / "inputs" / "store_names.json").read_text())
 needs_nix = pytest.mark.skipif(shutil.which("nix-store") is None, reason="nix is not installed")
@@ -198,76 +198,6 @@ def test_this_namespace_has_the_users_that_its_map_says():
 
 def test_setting_up_makes_the_users_that_the_hint_names():
     assert store.BUILD_USERS_COMMAND in (Path(__file__).parents[2] / "examples" / "need.sh").read_text()
-
-
-class TestSettle:
-    """Where a user has no /nix."""
-
-    @pytest.fixture(autouse=True)
-    def user(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(store.os, "geteuid", lambda: 1000)
-        monkeypatch.setenv("HOME", str(tmp_path))
-        self.state = tmp_path / "nix" / "var" / "nix"
-
-    @pytest.mark.parametrize("variable", [None, "data", "relative"])
-    def test_the_store_is_the_user_s_and_its_place_is_real(self, tmp_path, variable, monkeypatch):
-        environ = (
-            {}
-            if variable is None
-            else {"XDG_DATA_HOME": {"data": f"{tmp_path}/data"}.get(variable, variable)}
-        )
-        store.settle(environ, self.state)
-        folder = tmp_path / ("data" if variable == "data" else ".local/share") / "tungsten" / "nix"
-        assert environ["NIX_STORE_DIR"] == str(folder / "store")
-        assert {Path(path).is_dir() for name, path in environ.items() if name.startswith("NIX_")} == {True}
-        assert {*environ} - {"XDG_DATA_HOME"} == {
-            "NIX_STORE_DIR", "NIX_STATE_DIR", "NIX_LOG_DIR", "NIX_LOCALSTATE_DIR"
-        }  # fmt: skip
-        monkeypatch.setattr(store, "_settled", lambda: {"NIX_STORE_DIR": "/a b"})
-        assert store.for_a_shell(["nix", "build"]) == "env 'NIX_STORE_DIR=/a b' nix build"
-        again = dict(environ)
-        store.settle(again, self.state)
-        assert again == environ
-
-    def test_a_home_behind_a_link_is_named_by_where_it_is(self, tmp_path, monkeypatch):
-        """Nix takes no store behind a link."""
-        (tmp_path / "real").mkdir()
-        (tmp_path / "link").symlink_to(tmp_path / "real")
-        monkeypatch.setenv("HOME", str(tmp_path / "link"))
-        environ = {"NIX_REMOTE": ""}
-        store.settle(environ, self.state)
-        assert environ["NIX_STORE_DIR"].startswith(f"{tmp_path}/real/")
-
-    @pytest.mark.parametrize(
-        "environ",
-        [{"NIX_STORE_DIR": "/a"}, {"NIX_STATE_DIR": "/b"}, {"NIX_REMOTE": "daemon"}, {"NIX_REMOTE": "/c"}],
-    )
-    def test_what_the_user_has_chosen_stays(self, environ, tmp_path):
-        before = dict(environ)
-        store.settle(environ, self.state)
-        assert environ == before
-        assert list(tmp_path.iterdir()) == []
-
-    def test_a_store_that_is_there_stays(self, tmp_path):
-        self.state.mkdir(parents=True)
-        environ = {}
-        store.settle(environ, self.state)
-        assert environ == {}
-
-    def test_root_makes_nix_s_own(self, monkeypatch):
-        monkeypatch.setattr(store.os, "geteuid", lambda: 0)
-        environ = {}
-        store.settle(environ, self.state)
-        assert environ == {}
-
-    @pytest.mark.parametrize("name", ["a b", "ö", "file"])
-    def test_where_none_can_be_it_is_told_with_the_way_out(self, tmp_path, name):
-        (tmp_path / "file").touch()
-        with pytest.raises(BuildError, match="there is no /nix") as caught:
-            store.settle({"XDG_DATA_HOME": str(tmp_path / name)}, self.state)
-        assert "XDG_DATA_HOME" in caught.value.hint
-        assert "install -d -o 1000 /nix" in caught.value.hint
-        assert caught.value.where == str(tmp_path / name / "tungsten" / "nix")
 
 
 def test_a_store_that_is_elsewhere_than_its_paths_say_is_told(tmp_path, monkeypatch):

@@ -125,12 +125,19 @@ def _checking(app: typer.Typer) -> None:
     app.command("check")(check_command)
 
 
+def _cleaning(app: typer.Typer) -> None:
+    from tungstenkit.cli.clean import clean_command
+
+    app.command("clean")(clean_command)
+
+
 _GROUPS = {
     _locking: ("lock", "why"),
     _exporting: ("fetch", "nix-export"),
     _building: ("build", "shell", "push"),
     _running: ("serve", "demo", "predict"),
     _checking: ("check",),
+    _cleaning: ("clean",),
 }
 """What adds which commands, in the order of the help."""
 
@@ -205,12 +212,13 @@ _MACHINES = {
 
 def _machines_error(problem: OSError) -> RunError | None:
     """What is wrong with the machine, wherever it has come up; None for what may be a defect of ours."""
+    from tungstenkit.nix_program import how_to_make_room
+
     where = str(problem.filename) if problem.filename is not None else None
     if what := _MACHINES.get(problem.errno or 0):
         hint = {
             errno.EMFILE: "allow more: `ulimit -n 4096`",
-            errno.ENOSPC: "make room (`nix-collect-garbage` frees what no root holds), or set TMPDIR to a folder on "
-            "another disk",
+            errno.ENOSPC: f"{how_to_make_room()}, or set TMPDIR to a folder on another disk",
         }.get(problem.errno or 0)
         return RunError(what, where=where, hint=hint)
     if isinstance(problem, FileNotFoundError) and "No usable temporary directory" in str(problem):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tungstenkit import store
 from tungstenkit.cache import cache_folder, replacing
 from tungstenkit.nix_build.process import run_build
+from tungstenkit.nix_program import for_a_shell
 from tungstenkit.platforms import this_system
 from tungstenkit.sdk.errors import BuildError, FetchError
 
@@ -126,7 +127,8 @@ def _check_store(built: Sequence[str], stamp: Path) -> None:
         raise BuildError(
             "what this image is made of was changed in the Nix store, perhaps by code that ran in a build",
             where=", ".join(changed),
-            hint="`nix-store --verify --check-contents --repair` mends a store; build nothing on it before",
+            hint=f"`{for_a_shell('nix-store', '--verify', '--check-contents', '--repair')}` mends a store; build "
+            "nothing on it before",
         )
     with suppress(FetchError), replacing(stamp) as file:
         file.write_text(json.dumps(dict.fromkeys(paths, began)), encoding="utf-8")

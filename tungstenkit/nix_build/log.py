@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tungstenkit.nix_program import how_to_make_room
 from tungstenkit.sdk.errors import BuildError, TungstenError
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class Log:
             return BuildError(
                 "the disk is full",
                 where=text,
-                hint="make room (`nix-collect-garbage` frees what no root holds) and build again",
+                hint=f"{how_to_make_room()} and build again",
             )
         if other := _OTHER_HASH.search(text):
             return OtherHashError(text, other[1], base64.b64decode(other[2]).hex())

@@ -69,6 +69,8 @@ class Project:
     watch: Watch = field(default=UNWATCHED, repr=False, compare=False)
     _told: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
     """Of the folder and of mirrors, what the observer has been told: several steps of a command look at them."""
+    _found: list[Mirrors] = field(default_factory=list, init=False, repr=False, compare=False)
+    """This machine's mirrors, once a step has looked for them."""
 
     @classmethod
     def read(
@@ -152,13 +154,17 @@ class Project:
             ) from None
 
     def mirrors(self, get: Callable[[str], bytes] | None = None) -> Mirrors:
-        """Where bytes come from on this machine, by what the model says of indexes, too; notices are told once."""
+        """Where bytes come from on this machine, by what the model says of indexes, too; its clients are asked once.
+
+        get: as `find_mirrors` has it.
+        """
         from tungstenkit.fetch.machine_mirrors import find_mirrors
 
-        mirrors = find_mirrors(self.directory, wishes=parse(self.spec.python_packages), get=get)
-        for notice in mirrors.notices:
-            self._tell_once(self.watch.notice, notice)
-        return mirrors
+        if not self._found:
+            self._found.append(find_mirrors(self.directory, wishes=parse(self.spec.python_packages), get=get))
+            for notice in self._found[0].notices:
+                self._tell_once(self.watch.notice, notice)
+        return self._found[0]
 
     def _tell_once(self, tell: Callable[[str], None], text: str) -> None:
         if text not in self._told:

@@ -5,12 +5,11 @@ import os
 import pwd
 import signal
 import subprocess
-from types import SimpleNamespace
 
 import pytest
 
 from tests.tungstenkit.observers import View
-from tungstenkit import store
+from tungstenkit import nix_program, store
 from tungstenkit.machine import Room
 from tungstenkit.nix_build import process
 from tungstenkit.nix_build.log import Log
@@ -37,7 +36,8 @@ def test_a_daemon_must_promise_the_sandbox(monkeypatch, settings, promised):
     shown = {"sandbox": True, "sandbox-fallback": True, "trusted-users": ["other"]} | settings
     text = json.dumps({name: {"value": value} for name, value in shown.items()})
     monkeypatch.setenv("NIX_REMOTE", "daemon")
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=text))
+    done = subprocess.CompletedProcess([], 0, text)
+    monkeypatch.setattr(nix_program, "run", lambda *_, **__: done)
     if promised:
         _check_daemon()
     else:

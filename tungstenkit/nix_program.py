@@ -121,9 +121,8 @@ def choose(wish: str, environ: Mapping[str, str], state: Path = _STATE) -> Nix:
     if wish in ("", MACHINE):
         return Nix(None, variables)
     path = Path(wish)
-    if not path.is_absolute() or not all(
-        os.access(path.with_name(name), os.X_OK) for name in ("nix", "nix-store")
-    ):
+    programs = [path, path.with_name("nix-store")] if path.name == "nix" else []
+    if not path.is_absolute() or not programs or not all(os.access(one, os.X_OK) for one in programs):
         raise TungstenError(
             f"{wish!r} is not the path of a `nix` that has its `nix-store` beside it",
             where=VARIABLE,

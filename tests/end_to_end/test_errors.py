@@ -188,8 +188,9 @@ def test_without_nix_the_way_to_it_is_named(model, tmp_path):
     for tool in ("git", "npm", "sh"):
         if found := shutil.which(tool):
             (tools / tool).symlink_to(found)
-    message = fails("build", model, env={"PATH": str(tools)})
+    message = fails("build", model, env={"PATH": str(tools), "TUNGSTEN_NIX": "machine"})
     assert "Nix is not installed" in message
+    assert "TUNGSTEN_NIX=own" in message
     assert "nix-bin" in message
 
 

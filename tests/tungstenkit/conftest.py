@@ -1,10 +1,16 @@
-"""A web server of answers that a test puts there."""
+"""A web server of answers that a test puts there; and that no test brings a Nix by the way."""
 
 import http.server
 
 import pytest
 
 from tests.loopback import serving
+
+
+@pytest.fixture(autouse=True)
+def _no_nix_is_brought(monkeypatch):
+    """Where a test finds none, it is told so: nothing is downloaded for what is no test of that."""
+    monkeypatch.setenv("TUNGSTEN_NIX", "machine")
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ class TestChoice:
         monkeypatch.setenv("TUNGSTEN_NIX", "machine")
         assert not nix_program.current().is_own
 
-    @pytest.mark.parametrize("wish", ["nix", "/no/such/nix", "ours"])
+    @pytest.mark.parametrize("wish", ["nix", "/no/such/nix", "ours", "/bin/sh"])
     def test_a_wish_for_what_is_no_nix_is_told(self, wish):
         with pytest.raises(TungstenError, match="is not the path of a `nix`") as caught:
             nix_program.choose(wish, {})

@@ -274,6 +274,15 @@ def image(folder):
     return Image(folder, f"sha256:{SHA}", f"sha256:{SHA}", 1)
 
 
+def carried_in(folder):
+    """A folder of `fetch --to`, with a file."""
+    blob = folder / "blobs" / "sha256" / SHA
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    for path in (blob, folder / carry.TAKE):
+        path.touch()
+    return folder
+
+
 PROGRAMS = {
     "git: the URL": lambda word, folder: packing.check_out(word, None, folder / "x.tar"),
     "git: the reference": lambda word, folder: packing.check_out("https://h/x", word, folder / "x.tar"),
@@ -295,7 +304,9 @@ PROGRAMS = {
     "nix-store: a file of that name": lambda word, folder: store.missing(
         [store.file_path(SHA, store.store_name(word.rpartition("/")[2]))]
     ),
-    "nix: copy": lambda word, folder: carry.pack([LockedFile(word, 1, SHA).path], folder / "out"),
+    "nix-store: what was carried": lambda word, folder: carry.unpack(
+        [LockedFile(word, 1, SHA)], carried_in(folder / "out"), folder
+    ),
 }
 
 

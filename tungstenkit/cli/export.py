@@ -67,7 +67,7 @@ def fetch_command(
     with project.exclusively():
         part = part_of(lock, systems, this_system())
         if origin is not None:
-            _copy_from(origin, part, shipped.big)
+            _copy_from(origin, part, shipped.big, project.state)
         count = fetch_inputs(project, lock, systems, shipped.big)
         for system in systems:
             provide_result(project, lock, system, shipped)
@@ -76,14 +76,17 @@ def fetch_command(
     print(f"all {count} files for {', '.join(systems)} are in the Nix store")
 
 
-def _copy_from(origin: Path, part: Lock, big: Sequence[BigFile]) -> None:
-    """Take what a part of a lock needs from a copy. Raises FetchError where that lacks something."""
+def _copy_from(origin: Path, part: Lock, big: Sequence[BigFile], scratch: Path) -> None:
+    """Take what a part of a lock needs from a copy. Raises FetchError where that lacks something.
+
+    scratch: a folder for what comes.
+    """
     from tungstenkit.cli.progress import working
     from tungstenkit.fetch import carry
-    from tungstenkit.fetch.bring import missing_files, store_paths
+    from tungstenkit.fetch.bring import missing_files, store_files
 
     with working(f"copying from {origin}"):
-        carry.unpack(store_paths(part, big), origin)
+        carry.unpack(store_files(part, big), origin, scratch)
     if lacking := missing_files(part):
         raise FetchError(
             f"{len(lacking)} of the files that the lock names are not there, such as {lacking[0].name}",
@@ -97,14 +100,17 @@ def _copy_to(to: Path, part: Lock, big: Sequence[BigFile]) -> None:
     from tungstenkit import store
     from tungstenkit.cli.progress import err, working
     from tungstenkit.fetch import carry
-    from tungstenkit.fetch.bring import store_paths
+    from tungstenkit.fetch.bring import programs, store_files, store_paths
 
     with working(f"copying to {to}"):
-        paths = store_paths(part, big)
-        gone = store.missing(paths)
-        carry.pack([path for path in paths if path not in gone], to)
-    err.print(f"on the other machine: tungsten fetch --from {to}, with this lock and the model's files")
-    command = ["nix", *store.options(), "copy", "--all", "--from", f"file://{to.resolve()}"]
+        gone = store.missing(store_paths(part, big))
+        files = [file for file in store_files(part, big) if file.path not in gone]
+        carry.pack(files, [path for path in programs(part) if path not in gone], to)
+    command = ["tungsten", "fetch", "--from", str(to)]
+    err.print(
+        f"on the other machine: {shlex.join(command)}, with this lock and the model's files", markup=False
+    )
+    command = ["sh", str(to.resolve() / carry.TAKE), *store.options()]
     err.print(f"without tungsten there: {shlex.join(command)}", markup=False)
 
 

@@ -81,7 +81,7 @@ def is_brought(
     gone = store.missing([*held, *more])
     needed = {entry.path for entry in _unfinished(lock, gone)}
     needed |= {entry.path for entry in result_files(lock)}
-    needed |= {_busybox_path(tools.busybox) for tools in lock.tools.values()}
+    needed |= {*programs(lock)}
     needed |= {file.store_path for file in big}
     return gone.isdisjoint({*needed, *more}) and store.holds(set(held) - gone, folders.state / "roots")
 
@@ -90,11 +90,18 @@ def store_paths(lock: Lock, big: Sequence[BigFile] = ()) -> list[str]:
     """The store paths that a build of the lock takes, if they are there: downloads, what sealing built or made, the
     model's big files.
     """
-    paths = [entry.path for entry in needed_files(lock)]
-    paths += [entry.path for _, entry in built_files(lock)]
-    paths += [entry.path for entry in result_files(lock)]
-    paths += [_busybox_path(tools.busybox) for tools in lock.tools.values()]
-    return paths + [file.store_path for file in big]
+    return [*(file.path for file in store_files(lock, big)), *programs(lock)]
+
+
+def store_files(lock: Lock, big: Sequence[BigFile] = ()) -> list[LockedFile]:
+    """Those of them that are files."""
+    files = [*needed_files(lock), *(entry for _, entry in built_files(lock)), *result_files(lock)]
+    return files + [LockedFile(file.path, file.size, file.sha256) for file in big]
+
+
+def programs(lock: Lock) -> list[str]:
+    """The others: folders with a program."""
+    return [_busybox_path(tools.busybox) for tools in lock.tools.values()]
 
 
 def find_in_store(entry: LockedFile) -> Path | None:

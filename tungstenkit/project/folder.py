@@ -110,7 +110,7 @@ class Project:
         path = self.directory / STATE
         if foreign := store.foreign(path, skip=_EXPORTS):
             raise FetchError(
-                f"this is not of our making: {foreign}",
+                f"this is not of our making, or of another Nix store than {store.place()}: {foreign}",
                 where=str(path),
                 hint=f"nothing is kept there that can't be made again: rm -r {shlex.quote(str(path))}",
             )

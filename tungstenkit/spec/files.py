@@ -257,7 +257,7 @@ def _walk(directory: Path, ignored: set[Path]) -> Iterator[Path]:
         if path in ignored or _is_tungstens(path):
             continue
         if entry.is_dir(follow_symlinks=False):
-            if not (is_export(path) or (path / "nix-cache-info").is_file()):
+            if not (is_export(path) or _is_carried(path)):
                 yield from _walk(path, ignored)
         else:
             yield path
@@ -274,6 +274,15 @@ def _is_tungstens(path: Path) -> bool:
 
 
 _IMAGE = re.compile(r".*/store/[0-9a-z]{32}-[^/]+\.tar")
+
+
+def _is_carried(folder: Path) -> bool:
+    """Whether `tungsten fetch --to` has written it, this one's or an earlier one's."""
+    return (folder / "nix-cache-info").is_file() or all((folder / name).is_file() for name in CARRIED)
+
+
+CARRIED = ("oci-layout", "take.sh")
+"""What a folder of `fetch --to` is known by."""
 
 
 def is_export(directory: Path) -> bool:

@@ -1,25 +1,41 @@
-"""A folder that carries store paths: what is in it comes back, and what was tampered with does not."""
+"""A folder that carries files of a store: they come back, in a store in any place; what was tampered with does not."""
 
+import json
 import os
+import shlex
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from tungstenkit import store
+from tungstenkit import nix_program, store
+from tungstenkit.digest import measure
 from tungstenkit.fetch import carry
+from tungstenkit.fetch.needs import LockedFile
 from tungstenkit.sdk.errors import FetchError
 
 pytestmark = pytest.mark.skipif(shutil.which("nix-store") is None, reason="nix is not installed")
 
 
 @pytest.fixture
-def paths(tmp_path):
-    """Two paths that the store has."""
-    files = [tmp_path / name for name in ("one.bin", "two.bin")]
-    for file in files:
-        file.write_bytes(os.urandom(1000))
-    return store.add_files(files)
+def files(tmp_path):
+    """Two files that the store has."""
+    paths = [tmp_path / name for name in ("one.bin", "two+2.bin")]
+    for path in paths:
+        path.write_bytes(os.urandom(1000))
+    store.add_files(paths)
+    return [LockedFile(path.name, *measure(path)) for path in paths]
+
+
+@pytest.fixture
+def program(tmp_path):
+    """A program that the store has; its path."""
+    path = tmp_path / "made" / "busybox" / "bin" / "busybox"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"#!/bin/sh\n" + os.urandom(10).hex().encode())
+    path.chmod(0o755)
+    return store.add_tree(path.parents[1])
 
 
 def forget(*paths):
@@ -27,40 +43,140 @@ def forget(*paths):
     assert store.missing(paths) == set(paths)
 
 
-def test_what_was_packed_comes_back(paths, tmp_path):
-    carry.pack(paths, tmp_path / "carried")
-    forget(*paths)
-    carry.unpack(paths, tmp_path / "carried")
-    assert store.missing(paths) == set()
+def paths_of(files):
+    return [file.path for file in files]
 
 
-def test_what_the_folder_does_not_have_is_left_to_the_caller(paths, tmp_path):
-    carry.pack(paths[:1], tmp_path / "carried")
-    forget(*paths)
-    carry.unpack(paths, tmp_path / "carried")
-    assert store.missing(paths) == {paths[1]}
+@pytest.fixture
+def carried(files, program, tmp_path):
+    """A folder with all of it, which the store has not any more."""
+    carry.pack(files, [program], tmp_path / "carried")
+    forget(*paths_of(files), program)
+    return tmp_path / "carried"
 
 
-def test_what_was_tampered_with_is_refused(paths, tmp_path):
-    carry.pack(paths[:1], tmp_path / "carried")
-    forget(paths[0])
-    (archive,) = (tmp_path / "carried" / "nar").iterdir()
-    content = bytearray(archive.read_bytes())
+def test_what_was_packed_comes_back(files, carried, tmp_path):
+    carry.unpack(files, carried, tmp_path)
+    assert store.missing(paths_of(files)) == set()
+    # Nothing is left, and nothing more is taken.
+    assert not list(tmp_path.glob(".carried-*"))
+    carry.unpack(files, carried, tmp_path)
+
+
+def test_a_store_in_another_place_takes_it(files, carried, tmp_path, monkeypatch):
+    monkeypatch.setenv("NIX_STORE_DIR", str(tmp_path / "elsewhere" / "store"))
+    monkeypatch.setenv("NIX_STATE_DIR", str(tmp_path / "elsewhere" / "state"))
+    assert all(path.startswith(str(tmp_path)) for path in paths_of(files))
+    carry.unpack(files, carried, tmp_path)
+    assert store.missing(paths_of(files)) == set()
+    subprocess.run(["chmod", "-R", "u+w", tmp_path / "elsewhere"], check=True)
+
+
+def test_it_is_an_image_layout_with_a_blob_for_each_file(files, carried, program):
+    """OCI image layout specification."""
+    assert json.loads((carried / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
+    (entry,) = json.loads((carried / "index.json").read_text())["manifests"]
+    blobs = carried / "blobs" / "sha256"
+    for blob in blobs.iterdir():
+        assert measure(blob)[1] == blob.name
+    text = (blobs / entry["digest"].removeprefix("sha256:")).read_text()
+    assert len(text) == entry["size"]
+    manifest = json.loads(text)
+    found = {
+        (layer["annotations"]["org.opencontainers.image.title"], layer["size"], layer["digest"])
+        for layer in manifest["layers"]
+    }
+    assert {(file.name, file.size, f"sha256:{file.sha256}") for file in files} < found
+    assert {name for name, *_ in found} == {"one.bin", "two+2.bin", "busybox"}
+
+
+def test_the_script_takes_it_without_tungsten(files, carried, program):
+    line = ["sh", str(carried / carry.TAKE), *store.options()]
+    subprocess.run(shlex.join(line), shell=True, check=True, capture_output=True)
+    assert store.missing([*paths_of(files), program]) == set()
+    assert os.access(Path(program) / "bin" / "busybox", os.X_OK)
+
+
+def test_what_is_there_stays_and_more_is_added(files, tmp_path):
+    folder = tmp_path / "carried"
+    carry.pack(files[:1], [], folder)
+    blob = folder / "blobs" / "sha256" / files[0].sha256
+    before = blob.stat().st_ino
+    carry.pack(files[1:], [], folder)
+    assert blob.stat().st_ino == before
+    forget(*paths_of(files))
+    carry.unpack(files, folder, tmp_path)
+    assert store.missing(paths_of(files)) == set()
+
+
+def test_what_the_folder_does_not_have_is_left_to_the_caller(files, tmp_path):
+    carry.pack(files[:1], [], tmp_path / "carried")
+    forget(*paths_of(files))
+    carry.unpack(files, tmp_path / "carried", tmp_path)
+    assert store.missing(paths_of(files)) == {files[1].path}
+
+
+def test_what_was_tampered_with_is_refused(files, carried, tmp_path):
+    blob = carried / "blobs" / "sha256" / files[0].sha256
+    content = bytearray(blob.read_bytes())
     content[500] ^= 1
-    archive.write_bytes(content)
-    with pytest.raises(FetchError, match="could not be copied"):
-        carry.unpack(paths[:1], tmp_path / "carried")
-    assert store.missing(paths[:1]) == {paths[0]}
+    blob.write_bytes(content)
+    with pytest.raises(FetchError, match=r"not one.bin as the lock has it") as caught:
+        carry.unpack(files, carried, tmp_path)
+    assert caught.value.where == str(blob)
+    assert files[0].path in store.missing(paths_of(files))
 
 
-def test_another_folder_is_refused(tmp_path):
+@pytest.mark.parametrize("name", ["x\nEND\necho", ".x", "a b", "$(x)"])
+def test_no_name_of_somebody_else_s_becomes_a_line_of_the_script(files, tmp_path, name):
+    folder = tmp_path / "carried"
+    carry.pack(files[:1], [], folder)
+    (entry,) = json.loads((folder / "index.json").read_text())["manifests"]
+    manifest = folder / "blobs" / "sha256" / entry["digest"].removeprefix("sha256:")
+    manifest.write_text(manifest.read_text().replace('"one.bin"', json.dumps(name)))
+    with pytest.raises(FetchError, match="something else is in this folder"):
+        carry.pack(files, [], folder)
+
+
+def test_another_folder_is_refused(files, tmp_path):
     with pytest.raises(FetchError, match="fetch --to"):
-        carry.unpack([], tmp_path)
+        carry.unpack(files, tmp_path, tmp_path)
+    (tmp_path / "index.json").write_text('{"manifests": []}')
+    with pytest.raises(FetchError, match="something else is in this folder"):
+        carry.pack(files, [], tmp_path)
 
 
-def test_a_copy_for_a_store_in_another_place_is_told(paths, tmp_path):
-    carry.pack(paths[:1], tmp_path / "carried")
-    info = tmp_path / "carried" / "nix-cache-info"
+def test_a_folder_that_can_t_be_written_is_told(files, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FetchError, match="the copy can't be written"):
+        carry.pack(files, [], tmp_path / "file" / "carried")
+
+
+@pytest.fixture
+def earlier(files, tmp_path):
+    """A folder as an earlier tungsten has written it."""
+    url = f"file://{tmp_path / 'earlier'}?compression=none"
+    nix_program.run(["nix", *store.options(), "copy", "--to", url, *paths_of(files)]).check_returncode()
+    forget(*paths_of(files))
+    return tmp_path / "earlier"
+
+
+def test_a_folder_of_an_earlier_tungsten_is_taken(files, earlier, tmp_path):
+    carry.unpack(files, earlier, tmp_path)
+    assert store.missing(paths_of(files)) == set()
+
+
+def test_what_was_tampered_with_there_is_refused(files, earlier, tmp_path):
+    for archive in (earlier / "nar").iterdir():
+        content = bytearray(archive.read_bytes())
+        content[500] ^= 1
+        archive.write_bytes(content)
+    with pytest.raises(FetchError, match="could not be copied"):
+        carry.unpack(files, earlier, tmp_path)
+
+
+def test_one_for_a_store_in_another_place_is_told(files, earlier, tmp_path):
+    info = earlier / "nix-cache-info"
     info.write_text(info.read_text().replace(store.place(), "/home/somebody/store"))
     with pytest.raises(FetchError, match="in /home/somebody/store, and this machine's is in /nix/store"):
-        carry.unpack(paths[:1], tmp_path / "carried")
+        carry.unpack(files, earlier, tmp_path)

@@ -101,7 +101,8 @@ def test_what_tungsten_keeps_never_ships(model):
     write(model, "export/nix/x.nix", "export/flake.nix", "flake/flake.nix", "data/spec.json")
     (model / "export/spec.json").write_text(json.dumps({"spec-version": 1}))
     write(model, f"{RESULTS}/image.png", f"sub/{RESULTS}/image.png")
-    write(model, "carried/nix-cache-info", "carried/nar/x.nar")
+    write(model, "earlier/nix-cache-info", "earlier/nar/x.nar")
+    write(model, "carried/oci-layout", "carried/take.sh", "carried/blobs/sha256/x", "image/oci-layout")
     for name in ("result", "result-1", "sub/result-image"):
         (model / name).symlink_to("/nix/store/x")
     (model / "sub" / ".tungsten").symlink_to("..")
@@ -109,6 +110,7 @@ def test_what_tungsten_keeps_never_ships(model):
     assert paths(model, exclude=[]) == [
         "data/spec.json",
         "flake/flake.nix",
+        "image/oci-layout",
         "kept/result",
         "tungsten_model.py",
     ]

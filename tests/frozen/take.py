@@ -136,7 +136,7 @@ def of_roots(solver):
 def of_nix(solver):
     """The same of tungsten's own Nix, for this kind of machine."""
     (system,) = HERE
-    index, debs = own_nix.solve(ARCHITECTURES[system], solver.mirrors, solver.get)
+    index, debs = own_nix.solve(ARCHITECTURES[system], own_nix.Origin.of(solver.mirrors))
     files = [LockedFile(deb.file, deb.size, deb.sha256, release=index.release) for deb in debs]
     return {entry.sha256: (entry, solver.mirrors.urls(entry.file, index.timestamps)) for entry in files}
 

@@ -64,6 +64,8 @@ def fetch_command(
     lock = project.checked_lock()
     systems = list(lock.platforms) if platform is None else [choose_platform(lock, platform, this_system())]
     shipped = project.select_shipped(lock)
+    if origin is not None:
+        project.bring_nix(origin)
     with project.exclusively():
         part = part_of(lock, systems, this_system())
         if origin is not None:
@@ -72,7 +74,7 @@ def fetch_command(
         for system in systems:
             provide_result(project, lock, system, shipped)
         if to is not None:
-            _copy_to(to, part, shipped.big)
+            _copy_to(to, part, shipped.big, project)
     print(f"all {count} files for {', '.join(systems)} are in the Nix store")
 
 
@@ -95,17 +97,23 @@ def _copy_from(origin: Path, part: Lock, big: Sequence[BigFile], scratch: Path) 
         )
 
 
-def _copy_to(to: Path, part: Lock, big: Sequence[BigFile]) -> None:
+def _copy_to(to: Path, part: Lock, big: Sequence[BigFile], project: Project) -> None:
     """Copy what a part of a lock needs to a folder, and say how another machine takes it."""
-    from tungstenkit import store
+    from tungstenkit import nix_program, store
     from tungstenkit.cli.progress import err, working
-    from tungstenkit.fetch import carry
+    from tungstenkit.fetch import carry, own_nix
     from tungstenkit.fetch.bring import programs, store_files, store_paths
 
-    with working(f"copying to {to}"):
-        gone = store.missing(store_paths(part, big))
-        files = [file for file in store_files(part, big) if file.path not in gone]
-        carry.pack(files, [path for path in programs(part) if path not in gone], to)
+    with tempfile.TemporaryDirectory(dir=project.state, prefix=".nix-") as scratch:
+        archive = {}
+        # Where there is none here, there is likely none there.
+        if nix_program.current().is_own:
+            archive = own_nix.collect(own_nix.Origin.of(project.mirrors()), Path(scratch), project.watch)
+        with working(f"copying to {to}"):
+            gone = store.missing(store_paths(part, big))
+            files = [file for file in store_files(part, big) if file.path not in gone]
+            carried = [path for path in programs(part) if path not in gone]
+            carry.pack(carry.Contents(files, carried, archive), to)
     command = ["tungsten", "fetch", "--from", str(to)]
     err.print(
         f"on the other machine: {shlex.join(command)}, with this lock and the model's files", markup=False

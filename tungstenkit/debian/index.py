@@ -240,14 +240,20 @@ def fetch_inrelease(
 
 
 def trusted_certificates(
-    release: str, archive: str, bases: Mapping[str, Sequence[str]], get: Callable[[str], bytes]
+    release: str,
+    archive: str,
+    bases: Mapping[str, Sequence[str]],
+    get: Callable[[str], bytes],
+    keyrings: Iterable[bytes] | None = None,
 ) -> list[pysequoia.Cert]:
     """The pinned keys of an archive, from this machine's keyrings or else from Debian's package of its keys.
+
+    keyrings: in place of this machine's.
 
     Raises FetchError where that package can't be had.
     """
     pinned = pinned_fingerprints(release, archive)
-    if certs := certificates(machine_keyrings(), pinned):
+    if certs := certificates(machine_keyrings() if keyrings is None else keyrings, pinned):
         return certs
     last: FetchError | None = None
     for base in bases.get("debian", ()):

@@ -12,6 +12,7 @@ import json
 import re
 import shutil
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from tungstenkit.sdk.errors import FetchError
 from tungstenkit.spec.files import CARRIED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from tungstenkit.fetch.needs import LockedFile
 
@@ -34,8 +35,10 @@ _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _KIND = "application/vnd.tungsten.inputs"
 _EMPTY = b"{}"
 _TITLE = "org.opencontainers.image.title"
-_TREE = "tungsten.program"
-"""Of a blob that is a program: the store has it as NAME/bin/NAME."""
+_KIND_OF = "tungsten.kind"
+"""Of a blob, `file`; `program`, which the store has as NAME/bin/NAME; or `archive`, which is Debian's and no input."""
+_PLACE = "tungsten.place"
+"""Of what is Debian's: where its archive has it."""
 
 _SCRIPT = """#!/bin/sh
 # Adds all that is carried here to a Nix store: sh take.sh [OPTION OF NIX-STORE]...
@@ -59,19 +62,35 @@ find "$there/files" -type f -exec ${NIX_STORE:-nix-store} "$@" --add-fixed sha25
 """
 
 
-def pack(files: Iterable[LockedFile], programs: Iterable[str], folder: Path) -> None:
-    """Copy what the store has into a folder; what that has already stays. Raises FetchError.
+@dataclass(frozen=True)
+class Contents:
+    """What is carried."""
 
-    programs: store paths with a program each, which is called as they are, below `bin/`.
-    """
-    layers = {_key(layer): layer for layer in _carried(folder)}
+    files: Sequence[LockedFile]
+    """Of the store."""
+    programs: Sequence[str] = ()
+    """Store paths with a program each, which is called as they are, below `bin/`."""
+    archive: Mapping[str, Path] = field(default_factory=dict)
+    """A part of Debian's archive, from which a machine without Nix takes one: files by their places there."""
+
+
+def pack(contents: Contents, folder: Path) -> None:
+    """Copy what is to be carried into a folder; what that has already stays. Raises FetchError."""
+    before = _carried(folder)
+    # Of an archive two times are none.
+    kept = [layer for layer in before if not contents.archive or _key(layer)[2] != "archive"]
+    layers = {_key(layer): layer for layer in kept}
     try:
-        for file in files:
+        for file in contents.files:
             layer = _layer(folder, Path(file.path), (file.size, file.sha256), {_TITLE: file.name})
             layers[_key(layer)] = layer
-        for path in programs:
-            (program,) = Path(path, "bin").iterdir()
-            layer = _layer(folder, program, measure(program), {_TITLE: program.name, _TREE: "true"})
+        for folder_of_program in contents.programs:
+            (program,) = Path(folder_of_program, "bin").iterdir()
+            layer = _layer(folder, program, measure(program), {_TITLE: program.name, _KIND_OF: "program"})
+            layers[_key(layer)] = layer
+        for place, path in contents.archive.items():
+            about = {_TITLE: store.store_name(path.name), _KIND_OF: "archive", _PLACE: place}
+            layer = _layer(folder, path, measure(path), about)
             layers[_key(layer)] = layer
         _describe(layers, folder)
     except OSError as problem:
@@ -95,13 +114,10 @@ def _layer(
     return _descriptor("application/octet-stream", sha256, size) | {"annotations": annotations}
 
 
-def _describe(layers: dict[tuple[str, str, bool], dict[str, Any]], folder: Path) -> None:
+def _describe(layers: Mapping[tuple[str, str, str], dict[str, Any]], folder: Path) -> None:
     """Write what a folder of blobs holds, for programs of OCI's and for whoever has Nix alone."""
     listed = [layers[key] for key in sorted(layers)]
-    lines = (
-        f"{sha256} {name} {'program' if is_program else 'file'}\n"
-        for sha256, name, is_program in map(_key, listed)
-    )
+    lines = (f"{' '.join(key)}\n" for key in map(_key, listed) if key[2] != "archive")
     _write(folder / TAKE, _SCRIPT.replace("@FILES@", "".join(lines)).encode())
     config = _blob(folder, "application/vnd.oci.empty.v1+json", _EMPTY)
     manifest = {
@@ -151,6 +167,17 @@ def unpack(files: Sequence[LockedFile], folder: Path, scratch: Path) -> None:
                 )
 
 
+def archive_in(folder: Path) -> dict[str, Path]:
+    """The part of Debian's archive that a folder has: files by their places there; nothing of an earlier folder."""
+    if (folder / "nix-cache-info").is_file():
+        return {}
+    return {
+        layer["annotations"].get(_PLACE, ""): folder / "blobs" / "sha256" / _key(layer)[0]
+        for layer in _carried(folder)
+        if _key(layer)[2] == "archive"
+    }
+
+
 def _carried(folder: Path) -> list[dict[str, Any]]:
     """What a folder says that it has; nothing where it is new."""
     if not (folder / "index.json").exists():
@@ -171,14 +198,19 @@ def _carried(folder: Path) -> list[dict[str, Any]]:
     )
 
 
-def _key(layer: dict[str, Any]) -> tuple[str, str, bool]:
-    """What a file is known by: its hash, its name, and whether it is a program. ValueError for what is none of ours."""
+def _key(layer: dict[str, Any]) -> tuple[str, str, str]:
+    """What a file is known by: its hash, its name and its kind. ValueError for what is none of ours."""
     annotations = layer["annotations"]
     sha256, name = layer["digest"].removeprefix("sha256:"), annotations[_TITLE]
+    kind = annotations.get(_KIND_OF, "file")
     # They become lines of a script.
-    if not re.fullmatch(r"[0-9a-f]{64}", sha256) or store.store_name(name) != name:
+    if (
+        not re.fullmatch(r"[0-9a-f]{64}", sha256)
+        or store.store_name(name) != name
+        or kind not in ("file", "program", "archive")
+    ):
         raise ValueError(name)
-    return sha256, name, _TREE in annotations
+    return sha256, name, kind
 
 
 def _descriptor(kind: str, sha256: str, size: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ what was taken is written down beside it, by hash.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import shlex
@@ -15,23 +16,26 @@ import shutil
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from tungstenkit import nix_program
 from tungstenkit.debian.deb import open_files
-from tungstenkit.debian.index import Trust, fetch_index
+from tungstenkit.debian.index import ARCHIVES, Trust, fetch_index, trusted_certificates
 from tungstenkit.debian.solve import DebSolver
 from tungstenkit.document import to_json
 from tungstenkit.fetch.download import download
 from tungstenkit.fetch.needs import LockedFile
 from tungstenkit.fetch.web import PARALLEL, Fetcher
 from tungstenkit.platforms import ARCHITECTURES, this_system
-from tungstenkit.sdk.errors import BuildError, FetchError
+from tungstenkit.sdk.errors import BuildError, FetchError, GoneError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from tarfile import TarFile
 
     from tungstenkit.debian.index import ReleaseIndex
@@ -63,10 +67,56 @@ RECORD = "taken.json"
 """Says what was taken, and of which indexes; beside what it is about."""
 
 
-def bring(mirrors: Callable[[], Mirrors], watch: Watch) -> None:
+@dataclass(frozen=True)
+class Origin:
+    """Where Debian's packages come from."""
+
+    bases: Mapping[str, Sequence[str]]
+    """As `fetch_index` has them."""
+    get: Callable[[str], bytes]
+    urls: Callable[[str, Mapping[str, str]], Sequence[str]]
+    """As `Mirrors.urls`."""
+    now: datetime
+    """The moment by which its indexes are judged."""
+
+    @classmethod
+    def of(cls, mirrors: Mirrors) -> Origin:
+        """That of a machine's mirrors."""
+        return cls(mirrors.debian_bases, Fetcher(), mirrors.urls, mirrors.found)
+
+    @classmethod
+    def carried(cls, files: Mapping[str, Path]) -> Origin:
+        """One whose files were carried here, by their places; it is judged by the moment that it was carried away."""
+
+        def get(url: str) -> bytes:
+            if url not in files:
+                hint = "make the copy on a machine of this kind, or install Nix: see its manual"
+                raise FetchError("this was not carried here", where=url, hint=hint)
+            return files[url].read_bytes()
+
+        def urls(file: str, _timestamps: Mapping[str, str]) -> list[str]:
+            path = files.get(file.removeprefix("mirror://"))
+            return [path.resolve().as_uri()] if path else []
+
+        bases = {name: (name,) for name in ARCHIVES}
+        return cls(bases, get, urls, max(_stated_dates(files), default=datetime.fromtimestamp(0, UTC)))
+
+
+def _stated_dates(files: Mapping[str, Path]) -> Iterator[datetime]:
+    """What indexes say of their dates; nobody has looked at their signatures yet."""
+    for place, path in files.items():
+        if place.endswith("/InRelease"):
+            found = re.search(r"(?m)^Date: *(.+)$", path.read_text(encoding="utf-8", errors="replace"))
+            with suppress(ValueError):
+                date = parsedate_to_datetime(found[1] if found else "")
+                yield date.replace(tzinfo=date.tzinfo or UTC)
+
+
+def bring(origin: Callable[[], Origin], watch: Watch) -> None:
     """Bring our own Nix, where it is the one that is started and is not there yet.
 
-    mirrors: finds this machine's. Raises FetchError where it can't be had, BuildError where it can't be run here.
+    origin: finds where it is taken from. Raises FetchError where it can't be had, BuildError where it can't be run
+    here.
     """
     if not nix_program.current().is_absent:
         return
@@ -82,7 +132,7 @@ def bring(mirrors: Callable[[], Mirrors], watch: Watch) -> None:
             watch.notice(
                 f"there is no Nix on PATH: taking Debian {nix_program.OWN_RELEASE}'s, into {folder.parent}"
             )
-            _take(folder, mirrors(), watch)
+            _take(folder, origin(), watch)
 
 
 @contextmanager
@@ -108,33 +158,74 @@ def _alone(folder: Path, watch: Watch) -> Iterator[None]:
         ) from None
 
 
-def _take(folder: Path, mirrors: Mirrors, watch: Watch) -> None:
+def _take(folder: Path, origin: Origin, watch: Watch) -> None:
     """Download, unpack and try Nix; it is in a folder whole, or not at all."""
     architecture = ARCHITECTURES[this_system()]
     with watch.working(f"reading Debian {nix_program.OWN_RELEASE}'s indexes for Nix"):
-        index, debs = solve(architecture, mirrors, Fetcher())
+        index, debs = solve(architecture, origin)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as scratch:
-        new, downloads = Path(scratch) / "nix", Path(scratch) / "downloads"
-        downloads.mkdir()
-        files = [LockedFile(deb.file, deb.size, deb.sha256, release=index.release) for deb in debs]
-        with watch.fetching("fetching Nix") as bar, ThreadPoolExecutor(PARALLEL) as pool:
-            bar.start(len(files), sum(file.size for file in files))
-            paths = pool.map(
-                lambda file: download(file, mirrors.urls(file.file, index.timestamps), downloads, bar), files
-            )
-            unpack(list(paths), architecture, new)
+        new = Path(scratch) / "nix"
+        unpack(_download(index, debs, origin, Path(scratch), watch), architecture, new)
         _try(new)
         _write_programs(new, folder)
         (new / RECORD).write_text(to_json(_record(index, debs)), encoding="utf-8")
         new.rename(folder)
 
 
+def collect(origin: Origin, folder: Path, watch: Watch) -> dict[str, Path]:
+    """What a machine without a network takes Nix from: of Debian's archive the files that `bring` would ask for, by
+    their places there.
+
+    folder: for what is downloaded. Raises FetchError.
+    """
+    found: dict[str, Path] = {}
+    (folder / "index").mkdir()
+
+    def get(url: str) -> bytes:
+        content = origin.get(url)
+        name, base = next(
+            (name, base)
+            for name, bases in origin.bases.items()
+            for base in bases
+            if url.startswith(f"{base}/")
+        )
+        path = folder / "index" / hashlib.sha256(content).hexdigest()
+        path.write_bytes(content)
+        found[f"{name}{url.removeprefix(base)}"] = path
+        return content
+
+    with watch.working(f"reading Debian {nix_program.OWN_RELEASE}'s indexes for Nix"):
+        index, debs = solve(ARCHITECTURES[this_system()], replace(origin, get=get), folder / "cache")
+        # For a machine that has not Debian's keys; a mirror may have a newer package of them alone.
+        with suppress(FetchError):
+            trusted_certificates(index.release, ARCHIVES[0], origin.bases, get, keyrings=())
+    paths = _download(index, debs, origin, folder, watch)
+    return found | {deb.file.removeprefix("mirror://"): path for deb, path in zip(debs, paths, strict=True)}
+
+
+def _download(
+    index: ReleaseIndex, debs: Sequence[ResolvedDeb], origin: Origin, folder: Path, watch: Watch
+) -> list[Path]:
+    (downloads := folder / "downloads").mkdir()
+    files = [LockedFile(deb.file, deb.size, deb.sha256, release=index.release) for deb in debs]
+    with watch.fetching("fetching Nix") as bar, ThreadPoolExecutor(PARALLEL) as pool:
+        bar.start(len(files), sum(file.size for file in files))
+        urls = [origin.urls(file.file, index.timestamps) for file in files]
+        try:
+            return list(pool.map(lambda file, some: download(file, some, downloads, bar), files, urls))
+        except GoneError as problem:
+            # It is no file of a lock's.
+            hint = "the index has changed meanwhile: try again; or install Nix: see its manual"
+            raise FetchError(problem.what, where=problem.where, hint=hint) from None
+
+
 def solve(
-    architecture: Architecture, mirrors: Mirrors, get: Callable[[str], bytes]
+    architecture: Architecture, origin: Origin, cache: Path | None = None
 ) -> tuple[ReleaseIndex, Sequence[ResolvedDeb]]:
-    """The packages that Nix is made of, by the index of today."""
+    """The packages that Nix is made of, by the index of today. cache: of indexes (default: the user's)."""
+    trust = Trust(origin.now)
     index = fetch_index(
-        nix_program.OWN_RELEASE, architecture.debian, mirrors.debian_bases, get, Trust(mirrors.found)
+        nix_program.OWN_RELEASE, architecture.debian, origin.bases, origin.get, trust, cache=cache
     )
     return index, DebSolver(index, _NOT_FOLLOWED).solve({"nix": [_REQUEST]}, where="tungsten's own Nix").debs
 

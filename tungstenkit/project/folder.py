@@ -128,12 +128,17 @@ class Project:
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def bring_nix(self) -> None:
-        """Have a Nix to start: bring tungsten's own, where it is the one to be used, and is not there yet."""
-        if nix_program.current().is_absent:
-            from tungstenkit.fetch.own_nix import bring
+    def bring_nix(self, carried: Path | None = None) -> None:
+        """Have a Nix to start: bring tungsten's own, where it is the one to be used, and is not there yet.
 
-            bring(self.mirrors, self.watch)
+        carried: a folder of `fetch --to`, which may have it.
+        """
+        if nix_program.current().is_absent:
+            from tungstenkit.fetch.carry import archive_in
+            from tungstenkit.fetch.own_nix import Origin, bring
+
+            files = archive_in(carried) if carried is not None else {}
+            bring(lambda: Origin.carried(files) if files else Origin.of(self.mirrors()), self.watch)
 
     def check_writable(self) -> None:
         """FetchError where what can be made again can't be kept in the model's folder."""

@@ -50,7 +50,7 @@ def paths_of(files):
 @pytest.fixture
 def carried(files, program, tmp_path):
     """A folder with all of it, which the store has not any more."""
-    carry.pack(files, [program], tmp_path / "carried")
+    carry.pack(carry.Contents(files, [program]), tmp_path / "carried")
     forget(*paths_of(files), program)
     return tmp_path / "carried"
 
@@ -97,12 +97,27 @@ def test_the_script_takes_it_without_tungsten(files, carried, program):
     assert os.access(Path(program) / "bin" / "busybox", os.X_OK)
 
 
+def test_a_part_of_debians_archive_is_carried_by_its_places(files, tmp_path):
+    """And not with one of another day; no store gets it."""
+    for day in ("one", "two"):
+        (tmp_path / "InRelease").write_text(day)
+        archive = {"debian/dists/trixie/InRelease": tmp_path / "InRelease"}
+        carry.pack(carry.Contents(files[:1], archive=archive), tmp_path / "carried")
+    carry.pack(carry.Contents(files[1:]), tmp_path / "carried")
+    (found,) = carry.archive_in(tmp_path / "carried").items()
+    assert found[0] == "debian/dists/trixie/InRelease"
+    assert found[1].read_text() == "two"
+    script = (tmp_path / "carried" / carry.TAKE).read_text()
+    assert "InRelease" not in script
+    assert all(file.name in script for file in files)
+
+
 def test_what_is_there_stays_and_more_is_added(files, tmp_path):
     folder = tmp_path / "carried"
-    carry.pack(files[:1], [], folder)
+    carry.pack(carry.Contents(files[:1]), folder)
     blob = folder / "blobs" / "sha256" / files[0].sha256
     before = blob.stat().st_ino
-    carry.pack(files[1:], [], folder)
+    carry.pack(carry.Contents(files[1:]), folder)
     assert blob.stat().st_ino == before
     forget(*paths_of(files))
     carry.unpack(files, folder, tmp_path)
@@ -110,7 +125,7 @@ def test_what_is_there_stays_and_more_is_added(files, tmp_path):
 
 
 def test_what_the_folder_does_not_have_is_left_to_the_caller(files, tmp_path):
-    carry.pack(files[:1], [], tmp_path / "carried")
+    carry.pack(carry.Contents(files[:1]), tmp_path / "carried")
     forget(*paths_of(files))
     carry.unpack(files, tmp_path / "carried", tmp_path)
     assert store.missing(paths_of(files)) == {files[1].path}
@@ -130,12 +145,12 @@ def test_what_was_tampered_with_is_refused(files, carried, tmp_path):
 @pytest.mark.parametrize("name", ["x\nEND\necho", ".x", "a b", "$(x)"])
 def test_no_name_of_somebody_else_s_becomes_a_line_of_the_script(files, tmp_path, name):
     folder = tmp_path / "carried"
-    carry.pack(files[:1], [], folder)
+    carry.pack(carry.Contents(files[:1]), folder)
     (entry,) = json.loads((folder / "index.json").read_text())["manifests"]
     manifest = folder / "blobs" / "sha256" / entry["digest"].removeprefix("sha256:")
     manifest.write_text(manifest.read_text().replace('"one.bin"', json.dumps(name)))
     with pytest.raises(FetchError, match="something else is in this folder"):
-        carry.pack(files, [], folder)
+        carry.pack(carry.Contents(files), folder)
 
 
 def test_another_folder_is_refused(files, tmp_path):
@@ -143,13 +158,13 @@ def test_another_folder_is_refused(files, tmp_path):
         carry.unpack(files, tmp_path, tmp_path)
     (tmp_path / "index.json").write_text('{"manifests": []}')
     with pytest.raises(FetchError, match="something else is in this folder"):
-        carry.pack(files, [], tmp_path)
+        carry.pack(carry.Contents(files), tmp_path)
 
 
 def test_a_folder_that_can_t_be_written_is_told(files, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FetchError, match="the copy can't be written"):
-        carry.pack(files, [], tmp_path / "file" / "carried")
+        carry.pack(carry.Contents(files), tmp_path / "file" / "carried")
 
 
 @pytest.fixture

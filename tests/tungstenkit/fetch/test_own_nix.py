@@ -19,8 +19,9 @@ from tungstenkit.debian import release
 from tungstenkit.debian.release import RELEASES
 from tungstenkit.fetch import own_nix
 from tungstenkit.fetch.mirrors import Mirrors
+from tungstenkit.fetch.own_nix import Origin
 from tungstenkit.platforms import ARCHITECTURES, this_system
-from tungstenkit.sdk.errors import BuildError, FetchError
+from tungstenkit.sdk.errors import BuildError, FetchError, UnusableError
 
 MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ARCHITECTURE = ARCHITECTURES.get(this_system(), ARCHITECTURES["x86_64-linux"])
@@ -102,7 +103,7 @@ def mirror(tmp_path, monkeypatch):
             monkeypatch.setattr(release, "KEYRING_FOLDERS", (mirror.keys,))
             running.append(mirror)
             bases = [(f"{mirror.url}/{name}",) for name in ("debian", "debian-security")]
-            yield lambda: Mirrors(*bases, pypi="", npm=None, found=MOMENT)
+            yield lambda: Origin.of(Mirrors(*bases, pypi="", npm=None, found=MOMENT))
 
     return serve
 
@@ -110,6 +111,33 @@ def mirror(tmp_path, monkeypatch):
 def left(home):
     """What is in the folder of our own Nix."""
     return sorted(path.name for path in (home / "nix" / "own").iterdir())
+
+
+def test_what_was_carried_is_enough_where_nothing_answers(home, mirror, tmp_path, monkeypatch):
+    """It is believed by Debian's keys all the same, as of the day on which it was carried away."""
+    (scratch := tmp_path / "scratch").mkdir()
+    with mirror() as origin:
+        files = own_nix.collect(origin(), scratch, Told())
+        assert not (home / "nix").exists()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+        there = Origin.carried(files)
+        assert there.now == MOMENT
+        inrelease = next(
+            path
+            for place, path in files.items()
+            if place == f"debian/dists/{nix_program.OWN_RELEASE}/InRelease"
+        )
+        signed = inrelease.read_bytes()
+        inrelease.write_bytes(signed.replace(b"Origin: Debian", b"Origin: Nobody"))
+        with pytest.raises(UnusableError, match="no pinned Debian key"):
+            own_nix.bring(lambda: there, Told())
+        inrelease.write_bytes(signed)
+    own_nix.bring(lambda: there, Told())
+    assert nix_program.run(["nix", "--version"]).returncode == 0
+    lacking = {place: path for place, path in files.items() if "liba" not in place}
+    own_nix.remove()
+    with pytest.raises(FetchError, match="no longer has this file"):
+        own_nix.bring(lambda: Origin.carried(lacking), Told())
 
 
 def test_it_is_of_debians_newest_release():

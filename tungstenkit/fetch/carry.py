@@ -148,7 +148,7 @@ def unpack(files: Sequence[LockedFile], folder: Path, scratch: Path) -> None:
             "nothing here was made by `tungsten fetch --to`", where=str(folder), hint="name the folder itself"
         )
     blobs = folder / "blobs" / "sha256"
-    there = [file for file in wanted if (blobs / file.sha256).is_file()]
+    there = [file for file in wanted if _is_plain(blobs / file.sha256)]
     for start in range(0, len(there), _AT_ONCE):
         some = there[start : start + _AT_ONCE]
         with tempfile.TemporaryDirectory(dir=scratch, prefix=".carried-") as place:
@@ -174,7 +174,7 @@ def archive_in(folder: Path) -> dict[str, Path]:
     return {
         layer["annotations"].get(_PLACE, ""): folder / "blobs" / "sha256" / _key(layer)[0]
         for layer in _carried(folder)
-        if _key(layer)[2] == "archive"
+        if _key(layer)[2] == "archive" and _is_plain(folder / "blobs" / "sha256" / _key(layer)[0])
     }
 
 
@@ -231,6 +231,11 @@ def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     (part := path.with_name(f"{path.name}~")).write_bytes(content)
     part.replace(path)
+
+
+def _is_plain(blob: Path) -> bool:
+    """Whether it is a file, and no link to one of this machine's, which a store would show to everybody."""
+    return blob.is_file() and not blob.is_symlink()
 
 
 def _link(source: Path, path: Path) -> None:

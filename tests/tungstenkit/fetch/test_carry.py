@@ -142,6 +142,14 @@ def test_what_was_tampered_with_is_refused(files, carried, tmp_path):
     assert files[0].path in store.missing(paths_of(files))
 
 
+def test_a_link_to_a_file_of_this_machine_is_not_followed(files, carried, tmp_path):
+    blob = carried / "blobs" / "sha256" / files[0].sha256
+    blob.rename(tmp_path / "elsewhere")
+    blob.symlink_to(tmp_path / "elsewhere")
+    carry.unpack(files, carried, tmp_path)
+    assert store.missing(paths_of(files)) == {files[0].path}
+
+
 @pytest.mark.parametrize("name", ["x\nEND\necho", ".x", "a b", "$(x)"])
 def test_no_name_of_somebody_else_s_becomes_a_line_of_the_script(files, tmp_path, name):
     folder = tmp_path / "carried"

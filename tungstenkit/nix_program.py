@@ -42,12 +42,14 @@ def home(environ: Mapping[str, str] = os.environ) -> Path:
     """Where this user keeps what is the same for all models: our own Nix, and a store (XDG Base Directory
     specification).
 
-    Raises TungstenError for one that is named by a relative path.
+    Raises TungstenError for one that is named by a relative path, and for `/`: `/nix` is another's.
     """
     if named := environ.get(HOME, ""):
-        if not Path(named).is_absolute():
+        if not Path(named).is_absolute() or Path(named).resolve() == Path("/"):
             raise TungstenError(
-                f"{named!r} is no absolute path", where=HOME, hint="name a folder by all of its path"
+                f"{named!r} is no folder for tungsten",
+                where=HOME,
+                hint="name one of its own, by all of its path",
             )
         return Path(named).resolve()
     data = environ.get("XDG_DATA_HOME", "")
@@ -94,8 +96,13 @@ class Nix:
 
     @property
     def is_absent(self) -> bool:
-        """Whether it is ours, and must be brought first."""
-        return self.is_own and self.folder is not None and not (self.folder / "nix").exists()
+        """Whether it is ours, and must be brought first; as where the folder has moved, which its script names."""
+        if not self.is_own or self.folder is None:
+            return False
+        try:
+            return str(self.folder.parent) not in (self.folder / "nix").read_text(encoding="utf-8")
+        except OSError:
+            return True
 
     def line(self, command: Sequence[str]) -> list[str]:
         """A command of Nix's as it is started."""

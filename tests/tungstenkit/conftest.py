@@ -5,12 +5,14 @@ import http.server
 import pytest
 
 from tests.loopback import serving
+from tungstenkit import nix_program
 
 
 @pytest.fixture(autouse=True)
 def _no_nix_is_brought(monkeypatch):
     """Where a test finds none, it is told so: nothing is downloaded for what is no test of that."""
     monkeypatch.setenv("TUNGSTEN_NIX", "machine")
+    monkeypatch.setattr(nix_program._Model, "wish", "")
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ def programs(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _wishless(monkeypatch):
-    monkeypatch.setattr(nix_program._Model, "wish", "")
     for name in ("TUNGSTEN_NIX", "TUNGSTEN_HOME", *STORE, "NIX_REMOTE"):
         monkeypatch.delenv(name, raising=False)
 
@@ -45,9 +44,11 @@ class TestHome:
         monkeypatch.setenv("HOME", str(tmp_path / "user"))
         assert nix_program.home(environ) == tmp_path / place
 
-    def test_a_relative_path_is_refused(self):
-        with pytest.raises(TungstenError, match="no absolute path") as caught:
-            nix_program.home({"TUNGSTEN_HOME": "here"})
+    @pytest.mark.parametrize("named", ["here", "/", "/tmp/.."])
+    def test_what_is_no_folder_of_its_own_is_refused(self, named):
+        """Below `/` it would be `/nix`."""
+        with pytest.raises(TungstenError, match="no folder for tungsten") as caught:
+            nix_program.home({"TUNGSTEN_HOME": named})
         assert caught.value.where == "TUNGSTEN_HOME"
 
 
@@ -73,7 +74,10 @@ class TestChoice:
         # Where it is not, a line is for another machine.
         assert nix.for_a_shell(["nix", "build"]) == "nix build"
         nix.folder.mkdir(parents=True)
-        (nix.folder / "nix").touch()
+        # A script that names another folder is of one that was there before.
+        (nix.folder / "nix").write_text("exec /else/where/nix")
+        assert nix.is_absent
+        (nix.folder / "nix").write_text(f"exec {nix.folder.parent}/lib/nix")
         assert not nix.is_absent
         assert nix.for_a_shell(["nix", "build"]) == f"{nix.folder}/nix build"
 

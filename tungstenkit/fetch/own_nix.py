@@ -169,6 +169,8 @@ def _take(folder: Path, origin: Origin, watch: Watch) -> None:
         _try(new)
         _write_programs(new, folder)
         (new / RECORD).write_text(to_json(_record(index, debs)), encoding="utf-8")
+        # One whose folder has moved since.
+        shutil.rmtree(folder, ignore_errors=True)
         new.rename(folder)
 
 
@@ -346,19 +348,22 @@ def _record(index: ReleaseIndex, debs: Sequence[ResolvedDeb]) -> dict[str, Any]:
 def remove() -> int:
     """Remove our own Nix, all of them, and this user's store; how many bytes that were.
 
-    Raises FetchError where something can't be removed.
+    What else is in that folder is not ours. Raises FetchError where something can't be removed.
     """
     folder = nix_program.folder_of_nix()
     size = 0
     try:
-        # A store's folders can't be written by their owner.
-        for path, folders, files in os.walk(folder):
-            for name in folders:
-                if not (one := Path(path, name)).is_symlink():
-                    one.chmod(0o700)
-            size += sum(os.lstat(f"{path}/{name}").st_blocks * 512 for name in files)
-        if folder.exists():
-            shutil.rmtree(folder)
+        for part in (folder / name for name in ("own", "store", "var")):
+            # A store's folders can't be written by their owner.
+            for path, folders, files in os.walk(part):
+                for one in (Path(path, name) for name in (".", *folders)):
+                    if not one.is_symlink():
+                        one.chmod(0o700)
+                size += sum(os.lstat(f"{path}/{name}").st_blocks * 512 for name in files)
+            if part.exists():
+                shutil.rmtree(part)
+        with suppress(OSError):
+            folder.rmdir()
     except OSError as problem:
         raise FetchError(
             f"it can't be removed: {problem.strerror}", where=str(problem.filename or folder)

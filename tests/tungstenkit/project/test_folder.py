@@ -13,7 +13,7 @@ import pytest
 
 from tests.tungstenkit import locks
 from tests.tungstenkit.observers import Told
-from tungstenkit import store
+from tungstenkit import nix_program, store
 from tungstenkit.lock.parts import Files, LockedDownload
 from tungstenkit.project import folder as project_folder
 from tungstenkit.project.folder import Project
@@ -199,6 +199,42 @@ class TestState:
         (model / ".tungsten" / "shell").symlink_to("/nix/store/../../etc")
         with pytest.raises(FetchError, match="is a link to"):
             _ = Project(model, None).state
+
+
+class TestNix:
+    """Which Nix works on a model, and when it is brought."""
+
+    @pytest.fixture(autouse=True)
+    def brought(self, monkeypatch, tmp_path):
+        """The notices of those who had it brought."""
+        brought = []
+        monkeypatch.setenv("TUNGSTEN_HOME", str(tmp_path / "home"))
+        monkeypatch.setattr("tungstenkit.fetch.own_nix.bring", lambda origin, watch: brought.append(origin))
+        return brought
+
+    def test_a_model_may_ask_for_ours_and_the_user_decides(self, brought, monkeypatch, tmp_path):
+        model = shutil.copytree(EXAMPLE, tmp_path / "model", ignore=shutil.ignore_patterns(".tungsten"))
+        (model / "pyproject.toml").write_text('[tool.tungsten.nix]\nuse = "own"\n')
+        with Project.read(model, None, None, UNWATCHED).exclusively():
+            assert not nix_program.current().is_own
+        monkeypatch.delenv("TUNGSTEN_NIX")
+        assert not brought
+        with Project.read(model, None, None, UNWATCHED).exclusively():
+            assert nix_program.current().is_own
+        assert len(brought) == 1
+        (model / "pyproject.toml").unlink()
+        monkeypatch.setenv("PATH", str(tmp_path))
+        Project.read(model, None, None, UNWATCHED)
+        assert nix_program.current().is_own
+
+    def test_a_folder_that_was_carried_here_is_asked_before_a_mirror(self, brought, monkeypatch, tmp_path):
+        monkeypatch.setenv("TUNGSTEN_NIX", "own")
+        monkeypatch.setattr(
+            "tungstenkit.fetch.carry.archive_in", lambda folder: {"debian/pool/x": tmp_path / "x"}
+        )
+        Project(tmp_path, None).bring_nix(tmp_path)
+        (origin,) = brought
+        assert origin().urls("mirror://debian/pool/x", {}) == [(tmp_path / "x").as_uri()]
 
 
 class TestExclusively:

@@ -68,15 +68,17 @@ def own_folder(environ: Mapping[str, str] = os.environ) -> Path:
     return folder_of_nix(environ) / "own" / f"{OWN_RELEASE}-{_OWN_NUMBER}-{this_system()}"
 
 
+_PLACES = {
+    "NIX_STORE_DIR": "store",
+    "NIX_STATE_DIR": "var/nix",
+    "NIX_LOG_DIR": "var/log/nix",
+    "NIX_LOCALSTATE_DIR": "var",
+}
+
+
 def store_variables(folder: Path) -> dict[str, str]:
-    """What tells a Nix that its store is in a folder, and its paths where they say."""
-    places = {
-        "NIX_STORE_DIR": folder / "store",
-        "NIX_STATE_DIR": folder / "var" / "nix",
-        "NIX_LOG_DIR": folder / "var" / "log" / "nix",
-        "NIX_LOCALSTATE_DIR": folder / "var",
-    }
-    return {name: str(path) for name, path in places.items()}
+    """What tells a Nix that its store is in a folder, and its paths where they say; the store's own comes first."""
+    return {name: str(folder / place) for name, place in _PLACES.items()}
 
 
 def own_settings(folder: Path) -> dict[str, str]:
@@ -162,7 +164,7 @@ def set_wish(wish: str) -> None:
     _Model.wish = wish
 
 
-_READ = (VARIABLE, HOME, "XDG_DATA_HOME", "HOME", "PATH", "NIX_REMOTE", *store_variables(Path()))
+_READ = (VARIABLE, HOME, "XDG_DATA_HOME", "HOME", "PATH", "NIX_REMOTE", *_PLACES)
 
 
 def current() -> Nix:
@@ -212,7 +214,7 @@ def start(command: Sequence[str], **options: Any) -> subprocess.Popen[str]:  # n
     """Start a command of Nix's. Raises BuildError where there is no Nix, or no place for its store."""
     nix = current()
     if nix.variables:
-        make_store(*(nix.variables[name] for name in store_variables(Path())), is_own=nix.is_own)
+        make_store(*(nix.variables[name] for name in _PLACES), is_own=nix.is_own)
     program, *arguments = nix.line(command)
     try:
         return subprocess.Popen([program, *arguments], text=True, **{"env": environment(), **options})

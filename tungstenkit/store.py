@@ -170,15 +170,15 @@ def has_other_users() -> bool:
 
 
 def _nix_version() -> tuple[int, ...]:
-    return _version_of(nix_program.current().line(["nix"])[0])
+    try:
+        return _version_of(nix_program.current().line(["nix"])[0])
+    except FileNotFoundError:
+        return (0,)  # what starts it for more says so
 
 
 @cache
 def _version_of(program: str) -> tuple[int, ...]:
-    try:
-        run = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return (0,)  # what starts it for more says so
+    run = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     found = re.search(r"(\d+)\.(\d+)", run.stdout)
     return (int(found[1]), int(found[2])) if found else (0,)
 

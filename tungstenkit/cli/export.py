@@ -108,7 +108,10 @@ def _copy_to(to: Path, part: Lock, big: Sequence[BigFile], project: Project) -> 
         archive = {}
         # Where there is none here, there is likely none there.
         if nix_program.current().is_own:
-            archive = own_nix.collect(own_nix.Origin.of(project.mirrors()), Path(scratch), project.watch)
+            try:
+                archive = own_nix.collect(own_nix.Origin.of(project.mirrors()), Path(scratch), project.watch)
+            except FetchError as problem:
+                project.watch.warn(f"Nix itself is not in the copy: {problem.what}")
         with working(f"copying to {to}"):
             gone = store.missing(store_paths(part, big))
             files = [file for file in store_files(part, big) if file.path not in gone]

@@ -122,16 +122,15 @@ def bring(origin: Callable[[], Origin], watch: Watch) -> None:
         return
     if this_system() not in ARCHITECTURES:
         raise BuildError(
-            f"there is no Nix on PATH, and tungsten has none for {this_system()}",
-            hint="install it: see the Nix manual",
+            f"tungsten has no Nix of its own for {this_system()}",
+            hint="install Nix: see its manual",
         )
     folder = nix_program.own_folder()
     with _alone(folder.parent, watch):
         # Another process may have brought it meanwhile.
         if nix_program.current().is_absent:
-            watch.notice(
-                f"there is no Nix on PATH: taking Debian {nix_program.OWN_RELEASE}'s, into {folder.parent}"
-            )
+            why = "" if shutil.which("nix-store") else "there is no Nix on PATH: "
+            watch.notice(f"{why}taking Debian {nix_program.OWN_RELEASE}'s, into {folder.parent}")
             _take(folder, origin(), watch)
 
 

@@ -152,15 +152,15 @@ def _tell_of_declaration(project: Project) -> None:
 
 
 def _refuse_early(project: Project, wish: Relock, pins: Lock | None) -> None:
-    """Tell what can't be done here before all that is asked of the network."""
+    """Tell what can't be done here before all that is asked of the network, and have a Nix."""
     if wish.resolve_only or wish.package_set != "debian":
         return
     project.check_writable()
-    project.bring_nix()
     if wish.write:
         for system in chosen_systems(wish.systems, pins):
             commands.refuse_elsewhere(project.spec, system, pins)
             post_build.refuse_elsewhere(project.spec, system, pins)
+    project.bring_nix()
 
 
 def _resolve(

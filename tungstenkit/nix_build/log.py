@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tungstenkit.machine import NAMESPACES_IN_A_CONTAINER
 from tungstenkit.nix_program import how_to_make_room
 from tungstenkit.sdk.errors import BuildError, TungstenError
 
@@ -219,9 +220,7 @@ def namespaces_refused(said: str, settings: Path = Path("/proc/sys")) -> BuildEr
         if value == forbids:
             commands.append(f"`sysctl -w {name}={allows}` as root")
     hint = " and ".join(commands) or (
-        "in a container: start it with --privileged, or in podman with --security-opt seccomp=unconfined --security-opt"
-        " unmask=ALL; elsewhere one of the"
-        " settings "
+        f"in a container: {NAMESPACES_IN_A_CONTAINER}; elsewhere one of the settings "
         + ", ".join(f"{name}={allows}" for name, (_, allows) in remedies.items())
         + " (sysctl, as root)"
     )

@@ -379,7 +379,10 @@ def _go_apart(folder: str, how: dict[str, Any]) -> dict[str, Any] | None:
         apart.mount_processes("/proc")
     root.close()
     apart.as_child()
-    apart.confine(machine, _USER, _USER, as_root=is_root)
+    try:
+        apart.confine(machine, _USER, _USER, as_root=is_root)
+    except OSError as problem:
+        return {"refused": str(problem)}
     os.chdir("/")
     hidden = [place for place in how["owned"] if not os.access(place, os.R_OK)]
     if hidden:

@@ -18,6 +18,7 @@ from pydantic import (
     ValidationError,
 )
 
+from tungstenkit.machine import NAMESPACES_IN_A_CONTAINER
 from tungstenkit.sdk.errors import DefinitionError, SpecError
 from tungstenkit.sdk.wishes import requirement_problem, value_problems, without_password
 from tungstenkit.settings import (
@@ -141,7 +142,8 @@ def _models(text: bytes, module: str, directory: Path) -> list[dict[str, Any]]:
             f"this machine does not let the model's module run apart: {answer.refused}",
             where=str(directory),
             hint="--trust (or TUNGSTEN_TRUST=1) runs it as you, with your files and your network, if it is yours; in a"
-            " container, --privileged lets it run apart; elsewhere `sysctl -w user.max_user_namespaces=100000` may",
+            f" container, {NAMESPACES_IN_A_CONTAINER}; elsewhere `sysctl -w user.max_user_namespaces=100000` may let it"
+            " run apart",
         )
     if answer.error is not None:
         error = answer.error

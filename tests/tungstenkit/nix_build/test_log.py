@@ -199,7 +199,8 @@ def test_the_remedy_is_the_one_for_this_machine(tmp_path, values, hint):
 
 def test_where_no_setting_forbids_it_a_container_may(tmp_path):
     hint = namespaces_refused("said", tmp_path).hint
-    assert "--security-opt seccomp=unconfined --security-opt unmask=ALL;" in hint
+    assert "--security-opt seccomp=unconfined --security-opt unmask=ALL, " in hint
+    assert "--cap-add SYS_ADMIN" in hint
 
 
 @pytest.mark.parametrize("program", ["enter.py", "run_commands.py", "step.sh"])

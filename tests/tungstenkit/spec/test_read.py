@@ -731,17 +731,33 @@ def test_a_module_that_is_trusted_sees_what_we_see(spied, monkeypatch):
     assert (seen["token"], seen["uid"], "written" in seen) == (True, os.getuid(), False)
 
 
-def test_a_module_that_can_not_be_kept_apart_is_not_read(tmp_path, monkeypatch):
+REFUSES = """
+class RefusedError(Exception): pass
+class Root: __getattr__ = lambda *_: lambda *_, **__: None
+leave = mount_processes = as_child = lambda *_, **__: None
+def {name}(*_, **__): raise {error}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "said"),
+    [
+        ("leave", "RefusedError('Operation not permitted')", "Operation not permitted"),
+        # Of a container whose engine hides parts of /proc.
+        ("confine", "OSError(30, 'Read-only file system', 'sys/user')", "Read-only file system: 'sys/user'"),
+    ],
+)
+def test_a_module_that_can_not_be_kept_apart_is_not_read(tmp_path, monkeypatch, name, error, said):
     """The machine's answer is that of one that allows no namespaces."""
     (tmp_path / "tungsten_model.py").write_text("raise RuntimeError('it was read')")
     (tmp_path / "tools" / "lib").mkdir(parents=True)
-    (tmp_path / "tools" / "lib" / "apart.py").write_text(
-        "class RefusedError(Exception): pass\ndef leave(*_, **__): raise RefusedError('Operation not permitted')"
-    )
+    (tmp_path / "tools" / "lib" / "apart.py").write_text(REFUSES.format(name=name, error=error))
     monkeypatch.setattr(apart, "NIX", tmp_path)
-    with pytest.raises(SpecError, match="does not let the model's module run apart: Operation not") as caught:
+    with pytest.raises(SpecError, match="does not let the model's module run apart") as caught:
         read_spec(tmp_path)
+    assert caught.value.what.endswith(said)
     assert "--trust" in (caught.value.hint or "")
+    assert "--security-opt unmask=ALL" in (caught.value.hint or "")
 
 
 def test_where_python_is_does_not_show_what_lies_beside_it(tmp_path, monkeypatch):

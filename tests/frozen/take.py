@@ -152,8 +152,8 @@ def take(target):
         for notice in mirrors.notices:
             print(notice)
         solver = Solver(mirrors, get, print, print, Path(scratch), Path(scratch))
-        needed, more = of_models(solver) | of_nix(solver), of_roots(solver)
-    files = dict(ChainMap(needed, *more.values()))
+        needed, nix, more = of_models(solver), of_nix(solver), of_roots(solver)
+    files = dict(ChainMap(needed, nix, *more.values()))
     size = sum(entry.size for entry, _ in files.values())
     print(f"taking {len(files)} files, {size / 1e6:.0f} MB", flush=True)
 
@@ -162,7 +162,7 @@ def take(target):
             return download(entry, urls, part / "files", Quiet())
         except GoneError:
             # A release whose support has ended leaves the mirrors piece by piece.
-            if entry.sha256 in needed:
+            if entry.sha256 in needed or entry.sha256 in nix:
                 raise
             return None
 

@@ -275,11 +275,10 @@ def image(folder):
 
 
 def carried_in(folder):
-    """A folder of `fetch --to`, with a file."""
-    blob = folder / "blobs" / "sha256" / SHA
-    blob.parent.mkdir(parents=True, exist_ok=True)
-    for path in (blob, folder / carry.TAKE):
-        path.touch()
+    """A folder of `fetch --to`, with a file of its own, and another."""
+    (folder.parent / "own").write_text("x")
+    carry.pack(carry.Contents((), archive={"place": folder.parent / "own"}), folder)
+    (folder / "blobs" / "sha256" / SHA).touch()
     return folder
 
 

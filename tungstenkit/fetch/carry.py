@@ -143,7 +143,8 @@ def unpack(files: Sequence[LockedFile], folder: Path, scratch: Path) -> None:
     if (folder / "nix-cache-info").is_file():
         _from_cache(wanted, folder)
         return
-    if not (folder / TAKE).is_file():
+    # The script does not come along through a registry.
+    if not _carried(folder):
         raise FetchError(
             "nothing here was made by `tungsten fetch --to`", where=str(folder), hint="name the folder itself"
         )

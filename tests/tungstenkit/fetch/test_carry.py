@@ -124,6 +124,14 @@ def test_what_is_there_stays_and_more_is_added(files, tmp_path):
     assert store.missing(paths_of(files)) == set()
 
 
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
+def test_a_registry_s_client_carries_it_too(files, carried, tmp_path):
+    there = tmp_path / "there"
+    subprocess.run(["skopeo", "copy", "--quiet", f"oci:{carried}", f"oci:{there}"], check=True)
+    carry.unpack(files, there, tmp_path)
+    assert store.missing(paths_of(files)) == set()
+
+
 def test_what_the_folder_does_not_have_is_left_to_the_caller(files, tmp_path):
     carry.pack(carry.Contents(files[:1]), tmp_path / "carried")
     forget(*paths_of(files))
@@ -162,7 +170,7 @@ def test_no_name_of_somebody_else_s_becomes_a_line_of_the_script(files, tmp_path
 
 
 def test_another_folder_is_refused(files, tmp_path):
-    with pytest.raises(FetchError, match="fetch --to"):
+    with pytest.raises(FetchError, match="nothing here was made by `tungsten fetch --to`"):
         carry.unpack(files, tmp_path, tmp_path)
     (tmp_path / "index.json").write_text('{"manifests": []}')
     with pytest.raises(FetchError, match="something else is in this folder"):

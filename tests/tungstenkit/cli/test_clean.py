@@ -15,7 +15,7 @@ def test_tungsten_s_own_nix_is_removed(tmp_path, monkeypatch, capsys):
     (tmp_path / "other").touch()
     for said in (f"removed {tmp_path}/nix, 0 MB\n", f"nothing is in {tmp_path}/nix\n"):
         with pytest.raises(SystemExit) as ended:
-            command_line.app(["clean", "--nix"], prog_name="tungsten")
+            command_line.command_line("clean")(["clean", "--nix"], prog_name="tungsten")
         assert not ended.value.code
         assert capsys.readouterr().out == said
     assert [path.name for path in tmp_path.iterdir()] == ["other"]

@@ -38,6 +38,7 @@ in
     layout:
     "${script "push-image" ''
       #!${busybox}/bin/busybox sh
+      set -eu
       case "''${1:-}" in
         "" | -*)
           echo "usage: nix run .#push-image -- REFERENCE [what skopeo copy takes]" >&2
@@ -52,7 +53,7 @@ in
       shift
       skopeo copy --preserve-digests "$@" oci:${layout} "docker://$reference" >&2
       # The only manifest there is.
-      digest="$(${busybox}/bin/busybox grep -o 'sha256:[0-9a-f]*' ${layout}/index.json)" || exit
+      digest="$(${busybox}/bin/busybox grep -o 'sha256:[0-9a-f]*' ${layout}/index.json)"
       echo "$reference@$digest"
     ''}/run";
 }

@@ -94,6 +94,29 @@ def test_a_wildcard_of_copy_stands_for_any_letter(tools, tmp_path, path, taken):
     assert set(taken.split()) <= {file.name for file in Path(seen).iterdir()}
 
 
+@pytest.mark.parametrize(("skopeo", "index"), [(1, "sha256:ab"), (0, "no digest"), (0, "sha256:ab")])
+def test_a_push_that_fails_names_no_image(tmp_path, skopeo, index):
+    """The program of an export, with a skopeo that ends as it is told."""
+    for name, text in {"bin/busybox": 'exec "$@"', "bin/skopeo": f"exit {skopeo}"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "index.json").write_text(index)
+    # A derivation's path is its text here, so nothing is built.
+    script = evaluate(f'''(builtins.scopedImport {{ derivation = given: {{ outPath = given.text; }}; }}
+      {NIX}/flake/apps.nix
+      {{ busybox = "{tmp_path}"; programs = {{ }}; python = {{ }}; system = "x"; }}
+    ).push "{tmp_path}"''')
+    done = subprocess.run(
+        ["sh", "-c", script.removesuffix("/run"), "push-image", "host/blur"],
+        env={"PATH": f"{tmp_path}/bin:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    is_well = skopeo == 0 and index.startswith("sha256:")
+    assert (done.returncode, done.stdout) == ((0, "host/blur@sha256:ab\n") if is_well else (1, ""))
+
+
 FILES = {file.relative_to(NIX).as_posix(): file for file in sorted(NIX.rglob("*.nix"))}
 FLAKES = {"flake/exported-flake.nix", "flake/exported-nixpkgs-flake.nix"}
 """What exports' flake.nix are: they are copied there."""

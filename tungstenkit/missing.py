@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from typing import TYPE_CHECKING
 
 from tungstenkit.data import FACTS, NIX
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
+_NO_NAME = re.compile(r"ImportError: cannot import name '[^']*' from '([\w.]+)'")
 
 
 def package_hint(text: str, own: Path | None = None) -> str | None:
@@ -24,13 +26,19 @@ def package_hint(text: str, own: Path | None = None) -> str | None:
     own: the model's folder here, where it is known.
     """
     program = tool_module("import_check.py")
-    hint: str | None = None
     if library := program.missing_library(text):
-        hint = program.library_hint(library, FACTS["driver-libraries"])
-    elif module := _NO_MODULE.search(text):
-        is_local = own is not None and own.joinpath(module[1].partition(".")[0]).is_dir()
-        missing = {"name": module[1], "distribution": "", "is-local": is_local}
-        hint = program.module_hint(
-            missing, json.loads((NIX / "steps" / "import-names.json").read_text("utf-8"))
-        )
+        hint: str = program.library_hint(library, FACTS["driver-libraries"])
+        return hint
+    found = _NO_MODULE.search(text) or _NO_NAME.search(text)
+    if found is None:
+        return None
+    top = found[1].partition(".")[0]
+    is_local = own is not None and (own.joinpath(top).is_dir() or own.joinpath(f"{top}.py").is_file())
+    names = json.loads((NIX / "steps" / "import-names.json").read_text("utf-8"))
+    if found.re is _NO_NAME:
+        if is_local or top in sys.stdlib_module_names:
+            return None
+        hint = program.version_hint(program.project_of(top, names) or top)
+    else:
+        hint = program.module_hint({"name": found[1], "distribution": "", "is-local": is_local}, names)
     return hint

@@ -288,24 +288,45 @@ def missing_library(text: str) -> str | None:
     return found[1] if found else None
 
 
-def module_hint(missing: dict[str, Any], names: dict[str, dict[str, str]]) -> str:
-    """What to do about a module that is missing. missing: see `_missing`; names: import-names.json."""
+def module_hint(missing: dict[str, Any], names: dict[str, Any]) -> str:
+    """What to do about a module that is missing. missing: see `_missing`; names: import-names.json.
+
+    A package is named where it is known: what a stranger has put into the index under the name of somebody's own file
+    is nothing to install.
+    """
     name: str = missing["name"]
-    top = name.partition(".")[0]
-    if missing["distribution"]:
-        return (
-            f"{missing['distribution']} is there without it: it may want another version, or an extra, in"
-            " python_packages"
-        )
-    for known in (name, top):
-        if known in names["debs"]:
-            return f"add {names['debs'][known]!r} to system_packages"
-        if known in names["projects"]:
-            return f"add {names['projects'][known]!r} to python_packages, and run `tungsten lock`"
+    top, _, inner = name.partition(".")
     if missing["is-local"]:
-        return "the folder of the same name in the model's folder has no such module"
-    project = top.replace("_", "-")
-    return f"add the package that has it, perhaps {project!r}, to python_packages, and run `tungsten lock`"
+        return "the folder or file of the same name in the model's folder has no such module"
+    if not missing["distribution"]:
+        if name in names["debs"]:
+            return f"add {names['debs'][name]!r} to system_packages"
+        project = names["projects"].get(name) or project_of(top, names)
+        # Of a name with dots Python misses the first part that is not there: all before it is.
+        if not inner or name in names["projects"]:
+            add = "to python_packages, and run `tungsten lock`"
+            return (
+                f"add {project!r} {add}"
+                if project
+                else f"add the package that has it {add}; or {top}.py is missing beside the model (include_files,"
+                " exclude_files)"
+            )
+    return (
+        f"{missing['distribution'] or project or top} is there without it: it may want another version, or an extra, in"
+        " python_packages"
+    )
+
+
+def project_of(module: str, names: dict[str, Any]) -> str | None:
+    """The project of the Python index that is known to have a top-level module."""
+    usual = module.lower().replace("_", "-")
+    known: str | None = names["projects"].get(module) or (usual if usual in names["common"] else None)
+    return known
+
+
+def version_hint(distribution: str) -> str:
+    """What to do about a name that a module has not got. distribution: what has the module."""
+    return f"{distribution} may be of another version than the code was written for"
 
 
 def library_hint(library: str, drivers: str) -> str:
@@ -327,7 +348,7 @@ def usual_package(library: str) -> str:
 
 def _other_hint(error: dict[str, Any], text: str) -> str:
     if error["type"] == "ImportError" and error["distribution"]:
-        return f"{error['distribution']} may be of another version than the code was written for"
+        return version_hint(error["distribution"])
     if _NO_NETWORK.search(text + error["traceback"]):
         return (
             "an import has no network here: what is downloaded once belongs into post_build or a declared file, what"
@@ -434,10 +455,12 @@ def _described(error: BaseException, folder: Path) -> dict[str, Any]:
 
 def _missing(name: str, folder: Path) -> dict[str, Any]:
     top = name.partition(".")[0]
+    parent = sys.modules.get(name.rpartition(".")[0])
     return {
         "name": name,
-        "distribution": _distribution(top) if "." in name else "",
-        "is-local": (folder / top).is_dir(),
+        # A namespace has modules of several.
+        "distribution": _distribution(top) if getattr(parent, "__file__", None) else "",
+        "is-local": (folder / top).is_dir() or (folder / f"{top}.py").is_file(),
     }
 
 

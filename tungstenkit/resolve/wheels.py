@@ -334,28 +334,14 @@ def _hint(stderr: str) -> str:
     return "loosen one of the requirements that it names"
 
 
-_COMMON = frozenset(
-    """
-    accelerate albumentations bitsandbytes catboost datasets diffusers einops fastapi faster-whisper flask gradio
-    huggingface-hub imageio imageio-ffmpeg insightface jax jaxlib joblib keras langchain librosa lightgbm lightning
-    matplotlib mediapipe nltk numba numpy omegaconf onnx onnxruntime onnxruntime-gpu openai opencv-python pandas peft
-    plotly polars protobuf pyarrow pydantic pytorch-lightning requests safetensors scipy seaborn sentence-transformers
-    sentencepiece soundfile spacy statsmodels sympy tensorflow tiktoken timm tokenizers torch torchaudio torchvision
-    tqdm transformers triton trl ultralytics xformers xgboost
-    """.split()  # noqa: SIM905 (or it would be a line for each)
-)
-"""What models ask for most, to tell a name that is near."""
-
-
 def near_project(name: str) -> str | None:
     """The project that was meant by a name that no index knows: what has a module of the name, or one that is near."""
-    by_module: dict[str, str] = json.loads((NIX / "steps" / "import-names.json").read_text("utf-8"))[
-        "projects"
-    ]
+    names = json.loads((NIX / "steps" / "import-names.json").read_text("utf-8"))
+    by_module: dict[str, str] = names["projects"]
     for module, project in by_module.items():
         if canonicalize_name(module) == canonicalize_name(name):
             return project
-    known = {*_COMMON, *(project for project in by_module.values() if "<" not in project)}
+    known = {*names["common"], *(project for project in by_module.values() if "<" not in project)}
     return next(
         iter(difflib.get_close_matches(canonicalize_name(name), sorted(known), n=1, cutoff=0.75)), None
     )

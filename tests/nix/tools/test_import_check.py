@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def check(program, spec_of, tmp_path):
         (tmp_path / "app").mkdir(exist_ok=True)
         (tmp_path / "app" / "tungsten_model.py").write_text(text)
         for name, content in (files or {}).items():
-            (tmp_path / "app" / name).parent.mkdir(exist_ok=True)
+            (tmp_path / "app" / name).parent.mkdir(exist_ok=True, parents=True)
             (tmp_path / "app" / name).write_text(content)
         spec = json.loads(spec_of(declared)) | changes
         config = {
@@ -87,17 +88,30 @@ def test_a_model_that_is_what_it_says_passes(check):
 @pytest.mark.parametrize(
     ("line", "name", "hint"),
     [
-        ("import cv2_not_there as cv2", "cv2_not_there", "perhaps 'cv2-not-there', to python_packages"),
+        (
+            "import cv2_not_there as cv2",
+            "cv2_not_there",
+            "or cv2_not_there.py is missing beside the model (include_files",
+        ),
+        ("import faster_whisper", "faster_whisper", "add 'faster-whisper' to python_packages"),
+        ("import open_clip", "open_clip", "add 'open-clip-torch' to python_packages"),
         ("import skimage.filters", "skimage", "add 'scikit-image' to python_packages"),
         ("import helpers.no_such", "helpers.no_such", "has no such module"),
+        ("import helper.no_such", "helper.no_such", "has no such module"),
         ("import pydantic.no_such", "pydantic.no_such", "pydantic 2"),
     ],
 )
 def test_a_missing_module_is_named_with_the_package_to_add(check, line, name, hint):
-    problem = check(line + "\n" + MODEL, files={"helpers/__init__.py": ""})
+    problem = check(line + "\n" + MODEL, files={"helpers/__init__.py": "", "helper.py": ""})
     assert problem.what == f"there is no module {name}"
     assert problem.where == "tungsten_model.py, line 1"
     assert hint in problem.hint
+
+
+def test_whoever_has_a_part_of_a_namespace_has_not_all_of_it(program, tmp_path, monkeypatch):
+    assert program._missing("pydantic.x", tmp_path)["distribution"].startswith("pydantic 2")
+    monkeypatch.setitem(sys.modules, "pydantic", types.ModuleType("pydantic"))
+    assert program._missing("pydantic.x", tmp_path)["distribution"] == ""
 
 
 def test_a_missing_library_is_named_with_debians_package(check):

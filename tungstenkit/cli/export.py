@@ -11,7 +11,7 @@ import typer
 import typer.core
 
 from tungstenkit.cli.arguments import Class, Directory, Module, PackageSet, Trust
-from tungstenkit.sdk.errors import FetchError
+from tungstenkit.sdk.errors import ExportError, FetchError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -185,7 +185,10 @@ def _write(project: Project, lock: Lock, shipped: Shipped, out: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="tungsten-") as folder, FetchBar() as bar:
         made = [download(entry, [], Path(folder), bar, project.directory) for entry in local]
         contents = Contents(project.directory, shipped.files, shipped.big, made)
-        export(project.spec, lock, contents, sources, out)
+        try:
+            export(project.spec, lock, contents, sources, out)
+        except ExportError as problem:
+            raise problem.with_hint("-o names another folder") from None
     wanted = [entry.sha256 for entry in needed_files(lock) if not entry.is_own]
     wanted += [SEVEN_ZIP["sha256"]] if lock.tools else []
     if unknown := sum(sha256 not in sources for sha256 in wanted):

@@ -9,6 +9,7 @@ the same is replaced whole, and what else lies there stays.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -105,8 +106,7 @@ def export(
         raise ExportError(
             "there is something here that is not an export, and it is not overwritten",
             where=str(out),
-            hint="name another folder with -o"
-            + ("" if contents.directory.is_relative_to(out) else ", or remove this one"),
+            hint=None if contents.directory.is_relative_to(out) else "remove it",
         )
     seen = hashlib.sha256()
     try:
@@ -135,11 +135,12 @@ def export(
                     (out / name).rename(old / name)
                 (fresh / name).rename(out / name)
     except OSError as problem:
+        is_full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
         raise ExportError(
             f"the export can't be written: {problem.strerror}",
             # Of a copy both are named, and the second is what is written.
             where=str(problem.filename2 or problem.filename or out),
-            hint="make room or name another folder with -o; nothing was left behind",
+            hint=f"{'make room there; ' if is_full else ''}nothing was left behind",
         ) from None
     return seen.hexdigest()
 

@@ -114,3 +114,8 @@ def test_an_export_names_no_file_that_it_has_no_use_for(tungsten, model, solved,
     monkeypatch.setattr("tungstenkit.fetch.locate.locate", lambda *arguments: found)
     assert tungsten("nix-export", model, "-o", tmp_path / "out")[0] == 0
     assert json.loads((tmp_path / "out" / "sources.json").read_text()) == found
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").touch()
+    status, err = tungsten("nix-export", model, "-o", tmp_path / "thesis")
+    assert status == 1
+    assert "hint: remove it; -o names another folder" in err

@@ -160,8 +160,9 @@ def test_a_link_as_the_place_is_followed(write, tmp_path):
 def test_something_else_is_not_overwritten(write, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("years of work")
-    with pytest.raises(ExportError, match="not overwritten"):
+    with pytest.raises(ExportError, match="not overwritten") as caught:
         write(tmp_path / "out")
+    assert caught.value.hint == "remove it"
     assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
 
 
@@ -178,7 +179,7 @@ def test_a_failure_leaves_nothing_behind(write, tmp_path, monkeypatch):
 def test_nobody_is_told_to_remove_the_model(write):
     with pytest.raises(ExportError, match="not overwritten") as caught:
         write(EXAMPLE)
-    assert caught.value.hint == "name another folder with -o"
+    assert caught.value.hint is None
 
 
 def test_on_a_full_disk_the_file_that_can_not_be_written_is_named(write, tmp_path, monkeypatch):
@@ -190,6 +191,8 @@ def test_on_a_full_disk_the_file_that_can_not_be_written_is_named(write, tmp_pat
         write(tmp_path / "out")
     assert caught.value.where.startswith(str(tmp_path))
     assert caught.value.where.endswith("/export/model/README.md")
+    # Of the commands that write an export, one alone has a place to choose, and says so itself.
+    assert caught.value.hint == "make room there; nothing was left behind"
     assert list(tmp_path.iterdir()) == []
 
 

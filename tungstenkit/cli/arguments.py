@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -128,12 +129,22 @@ class PackageSet(StrEnum):
 NoGpu = Annotated[bool, typer.Option("--no-gpu", help="Run a model that wants a GPU without one.")]
 
 
+_ENGINE_ARGS = "TUNGSTEN_ENGINE_ARGS"
+
+
+def _with_the_machines(given: list[str] | None) -> list[str]:
+    """What the machine always needs, and what the line has besides; without any Click gives what the variable has."""
+    always, given = os.environ.get(_ENGINE_ARGS, "").split(), given or []
+    return given if given == always else [*always, *given]
+
+
 EngineArgs = Annotated[
     list[str] | None,
     typer.Option(
         "--engine-arg",
         metavar="ARG",
-        envvar="TUNGSTEN_ENGINE_ARGS",
+        envvar=_ENGINE_ARGS,
+        callback=_with_the_machines,
         help="One more argument for `podman run` or `docker run`; may be repeated.",
     ),
 ]

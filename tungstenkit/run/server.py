@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -38,6 +39,23 @@ _END_SECONDS = 2.0
 
 _ENGINE_FAILED = {125, 126, 127}
 """Exit statuses by which `podman run` and `docker run` say that the container itself did not start."""
+
+_EACH_TIME = "; what this machine always needs may stand in TUNGSTEN_ENGINE_ARGS"
+_ENGINE_HINTS = (
+    (
+        re.compile("rlimit"),
+        # The machine allows fewer open files or processes than the engine asks for.
+        f"`--engine-arg=--ulimit=nofile=1024:1024 --engine-arg=--ulimit=nproc=1000:1000`{_EACH_TIME}",
+    ),
+    (
+        re.compile(
+            r"netavark|aardvark|iptables|nft(?:ables)?\b|slirp4netns|pasta\b|bridge|veth|netns|network|/sys/net/",
+            re.IGNORECASE,
+        ),
+        f"`--engine-arg=--network=host` goes without a network of the container's own{_EACH_TIME}",
+    ),
+)
+"""What helps, by what the engine says."""
 
 _STDERR = 2
 
@@ -83,18 +101,15 @@ class Running:
     def expect(self, path: str) -> None:
         """Wait likewise. Raises RunError that says what is wrong with the model, if it ends instead."""
         if not self.wait_until(path):
-            if error := self.setup_error():
+            if error := self.setup_error() or self._engine_error():
                 raise error
             printed = self._printed()
             what = ": ".join(
                 filter(None, ["the model's server ended before it was ready", why_it_gave_up(printed)])
             )
-            printed = last_attempt(printed)
-            # Whole lines only.
-            end = (
-                printed if len(printed) <= _SAID else printed[-_SAID:].partition("\n")[2] or printed[-_SAID:]
+            raise RunError(
+                f"{what}; it said:\n{_end(last_attempt(printed))}", where=shlex.join(self._program.command)
             )
-            raise RunError(f"{what}; it said:\n{end}", where=shlex.join(self._program.command))
 
     def setup_error(self) -> RunError | None:
         """The model's fault, where it has ended by one before it was ready."""
@@ -123,14 +138,22 @@ class Running:
         status = self._process.wait()
         if isinstance(self._log, _Echo):
             self._log.text()  # all of it, before what we say
-        if self._program.kill is not None and status in _ENGINE_FAILED:
-            raise RunError(
-                f"{self._program.command[0]} could not start the container; it says why above",
-                where=shlex.join(self._program.command),
-                hint="TUNGSTEN_ENGINE_ARGS has the arguments that this machine always needs, such as `--network=host`;"
-                " --engine-arg gives one more",
-            )
+        if error := self._engine_error():
+            raise error
         return status if status >= 0 else 128 - status
+
+    def _engine_error(self) -> RunError | None:
+        """Why the engine could not start the container, where that is how it has ended."""
+        if self._program.kill is None or self._process.returncode not in _ENGINE_FAILED:
+            return None
+        said = self._printed()
+        # Once, here too.
+        why = "it says why above" if isinstance(self._log, _Echo | None) else f"it said:\n{_end(said)}"
+        return RunError(
+            f"{self._program.command[0]} could not start the container; {why}",
+            where=shlex.join(self._program.command),
+            hint=next((hint for pattern, hint in _ENGINE_HINTS if pattern.search(said)), None),
+        )
 
     def terminate(self) -> None:
         """Let it answer what it has accepted, and end. How long that may take is its own setting."""
@@ -150,6 +173,11 @@ class Running:
         if self._program.kill is not None:
             # Of the container that was killed is only the engine's client.
             subprocess.run(self._program.kill, capture_output=True, check=False)
+
+
+def _end(said: str) -> str:
+    """Last words, in whole lines."""
+    return said if len(said) <= _SAID else said[-_SAID:].partition("\n")[2] or said[-_SAID:]
 
 
 class _Echo:

@@ -11,9 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import typer
 
 from tungstenkit.cli import main as command_line
-from tungstenkit.cli.arguments import _Begun
+from tungstenkit.cli.arguments import EngineArgs, _Begun
 from tungstenkit.sdk.errors import TungstenError
 from tungstenkit.spec.reading import Reader, Reading
 
@@ -386,3 +387,26 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(command_line, "command_line", lambda *_: app)
     with pytest.raises(FileNotFoundError):
         command_line.main()
+
+
+@pytest.mark.parametrize(
+    ("variable", "arguments", "expected"),
+    [
+        ("--a --b", [], ["--a", "--b"]),
+        ("--a --b", ["--engine-arg=--c", "--engine-arg=--d"], ["--a", "--b", "--c", "--d"]),
+        (None, ["--engine-arg=--c"], ["--c"]),
+        (None, [], []),
+    ],
+)
+def test_what_the_machine_always_needs_is_given_besides(monkeypatch, variable, arguments, expected):
+    monkeypatch.delenv("TUNGSTEN_ENGINE_ARGS", raising=False)
+    if variable:
+        monkeypatch.setenv("TUNGSTEN_ENGINE_ARGS", variable)
+    app, found = typer.Typer(), []
+
+    @app.command()
+    def serve(given: EngineArgs = None) -> None:
+        found.extend(given or [])
+
+    app(arguments, standalone_mode=False)
+    assert found == expected

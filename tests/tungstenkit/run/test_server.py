@@ -137,12 +137,30 @@ class TestRunning:
             ready.read_bytes()
             assert server.stop() == 3
 
-    def test_an_engine_that_fails_is_told_as_such(self):
-        with running(self.program("raise SystemExit(125)", kill=["true"])) as server:
-            with pytest.raises(RunError, match="could not start the container") as caught:
+    @pytest.mark.parametrize(
+        ("said", "hint"),
+        [
+            (
+                "Error: runc: setup: error setting rlimit type 7: operation not permitted: OCI permission denied",
+                "--engine-arg=--ulimit=nofile=1024:1024 --engine-arg=--ulimit=nproc=1000:1000",
+            ),
+            ("Error: netavark: iptables: Operation not permitted", "--engine-arg=--network=host"),
+            ("Error: statfs /x: no such file or directory", None),
+        ],
+    )
+    def test_an_engine_that_fails_is_told_as_such_with_what_helps_by_what_it_says(self, tmp_path, said, hint):
+        script = f"import sys; print({said!r}, file=sys.stderr); sys.exit(125)"
+        with running(self.program(script, kill=["true"]), echo=True) as server:
+            with pytest.raises(RunError, match="could not start the container") as served:
                 server.wait()
-            assert "--engine-arg" in caught.value.hint
-        with running(self.program("raise SystemExit(125)")) as server:
+            assert said not in served.value.what  # it is on the terminal
+        with running(self.program(script, kill=["true"]), tmp_path / "log") as server:
+            with pytest.raises(RunError, match="could not start the container") as predicted:
+                server.expect("/healthz")
+            assert said in predicted.value.what
+        for caught in (served, predicted):
+            assert hint in caught.value.hint if hint else caught.value.hint is None
+        with running(self.program(script), tmp_path / "log") as server:
             assert server.wait() == 125
 
     def test_an_end_by_a_signal_is_told_as_shells_do(self):

@@ -40,12 +40,19 @@ if TYPE_CHECKING:
 
 __all__ = ["read_spec", "spec_of"]
 
+_NO_NETWORK = re.compile(
+    r"(?:URLError|gaierror|ConnectionRefusedError|TimeoutError): |OSError: \[Errno 101\]"  # network is unreachable
+)
+_NO_FILE = re.compile(r"(?:FileNotFound|Permission|NotADirectory|OS)Error: \[Errno \d+\] [^:']+: '([^']+)'")
+
 
 class _Error(BaseModel, defer_build=True):
     what: str = ""
     problems: list[str] = Field(default_factory=list)
     where: str
     hint: str | None = None
+    raised: str = ""
+    """The file that an exception comes from, the model's or another."""
 
 
 class _Answer(BaseModel, defer_build=True):
@@ -84,7 +91,7 @@ def spec_of(reading: Reading, class_name: str | None) -> ModelSpec:
     """
     directory, module, file = reading.directory, reading.module, reading.file
     check_names(directory)
-    models = _models(reading.answer(), module, directory)
+    models = _models(reading)
     model = _chosen(models, class_name, where=str(file), module=module)
     # Not of the folder's name: an image must not depend on where it is built.
     name = repository_name(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", model["class_name"]))
@@ -131,8 +138,9 @@ def repository_name(name: str) -> str:
     return re.sub(r"([._-])[._-]+", r"\1", re.sub(r"[^a-z0-9._-]+", "-", plain)).strip("._-") or "model"
 
 
-def _models(text: bytes, module: str, directory: Path) -> list[dict[str, Any]]:
+def _models(reading: Reading) -> list[dict[str, Any]]:
     """The models of an answer of `load.py`. Raises what it says is wrong."""
+    text, module, directory = reading.answer(), reading.module, reading.directory
     try:
         answer = _Answer.model_validate(json.loads(text))
     except (ValueError, RecursionError):
@@ -149,10 +157,27 @@ def _models(text: bytes, module: str, directory: Path) -> list[dict[str, Any]]:
         error = answer.error
         if error.problems:
             raise DefinitionError(error.problems, where=error.where, hint=error.hint)
-        raise SpecError(error.what, where=error.where, hint=error.hint)
+        hint = error.hint or (_APART if reading.is_apart and _misses_the_machine(error, directory) else None)
+        raise SpecError(error.what, where=error.where, hint=hint)
     if not all(isinstance(model.get("class_name"), str) for model in answer.models):
         raise _spoilt(module, directory)
     return answer.models
+
+
+_APART = (
+    "the module is read apart from this machine: there are no network, none of your variables, and none of your files"
+    " but the model's folder, which can't be written; what needs them belongs into `setup`, or --trust reads the module"
+    " as you"
+)
+
+
+def _misses_the_machine(error: _Error, directory: Path) -> bool:
+    """Whether a module has failed for want of what it is kept apart from."""
+    if file := _NO_FILE.match(error.what):
+        is_own = (directory / file[1]).is_relative_to(directory)
+        return not is_own or "[Errno 30]" in error.what  # a file system that is read-only
+    is_variable = error.what.startswith("KeyError: ") and error.raised.endswith(("<frozen os>", "/os.py"))
+    return is_variable or _NO_NETWORK.match(error.what) is not None
 
 
 def _spoilt(module: str, directory: Path) -> SpecError:

@@ -126,6 +126,7 @@ class Reading:
             self.module = self.module.removesuffix(".py").replace("/", ".")
         self.file = _module_file(self.directory, self.module).relative_to(self.directory)
         _refuse_shadowing(self.directory)
+        self.is_apart = not trust
         self._timeout = timeout
         self._reader = reader if reader is not None and reader.trust is trust else Reader(trust=trust)
         self._began = time.monotonic()

@@ -441,6 +441,33 @@ def test_errors_of_the_model_s_code_come_with_their_place(tmp_path):
     assert error(tmp_path, "x = 1\nif x\n").where == "tungsten_model.py, line 2"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "open('/somewhere/body.json')",
+        "import pathlib; (pathlib.Path.home() / '.netrc').read_text()",
+        "open('out.txt', 'w')",
+        "import os; os.environ['NO_SUCH_TOKEN']",
+        "from urllib.request import urlopen; urlopen('http://192.0.2.1/x')",
+    ],
+)
+def test_what_is_kept_from_a_module_is_said_where_it_misses_it(tmp_path, line):
+    hint = error(tmp_path, line).hint
+    assert "read apart from this machine" in hint
+    assert "--trust" in hint
+
+
+@pytest.mark.parametrize(
+    "line", ["open('body.json')", "{}['a']", "import os; os.environ[1]", "raise OSError('x')"]
+)
+def test_what_is_wrong_for_everybody_has_no_such_hint(tmp_path, line):
+    assert error(tmp_path, line).hint is None
+
+
+def test_who_trusts_a_module_has_kept_nothing_from_it(tmp_path):
+    assert error(tmp_path, "open('/no/such/file')", trust=True).hint is None
+
+
 def test_a_missing_name_of_the_standard_library_is_an_error(tmp_path):
     assert "ImportError" in error(tmp_path, "from math import no_such_name").what
 

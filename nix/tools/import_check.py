@@ -296,12 +296,12 @@ def module_hint(missing: dict[str, Any], names: dict[str, Any]) -> str:
     """
     name: str = missing["name"]
     top, _, inner = name.partition(".")
+    project = names["projects"].get(name) or project_of(top, names)
     if missing["is-local"]:
         return "the folder or file of the same name in the model's folder has no such module"
     if not missing["distribution"]:
         if name in names["debs"]:
             return f"add {names['debs'][name]!r} to system_packages"
-        project = names["projects"].get(name) or project_of(top, names)
         # Of a name with dots Python misses the first part that is not there: all before it is.
         if not inner or name in names["projects"]:
             add = "to python_packages, and run `tungsten lock`"

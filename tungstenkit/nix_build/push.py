@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -58,8 +59,23 @@ def push_image(image: Image, reference: str, skopeo_args: Sequence[str]) -> None
             f"the image could not be pushed: {handshake or run.stderr.strip()}",
             # Not the command: what skopeo is told besides may be a password.
             where=f"docker://{reference}",
-            hint=certificates.hint(handshake)
-            if handshake
-            else "`skopeo login` gives it a user and a password; --skopeo-arg=--dest-tls-verify=false is for a"
-            " registry without TLS",
+            hint=certificates.hint(handshake) if handshake else _hint(run.stderr, reference),
         )
+
+
+_NO_ANSWER = re.compile(
+    r"connection refused|no such host|no route to host|i/o timeout|network is unreachable"
+)
+_ASKED = re.compile(r"https?://([^/\"\\]+)/v2/")
+
+
+def _hint(said: str, reference: str) -> str:
+    """What helps, by what skopeo says."""
+    if _NO_ANSWER.search(said):
+        asked = _ASKED.search(said)
+        host = asked[1] if asked else reference.partition("/")[0]
+        return f"nothing answers at {host}: is a registry running there, and is that its name?"
+    return (
+        "`skopeo login` gives it a user and a password; --skopeo-arg=--dest-tls-verify=false is for a registry"
+        " without TLS"
+    )

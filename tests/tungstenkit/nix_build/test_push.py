@@ -54,3 +54,30 @@ def test_a_failed_push_does_not_show_what_skopeo_was_told(monkeypatch, tmp_path)
         push_image(SimpleNamespace(layout=tmp_path), "host/a:1", ["--dest-creds=user:hunter2"])
     assert "hunter2" not in str(caught.value)
     assert "host/a:1" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        (
+            'pinging container registry localhost:5000: Get "https://localhost:5000/v2/": dial tcp 127.0.0.1:5000: '
+            "connect: connection refused",
+            "nothing answers at localhost:5000: ",
+        ),
+        (
+            'level=fatal msg="Get \\"https://no.invalid/v2/\\": dial tcp: lookup no.invalid: no such host"',
+            "nothing answers at no.invalid: ",
+        ),
+        ("dial tcp 192.0.2.1:443: i/o timeout", "nothing answers at host:5000: "),
+        ("unauthorized: authentication required", "`skopeo login` gives it"),
+        ("http: server gave HTTP response to HTTPS client", "`skopeo login` gives it"),
+    ],
+)
+def test_what_helps_follows_from_what_skopeo_says(monkeypatch, tmp_path, said, hint):
+    (tmp_path / "said").write_text(said)
+    (tmp_path / "skopeo").write_text(f"#!/bin/sh\ncat {tmp_path}/said >&2\nexit 1\n")
+    (tmp_path / "skopeo").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(BuildError) as caught:
+        push_image(SimpleNamespace(layout=tmp_path), "host:5000/a:1", [])
+    assert caught.value.hint.startswith(hint)

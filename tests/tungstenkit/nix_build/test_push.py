@@ -60,8 +60,7 @@ def test_a_failed_push_does_not_show_what_skopeo_was_told(monkeypatch, tmp_path)
     ("said", "hint"),
     [
         (
-            'pinging container registry localhost:5000: Get "https://localhost:5000/v2/": dial tcp 127.0.0.1:5000: '
-            "connect: connection refused",
+            'Get "https://localhost:5000/v2/": dial tcp 127.0.0.1:5000: connect: connection refused',
             "nothing answers at localhost:5000: ",
         ),
         (

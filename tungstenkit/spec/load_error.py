@@ -45,8 +45,8 @@ def described(error: BaseException, folder: Path, module: str) -> dict[str, Any]
         result = {"what": f"the module exits when it is imported, with {error.code!r}", "where": where}
     else:
         message = " ".join(text.split())
-        raised = traceback.extract_tb(error.__traceback__)[-1].filename
-        result = {"what": f"{type(error).__name__}: {message[:500]}", "where": where, "raised": raised}
+        origin = traceback.extract_tb(error.__traceback__)[-1].filename
+        result = {"what": f"{type(error).__name__}: {message[:500]}", "where": where, "origin": origin}
         for function in (define_model, Field, Option):
             unknown = f"{function.__name__}() got an unexpected keyword"
             if isinstance(error, TypeError) and message.startswith(unknown):

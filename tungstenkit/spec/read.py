@@ -51,7 +51,7 @@ class _Error(BaseModel, defer_build=True):
     problems: list[str] = Field(default_factory=list)
     where: str
     hint: str | None = None
-    raised: str = ""
+    origin: str = ""
     """The file that an exception comes from, the model's or another."""
 
 
@@ -176,7 +176,7 @@ def _misses_the_machine(error: _Error, directory: Path) -> bool:
     if file := _NO_FILE.match(error.what):
         is_own = (directory / file[1]).is_relative_to(directory)
         return not is_own or "[Errno 30]" in error.what  # a file system that is read-only
-    is_variable = error.what.startswith("KeyError: ") and error.raised.endswith(("<frozen os>", "/os.py"))
+    is_variable = error.what.startswith("KeyError: ") and error.origin.endswith(("<frozen os>", "/os.py"))
     return is_variable or _NO_NETWORK.match(error.what) is not None
 
 

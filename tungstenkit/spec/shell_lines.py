@@ -75,8 +75,11 @@ def apt_line(found: list[tuple[str, list[str]]]) -> Apt | None:
     apt = Apt()
     for before, words in found:
         if before not in ("", "&&", ";") or not (_is_apt(words) or _tidies(words)):
+            installs = [shlex.join(one) for _, one in found if _is_apt(one) and "install" in one]
+            apart = " && ".join(installs) or "apt-get install"
             apt.problems.append(
-                f"apt stands beside {words[0]!r}, but is a wish for packages, and not run; write a RUN of its own"
+                f"apt stands beside {words[0]!r}, but is a wish for packages, and not run; write 'RUN {apart}', and "
+                "the rest as a RUN of its own"
             )
             return apt
     for _, words in found:

@@ -1,4 +1,4 @@
-"""What to install where an exception says that a module or a shared library is missing.
+"""What to install where an exception says that a module, a shared library or a program is missing.
 
 The import check of a build says the same, so it is asked: `nix/tools/import_check.py`.
 """
@@ -42,3 +42,10 @@ def package_hint(text: str, own: Path | None = None) -> str | None:
     else:
         hint = program.module_hint({"name": found[1], "distribution": "", "is-local": is_local}, names)
     return hint
+
+
+def program_hint(name: str, package: str | None = None) -> str:
+    """What helps where a program is missing. package: Debian's that has it, where that is known."""
+    if package is not None:
+        return f"add {package!r} to system_packages: it has {name}"
+    return f"add the Debian package that has it to system_packages: `apt-file search bin/{name}` says which"

@@ -30,7 +30,7 @@ from tungstenkit.audit.vulnerabilities import (
 from tungstenkit.cache import cache_folder
 from tungstenkit.debian.release import RELEASES
 from tungstenkit.fetch.web import MissingError, get_if_newer
-from tungstenkit.lock.packages import Deb, Source
+from tungstenkit.lock.packages import Deb
 from tungstenkit.sdk.errors import FetchError
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     from tungstenkit.fetch.mirrors import Mirrors
     from tungstenkit.lock.document import Located
-    from tungstenkit.lock.packages import Wheel
 
     Get = Callable[[str, str | None], tuple[bytes, str | None] | None]
     """As `web.get_if_newer`."""
@@ -58,12 +57,13 @@ def look_up(
 ) -> Advisories:
     """Ask both sources about packages; what the cache has of the last day, by `mirrors.found`, is not asked again."""
     folder = (cache or cache_folder()) / "advisories"
-    packages = [located.package for located in wanted]
-    debs = [package for package in packages if isinstance(package, Deb)]
+    # Those of the model last: of a wheel that both have, its place is the model's.
+    wanted = sorted(wanted, key=lambda located: located.place == "image")
+    debs = [located.package for located in wanted if isinstance(located.package, Deb)]
     wheels = {
-        key_of(package): package
-        for package in packages
-        if not isinstance(package, Deb) and is_of_the_index(package)
+        key_of(located.package): located
+        for located in wanted
+        if not isinstance(located.package, Deb) and is_of_the_index(located.package)
     }
     notices: list[str] = []
     if wheels and mirrors.extra_indexes:
@@ -143,7 +143,7 @@ def _reduced(data: Any) -> dict[str, dict[str, list[Row]]]:  # noqa: ANN401 - fo
 
 def _ask_python(
     index: str,
-    wheels: Mapping[str, Wheel | Source],
+    wheels: Mapping[str, Located],
     folder: Path,
     now: datetime,
     get: Get,
@@ -159,8 +159,9 @@ def _ask_python(
 
     def ask(key: str) -> ProjectAnswer | FetchError:
         # Beside `/simple`, as on the public index. Local versions (PEP 440) are not known there.
-        version = Version(wheels[key].version).public
-        url = f"{index.removesuffix('/simple')}/pypi/{wheels[key].project}/{version}/json"
+        wheel = wheels[key].package
+        assert not isinstance(wheel, Deb)
+        url = f"{index.removesuffix('/simple')}/pypi/{wheel.project}/{Version(wheel.version).public}/json"
         try:
             answer = get(url, None)
             found = _of_project(json.loads(answer[0])) if answer else ()
@@ -183,8 +184,10 @@ def _ask_python(
     if unknown := sum(key not in known for key in wheels):
         problems = [answer for answer in answers.values() if isinstance(answer, FetchError)]
         problem = next((p for p in problems if not isinstance(p, MissingError)), problems[0])
+        others = sum(located.place != "image" for located in wheels.values())
+        whose = f" ({others} of them the server's)" if others else ""
         notices.append(
-            f"{unknown} of {len(wheels)} wheels were not checked for known vulnerabilities: "
+            f"{unknown} of {len(wheels)} wheels{whose} were not checked for known vulnerabilities: "
             f"the Python index's JSON API {problem.what}"
         )
     return known

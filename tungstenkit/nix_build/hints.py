@@ -28,6 +28,8 @@ class _Missing(NamedTuple):
     """Whether nothing else would be said so."""
 
 
+_PROGRAM = r"(?:usr/)?s?bin/%s"
+"""Packages of Debian 12 may have their programs in /bin still."""
 _MISSING = (
     _Missing(
         re.compile(r"fatal error: ([\w./+-]+): No such file or directory"), r"usr/include/(?:[^\s]+/)?%s"
@@ -47,7 +49,7 @@ _MISSING = (
             rf"|command '{_NAME}' failed: No such file",
             re.MULTILINE,
         ),
-        r"usr/s?bin/%s",
+        _PROGRAM,
         is_certain=False,
     ),
 )
@@ -84,6 +86,11 @@ def hint(
             return f'{table}requires = ["{requirement}"]'
         return f"no project of the Python index is called {module}: {table}requires = […], with the one that has it"
     return None
+
+
+def package_of_program(name: str, files: Callable[[str], Mapping[str, str]]) -> str | None:
+    """The Debian package that has a program; None where none has. files: as for `hint`."""
+    return _best(files(_PROGRAM % re.escape(name)))
 
 
 def _best(found: Mapping[str, str]) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from tungstenkit.data import SERVER
-from tungstenkit.missing import package_hint
+from tungstenkit.missing import package_hint, program_hint
 from tungstenkit.tools import tool_module
 
 if TYPE_CHECKING:
@@ -62,10 +62,7 @@ def last_fault(log: str, folder: str = APP, own: Path | None = None) -> Fault | 
     hint = package_hint(reason, own)
     if hint is None and "_execute_child" in frames and (program := _NO_PROGRAM.search(reason)):
         # subprocess's own, so that it is a program that was to be started.
-        name = program[1]
-        hint = (
-            f"add the Debian package that has it to system_packages: `apt-file search bin/{name}` says which"
-        )
+        hint = program_hint(program[1])
     return Fault(reason, tool_module("import_check.py").last_lines(frames), where, hint)
 
 

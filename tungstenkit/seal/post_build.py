@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import re
 import tarfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tungstenkit import store
 from tungstenkit.audit.post_build_seen import TABLE, planned, read_settings, what_changed
 from tungstenkit.digest import measure
-from tungstenkit.missing import package_hint
+from tungstenkit.missing import package_hint, program_hint
 from tungstenkit.platforms import Target, this_system
 from tungstenkit.sdk.errors import BuildError, LockError
 from tungstenkit.seal.commands import not_here
@@ -25,7 +26,7 @@ from tungstenkit.seal.twice import ExportedStep, MismatchError, discard, make, s
 from tungstenkit.spec.files import excluding, pattern_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.parts import PostBuild
@@ -91,7 +92,8 @@ def _run(lock: Lock, system: str, recorded: PostBuild | None, bench: SealingBenc
             with serve_secrets(values) as place:
                 return make(step, plan.file, again=again, fake_time=library, secrets=place)
         except BuildError as problem:
-            raise _explained(problem, where, again) from None
+            package_of = partial(bench.package_of, target=target)
+            raise _explained(problem, where, again=again, package_of=package_of) from None
 
     try:
         result = settled(run, None if recorded is None else result_path(recorded), where)
@@ -163,18 +165,27 @@ def provide(entry: PostBuild, step: ExportedStep, spec: ModelSpec) -> None:
             "recorded one from where it still is",
         ) from None
     except BuildError as problem:
-        raise _explained(problem, where, again=False) from None
+        raise _explained(problem, where) from None
     finally:
         discard(step)
 
 
-def _explained(problem: BuildError, where: str, again: bool) -> BuildError:
-    """A failure with what its log calls for."""
+def _explained(
+    problem: BuildError,
+    where: str,
+    *,
+    again: bool = False,
+    package_of: Callable[[str], str | None] = lambda _program: None,
+) -> BuildError:
+    """A failure with what its log calls for. package_of: the Debian package that has a program."""
     if not problem.step.startswith("post-build-"):
         return problem
-    hint = package_hint(problem.what) or next(
-        (hint for pattern, hint in _HINTS if re.search(pattern, problem.what)), problem.hint
-    )
+    if program := _NO_PROGRAM.search(problem.what):
+        hint: str | None = program_hint(program[1], package_of(program[1]))
+    else:
+        hint = package_hint(problem.what) or next(
+            (hint for pattern, hint in _HINTS if re.search(pattern, problem.what)), problem.hint
+        )
     if again:
         hint = "it ran well at first, and failed with another clock, order of sets, and CPU" + (
             f"; {hint}" if hint else ""
@@ -182,6 +193,7 @@ def _explained(problem: BuildError, where: str, again: bool) -> BuildError:
     return problem.reworded(where=where, hint=hint)
 
 
+_NO_PROGRAM = re.compile(r"_execute_child[\s\S]*No such file or directory: '([^/']+)'")
 _HINTS = (
     (
         # All else there can be written: these are files of the store, bound to their places.
@@ -195,10 +207,6 @@ _HINTS = (
     (
         r"KeyError: '[A-Z][A-Z0-9_]*'|HTTP Error 401|401 Client Error|GatedRepo",
         "of your variables, such as a token's, it has those that `environment` in [tool.tungsten.post-build] names",
-    ),
-    (
-        r"_execute_child[\s\S]*No such file or directory: '[^/']+'",
-        "name the package of a program in system_packages",
     ),
     (
         r"No such file or directory: '(?:/app/|[^/])",

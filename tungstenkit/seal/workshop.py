@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tungstenkit.debian.contents import fetch_paths
 from tungstenkit.fetch.bring import Folders, bring_inputs, find_in_store
 from tungstenkit.fetch.download import download
 from tungstenkit.fetch.locate import locate
+from tungstenkit.nix_build.hints import package_of_program
 from tungstenkit.resolve.base import loadable_on
+from tungstenkit.sdk.errors import TungstenError
 from tungstenkit.seal.bench import Bench
 from tungstenkit.seal.fake_time import fake_time
 
@@ -76,6 +80,15 @@ class SealingBench(Bench):
     def report(self, text: str) -> None:
         """Tell what is being done."""
         self.workshop.solver.report(text)
+
+    def package_of(self, program: str, target: Target) -> str | None:
+        """The Debian package that has a program; None where none has it, or where that can't be looked up."""
+        solver = self.workshop.solver
+        with suppress(TungstenError):
+            return package_of_program(
+                program, lambda path: fetch_paths(solver.index(target), solver.get, path)
+            )
+        return None
 
     def fake_time(self, target: Target) -> Path | None:
         """libfaketime's library for a root; None where it can't be had, which is told."""

@@ -168,6 +168,14 @@ def test_an_index_that_has_no_such_api_is_a_notice(ask, data):
     assert "secret" not in notice
 
 
+def test_wheels_that_are_not_the_models_are_counted_apart(ask, tmp_path):
+    """The summary of a lock counts the model's alone."""
+    here = [one for one in packages(lock(wheel("b"))) if one.place == "image"]
+    wanted = [*here, *(one._replace(place="server", package=wheel(name)) for one in here for name in "bcd")]
+    (notice,) = look_up(wanted, Mirrors((), (), INDEX, None, NOW), cache=tmp_path, get=Net({})).notices
+    assert notice.startswith("3 of 3 wheels (2 of them the server's) were not")
+
+
 def test_an_index_without_the_api_is_not_asked_for_every_wheel(ask):
     net = Net({})
     found = ask(net, *(wheel(f"w{number}") for number in range(20)))

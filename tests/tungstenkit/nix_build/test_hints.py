@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 
-from tungstenkit.nix_build.hints import hint
+from tungstenkit.nix_build.hints import hint, package_of_program
 
 # By path the package that has it, as Debian's Contents have it.
 FILES = {
@@ -18,15 +18,20 @@ FILES = {
     "usr/bin/swig": "swig",
     "usr/bin/pg_config": "libpq-dev",
     "usr/share/cmake": "nothing-of-it",
+    "bin/sleep": "coreutils",
 }
 PROJECTS = {"setuptools", "numpy", "cython", "scikit-build", "probe"}
+
+
+def found(pattern):
+    return {path: name for path, name in FILES.items() if re.fullmatch(pattern, path)}
 
 
 def said(log, undeclared=()):
     return hint(
         log,
         "native",
-        lambda pattern: {path: name for path, name in FILES.items() if re.fullmatch(pattern, path)},
+        found,
         PROJECTS.__contains__,
         undeclared,
     )
@@ -72,3 +77,9 @@ def test_a_log_that_says_nothing_of_it_leads_to_no_hint():
 def test_what_a_source_does_not_declare_can_be_pasted():
     found = said("whatever it says", ["probe>=1", "cython"])
     assert found.endswith('may say: requires = ["probe>=1", "cython"]')
+
+
+def test_the_package_of_a_program_is_looked_up():
+    assert package_of_program("sleep", found) == "coreutils"
+    assert package_of_program("cmake", found) == "cmake"
+    assert package_of_program("make", found) is None

@@ -18,3 +18,7 @@ class FakeBench:
 
     def report(self, text):
         """Nobody is told."""
+
+    def package_of(self, program, target):
+        """The archive has a package of each program."""
+        return f"{program}-of-{target.release}"

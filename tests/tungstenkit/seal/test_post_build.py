@@ -159,7 +159,7 @@ def test_another_result_than_recorded_says_what_to_do(monkeypatch, model):
         ("OSError: [Errno 16] Device or resource busy: 'w.bin'", "big-file-mb"),
         (
             "in _execute_child\n    raise\nFileNotFoundError: [Errno 2] No such file or directory: 'git'",
-            "system_packages",
+            "`apt-file search bin/git` says which",
         ),
         ("ModuleNotFoundError: No module named 'scipy'", "python_packages"),
         (
@@ -180,3 +180,14 @@ def test_a_failure_says_what_its_log_calls_for(monkeypatch, model, log, hint):
         post_build.provide(ENTRY, None, model.spec)
     assert caught.value.where == "post_build of tungsten_model.Model"
     assert hint in caught.value.hint
+
+
+def test_while_it_is_locked_the_package_of_a_missing_program_is_looked_up(monkeypatch, machine, platform):
+    def make(step, file, **how):
+        log = "in _execute_child\nFileNotFoundError: [Errno 2] No such file or directory: 'sleep'"
+        raise BuildError(log, step="post-build-1.tar")
+
+    monkeypatch.setattr(post_build, "make", make)
+    with pytest.raises(BuildError) as caught:
+        add_post_build(lock_with(None, platform), None, machine.bench)
+    assert caught.value.hint == f"add 'sleep-of-{platform.release}' to system_packages: it has sleep"

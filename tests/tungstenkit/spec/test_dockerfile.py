@@ -275,7 +275,14 @@ def test_a_line_that_only_tidies_up_is_left_out(line):
         ("RUN chown -R nonroot /x", "COPY --chown"),
         ("RUN a && useradd bob", "one user"),
         ("RUN sudo a", "root already"),
-        ("RUN apt-get install gcc && gcc x.c", "a RUN of its own"),
+        (
+            "RUN apt-get install gcc && gcc x.c",
+            "write 'RUN apt-get install gcc', and the rest as a RUN of its own",
+        ),
+        (
+            "RUN curl x && apt-get install gcc",
+            "write 'RUN apt-get install gcc', and the rest as a RUN of its own",
+        ),
         ("RUN apt-get install gcc || true && x", "a RUN of its own"),
         ("RUN apt-get install -t sid gcc", "-t has no meaning"),
         ("RUN apt-get install ./x.deb", "not the name of a Debian package"),

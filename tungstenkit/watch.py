@@ -90,6 +90,10 @@ class Unwatched:
     def say(self, step: str, line: str) -> None:
         """As `build.View`."""
 
+    def shows(self, step: str) -> bool:  # noqa: ARG002
+        """As `build.View`."""
+        return False
+
     def end(self, step: str) -> None:
         """As `build.View`."""
 

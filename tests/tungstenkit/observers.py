@@ -26,11 +26,15 @@ class Told(Unwatched):
 class View:
     """What a build's steps do, in order."""
 
-    def __init__(self):
+    def __init__(self, *, shows=False):
         self.seen = []
+        self.is_shown = shows
 
     def begin(self, step):
         self.seen.append(f"+{step}")
+
+    def shows(self, step):
+        return self.is_shown
 
     def say(self, step, line):
         self.seen.append(f"{step}: {line}")

@@ -134,8 +134,12 @@ class BuildBar:
         """As `build.View`. What the user's own code prints is shown at once: it may run for an hour."""
         from tungstenkit.cli.progress import err
 
-        if step.startswith(_USERS_STEPS):
+        if self.shows(step):
             err.print(f"  {line}", style="dim", markup=False)
+
+    def shows(self, step: str) -> bool:
+        """As `build.View`."""
+        return step.startswith(_USERS_STEPS)
 
     def end(self, step: str) -> None:
         """As `build.View`."""

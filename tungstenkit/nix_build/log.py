@@ -70,6 +70,9 @@ class View(Protocol):
     def say(self, step: str, line: str) -> None:
         """A step has printed a line."""
 
+    def shows(self, step: str) -> bool:
+        """Whether a person sees what a step prints as it comes, so that no error need repeat it."""
+
     def end(self, step: str) -> None:
         """A step has ended, well or not."""
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.parts import CommandResult, Platform
+    from tungstenkit.nix_build.log import View
     from tungstenkit.seal.workshop import SealingBench
     from tungstenkit.spec.commands import Segment
     from tungstenkit.spec.document import ModelSpec
@@ -127,7 +128,7 @@ def _settled(
         try:
             return make(step, entry.file if entry else f"{name}.tar", again=again, fake_time=library)
         except BuildError as problem:
-            raise _explained(problem, again=again) from None
+            raise _explained(problem, step.view, again=again) from None
 
     recorded = result_path(entry) if entry and entry.sha256 != UNKNOWN else None
     try:
@@ -175,13 +176,13 @@ def provide(number: int, platform: Platform, step: ExportedStep, spec: ModelSpec
             "checksum in the RUN, keeps it from happening",
         ) from None
     except BuildError as problem:
-        raise _explained(problem, again=False) from None
+        raise _explained(problem, step.view) from None
     finally:
         discard(step)
 
 
-def _explained(problem: BuildError, *, again: bool) -> BuildError:
-    """A failure with the line at fault, and with what its log calls for."""
+def _explained(problem: BuildError, view: View, *, again: bool = False) -> BuildError:
+    """A failure with the line at fault, and with what its log calls for. view: who has seen the log."""
     if problem.told.get("kind") != "command":
         return problem
     hint = str(problem.told.get("hint", ""))
@@ -189,5 +190,6 @@ def _explained(problem: BuildError, *, again: bool) -> BuildError:
         hint = "it ran well at first, and failed with another clock, order of sets, and CPU" + (
             f"; {hint}" if hint else ""
         )
-    what = "\n".join(filter(None, [problem.what, problem.told.get("log")]))
+    log = None if view.shows(problem.step) else problem.told.get("log")
+    what = "\n".join(filter(None, [problem.what, log]))
     return problem.reworded(what, hint=hint or None)

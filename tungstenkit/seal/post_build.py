@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.parts import PostBuild
+    from tungstenkit.nix_build.log import View
     from tungstenkit.seal.workshop import SealingBench
     from tungstenkit.spec.document import ModelSpec
 
@@ -93,7 +94,7 @@ def _run(lock: Lock, system: str, recorded: PostBuild | None, bench: SealingBenc
                 return make(step, plan.file, again=again, fake_time=library, secrets=place)
         except BuildError as problem:
             package_of = partial(bench.package_of, target=target)
-            raise _explained(problem, where, again=again, package_of=package_of) from None
+            raise _explained(problem, where, step.view, again=again, package_of=package_of) from None
 
     try:
         result = settled(run, None if recorded is None else result_path(recorded), where)
@@ -165,7 +166,7 @@ def provide(entry: PostBuild, step: ExportedStep, spec: ModelSpec) -> None:
             "recorded one from where it still is",
         ) from None
     except BuildError as problem:
-        raise _explained(problem, where) from None
+        raise _explained(problem, where, step.view) from None
     finally:
         discard(step)
 
@@ -173,11 +174,15 @@ def provide(entry: PostBuild, step: ExportedStep, spec: ModelSpec) -> None:
 def _explained(
     problem: BuildError,
     where: str,
+    view: View,
     *,
     again: bool = False,
     package_of: Callable[[str], str | None] = lambda _program: None,
 ) -> BuildError:
-    """A failure with what its log calls for. package_of: the Debian package that has a program."""
+    """A failure with what its log calls for.
+
+    view: who has seen the log. package_of: finds the Debian package that has a program.
+    """
     if not problem.step.startswith("post-build-"):
         return problem
     if program := _NO_PROGRAM.search(problem.what):
@@ -190,7 +195,13 @@ def _explained(
         hint = "it ran well at first, and failed with another clock, order of sets, and CPU" + (
             f"; {hint}" if hint else ""
         )
-    return problem.reworded(where=where, hint=hint)
+    # The traceback is seen once.
+    what = _LAST_WORDS.search(problem.what) if view.shows(problem.step) else None
+    return problem.reworded(what and what[0], where=where, hint=hint)
+
+
+_LAST_WORDS = re.compile(r"(?:^\S.*\n?){1,5}\Z", re.MULTILINE)
+"""Of a log: what an exception says, and whose end that is."""
 
 
 _NO_PROGRAM = re.compile(r"_execute_child[\s\S]*No such file or directory: '([^/']+)'")

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.tungstenkit.audit.test_commands_seen import DOWNLOAD, EXAMPLE, files, spec
+from tests.tungstenkit.observers import View
 from tests.tungstenkit.seal.bench import FakeBench
 from tungstenkit.audit import commands_seen
 from tungstenkit.lock.document import read_lock
@@ -41,6 +42,7 @@ class Machine:
 
     def __init__(self, monkeypatch, folder):
         self.folder = folder
+        self.view = View()
         self.ran = []
         self.made = {}
         self.contents = {}
@@ -60,7 +62,7 @@ class Machine:
     def bench(self, spec, directory):
         def step(lock, system, name):
             self.lock = lock
-            return SimpleNamespace(name=name, state=self.folder)
+            return SimpleNamespace(name=name, state=self.folder, view=self.view)
 
         return FakeBench(spec, directory, files(directory), step, lambda target: None)
 
@@ -167,7 +169,8 @@ def test_a_stale_record_is_told(lock, directory, machine):
         commands_seen.check(locked, wanted, directory, files(directory), "tungsten.lock")
 
 
-def test_a_failure_says_its_line_what_happened_and_what_to_do(lock, directory, machine, monkeypatch):
+@pytest.mark.parametrize("shows", [False, True])
+def test_a_failure_says_its_line_what_happened_and_what_to_do(lock, directory, machine, monkeypatch, shows):
     told = {"kind": "command", "log": "x: not found"}
     words = {"where": "dockerfile_commands[3], line 2", "hint": "name the package"}
 
@@ -175,9 +178,11 @@ def test_a_failure_says_its_line_what_happened_and_what_to_do(lock, directory, m
         raise BuildError("the command ended with status 1", **words, told={**told, **words})
 
     monkeypatch.setattr(commands, "make", fails)
+    machine.view.is_shown = shows
     with pytest.raises(BuildError) as error:
         commands.add_commands(lock, None, machine.bench(spec("RUN x"), directory))
-    assert error.value.what.split("\n") == ["the command ended with status 1", "x: not found"]
+    log = [] if shows else ["x: not found"]  # what a person has seen already
+    assert error.value.what.split("\n") == ["the command ended with status 1", *log]
     assert (error.value.where, error.value.hint) == ("dockerfile_commands[3], line 2", "name the package")
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.tungstenkit import locks
 from tests.tungstenkit.audit.test_post_build_seen import Model, lock_with
+from tests.tungstenkit.observers import View
 from tests.tungstenkit.seal.bench import FakeBench
 from tests.tungstenkit.seal.test_differences import tar
 from tungstenkit import store
@@ -45,7 +46,7 @@ def machine(model, tmp_path, monkeypatch):
         model.spec,
         model.folder,
         model.files,
-        step=lambda lock, system: SimpleNamespace(state=tmp_path),
+        step=lambda lock, system: SimpleNamespace(state=tmp_path, view=View()),
         fake_time=lambda target: Path(f"/faketime-{target.release}"),
     )
 
@@ -177,7 +178,7 @@ def test_a_failure_says_what_its_log_calls_for(monkeypatch, model, log, hint):
     monkeypatch.setattr(post_build, "make", make)
     monkeypatch.setattr(post_build, "discard", lambda step: None)
     with pytest.raises(BuildError) as caught:
-        post_build.provide(ENTRY, None, model.spec)
+        post_build.provide(ENTRY, SimpleNamespace(view=View()), model.spec)
     assert caught.value.where == "post_build of tungsten_model.Model"
     assert hint in caught.value.hint
 
@@ -191,3 +192,22 @@ def test_while_it_is_locked_the_package_of_a_missing_program_is_looked_up(monkey
     with pytest.raises(BuildError) as caught:
         add_post_build(lock_with(None, platform), None, machine.bench)
     assert caught.value.hint == f"add 'sleep-of-{platform.release}' to system_packages: it has sleep"
+
+
+@pytest.mark.parametrize("shows", [False, True])
+def test_what_a_person_has_seen_already_is_not_said_again(monkeypatch, model, shows):
+    """Whatever stderr is: what the user's code prints is shown as it comes. The hint is still that of all of it."""
+    log = (
+        'epoch 1\nTraceback (most recent call last):\n  File "/app/m.py", line 3, in post_build\n    run()\n'
+        "OSError: [Errno 30] Read-only file system: '/usr/x'\nerror: post_build ended with status 1"
+    )
+
+    def make(step, file, **how):
+        raise BuildError(log, step="post-build-1.tar")
+
+    monkeypatch.setattr(post_build, "make", make)
+    monkeypatch.setattr(post_build, "discard", lambda step: None)
+    with pytest.raises(BuildError) as caught:
+        post_build.provide(ENTRY, SimpleNamespace(view=View(shows=shows)), model.spec)
+    assert caught.value.what == ("\n".join(log.splitlines()[-2:]) if shows else log)
+    assert "below HOME" in caught.value.hint

@@ -57,6 +57,7 @@ OLDEST_GLIBC = (2, 17)
 
 _UV_GLIBC = (17, 28, *range(31, 41))
 """The minor versions that uv knows; each stands for the ones up to the next."""
+_SHOWN_VERSIONS = 3
 _OWN_DISTRIBUTION = "tungstenkit"
 
 
@@ -189,7 +190,8 @@ def _compile(
         lines = [f"\n{name} {', '.join(versions)}: {why}" for (name, why), versions in refused.items()]
         explanation = _plain(run.stderr)
         what = "".join([f"no set of Python packages fits:\n{explanation}", *lines])
-        raise NothingFitsError(what, explanation=explanation, where=where, hint=_hint(run.stderr))
+        hint = _no_such_version(requirements, offer) or _hint(run.stderr)
+        raise NothingFitsError(what, explanation=explanation, where=where, hint=hint)
     packages: list[dict[str, Any]] = tomllib.loads(output.read_text(encoding="utf-8")).get("packages", [])
     return packages
 
@@ -332,6 +334,26 @@ def _hint(stderr: str) -> str:
         near = near_project(unknown[1])
         return f"did you mean {near!r}?" if near else "check the spelling of the package's name"
     return "loosen one of the requirements that it names"
+
+
+def _no_such_version(requirements: Sequence[str], offer: Offer) -> str | None:
+    """What helps where a requirement fits no version that there is: the newest of those that could be taken here."""
+    found = []
+    for requirement in map(Requirement, requirements):
+        project = project_of(requirement.name)
+        # Of the others uv has told what is wrong without asking for them.
+        releases = offer.releases(project) if project in offer.known else {}
+        if any(requirement.specifier.filter(releases, prereleases=True)):
+            continue
+        fit = sorted(
+            version
+            for version, release in releases.items()
+            if offer.is_offered(project, release) and not (version.is_prerelease or release.is_yanked)
+        )
+        if fit:
+            newest = ", ".join(map(str, reversed(fit[-_SHOWN_VERSIONS:])))
+            found.append(f"there is no {requirement.name}{requirement.specifier}; the newest are {newest}")
+    return "; ".join(found) or None
 
 
 def near_project(name: str) -> str | None:

@@ -192,6 +192,13 @@ def test_a_conflict_is_explained(real):
     with pytest.raises(ResolveError, match=r"six==1\.15\.0 and six==1\.16\.0") as caught:
         real(["six==1.15.0", "six==1.16.0"])
     assert caught.value.where == "python_packages"
+    assert "loosen one of the requirements" in caught.value.hint
+
+
+def test_for_a_version_that_there_is_not_the_newest_are_named(real):
+    with pytest.raises(ResolveError) as caught:
+        real(["six==2.99"])
+    assert caught.value.hint == "there is no six==2.99; the newest are 1.17.0, 1.16.0, 1.15.0"
 
 
 @pytest.mark.parametrize(

@@ -218,9 +218,7 @@ class File:
         try:
             return file.uri if write is None else write(file)
         except FileNotFoundError as missing:
-            raise FileNotFoundError(
-                f"{missing.filename} is not there; the file of an output is read after `predict` has returned"
-            ) from None
+            raise FileNotFoundError(f"{missing.filename} is not there; {READ_LATE}") from None
 
     @classmethod
     def _from_json(cls: type[_Self], value: object) -> _Self:
@@ -413,6 +411,9 @@ class MaskedImage(BaseIO):
             raise ValueError(f"Mask size is different to the image's (image: {image}, mask: {mask})")
         return self
 
+
+READ_LATE = "the file of an output is read after `predict` has returned"
+"""What is said where it is not there by then."""
 
 writing_files: contextvars.ContextVar[Callable[[File], str] | None] = contextvars.ContextVar(
     "writing_files", default=None

@@ -25,7 +25,7 @@ import pydantic
 
 from tungstenkit.sdk import io
 from tungstenkit.sdk.look import Look, file_clock
-from tungstenkit.sdk.media import File, writing_files
+from tungstenkit.sdk.media import READ_LATE, File, writing_files
 from tungstenkit.sdk.temporary import new_temporary_file
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ class FixedJson:
         """Bytes of the files in JSON, at least."""
         self.read: dict[Hashable, FileRead] = {}
         """The files of this machine that were read, by what they are on their file system."""
+        self._missing: dict[str, str] = {}
+        """The paths that lead nowhere, by what stands for their files."""
 
     def text(self) -> bytes:
         """Write the JSON with its files in it."""
@@ -112,6 +114,29 @@ class FixedJson:
             file._suffix = suffix
         self._files.append(file)
         return f"{self._mark}-{len(self._files) - 1}-"
+
+    def note_missing(self, path: str) -> str:
+        """Keep that a file is not there, which `refuse_missing` tells by its place; return what stands for it."""
+        mark = f"{self._mark}-missing-{len(self._missing)}"
+        self._missing[mark] = path
+        return mark
+
+    def refuse_missing(self) -> None:
+        """Raise FileNotFoundError where files are not there, with the place of each in the JSON."""
+        if not self._missing:
+            return
+        found: list[str] = []
+
+        def walk(value: object, place: tuple[object, ...]) -> None:
+            if isinstance(value, str) and value in self._missing:
+                found.append(f"{'.'.join(map(str, place))}: {self._missing[value]}")
+            elif isinstance(value, (list, dict)):
+                for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+                    walk(item, (*place, key))
+
+        walk(json.loads(self.json), ())
+        told = "; ".join(f"{one} is not there" for one in found or self._missing.values())
+        raise FileNotFoundError(f"{told}; {READ_LATE}")
 
     def _contents(self, file: BinaryIO, size: int) -> bytes | Path:
         if self.size > self._limit:
@@ -148,12 +173,16 @@ class Fixing:
         if fixed is None:
             return text.encode()
         fixed.json = text
+        fixed.refuse_missing()
         return fixed
 
     def _take(self, file: File) -> str:
         if self._fixed is None:
             self._fixed = FixedJson(self._limit)
-        return self._fixed.take(file)
+        try:
+            return self._fixed.take(file)
+        except FileNotFoundError as missing:
+            return self._fixed.note_missing(str(missing.filename))
 
 
 def _copied(file: BinaryIO) -> Path:

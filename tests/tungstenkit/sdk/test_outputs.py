@@ -111,6 +111,15 @@ class TestFixing:
                 fix(Output(files=[Binary.from_bytes(b"x"), tmp_path / "absent"]))
             assert isinstance(fix(Flat(text="x")), bytes)
 
+    def test_files_that_are_not_there_are_named_by_their_fields(self, tmp_path):
+        gone = tmp_path / "gone.png"
+        with pytest.raises(FileNotFoundError) as caught:
+            fixed(Output(files=[Binary.from_bytes(b"x"), gone], picture=gone, text=str(gone)))
+        assert str(caught.value) == (
+            f"files.1: {gone} is not there; picture: {gone} is not there; "
+            "the file of an output is read after `predict` has returned"
+        )
+
     def test_outside_files_are_written_as_ever(self):
         with contextlib.suppress(ValueError), outputs.Fixing(1000):
             raise ValueError

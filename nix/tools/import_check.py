@@ -311,6 +311,8 @@ def module_hint(missing: dict[str, Any], names: dict[str, Any]) -> str:
                 else f"add the package that has it {add}; or {top}.py is missing beside the model (include_files,"
                 " exclude_files)"
             )
+        if top in getattr(sys, "stdlib_module_names", ()):
+            return f"{top} is Python's own, and has none of that name in this version"
     return (
         f"{missing['distribution'] or project or top} is there without it: it may want another version, or an extra, in"
         " python_packages"

@@ -28,6 +28,7 @@ def test_what_is_there_is_not_to_be_added():
     assert "'protobuf' to python_packages" in package_hint(
         "ModuleNotFoundError: No module named 'google.protobuf'"
     )
+    assert "Python's own" in package_hint("ModuleNotFoundError: No module named 'xml.odd'")
     assert package_hint("ModuleNotFoundError: No module named 'odd.x'").startswith("odd is there without it")
 
 

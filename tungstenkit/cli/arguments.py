@@ -135,7 +135,12 @@ _ENGINE_ARGS = "TUNGSTEN_ENGINE_ARGS"
 def _with_the_machines(given: list[str] | None) -> list[str]:
     """What the machine always needs, and what the line has besides; without any Click gives what the variable has."""
     always, given = os.environ.get(_ENGINE_ARGS, "").split(), given or []
-    return given if given == always else [*always, *given]
+    # Said twice, some are errors of the engine's, such as a network.
+    return (
+        given
+        if given == always
+        else [*always, *(one for one in given if "=" not in one or one not in always)]
+    )
 
 
 EngineArgs = Annotated[

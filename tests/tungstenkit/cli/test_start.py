@@ -394,6 +394,7 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch):
     [
         ("--a --b", [], ["--a", "--b"]),
         ("--a --b", ["--engine-arg=--c", "--engine-arg=--d"], ["--a", "--b", "--c", "--d"]),
+        ("--n=host --u a", ["--engine-arg=--n=host", "--engine-arg=--u"], ["--n=host", "--u", "a", "--u"]),
         (None, ["--engine-arg=--c"], ["--c"]),
         (None, [], []),
     ],

@@ -90,10 +90,14 @@ def test_tungsten_pushes_under_the_images_digest(blur, registry):
     assert digest_at(registry, name) == blur.digest
 
 
-def test_a_registry_that_is_not_there_is_told(blur):
-    done = tungsten("push", f"127.0.0.1:{free_port()}/blur", blur.directory)
-    assert done.returncode == 1
+def test_a_registry_that_is_not_there_is_told(exported, blur):
+    place = f"127.0.0.1:{free_port()}"
+    done = tungsten("push", f"{place}/blur", blur.directory)
+    assert (done.returncode, done.stdout) == (1, "")
     assert "error: the image could not be pushed: " in done.stderr
+    assert f"hint: nothing answers at {place}: " in done.stderr
+    by_nix = nix_run(exported, "path:.#push-image", "--", f"{place}/blur", text=True)
+    assert (by_nix.returncode, by_nix.stdout) == (1, "")
 
 
 @pytest.mark.parametrize("how", ["nix", "tungsten"])

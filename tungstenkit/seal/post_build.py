@@ -195,13 +195,17 @@ def _explained(
         hint = "it ran well at first, and failed with another clock, order of sets, and CPU" + (
             f"; {hint}" if hint else ""
         )
-    # The traceback is seen once.
-    what = _LAST_WORDS.search(problem.what) if view.shows(problem.step) else None
-    return problem.reworded(what and what[0], where=where, hint=hint)
+    what = _last_words(problem.what) if view.shows(problem.step) else problem.what
+    return problem.reworded(what, where=where, hint=hint)
 
 
-_LAST_WORDS = re.compile(r"(?:^\S.*\n?){1,5}\Z", re.MULTILINE)
-"""Of a log: what an exception says, and whose end that is."""
+def _last_words(log: str) -> str:
+    """What the step's own program says at its end, and where that is an exception's, what the exception says."""
+    lines = log.splitlines()
+    start = max((number for number, line in enumerate(lines) if line.startswith("error: ")), default=0)
+    if start and lines[start].startswith(("error: post_build ended", "error: post_build was killed")):
+        start -= 1
+    return "\n".join(lines[start:])
 
 
 _NO_PROGRAM = re.compile(r"_execute_child[\s\S]*No such file or directory: '([^/']+)'")

@@ -194,20 +194,32 @@ def test_while_it_is_locked_the_package_of_a_missing_program_is_looked_up(monkey
     assert caught.value.hint == f"add 'sleep-of-{platform.release}' to system_packages: it has sleep"
 
 
+TRACEBACK = (
+    'Traceback (most recent call last):\n  File "/app/m.py", line 3, in post_build\n    run()\n'
+    "OSError: [Errno 30] Read-only file system: '/usr/x'\n"
+)
+
+
 @pytest.mark.parametrize("shows", [False, True])
-def test_what_a_person_has_seen_already_is_not_said_again(monkeypatch, model, shows):
+@pytest.mark.parametrize(
+    ("before", "last"),
+    [
+        (
+            TRACEBACK.partition("OSError")[0],
+            f"{TRACEBACK.splitlines()[-1]}\nerror: post_build ended with status 1",
+        ),
+        (f"error: of the user's\n{TRACEBACK}", "error: a secret would be in the image:\n/app/a: holds X"),
+    ],
+)
+def test_what_a_person_has_seen_already_is_not_said_again(monkeypatch, model, shows, before, last):
     """Whatever stderr is: what the user's code prints is shown as it comes. The hint is still that of all of it."""
-    log = (
-        'epoch 1\nTraceback (most recent call last):\n  File "/app/m.py", line 3, in post_build\n    run()\n'
-        "OSError: [Errno 30] Read-only file system: '/usr/x'\nerror: post_build ended with status 1"
-    )
 
     def make(step, file, **how):
-        raise BuildError(log, step="post-build-1.tar")
+        raise BuildError(before + last, step="post-build-1.tar")
 
     monkeypatch.setattr(post_build, "make", make)
     monkeypatch.setattr(post_build, "discard", lambda step: None)
     with pytest.raises(BuildError) as caught:
         post_build.provide(ENTRY, SimpleNamespace(view=View(shows=shows)), model.spec)
-    assert caught.value.what == ("\n".join(log.splitlines()[-2:]) if shows else log)
+    assert caught.value.what == (last if shows else before + last)
     assert "below HOME" in caught.value.hint

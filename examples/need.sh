@@ -1,18 +1,16 @@
 # Makes sure that the programs which `make` needs are here: installs them on Debian as root, says what to install elsewhere.
 # need.sh [PYTHON [check | test]]; with `check`, only what .venv and `make check` need; with `test`, also what only the
-# tests need.
+# tests need. An image needs no more: tungsten brings Nix where there is none, and does without an engine.
 set -eu
 python=${1:-python3}
 packages=
 need() { command -v "$1" >/dev/null 2>&1 || packages="$packages $2"; }
 need unshare util-linux
-if [ "${2-}" != check ]; then
+"$python" -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
+if [ "${2-}" = test ]; then
   need nix nix-bin
   need podman podman
   need runc runc
-fi
-"$python" -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
-if [ "${2-}" = test ]; then
   need chromium chromium
   need direnv direnv
   need chromedriver chromium-driver

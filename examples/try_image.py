@@ -1,5 +1,7 @@
 """What `make image` does: build a model's image, start it, send it one real picture, and say what came back.
 
+It is started by podman or docker; where there is neither, its root is run without.
+
     python examples/try_image.py examples/blur
 
 Everything goes through the `tungsten` command and HTTP, as a user would. Where a file that the
@@ -12,6 +14,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -26,7 +29,8 @@ GONE = 3
 ENGINE_ARGS = [
     *("--read-only", "--tmpfs=/tmp"),  # no more is needed
     # crun and the default limits fail on virtual machines such as CI's.
-    *("--runtime=runc", "--network=host", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000"),
+    *(["--runtime=runc"] if shutil.which("runc") else []),
+    *("--network=host", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000"),
 ]
 
 
@@ -51,10 +55,10 @@ def build(model: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running(reference: str):
+def running(model: Path, image: dict[str, str]):
     """The image, started; its base URL once it is ready."""
-    arguments = [f"--engine-arg={argument}" for argument in ENGINE_ARGS]
-    command = [*TUNGSTEN, "serve", reference, "--port=0", *arguments]
+    by_name = [image["reference"], *(f"--engine-arg={argument}" for argument in ENGINE_ARGS)]
+    command = [*TUNGSTEN, "serve", "--port=0", *(by_name if image["engine"] else [str(model)])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         url = server.stdout.readline().strip()
         if not url:
@@ -78,7 +82,7 @@ def main() -> None:
     """Build, start, ask, report."""
     model = Path(sys.argv[1])
     image = build(model)
-    with running(image["reference"]) as url:
+    with running(model, image) as url:
         with urllib.request.urlopen(url, timeout=30) as answer:
             schema = json.load(answer)["input_schema"]
         request = urllib.request.Request(
@@ -95,7 +99,8 @@ def main() -> None:
     print(f"prediction  {len(json.dumps(prediction['outputs']))} bytes of JSON in {seconds:.2f} s")
     print(f"image       {int(image['size']) / 1e6:.1f} MB, packed")
     print(f"digest      {image['digest']}")
-    print(f"image       {image['reference']} here; elsewhere `podman load < result`, which names it")
+    where = f"{image['reference']} here; elsewhere " if image["engine"] else ""
+    print(f"image       {where}`podman load < result`, which names it")
 
 
 if __name__ == "__main__":

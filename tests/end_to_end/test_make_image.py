@@ -93,7 +93,7 @@ def test_what_has_left_the_index_alone_is_still_fetched(days, example):
     assert (folder / LOCK_NAME).read_bytes() == before
 
 
-def test_what_has_left_the_pool_is_locked_again_and_works(days, example):
+def test_what_has_left_the_pool_is_locked_again_and_works(days, example, tmp_path):
     folder = example("blur")
     lock_on(days[1], folder)
     before = names(folder)
@@ -107,6 +107,32 @@ def test_what_has_left_the_pool_is_locked_again_and_works(days, example):
     after = names(folder)
     assert len(after) == len(before)
     assert {name.replace("day2", "day3") for name in before} == after
+
+    # The same where there is no engine: its root answers.
+    programs = without_engines(tmp_path / "bin")
+    alone = subprocess.run(
+        [*command[:-1], str(folder)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": str(programs)},
+    )
+    assert alone.returncode == 0, alone.stdout + alone.stderr
+    assert "there is no podman, and no docker with a daemon" in " ".join(alone.stderr.split())
+    digests = [
+        [line for line in text.splitlines() if line.startswith("digest")]
+        for text in (done.stdout, alone.stdout)
+    ]
+    assert digests[0] == digests[1]
+
+
+def without_engines(folder):
+    """A folder with the programs that are on PATH, but for what runs containers."""
+    folder.mkdir()
+    for place in os.environ["PATH"].split(os.pathsep):
+        for program in Path(place).glob("*"):
+            if program.name not in ("podman", "docker") and not (folder / program.name).exists():
+                (folder / program.name).symlink_to(program)
+    return folder
 
 
 @pytest.mark.upstream

@@ -34,6 +34,8 @@ class Model:
     engine_args: list[str]
     model_python: str | None
     trust: bool
+    no_engine: bool = False
+    """Whether a folder's image is run without an engine, though there be one."""
 
     def program(self, address: Address, flags: list[str], scratch: Path) -> Program:
         """Build the image if need be, and warn where the machine lacks what the model needs."""
@@ -49,17 +51,24 @@ class Model:
             project = Project.read(directory, self.module, self.class_name, TERMINAL, trust=self.trust)
             say_what_local_leaves_out(project)
             return self._local(project, address, flags, scratch / "spec.json")
-        engine = find_engine()
-        if engine is None:
-            raise RunError(
-                "there is no podman, and no docker with a daemon, to run the image",
-                hint="install podman, or run the model's folder in this Python with --local",
-            )
+        engine = None if self.no_engine else find_engine()
         image = self.target
         if directory.is_dir():
             project = Project.read(directory, self.module, self.class_name, TERMINAL, trust=self.trust)
+            if engine is None:
+                return self._in_its_root(project, address, flags, scratch)
             image = image_reference(repository_name(project.directory.name), "latest", engine)
             make_image(project, engine, image)
+        elif engine is None:
+            why = (
+                "--no-engine leaves that out"
+                if self.no_engine
+                else "there is no podman, and no docker with a daemon"
+            )
+            raise RunError(
+                f"there is no folder {self.target!r}, and what runs an image by its name is an engine: {why}",
+                hint="name the model's folder, whose image is run without one, too",
+            )
         needs = image_needs(engine, image)
         self._check(needs)
         gpus = self.gpus if needs.gpu else None
@@ -110,6 +119,28 @@ class Model:
                 alone=gpu and self.gpus is not None,
             ).run(events)
         stop.set()
+
+    def _in_its_root(self, project: Project, address: Address, flags: list[str], scratch: Path) -> Program:
+        """The server in the image's own root, without an engine."""
+        from tungstenkit.cli.progress import err
+        from tungstenkit.machine import Needs
+        from tungstenkit.project.making import make_root
+        from tungstenkit.run.image_root import root_program
+
+        spec = project.spec
+        if spec.gpu and self.gpus is not None:
+            raise RunError(
+                "without an engine there is no GPU: it is the engine that puts this machine's driver into an image",
+                hint="--no-gpu runs the model without one; or install podman and the NVIDIA container toolkit",
+            )
+        if not self.no_engine:
+            err.print(
+                "there is no podman, and no docker with a daemon: the image's root is run without one, apart from this "
+                "machine but for its network"
+            )
+        self._check(Needs(spec.mem_gb, spec.gpu, spec.gpu_mem_gb))
+        layout, parts = make_root(project)
+        return root_program(layout, parts, scratch, address, flags)
 
     def _local(
         self,

@@ -34,6 +34,16 @@ Local = Annotated[
 ]
 
 
+NoEngine = Annotated[
+    bool,
+    typer.Option(
+        "--no-engine",
+        help="Run DIR's image without podman or docker: its root, apart from this machine but for the network. Where "
+        "there is neither, that is what is done.",
+    ),
+]
+
+
 ModelPython = Annotated[
     str | None,
     typer.Option(
@@ -97,6 +107,7 @@ def serve_command(
     port: Port = 3000,
     host: Host = "127.0.0.1",
     local: Local = False,
+    no_engine: NoEngine = False,
     model_python: ModelPython = None,
     reload_: Reload = False,
     batch_size: BatchSize = None,
@@ -119,8 +130,10 @@ def serve_command(
     flags = [text for flag, value in given.items() if value is not None for text in (flag, str(value))]
     if reload_ and not local:
         raise typer.BadParameter("--reload needs --local: an image does not change")
+    if local and no_engine:
+        raise typer.BadParameter("--local builds no image: leave --no-engine out")
     gpus = None if no_gpu else gpu_devices
-    model = Model(target, module, class_name, local, gpus, engine_args or [], model_python, trust)
+    model = Model(target, module, class_name, local, gpus, engine_args or [], model_python, trust, no_engine)
     address = Address.choose(host, port)
     page = address.url + ("/demo" if context.command.name == "demo" else "")
     with tempfile.TemporaryDirectory(prefix="tungsten-") as scratch:
@@ -196,6 +209,7 @@ def predict_command(
     output_dir: OutputDir = None,
     demo: Demo = False,
     local: Local = False,
+    no_engine: NoEngine = False,
     model_python: ModelPython = None,
     no_gpu: NoGpu = False,
     gpu_devices: GpuDevices = "all",
@@ -207,8 +221,10 @@ def predict_command(
 
     output_dir = output_dir or Path(RESULTS)
     say_if_it_ships(output_dir)
+    if local and no_engine:
+        raise typer.BadParameter("--local builds no image: leave --no-engine out")
     gpus = None if no_gpu else gpu_devices
-    model = Model(target, module, class_name, local, gpus, engine_args or [], model_python, trust)
+    model = Model(target, module, class_name, local, gpus, engine_args or [], model_python, trust, no_engine)
     with ExitStack() as stack:
         asked = _started(model, inputs or [], stack)
         metadata, parts = _ready(asked, inputs or [], stack)

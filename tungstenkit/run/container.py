@@ -14,16 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from tungstenkit.machine import Needs
 from tungstenkit.run.address import Address
-from tungstenkit.run.program import Program, environment_for_server
+from tungstenkit.run.program import Program, environment_for_server, settings_for_server
 from tungstenkit.sdk.errors import RunError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_SETTINGS = re.compile(
-    r"TUNGSTEN_(?!MIRROR_|ENGINE|SHELL|MODEL_PYTHON|PORT$|HOST$).+|SETUP_TIMEOUT|PREDICTION_TIMEOUT|RESULT_EXPIRATION"
-)
-"""The environment variables that the server reads: a container gets those that are set here."""
 
 SPEC = "opt/tungsten/spec.json"
 """Where an image has its spec."""
@@ -101,11 +96,10 @@ def container_program(
             # Inside, the server listens on all addresses, and can't tell that only this machine reaches it.
             publish.append("--env=TUNGSTEN_ALLOW_HOST=localhost")
     environment = environment_for_server()
-    settings = sorted(name for name in environment if _SETTINGS.fullmatch(name))
     return Program(
         [
             *(engine, "run", "--rm", "--pull=never", f"--name={name}", *publish),
-            *(f"--env={name}" for name in settings),
+            *(f"--env={name}" for name in settings_for_server(environment)),
             *_gpu_arguments(engine, gpus),
             *(*engine_args, image, "--port", port, *listen, *flags),
         ],

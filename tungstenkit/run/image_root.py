@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from tungstenkit import store
 from tungstenkit.data import NIX
 from tungstenkit.nix_build.log import namespaces_refused
-from tungstenkit.run.program import Program
+from tungstenkit.run.program import Program, environment_for_server, settings_for_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -80,7 +80,10 @@ def root_program(layout: Path, parts: Path, scratch: Path, address: Address, fla
         "user": _USER,
         "is-root": is_root,
         "command": [*config["Entrypoint"], *config.get("Cmd", []), *where, *flags],
-        "environment": dict(one.split("=", 1) for one in config["Env"]),
+        "environment": dict(one.split("=", 1) for one in config["Env"])
+        # tini is not the first process here (`run_root.py`), and takes processes that are left to it all the same.
+        | {"TINI_SUBREAPER": ""}
+        | settings_for_server(environment_for_server()),
     }
     file = scratch / "plan.json"
     file.write_text(json.dumps(plan), encoding="utf-8")

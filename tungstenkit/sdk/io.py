@@ -53,8 +53,8 @@ class BaseIO(pydantic.BaseModel):
             if _EXACT not in field.metadata and _may_hold_integers(field.annotation):
                 field.metadata.append(_EXACT)
             choices = declared(field, "choices")
-            if choices is not None and Choice not in map(type, field.metadata):
-                field.metadata.append(Choice(choices))
+            if choices is not None and OneOf not in map(type, field.metadata):
+                field.metadata.append(OneOf(choices))
         return handler(source)
 
     if not typing.TYPE_CHECKING:  # or a type checker would let every attribute through
@@ -89,7 +89,7 @@ class _Exact:
 _EXACT = _Exact()
 
 
-class Choice:
+class OneOf:
     """Metadata of a field with choices: a value is one of them."""
 
     def __init__(self, choices: typing.Collection[Any]) -> None:

@@ -21,7 +21,7 @@ import pydantic
 import pydantic.fields
 
 from tungstenkit.sdk.errors import DefinitionError
-from tungstenkit.sdk.io import BaseIO, Choice, declared, nothing
+from tungstenkit.sdk.io import BaseIO, OneOf, declared, nothing
 
 __all__ = ["json_schema"]
 
@@ -168,7 +168,7 @@ class _SchemaWriter:
         """Add the choices and the default, as JSON."""
         annotated: Any = typing.Annotated
         # Without the choices: a default that is none of them is told in words that name the field.
-        metadata = [one for one in field.metadata if not isinstance(one, Choice)]
+        metadata = [one for one in field.metadata if not isinstance(one, OneOf)]
         plain: Any = annotated[(field.annotation, *metadata)] if metadata else field.annotation
         adapter = pydantic.TypeAdapter[Any](plain)
         choices = declared(field, "choices")

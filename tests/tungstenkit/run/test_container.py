@@ -8,6 +8,7 @@ from tungstenkit.machine import Needs
 from tungstenkit.run import container
 from tungstenkit.run.address import Address
 from tungstenkit.run.container import container_program, image_input_schema, image_needs
+from tungstenkit.run.program import settings_for_server
 from tungstenkit.sdk.errors import RunError
 
 HERE = Address("127.0.0.1", 4000)
@@ -16,9 +17,8 @@ HERE = Address("127.0.0.1", 4000)
 class TestContainer:
     @pytest.fixture(autouse=True)
     def environment(self, monkeypatch):
-        for name in list(os.environ):
-            if container._SETTINGS.fullmatch(name):
-                monkeypatch.delenv(name)
+        for name in settings_for_server(os.environ):
+            monkeypatch.delenv(name)
 
     def told(self, *flags, engine="podman", gpus=None, address=HERE, engine_args=()):
         """The command, without its beginning and the container's random name."""

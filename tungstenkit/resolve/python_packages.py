@@ -18,7 +18,7 @@ from packaging.version import Version
 from tungstenkit.data import OWN_WHEELS
 from tungstenkit.digest import sha256_of
 from tungstenkit.lock.packages import WISH, Source, Wheel
-from tungstenkit.lock.parts import PLACE, Choice
+from tungstenkit.lock.parts import PLACE, SOURCE, Choice
 from tungstenkit.resolve.build_rules import is_never_built
 from tungstenkit.resolve.cuda import solve_wheels
 from tungstenkit.resolve.cuda_table import stands_for
@@ -27,7 +27,7 @@ from tungstenkit.resolve.offer import Offer, StandIn, runs_on, stand_in_name
 from tungstenkit.resolve.sources import metadata, write_stub
 from tungstenkit.resolve.wheels import resolve_wheels
 from tungstenkit.sdk.errors import NothingFitsError, ResolveError
-from tungstenkit.settings import MACHINE
+from tungstenkit.settings import MACHINE, to_paste
 from tungstenkit.spec.requirements import project_of
 
 if TYPE_CHECKING:
@@ -193,8 +193,7 @@ class PythonPackages:
         names = ", ".join(f'"{project}"' for project in found)
         return (
             f"the first place that knows a project answers for it alone: {taken}; to have these from the machine's own "
-            f"index, write into the model's pyproject.toml:\n[tool.tungsten.indexes.{MACHINE}]\n"
-            f"projects = [{names}]"
+            f"index, {to_paste('indexes', MACHINE, f'projects = [{names}]')}"
         )
 
     def _check_forced(self) -> None:
@@ -272,12 +271,13 @@ class PythonPackages:
                 built.append(self._builds.locked(obtained, obtained.facts, wheel))
                 choices.append(
                     Choice(
-                        kind="source",
+                        kind=SOURCE,
                         subject=f"{obtained.project} is built from source",
                         chosen=f"{obtained.version} ({obtained.file})",
                         reason=self._reasons.get(
                             obtained.project, "no wheel of it fits this Python and platform"
-                        ),
+                        )
+                        + self._builds.for_whom(obtained.project, obtained.facts),
                     )
                 )
         _check_hashes(self._wishes, taken, built, self._where, self._target)

@@ -382,6 +382,37 @@ class TestSourceDistributions:
         assert "libfoo-dev" in solve.debs[-1]
         assert [one.version for one in found["foo"].build.wheels] == ["3.0", "80.0"]
 
+    def test_variables_of_a_build_are_locked_and_another_one_is_built_anew(self, solve, serve):
+        index = serve(sdist("foo", "1.0", a__c=""), sdist("bar", "1.0"), SETUPTOOLS)
+        asked = ["foo", "bar"]
+
+        def why_built():
+            return {one.subject.split()[0]: one.reason for one in solve.choices if one.kind == "source"}
+
+        plain = solve(asked, index)
+        assert "environment" not in plain["foo"].to_json()
+        why = why_built()
+        assert "compiled for any x86_64 processor" in why["foo"]
+        assert "[tool.tungsten.build.foo]" in why["foo"]
+        assert "processor" not in why["bar"]
+        made = {"wheel": "foo-1.0-py3-none-any.whl", "wheel_size": 1, "wheel_sha256": "0" * 64}
+        sealed = {**plain, "foo": plain["foo"].model_copy(update=made)}
+
+        def again(before):
+            previous = Platform(
+                **RELEASE, debs=(), wheels=(), sources=tuple(before[name] for name in ("foo", "bar"))
+            )
+            return solve(asked, index, previous=previous)
+
+        assert again(sealed)["foo"].wheel_sha256 == "0" * 64
+        (solve.model / "pyproject.toml").write_text(
+            '[tool.tungsten.build.Foo]\nenvironment = { CFLAGS = "-mavx2" }\n'
+        )
+        found = again(sealed)
+        assert found["foo"].build.environment == {"CFLAGS": "-mavx2"}
+        assert found["foo"].wheel_sha256 is None
+        assert "processor" not in why_built()["foo"]
+
     def test_rust_is_refused_by_name(self, solve, serve):
         index = serve(*(sdist("foo", version, Cargo__toml="") for version in ("1.0", "1.1")), SETUPTOOLS)
         with pytest.raises(ResolveError, match=r"foo 1\.0, 1\.1: .* is in Rust"):
@@ -599,7 +630,8 @@ class TestDirect:
         index = serve(SETUPTOOLS)
         with pytest.raises(UnusableError, match="does not state its version") as caught:
             solve(["lib @ ./lib"], index)
-        assert "[tool.tungsten.build.lib]" in caught.value.hint
+        pasted = tomllib.loads(caught.value.hint.partition("pyproject.toml:\n")[2])
+        assert pasted["tool"]["tungsten"]["build"] == {"lib": {"version": "1.0"}}
         (solve.model / "pyproject.toml").write_text('[tool.tungsten.build.lib]\nversion = "3.0"\n')
         assert versions(solve(["lib @ ./lib"], index)) == {"lib": "3.0"}
 

@@ -26,8 +26,7 @@ _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z_][A-Za-z0-9_'-]*)*"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _THIS_MACHINES = re.compile(r"-m(arch|cpu|tune)=native\b")
 
-_BUILD_LISTS = ("debs", "requires")
-_BUILD_KEYS = (*_BUILD_LISTS, "version", "environment")
+_BUILD_KEYS = ("debs", "requires", "version", "environment")
 _INDEX_KEYS = ("url", "projects", "missing")
 _BUILD_FORM = (
     "[tool.tungsten.build.<project>] has `debs` and `requires`, lists of strings, `version`, a string, and "

@@ -18,7 +18,7 @@ from tungstenkit.lock.parts import OF_VERSIONS, OLDER, PLACE, PRE_RELEASE, Choic
 from tungstenkit.resolve.cuda_wheels import is_nvidias
 from tungstenkit.resolve.offer import stand_in_name
 from tungstenkit.resolve.wheels import counts, needs, read_requirements
-from tungstenkit.sdk.errors import ResolveError
+from tungstenkit.sdk.errors import FetchError, ResolveError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -262,8 +262,15 @@ class _Solution:
                 ):
                     continue
                 seen.add(other)
-                listed = self._offer.releases(other)
-                fitting = [each for version, each in listed.items() if version in requirement.specifier]
+                try:
+                    listed = self._offer.releases(other)
+                except FetchError:
+                    continue  # the solve could do without
+                fitting = [
+                    each
+                    for version, each in listed.items()
+                    if version in requirement.specifier and self._offer.is_offered(other, each)
+                ]
                 allowed = [each for each in fitting if self._suits_cuda(other, each)]
                 if fitting and not allowed:
                     return True

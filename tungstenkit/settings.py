@@ -7,21 +7,46 @@ Only the reading is here, and the tables' forms; what a setting does is the busi
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import re
 import tomllib
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from tungstenkit.outside import LARGEST_SETTINGS, contents, url_problem
+from tungstenkit.outside import LARGEST_SETTINGS, contents, text_problem, url_problem
 from tungstenkit.sdk.errors import TungstenError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 _SHARED_OBJECT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\.so(\.[A-Za-z0-9_.+-]+)?")
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z_][A-Za-z0-9_'-]*)*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_THIS_MACHINES = re.compile(r"-m(arch|cpu|tune)=native\b")
+
+_BUILD_KEYS = ("debs", "requires", "version", "environment")
+_INDEX_KEYS = ("url", "projects", "missing")
+_BUILD_FORM = (
+    "[tool.tungsten.build.<project>] has `debs` and `requires`, lists of strings, `version`, a string, and "
+    '`environment`, a table of strings such as { CMAKE_ARGS = "-DGGML_AVX2=ON" }'
+)
+
+OF_EVERY_BUILD = frozenset(
+    {
+        "HOME",
+        "LC_ALL",
+        "PATH",
+        "PBR_VERSION",
+        "PYTHONDONTWRITEBYTECODE",
+        "PYTHONHASHSEED",
+        "SETUPTOOLS_SCM_PRETEND_VERSION",
+        "SOURCE_DATE_EPOCH",
+        "TZ",
+    }
+)
+"""Variables that `nix/tools/build_wheel.py` sets itself, so that a wheel comes out the same wherever it is built."""
 
 
 MACHINE = "machine"
@@ -47,30 +72,66 @@ def read_table(directory: Path, *names: str, hint: str) -> dict[str, Any]:
 
     Raises TungstenError where the file can't be read or is not of that form.
     """
+    return _read(directory, "tool", "tungsten", *names, hint=hint)
+
+
+def _read(directory: Path, *keys: str, hint: str) -> dict[str, Any]:
     path = directory / "pyproject.toml"
     try:
         table: Any = tomllib.loads(contents(path, LARGEST_SETTINGS).decode("utf-8-sig"))
-        for key in ("tool", "tungsten", *names):
+        for key in keys:
             table = table.get(key, {})
         return dict(table)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as problem:
+        if "twice" in str(problem):
+            hint = "a table stands there once: put the lines of the second one below the first"
         raise TungstenError(
-            f"[{'.'.join(('tool', 'tungsten', *names))}] can't be read: {problem}", where=str(path), hint=hint
+            f"[{'.'.join(keys)}] can't be read: {problem}", where=str(path), hint=hint
         ) from None
 
 
+def to_paste(table: str, name: str, line: str) -> str:
+    """How a hint says a setting, so that what follows its first line can be pasted.
+
+    table, name: `[tool.tungsten.TABLE.NAME]`, or `[tool.tungsten.TABLE]` without a name. line: what stands in it.
+    """
+    key = name if re.fullmatch(r"[A-Za-z0-9_-]*", name) else json.dumps(name)
+    return (
+        f"write into the model's pyproject.toml:\n[tool.tungsten.{table}{f'.{key}' if key else ''}]\n{line}"
+    )
+
+
 def check_names(directory: Path) -> None:
-    """Raises TungstenError for what is called as no setting is: it would go unnoticed."""
+    """Raises TungstenError for what is called as no setting is, or stands in no table: it would go unnoticed."""
     hint = f"it has {', '.join(sorted(_NAMES))}"
     problems = []
     for name in read_table(directory, hint=hint).keys() - _NAMES:
         near = difflib.get_close_matches(name, sorted(_NAMES), n=1)
-        problems.append(f"{name!r} is no setting" + (f"; did you mean {near[0]!r}?" if near else ""))
+        more = f"; did you mean {near[0]!r}?" if near else ""
+        problems.append(f"{name!r} is no setting{_elsewhere(name) or more}")
+    where = f"[tool.tungsten] in {directory / 'pyproject.toml'}"
+    if not problems:
+        # What is pasted without the line above it. A pyproject.toml has nothing but tables there.
+        problems = [
+            f"{name!r} stands in no table{more}"
+            for name, value in _read(directory, hint=hint).items()
+            if not isinstance(value, dict) and (more := _elsewhere(name))
+        ]
+        where = str(directory / "pyproject.toml")
     if problems:
-        where = f"[tool.tungsten] in {directory / 'pyproject.toml'}"
         raise TungstenError("\n".join(sorted(problems)), where=where, hint=hint)
+
+
+def _elsewhere(name: str) -> str:
+    """In which table a key belongs, where it is one of a table with names of the user's; else nothing."""
+    tables = {"build": _BUILD_KEYS, "indexes": _INDEX_KEYS}
+    whose = {"build": "the project that is built", "indexes": "an index"}
+    for table, keys in tables.items():
+        if name in keys:
+            return f"; it belongs below [tool.tungsten.{table}.NAME], with the name of {whose[table]}"
+    return ""
 
 
 def library_settings(directory: Path) -> dict[str, str | Literal[False]]:
@@ -96,27 +157,86 @@ def library_settings(directory: Path) -> dict[str, str | Literal[False]]:
     return table
 
 
-def build_settings(directory: Path) -> dict[str, dict[str, str | list[str]]]:
-    """`[tool.tungsten.build]`: by a project what is said of its build; what that may be is the business of who builds.
+def build_settings(directory: Path) -> dict[str, dict[str, str | list[str] | dict[str, str]]]:
+    """`[tool.tungsten.build]`: by a project what is said of its build from source.
+
+    `debs`: Debian packages beside the compiler. `requires`: build requirements that the source does not name.
+    `version`: for a source that does not state its own. `environment`: variables of its build, by name.
 
     Raises TungstenError for what is of another form, all at once.
     """
-    hint = (
-        "[tool.tungsten.build.<project>] has `debs` and `requires`, lists of strings, and `version`, a string"
-    )
-    table = read_table(directory, "build", hint=hint)
-    problems = [f"{project}: is no table" for project, said in table.items() if not isinstance(said, dict)]
-    problems += [
-        f"{project}.{key}: is neither a string nor a list of strings"
-        for project, said in table.items()
-        if isinstance(said, dict)
-        for key, value in said.items()
-        if not all(isinstance(one, str) for one in (value if isinstance(value, list) else [value]))
-    ]
+    table = read_table(directory, "build", hint=_BUILD_FORM)
+    problems = []
+    for project, said in table.items():
+        if isinstance(said, dict):
+            problems += [f"{project}.{problem}" for problem in _build_problems(said)]
+        else:
+            problems.append(f"{project}: is no table{_elsewhere(project)}")
     if problems:
         where = f"[tool.tungsten.build] in {directory / 'pyproject.toml'}"
-        raise TungstenError("\n".join(problems), where=where, hint=hint)
+        raise TungstenError("\n".join(problems), where=where, hint=_BUILD_FORM)
     return table
+
+
+def _build_problems(said: dict[str, Any]) -> Iterator[str]:
+    for key, value in said.items():
+        if key not in _BUILD_KEYS:
+            # What people call it elsewhere is often the beginning of the word.
+            begun = [known for known in _BUILD_KEYS if known.startswith(key)]
+            near = difflib.get_close_matches(key, _BUILD_KEYS, n=1) or begun
+            yield f"{key}: no such key" + (f"; did you mean {near[0]!r}?" if near else "")
+        elif key == "environment":
+            yield from _environment_problems(value)
+        elif key == "version":
+            if not isinstance(value, str):
+                yield "version: is not a string"
+            elif not _is_version(value):
+                yield f"version: {value!r} is not a version (PEP 440)"
+        elif not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            yield f"{key}: is not a list of strings"
+        elif key == "requires":
+            yield from (f"requires: {bad}" for bad in bad_requirements(value))
+
+
+def _environment_problems(said: object) -> Iterator[str]:
+    if not isinstance(said, dict):
+        yield "environment: is not a table of strings"
+        return
+    for name, value in said.items():
+        if not _VARIABLE.fullmatch(name):
+            yield f"environment: {name!r} is not the name of a variable"
+        elif name in OF_EVERY_BUILD:
+            yield f"environment.{name}: every build sets it itself, so that its wheel is the same everywhere"
+        elif not isinstance(value, str):
+            yield f"environment.{name}: is not a string"
+        elif problem := text_problem(value):
+            yield f"environment.{name}: {problem}"
+        elif match := _THIS_MACHINES.search(value):
+            yield f"environment.{name}: {match[0]} would differ by who builds; name a processor, as in x86-64-v3"
+
+
+def _is_version(text: str) -> bool:
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        Version(text)
+    except InvalidVersion:
+        return False
+    return True
+
+
+def bad_requirements(texts: Iterable[object]) -> list[str]:
+    """A line for each text that is no requirement (PEP 508), or says itself where its file is."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    bad = []
+    for text in texts:
+        try:
+            if Requirement(str(text)).url:
+                bad.append(f"{text!r}: what a build needs comes from the index, not by URL")
+        except InvalidRequirement as problem:
+            bad.append(f"{text!r}: {str(problem).splitlines()[0]}")
+    return bad
 
 
 def index_settings(directory: Path) -> dict[str, dict[str, str | int | list[str]]]:
@@ -137,7 +257,7 @@ def index_settings(directory: Path) -> dict[str, dict[str, str | int | list[str]
         if not _INDEX_NAME.fullmatch(name):
             problems.append(f"{name!r} is no name of letters, digits, `.`, `_` and `-`")
         elif not isinstance(said, dict):
-            problems.append(f"{name}: is no table")
+            problems.append(f"{name}: is no table{_elsewhere(name)}")
         else:
             problems += [f"{name}.{problem}" for problem in _index_problems(name, said)]
     if problems:
@@ -150,7 +270,7 @@ def index_settings(directory: Path) -> dict[str, dict[str, str | int | list[str]
 
 
 def _index_problems(name: str, said: dict[str, Any]) -> Iterator[str]:
-    yield from (f"{key}: no such key" for key in said if key not in ("url", "projects", "missing"))
+    yield from (f"{key}: no such key" for key in said if key not in _INDEX_KEYS)
     url, projects, missing = said.get("url"), said.get("projects", []), said.get("missing", 404)
     if name == MACHINE and url is not None:
         yield "url: that index is the one which this machine's client uses"

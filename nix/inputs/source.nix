@@ -73,6 +73,7 @@ let
     config = builtins.toJSON {
       inherit (source) file project version;
       inherit (source.build) backend backend-path;
+      environment = source.build.environment or { };
       subdirectory = source.subdirectory or "";
     };
     passAsFile = [ "config" ];

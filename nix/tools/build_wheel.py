@@ -52,7 +52,7 @@ def build(work: Path) -> Path:
     project = source / config["subdirectory"]
     made = work / "made"
     made.mkdir()
-    _fix_environment(work, source, config["version"])
+    _fix_environment(work, source, config["version"], config["environment"])
     os.chdir(project)
     backend = _backend(project, config)
     _check_requirements(backend)
@@ -93,22 +93,22 @@ def _less(left: int, size: int, name: str) -> int:
     return left - size
 
 
-def _fix_environment(work: Path, source: Path, version: str) -> None:
+def _fix_environment(work: Path, source: Path, version: str, given: dict[str, str]) -> None:
+    """given: variables of the user's; flags of compilers stand behind ours, and all else of ours counts."""
     # The folder of this program is no place to import from.
     sys.path.pop(0)
     home = work / "home"
     home.mkdir()
     flags = f"-ffile-prefix-map={source}=. -frandom-seed=tungsten"
+    os.environ.update(given)
     os.environ.update(
+        {name: f"{flags} {given.get(name, '')}".rstrip() for name in ("CFLAGS", "CXXFLAGS", "FFLAGS")},
         HOME=str(home),
         PATH="/usr/local/bin:/usr/bin:/bin",
         LC_ALL="C.UTF-8",
         TZ="UTC",
         SOURCE_DATE_EPOCH="315532800",
         PYTHONDONTWRITEBYTECODE="1",
-        CFLAGS=flags,
-        CXXFLAGS=flags,
-        FFLAGS=flags,
         # The version is locked; there is no repository here to ask.
         SETUPTOOLS_SCM_PRETEND_VERSION=version,
         PBR_VERSION=version,

@@ -30,8 +30,11 @@ class Adder:
 # Its strings would tell of another build: the path, the time, and what a random seed names.
 EXTENSION = """
 #include <Python.h>
+#ifndef GIVEN
+#define GIVEN "nothing"
+#endif
 static PyObject *answer(PyObject *self, PyObject *none) {
-    return Py_BuildValue("iss", 42, __FILE__, __DATE__ " " __TIME__);
+    return Py_BuildValue("isss", 42, GIVEN, __FILE__, __DATE__ " " __TIME__);
 }
 static PyMethodDef methods[] = {{"answer", answer, METH_NOARGS, ""}, {0}};
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "native", "", -1, methods};
@@ -43,6 +46,10 @@ from pathlib import Path
 from setuptools import Extension, setup
 Path("order.py").write_text(f"ORDER = {list({str(number) for number in range(50)})!r}\\n")
 setup(py_modules=["order"], ext_modules=[Extension("native", ["src/native.c"])])
+"""
+SETTINGS = """
+[tool.tungsten.build.native]
+environment = { CFLAGS = '-DGIVEN=\\"of-the-table\\"' }
 """
 HELPER = "import pkg_resources\nodd = pkg_resources.parse_version('1')\n"
 PROJECT = '[build-system]\nrequires = ["setuptools>=70"]\n[project]\nname = "{}"\nversion = "1.0"\n'
@@ -65,6 +72,7 @@ def model(tmp_path_factory):
             "native/pyproject.toml": PROJECT.format("native"),
             "native/setup.py": SETUP,
             "native/src/native.c": EXTENSION,
+            "pyproject.toml": SETTINGS,
             "pure/pyproject.toml": PROJECT.format("pure"),
             "pure/src/pure/__init__.py": "WORD = 'pure'\n",
         },
@@ -102,6 +110,7 @@ def test_it_works_in_an_image_and_only_it_is_in_there(model):
                 if member.name.endswith("dist-packages/native.cpython-311-x86_64-linux-gnu.so"):
                     content = layer.extractfile(member).read()
     assert b"src/native.c" in content
+    assert b"of-the-table" in content
     assert b"/project/source" not in content
     assert b"Jan  1 1980 00:00:00" in content
     assert not any(name.startswith("usr/bin/") and "gcc" in name for name in names)
@@ -250,8 +259,8 @@ def test_a_failure_says_what_to_do(model, tmp_path, change, what, hint):
 
 def paste(folder, told):
     """Write what a hint says where it says."""
-    if match := re.search(r"hint: (\[tool\.tungsten\.build\.\S+\]) in pyproject.toml may say: (.+)", told):
-        write(folder, {"pyproject.toml": f"{match[1]}\n{match[2]}\n"})
+    if match := re.search(r"pyproject\.toml:\n( *\[tool\.tungsten\.build\.\S+\]\n.+)", told):
+        write(folder, {"pyproject.toml": f"{match[1]}\n"})
     if match := re.search(r"hint: add to python_packages: (.+)", told):
         definition = folder / "tungsten_model.py"
         definition.write_text(

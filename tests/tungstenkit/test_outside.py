@@ -30,10 +30,10 @@ from tungstenkit.nix_build.engine import image_reference, load_image
 from tungstenkit.nix_build.image import Image
 from tungstenkit.nix_build.push import check_target, push_image
 from tungstenkit.platforms import Target
-from tungstenkit.resolve.build_rules import bad_requirements
 from tungstenkit.resolve.wheels import resolve_wheels
 from tungstenkit.run import container
 from tungstenkit.sdk.errors import FetchError, LockError, ResolveError, TungstenError
+from tungstenkit.settings import bad_requirements
 from tungstenkit.spec.requirements import wanted
 
 pytestmark = pytest.mark.timeless(

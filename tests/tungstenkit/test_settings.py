@@ -2,6 +2,7 @@
 
 import os
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,14 @@ from tungstenkit import settings
 from tungstenkit.audit import post_build_seen
 from tungstenkit.sdk.errors import TungstenError
 from tungstenkit.settings import (
+    build_settings,
     check_names,
     index_settings,
     library_settings,
     lock_file_setting,
     nix_setting,
     nixpkgs_settings,
+    to_paste,
 )
 
 
@@ -66,6 +69,57 @@ def test_what_no_setting_is_called_is_told_with_what_is_near(tmp_path):
     ]
     names = "big-file-mb, build, indexes, libraries, lock, mirrors, nix, nixpkgs, post-build"
     assert caught.value.hint == f"it has {names}"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (
+            'requires = ["ninja"]',
+            "'requires' stands in no table; it belongs below [tool.tungsten.build.NAME]",
+        ),
+        (
+            '[tool.tungsten]\ndebs = ["x"]',
+            "'debs' is no setting; it belongs below [tool.tungsten.build.NAME]",
+        ),
+        ("missing = 403", "'missing' stands in no table; it belongs below [tool.tungsten.indexes.NAME]"),
+    ],
+)
+def test_a_line_that_was_pasted_without_its_table_is_told_where_it_belongs(tmp_path, text, what):
+    (tmp_path / "pyproject.toml").write_text(f"{text}\n[project]\nrequires = []\n")
+    with pytest.raises(TungstenError) as caught:
+        check_names(tmp_path)
+    assert caught.value.what.startswith(what)
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "what"),
+    [
+        (build_settings, "[tool.tungsten.build]\nrequires = ['x']", "below [tool.tungsten.build.NAME]"),
+        (index_settings, "[tool.tungsten.indexes]\nmissing = 403", "below [tool.tungsten.indexes.NAME]"),
+    ],
+)
+def test_so_is_one_in_the_table_above(tmp_path, read, text, what):
+    (tmp_path / "pyproject.toml").write_text(text)
+    with pytest.raises(TungstenError) as caught:
+        read(tmp_path)
+    assert what in caught.value.what
+
+
+def test_a_table_that_was_pasted_twice_is_told_how_it_becomes_one(tmp_path):
+    table = "[tool.tungsten.build.foo]\n"
+    (tmp_path / "pyproject.toml").write_text(f"{table}debs = []\n{table}requires = []\n")
+    with pytest.raises(TungstenError, match="twice") as caught:
+        build_settings(tmp_path)
+    assert caught.value.hint == "a table stands there once: put the lines of the second one below the first"
+
+
+@pytest.mark.parametrize(("name", "keys"), [("foo-bar", ("foo-bar",)), ("a.b", ("a.b",)), ("", ())])
+def test_a_setting_is_said_so_that_it_can_be_pasted(name, keys):
+    found = tomllib.loads(to_paste("build", name, "debs = []").partition("\n")[2])
+    for key in ("tool", "tungsten", "build", *keys):
+        found = found[key]
+    assert found == {"debs": []}
 
 
 def test_all_that_is_read_is_a_setting(tmp_path):

@@ -8,6 +8,7 @@ package really needs another is the lock's word: a reviewer's business, or `tung
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -74,6 +75,7 @@ def unasked(lock: Lock, spec: ModelSpec) -> Iterator[str]:
         for problem in (
             *_base(platform, spec),
             *_results(platform, spec),
+            *_builds(platform, spec),
             *_requirements(platform, system, wishes.requirements, wishes.constraints, gpu=spec.gpu),
             *_places(platform, wishes.requirements),
             *_indexes(platform, {MACHINE, *spec.indexes, *wishes.places.values()}),
@@ -161,6 +163,24 @@ def _results(platform: Platform, spec: ModelSpec) -> Iterator[str]:
     steps = len(spec.commands.networks) if spec.commands else 0
     if len(platform.commands) > steps:
         yield f"commands: {len(platform.commands)} results, and the model has {steps} such steps"
+
+
+def _builds(platform: Platform, spec: ModelSpec) -> Iterator[str]:
+    """Variables of builds from source that are not the model's."""
+    said: dict[str, object] = {
+        canonicalize_name(project): rule.get("environment", {}) for project, rule in spec.build.items()
+    }
+    for source in platform.sources:
+        locked, asked = source.build.environment, said.get(source.project, {})
+        if locked != asked:
+            yield (
+                f"the build of {source.project}: environment {_variables(locked)}, and the model says "
+                f"{_variables(asked)}"
+            )
+
+
+def _variables(environment: object) -> str:
+    return json.dumps(environment, sort_keys=True) if environment else "nothing"
 
 
 # Python packages

@@ -16,7 +16,7 @@ from tungstenkit.audit.vulnerabilities import Vulnerability  # noqa: TC001 - pyd
 from tungstenkit.document import Document
 from tungstenkit.lock.document import EVERY_PLATFORM, Place, declared_by_name, packages
 from tungstenkit.lock.packages import WISH
-from tungstenkit.lock.parts import OF_VERSIONS, OVERLAP, Choice, LockedDownload
+from tungstenkit.lock.parts import OF_VERSIONS, OVERLAP, SOURCE, Choice, LockedDownload
 from tungstenkit.lock.unpin import near
 from tungstenkit.resolve.pinned import LOCK_FILE
 from tungstenkit.sdk.errors import LockError
@@ -111,7 +111,7 @@ def why(lock: Lock, name: str, advisories: Advisories) -> list[Reason]:
 
 def _is_of(choice: Choice, located: Located) -> bool:
     """Whether a choice chose a package, or its version, or chose between it and others."""
-    if choice.kind in (*OF_VERSIONS, LOCK_FILE, "source"):
+    if choice.kind in (*OF_VERSIONS, LOCK_FILE, SOURCE):
         return located.kind == "wheel" and choice.subject.partition(" ")[0] == located.name
     between = choice.subject.partition(":")[0] if choice.kind == OVERLAP else ""
     return located.name in (*choice.chosen.split(", "), *between.split(", "))

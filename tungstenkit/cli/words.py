@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from tungstenkit.cli import tables
 from tungstenkit.lock.document import declared_by_name
-from tungstenkit.lock.parts import LIBRARY, NOTHING, OVERLAP
+from tungstenkit.lock.parts import LIBRARY, NOTHING, OVERLAP, SOURCE
 from tungstenkit.lock.unpin import POST_BUILD
 from tungstenkit.resolve.newest import told
 from tungstenkit.resolve.pinned import LOCK_FILE
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tungstenkit.lock.parts import Choice
     from tungstenkit.project.locking import Locked
 
-_TOLD = (LIBRARY, LOCK_FILE, OVERLAP, "renamed")
+_TOLD = (LIBRARY, LOCK_FILE, OVERLAP, SOURCE, "renamed")
 """The kinds of choices that are told when they are new."""
 
 
@@ -47,7 +47,7 @@ def _choices(choices: Iterable[Choice]) -> Iterator[str]:
         chosen = f"not added: {choice.reason}" if choice.chosen == NOTHING else choice.chosen
         if choice.kind == OVERLAP:
             chosen = f"that of {choice.chosen} is taken, {choice.reason}"
-        if choice.kind == LOCK_FILE:
+        if choice.kind in (LOCK_FILE, SOURCE):
             chosen = f"{choice.chosen}, {choice.reason}"
         yield f"{choice.subject}: {chosen}"
 

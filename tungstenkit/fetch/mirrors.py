@@ -20,7 +20,7 @@ from tungstenkit.fetch.index_pages import is_of, normalised
 from tungstenkit.fetch.web import MissingError, WebError
 from tungstenkit.outside import WEB, redact, url_problem
 from tungstenkit.sdk.errors import FetchError
-from tungstenkit.settings import MACHINE
+from tungstenkit.settings import MACHINE, to_paste
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -228,13 +228,11 @@ class _Place:
 
 def _how_to_say_missing(place: _Place) -> str:
     """What to write where an index answers so for whatever it has not."""
-    name, url = (MACHINE, "") if place.is_main else ("other", f'\nurl = "{redact(place.url)}"')
+    name, url = (MACHINE, "") if place.is_main else ("other", f'url = "{redact(place.url)}"\n')
     if place.label != MACHINE and " " not in place.label:
         name = place.label
-    return (
-        "if it answers so for each project that it has not, say so in the model's pyproject.toml:\n"
-        f"[tool.tungsten.indexes.{name}]{url}\nmissing = 403"
-    )
+    setting = to_paste("indexes", name, f"{url}missing = 403")
+    return f"if it answers so for each project that it has not, {setting}"
 
 
 def _snapshot(archive: str, timestamp: str) -> str:

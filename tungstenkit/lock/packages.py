@@ -49,6 +49,8 @@ InnerPath = Annotated[str, AfterValidator(_check_place)]
 """Of a file or folder, relative to another folder and below it."""
 
 
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
 WISH = ": "
 """Stands in an entry of `needed-by` that is a wish, and in no package's name."""
 
@@ -143,6 +145,12 @@ class SourceBuild(Document):
     wheels: tuple[Wheel, ...]
     debs: tuple[Deb, ...]
     """The whole root that it is built in."""
+    environment: dict[VariableName, str] = Field(default_factory=dict)
+    """Variables that the model's `[tool.tungsten.build]` gives to it."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_empty(write(self), "environment")
 
 
 class Source(Document):

@@ -59,6 +59,8 @@ OLDER = "older"
 PRE_RELEASE = "pre-release"
 """The kind of a choice of a pre-release that the model does not ask for."""
 OF_VERSIONS = (OLDER, PRE_RELEASE)
+SOURCE = "source"
+"""The kind of a choice of a source, where there is no wheel."""
 OVERLAP = "overlap"
 """The kind of choices that say whose files count where two packages bring the same."""
 PLACE = "place"

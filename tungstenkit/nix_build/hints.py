@@ -6,10 +6,12 @@ the Python index. A hint that nobody has looked up would fail in its turn.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from tungstenkit.resolve.build_rules import project_of_module
+from tungstenkit.settings import to_paste
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -68,29 +70,34 @@ def hint(
     files: finds Debian's packages by the pattern of a path: by path the package that has it. is_known: whether the
     Python index has a project. undeclared: requirements that the build has, and its source does not declare.
     """
-    table = f"[tool.tungsten.build.{project}] in pyproject.toml may say: "
     if undeclared:
-        needed = ", ".join(f'"{requirement.strip()}"' for requirement in undeclared)
-        return f"{table}requires = [{needed}]"
+        return _says(project, "requires", *(requirement.strip() for requirement in undeclared))
     for kind in _MISSING:
         if match := kind.log.search(log):
             name = next(filter(None, match.groups()))
             if package := _best(files(kind.places % re.escape(name))):
-                return f'{table}debs = ["{package}"]'
+                return _says(project, "debs", package)
             if kind.is_certain:
                 return f"no Debian package has {name}: ask for a version of {project} that has a wheel, or needs it not"
     if match := _MODULE.search(log):
         module = match[1].partition(".")[0]
         requirement = project_of_module(module)
         if is_known(re.split("[<>=!~]", requirement)[0]):
-            return f'{table}requires = ["{requirement}"]'
-        return f"no project of the Python index is called {module}: {table}requires = […], with the one that has it"
+            return _says(project, "requires", requirement)
+        return (
+            f"no project of the Python index is called {module}; with the one that has it in the place of PROJECT, "
+            + _says(project, "requires", "PROJECT")
+        )
     return None
 
 
 def package_of_program(name: str, files: Callable[[str], Mapping[str, str]]) -> str | None:
     """The Debian package that has a program; None where none has. files: as for `hint`."""
     return _best(files(_PROGRAM % re.escape(name)))
+
+
+def _says(project: str, key: str, *entries: str) -> str:
+    return to_paste("build", project, f"{key} = {json.dumps(entries, ensure_ascii=False)}")
 
 
 def _best(found: Mapping[str, str]) -> str | None:

@@ -221,8 +221,8 @@ class Project:
             including,
             leftovers,
             pattern_of,
-            secrets,
         )
+        from tungstenkit.spec.secrets import secrets
 
         files = self._select(() if out is None else (out,))
         include, exclude = self.spec.include_files, self.spec.exclude_files

@@ -7,20 +7,18 @@ well-known projects need, and the projects whose modules have other names.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
 
-from tungstenkit.sdk.errors import UnusableError
 from tungstenkit.settings import build_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tungstenkit.fetch.archives import Facts
@@ -41,63 +39,24 @@ class BuildRule:
     """Build requirements that the source does not name."""
     version: str | None = None
     """For a source that does not state its version."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that its build gets."""
 
 
 def read_build_rules(directory: Path) -> dict[str, BuildRule]:
-    """The rules in the `pyproject.toml` beside a model, by project. UnusableError names all that is wrong with them."""
+    """The rules in the `pyproject.toml` beside a model, by project."""
     entries: dict[str, dict[str, Any]] = {
         canonicalize_name(project): values for project, values in build_settings(directory).items()
     }
-    problems = []
-    for project, values in entries.items():
-        for key, value in values.items():
-            if key not in ("debs", "requires", "version"):
-                problems.append(f"{project}: no such key: {key}")
-            elif key == "version" and not isinstance(value, str):
-                problems.append(f"{project}.version: is not a string")
-            elif key == "version" and not is_version(value):
-                problems.append(f"{project}.version: {value!r} is not a version (PEP 440)")
-            elif key != "version" and not (
-                isinstance(value, list) and all(isinstance(entry, str) for entry in value)
-            ):
-                problems.append(f"{project}.{key}: is not a list of strings")
-        if isinstance(values.get("requires"), list):
-            problems += [f"{project}.requires: {bad}" for bad in bad_requirements(values["requires"])]
-    if problems:
-        raise UnusableError(
-            "\n".join(problems),
-            where=str(directory / "pyproject.toml"),
-            hint="[tool.tungsten.build.<project>] has `debs` and `requires`, lists of strings, and `version`, a string",
-        )
     return {
         project: BuildRule(
             debs=tuple(values.get("debs", ())),
             requires=tuple(values.get("requires", ())),
             version=values.get("version"),
+            environment=values.get("environment", {}),
         )
         for project, values in entries.items()
     }
-
-
-def is_version(text: str) -> bool:
-    """Whether a text is a version (PEP 440)."""
-    try:
-        Version(text)
-    except InvalidVersion:
-        return False
-    return True
-
-
-def bad_requirements(texts: Iterable[object]) -> list[str]:
-    """A line for each text that is no requirement (PEP 508), or says itself where its file is."""
-    bad = []
-    for text in texts:
-        try:
-            if Requirement(str(text)).url:
-                bad.append(f"{text!r}: what a build needs comes from the index, not by URL")
-        except InvalidRequirement as problem:
-            bad.append(f"{text!r}: {str(problem).splitlines()[0]}")
-    return bad
 
 
 def is_never_built(project: str) -> bool:

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tungstenkit.lock.packages import Source, SourceBuild
-from tungstenkit.resolve.build_rules import BuildRule, bad_requirements, build_debs, build_requires
+from tungstenkit.resolve.build_rules import BuildRule, build_debs, build_requires
 from tungstenkit.resolve.offer import Offer
 from tungstenkit.resolve.wheels import resolve_wheels
 from tungstenkit.sdk.errors import ResolveError
+from tungstenkit.settings import bad_requirements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -86,6 +87,7 @@ class Builds:
                 backend_path=facts.backend_path,
                 wheels=self.wheels(obtained, facts),
                 debs=debs,
+                environment=dict(rule.environment),
             ),
             index=wheel.index,
             needed_by=wheel.needed_by,
@@ -96,6 +98,15 @@ class Builds:
                 update={key: getattr(kept, key) for key in ("wheel", "wheel_size", "wheel_sha256")}
             )
         return source
+
+    def for_whom(self, project: str, facts: Facts) -> str:
+        """What is to be known of a source that is compiled, and that nobody has given flags to; else nothing."""
+        if not facts.compiles or self.sources.rules.get(project, BuildRule()).environment:
+            return ""
+        return (
+            f"; compiled for any {self.target.architecture.machine} processor: `environment` below "
+            f"[tool.tungsten.build.{project}] in pyproject.toml passes flags to its build"
+        )
 
     def _kept(self, project: str) -> Source | None:
         """The project as the earlier lock has it, if it was built then."""

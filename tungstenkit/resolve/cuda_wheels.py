@@ -59,7 +59,12 @@ def _library_folder(wheel: Wheel, version: str) -> str | None:
 
 def is_cuda(wheel: Wheel) -> bool:
     """Whether a wheel is NVIDIA's, or comes with such alone."""
-    return bool(_NVIDIA.fullmatch(wheel.project))
+    return is_nvidias(wheel.project)
+
+
+def is_nvidias(project: str) -> bool:
+    """The same of a project."""
+    return bool(_NVIDIA.fullmatch(project))
 
 
 def is_mixed(wheels: Iterable[Wheel]) -> bool:

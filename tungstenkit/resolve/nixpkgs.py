@@ -25,6 +25,7 @@ from tungstenkit.resolve.python_packages import solve_python, whose
 from tungstenkit.resolve.shared import resolve_server
 from tungstenkit.resolve.targets import chosen_systems
 from tungstenkit.sdk.errors import ResolveError
+from tungstenkit.settings import to_paste
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -191,8 +192,8 @@ def _system_packages(spec: ModelSpec) -> list[Choice]:
         raise ResolveError(
             "\n".join(problems),
             where="system_packages",
-            hint="name what is meant in the pyproject.toml beside the model: "
-            '`[tool.tungsten.nixpkgs]`, and there `"libgl1" = ["libGL"]`',
+            hint="say what each is, as this does of libgl1: "
+            + to_paste("nixpkgs", "", '"libgl1" = ["libGL"]'),
         )
     return [
         Choice(

@@ -18,16 +18,16 @@ from packaging.version import Version
 from tungstenkit.data import OWN_WHEELS
 from tungstenkit.digest import sha256_of
 from tungstenkit.lock.packages import WISH, Source, Wheel
-from tungstenkit.lock.parts import PLACE, Choice
+from tungstenkit.lock.parts import PLACE, SOURCE, Choice
 from tungstenkit.resolve.build_rules import is_never_built
 from tungstenkit.resolve.cuda import solve_wheels
 from tungstenkit.resolve.cuda_table import stands_for
-from tungstenkit.resolve.newest import older
+from tungstenkit.resolve.newest import Held, older
 from tungstenkit.resolve.offer import Offer, StandIn, runs_on, stand_in_name
 from tungstenkit.resolve.sources import metadata, write_stub
 from tungstenkit.resolve.wheels import resolve_wheels
 from tungstenkit.sdk.errors import NothingFitsError, ResolveError
-from tungstenkit.settings import MACHINE
+from tungstenkit.settings import MACHINE, to_paste
 from tungstenkit.spec.requirements import project_of
 
 if TYPE_CHECKING:
@@ -117,6 +117,8 @@ class PythonPackages:
         self._direct: set[str] = set()
         # What each answer was asked for with.
         self._asked: dict[frozenset[tuple[str, str]], tuple[Sequence[str], Sequence[str]]] = {}
+        self.held_by: str | None = None
+        """What further constraints of a solve are for, where that is a version of CUDA."""
         # What a marker leaves out need not be there.
         markers = target.markers
         counting = [one for one in wishes.requirements if one.marker is None or one.marker.evaluate(markers)]
@@ -138,7 +140,7 @@ class PythonPackages:
         wheels = self._solved(requirements, constraints)
         if unasked := self._unasked(wheels, requirements, constraints):
             wheels = self._final(wheels, unasked, requirements, constraints)
-        self._asked[_key(wheels)] = (requirements, [*self._constraints, *constraints])
+        self._asked[_key(wheels)] = (requirements, constraints)
         return wheels
 
     def _solved(self, requirements: Sequence[str], constraints: Sequence[str]) -> tuple[Wheel, ...]:
@@ -193,8 +195,7 @@ class PythonPackages:
         names = ", ".join(f'"{project}"' for project in found)
         return (
             f"the first place that knows a project answers for it alone: {taken}; to have these from the machine's own "
-            f"index, write into the model's pyproject.toml:\n[tool.tungsten.indexes.{MACHINE}]\n"
-            f"projects = [{names}]"
+            f"index, {to_paste('indexes', MACHINE, f'projects = [{names}]')}"
         )
 
     def _check_forced(self) -> None:
@@ -259,7 +260,9 @@ class PythonPackages:
         taken: list[Wheel] = []
         built: list[Source] = []
         requirements, constraints = self._asked.get(_key(wheels), ((), ()))
-        choices = older(self._offer, wheels, requirements, constraints, self._pins.preferred(self._target))
+        held = Held(self.held_by, constraints) if self.held_by else None
+        limits = self._constraints if held else [*self._constraints, *constraints]
+        choices = older(self._offer, wheels, requirements, limits, self._pins.preferred(self._target), held)
         if self._pins.pinned is not None:
             choices = self._pins.pinned.unexplained(self._target, choices)
         for wheel in self._placed(wheels):
@@ -272,12 +275,13 @@ class PythonPackages:
                 built.append(self._builds.locked(obtained, obtained.facts, wheel))
                 choices.append(
                     Choice(
-                        kind="source",
+                        kind=SOURCE,
                         subject=f"{obtained.project} is built from source",
                         chosen=f"{obtained.version} ({obtained.file})",
                         reason=self._reasons.get(
                             obtained.project, "no wheel of it fits this Python and platform"
-                        ),
+                        )
+                        + self._builds.for_whom(obtained.project, obtained.facts),
                     )
                 )
         _check_hashes(self._wishes, taken, built, self._where, self._target)
@@ -377,6 +381,10 @@ def _check_hashes(
 def solve_python(spec: ModelSpec, packages: PythonPackages, cuda_version: str | None) -> Solution:
     """A model's Python packages and the SDK's, solved together; ResolveError where nothing fits."""
     own = OWN_WHEELS["sdk"]["requires"]
+    if spec.gpu:
+        packages.held_by = (
+            f"cuda_version={cuda_version!r}" if cuda_version else "the CUDA that all packages can work with"
+        )
     try:
         return solve_wheels(packages.solve, packages.lines, own, gpu=spec.gpu, cuda_version=cuda_version)
     except NothingFitsError as problem:

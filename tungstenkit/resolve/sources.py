@@ -24,6 +24,7 @@ from tungstenkit.lock.packages import GitCommit
 from tungstenkit.resolve.build_rules import BuildRule
 from tungstenkit.resolve.offer import stand_in_name
 from tungstenkit.sdk.errors import ResolveError, UnusableError
+from tungstenkit.settings import to_paste
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -165,7 +166,7 @@ class Sources:
             raise UnusableError(
                 f"the source of {project} does not state its version, and nothing is run to find out",
                 where=wanted.text,
-                hint=f'[tool.tungsten.build.{project}] in pyproject.toml may say: version = "1.0"',
+                hint=to_paste("build", project, 'version = "1.0"'),
             )
         return Obtained(
             place,

@@ -57,7 +57,12 @@ class TungstenError(Exception):
 
     def with_hint(self, *more: str | None) -> Self:
         """The same problem, with more that may help."""
-        return self.reworded(hint="; ".join(filter(None, [self.hint, *more])) or None)
+        hint = self.hint or ""
+        for text in filter(None, more):
+            # The end of one of several lines is to be pasted.
+            separator = "\n" if "\n" in hint else "; "
+            hint += (separator if hint else "") + text
+        return self.reworded(hint=hint or None)
 
     def at(self, system: str) -> Self:
         """The same problem as that of one platform among others."""

@@ -65,7 +65,7 @@ _OPTIONS = "-r, -c, -e, --index-url, --extra-index-url, --find-links, --no-binar
 
 _PRE = "would take pre-releases of all packages; write it at the one that you want: 'torch>=2.9.0rc1'"
 _BUILD = "is for a build, and no option reaches one; name a wheel that was built so: './dist/foo-1.0-py3-none-any.whl'"
-_BUILT_WITH = '[tool.tungsten.build.flash-attn] in pyproject.toml has requires = ["torch"]'
+_BUILT_WITH = '`requires = ["torch"]` stands below [tool.tungsten.build.flash-attn] in pyproject.toml'
 _VERSIONS = "leave it out, and write a version where one must be held, as in 'torch==2.9.0'"
 
 # Options of pip's and uv's, those that take a value with an equals sign: that change nothing here, and why.

@@ -193,7 +193,7 @@ def _may_be_near(one: re.Match[str], other: re.Match[str]) -> bool:
     return abs(int(seconds[0]) - int(seconds[1])) <= _APART
 
 
-_REMEDY = '`cpu = "baseline"` in [tool.tungsten.post-build] of pyproject.toml makes every run use the same'
+_REMEDY = '`cpu = "baseline"` below [tool.tungsten.post-build] in pyproject.toml makes every run use the same'
 
 
 def _numbers(old: bytes, new: bytes) -> str | None:

@@ -35,6 +35,7 @@ from tungstenkit.platforms import Target, this_system
 from tungstenkit.resolve.scan import kept_scan
 from tungstenkit.sdk.errors import BuildError, LockError, TungstenError
 from tungstenkit.seal.installed import kept_installed
+from tungstenkit.settings import to_paste
 
 if TYPE_CHECKING:
     from email.message import Message
@@ -196,7 +197,7 @@ def _check(built: Path, file: str, source: Source, platform: Platform, system: s
         raise LockError(
             f"the source became {said[0]} {said[1]} ({file})",
             where=where,
-            hint=f'[tool.tungsten.build.{source.project}] in pyproject.toml may say: version = "{said[1]}"',
+            hint=to_paste("build", source.project, f'version = "{said[1]}"'),
         )
     if not SpecifierSet(metadata.get("Requires-Python", "")).contains(f"{platform.python}.99"):
         raise LockError(f"it needs Python {metadata['Requires-Python']}", where=where)

@@ -84,7 +84,7 @@ class ModelSpec(Document):
     system_packages: list[str]
     libraries: dict[str, str | Literal[False]] = Field(default_factory=dict)
     """`[tool.tungsten.libraries]`."""
-    build: dict[str, dict[str, str | list[str]]] = Field(default_factory=dict)
+    build: dict[str, dict[str, str | list[str] | dict[str, str]]] = Field(default_factory=dict)
     """`[tool.tungsten.build]`; absent where it is empty."""
     indexes: dict[str, dict[str, str | int | list[str]]] = Field(default_factory=dict)
     """`[tool.tungsten.indexes]`; absent where it is empty."""

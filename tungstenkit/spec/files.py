@@ -2,7 +2,7 @@
 
 Patterns mean what they mean in `.gitignore`. What tungsten itself keeps in the folder never ships, whatever
 the patterns say. Nor does anything whose meaning would change on the way: a link out of the folder, a socket.
-What looks like a secret ships only where `include_files` names it. `excluding` is how every hint says what to write.
+`excluding` is how every hint says what to write.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ __all__ = [
     "excluding",
     "including",
     "leftovers",
+    "named_by",
     "pattern_of",
-    "secrets",
     "select_files",
     "would_ship",
 ]
@@ -136,16 +136,9 @@ def _cant_ship(directory: Path, problems: dict[str, str], exclude: Sequence[str]
     )
 
 
-def secrets(directory: Path, files: Iterable[ModelFile], include: Sequence[str]) -> dict[str, str]:
-    """The files that look like passwords, tokens or private keys, by path, and that `include_files` does not name."""
-    named = _named(include)
-    regular = (file.path for file in files if file.kind == "file" and not named.match_file(file.path))
-    return {path: what for path in regular if (what := _secret(directory / path))}
-
-
 def leftovers(directory: Path, files: Iterable[ModelFile], include: Sequence[str]) -> list[Leftover]:
     """What tools have left among the files that ship, and that `include_files` does not name; the outermost alone."""
-    named = _named(include)
+    named = named_by(include)
     known: dict[str, str | None] = {}
     found = {leftover for file in files if (leftover := _leftover(directory, file.path, known))}
     return sorted(one for one in found if not named.match_file(one.path))
@@ -205,7 +198,7 @@ def _with(exclude: tuple[str, ...], patterns: Iterable[str]) -> list[str]:
     return [*exclude, *(one for one in patterns if not known.match_file(one.lstrip("/")))]
 
 
-def _named(include: Sequence[str]) -> GitIgnoreSpec:
+def named_by(include: Sequence[str]) -> GitIgnoreSpec:
     """What `include_files` names: all that it matches but by a pattern that says "all"."""
     return GitIgnoreSpec.from_lines(line for line in include if not re.fullmatch(r"[*/]+", line))
 
@@ -328,58 +321,6 @@ def _ships(directory: Path, link: ModelFile, files: dict[str, ModelFile]) -> boo
     """Whether what a link leads to is there without what does not ship."""
     real = Path(os.path.realpath(directory / link.path)).relative_to(directory).as_posix()
     return real == "." or real in files or any(name.startswith(f"{real}/") for name in files)
-
-
-_SECRET_NAMES = {
-    ".env": "environment variables",
-    ".envrc": "environment variables",
-    ".netrc": "passwords of hosts",
-    "_netrc": "passwords of hosts",
-    ".pypirc": "passwords of package indexes",
-    ".git-credentials": "passwords of git hosts",
-    ".dockercfg": "passwords of registries",
-    ".pgpass": "passwords of databases",
-    "id_rsa": "a private key",
-    "id_dsa": "a private key",
-    "id_ecdsa": "a private key",
-    "id_ed25519": "a private key",
-    "credentials": "credentials",
-    "credentials.json": "credentials",
-    "kubeconfig": "credentials of a cluster",
-}
-
-# What gives away a file whose name says little: a pattern of names, and one of contents.
-_SECRET_CONTENTS = (
-    (
-        re.compile(r".*\.(pem|key|ppk|txt|asc|p8)"),
-        re.compile(rb"- ?BEGIN [A-Z0-9 ]*PRIVATE KEY|\APuTTY-User-Key-File"),
-        "a private key",
-    ),
-    (re.compile(r".*\.json"), re.compile(rb'"private_key"\s*:'), "a service account's private key"),
-    (re.compile(r"\.?(npmrc|yarnrc.*)"), re.compile(rb"_auth|_password", re.IGNORECASE), "a token"),
-    (re.compile(r"pip\.(conf|ini)"), re.compile(rb"://[^/\s]*@"), "a password of a package index"),
-    (re.compile(r"config\.json"), re.compile(rb'"auths"\s*:'), "passwords of registries"),
-    # Nothing else: a file of words, such as a tokenizer's, may be called so, too.
-    (re.compile(r"\.?(token|.*[-_.]token)(\.txt)?"), re.compile(rb"\A\s*\S{16,}\s*\Z"), "a token"),
-)
-
-# Keys and tokens are short, and stand at the beginning.
-_SECRET_SEARCHED = 64 * 1024  # bytes
-
-
-def _secret(path: Path) -> str | None:
-    """What secret a file seems to hold."""
-    name = path.name.lower()
-    if name in _SECRET_NAMES:
-        return _SECRET_NAMES[name]
-    if name.startswith(".env.") and not name.endswith((".example", ".sample", ".template")):
-        return _SECRET_NAMES[".env"]
-    for names, contents, what in _SECRET_CONTENTS:
-        if names.fullmatch(name):
-            with path.open("rb") as file:
-                if contents.search(file.read(_SECRET_SEARCHED)):
-                    return what
-    return None
 
 
 # Folders by their names, where these are a tool's alone.

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -11,6 +12,7 @@ import zipfile
 import pytest
 
 from tests.nix.conftest import TOOLS, told
+from tungstenkit.settings import OF_EVERY_BUILD
 
 
 def wheel(path, members, date):
@@ -65,7 +67,7 @@ def build(tmp_path):
     """Run the program on an archive of files."""
 
     def build(files, **config):
-        work = tmp_path / "work"
+        work = tmp_path / f"work-{len(list(tmp_path.iterdir()))}"
         (work / "out").mkdir(parents=True)
         (work / "tool").mkdir()
         (work / "tool" / "build_wheel.py").write_bytes((TOOLS / "build_wheel.py").read_bytes())
@@ -73,7 +75,7 @@ def build(tmp_path):
             for name, text in files.items():
                 archive.writestr(f"foo-1/{name}", text)
         fields = {"file": "foo-1.zip", "project": "foo", "version": "1", "subdirectory": ""}
-        fields |= {"backend": "backend", "backend-path": ["."]}
+        fields |= {"backend": "backend", "backend-path": ["."], "environment": {}}
         (work / "config.json").write_text(json.dumps(fields | config))
         command = [sys.executable, "-s", "-B", work / "tool" / "build_wheel.py", work]
         return subprocess.run(command, capture_output=True, text=True), work
@@ -97,6 +99,41 @@ def test_a_backend_of_the_sources_own_is_found_in_a_subdirectory(build):
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(work / "out" / "foo-1-py3-none-any.whl") as archive:
         assert archive.read("where") == b"py"
+
+
+TELLING = """
+import json, os, zipfile
+def build_wheel(folder):
+    with zipfile.ZipFile(os.path.join(folder, "foo-1-py3-none-any.whl"), "w") as archive:
+        archive.writestr("environment", json.dumps(dict(os.environ)))
+        archive.writestr("foo-1.dist-info/RECORD", "")
+    return "foo-1-py3-none-any.whl"
+"""
+
+
+def environment_of(build, given):
+    done, work = build({"backend.py": TELLING}, environment=given)
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(work / "out" / "foo-1-py3-none-any.whl") as archive:
+        return json.loads(archive.read("environment"))
+
+
+def test_a_build_gets_the_variables_that_the_lock_has_for_it(build):
+    """Flags of compilers come after ours, and whatever else is ours stays."""
+    found = environment_of(build, {"CMAKE_ARGS": "-DA=ON -DB=OFF", "CFLAGS": "-mavx2", "TZ": "Asia/Seoul"})
+    assert found["CMAKE_ARGS"] == "-DA=ON -DB=OFF"
+    assert re.fullmatch(r"-ffile-prefix-map=\S+ -frandom-seed=tungsten -mavx2", found["CFLAGS"])
+    assert re.fullmatch(r"-ffile-prefix-map=\S+ -frandom-seed=tungsten", found["CXXFLAGS"])
+    assert found["TZ"] == "UTC"
+
+
+def test_what_a_build_sets_itself_is_what_nobody_else_may_set(build):
+    found = environment_of(build, dict.fromkeys(environment_of(build, {}), "theirs"))
+    # A Python's seed counts from before there is one.
+    assert "PYTHONHASHSEED=0" in (TOOLS / "build-wheel.sh").read_text()
+    assert {name for name in found if not found[name].endswith("theirs")} == OF_EVERY_BUILD - {
+        "PYTHONHASHSEED"
+    }
 
 
 def test_what_the_build_needs_and_the_source_does_not_declare_is_named(build):

@@ -54,7 +54,12 @@ WISHES = {
 @pytest.fixture
 def spec():
     return ModelSpec.from_json((EXAMPLE / "spec.json").read_text()).model_copy(
-        update={**WISHES, "gpu": True, "base_image": None}
+        update={
+            **WISHES,
+            "gpu": True,
+            "base_image": None,
+            "build": {"Repo": {"environment": {"CFLAGS": "-mavx2"}}, "egg": {"debs": ["libfoo-dev"]}},
+        }
     )
 
 
@@ -87,6 +92,7 @@ def lock(spec):
             asked[4],
             git=GitCommit(url="https://git.example/repo", commit="2" * 40),
             subdirectory="py",
+            build=locks.source("repo").build.model_copy(update={"environment": {"CFLAGS": "-mavx2"}}),
         ),
         source("pinned", asked[5], git=GitCommit(url="ssh://git@git.example/pinned", commit=COMMIT)),
         source("egg", asked[6], git=GitCommit(url="https://git.example/egg", commit=COMMIT)),
@@ -318,6 +324,18 @@ CORPUS = {
             {"post-build": {"sees": SHA, "files": {}, "size": 1, "sha256": SHA}}
         ),
         "post-build: the model has none",
+    ),
+    "a variable of a build": (
+        lambda document: source(document, "repo")["build"].update(environment={"CC": "/tmp/evil"}),
+        'the build of repo: environment {"CC": "/tmp/evil"}, and the model says {"CFLAGS": "-mavx2"}',
+    ),
+    "a variable of a build that nothing is said of": (
+        lambda document: source(document, "egg")["build"].update(environment={"CC": "/tmp/evil"}),
+        'the build of egg: environment {"CC": "/tmp/evil"}, and the model says nothing',
+    ),
+    "no variables of a build that has some": (
+        lambda document: source(document, "repo")["build"].pop("environment") and None,
+        'the build of repo: environment nothing, and the model says {"CFLAGS": "-mavx2"}',
     ),
     "results of commands that there are not": (
         lambda document: platform(document).update(commands=[{"sees": SHA, "size": 1, "sha256": SHA}]),

@@ -31,6 +31,10 @@ def with_result(lock, sha256):
             "a, b: both bring x: that of b is taken, so [x]",
         ),
         ({"kind": "lock-file", "subject": "a is not as it", "chosen": "1"}, "a is not as it: 1, so [x]"),
+        (
+            {"kind": "source", "subject": "a is built from source", "chosen": "1"},
+            "a is built from source: 1, so [x]",
+        ),
         ({"kind": "renamed", "subject": "a", "chosen": "b"}, "a: b"),
     ],
 )

@@ -6,6 +6,7 @@ import tomllib
 import pytest
 
 from tungstenkit.nix_build.hints import hint, package_of_program
+from tungstenkit.sdk.errors import TungstenError
 
 # By path the package that has it, as Debian's Contents have it.
 FILES = {
@@ -37,6 +38,12 @@ def said(log, undeclared=()):
     )
 
 
+def pasted(hint):
+    """The table of builds of a pyproject.toml that has nothing but what a hint says, as it is printed."""
+    told = str(TungstenError("it failed", hint=hint)).partition("pyproject.toml:\n")[2]
+    return tomllib.loads(told)["tool"]["tungsten"]["build"]
+
+
 @pytest.mark.parametrize(
     ("log", "line"),
     [
@@ -58,14 +65,14 @@ def said(log, undeclared=()):
 )
 def test_what_is_missing_is_named_with_a_line_to_paste(log, line):
     found = said(f"running build_ext\n{log}\n")
-    assert found == f"[tool.tungsten.build.native] in pyproject.toml may say: {line}"
-    table = tomllib.loads("[tool.tungsten.build.native]\n" + found.partition("may say: ")[2])
-    assert table["tool"]["tungsten"]["build"]["native"]
+    assert pasted(found) == {"native": tomllib.loads(line)}
 
 
 def test_what_nobody_has_is_not_promised():
     assert said("fatal error: odd.h: No such file or directory").startswith("no Debian package has odd.h")
-    assert said("No module named 'odd'").startswith("no project of the Python index is called odd")
+    found = said("No module named 'odd'")
+    assert found.startswith("no project of the Python index is called odd")
+    assert pasted(found) == {"native": {"requires": ["PROJECT"]}}
 
 
 def test_a_log_that_says_nothing_of_it_leads_to_no_hint():
@@ -76,7 +83,7 @@ def test_a_log_that_says_nothing_of_it_leads_to_no_hint():
 
 def test_what_a_source_does_not_declare_can_be_pasted():
     found = said("whatever it says", ["probe>=1", "cython"])
-    assert found.endswith('may say: requires = ["probe>=1", "cython"]')
+    assert pasted(found) == {"native": {"requires": ["probe>=1", "cython"]}}
 
 
 def test_the_package_of_a_program_is_looked_up():

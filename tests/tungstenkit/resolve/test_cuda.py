@@ -2,13 +2,10 @@
 ones do.
 """
 
-import sys
-from types import SimpleNamespace
-
 import pytest
 
 from tests.tungstenkit.resolve.package_index import serve, view, wheel
-from tests.tungstenkit.resolve.test_model import FakeSolver, python_of, spec
+from tests.tungstenkit.resolve.test_model import FakeSolver, python_of, runs_on, spec
 from tungstenkit.audit.asked import unasked
 from tungstenkit.lock.packages import WISH
 from tungstenkit.platforms import Target
@@ -417,7 +414,7 @@ class RealWheels(FakeSolver):
 
 @pytest.fixture
 def on_3_13(monkeypatch):
-    monkeypatch.setattr(sys, "version_info", SimpleNamespace(major=3, minor=13))
+    runs_on(monkeypatch, 3, 13)
 
 
 def test_the_cuda_version_decides_about_python_too(index, on_3_13):

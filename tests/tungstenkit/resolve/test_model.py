@@ -1,7 +1,6 @@
 """The choice of Python and Debian release, with solves that succeed or fail as a test says."""
 
 import ast
-import sys
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -32,6 +31,12 @@ from tungstenkit.spec.pins import LockFile
 EXAMPLES = Path(__file__).resolve().parent.parent.parent.parent / "examples"
 HASH = "0" * 64
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def runs_on(monkeypatch, major, minor):
+    """Have a lock made by another Python; what else asks for the version still gets the true one."""
+    here = SimpleNamespace(version_info=SimpleNamespace(major=major, minor=minor))
+    monkeypatch.setattr(targets, "sys", here)
 
 
 class FakeSolver:
@@ -104,12 +109,12 @@ def python_of(lock):
     [((3, 11), ("3.11", "bookworm")), ((3, 13), ("3.13", "trixie")), ((3, 12), ("3.13", "trixie"))],
 )
 def test_the_python_that_locks_is_preferred_if_debian_has_it(monkeypatch, here, expected):
-    monkeypatch.setattr(sys, "version_info", SimpleNamespace(major=here[0], minor=here[1]))
+    runs_on(monkeypatch, *here)
     assert python_of(resolve(spec(), FakeSolver(), None)) == expected
 
 
 def test_the_first_python_whose_whole_solve_succeeds_is_taken_and_the_lock_says_why(monkeypatch):
-    monkeypatch.setattr(sys, "version_info", SimpleNamespace(major=3, minor=11))
+    runs_on(monkeypatch, 3, 11)
     lock = resolve(spec(), FakeSolver(without=["3.11"]), None)
     assert python_of(lock) == ("3.13", "trixie")
     assert lock.choices[0].kind == "python"
@@ -117,7 +122,7 @@ def test_the_first_python_whose_whole_solve_succeeds_is_taken_and_the_lock_says_
 
 
 def test_the_pythons_that_another_tools_lock_file_is_for_come_first(monkeypatch):
-    monkeypatch.setattr(sys, "version_info", SimpleNamespace(major=3, minor=11))
+    runs_on(monkeypatch, 3, 11)
     solver = FakeSolver()
     solver.pinned = Pinned(LockFile("uv.lock", (), SpecifierSet(">=3.12")), is_new=True)
     assert python_of(resolve(spec(), solver, None))[0] == "3.13"
@@ -126,7 +131,7 @@ def test_the_pythons_that_another_tools_lock_file_is_for_come_first(monkeypatch)
 
 
 def test_a_recorded_python_does_not_move_on_another_machine(monkeypatch):
-    monkeypatch.setattr(sys, "version_info", SimpleNamespace(major=3, minor=11))
+    runs_on(monkeypatch, 3, 11)
     previous = read_lock(EXAMPLES / "caption" / "tungsten.lock")
     assert python_of(resolve(spec(), FakeSolver(), previous)) == ("3.13", "trixie")
 
@@ -202,7 +207,7 @@ def test_where_only_a_python_that_is_not_taken_unasked_would_do_it_is_named(said
 
 
 def test_a_release_that_is_to_come_is_taken_where_it_is_asked_for_alone(monkeypatch):
-    monkeypatch.setattr(sys, "version_info", SimpleNamespace(major=3, minor=14))
+    runs_on(monkeypatch, 3, 14)
     solver = FakeSolver()
     assert python_of(resolve(spec(), solver, None)) == ("3.13", "trixie")
     assert solver.notices == []
@@ -306,7 +311,7 @@ BOTH = ["aarch64-linux", "x86_64-linux"]
 
 
 def test_every_platform_has_the_first_python_that_fits_them_all(monkeypatch):
-    monkeypatch.setattr(sys, "version_info", SimpleNamespace(major=3, minor=13))
+    runs_on(monkeypatch, 3, 13)
 
     class NoArmWheels(FakeSolver):
         def wheels(self, target, requirements, where, prefer, constraints=()):

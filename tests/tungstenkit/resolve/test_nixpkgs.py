@@ -1,5 +1,6 @@
 """Locks for the package set `nixpkgs`, with solves that succeed or fail as a test says."""
 
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -103,7 +104,8 @@ def test_unknown_system_packages_are_refused_all_at_once_with_what_is_near():
     assert "'libgl1-messa-glx'; near: libgl1-mesa-glx" in caught.value.what
     assert "'no-such'" in caught.value.what
     assert "'git'" not in caught.value.what
-    assert "[tool.tungsten.nixpkgs]" in caught.value.hint
+    pasted = tomllib.loads(caught.value.hint.partition("pyproject.toml:\n")[2])
+    assert pasted["tool"]["tungsten"]["nixpkgs"] == {"libgl1": ["libGL"]}
 
 
 def test_what_this_set_has_no_answer_to_is_refused_all_at_once():

@@ -11,6 +11,7 @@ import tomllib
 import zipfile
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from urllib.parse import quote, unquote
 
 import pytest
@@ -25,7 +26,7 @@ from tungstenkit.resolve.build_rules import read_build_rules
 from tungstenkit.resolve.builds import Builds
 from tungstenkit.resolve.pinned import Pinned
 from tungstenkit.resolve.python_index import PythonIndex
-from tungstenkit.resolve.python_packages import Pins, PythonPackages
+from tungstenkit.resolve.python_packages import Pins, PythonPackages, solve_python
 from tungstenkit.resolve.sources import Sources
 from tungstenkit.sdk.errors import FetchError, ResolveError, UnusableError
 from tungstenkit.spec.pins import LockFile, Pin
@@ -147,7 +148,8 @@ def solve(tmp_path, monkeypatch):
     model = tmp_path / "model"
     model.mkdir()
 
-    def solve(entries, index, *extra, previous=None, indexes=None, unbuildable=None, pinned=None):
+    def solve(entries, index, *extra, previous=None, indexes=None, unbuildable=None, pinned=None, gpu=None):
+        """gpu: a version of CUDA to solve for, or "" for what fits; with the packages of the SDK then."""
         scratch = tmp_path / f"scratch-{len(list(tmp_path.iterdir()))}"
         scratch.mkdir()
         wishes = parse(entries)
@@ -178,7 +180,11 @@ def solve(tmp_path, monkeypatch):
         )
         pins = Pins(previous, pinned)
         packages = PythonPackages(wishes, TARGET, sources, builds, pins, where="python_packages")
-        wheels, sources, choices = packages.split(packages.solve(packages.lines))
+        if gpu is None:
+            answer = packages.solve(packages.lines)
+        else:
+            answer = solve_python(SimpleNamespace(gpu=True), packages, gpu or None).wheels
+        wheels, sources, choices = packages.split(answer)
         solve.choices = choices
         return {one.project: one for one in (*wheels, *sources)}
 
@@ -382,6 +388,37 @@ class TestSourceDistributions:
         assert "libfoo-dev" in solve.debs[-1]
         assert [one.version for one in found["foo"].build.wheels] == ["3.0", "80.0"]
 
+    def test_variables_of_a_build_are_locked_and_another_one_is_built_anew(self, solve, serve):
+        index = serve(sdist("foo", "1.0", a__c=""), sdist("bar", "1.0"), SETUPTOOLS)
+        asked = ["foo", "bar"]
+
+        def why_built():
+            return {one.subject.split()[0]: one.reason for one in solve.choices if one.kind == "source"}
+
+        plain = solve(asked, index)
+        assert "environment" not in plain["foo"].to_json()
+        why = why_built()
+        assert "compiled for any x86_64 processor" in why["foo"]
+        assert "[tool.tungsten.build.foo]" in why["foo"]
+        assert "processor" not in why["bar"]
+        made = {"wheel": "foo-1.0-py3-none-any.whl", "wheel_size": 1, "wheel_sha256": "0" * 64}
+        sealed = {**plain, "foo": plain["foo"].model_copy(update=made)}
+
+        def again(before):
+            previous = Platform(
+                **RELEASE, debs=(), wheels=(), sources=tuple(before[name] for name in ("foo", "bar"))
+            )
+            return solve(asked, index, previous=previous)
+
+        assert again(sealed)["foo"].wheel_sha256 == "0" * 64
+        (solve.model / "pyproject.toml").write_text(
+            '[tool.tungsten.build.Foo]\nenvironment = { CFLAGS = "-mavx2" }\n'
+        )
+        found = again(sealed)
+        assert found["foo"].build.environment == {"CFLAGS": "-mavx2"}
+        assert found["foo"].wheel_sha256 is None
+        assert "processor" not in why_built()["foo"]
+
     def test_rust_is_refused_by_name(self, solve, serve):
         index = serve(*(sdist("foo", version, Cargo__toml="") for version in ("1.0", "1.1")), SETUPTOOLS)
         with pytest.raises(ResolveError, match=r"foo 1\.0, 1\.1: .* is in Rust"):
@@ -495,6 +532,54 @@ class TestWhatIsOlder:
         assert versions(solve(["foo", "bar<2"], index))["foo"] == "1.0"
         assert reasons(solve.choices) == {"foo": "not 2.0: it needs bar>=2, and 1.0 is locked"}
 
+    def test_what_follows_a_package_is_no_reason_for_it_where_there_is_another(self, solve, serve):
+        index = serve(
+            *(wheel("foo", version, f"bar=={version}", f"baz>={version}") for version in ("1.0", "2.0")),
+            *(wheel("bar", version) for version in ("1.0", "2.0")),
+            *(wheel("baz", version) for version in ("1.0", "2.0")),
+            wheel("qux", "1.0", "quux"),
+            wheel("quux", "1.0", "baz<2"),
+        )
+        assert versions(solve(["foo", "qux"], index))["foo"] == "1.0"
+        assert reasons(solve.choices) == {"foo": "not 2.0: it needs baz>=2.0, and 1.0 is locked"}
+
+    @pytest.mark.parametrize(
+        ("entries", "gpu", "reason"),
+        [
+            (["torch"], "12.4", "cuda_version='12.4' allows no newer one"),
+            (["torch"], "12.6", "cuda_version='12.6' allows no newer one"),
+            (
+                ["torch", "old"],
+                "12.6",
+                "cuda_version='12.6' allows none above 2.7.0, and that is not taken: old 1.0 needs torch<2.7",
+            ),
+            (["torch", "cupy-cuda12x"], "", "the CUDA that all packages can work with allows no newer one"),
+            (["torch"], "13", None),
+            (["torch"], "", None),
+        ],
+    )
+    def test_what_a_cuda_version_forbids_is_said_first_and_alone(self, solve, serve, entries, gpu, reason):
+        """What torch needs besides follows it, and says nothing of why it is old."""
+        runtime = "nvidia_cuda_runtime"
+        index = serve(
+            wheel("torch", "2.6.0", f"{runtime}_cu12>=12.4.1,<12.7", "sympy==1.13.1", "triton==3.2.0"),
+            wheel("torch", "2.7.0", f"{runtime}_cu12==12.6.77", "sympy>=1.13.3", "triton==3.3.0"),
+            # Its runtime comes by what is between.
+            wheel("torch", "2.15.0", "cuda-toolkit[cudart]==13.0.2", "sympy>=1.13.3", "triton~=3.9.0"),
+            wheel("cuda_toolkit", "13.0.2", f"{runtime}==13.0.96 ; extra == 'cudart'"),
+            *(wheel(f"{runtime}_cu12", version) for version in ("12.4.127", "12.6.77")),
+            wheel(runtime, "13.0.96"),
+            *(wheel("sympy", version) for version in ("1.13.1", "1.13.3")),
+            *(wheel("triton", version) for version in ("3.2.0", "3.3.0", "3.9.0")),
+            wheel("old", "1.0", "torch<2.7"),
+            wheel("cupy_cuda12x", "14.2.0", f"{runtime}_cu12 ; extra == 'ctk'"),
+            *(wheel("pydantic", "2.12"), wheel("pillow", "12.0"), wheel("typing_extensions", "4.15")),
+        )
+        solve(entries, index, gpu=gpu)
+        found = reasons(solve.choices)
+        assert found.get("torch") == (reason and f"not 2.15.0: {reason}")
+        assert not {"sympy", "triton"} & found.keys()
+
 
 PROJECT = '[project]\nname = "lib"\nversion = "1.2"\ndependencies = ["bar"]\n'
 
@@ -599,7 +684,8 @@ class TestDirect:
         index = serve(SETUPTOOLS)
         with pytest.raises(UnusableError, match="does not state its version") as caught:
             solve(["lib @ ./lib"], index)
-        assert "[tool.tungsten.build.lib]" in caught.value.hint
+        pasted = tomllib.loads(caught.value.hint.partition("pyproject.toml:\n")[2])
+        assert pasted["tool"]["tungsten"]["build"] == {"lib": {"version": "1.0"}}
         (solve.model / "pyproject.toml").write_text('[tool.tungsten.build.lib]\nversion = "3.0"\n')
         assert versions(solve(["lib @ ./lib"], index)) == {"lib": "3.0"}
 

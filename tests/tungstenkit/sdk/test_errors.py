@@ -57,3 +57,4 @@ def test_a_problem_in_other_words_is_of_the_same_kind_and_the_first_one_stays_as
 def test_a_hint_may_be_the_first_one():
     assert TungstenError("a").with_hint(None).hint is None
     assert TungstenError("a").with_hint("b").hint == "b"
+    assert TungstenError("a", hint="write:\n[x]\ny = 1").with_hint("or z").hint == "write:\n[x]\ny = 1\nor z"

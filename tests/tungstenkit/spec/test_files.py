@@ -8,8 +8,10 @@ import socket
 
 import pytest
 
+from tungstenkit.cache import cache_folder
 from tungstenkit.sdk.errors import SpecError
 from tungstenkit.sdk.wishes import DEFAULT_EXCLUDE_FILES, DEFAULT_INCLUDE_FILES
+from tungstenkit.spec import secrets as secrets_module
 from tungstenkit.spec.files import (
     RESULTS,
     Leftover,
@@ -18,10 +20,10 @@ from tungstenkit.spec.files import (
     including,
     leftovers,
     pattern_of,
-    secrets,
     select_files,
     would_ship,
 )
+from tungstenkit.spec.secrets import secrets
 
 
 def write(directory, *names, text=""):
@@ -32,7 +34,8 @@ def write(directory, *names, text=""):
 
 
 @pytest.fixture
-def model(tmp_path):
+def model(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     directory = tmp_path / "model"
     write(directory, "tungsten_model.py")
     return directory
@@ -348,6 +351,7 @@ def test_likely_secrets_are_named(model):
         "ssh2.pem": "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----",
         "x.ppk": "PuTTY-User-Key-File-3: ssh-ed25519",
         "service.json": '{"private_key": "x"}',
+        "prod.env": "",
         ".npmrc": "//host/:_authToken=x",
         "pip.conf": "index-url = https://user:word@host.example/simple",
         ".docker/config.json": '{"auths": {}}',
@@ -365,6 +369,8 @@ def test_other_files_are_no_secrets(model):
         "tokenizer.json": "{}",
         ".npmrc": "save-exact=true",
         ".env.example": "KEY=",
+        "example.env": "KEY=",
+        "prod.example.env": "KEY=",
         "environment.py": "",
         "readme.txt": "put your PRIVATE KEY elsewhere",
         "special-token.txt": "<unknown-token-of-the-model> <padding-token-of-the-model>",
@@ -372,6 +378,108 @@ def test_other_files_are_no_secrets(model):
     for name, text in contents.items():
         write(model, name, text=text)
     assert secrets_of(model) == set()
+
+
+# Made up here, of the same alphabets and lengths.
+DRAWN = "Kd83hQzLw0Pv7RtY2mXc5BnJf9GsAa1UeT4iOq6ZxVbNyHjWkM3lEpCrDuSgFo"
+TOKENS = {
+    "hf_" + DRAWN[:34]: "a token of Hugging Face in line 2: hf_***",
+    "ghp_" + DRAWN[:36]: "a token of GitHub in line 2: ghp_***",
+    f"github_pat_{DRAWN[:22]}_{DRAWN[:59]}": "a token of GitHub in line 2: github_pat_***",
+    "sk-" + DRAWN[:48]: "a key of an API in line 2: sk-***",
+    f"sk-proj-{DRAWN[:30]}_{DRAWN[30:50]}": "a key of an API in line 2: sk-proj-***",
+    "AKIA" + "Q2WJ7ZLX4MRN5TGV": "an access key of AWS in line 2: AKIA***",
+    f"xoxb-172839405162-{DRAWN[:24]}": "a token of Slack in line 2: xoxb-***",
+    f"pypi-AgEI{DRAWN}": "a token of a package index in line 2: pypi-AgEI***",
+    f"-----BEGIN PRIVATE KEY-----\n{DRAWN}": "a private key in line 2: -----BEGIN PRIVATE KEY-----***",
+    f"-----BEGIN RSA PRIVATE KEY-----\\nProc-Type: 4,ENCRYPTED\\n\\n{DRAWN}": (
+        "a private key in line 2: -----BEGIN RSA PRIVATE KEY-----***"
+    ),
+}
+
+
+@pytest.mark.parametrize(("token", "what"), TOKENS.items(), ids=range(len(TOKENS)))
+@pytest.mark.parametrize("name", ["conf.py", "cfg.txt", "settings.json", "deep/er/README"])
+def test_a_token_in_a_text_is_told_with_its_line_and_kept(model, token, what, name):
+    write(model, name, text=f'# first\nTOKEN = "{token}"\nREST = 1\n')
+    found = secrets(model, selected(model), ["*"])
+    assert found == {name: what}
+    assert DRAWN[4:20] not in what
+    assert secrets(model, selected(model), ["*", f"/{name}"]) == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hf_" + "x" * 34,
+        "hf_" + "abcdefghijklmnopqrstuvwxyz" + "abcdefgh",
+        "hf_" + "yourTokenHere" + DRAWN[:21],
+        f"hf_{DRAWN[:20]}",
+        f"hf_{DRAWN[:40]}",
+        f"a_hf_{DRAWN[:34]}",
+        "sk-...",
+        "sk-" + "0" * 48,
+        "task-" + DRAWN[:48],
+        "AKIAIOSFODNN7EXAMPLE",
+        f"{DRAWN}AKIA" + "Q2WJ7ZLX4MRN5TGV",
+        "xoxb-your-token-of-the-workspace-here",
+        "ghp_" + "0123456789" * 4,
+        'if "-----BEGIN PRIVATE KEY-----" in text:\n    raise ValueError("a private key is no certificate")\n',
+        f"-----BEGIN CERTIFICATE-----\n{DRAWN}",
+    ],
+)
+def test_what_only_stands_for_a_token_is_none(model, text):
+    write(model, "conf.py", text=f'TOKEN = "{text}"\n')
+    assert secrets_of(model) == set()
+
+
+def test_data_is_not_searched_for_tokens(model):
+    """Nor what tools have left."""
+    token = f"hf_{DRAWN[:34]}\n"
+    write(model, "weights.bin", text=f"\0{token}")
+    write(model, "large.txt", text=token + "x" * 1_000_000)
+    write(model, "venv/pyvenv.cfg")
+    write(model, "venv/doc.txt", text=token)
+    assert secrets_of(model) == set()
+    write(model, "smaller.txt", text=token + "x" * 900_000)
+    assert secrets_of(model) == {"smaller.txt"}
+
+
+def later():
+    """Make the note of what was searched one of long after."""
+    (note,) = (cache_folder() / "searched").iterdir()
+    os.utime(note, ns=(2**62, 2**62))
+
+
+def test_a_file_that_held_no_token_is_read_again_only_where_it_was_touched(model, monkeypatch):
+    read = []
+    monkeypatch.setattr(secrets_module, "_token", lambda data: read.append(data) or None)
+    write(model, "a.py", text="a")
+    write(model, "b.py", text="b")
+    assert (secrets_of(model), sorted(read)) == (set(), [b"", b"a", b"b"])
+    read.clear()
+    # What was written just before the note may be written again without a trace in its times.
+    assert (secrets_of(model), sorted(read)) == (set(), [b"", b"a", b"b"])
+    later()
+    read.clear()
+    assert (secrets_of(model), read) == (set(), [])
+    write(model, "b.py", text="c")
+    (model / "d.py").write_text("d")
+    assert (secrets_of(model), sorted(read)) == (set(), [b"c", b"d"])
+    later()
+    monkeypatch.setattr(secrets_module, "_TABLE", -1)
+    read.clear()
+    assert (secrets_of(model), len(read)) == (set(), 4)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"table": 1, "clean": 1}', "\\xff"])
+def test_a_damaged_note_of_that_counts_for_nothing(model, text):
+    write(model, "conf.py", text=f"hf_{DRAWN[:34]}")
+    assert secrets_of(model) == {"conf.py"}
+    (note,) = (cache_folder() / "searched").iterdir()
+    note.write_text(text)
+    later()
+    assert secrets_of(model) == {"conf.py"}
 
 
 def test_no_secrets_in_what_does_not_ship(model):

@@ -120,6 +120,7 @@ in
       backend = "backend";
       backend-path = [ "." ];
       subdirectory = "";
+      environment = { };
     };
     passAsFile = [ "config" ];
   };

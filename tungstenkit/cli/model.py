@@ -126,6 +126,7 @@ class Model:
         from tungstenkit.machine import Needs
         from tungstenkit.project.making import make_root
         from tungstenkit.run.image_root import root_program
+        from tungstenkit.run.program import environment_for_server, settings_for_server
 
         spec = project.spec
         if spec.gpu and self.gpus is not None:
@@ -140,7 +141,8 @@ class Model:
             )
         self._check(Needs(spec.mem_gb, spec.gpu, spec.gpu_mem_gb))
         layout, parts = make_root(project)
-        return root_program(layout, parts, scratch, address, flags)
+        settings = settings_for_server(environment_for_server())
+        return root_program(layout, parts, scratch, address, flags, settings)
 
     def _local(
         self,

@@ -16,15 +16,16 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tungstenkit import store
 from tungstenkit.data import NIX
 from tungstenkit.nix_build.log import namespaces_refused
-from tungstenkit.run.program import Program, environment_for_server, settings_for_server
+from tungstenkit.run.program import Program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tungstenkit.run.address import Address
 
@@ -39,11 +40,18 @@ _USER = 65532
 """The image's user."""
 
 
-def root_program(layout: Path, parts: Path, scratch: Path, address: Address, flags: Sequence[str]) -> Program:
+def root_program(
+    layout: Path,
+    parts: Path,
+    scratch: Path,
+    address: Address,
+    flags: Sequence[str],
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Program:
     """The server of an image, in the image's root.
 
     layout: the image, for its entry point and variables. parts: the root. scratch: a folder for what is not bound.
-    flags: the server's.
+    flags: the server's. settings: variables beside the image's; nothing else of this machine's is the server's.
 
     Raises BuildError where this machine allows no user namespaces.
     """
@@ -83,7 +91,7 @@ def root_program(layout: Path, parts: Path, scratch: Path, address: Address, fla
         "environment": dict(one.split("=", 1) for one in config["Env"])
         # tini is not the first process here (`run_root.py`), and takes processes that are left to it all the same.
         | {"TINI_SUBREAPER": ""}
-        | settings_for_server(environment_for_server()),
+        | dict(settings),
     }
     file = scratch / "plan.json"
     file.write_text(json.dumps(plan), encoding="utf-8")

@@ -15,7 +15,10 @@ from tungstenkit.fetch import carry
 from tungstenkit.fetch.needs import LockedFile
 from tungstenkit.sdk.errors import FetchError
 
-pytestmark = pytest.mark.skipif(shutil.which("nix-store") is None, reason="nix is not installed")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("nix-store") is None, reason="nix is not installed"),
+    pytest.mark.timeless("what is carried has no date, and Nix deletes by waiting for threads of its own"),
+]
 
 
 @pytest.fixture

@@ -264,11 +264,15 @@ def run_folder(target, scratch, **given):
 
 
 def test_without_an_engine_a_folder_runs_in_its_images_root_and_that_is_told(
-    project, tmp_path, unengined, capsys
+    project, tmp_path, unengined, capsys, monkeypatch
 ):
+    monkeypatch.setenv("TUNGSTEN_MAX_PENDING", "7")
     folder = project("blur").directory
     run_folder(folder, tmp_path)
-    assert unengined == [("layout", "parts", tmp_path, Address("127.0.0.1", 1), ["--x"])]
+    (*given, settings) = unengined[0]
+    assert given == ["layout", "parts", tmp_path, Address("127.0.0.1", 1), ["--x"]]
+    assert settings["TUNGSTEN_MAX_PENDING"] == "7"
+    assert "PATH" not in settings
     assert "no podman, and no docker" in " ".join(capsys.readouterr().err.split())
     run_folder(folder, tmp_path, no_engine=True)
     assert len(unengined) == 2

@@ -206,7 +206,10 @@ def too_big(text, *, many_parameters=False):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
             own = [one for one in every if one.arg not in ("self", "cls")]
-            if node.end_lineno - node.lineno >= 60 or (len(own) > 6 and not many_parameters):
+            # Where many parameters may be, so may what is said of each.
+            first = node.body[bool(ast.get_docstring(node)) :][:1] if many_parameters else [node]
+            lines = node.end_lineno - first[0].lineno + 1 if first else 0
+            if lines > 60 or (len(own) > 6 and not many_parameters):
                 yield node.name
 
 
@@ -217,6 +220,9 @@ def test_what_is_too_big_is_noticed():
     many = "class C:\n    async def many(self, a, /, b, c, *rest, d, e, f, g): ...\n"
     assert list(too_big(many)) == ["many"]
     assert list(too_big(many, many_parameters=True)) == list(too_big(many.replace(", g", ""))) == []
+    told = many.replace(" ...", '\n        """Say.' + "\n" * 70 + '        """\n        return 1')
+    assert list(too_big(told, many_parameters=True)) == []
+    assert list(too_big(told.replace("return 1", "pass\n        " * 61), many_parameters=True)) == ["many"]
     assert list(too_big("\n" * 501)) == [""]
     assert list(too_big("\n" * 500)) == []
 

@@ -204,7 +204,9 @@ def judge(result: dict[str, Any], said: str, spec: dict[str, Any], config: dict[
             "the spec is older than the code: export again with `tungsten nix-export`",
         )
     declared = {key: value for key, value in spec.items() if key not in _NOT_COMPARED}
-    differences = list(_differences(declared, result["definition"], ""))
+    # What a spec leaves out is empty.
+    image = {key: value for key, value in result["definition"].items() if value or key in declared}
+    differences = list(_differences(declared, image, ""))
     if not differences:
         return None
     more = [f"and {len(differences) - 5} more"] if len(differences) > 5 else []

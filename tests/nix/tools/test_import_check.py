@@ -288,3 +288,9 @@ def test_what_is_wrong_is_told_as_data_too(check, line, told):
     fields = json.loads(data)
     assert (fields["kind"], fields["name"]) == told
     assert (fields["what"], fields["where"]) == (problem.what, problem.where)
+
+
+@pytest.mark.parametrize("empty", ["None", "()", "{}", "''"])
+def test_what_a_spec_leaves_out_is_empty_in_the_image(check, empty):
+    """As of an argument that most models do not use: their specs are those of before there was one."""
+    assert check(MODEL + f"\nobject.__setattr__(Adder.__tungsten_model__, 'timezone', {empty})\n") is None

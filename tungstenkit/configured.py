@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PIPS = ([sys.executable, "-m", "pip"], ["pip"])
+_PIPS = ([sys.executable, "-m", "pip"], ["pip"])
 """The commands that may be pip, in the order to try them."""
 
 NPM = ["npm", "config", "get", "registry"]
@@ -53,7 +53,7 @@ def pip_files(environ: tuple[tuple[str, str], ...]) -> dict[str, str]:
     if dict(environ).get("PIP_CONFIG_FILE") == os.devnull:
         return {}
     # `pip config list` prints NAME='VALUE'.
-    listed = (output([*pip, "config", "list"], dict(environ)) for pip in PIPS)
+    listed = (output([*pip, "config", "list"], dict(environ)) for pip in _PIPS)
     text = next((one for one in listed if one is not None), "")
     return dict(re.findall(r"(?m)^(\S+?)=(.*)$", text))
 

@@ -81,7 +81,10 @@ def test_what_a_folder_holds_is_what_nix_knows_of_it(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).write_text(f"tungsten test {name}\n")
         paths += store.add_files([tmp_path / name])
-    roots = tmp_path / "roots"
+    # Nix remembers places, also those of a run before that had the same temporary folder.
+    place = tmp_path / secrets.token_hex(8)
+    place.mkdir()
+    roots = place / "roots"
     assert not store.holds(paths, roots)
     store.keep(paths, roots)
     assert store.holds(paths, roots)
@@ -90,17 +93,17 @@ def test_what_a_folder_holds_is_what_nix_knows_of_it(tmp_path):
     link = next(link for link in roots.iterdir() if str(link.readlink()) == paths[0])
     assert store.is_held(paths[0], link)
     assert not store.is_held(paths[1], link)
-    shutil.copytree(roots, tmp_path / "copied", symlinks=True)
-    assert not store.holds(paths, tmp_path / "copied")
-    assert not store.is_held(paths[0], tmp_path / "copied" / link.name)
-    roots.rename(tmp_path / "moved")
-    assert not store.holds(paths, tmp_path / "moved")
+    shutil.copytree(roots, place / "copied", symlinks=True)
+    assert not store.holds(paths, place / "copied")
+    assert not store.is_held(paths[0], place / "copied" / link.name)
+    roots.rename(place / "moved")
+    assert not store.holds(paths, place / "moved")
     assert not store.is_held(paths[0], link)
-    store.keep(paths, tmp_path / "moved")
-    assert store.holds(paths, tmp_path / "moved")
-    (tmp_path / "moved" / link.name).unlink()
-    assert not store.holds(paths, tmp_path / "moved")
-    assert not store.holds(paths, tmp_path / "one"), "no folder"
+    store.keep(paths, place / "moved")
+    assert store.holds(paths, place / "moved")
+    (place / "moved" / link.name).unlink()
+    assert not store.holds(paths, place / "moved")
+    assert not store.holds(paths, place / "one"), "no folder"
 
 
 @needs_nix

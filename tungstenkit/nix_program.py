@@ -152,16 +152,26 @@ def _has_no_store(environ: Mapping[str, str], state: Path) -> bool:
     return not chosen and is_auto and os.geteuid() != 0 and not state.exists()
 
 
-class _Model:
-    """The model that this process is about."""
+class _Process:
+    """The models that this process is about."""
 
-    wish = ""
-    """Which Nix its `pyproject.toml` asks for."""
+    wish: str | None = None
+    """Which Nix their `pyproject.toml` ask for; None before the first."""
 
 
 def set_wish(wish: str) -> None:
-    """Note which Nix the model asks for, `own`, `machine` or empty; the user's own variable comes before it."""
-    _Model.wish = wish
+    """Note which Nix a model asks for, `own`, `machine` or empty; the user's own variable comes before it.
+
+    Raises TungstenError where another model of this process has another Nix by that: paths are of one store.
+    """
+    before = _Process.wish
+    if before is not None and _chosen(before, _environ()) != _chosen(wish, _environ()):
+        raise TungstenError(
+            "a process has one Nix for all of its models, and this model asks for another than the one before",
+            where="[tool.tungsten.nix] use",
+            hint=f"{VARIABLE}={OWN} or {VARIABLE}={MACHINE}, in the environment, decides for all",
+        )
+    _Process.wish = wish
 
 
 _READ = (VARIABLE, HOME, "XDG_DATA_HOME", "HOME", "PATH", "NIX_REMOTE", *_PLACES)
@@ -169,7 +179,11 @@ _READ = (VARIABLE, HOME, "XDG_DATA_HOME", "HOME", "PATH", "NIX_REMOTE", *_PLACES
 
 def current() -> Nix:
     """The Nix that we start. Raises TungstenError where a variable names one that is none."""
-    return _chosen(_Model.wish, tuple((name, os.environ[name]) for name in _READ if name in os.environ))
+    return _chosen(_Process.wish or "", _environ())
+
+
+def _environ() -> tuple[tuple[str, str], ...]:
+    return tuple((name, os.environ[name]) for name in _READ if name in os.environ)
 
 
 @cache

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.harness import ROOT, build, succeed
+from tests.end_to_end.somebody import Somebody
 from tests.end_to_end.targets import MODEL
 from tests.frozen.take import PYTHON
 from tungstenkit.lock.document import LOCK_NAME
@@ -77,6 +78,21 @@ def folder():
     made = Path(tempfile.mkdtemp(prefix="tungsten-"))
     made.chmod(0o755)
     yield made
+    # A store's folders can't be written by their owner.
+    subprocess.run(["chmod", "-R", "u+w", made], check=True)
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def somebody():
+    """A user of a machine without `/nix`."""
+    made = Path(tempfile.mkdtemp(prefix="tungsten-"))
+    made.chmod(0o755)
+    somebody = Somebody(made / "user", has_store=False)
+    tried = subprocess.run([*somebody.before, "unshare", "-r", "true"], capture_output=True, text=True)
+    if tried.returncode != 0:
+        pytest.skip(f"this kernel gives an ordinary user no namespaces: {tried.stderr.strip()}")
+    yield somebody
     # A store's folders can't be written by their owner.
     subprocess.run(["chmod", "-R", "u+w", made], check=True)
     shutil.rmtree(made)

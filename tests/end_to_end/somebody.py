@@ -2,6 +2,7 @@
 the checkout lie.
 """
 
+import os
 import shlex
 import shutil
 import stat
@@ -56,6 +57,16 @@ class Somebody:
         given = [f"{name}={value}" for name, value in self.environment.items()]
         unshare = ["unshare", "--mount", "--propagation=private", "sh", "-ec", "\n".join(lines), "sh"]
         return [*unshare, "env", "-C", "/", *given]
+
+
+def path_without(folder, *beginnings):
+    """A folder for PATH, made with all that is on ours but for programs whose names begin so."""
+    folder.mkdir()
+    for place in map(Path, os.environ["PATH"].split(":")):
+        for program in place.iterdir() if place.is_dir() else ():
+            if not program.name.startswith(beginnings) and not (folder / program.name).is_symlink():
+                (folder / program.name).symlink_to(program)
+    return folder
 
 
 def _way_to(wanted, place):

@@ -6,41 +6,15 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.harness import succeed, tungsten
-from tests.end_to_end.somebody import UID, Somebody
+from tests.end_to_end.somebody import UID, path_without
 from tungstenkit.fetch.own_nix import RECORD
 from tungstenkit.nix_build.engine import load_image
 from tungstenkit.nix_build.image import read_layout
-
-
-@pytest.fixture
-def somebody():
-    """A user of a machine without `/nix`."""
-    made = Path(tempfile.mkdtemp(prefix="tungsten-"))
-    made.chmod(0o755)
-    somebody = Somebody(made / "user", has_store=False)
-    tried = subprocess.run([*somebody.before, "unshare", "-r", "true"], capture_output=True, text=True)
-    if tried.returncode != 0:
-        pytest.skip(f"this kernel gives an ordinary user no namespaces: {tried.stderr.strip()}")
-    yield somebody
-    # A store's folders can't be written by their owner.
-    subprocess.run(["chmod", "-R", "u+w", made], check=True)
-    shutil.rmtree(made)
-
-
-def path_without_nix(folder):
-    """A folder for PATH, with all that is there, but for Nix."""
-    folder.mkdir()
-    for place in map(Path, os.environ["PATH"].split(":")):
-        for program in place.iterdir() if place.is_dir() else ():
-            if not program.name.startswith("nix") and not (folder / program.name).is_symlink():
-                (folder / program.name).symlink_to(program)
-    return folder
 
 
 @pytest.fixture
@@ -78,7 +52,7 @@ def test_a_user_without_a_nix_gets_one_and_builds_the_same_image(blur, model, so
     """From an empty data folder, without root, and without a Nix anywhere: Debian 13's, by its own loader."""
     keys = shutil.copytree(frozen.keys, somebody.folder / "keys")
     environment = {
-        "PATH": str(path_without_nix(somebody.folder / "path")),
+        "PATH": str(path_without(somebody.folder / "path", "nix")),
         "TUNGSTEN_TESTS_KEYS": str(keys),
         "TUNGSTEN_HOME": str(somebody.home / "tungsten"),
     }

@@ -1,13 +1,15 @@
 """Takes from today's mirrors what must really run in the tests, once, and keeps it: `python -m tests.frozen.take`.
 
 What is taken are closures, solved as a user's models are: the examples, for every platform that a test builds for, the
-tools and libraries that tests' own models use, tungsten's own Nix, and npm's 7-Zip. It lies below `.venv/`, so `make
-clean` lets go of it; until then every run stands on the same files, and none asks a mirror again.
+tools and libraries that tests' own models use, tungsten's own Nix, and npm's 7-Zip; and what `pip install .` installs,
+in the versions of requirements.lock. It lies below `.venv/`, so `make clean` lets go of it; until then every run stands
+on the same files, and none asks a mirror again.
 """
 
 import hashlib
 import json
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections import ChainMap
@@ -30,12 +32,15 @@ from tungstenkit.fetch.web import PARALLEL, Fetcher, get_bytes
 from tungstenkit.platforms import ARCHITECTURES, Target
 from tungstenkit.resolve.model import resolve
 from tungstenkit.resolve.solver import Solver
-from tungstenkit.sdk.errors import GoneError, TungstenError
+from tungstenkit.sdk.errors import FetchError, GoneError, TungstenError
 from tungstenkit.spec.read import read_spec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TAKEN = ROOT / ".venv" / "frozen"
 SOURCE = Path(__file__)
+REQUIREMENTS = ROOT / "requirements.lock"
+INSTALLED = "installed"
+"""The folder in `TAKEN` of what installs tungsten itself."""
 BOTH = tuple(ARCHITECTURES)
 HERE = ("x86_64-linux",)
 
@@ -147,12 +152,16 @@ def take(target):
     part = target.with_name(f"{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     (part / "files").mkdir(parents=True)
-    with tempfile.TemporaryDirectory() as scratch:
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+    pip += ["--dest", part / INSTALLED, "--requirement", REQUIREMENTS]
+    with tempfile.TemporaryDirectory() as scratch, subprocess.Popen(pip) as installed:
         mirrors = find_mirrors(get=get)
         for notice in mirrors.notices:
             print(notice)
         solver = Solver(mirrors, get, print, print, Path(scratch), Path(scratch))
         needed, nix, more = of_models(solver), of_nix(solver), of_roots(solver)
+    if installed.returncode != 0:
+        raise FetchError("pip can't download what requirements.lock names; it says why above")
     files = dict(ChainMap(needed, nix, *more.values()))
     size = sum(entry.size for entry, _ in files.values())
     print(f"taking {len(files)} files, {size / 1e6:.0f} MB", flush=True)
@@ -215,7 +224,7 @@ def archive_of(taken, folder):
 
 def main():
     """Take, unless that was done since these lines were written."""
-    stamp = hashlib.sha256(SOURCE.read_bytes()).hexdigest()
+    stamp = hashlib.sha256(SOURCE.read_bytes() + REQUIREMENTS.read_bytes()).hexdigest()
     if (TAKEN / stamp).exists():
         return
     try:

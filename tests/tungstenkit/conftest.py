@@ -12,7 +12,7 @@ from tungstenkit import nix_program
 def _no_nix_is_brought(monkeypatch):
     """Where a test finds none, it is told so: nothing is downloaded for what is no test of that."""
     monkeypatch.setenv("TUNGSTEN_NIX", "machine")
-    monkeypatch.setattr(nix_program._Model, "wish", "")
+    monkeypatch.setattr(nix_program._Process, "wish", None)
 
 
 @pytest.fixture

@@ -98,6 +98,19 @@ class TestChoice:
         monkeypatch.setenv("TUNGSTEN_NIX", "machine")
         assert not nix_program.current().is_own
 
+    def test_a_process_has_one_nix(self, programs, tmp_path, monkeypatch):
+        monkeypatch.setenv("PATH", str(programs))
+        monkeypatch.setenv("TUNGSTEN_HOME", str(tmp_path))
+        for wish in ("", "machine", ""):
+            nix_program.set_wish(wish)  # the same comes of them
+        with pytest.raises(TungstenError, match="one Nix") as caught:
+            nix_program.set_wish("own")
+        assert "TUNGSTEN_NIX=own" in caught.value.hint
+        assert not nix_program.current().is_own
+        monkeypatch.setenv("TUNGSTEN_NIX", "own")
+        nix_program.set_wish("own")
+        assert nix_program.current().is_own
+
     @pytest.mark.parametrize("wish", ["nix", "/no/such/nix", "ours", "/bin/sh"])
     def test_a_wish_for_what_is_no_nix_is_told(self, wish):
         with pytest.raises(TungstenError, match="is not the path of a `nix`") as caught:

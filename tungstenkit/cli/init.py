@@ -39,7 +39,7 @@ def init_command(
         ),
     ] = None,
 ) -> None:
-    """Write a model to start from, which works as it is; nothing is overwritten."""
+    """Write a model to start from; nothing is overwritten."""
     if template is None:
         template = _asked() if sys.stdin.isatty() and sys.stderr.isatty() else DEFAULT
     begun = begin(template, directory)
@@ -56,9 +56,9 @@ def _going_on(begun: Begun, directory: Path) -> Iterator[str]:
             f"{', '.join(begun.code)} will be in the image, too: import it in tungsten_model.py, load what it needs in "
             "`setup`, and call it in `predict`"
         )
-    if begun.requirements == "requirements.txt":
+    if begun.code and begun.requirements == "requirements.txt":
         yield 'for its packages write python_packages=["-r requirements.txt"]'
-    elif begun.requirements:
+    elif begun.code and begun.requirements:
         yield f'for the versions of its packages add "-c {begun.requirements}" to python_packages, beside their names'
     place = "" if directory == Path() else f" {quoted(directory)}"
     yield "edit tungsten_model.py, or try it as it is:"

@@ -6,7 +6,6 @@ the folder.
 
 from __future__ import annotations
 
-import ast
 import os
 import shlex
 from contextlib import suppress
@@ -40,6 +39,9 @@ def templates() -> list[str]:
 
 def about(template: str) -> str:
     """What a template is, as its module says it."""
+    # What no help needs.
+    import ast
+
     module = ast.parse((TEMPLATES / template / MODEL).read_text(encoding="utf-8"))
     return (ast.get_docstring(module) or "").partition("\n")[0].rstrip(".")
 
@@ -52,16 +54,20 @@ def begin(template: str, directory: Path) -> Begun:
     files = {
         path.name: path.read_bytes() for path in sorted((TEMPLATES / template).iterdir()) if path.is_file()
     }
-    if directory.exists() and not directory.is_dir():
-        raise RunError("it is a file, and no folder", where=str(directory), hint="name another folder")
-    if there := [name for name in files if os.path.lexists(directory / name)]:
-        raise RunError(
-            f"already there, and not overwritten: {', '.join(there)}",
-            where=str(directory),
-            hint=f"begin in another folder: `tungsten init -t {template} {quoted(_free(directory))}`",
-        )
-    code, requirements = _code_in(directory), _requirements_in(directory)
-    _write(directory, files)
+    try:
+        if directory.exists() and not directory.is_dir():
+            raise RunError("it is a file, and no folder", where=str(directory), hint="name another folder")
+        if there := [name for name in files if os.path.lexists(directory / name)]:
+            raise RunError(
+                f"already there, and not overwritten: {', '.join(there)}",
+                where=str(directory),
+                hint=f"begin in another folder: `tungsten init -t {template} {quoted(_free(directory))}`",
+            )
+        code, requirements = _code_in(directory), _requirements_in(directory)
+        _write(directory, files)
+    except OSError as problem:
+        where = problem.filename or directory
+        raise RunError(f"the model can't be written: {problem.strerror}", where=str(where)) from None
     return Begun([directory / name for name in files], code, requirements)
 
 
@@ -73,13 +79,11 @@ def quoted(directory: Path) -> str:
 
 def _free(directory: Path) -> Path:
     """A folder that is not there yet, beside one that is; in it, if it is where we are."""
-    base = directory if directory.name else Path("model")
+    base = directory if directory.name.strip(".") else Path("model")
     return next(path for n in count(2) if not os.path.lexists(path := base.with_name(f"{base.name}-{n}")))
 
 
 def _code_in(directory: Path) -> list[str]:
-    if not directory.is_dir():
-        return []
     modules = (path.name for path in directory.glob("*.py"))
     packages = (f"{path.parent.name}/" for path in directory.glob("*/__init__.py"))
     return sorted(name for name in (*modules, *packages) if not name.startswith("."))
@@ -104,12 +108,8 @@ def _write(directory: Path, files: dict[str, bytes]) -> None:
             with (directory / name).open("xb") as file:
                 made.append(directory / name)
                 file.write(content)
-    except BaseException as problem:
+    except BaseException:
         for path in reversed(made):
             with suppress(OSError):
                 path.rmdir() if path.is_dir() else path.unlink()
-        if not isinstance(problem, OSError):
-            raise
-        raise RunError(
-            f"the model can't be written: {problem.strerror}", where=problem.filename or str(directory)
-        ) from None
+        raise

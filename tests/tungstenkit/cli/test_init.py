@@ -10,6 +10,8 @@ import pytest
 
 from tungstenkit.project.template import TEMPLATES, about, templates
 
+pytestmark = pytest.mark.timeless("what is asked, and what is printed, has no date")
+
 TUNGSTEN = [sys.executable, "-m", "tungstenkit"]
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from importlib.metadata import PackageNotFoundError, version
 
 import pytest
@@ -40,14 +41,16 @@ def test_a_template_is_a_whole_model(name, tmp_path):
     assert spec.examples
     assert spec.batch_size > 1
     assert spec.mem_gb <= 2
-    # A list would say so of what is not there.
     assert not spec.gpu
+    # So that the next test tries more than a few, wherever it runs.
+    assert (not spec.python_packages) is (name in ("plain", "detection", "image", "text"))
     # All that it is made of is in its image.
     shipped = select_files(tmp_path / "model", spec.include_files, spec.exclude_files, spec.module)
     assert {file.path for file in shipped} == {path.name for path in begun.files}
     assert 20 < len(about(name)) < 110
 
 
+@pytest.mark.timeless("what a template's model does has no date")
 @pytest.mark.parametrize("name", templates())
 def test_a_template_passes_its_check(name, tmp_path):
     """In this Python, where it has what the model imports; `tungsten check` does so in the image."""
@@ -57,24 +60,13 @@ def test_a_template_passes_its_check(name, tmp_path):
         pytest.skip(f"not installed: {', '.join(lacking)}")
     model = (tmp_path / "model" / "tungsten_model.py").read_text()
     with running_server(tmp_path, model=model, spec=json.loads(spec.to_json())) as server:
-        trials, gaps = try_model(
-            spec, server.url, server.log_file, seed=0, timeout=60, said=lambda _: None
-        )
+        trials, gaps = try_model(spec, server.url, server.log_file, seed=0, timeout=60, said=lambda _: None)
     assert gaps == []
     assert [(trial.what, trial.problem) for trial in trials if not trial.ok] == []
     assert [trial.note for trial in trials if trial.note] == []
     kinds = {trial.kind for trial in trials}
     assert kinds >= {"example", "valid", "invalid"}
     assert ("demo" in kinds) is spec.has_predict_demo
-
-
-def test_what_needs_no_package_is_checked_everywhere(tmp_path):
-    """So that the test above is one of more than a few, wherever it runs."""
-    for name in templates():
-        begin(name, tmp_path / name)
-    assert [name for name in templates() if not read_spec(tmp_path / name).python_packages] == [
-        *("plain", "detection", "image", "text")
-    ]
 
 
 @pytest.mark.nix
@@ -90,6 +82,18 @@ def test_a_template_on_todays_mirrors(name, tmp_path, upstream):
     report = json.loads(done.stdout)
     assert report["ok"]
     assert [trial["note"] for trial in report["trials"] if trial["note"]] == []
+
+
+def test_an_installed_tungsten_has_all_of_them(tmp_path):
+    pytest.importorskip("hatchling")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=TEMPLATES.parents[1], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        for name in templates():
+            for path in begin(name, tmp_path / name).files:
+                packed = f"tungstenkit/templates/{path.relative_to(tmp_path).as_posix()}"
+                assert archive.read(packed) == path.read_bytes()
 
 
 def test_the_onnx_file_is_what_its_program_writes():
@@ -129,6 +133,11 @@ def test_a_file_is_no_folder(tmp_path):
         begin("plain", tmp_path / "file")
     with pytest.raises(RunError, match="can't be written: Not a directory"):
         begin("plain", tmp_path / "file" / "model")
+
+
+def test_a_folder_that_can_not_be_looked_at_is_told(tmp_path):
+    with pytest.raises(RunError, match="can't be written: File name too long"):
+        begin("plain", tmp_path / ("x" * 300))
 
 
 @pytest.mark.parametrize("problem", [OSError(28, "No space left on device"), KeyboardInterrupt()])

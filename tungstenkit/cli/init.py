@@ -81,4 +81,9 @@ def _asked() -> str:
             raise typer.BadParameter(f"{answer!r} is none of these")
         return answer
 
-    return str(typer.prompt("What is the model about?", default=DEFAULT, value_proc=chosen, err=True))
+    try:
+        return str(typer.prompt("What is the model about?", default=DEFAULT, value_proc=chosen, err=True))
+    except typer.Abort:
+        # Ctrl-C or Ctrl-D, in the line of the question.
+        print(file=sys.stderr)
+        raise KeyboardInterrupt from None

@@ -38,8 +38,8 @@ SLOW := $(addprefix tests/,$(addsuffix .py, \
   $(addprefix tungstenkit/resolve/test_,cuda needed_by sources written) \
   $(addprefix tungstenkit/test_,fuzz outside) \
   $(addprefix tungstenkit/fetch/test_,carry fetch mirrors own_nix web) \
-  $(addprefix tungstenkit/,cli/test_lock cli/test_start debian/test_version export/test_poetry project/test_folder \
-    seal/test_differences spec/test_read trial/test_check) \
+  $(addprefix tungstenkit/,cli/test_init cli/test_lock cli/test_start debian/test_version export/test_poetry project/test_folder \
+    project/test_template seal/test_differences spec/test_read trial/test_check) \
   $(addprefix nix/tools/test_,debversion import_check layer ldcache pack_wheel post_build run_commands scriptrun system wheel)))
 FAST := not nix and not container and not browser and not frozen and not upstream and not soak
 

@@ -70,8 +70,8 @@
       ) blur.packages;
 
       templates.default = {
-        path = ./examples/template;
-        description = "A model to start from: tungsten_model.py and what git should ignore";
+        path = ./tungstenkit/templates/plain;
+        description = "A model to start from; `tungsten init` has more";
       };
     };
 }

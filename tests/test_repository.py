@@ -19,6 +19,7 @@ from tests import generate
 from tungstenkit.cli.main import command_line
 from tungstenkit.data import FACTS, NIX, OWN_WHEELS
 from tungstenkit.fetch.machine_mirrors import apt_bases
+from tungstenkit.project.template import TEMPLATES, templates
 from tungstenkit.sdk.define import define_model
 from tungstenkit.spec.document import ModelSpec
 from tungstenkit.spec.read import read_spec
@@ -66,8 +67,11 @@ def test_no_registrys_host_is_named(upstream):
 
 
 def modules():
+    """Ours, by their names; templates are models, which nothing imports."""
     found = {}
     for path in sorted((ROOT / "tungstenkit").rglob("*.py")):
+        if TEMPLATES in path.parents:
+            continue
         name = ".".join(path.relative_to(ROOT / "tungstenkit").with_suffix("").parts)
         if not name.endswith("__init__"):
             found[name] = path
@@ -300,6 +304,12 @@ def test_the_readme_names_every_command_and_no_other():
     text = (ROOT / "README.md").read_text()
     commands = {command.name for command in command_line().registered_commands}
     assert set(re.findall(r"^\| `tungsten ([a-z-]+)", text, re.MULTILINE)) == commands
+
+
+@pytest.mark.parametrize(("document", "end"), [("README.md", "\n"), ("docs/guide.md", "\n\n")])
+def test_every_template_is_named(document, end):
+    told = (ROOT / document).read_text().partition("`tungsten init")[2].partition(end)[0]
+    assert [name for name in templates() if not re.search(rf"\b{name}\b", told)] == []
 
 
 def test_the_guide_names_every_argument_of_define_model():

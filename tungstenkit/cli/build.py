@@ -90,7 +90,9 @@ def build_command(
     if load and engine is None:
         from tungstenkit.cli.progress import err
 
-        err.print("no podman or docker here: the image stays in the Nix store")
+        err.print(
+            "no podman or docker here: the image stays in the Nix store; `tungsten demo` runs it from there"
+        )
     print(f"layout {image.layout}")
     print(f"{reference} {image.digest}")
 

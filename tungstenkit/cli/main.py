@@ -83,6 +83,12 @@ def _signals_interrupt() -> None:
 INTERRUPTED = "interrupted; nothing is half-written"
 
 
+def _beginning(app: typer.Typer) -> None:
+    from tungstenkit.cli.init import init_command
+
+    app.command("init")(init_command)
+
+
 def _locking(app: typer.Typer) -> None:
     from tungstenkit.cli.arguments import AboutModel
     from tungstenkit.cli.lock import lock_command, why_command
@@ -132,6 +138,7 @@ def _cleaning(app: typer.Typer) -> None:
 
 
 _GROUPS = {
+    _beginning: ("init",),
     _locking: ("lock", "why"),
     _exporting: ("fetch", "nix-export"),
     _building: ("build", "shell", "push"),

@@ -41,6 +41,7 @@ MODEL = {"pydantic", "PIL", "pathspec"}
     [
         (["--version"], NETWORK | SOLVING | MODEL | {"rich"}),
         (["--help"], NETWORK | SOLVING | MODEL | {"rich"}),
+        (["init", "--help"], NETWORK | SOLVING | MODEL | {"rich"}),
         (["lock", "--help"], NETWORK | SOLVING | MODEL | {"rich"}),
         (["lock", "--check", str(BLUR)], NETWORK | SOLVING | {"PIL", "pathspec", "tarfile", "rich"}),
     ],

@@ -71,6 +71,17 @@ def test_threads_and_an_event_loop_have_one_server_and_nothing_is_left(blur, way
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.container
+def test_captions_request(caption, temporary):
+    with models.get(caption.image_id, engine_args=container_arguments()) as model:
+        asked = [{"image": PICTURE, "text": text} for text in ("Hills", "Dusk")]
+        outputs = model.predict(asked, temporary / "out", options={"font_size": 20})
+        with Image.open(PICTURE) as picture:
+            assert {out.image.to_pil_image().size for out in outputs} == {picture.size}
+    assert [path.name for path in temporary.iterdir()] == ["out"]
+    assert len({out.image.path for out in outputs}) == 2
+
+
 KILLED = """
 import os, signal, sys, tempfile
 from tungstenkit import models

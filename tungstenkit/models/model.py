@@ -158,7 +158,7 @@ class Model(Generic[In, Out]):
         prediction that fails, with the model's own lines where its server is ours.
         """
         asked = _Asked(options, output_file_dir)
-        if isinstance(inputs, (BaseIO, Mapping)):
+        if _is_one(inputs):
             return self._one(asked, Call(), inputs)
         groups = self._groups(asked, Call(), inputs)
         if len(groups) == 1:
@@ -190,7 +190,7 @@ class Model(Generic[In, Out]):
     ) -> Any:
         """Do as `predict`, while the event loop goes on; a task that is cancelled gives its prediction up."""
         asked = _Asked(options, output_file_dir)
-        if isinstance(inputs, (BaseIO, Mapping)):
+        if _is_one(inputs):
             return await self._aside(partial(self._one, asked), inputs)
         groups = await self._aside(partial(self._groups, asked), inputs)
         answers = self._each_async(groups, partial(self._sent, asked))
@@ -366,6 +366,11 @@ class _Asked(NamedTuple):
 
     options: Mapping[str, Any] | None
     folder: Folder | None
+
+
+def _is_one(inputs: object) -> bool:
+    """Whether it is one input, perhaps a wrong one, and no list of them."""
+    return isinstance(inputs, str | bytes) or not isinstance(inputs, Sequence)
 
 
 def _returning(function: Callable[[Call, Item], Any]) -> Callable[[Call, Item], Any]:

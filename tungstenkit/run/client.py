@@ -52,7 +52,7 @@ AT_ONCE = 64
 (`TUNGSTEN_MAX_PENDING`), so that others come in between. More callers wait for one another here."""
 
 _BUSY_HERE = 0.25
-"""Seconds after which a busy server that is ours is asked again at the latest."""
+"""Seconds after which a busy server that is ours is asked again first; then twice as many, up to what it says."""
 
 _NO_LIMIT = (_ANSWER_SECONDS, None)
 """For what is answered when `predict` has returned: how long that may take is the server's setting."""
@@ -281,14 +281,16 @@ class Client:
         Raises BusyError where the server is still busy then.
         """
         deadline = time.monotonic() + self._patience
+        pause = _BUSY_HERE
         while True:
             try:
                 answer: dict[str, Any] = self._ask("POST", route, **body)
             except BusyError as busy:
                 if time.monotonic() + busy.seconds > deadline:
                     raise
-                # What we have started serves us alone, mostly, and is not to be spared.
-                call.pause(min(busy.seconds, _BUSY_HERE) if self._here else busy.seconds)
+                # What we have started serves us alone, mostly.
+                call.pause(min(busy.seconds, pause) if self._here else busy.seconds)
+                pause *= 2
             else:
                 return answer
 

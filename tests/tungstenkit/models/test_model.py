@@ -15,7 +15,7 @@ from tungstenkit import BaseIO, Image, define_model, models
 from tungstenkit.models import find
 from tungstenkit.models import model as api
 from tungstenkit.run.calls import Call, EndedError
-from tungstenkit.run.client import AT_ONCE
+from tungstenkit.run.client import AT_ONCE, Client
 from tungstenkit.sdk.errors import RunError
 from tungstenkit.sdk.schema import json_schema
 
@@ -233,6 +233,9 @@ def test_nothing_is_sent_of_an_input_that_is_wrong(fake, model):
     for wrong in ({"txt": "a"}, [{"text": "a"}, {"text": 1}]):
         with pytest.raises(RunError):
             model.predict(wrong)
+    for wrong in ("text", 3, iter([{"text": "a"}])):
+        with pytest.raises(RunError, match="an input is a dict, or an instance"):
+            model.predict(wrong)
     with pytest.raises(RunError) as caught:
         model.predict([{"text": "a"}, {"text": 1}])
     assert caught.value.where == "input 1"
@@ -255,6 +258,11 @@ def test_a_server_that_is_busy_is_asked_again_when_it_says(fake, monkeypatch):
     with models.get(fake.url) as model:
         assert model.predict({"text": "a"}).text == "a"
     assert pauses == [7, 7, 7]
+    pauses.clear()
+    refusals = 7
+    ours = Client(fake.url, here=True, patience=60)
+    assert ours.outputs(b'[{"text": "a"}]', Call()) == [{"text": "a"}]
+    assert pauses == [0.25, 0.5, 1, 2, 4, 7, 7]
 
 
 def test_one_that_stays_busy_is_told(fake, monkeypatch):

@@ -30,6 +30,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # From the command line down: a folder may import those that stand after it, never one before it.
 FOLDERS = [
     "cli",
+    "models",
     "project",
     "trial",
     "run",
@@ -134,7 +135,11 @@ def test_no_modules_import_one_another_in_a_circle():
     list(TopologicalSorter({name: ours(name) for name in modules()}).static_order())
 
 
-@pytest.mark.parametrize("folder", [name for name in FOLDERS if name])
+FACES = {"models": "Python programs"}
+"""Folders whose `__init__.py` has names for others, as `tungstenkit` itself has those of the SDK; for whom."""
+
+
+@pytest.mark.parametrize("folder", [name for name in FOLDERS if name and name not in FACES])
 def test_a_folder_is_described_and_exports_nothing_of_its_own(folder):
     (only,) = ast.parse((ROOT / "tungstenkit" / folder / "__init__.py").read_text()).body
     assert isinstance(only, ast.Expr)
@@ -144,6 +149,8 @@ def test_a_folder_is_described_and_exports_nothing_of_its_own(folder):
 # What words and shows what was made is the command line; all else is given an observer (`watch.Watch`), or returns a
 # value.
 COMMAND_LINE = {"cli", "__main__"}
+PROGRAMS_OBSERVER = ROOT / "tungstenkit" / "models" / "observer.py"
+"""What a program that uses us is told by."""
 
 
 def shown(path):
@@ -156,7 +163,8 @@ def shown(path):
         ):
             yield f"{node.lineno}: {ast.unparse(node)}"
     consoles = re.compile(r"(rich|typer|click|tungstenkit\.cli)(\.|$)|(warnings|logging)$")
-    yield from (name for name in imported(path) if consoles.match(name))
+    told = {"logging"} if path == PROGRAMS_OBSERVER else set()
+    yield from (name for name in imported(path) if consoles.match(name) and name not in told)
 
 
 @pytest.mark.parametrize("name", [name for name in modules() if name.split(".")[0] not in COMMAND_LINE])
@@ -473,6 +481,22 @@ def test_a_folder_of_the_server_is_described_and_exports_nothing_of_its_own(fold
     (only,) = ast.parse((SERVER / folder / "__init__.py").read_text()).body
     assert isinstance(only, ast.Expr)
     assert ast.get_docstring(ast.Module([only], []))
+
+
+@pytest.mark.parametrize("folder", FACES)
+def test_a_face_is_light_and_has_what_it_says(folder):
+    program = (
+        f"import sys, tungstenkit.{folder} as face;"
+        "print(*{name.partition('.')[0] for name in sys.modules} - set(sys.stdlib_module_names));"
+        "[getattr(face, name) for name in face.__all__]"
+    )
+    run = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {sys.path}; {program}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(run.stdout.split()) <= {"tungstenkit", "__main__"}
 
 
 # The SDK is in images, which have no facts.json. git gets its own variable beside others of ours.

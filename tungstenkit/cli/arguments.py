@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -129,18 +128,10 @@ class PackageSet(StrEnum):
 NoGpu = Annotated[bool, typer.Option("--no-gpu", help="Run a model that wants a GPU without one.")]
 
 
-_ENGINE_ARGS = "TUNGSTEN_ENGINE_ARGS"
-
-
 def _with_the_machines(given: list[str] | None) -> list[str]:
-    """What the machine always needs, and what the line has besides; without any Click gives what the variable has."""
-    always, given = os.environ.get(_ENGINE_ARGS, "").split(), given or []
-    # Said twice, some are errors of the engine's, such as a network.
-    return (
-        given
-        if given == always
-        else [*always, *(one for one in given if "=" not in one or one not in always)]
-    )
+    from tungstenkit.run.container import with_the_machines
+
+    return with_the_machines(given or [])
 
 
 EngineArgs = Annotated[
@@ -148,7 +139,7 @@ EngineArgs = Annotated[
     typer.Option(
         "--engine-arg",
         metavar="ARG",
-        envvar=_ENGINE_ARGS,
+        envvar="TUNGSTEN_ENGINE_ARGS",
         callback=_with_the_machines,
         help="One more argument for `podman run` or `docker run`; may be repeated.",
     ),

@@ -13,9 +13,9 @@ import typer
 import typer.core
 
 from tungstenkit.cli.arguments import Class, Directory, EngineArgs, Module, NoGpu, Trust, say_if_it_ships
-from tungstenkit.cli.model import Model
 
 if TYPE_CHECKING:
+    from tungstenkit.models.target import Target
     from tungstenkit.project.folder import Project
     from tungstenkit.run.program import Program
     from tungstenkit.spec.document import ModelSpec
@@ -56,6 +56,7 @@ def check_command(
     from tungstenkit.cli import tables
     from tungstenkit.cli.progress import out
     from tungstenkit.cli.terminal import TERMINAL
+    from tungstenkit.models.target import Target
     from tungstenkit.project.folder import Project
     from tungstenkit.trial.check import save_trials
 
@@ -63,7 +64,15 @@ def check_command(
         say_if_it_ships(output_dir)
     project = Project.read(directory, module, class_name, TERMINAL, trust=trust)
     gpus = "all" if project.spec.gpu and not no_gpu else None
-    model = Model(str(project.directory), module, class_name, False, gpus, engine_args or [], None, trust)
+    model = Target(
+        str(project.directory),
+        module,
+        class_name,
+        gpus=gpus,
+        engine_args=engine_args or [],
+        trust=trust,
+        watch=TERMINAL,
+    )
     with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
         scratch = Path(folder)
         program = _program(project, model, scratch, timeout)
@@ -79,7 +88,7 @@ def check_command(
         raise typer.Exit(1)
 
 
-def _program(project: Project, model: Model, scratch: Path, timeout: float) -> Program:
+def _program(project: Project, model: Target, scratch: Path, timeout: float) -> Program:
     """The server to try: on a GPU in a container, else in the image's root. Ends with status 4 for want of a GPU."""
     from tungstenkit import machine
     from tungstenkit.cli.progress import err

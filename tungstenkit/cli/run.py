@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
 
 from tungstenkit.cli.arguments import Class, EngineArgs, Module, NoGpu, Trust, say_if_it_ships
-from tungstenkit.cli.model import Model
 
 if TYPE_CHECKING:
-    from tungstenkit.run.client import Client, Part
+    from tungstenkit.models.serving import Serving
+    from tungstenkit.run.client import Part
     from tungstenkit.run.program import Program
-    from tungstenkit.run.server import Running
 
-Target = Annotated[
+ServedTarget = Annotated[
     str,
     typer.Argument(
         metavar="NAME|DIR", help="An image, or a model's folder, which is built first.", show_default="."
@@ -99,7 +97,7 @@ PredictionTimeout = Annotated[
 
 def serve_command(
     context: typer.Context,
-    target: Target = ".",
+    target: ServedTarget = ".",
     module: Module = None,
     class_name: Class = None,
     *,
@@ -119,37 +117,48 @@ def serve_command(
     engine_args: EngineArgs = None,
 ) -> None:
     """Run a server in the foreground; under two names."""
+    from tungstenkit.cli.terminal import TERMINAL
+    from tungstenkit.models.target import Target, server_flags
     from tungstenkit.run.address import Address
 
-    given = {
-        "--max-batch-size": batch_size,
-        "--workers": workers,
-        "--setup-timeout": setup_timeout,
-        "--prediction-timeout": prediction_timeout,
-    }
-    flags = [text for flag, value in given.items() if value is not None for text in (flag, str(value))]
+    flags = server_flags(
+        batch_size=batch_size,
+        workers=workers,
+        setup_timeout=setup_timeout,
+        prediction_timeout=prediction_timeout,
+    )
     if reload_ and not local:
         raise typer.BadParameter("--reload needs --local: an image does not change")
     if local and no_engine:
         raise typer.BadParameter("--local builds no image: leave --no-engine out")
-    gpus = None if no_gpu else gpu_devices
-    model = Model(target, module, class_name, local, gpus, engine_args or [], model_python, trust, no_engine)
+    model = Target(
+        target,
+        module,
+        class_name,
+        local,
+        None if no_gpu else gpu_devices,
+        engine_args or [],
+        model_python,
+        trust,
+        no_engine,
+        TERMINAL,
+    )
     address = Address.choose(host, port)
     page = address.url + ("/demo" if context.command.name == "demo" else "")
     with tempfile.TemporaryDirectory(prefix="tungsten-") as scratch:
         if reload_:
             model.serve_reloading(address, flags, Path(scratch), lambda: print(page, flush=True))
             return
-        status = _serve(model.program(address, flags, Path(scratch)), page)
+        status = _serve(model.program(address, flags, Path(scratch)), page, Path(scratch))
     raise typer.Exit(status)
 
 
-def _serve(program: Program, page: str) -> int:
+def _serve(program: Program, page: str, scratch: Path) -> int:
     """Run a server until it ends, and print the page's address once the model is ready; its exit status."""
     from tungstenkit.cli.progress import err
-    from tungstenkit.run.server import running
+    from tungstenkit.run.server import running, to_stderr
 
-    with running(program, echo=True) as server:
+    with running(program, echo=to_stderr, kept=scratch) as server:
         try:
             is_ready = server.wait_until("/healthz") and server.wait_until("/readyz")
             if is_ready:
@@ -216,6 +225,9 @@ def predict_command(
     engine_args: EngineArgs = None,
 ) -> None:
     """Predict one input, and print the output as JSON, with the paths of its files."""
+    from tungstenkit.cli.terminal import TERMINAL
+    from tungstenkit.models.serving import Serving
+    from tungstenkit.models.target import Target
     from tungstenkit.run.client import save_files
     from tungstenkit.spec.files import RESULTS
 
@@ -223,92 +235,55 @@ def predict_command(
     say_if_it_ships(output_dir)
     if local and no_engine:
         raise typer.BadParameter("--local builds no image: leave --no-engine out")
-    gpus = None if no_gpu else gpu_devices
-    model = Model(target, module, class_name, local, gpus, engine_args or [], model_python, trust, no_engine)
-    with ExitStack() as stack:
-        asked = _started(model, inputs or [], stack)
-        metadata, parts = _ready(asked, inputs or [], stack)
-        prediction = _predict(asked, parts, demo=demo)
-        if asked.server is not None:
-            asked.server.stop()
-        answer = save_files(prediction["outputs"][0], metadata["output_schema"], output_dir)
-        if demo:
-            (shown,) = prediction["demo_outputs"] or [None]
-            shown = save_files(shown, metadata["demo_output_schema"], output_dir, ("demo",))
-            answer = {"output": answer, "demo_output": shown}
+    model = Target(
+        target,
+        module,
+        class_name,
+        local,
+        None if no_gpu else gpu_devices,
+        engine_args or [],
+        model_python,
+        trust,
+        no_engine,
+        TERMINAL,
+    )
+    with ExitStack() as stack, Serving(model) as serving:
+        parts = _checked(serving, inputs or [], stack)
+        metadata = serving.metadata()
+        prediction = _predict(serving, inputs or [], parts, stack, demo=demo)
+    answer = save_files(prediction["outputs"][0], metadata["output_schema"], output_dir)
+    if demo:
+        (shown,) = prediction["demo_outputs"] or [None]
+        shown = save_files(shown, metadata["demo_output_schema"], output_dir, ("demo",))
+        answer = {"output": answer, "demo_output": shown}
     print(json.dumps(answer, indent=2, ensure_ascii=False))
 
 
-class _Asked(NamedTuple):
-    """Who answers a prediction."""
+def _checked(serving: Serving, inputs: list[str], stack: ExitStack) -> list[Part] | None:
+    """The input; None where what it should be is not known without the server.
 
-    client: Client
-    server: Running | None
-    """The server, where it is ours."""
-    parts: list[Part] | None
-    """The input, where it could be checked before."""
-
-
-def _started(model: Model, inputs: list[str], stack: ExitStack) -> _Asked:
-    """The server that runs already, or one that is started for the prediction.
-
-    What is wrong with the input is told before anything is built, and before anything is started.
+    What is wrong with it is told before anything is built, and before anything is started.
     """
-    from tungstenkit.cli.terminal import TERMINAL
-    from tungstenkit.project.folder import Project
-    from tungstenkit.run.address import Address
-    from tungstenkit.run.client import Client, checked_input
-    from tungstenkit.run.container import image_input_schema
-    from tungstenkit.run.server import running
+    from tungstenkit.run.client import checked_input
 
-    if re.match("https?://", model.target):
-        return _Asked(Client(model.target), None, None)
-    parts = None
-    folder = Path(model.target)
-    if folder.is_dir():
-        spec = Project.read(folder, model.module, model.class_name, TERMINAL, trust=model.trust).spec
-        parts = checked_input(inputs, spec.input_schema, stack)
-    scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tungsten-")))
-    program = model.program(Address.choose("127.0.0.1", 0), [], scratch)
-    if parts is None:
-        schema = image_input_schema(program.command[0], model.target, model.engine_args)
-        parts = None if schema is None else checked_input(inputs, schema, stack)
-    server = stack.enter_context(running(program, scratch / "log"))
-    return _Asked(server.client, server, parts)
+    schema = serving.schema_of_folder() or serving.schema_of_image()
+    return None if schema is None else checked_input(inputs, schema, stack)
 
 
-def _ready(asked: _Asked, inputs: list[str], stack: ExitStack) -> tuple[dict[str, Any], list[Part]]:
-    """What the server says of its model, once it is ready, and the input."""
-    from tungstenkit.cli.progress import working
-    from tungstenkit.run.client import parse_input
-
-    client, server, parts = asked
-    with working("starting the model" if server is not None else "asking the server"):
-        if server is not None:
-            server.expect("/healthz")
-            if parts is not None:
-                # Where setup fails at once, nobody answers any more.
-                server.expect("/readyz")
-        metadata = client.metadata()
-        if parts is None:
-            parts = parse_input(inputs, metadata["input_schema"], stack)
-        if server is not None:
-            server.expect("/readyz")
-    return metadata, parts
-
-
-def _predict(asked: _Asked, parts: list[Part], *, demo: bool) -> dict[str, Any]:
+def _predict(
+    serving: Serving, inputs: list[str], parts: list[Part] | None, stack: ExitStack, *, demo: bool
+) -> dict[str, Any]:
     """The prediction. Raises what has failed, by the model's own lines where its log has them."""
     from tungstenkit.cli.progress import err, working
-    from tungstenkit.run.client import PredictionError
+    from tungstenkit.run.client import parse_input
+    from tungstenkit.sdk.errors import RunError
 
+    if parts is None:
+        parts = parse_input(inputs, serving.metadata()["input_schema"], stack)
     try:
         with working("predicting"):
-            return asked.client.predict(
+            return serving.client.predict(
                 parts, demo=demo, on_log=lambda text: err.print(text, end="", markup=False)
             )
-    except PredictionError as problem:
-        if asked.server is None:
-            raise
-        asked.server.stop()
-        raise asked.server.prediction_error(problem) from None
+    except RunError as problem:
+        raise serving.explained(problem) from None

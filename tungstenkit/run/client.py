@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import importlib
+import itertools
 import json
 import os
 import re
 import sys
+import threading
 import time
 import urllib.request
 from contextlib import ExitStack
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -23,14 +27,18 @@ import requests
 
 from tungstenkit import certificates
 from tungstenkit.data import SERVER
+from tungstenkit.run.calls import Call, by_calls
+from tungstenkit.run.fields import at, holds_files, member
 from tungstenkit.sdk.errors import RunError
 from tungstenkit.sdk.suffixes import type_of_name, without_suffix
 from tungstenkit.spec.files import RESULTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from types import ModuleType
 
-Schema = dict[str, Any]
+    from tungstenkit.run.fields import Schema
+
 Part = tuple[str, tuple[str | None, str | IO[bytes], str | None]]
 """Name, and file name, content and media type, as requests takes them."""
 
@@ -38,6 +46,18 @@ _URI = re.compile(r"(data|https?):", re.IGNORECASE)
 _ANSWER_SECONDS = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
 """Seconds between two looks at a prediction: short ones are not kept waiting, long ones cost little."""
+
+AT_ONCE = 64
+"""Requests under way at once, and connections: they keep batches of 16 full, and are a quarter of what a server takes
+(`TUNGSTEN_MAX_PENDING`), so that others come in between. More callers wait for one another here."""
+
+_BUSY_HERE = 0.25
+"""Seconds after which a busy server that is ours is asked again first; then twice as many, up to what it says."""
+
+_NO_LIMIT = (_ANSWER_SECONDS, None)
+"""For what is answered when `predict` has returned: how long that may take is the server's setting."""
+
+_JSON = {"Content-Type": "application/json"}
 
 
 def parse_input(texts: Sequence[str], schema: Schema, stack: ExitStack) -> list[Part]:
@@ -52,19 +72,17 @@ def parse_input(texts: Sequence[str], schema: Schema, stack: ExitStack) -> list[
     problems = []
     for text in texts:
         name, equals, value = text.partition("=")
-        field = _at(schema, name.split("."))
+        field = at(schema, name.split("."))
         if not equals or not name:
             problems.append(f"{text!r} is not of the form NAME=VALUE")
         elif field is None:
-            near = difflib.get_close_matches(name, schema.get("properties", ()), n=1)
-            problems.append(
-                f"{name}: the model has no such input" + (f"; did you mean {near[0]}?" if near else "")
-            )
-        elif not _is_file(field):
+            known = schema.get("properties", {})
+            problems.append(f"{name}: the model has no such input{did_you_mean(name, known)}")
+        elif not holds_files(field):
             parts.append((name, (None, value, None)))
         else:
             try:
-                files = _listed(value) if _member(field, 0) else None
+                files = _listed(value) if member(field, 0) else None
             except json.JSONDecodeError as problem:
                 problems.append(f"{name}: the text is not JSON: {problem}")
                 continue
@@ -89,17 +107,10 @@ def checked_input(texts: Sequence[str], schema: Schema, stack: ExitStack) -> lis
     itself.
     """
     parts = parse_input(texts, schema, stack)
-    sys.path.insert(0, str(SERVER.parent))
-    try:
-        from tungsten_server.checks.form import Part as FormPart
-        from tungsten_server.checks.form import read_form
-        from tungsten_server.checks.inputs import InputSchema
-        from tungsten_server.words.problems import InputError
-    finally:
-        sys.path.pop(0)
+    forms, inputs = (server_module(f"tungsten_server.checks.{name}") for name in ("form", "inputs"))
     # Of a file it does not matter here what is in it.
     form = [
-        FormPart(
+        forms.Part(
             name,
             content.encode() if isinstance(content, str) else b"file",
             is_file=file_name is not None,
@@ -109,13 +120,33 @@ def checked_input(texts: Sequence[str], schema: Schema, stack: ExitStack) -> lis
         for name, (file_name, content, media_type) in parts
     ]
     try:
-        InputSchema(schema, max_file=sys.maxsize).check([read_form(schema, form)])
-    except InputError as error:
+        inputs.InputSchema(schema, max_file=sys.maxsize).check([forms.read_form(schema, form)])
+    except inputs.InputError as error:
         problems = [one for one in error.problems if one.kind != "url_not_enabled"]
         if problems:
             lines = [_problem({"loc": ("body", *one.location), "msg": one.message}) for one in problems]
             raise RunError("\n".join(lines), where="-i") from None
     return parts
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a name that is not known."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+_IMPORTING = threading.Lock()
+
+
+def server_module(name: str) -> ModuleType:
+    """A module of the server's, by whose own rules inputs are judged here; it lies beside this package."""
+    with _IMPORTING:
+        place = str(SERVER.parent)
+        sys.path.insert(0, place)
+        try:
+            return importlib.import_module(name)
+        finally:
+            sys.path.remove(place)
 
 
 def _listed(value: str) -> list[str] | None:
@@ -145,49 +176,43 @@ def _file_part(value: str, stack: ExitStack) -> tuple[str | None, str | IO[bytes
     return path.name, file, type_of_name(path.name)
 
 
-def _at(schema: Schema, path: Sequence[str]) -> Schema | None:
-    """The schema of the field that a path leads to."""
-    found: Schema | None = schema
-    for name in path:
-        found = found and _member(found, name)
-    return found
+class BusyError(RunError):
+    """A server does not take a prediction now, and says when to try again."""
 
-
-def _member(schema: Schema, key: str | int) -> Schema | None:
-    """The schema of an object's field, or of a list's item."""
-    for choice in _choices(schema):
-        others = choice.get("additionalProperties")
-        found = choice.get("items") if isinstance(key, int) else choice.get("properties", {}).get(key, others)
-        if isinstance(found, dict):
-            return found
-    return None
-
-
-def _choices(schema: Schema) -> Iterator[Schema]:
-    yield schema
-    for choice in schema.get("anyOf", ()):
-        yield from _choices(choice)
-
-
-def _is_file(schema: Schema) -> bool:
-    """Whether a field is a file or a list of files; a `MaskedImage` is an object of two."""
-    if any("x-file-type" in choice and choice.get("type") == "string" for choice in _choices(schema)):
-        return True
-    item = _member(schema, 0)
-    return item is not None and _is_file(item)
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None, seconds: int) -> None:
+        """State it. what, where, hint: as in `TungstenError`. seconds: until then."""
+        super().__init__(what, where=where, hint=hint)
+        self.seconds = seconds
 
 
 class PredictionError(RunError):
     """A prediction has failed; whoever has the server's log knows more."""
 
+    def __init__(
+        self, what: str, *, where: str | None = None, hint: str | None = None, reason: str = ""
+    ) -> None:
+        """State it.
+
+        what, where, hint: as in `TungstenError`. reason: the server's own words, such as `ValueError: too dark`.
+        """
+        super().__init__(what, where=where, hint=hint)
+        self.reason = reason
+
 
 class Client:
-    """Speaks to one server."""
+    """Speaks to one server; any thread may use it."""
 
-    def __init__(self, url: str, *, here: bool = False) -> None:
-        """url: its base. here: it was started by us, so that no proxy stands between."""
+    def __init__(self, url: str, *, here: bool = False, patience: float = 0.0, inputs: str = "-i") -> None:
+        """Make one.
+
+        url: its base. here: it was started by us, so that no proxy stands between. patience: seconds in which a server
+        that is busy is asked again. inputs: where errors find what is wrong with an input.
+        """
         self._url = url.rstrip("/")
-        self._session = certificates.session()
+        self._here = here
+        self._patience = patience
+        self._inputs = inputs
+        self._session = by_calls(certificates.session(AT_ONCE))
         self._session.trust_env = not here
 
     def answers(self, path: str) -> bool:
@@ -204,6 +229,16 @@ class Client:
             raise RunError("that is no server of a model: it describes no inputs", where=self._url)
         return metadata
 
+    def outputs(self, body: bytes, call: Call) -> list[Any]:
+        """Predict inputs in one request, and wait; their outputs as JSON.
+
+        body: a JSON list of inputs. call: may be ended, and the server then does not go on for it.
+        Raises RunError where an input is refused, and PredictionError where the prediction fails.
+        """
+        with call.under_way():
+            prediction = self._begin("/predict", {"data": body, "headers": _JSON, "timeout": _NO_LIMIT}, call)
+        return list(_succeeded(prediction)["outputs"])
+
     def predict(
         self, parts: list[Part], *, demo: bool = False, on_log: Callable[[str], None] = lambda _: None
     ) -> dict[str, Any]:
@@ -212,9 +247,15 @@ class Client:
         on_log: called with what a demo has printed since. Interrupted, the prediction is cancelled.
         Raises RunError where the input is refused, and PredictionError where the prediction fails.
         """
-        route = "/demo" if demo else "/predictions"
         body: dict[str, Any] = {"files": parts} if parts else {"json": [{}]}
-        (prediction_id,) = self._ask("POST", route, **body).values()
+        return self._followed("/demo" if demo else "/predictions", body, on_log)
+
+    def demo(self, body: bytes, on_log: Callable[[str], None]) -> dict[str, Any]:
+        """Do likewise for a demo, with a JSON list of one input."""
+        return self._followed("/demo", {"data": body, "headers": _JSON}, on_log)
+
+    def _followed(self, route: str, body: dict[str, Any], on_log: Callable[[str], None]) -> dict[str, Any]:
+        (prediction_id,) = self._begin(route, body, Call()).values()
         path = f"{route}/{prediction_id}"
         pause, logged = _FIRST_PAUSE, ""
         try:
@@ -232,15 +273,36 @@ class Client:
             with contextlib.suppress(requests.RequestException):
                 self._session.post(f"{self._url}{path}/cancel", timeout=5)
             raise
-        if prediction["status"] == "failed":
-            raise PredictionError(f"the prediction failed: {prediction['error_message']}")
-        return prediction
+        return _succeeded(prediction)
+
+    def _begin(self, route: str, body: dict[str, Any], call: Call) -> dict[str, Any]:
+        """Have a request for a prediction accepted; the answer. Whoever is told to try again later does, for a while.
+
+        Raises BusyError where the server is still busy then.
+        """
+        deadline = time.monotonic() + self._patience
+        pause = _BUSY_HERE
+        while True:
+            try:
+                answer: dict[str, Any] = self._ask("POST", route, **body)
+            except BusyError as busy:
+                if time.monotonic() + busy.seconds > deadline:
+                    raise
+                # What we have started serves us alone, mostly.
+                call.pause(min(busy.seconds, pause) if self._here else busy.seconds)
+                pause *= 2
+            else:
+                return answer
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._session.close()
 
     def _ask(self, method: str, path: str, **options: Any) -> Any:  # noqa: ANN401 (JSON)
         url = self._url + path
         try:
             # Only the wait for the next bytes is limited: large files take their time.
-            answer = self._session.request(method, url, timeout=_ANSWER_SECONDS, **options)
+            answer = self._session.request(method, url, **{"timeout": _ANSWER_SECONDS, **options})
             document = answer.json()
         except requests.JSONDecodeError:
             raise RunError("the answer is no JSON, so that is no server of a model", where=url) from None
@@ -255,13 +317,20 @@ class Client:
             return document
         detail = document.get("detail") if isinstance(document, dict) else document
         if isinstance(detail, list):
-            raise RunError("\n".join(map(_problem, detail)), where="-i")
-        again = answer.headers.get("Retry-After")
-        raise RunError(
-            f"the server refuses: {answer.status_code} {answer.reason}: {detail}",
-            where=url,
-            hint=again and f"try again in {again} s",
-        )
+            raise RunError("\n".join(map(_problem, detail)), where=self._inputs)
+        what = f"the server refuses: {answer.status_code} {answer.reason}: {detail}"
+        again = answer.headers.get("Retry-After", "")
+        if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE and again.isdecimal():
+            raise BusyError(what, where=url, hint=f"try again in {again} s", seconds=int(again))
+        raise RunError(what, where=url)
+
+
+def _succeeded(prediction: dict[str, Any]) -> dict[str, Any]:
+    """A prediction that is done. Raises PredictionError where it has failed."""
+    if prediction["status"] == "failed":
+        reason = prediction["error_message"]
+        raise PredictionError(f"the prediction failed: {reason}", reason=reason)
+    return prediction
 
 
 def _reason(problem: requests.RequestException) -> str:
@@ -290,12 +359,12 @@ def save_files(value: Any, schema: Schema | None, folder: Path, place: tuple[str
         return value
     if isinstance(value, dict):
         return {
-            key: save_files(item, _member(schema, key), folder, (*place, key)) for key, item in value.items()
+            key: save_files(item, member(schema, key), folder, (*place, key)) for key, item in value.items()
         }
     if isinstance(value, list):
-        inner = _member(schema, 0)
+        inner = member(schema, 0)
         return [save_files(item, inner, folder, (*place, str(n))) for n, item in enumerate(value)]
-    if isinstance(value, str) and value.startswith("data:") and _is_file(schema):
+    if isinstance(value, str) and value.startswith("data:") and holds_files(schema):
         return str(_save(value, folder.resolve(), re.sub(r"[^\w-]", "_", "-".join(place))))
     return value
 
@@ -309,15 +378,14 @@ def _save(uri: str, folder: Path, name: str) -> Path:
         if folder.name == RESULTS:
             # As a virtual environment does: git need not be told.
             (folder / ".gitignore").write_text("*\n")
-        path = folder / f"{name}{suffix}"
-        number = 0
-        while path.exists():
-            number += 1
-            path = folder / f"{name}.{number}{suffix}"
+        path = _new_file(folder, name, suffix)
         part = path.with_name(f".{path.name}.part")
         try:
             part.write_bytes(content)
             part.rename(path)
+        except BaseException:
+            path.unlink()
+            raise
         finally:
             part.unlink(missing_ok=True)
     except OSError as problem:
@@ -327,3 +395,13 @@ def _save(uri: str, folder: Path, name: str) -> Path:
             hint="-o chooses another folder",
         ) from None
     return path
+
+
+def _new_file(folder: Path, name: str, suffix: str) -> Path:
+    """An empty file that nobody else has, called so or nearly so."""
+    for number in itertools.count():
+        path = folder / (f"{name}.{number}{suffix}" if number else f"{name}{suffix}")
+        with contextlib.suppress(FileExistsError):
+            path.touch(exist_ok=False)
+            return path
+    raise AssertionError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import ipaddress
 import json
+import os
 import re
 import secrets
 import subprocess
@@ -25,6 +26,20 @@ SPEC = "opt/tungsten/spec.json"
 
 CDI_FOLDERS = [Path("/etc/cdi"), Path("/var/run/cdi")]
 """Where podman looks for what a GPU is (containers.conf(5), cdi_spec_dirs)."""
+
+
+def with_the_machines(given: Sequence[str]) -> list[str]:
+    """An engine's arguments: those that this machine always needs, and those that are given besides.
+
+    The command line may have taken the former for the latter, where none are.
+    """
+    always = os.environ.get("TUNGSTEN_ENGINE_ARGS", "").split()
+    # Said twice, some are errors of the engine's, such as a network.
+    return (
+        list(given)
+        if list(given) == always
+        else [*always, *(one for one in given if "=" not in one or one not in always)]
+    )
 
 
 def image_needs(engine: str, image: str) -> Needs:

@@ -50,8 +50,23 @@ def last_fault(log: str, folder: str = APP, own: Path | None = None) -> Fault | 
     folder: the model's, where it ran. own: the same here, where it is known.
     """
     line = _last(log, RAISED, INPUT_REFUSED)
-    if line is None:
-        return None
+    return _fault(line, log, folder, own) if line is not None else None
+
+
+def fault_of(reason: str, log: str, folder: str = APP, own: Path | None = None) -> Fault | None:
+    """The last fault in a log for which a client was given this reason.
+
+    folder, own: as for `last_fault`.
+    """
+    for line in reversed(list(_lines(log, RAISED, INPUT_REFUSED))):
+        # After what has failed, the server writes the reason in the client's words, which may be several lines.
+        if log.find(f": {reason}\n", line.start("rest"), line.end() + len(reason) + 1) >= 0:
+            return _fault(line, log, folder, own)
+    return None
+
+
+def _fault(line: re.Match[str], log: str, folder: str, own: Path | None) -> Fault | None:
+    """What a line of the server's, and the traceback after it, say."""
     end = _LINE.search(log, line.end())
     traceback = own_frames(log[line.end() : end.start() if end else None]).strip()
     if not traceback:

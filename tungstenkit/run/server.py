@@ -1,26 +1,29 @@
 """A running server and what it prints.
 
-`running` owns the process: it ends with the `with` block at the latest.
+`running` owns the process: it ends with the `with` block at the latest, or, where a keeper stands between, with us.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import signal
 import subprocess
+import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from tungstenkit.run.faults import last_attempt, last_fault, why_it_gave_up
+from tungstenkit.run import keeper
+from tungstenkit.run.faults import fault_of, last_attempt, last_fault, why_it_gave_up
 from tungstenkit.sdk.errors import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tungstenkit.run.client import Client, PredictionError
     from tungstenkit.run.program import Program
@@ -57,21 +60,52 @@ _ENGINE_HINTS = (
 )
 """What helps, by what the engine says."""
 
+_FAULT_SECONDS = 1.0
+"""How long what a server says of a fault may come after the answer that says less of it."""
+
 _STDERR = 2
+
+
+def to_stderr(data: bytes) -> None:
+    """Pass on what a server prints to our standard error."""
+    with suppress(OSError):  # nobody reads it any more
+        left = memoryview(data)
+        while left:
+            left = left[os.write(_STDERR, left) :]
 
 
 class Running:
     """A started server."""
 
     def __init__(
-        self, program: Program, client: Client, process: subprocess.Popen[bytes], log: Path | _Echo | None
+        self,
+        program: Program,
+        client: Client,
+        process: subprocess.Popen[bytes],
+        log: Path | _Echo | None,
+        held: int | None = None,
     ) -> None:
-        """log: where it prints, if it isn't where we do alone."""
+        """Note what was started.
+
+        log: where it prints, if it isn't where we do alone. held: the file descriptor that its keeper watches.
+        """
         self._program = program
         self._log = log
         self._process = process
+        self._held = held
+        self._owner = os.getpid()
         self.url = program.address.url
         self.client = client
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its first process has."""
+        return self._process.poll() is not None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process has started it; one that was forked since has not."""
+        return os.getpid() == self._owner
 
     @property
     def pid(self) -> int:
@@ -117,27 +151,44 @@ class Running:
         if fault is None:
             return None
         # Once: what is on the terminal has the traceback.
-        frames = "" if isinstance(self._log, _Echo) else f"\n{fault.frames}"
+        frames = "" if self._is_shown else f"\n{fault.frames}"
         return RunError(f"setup fails: {fault.reason}{frames}", where=fault.where, hint=fault.hint)
 
-    def prediction_error(self, problem: PredictionError) -> RunError:
-        """What a prediction that failed says of the model's own code, once the server has ended."""
-        fault = last_fault(self._printed(), self._program.folder, self._program.here)
+    def prediction_error(self, problem: PredictionError) -> PredictionError:
+        """What a prediction that failed says of the model's own code, as soon as the log has it."""
+        deadline = time.monotonic() + _FAULT_SECONDS
+        while True:
+            has_ended = self.has_ended
+            fault = fault_of(problem.reason, self._printed(), self._program.folder, self._program.here)
+            if fault is not None or has_ended or time.monotonic() > deadline:
+                break
+            time.sleep(_FAULT_SECONDS / 50)
         if fault is None or fault.where is None:
             # What was returned is at fault, and the problem says how.
             return problem
-        return RunError(f"{problem.what}\n{fault.frames}", where=fault.where, hint=fault.hint)
+        return problem.reworded(f"{problem.what}\n{fault.frames}", where=fault.where, hint=fault.hint)
+
+    def end_error(self) -> RunError:
+        """Why it does not answer any more, once it has ended."""
+        printed = self._printed()
+        what = ": ".join(filter(None, ["the model's server has ended", why_it_gave_up(printed)]))
+        return RunError(f"{what}; it said:\n{_end(printed)}", where=shlex.join(self._program.command))
 
     def _printed(self) -> str:
         if isinstance(self._log, Path):
             return self._log.read_text(errors="replace").strip()
-        return self._log.text().strip() if self._log is not None else ""
+        return self._log.text(wait=self.has_ended).strip() if self._log is not None else ""
+
+    @property
+    def _is_shown(self) -> bool:
+        """Whether a person has seen what it prints."""
+        return self._log is None or (isinstance(self._log, _Echo) and self._log.shown)
 
     def wait(self) -> int:
         """Wait until it ends; its exit status. Raises RunError where the engine could not start it."""
         status = self._process.wait()
         if isinstance(self._log, _Echo):
-            self._log.text()  # all of it, before what we say
+            self._log.text(wait=True)  # all of it, before what we say
         if error := self._engine_error():
             raise error
         return status if status >= 0 else 128 - status
@@ -148,7 +199,7 @@ class Running:
             return None
         said = self._printed()
         # Once, here too.
-        why = "it says why above" if isinstance(self._log, _Echo | None) else f"it said:\n{_end(said)}"
+        why = "it says why above" if self._is_shown else f"it said:\n{_end(said)}"
         return RunError(
             f"{self._program.command[0]} could not start the container; {why}",
             where=shlex.join(self._program.command),
@@ -163,6 +214,22 @@ class Running:
         """Do likewise, and wait for it; its exit status."""
         self.terminate()
         return self.wait()
+
+    def stop_within(self, seconds: float) -> None:
+        """Do likewise, and end it after so many seconds, if it hasn't ended by then."""
+        self.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+            return
+        self.kill()
+
+    def leave(self) -> None:
+        """Be a forked process that has not started it, and whose end is not to be waited for by the keeper."""
+        self._process.returncode = 0  # nor is it waited for here
+        if self._held is not None:
+            os.close(self._held)
+        if isinstance(self._log, _Echo):
+            self._log.leave()
 
     def kill(self) -> None:
         """End it now, and the container with it."""
@@ -181,52 +248,67 @@ def _end(said: str) -> str:
 
 
 class _Echo:
-    """Passes on what a server prints to our standard error, and keeps the end of it."""
+    """Passes on what a server prints, and keeps the end of it."""
 
-    def __init__(self, source: int) -> None:
-        """source: a pipe's end, closed at its end."""
+    def __init__(self, source: int, say: Callable[[bytes], None]) -> None:
+        """source: a pipe's end, closed at its end. say: is told it in pieces, in a thread of its own."""
         self._source = source
+        self._say = say
         self._kept = b""
+        self.shown = say is to_stderr
         self._thread = threading.Thread(target=self._run, name="tungsten-echo", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while data := os.read(self._source, 1 << 16):
             self._kept = (self._kept + data)[-_KEPT:]
-            with suppress(OSError):  # nobody reads it any more
-                left = memoryview(data)
-                while left:
-                    left = left[os.write(_STDERR, left) :]
-        os.close(self._source)
+            self._say(data)
+        source, self._source = self._source, -1
+        os.close(source)
 
-    def text(self) -> str:
-        """What it has printed last, once it has ended."""
-        self._thread.join(_END_SECONDS)
+    def leave(self) -> None:
+        """Read no more: a forked process has not the thread."""
+        if self._source >= 0:
+            os.close(self._source)
+
+    def text(self, *, wait: bool) -> str:
+        """What it has printed last. wait: to the end, where it has ended."""
+        if wait:
+            self._thread.join(_END_SECONDS)
         return self._kept.decode(errors="replace")
 
 
 @contextmanager
-def running(program: Program, log: Path | None = None, *, echo: bool = False) -> Iterator[Running]:
+def running(
+    program: Program,
+    log: Path | None = None,
+    *,
+    echo: Callable[[bytes], None] | None = None,
+    kept: Path | None = None,
+) -> Iterator[Running]:
     """Start a server, and end it with the block.
 
-    log: a file for what it prints; None: our standard error. echo: whether the end of the latter is kept, too.
+    log: a file for what it prints; None: our standard error. echo: is told that in its place, and the end of it is
+    kept, too. kept: the folder that is the server's alone: a keeper ends the server with this process, in whatever way
+    that ends, and removes the folder then.
     """
     from tungstenkit.run.client import Client
 
     # What takes time comes first: who interrupts a server that has started wants it to answer what it has accepted.
     client = Client(program.address.url, here=True)
     with ExitStack() as stack:
-        pipe = os.pipe() if echo else None
+        pipe = os.pipe() if echo is not None else None
         output: int | IO[bytes] = _STDERR
         if pipe is not None:
             output = pipe[1]
         elif log is not None:
             output = stack.enter_context(log.open("wb"))
+        keeping = stack.enter_context(_Keeping(program, kept)) if kept is not None else None
         process = stack.enter_context(
             subprocess.Popen(
-                program.command,
+                program.command if keeping is None else keeping.command,
                 env=program.environment,
-                pass_fds=program.inherited,
+                pass_fds=program.inherited if keeping is None else (*program.inherited, keeping.watched),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -234,14 +316,39 @@ def running(program: Program, log: Path | None = None, *, echo: bool = False) ->
                 start_new_session=True,
             )
         )
-        if pipe is None:
-            server = Running(program, client, process, log)
+        held = keeping.begun() if keeping is not None else None
+        if pipe is None or echo is None:
+            server = Running(program, client, process, log, held)
         else:
             os.close(pipe[1])
-            server = Running(program, client, process, _Echo(pipe[0]))
+            server = Running(program, client, process, _Echo(pipe[0], echo), held)
         try:
             yield server
         finally:
             # Where a signal has ended an engine's client, the container may live on.
-            if process.poll() is None or process.returncode < 0:
+            if server.is_ours and (process.poll() is None or process.returncode < 0):
                 server.kill()
+
+
+class _Keeping(AbstractContextManager["_Keeping"]):
+    """A keeper before a server: a pipe whose one end it watches, and whose other end is closed with this process."""
+
+    def __init__(self, program: Program, scratch: Path) -> None:
+        """scratch: the folder that it removes."""
+        self.watched, self._held = os.pipe()
+        self._owner = os.getpid()
+        plan = json.dumps({"kill": program.kill, "scratch": str(scratch)})
+        keep = [sys.executable, "-I", "-S", "-B", keeper.__file__, str(self.watched), plan]
+        self.command = [*keep, *program.command]
+
+    def begun(self) -> int:
+        """Leave the one end to the keeper, which has it by now; return the other one."""
+        os.close(self.watched)
+        self.watched = -1
+        return self._held
+
+    def __exit__(self, *_: object) -> None:
+        if os.getpid() == self._owner:  # a forked process has closed it: `Running.leave`
+            os.close(self._held)
+            if self.watched >= 0:
+                os.close(self.watched)

@@ -170,6 +170,12 @@ class File:
         """The contents. OSError where the file can't be read or the address not downloaded."""
         return self._source if isinstance(self._source, bytes) else Path(self.path).read_bytes()
 
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the contents to a file, over one that is there; its path. OSError as for `to_bytes`."""
+        target = Path(path)
+        target.write_bytes(self.to_bytes())
+        return target
+
     @property
     def media_type(self) -> str:
         """The MIME type: as declared, or else by the file's name; `application/octet-stream` when unknown."""

@@ -9,7 +9,6 @@ import pytest
 from tests import generate
 from tests.tungstenkit.observers import Told
 from tungstenkit import store
-from tungstenkit.cli.model import Model
 from tungstenkit.export import flake
 from tungstenkit.lock.document import LOCK_NAME, read_lock, write_lock
 from tungstenkit.nix_build.image import Image
@@ -18,8 +17,7 @@ from tungstenkit.project.folder import Project
 from tungstenkit.project.making import make_image, make_shell
 from tungstenkit.resolve import opened
 from tungstenkit.run import shell
-from tungstenkit.run.address import Address
-from tungstenkit.sdk.errors import FetchError, LockError, RunError
+from tungstenkit.sdk.errors import FetchError, LockError
 from tungstenkit.spec.document import ModelSpec
 from tungstenkit.watch import UNWATCHED
 
@@ -236,64 +234,3 @@ def test_a_lock_for_nixpkgs_has_no_shell(project):
         caught.value.hint
         == "only Debian's packages have a development shell: `tungsten lock --package-set debian`"
     )
-
-
-def test_a_folder_that_is_served_as_it_is_has_nothing_of_post_build(project, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("tungstenkit.run.local.local_program", lambda *_, **__: None)
-    folder = str(project("iris").directory)
-    model = Model(folder, None, None, local=True, gpus=None, engine_args=[], model_python=None, trust=False)
-    model.program(Address("127.0.0.1", 1), [], tmp_path)
-    said = " ".join(capsys.readouterr().err.split())
-    assert "--local does not run post_build" in said
-    assert "from tungsten_model import Iris as M; M.post_build()" in said
-
-
-@pytest.fixture
-def unengined(monkeypatch):
-    """A machine without podman and docker, on which roots need not be built; what was run in one."""
-    run = []
-    monkeypatch.setattr("tungstenkit.nix_build.engine.find_engine", lambda: None)
-    monkeypatch.setattr("tungstenkit.project.making.make_root", lambda project: ("layout", "parts"))
-    monkeypatch.setattr("tungstenkit.run.image_root.root_program", lambda *given: run.append(given))
-    return run
-
-
-def run_folder(target, scratch, **given):
-    wish = {"local": False, "gpus": "all", "engine_args": [], "model_python": None, "trust": False, **given}
-    return Model(str(target), None, None, **wish).program(Address("127.0.0.1", 1), ["--x"], scratch)
-
-
-def test_without_an_engine_a_folder_runs_in_its_images_root_and_that_is_told(
-    project, tmp_path, unengined, capsys, monkeypatch
-):
-    monkeypatch.setenv("TUNGSTEN_MAX_PENDING", "7")
-    folder = project("blur").directory
-    run_folder(folder, tmp_path)
-    (*given, settings) = unengined[0]
-    assert given == ["layout", "parts", tmp_path, Address("127.0.0.1", 1), ["--x"]]
-    assert settings["TUNGSTEN_MAX_PENDING"] == "7"
-    assert "PATH" not in settings
-    assert "no podman, and no docker" in " ".join(capsys.readouterr().err.split())
-    run_folder(folder, tmp_path, no_engine=True)
-    assert len(unengined) == 2
-    assert "podman" not in capsys.readouterr().err
-
-
-def test_an_engine_that_is_there_is_not_asked_where_none_is_wanted(project, tmp_path, unengined, monkeypatch):
-    monkeypatch.setattr("tungstenkit.nix_build.engine.find_engine", lambda: pytest.fail("it was looked for"))
-    run_folder(project("blur").directory, tmp_path, no_engine=True)
-    assert len(unengined) == 1
-
-
-def test_without_an_engine_there_are_no_images_by_name_and_no_gpus(project, tmp_path, unengined):
-    with pytest.raises(RunError, match="there is no folder 'blur:1'") as caught:
-        run_folder("blur:1", tmp_path)
-    assert caught.value.hint == "name the model's folder, whose image is run without one, too"
-    folder = project("blur").directory
-    text = (folder / "tungsten_model.py").read_text()
-    (folder / "tungsten_model.py").write_text(text.replace("mem_gb=1", "mem_gb=1, gpu=True"))
-    with pytest.raises(RunError, match="without an engine there is no GPU") as caught:
-        run_folder(folder, tmp_path)
-    assert "--no-gpu" in caught.value.hint
-    run_folder(folder, tmp_path, gpus=None)
-    assert len(unengined) == 1

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tungstenkit.run import fields
 from tungstenkit.run.client import Client, checked_input, parse_input, save_files
 from tungstenkit.sdk.errors import RunError
 from tungstenkit.spec.files import RESULTS
@@ -241,3 +242,11 @@ def test_a_server_that_is_not_there_is_told_in_the_systems_words():
         with pytest.raises(RunError) as caught:
             Client(f"http://127.0.0.1:{nobody.getsockname()[1]}", here=True).metadata()
     assert caught.value.what == "the server can't be asked: Connection refused"
+
+
+def test_an_item_of_a_tuple_has_its_own_schema():
+    pair = {"type": "array", "prefixItems": [{"type": "string"}, FILE], "items": False}
+    assert fields.member(pair, 0) == {"type": "string"}
+    assert fields.file_type(fields.member(pair, 1)) == "image"
+    assert fields.member(pair, 2) is None
+    assert fields.file_type({"anyOf": [MASKED, {"type": "null"}]}) is None

@@ -6,6 +6,7 @@ from tungsten_server.worker import events, exceptions
 from tungstenkit.data import SDK, SERVER
 from tungstenkit.run import faults
 from tungstenkit.run.faults import (
+    fault_of,
     has_raised,
     has_refused,
     last_attempt,
@@ -45,6 +46,25 @@ def test_the_place_is_the_innermost_frame_of_the_models():
     assert fault.reason == "ValueError: bad"
     assert fault.frames.splitlines() == [TRACEBACK, IN_MODEL, "    read()", IN_LIBRARY, "    x"]
     assert fault.hint is None
+
+
+def test_of_several_it_is_the_one_with_the_clients_reason():
+    first = log(TRACEBACK, IN_MODEL, "    x", "E: a", event="[raised] predict failed: E: a")
+    two_lines = log(
+        TRACEBACK,
+        IN_MODEL.replace("12", "3"),
+        "    y",
+        "E: b",
+        "more",
+        event="[raised] predict failed: E: b\nmore",
+    )
+    again = log(
+        TRACEBACK, IN_MODEL.replace("12", "5"), "    x", "E: a", event="[raised] predict failed: E: a"
+    )
+    assert fault_of("E: a", first + two_lines).where == "tungsten_model.py, line 12"
+    assert fault_of("E: b\nmore", first + two_lines + again).where == "tungsten_model.py, line 3"
+    assert fault_of("E: a", first + two_lines + again).where == "tungsten_model.py, line 5"
+    assert fault_of("E: c", first + two_lines) is None
 
 
 def test_of_a_chain_the_last_exception_counts():

@@ -14,7 +14,7 @@ from tungstenkit.run.client import PredictionError
 from tungstenkit.run.container import container_program
 from tungstenkit.run.local import LocalModel, local_program
 from tungstenkit.run.program import Program
-from tungstenkit.run.server import _SAID, running
+from tungstenkit.run.server import _SAID, running, to_stderr
 from tungstenkit.sdk.errors import RunError
 
 HERE = Address("127.0.0.1", 4000)
@@ -81,7 +81,7 @@ class TestRunning:
 
     def test_what_is_on_the_terminal_already_is_not_told_again(self, capfd):
         program = replace(self.program(f"raise SystemExit({SETUP_FAILED!r})"), folder="/models/m")
-        with running(program, echo=True) as server:
+        with running(program, echo=to_stderr) as server:
             assert not server.wait_until("/readyz")
             assert server.wait() == 1
             error = server.setup_error()
@@ -91,7 +91,8 @@ class TestRunning:
 
     def test_a_failed_prediction_names_the_models_line(self, tmp_path):
         program = replace(self.program(f"raise SystemExit({SETUP_FAILED!r})"), folder="/models/m")
-        failed = PredictionError("the prediction failed: ModuleNotFoundError: No module named 'git'")
+        reason = "ModuleNotFoundError: No module named 'git'"
+        failed = PredictionError(f"the prediction failed: {reason}", reason=reason)
         with running(program, tmp_path / "log") as server:
             server.wait()
             error = server.prediction_error(failed)
@@ -150,7 +151,7 @@ class TestRunning:
     )
     def test_an_engine_that_fails_is_told_as_such_with_what_helps_by_what_it_says(self, tmp_path, said, hint):
         script = f"import sys; print({said!r}, file=sys.stderr); sys.exit(125)"
-        with running(self.program(script, kill=["true"]), echo=True) as server:
+        with running(self.program(script, kill=["true"]), echo=to_stderr) as server:
             with pytest.raises(RunError, match="could not start the container") as served:
                 server.wait()
             assert said not in served.value.what  # it is on the terminal

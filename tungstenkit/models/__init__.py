@@ -1,0 +1,39 @@
+"""Models from Python: `models.get("blur").predict({…})`, without the command line, which makes the same calls.
+
+What is here is for programs: the names below, as `tungstenkit` itself has those of the SDK, each brought in when it is
+first asked for. Nothing here prints.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tungstenkit.models.find import get
+    from tungstenkit.models.model import Demo, Model
+    from tungstenkit.models.values import Output
+    from tungstenkit.run.client import PredictionError
+    from tungstenkit.sdk.errors import TungstenError
+
+__all__ = ["Demo", "Model", "Output", "PredictionError", "TungstenError", "get"]
+
+_HOME = {
+    "get": "models.find",
+    **dict.fromkeys(("Demo", "Model"), "models.model"),
+    "Output": "models.values",
+    "PredictionError": "run.client",
+    "TungstenError": "sdk.errors",
+}
+
+
+def __getattr__(name: str) -> object:
+    """What a program asks for, brought in then (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(f"tungstenkit.{_HOME[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -271,7 +271,7 @@ def test_a_server_that_is_gone_is_told_with_its_last_words(tmp_path, temporary):
     assert session_is_empty(session)
 
 
-@pytest.mark.parametrize("name", ["blur", "detection", "template"])
+@pytest.mark.parametrize("name", ["blur", "detection"])
 def test_the_examples_requests(name, temporary):
     """Of 16 threads, and of an event loop, by one server each."""
     folder = generate.ROOT / "examples" / name
@@ -282,7 +282,6 @@ def test_the_examples_requests(name, temporary):
                 {"image": folder / "shapes.png"},
                 {"image": folder / "shapes.png", "min_area": 0.02},
             ],
-            "template": [{"name": "you"}, {"name": "you", "greeting": "Good evening"}],
         }[name]
         alone = [model.predict(one) for one in asked]
         with ThreadPoolExecutor(16) as pool:

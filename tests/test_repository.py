@@ -31,6 +31,7 @@ FOLDERS = [
     "cli",
     "project",
     "trial",
+    "doctor",
     "run",
     "seal",
     "nix_build",

@@ -228,6 +228,16 @@ def start(command: Sequence[str], **options: Any) -> subprocess.Popen[str]:  # n
         ) from None
 
 
+def unfit(place: Path) -> str | None:
+    """Why no store can be in a folder, which need not be there yet. Raises OSError where it can't be looked at."""
+    if not _PLAIN_PATH.fullmatch(str(place)):
+        return "no store can be below a name with such letters"
+    there = next(path for path in (place, *place.parents) if path.exists())
+    if os.statvfs(there).f_flag & os.ST_NOEXEC:
+        return "no program can be run there: the file system is mounted noexec"
+    return None
+
+
 @cache
 def make_store(*folders: str, is_own: bool) -> None:
     """Make a user's store. Raises BuildError where none can be.
@@ -235,13 +245,10 @@ def make_store(*folders: str, is_own: bool) -> None:
     folders: all that must be there, the store's own first.
     """
     place = Path(folders[0])
-    is_plain = _PLAIN_PATH.fullmatch(str(place))
-    problem = None if is_plain else "no store can be below a name with such letters"
     try:
-        for path in folders if is_plain else ():
+        problem = unfit(place)
+        for path in folders if problem is None else ():
             Path(path).mkdir(parents=True, exist_ok=True)
-        if is_plain and os.statvfs(place).f_flag & os.ST_NOEXEC:
-            problem = "no program can be run there: the file system is mounted noexec"
     except OSError as error:
         problem = error.strerror
     if problem is not None:

@@ -131,6 +131,12 @@ def _cleaning(app: typer.Typer) -> None:
     app.command("clean")(clean_command)
 
 
+def _examining(app: typer.Typer) -> None:
+    from tungstenkit.cli.doctor import doctor_command
+
+    app.command("doctor")(doctor_command)
+
+
 _GROUPS = {
     _locking: ("lock", "why"),
     _exporting: ("fetch", "nix-export"),
@@ -138,6 +144,7 @@ _GROUPS = {
     _running: ("serve", "demo", "predict"),
     _checking: ("check",),
     _cleaning: ("clean",),
+    _examining: ("doctor",),
 }
 """What adds which commands, in the order of the help."""
 

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 _MOST_STEPS = 4
 """At a time. More wait for one another's disk, and each may start as many processes as there are processors."""
-_MEMORY_OF_A_STEP = 2 << 30
+MEMORY_OF_A_STEP = 2 << 30
 """In bytes; what reading, packing and compiling packages has never needed."""
 
 
 def run_build(arguments: Sequence[str], view: View, folder: Path) -> None:
     """`nix build` with arguments, in a folder. Raises BuildError with the end of the failed step's log."""
-    _check_builders()
-    _check_daemon()
+    check_builders()
+    check_daemon()
     command = ["nix", *store.options(), *_pace(), "build", *arguments]
     command += ["--log-format", "internal-json", "-v"]
     # What else an expression might look at (Nix manual, "NIX_PATH").
@@ -56,7 +56,7 @@ def _pace() -> list[str]:
     memory, the model's own code, needs the others' results, so it runs when they are done.
     """
     cores, room = processors(), memory()
-    steps = min(cores, _MOST_STEPS, max(1, room.free // _MEMORY_OF_A_STEP) if room else 1)
+    steps = min(cores, _MOST_STEPS, max(1, room.free // MEMORY_OF_A_STEP) if room else 1)
     said = store.configured()
     ours = {"max-jobs": steps, "cores": cores}
     return [
@@ -67,7 +67,7 @@ def _pace() -> list[str]:
     ]
 
 
-def _check_builders() -> None:
+def check_builders() -> None:
     """BuildError where root has nobody else to build as: what an image is made of runs in builds, the model's own code
     too, and must not be the machine's root.
     """
@@ -79,7 +79,7 @@ def _check_builders() -> None:
         )
 
 
-def _check_daemon() -> None:
+def check_daemon() -> None:
     """BuildError where a daemon builds for us that may do so without the sandbox.
 
     A daemon takes settings from trusted users alone and ignores the others' without a word (Nix 2.8), so its own

@@ -69,8 +69,8 @@ def _no_engine(linux: Linux) -> Finding:
     if shutil.which("docker"):
         said = _run(["docker", "info", "--format", "{{.ServerVersion}}"]).stderr.strip()
         first = (said or "it does not answer").splitlines()[0]
-        remedy = lacks.starting_docker(said, linux, _user())
-        return lacking(lacks.ENGINE, f"docker is here, and its daemon does not answer: {first}", [remedy])
+        remedies = [lacks.starting_docker(said, linux, _user()), lacks.installing("podman", linux)]
+        return lacking(lacks.ENGINE, f"docker is here, and its daemon does not answer: {first}", remedies)
     return lacking(lacks.ENGINE, "neither podman nor docker is on PATH", [lacks.installing("podman", linux)])
 
 

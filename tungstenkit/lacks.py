@@ -171,7 +171,6 @@ _INSTALLS = {
 _PACKAGES = {
     # Where a package is not called as what it is asked for by (packages' own pages; shadow's newuidmap(1)).
     "newuidmap": {"debian": "uidmap", "ubuntu": "uidmap", "fedora": "shadow-utils", "arch": "shadow"},
-    "nix": {"debian": "nix-bin", "ubuntu": "nix-bin"},
 }
 
 
@@ -409,7 +408,8 @@ def making_room(*names: str, folder: Path | None) -> Sequence[Remedy]:
     where = str(folder) if folder else "FOLDER"
     return [
         Remedy(
-            f"export {name}={shlex.quote(where)}", "" if folder else "with a folder on another disk as FOLDER"
+            f"export {name}={shlex.quote(where)}",
+            "" if folder else "with a folder of yours that has room as FOLDER",
         )
         for name in names
     ]

@@ -8,6 +8,7 @@ nothing of this machine's distribution. What a Nix must know of that stands in i
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shlex
 import shutil
@@ -186,7 +187,16 @@ def variable(name: str, default: str = "") -> str:
 def environment(*without: str) -> dict[str, str]:
     """That of the Nix that we start; `without` some variables."""
     kept = {name: value for name, value in os.environ.items() if name not in without}
-    return {**kept, **current().variables}
+    return {**_name_of_user(), **kept, **current().variables}
+
+
+def _name_of_user() -> dict[str, str]:
+    """A name for a user without an account, as a container's may be: Nix does not start without one."""
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return {"USER": str(os.geteuid())}
+    return {}
 
 
 def for_a_shell(*command: str) -> str:

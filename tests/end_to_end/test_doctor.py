@@ -50,6 +50,15 @@ def test_forbidden_namespaces(tmp_path):
     assert well[1]["user namespaces"]["state"] == "ok"
 
 
+def test_a_root_that_may_not_mount(copy_of):
+    """As in a container that grants root none: what is read is not read there, either."""
+    before = ["setpriv", "--bounding-set=-sys_admin"]
+    ((can_build, found),) = mending("user namespaces", 9, "--offline", before=before)
+    assert can_build is False
+    assert "CAP_SYS_ADMIN" in found["user namespaces"]["found"]
+    assert tungsten("lock", "--check", copy_of("blur"), before=before).returncode == 1
+
+
 PODMAN = ["podman", "run", "--rm", "--runtime=runc", "--network=none"]
 PODMAN += ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000"]
 
@@ -75,6 +84,9 @@ def test_a_masked_proc(temporary):
     assert found["sandbox"]["state"] == "lacking"
     (remedy,) = found["user namespaces"]["remedies"]
     options = re.fullmatch("start the container with (.+), or with (--privileged)", remedy["says"])
+    # A user has enough by the first two.
+    can_build, found = in_a_container(*options[1].removesuffix(" --cap-add SYS_ADMIN").split())
+    assert "CAP_SYS_ADMIN" in found["user namespaces"]["found"]
     for granted in options.groups():
         can_build, found = in_a_container(*granted.split())
         assert can_build is True

@@ -285,7 +285,7 @@ def test_the_clock(linux, part):
 def remedies():
     """Every remedy that has a command, on each system."""
     for linux in (*FAMILIES.values(), Linux(), Linux(family="debian", container="docker"), Linux(wsl=2)):
-        yield from (lacks.installing(name, linux) for name in ("podman", "newuidmap", "nix", *lacks.PROGRAMS))
+        yield from (lacks.installing(name, linux) for name in ("podman", "newuidmap", *lacks.PROGRAMS))
         yield from (lacks.installing_driver(linux), lacks.setting_clock(linux), *lacks.trusting(linux))
         yield from (*lacks.giving_gpus("podman", linux), *lacks.giving_gpus("docker", linux))
         yield from (

@@ -189,7 +189,7 @@ def main(reader: Reader | None = None) -> None:
     except BrokenPipeError:
         # Whoever reads what we print has enough, as `head` has.
         _fail(None, 1)
-    except OSError as problem:
+    except (OSError, RuntimeError) as problem:
         error = _machines_error(problem)
         if error is None:
             raise
@@ -217,8 +217,16 @@ _MACHINES = {
 }
 
 
-def _machines_error(problem: OSError) -> RunError | None:
+def _machines_error(problem: OSError | RuntimeError) -> RunError | None:
     """What is wrong with the machine, wherever it has come up; None for what may be a defect of ours."""
+    if isinstance(problem, RuntimeError):
+        # pathlib's: neither HOME nor an account says it.
+        is_homeless = "home directory" in str(problem)
+        return (
+            RunError("this user has no home folder", hint="set HOME to a folder of yours")
+            if is_homeless
+            else None
+        )
     from tungstenkit.nix_program import how_to_make_room
 
     where = str(problem.filename) if problem.filename is not None else None

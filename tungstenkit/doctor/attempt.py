@@ -1,7 +1,8 @@
 """A program that makes the namespaces which builds need, one after the other, and says in JSON at which it failed.
 
-They are Nix's for its sandbox, and below it those that steps are kept apart in (`nix/tools/lib/apart.py`). Nothing
-outside of them changes, and they end with it. It is run by itself, by an interpreter with one thread.
+They are Nix's for its sandbox, and below it those that steps are kept apart in (`nix/tools/lib/apart.py`); for root
+also mounts of its own without another user, in which a model's module is read. Nothing outside of them changes, and
+they end with it. It is run by itself, by an interpreter with one thread.
 """
 
 import ctypes
@@ -27,9 +28,16 @@ _DEPTH = 3
 def main() -> None:
     """Try them in order."""
     libc = ctypes.CDLL(None, use_errno=True)
-    step = "user"
+    step = "root's"
     try:
         uid, gid = os.geteuid(), os.getegid()
+        if uid == 0 and _has_other_ids():
+            child = os.fork()
+            if child == 0:
+                os._exit(ctypes.get_errno() if libc.unshare(_NEWNS) < 0 else 0)
+            if refused := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+                raise OSError(refused, os.strerror(refused))
+        step = "user"
         _checked(libc.unshare(_NEWUSER))
         step = "ids"
         _map(uid, gid)
@@ -64,6 +72,12 @@ def main() -> None:
         os._exit(1)
     _tell({"failed": step})
     os._exit(0)
+
+
+def _has_other_ids() -> bool:
+    """Whether root is more than whoever has made this user namespace."""
+    lines = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
+    return sum(int(line.split()[2]) for line in lines) > 1
 
 
 def _tell(what: object) -> None:

@@ -68,7 +68,11 @@ def namespaces(linux: Linux, tried: Mapping[str, Any], proc: Path = Path("/proc"
     if not failed:
         return fine(lacks.NAMESPACES, "made, with processes, mounts, a /proc and a network of their own")
     number = tried["errno"]
-    if failed in ("proc", "name"):
+    if failed == "root's":
+        why = f"{tried['said']}: root may not mount here, for want of CAP_SYS_ADMIN"
+        elsewhere = lacks.Remedy(says="run tungsten as another user, or as a root that has it")
+        remedies = [lacks.granting_namespaces(linux) if linux.container else elsewhere]
+    elif failed in ("proc", "name"):
         why = (
             f"a /proc of one's own can't be mounted: this one is masked, in {_masks(proc)} places"
             if failed == "proc" and _masks(proc)

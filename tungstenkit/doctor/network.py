@@ -174,7 +174,9 @@ def _answer(lack: Lack, url: str, wanted: str, asked: Asked) -> Finding:
     except web.UntrustedError as problem:
         return lacking(lack, f"{redact(url)}: {problem.reason}", [_SEE_CERTIFICATES])
     except web.WebError as problem:
-        remedies = [lacks.Remedy(says=problem.hint or ""), _NAMING[lack]]
+        # A status has a hint of its own; the others lead here.
+        said = [lacks.Remedy(says=problem.hint)] if problem.hint and problem.status else []
+        remedies = [*said, _NAMING[lack]]
         return lacking(lack, f"{redact(url)}: {problem.reason}", remedies)
     except FetchError as problem:
         return unsure(lack, f"{redact(url)} can't be asked: {problem.what}")

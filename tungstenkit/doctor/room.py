@@ -46,15 +46,17 @@ def _store() -> Finding:
         folder = Path(store.place())
     except TungstenError as problem:
         return unsure(lacks.STORE, problem.what)  # what is wrong with Nix is told as Nix's
+    is_users = bool(nix_program.current().variables)
     remedies: list[Remedy] = []
     if folder.is_dir():
         remedies = [
             lacks.Remedy(nix_program.for_a_shell("nix-collect-garbage"), "which frees what no root holds")
         ]
-    if nix_program.current().variables:
+    if is_users:
         remedies += lacks.making_room(nix_program.HOME, folder=None)
-    found = place(lacks.STORE, folder, _STORE, remedies, is_ours=os.access(_there(folder), os.W_OK))
-    if found.state is State.OK and nix_program.current().variables and (why := nix_program.unfit(folder)):
+    is_ours = is_users or os.access(_there(folder), os.W_OK)
+    found = place(lacks.STORE, folder, _STORE, remedies, is_ours=is_ours)
+    if found.state is State.OK and is_users and (why := nix_program.unfit(folder)):
         return lacking(lacks.STORE, f"{folder}: {why}", lacks.making_room(nix_program.HOME, folder=None))
     return found
 

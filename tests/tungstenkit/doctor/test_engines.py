@@ -205,8 +205,6 @@ def test_a_driver_that_fails(programs, tmp_path):
 def test_podman_needs_to_know_a_gpu(podman, programs, tmp_path, monkeypatch, has_specification):
     podman("*) ;;")
     programs("nvidia-smi", SMI)
-    (tmp_path / "dev").mkdir()
-    (tmp_path / "dev/nvidiactl").touch()
     (cdi := tmp_path / "cdi").mkdir()
     if has_specification:
         (cdi / "nvidia.yaml").write_text("kind: nvidia.com/gpu\n")

@@ -100,7 +100,16 @@ def test_a_kernel_without_them(tmp_path):
     assert "CONFIG_USER_NS" in kernel.namespaces(Linux(), failed("user", errno.EINVAL), proc(tmp_path)).found
 
 
-@pytest.mark.parametrize("step", ["user", "ids", "mounts", "root", "proc", "name", "nested"])
+@pytest.mark.parametrize(("container", "part"), [("", "another user"), ("podman", "--cap-add SYS_ADMIN")])
+def test_root_without_its_capability(tmp_path, monkeypatch, container, part):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    one = kernel.namespaces(Linux(container=container), failed("root's", errno.EPERM), proc(tmp_path))
+    assert "CAP_SYS_ADMIN" in one.found
+    assert part in one.remedies[0].says
+    assert one.forbids_building
+
+
+@pytest.mark.parametrize("step", ["root's", "user", "ids", "mounts", "root", "proc", "name", "nested"])
 def test_every_step_of_the_attempt_has_its_words(tmp_path, step):
     assert f'step = "{step}"' in kernel.ATTEMPT.read_text()
     assert kernel.namespaces(Linux(), failed(step, errno.EACCES), proc(tmp_path)).found
@@ -113,7 +122,7 @@ def test_the_attempt_says_what_is_so_here():
     if alone.returncode != 0:
         assert tried["failed"] == "user"
     else:
-        assert tried["failed"] in ("", "proc", "name", "mounts", "nested", "root")
+        assert tried["failed"] in ("", "root's", "proc", "name", "mounts", "nested", "root")
 
 
 def test_a_python_without_what_its_system_lacked_is_told(monkeypatch):

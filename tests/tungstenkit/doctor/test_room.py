@@ -101,6 +101,20 @@ def test_another_s_store_is_not_written(machine, monkeypatch):
     assert room._store().state is State.OK
 
 
+def test_a_user_s_own_store_is(machine, monkeypatch):
+    """As that of who has no home that they may write."""
+
+    def refuses(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuses)
+    variables = {"NIX_STORE_DIR": f"{machine}/store"}
+    monkeypatch.setattr(nix_program, "current", lambda: nix_program.Nix(machine, variables, True))
+    found = room._store()
+    assert found.found == f"{machine}/store can't be written: Permission denied"
+    assert found.remedies[0].command == "export TUNGSTEN_HOME=FOLDER"
+
+
 def test_no_program_can_be_run_there(machine, monkeypatch):
     monkeypatch.setattr(room.os, "statvfs", disk(flags=os.ST_NOEXEC))
     monkeypatch.setattr(

@@ -28,16 +28,10 @@ _DEPTH = 3
 def main() -> None:
     """Try them in order."""
     libc = ctypes.CDLL(None, use_errno=True)
-    step = "root's"
+    step = "user"
     try:
         uid, gid = os.geteuid(), os.getegid()
-        if uid == 0 and _has_other_ids():
-            child = os.fork()
-            if child == 0:
-                os._exit(ctypes.get_errno() if libc.unshare(_NEWNS) < 0 else 0)
-            if refused := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
-                raise OSError(refused, os.strerror(refused))
-        step = "user"
+        refused = _roots(libc) if uid == 0 and _has_other_ids() else 0
         _checked(libc.unshare(_NEWUSER))
         step = "ids"
         _map(uid, gid)
@@ -66,12 +60,24 @@ def main() -> None:
         for _ in range(_DEPTH):
             _checked(libc.unshare(_NEWUSER | _NEWNS))
             _map(uid, gid)
+        # Where a container grants less than all, that is told first: it is granted together.
+        step = "root's"
+        if refused:
+            raise OSError(refused, os.strerror(refused))
         step = ""
     except OSError as problem:
         _tell({"failed": step, "errno": problem.errno, "said": problem.strerror})
         os._exit(1)
     _tell({"failed": step})
     os._exit(0)
+
+
+def _roots(libc: ctypes.CDLL) -> int:
+    """Why root may have no mounts of its own (errno(3)); 0 where it may."""
+    child = os.fork()
+    if child == 0:
+        os._exit(ctypes.get_errno() if libc.unshare(_NEWNS) < 0 else 0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def _has_other_ids() -> bool:

@@ -174,8 +174,8 @@ def _answer(lack: Lack, url: str, wanted: str, asked: Asked) -> Finding:
     except web.UntrustedError as problem:
         return lacking(lack, f"{redact(url)}: {problem.reason}", [_SEE_CERTIFICATES])
     except web.WebError as problem:
-        # A status has a hint of its own; the others lead here.
-        said = [lacks.Remedy(says=problem.hint)] if problem.hint and problem.status else []
+        # These have a hint of their own; the others lead here.
+        said = [lacks.Remedy(says=problem.hint)] if problem.hint and problem.status in (401, 403) else []
         remedies = [*said, _NAMING[lack]]
         return lacking(lack, f"{redact(url)}: {problem.reason}", remedies)
     except FetchError as problem:

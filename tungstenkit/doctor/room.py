@@ -33,7 +33,7 @@ def room() -> Iterator[Finding]:
     yield place(lacks.TEMPORARY, temporary, _TEMPORARY, lacks.making_room("TMPDIR", folder=_other(temporary)))
     cache = cache_folder()
     away = lacks.making_room("XDG_CACHE_HOME", folder=None)
-    if cache.is_dir():
+    if _is_seen(cache):
         away = [lacks.Remedy(f"rm -rf {shlex.quote(str(cache))}", "all of which can be made again"), *away]
     yield place(lacks.CACHE, cache, _CACHE, away)
     if (found := _programs_in(temporary)) is not None:
@@ -48,7 +48,7 @@ def _store() -> Finding:
         return unsure(lacks.STORE, problem.what)  # what is wrong with Nix is told as Nix's
     is_users = bool(nix_program.current().variables)
     remedies: list[Remedy] = []
-    if folder.is_dir():
+    if _is_seen(folder):
         remedies = [
             lacks.Remedy(nix_program.for_a_shell("nix-collect-garbage"), "which frees what no root holds")
         ]
@@ -88,7 +88,12 @@ def place(
 
 def _there(folder: Path) -> Path:
     """The folder, or the one above it that is there already."""
-    return next(path for path in (folder, *folder.parents) if path.is_dir())
+    return next(path for path in (folder, *folder.parents) if _is_seen(path))
+
+
+def _is_seen(folder: Path) -> bool:
+    """Whether a folder is there; not where its own may not be looked into."""
+    return os.path.isdir(folder)  # noqa: PTH112 (`Path.is_dir` raises there)
 
 
 def _other(folder: Path) -> Path | None:

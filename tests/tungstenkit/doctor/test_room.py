@@ -95,6 +95,17 @@ def test_a_folder_that_may_not_be_written(machine):
     assert "Permission denied" in looked()["room for temporary files"].found
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere")
+def test_a_folder_below_one_that_may_not_be_looked_into(machine, monkeypatch):
+    (closed := machine / "closed").mkdir(mode=0)
+    monkeypatch.setenv("TMPDIR", str(closed / "tmp"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(closed / "cache"))
+    found = looked()
+    closed.chmod(0o700)
+    for name in ("room for temporary files", "room for the cache"):
+        assert "can't be written: Permission denied" in found[name].found
+
+
 def test_another_s_store_is_not_written(machine, monkeypatch):
     monkeypatch.setattr(room.os, "access", lambda *_: False)
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: pytest.fail("written"))

@@ -187,11 +187,13 @@ def variable(name: str, default: str = "") -> str:
 def environment(*without: str) -> dict[str, str]:
     """That of the Nix that we start; `without` some variables."""
     kept = {name: value for name, value in os.environ.items() if name not in without}
-    return {**_name_of_user(), **kept, **current().variables}
+    return {**kept, **_name_of_user(), **current().variables}
 
 
 def _name_of_user() -> dict[str, str]:
     """A name for a user without an account, as a container's may be: Nix does not start without one."""
+    if os.environ.get("USER"):
+        return {}
     try:
         pwd.getpwuid(os.geteuid())
     except KeyError:

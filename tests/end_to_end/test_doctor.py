@@ -84,6 +84,8 @@ def test_a_masked_proc(temporary):
     assert found["sandbox"]["state"] == "lacking"
     (remedy,) = found["user namespaces"]["remedies"]
     options = re.fullmatch("start the container with (.+), or with (--privileged)", remedy["says"])
+    can_build, found = in_a_container("--security-opt", "unmask=ALL")
+    assert "refused, by a seccomp filter" in found["user namespaces"]["found"]
     # A user has enough by the first two.
     can_build, found = in_a_container(*options[1].removesuffix(" --cap-add SYS_ADMIN").split())
     assert "CAP_SYS_ADMIN" in found["user namespaces"]["found"]

@@ -192,7 +192,7 @@ class TestPlace:
         assert "TUNGSTEN_NIX=own" in caught.value.hint
 
 
-@pytest.mark.parametrize("named", [None, "builder"])
+@pytest.mark.parametrize("named", [None, "", "builder"])
 def test_a_user_without_an_account_has_a_name_for_nix(monkeypatch, named):
     """As in a container that was started for any number."""
 

@@ -225,6 +225,18 @@ def test_a_certificate_of_another_server_is_no_lack_of_an_authority(made, serve)
     assert not any(remedy["command"] for remedy in found["certificates"]["remedies"])
 
 
+def test_a_store_that_is_root_s_alone(folder):
+    """No daemon answers for it; tungsten's own Nix needs none."""
+    if not Path("/nix/var/nix").exists() or Path("/nix/var/nix/daemon-socket/socket").exists():
+        pytest.skip("this machine has no /nix of root's alone")
+    somebody = Somebody(folder / "other", sees_roots=True)
+    ill, well = mending("Nix", 0, "--offline", before=somebody.before)
+    assert ill[0] is False
+    assert "which this user can't use" in ill[1]["Nix"]["found"]
+    assert well[0] is True
+    assert "tungsten brings" in well[1]["Nix"]["found"]
+
+
 def test_a_user_without_ids_for_containers(folder):
     """An ordinary user, whose Nix would be tungsten's own; rootless podman has only their own id to give."""
     somebody = Somebody(folder / "user", has_store=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tungstenkit import lacks, nix_program, store
-from tungstenkit.doctor.finding import fine, lacking, lacking_by, unsure
+from tungstenkit.doctor.finding import State, fine, lacking, lacking_by, unsure
 from tungstenkit.nix_build import process
 from tungstenkit.nix_build.log import Log
 from tungstenkit.platforms import ARCHITECTURES, this_system
@@ -58,12 +58,23 @@ def nix() -> Iterator[Finding]:
         )
         return
     said = _version()
-    yield _judged(said)
+    judged = _judged(said)
+    if judged.state is State.OK and not chosen.variables and (why := _no_store()):
+        remedies = [
+            lacks.Remedy(
+                f"export {nix_program.VARIABLE}=own", "and tungsten brings one with a store of this user's"
+            ),
+            lacks.Remedy("systemctl start nix-daemon", "where the system has that service", as_root=True),
+        ]
+        judged = lacking(lacks.NIX, f"{judged.found}, which this user can't use: {why}", remedies)
+    yield judged
+    if judged.forbids_building:
+        return
     if (found := _builders()) is not None:
         yield found
         if found.forbids_building:
             return
-    if said and not store.has_daemon():
+    if not store.has_daemon():
         yield sandbox()
 
 
@@ -87,6 +98,16 @@ def _judged(said: str) -> Finding:
         remedy = lacks.Remedy(f"export {nix_program.VARIABLE}=own", "and tungsten brings a newer one")
         return lacking(lacks.NIX, f"{said} is older than 2.8; {place}", [remedy])
     return fine(lacks.NIX, f"{number[0]}{said.partition(number[0])[2]}, {place}")
+
+
+def _no_store() -> str:
+    """Why this machine's store can't be asked, as one of root's whose daemon does not run; empty where it can."""
+    nothing = store.file_path("0" * 64, "tungsten-doctor")
+    try:
+        done = _run(["nix-store", *store.options(), "--check-validity", "--print-invalid", nothing])
+    except (OSError, subprocess.TimeoutExpired) as problem:
+        return str(problem)
+    return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
 
 
 def _builders() -> Finding | None:

@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import subprocess
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tungstenkit import nix_program, store
@@ -95,9 +96,7 @@ def check_daemon() -> None:
     run = nix_program.run(command, env=system)
     run.check_returncode()
     settings = {name: setting["value"] for name, setting in json.loads(run.stdout).items()}
-    user = pwd.getpwuid(os.geteuid())
-    groups = (grp.getgrgid(number).gr_name for number in os.getgrouplist(user.pw_name, user.pw_gid))
-    if not {"*", user.pw_name, *(f"@{group}" for group in groups)}.isdisjoint(settings["trusted-users"]):
+    if not _names_of_user().isdisjoint(settings["trusted-users"]):
         return
     if settings["sandbox"] is not True or settings["sandbox-fallback"] is not False:
         raise BuildError(
@@ -105,3 +104,16 @@ def check_daemon() -> None:
             where="/etc/nix/nix.conf",
             hint="set `sandbox = true` and `sandbox-fallback = false` there, or add this user to `trusted-users`",
         )
+
+
+def _names_of_user() -> set[str]:
+    """What this user may be called in `trusted-users`. A container's user may have no account, and no group a name."""
+    names, groups = {"*"}, os.getgroups()
+    with suppress(KeyError):
+        user = pwd.getpwuid(os.geteuid())
+        names.add(user.pw_name)
+        groups = os.getgrouplist(user.pw_name, user.pw_gid)
+    for number in groups:
+        with suppress(KeyError):
+            names.add(f"@{grp.getgrgid(number).gr_name}")
+    return names

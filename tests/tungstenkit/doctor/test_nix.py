@@ -69,6 +69,23 @@ def test_one_that_does_not_do_is_replaced_by_tungsten_s(programs, script, part):
     assert found.remedies[0].command == "export TUNGSTEN_NIX=own"
 
 
+def test_a_store_that_is_another_s(programs, monkeypatch):
+    """As root's, whose daemon does not run."""
+    programs(
+        'case "$*" in --version) echo "nix (Nix) 2.26.3" ;;'
+        " *--check-validity*) echo error: cannot connect to socket >&2; exit 1 ;; *) exit 0 ;; esac"
+    )
+    monkeypatch.setattr(nix_program, "_has_no_store", lambda *_: False)
+    nix_program._chosen.cache_clear()
+    found = looked()
+    assert found["Nix"].found.endswith("which this user can't use: error: cannot connect to socket")
+    assert [one.command for one in found["Nix"].remedies] == [
+        "export TUNGSTEN_NIX=own",
+        "systemctl start nix-daemon",
+    ]
+    assert "sandbox" not in found
+
+
 def test_a_variable_that_names_none(programs, monkeypatch):
     monkeypatch.setenv("TUNGSTEN_NIX", "/no/nix")
     found = looked()["Nix"]
@@ -105,7 +122,8 @@ def test_root_without_build_users_has_the_command_that_makes_them(programs, monk
     ],
 )
 def test_a_sandbox_that_fails_is_told_as_a_build_would(programs, said, what):
-    programs(f'case "$*" in --version) echo "nix (Nix) 2.8.0" ;; *) echo "{said}" >&2; exit 1 ;; esac')
+    fails = f'*" build "*) echo "{said}" >&2; exit 1 ;;'
+    programs(f'case "$*" in --version) echo "nix (Nix) 2.8.0" ;; {fails} *) exit 0 ;; esac')
     found = looked()["sandbox"]
     assert found.state is State.LACKING
     assert what in found.found

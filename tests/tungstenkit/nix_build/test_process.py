@@ -45,6 +45,15 @@ def test_a_daemon_must_promise_the_sandbox(monkeypatch, settings, promised):
             check_daemon()
 
 
+def test_a_user_without_an_account_is_trusted_by_no_name_but_everybody_s(monkeypatch):
+    def nobody(number):
+        raise KeyError(number)
+
+    monkeypatch.setattr(process.pwd, "getpwuid", nobody)
+    monkeypatch.setattr(process.grp, "getgrgid", nobody)
+    assert process._names_of_user() == {"*"}
+
+
 def test_nix_ends_with_us(monkeypatch, tmp_path):
     """Where a signal is not the terminal's, it does not reach Nix."""
     (tmp_path / "nix").write_text("#!/bin/sh\necho started >&2\nexec sleep 100\n")

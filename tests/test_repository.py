@@ -33,6 +33,7 @@ FOLDERS = [
     "models",
     "project",
     "trial",
+    "doctor",
     "run",
     "seal",
     "nix_build",

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tungstenkit import lacks
 from tungstenkit.cache import cache_folder, replacing
 from tungstenkit.configured import pip_setting
 from tungstenkit.data import FACTS
@@ -175,19 +176,34 @@ def _handshake(reason: str) -> str:
     return f"the TLS handshake failed: {reason}"
 
 
+def is_of_time(problem: str) -> bool:
+    """Whether what `problem_of` or `problem_in` says is wrong with a certificate passes, or came, with time."""
+    return _TIME.search(problem) is not None
+
+
+def is_of_unknown_issuer(problem: str) -> bool:
+    """Whether it is that nobody who is trusted has signed it."""
+    return not is_of_time(problem) and _NO_ISSUER.search(problem) is not None
+
+
+def has_some(path: str) -> bool:
+    """Whether a file, or a folder's files, hold a certificate that can be read."""
+    return bool(_certificates(path))
+
+
 def hint(problem: str) -> str:
     """What helps, for what `problem_of` or `problem_in` says."""
-    if _TIME.search(problem):
+    if is_of_time(problem):
         return "see whether this machine's clock is right; else who keeps that server has to renew its certificate"
-    if not _NO_ISSUER.search(problem):
+    if not is_of_unknown_issuer(problem):
         return "another server answers in its place, a proxy perhaps: see the URL and the proxy settings"
     lost = [
         f"{who} names {path}, which has no certificate that can be read"
         for who, path in named(os.environ)
-        if not _certificates(path)
+        if not has_some(path)
     ]
     what_to_do = (
         "where the network has an authority of its own, name the file of its certificate (PEM): "
-        "`export SSL_CERT_FILE=FILE`, or `pip config set global.cert FILE`"
+        f"{lacks.hint(lacks.trusting(), ', or ')}"
     )
     return "\n".join([*lost, what_to_do])

@@ -17,11 +17,6 @@ from tungstenkit.sdk.errors import RunError
 
 GB = 10**9
 _MIB = 2**20
-NAMESPACES_IN_A_CONTAINER = (
-    "start it with --privileged, or in podman with --security-opt seccomp=unconfined --security-opt unmask=ALL, and"
-    " where you are root in it --cap-add SYS_ADMIN, too"
-)
-"""How a container's engine grants the namespaces that builds need; in the words of a hint."""
 
 
 @dataclass(frozen=True)

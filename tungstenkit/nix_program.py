@@ -8,6 +8,7 @@ nothing of this machine's distribution. What a Nix must know of that stands in i
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shlex
 import shutil
@@ -200,7 +201,18 @@ def variable(name: str, default: str = "") -> str:
 def environment(*without: str) -> dict[str, str]:
     """That of the Nix that we start; `without` some variables."""
     kept = {name: value for name, value in os.environ.items() if name not in without}
-    return {**kept, **current().variables}
+    return {**kept, **_name_of_user(), **current().variables}
+
+
+def _name_of_user() -> dict[str, str]:
+    """A name for a user without an account, as a container's may be: Nix does not start without one."""
+    if os.environ.get("USER"):
+        return {}
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return {"USER": str(os.geteuid())}
+    return {}
 
 
 def for_a_shell(*command: str) -> str:
@@ -242,6 +254,16 @@ def start(command: Sequence[str], **options: Any) -> subprocess.Popen[str]:  # n
         ) from None
 
 
+def unfit(place: Path) -> str | None:
+    """Why no store can be in a folder, which need not be there yet. Raises OSError where it can't be looked at."""
+    if not _PLAIN_PATH.fullmatch(str(place)):
+        return "no store can be below a name with such letters"
+    there = next(path for path in (place, *place.parents) if path.exists())
+    if os.statvfs(there).f_flag & os.ST_NOEXEC:
+        return "no program can be run there: the file system is mounted noexec"
+    return None
+
+
 @cache
 def make_store(*folders: str, is_own: bool) -> None:
     """Make a user's store. Raises BuildError where none can be.
@@ -249,13 +271,10 @@ def make_store(*folders: str, is_own: bool) -> None:
     folders: all that must be there, the store's own first.
     """
     place = Path(folders[0])
-    is_plain = _PLAIN_PATH.fullmatch(str(place))
-    problem = None if is_plain else "no store can be below a name with such letters"
     try:
-        for path in folders if is_plain else ():
+        problem = unfit(place)
+        for path in folders if problem is None else ():
             Path(path).mkdir(parents=True, exist_ok=True)
-        if is_plain and os.statvfs(place).f_flag & os.ST_NOEXEC:
-            problem = "no program can be run there: the file system is mounted noexec"
     except OSError as error:
         problem = error.strerror
     if problem is not None:

@@ -20,9 +20,9 @@ UID = 54321
 class Somebody:
     """A user who has a folder."""
 
-    def __init__(self, folder, *, has_store=True):
+    def __init__(self, folder, *, has_store=True, sees_roots=False):
         """Make what is theirs. folder: theirs, in one that all may enter. has_store: or there is no `/nix`, and they
-        may make none.
+        may make none. sees_roots: or there is root's.
         """
         if (nix := shutil.which("nix-store")) and Path(nix).resolve().is_relative_to("/nix"):
             pytest.skip("Nix itself lies in /nix, where a user's own store is to be")
@@ -30,6 +30,8 @@ class Somebody:
         self._nix = (
             ["--bind", str(folder / "nix")] if has_store else ["-t", "tmpfs", "-o", "mode=755", "tmpfs"]
         )
+        if sees_roots:
+            self._nix = ["--bind", "/nix"]
         self.home = folder / "home"
         self.shown = folder / "shown"
         for made in (folder / "nix" / "store", folder / "nix" / "var" / "nix", self.home, self.shown):

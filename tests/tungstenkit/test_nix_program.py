@@ -203,3 +203,17 @@ class TestPlace:
         ) as caught:
             nix_program.run(["nix-store", "--version"])
         assert "TUNGSTEN_NIX=own" in caught.value.hint
+
+
+@pytest.mark.parametrize("named", [None, "", "builder"])
+def test_a_user_without_an_account_has_a_name_for_nix(monkeypatch, named):
+    """As in a container that was started for any number."""
+
+    def nobody(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setattr(nix_program.pwd, "getpwuid", nobody)
+    monkeypatch.delenv("USER", raising=False)
+    if named is not None:
+        monkeypatch.setenv("USER", named)
+    assert nix_program.environment()["USER"] == (named or str(os.geteuid()))

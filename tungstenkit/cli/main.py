@@ -137,6 +137,12 @@ def _cleaning(app: typer.Typer) -> None:
     app.command("clean")(clean_command)
 
 
+def _examining(app: typer.Typer) -> None:
+    from tungstenkit.cli.doctor import doctor_command
+
+    app.command("doctor")(doctor_command)
+
+
 _GROUPS = {
     _beginning: ("init",),
     _locking: ("lock", "why"),
@@ -145,6 +151,7 @@ _GROUPS = {
     _running: ("serve", "demo", "predict"),
     _checking: ("check",),
     _cleaning: ("clean",),
+    _examining: ("doctor",),
 }
 """What adds which commands, in the order of the help."""
 
@@ -189,7 +196,7 @@ def main(reader: Reader | None = None) -> None:
     except BrokenPipeError:
         # Whoever reads what we print has enough, as `head` has.
         _fail(None, 1)
-    except OSError as problem:
+    except (OSError, RuntimeError) as problem:
         error = _machines_error(problem)
         if error is None:
             raise
@@ -217,8 +224,16 @@ _MACHINES = {
 }
 
 
-def _machines_error(problem: OSError) -> RunError | None:
+def _machines_error(problem: OSError | RuntimeError) -> RunError | None:
     """What is wrong with the machine, wherever it has come up; None for what may be a defect of ours."""
+    if isinstance(problem, RuntimeError):
+        # pathlib's: neither HOME nor an account says it.
+        is_homeless = "home directory" in str(problem)
+        return (
+            RunError("this user has no home folder", hint="set HOME to a folder of yours")
+            if is_homeless
+            else None
+        )
     from tungstenkit.nix_program import how_to_make_room
 
     where = str(problem.filename) if problem.filename is not None else None

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from tungstenkit import store
 from tungstenkit.cache import cache_folder, keep, kept
+from tungstenkit.lacks import installing
 from tungstenkit.sdk.errors import SpecError
-from tungstenkit.spec.lfs import INSTALL, named, pointers
+from tungstenkit.spec.lfs import named, pointers
 
 if TYPE_CHECKING:
     import os
@@ -76,7 +77,7 @@ def big_files(
             named(unfetched),
             where=str(directory),
             hint="`git lfs install && git lfs pull` there brings the files"
-            + ("" if shutil.which("git-lfs") else f"; {INSTALL}"),
+            + ("" if shutil.which("git-lfs") else f"; {installing('git-lfs')}"),
         )
     sizes = {file: (directory / file.path).stat().st_size for file in files if file.kind == "file"}
     found = {file: size for file, size in sizes.items() if size > limit}

@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 
 from tungstenkit import certificates
 from tungstenkit.digest import measure
+from tungstenkit.lacks import installing
 from tungstenkit.outside import GIT, git_name_problem, redact, url_problem
 from tungstenkit.sdk.errors import FetchError
-from tungstenkit.spec.lfs import INSTALL, named, pointers
+from tungstenkit.spec.lfs import named, pointers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,7 +129,7 @@ def _fetch_large(folder: Path, url: str) -> None:
     if not found:
         return
     if shutil.which("git-lfs") is None:
-        raise FetchError(named(found), where=redact(url), hint=INSTALL)
+        raise FetchError(named(found), where=redact(url), hint=str(installing("git-lfs")))
     # An empty repository: what the checkout says of where its large files are is not for it to say.
     asking = Path(f"{folder}-large")
     asking.mkdir()
@@ -205,7 +206,7 @@ def _git(
     except FileNotFoundError:
         raise FetchError(
             "git is not installed, and a requirement names a git repository",
-            hint="on Debian: apt-get install git",
+            hint=str(installing("git")),
         ) from None
     if run.returncode != 0:
         said = redact(run.stderr.strip())

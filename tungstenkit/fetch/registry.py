@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tungstenkit import certificates
 from tungstenkit.digest import sha256_of
+from tungstenkit.lacks import installing
 from tungstenkit.outside import image_problem
 from tungstenkit.sdk.errors import FetchError
 
@@ -160,7 +161,7 @@ def _start(arguments: list[str], log: IO[bytes], output: int = subprocess.DEVNUL
         raise FetchError(
             "base images are read by skopeo, and there is no `skopeo` on PATH",
             where="base_image",
-            hint="on Debian: apt-get install skopeo",
+            hint=str(installing("skopeo")),
         ) from None
 
 

@@ -48,6 +48,7 @@ _PIECE = 1 << 18
 _FIRST_PAUSE = 0.5  # seconds; each is twice the one before
 _LONGEST_PAUSE = 30  # seconds, whatever a server says
 _pause = time.sleep
+_CHECK = "check the network and the proxy settings; `tungsten doctor` tries them"
 
 
 class WebError(FetchError):
@@ -285,11 +286,7 @@ def _send(
     reason = f"HTTP {status} {answer.reason}"
     if status in (404, 410, missing):
         raise MissingError.of(reason, url, "name another mirror", answer=answer)
-    hint = (
-        "give the user name and password in ~/.netrc"
-        if status in (401, 403)
-        else "check the network and the proxy settings"
-    )
+    hint = "give the user name and password in ~/.netrc" if status in (401, 403) else _CHECK
     raise WebError.of(reason, url, hint, answer=answer, may_pass=status == 429 or status >= 500)
 
 
@@ -349,7 +346,7 @@ def _unanswered(problem: Exception, url: str) -> WebError:
 
     if handshake := certificates.problem_of(problem):
         return UntrustedError.of(handshake, url, certificates.hint(handshake))
-    hint = "check the network and the proxy settings"
+    hint = _CHECK
     if isinstance(problem, requests.exceptions.SSLError):
         return WebError.of("the TLS connection was cut", url, hint, may_pass=True)
     if isinstance(problem, requests.exceptions.ProxyError):

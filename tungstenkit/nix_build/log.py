@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tungstenkit.machine import NAMESPACES_IN_A_CONTAINER
+from tungstenkit import lacks
 from tungstenkit.nix_program import how_to_make_room
 from tungstenkit.sdk.errors import BuildError, TungstenError
 
@@ -48,6 +48,7 @@ _OTHER_HASH = re.compile(
 _NAMESPACES_REFUSED = re.compile(
     r"user namespaces are not enabled|does not support the kernel namespaces"
     r"|cloning builder process|setting up a private mount namespace|unable to unshare|mounting /proc"
+    r"|cannot set host name"
 )
 
 
@@ -208,28 +209,8 @@ def namespaces_refused(said: str, settings: Path = Path("/proc/sys")) -> BuildEr
 
     said: what the system says. settings: where the kernel shows its own (proc(5), "/proc/sys").
     """
-    remedies = {
-        # Debian's kernels have the first; Ubuntu's since 23.10 the second; all the third (namespaces(7)).
-        "kernel.unprivileged_userns_clone": ("0", "1"),
-        "kernel.apparmor_restrict_unprivileged_userns": ("1", "0"),
-        "user.max_user_namespaces": ("0", "100000"),
-    }
-    commands = []
-    for name, (forbids, allows) in remedies.items():
-        try:
-            value = settings.joinpath(*name.split(".")).read_text(encoding="utf-8").strip()
-        except OSError:
-            continue
-        if value == forbids:
-            commands.append(f"`sysctl -w {name}={allows}` as root")
-    hint = " and ".join(commands) or (
-        f"in a container: {NAMESPACES_IN_A_CONTAINER}; elsewhere one of the settings "
-        + ", ".join(f"{name}={allows}" for name, (_, allows) in remedies.items())
-        + " (sysctl, as root)"
-    )
     return BuildError(
-        "this machine does not allow user namespaces, without which nothing is built: the sandbox, and programs that"
-        " run in the image's own root, need them",
+        f"this machine does not allow user namespaces, without which {lacks.NAMESPACES.means}",
         where=said,
-        hint=hint,
+        hint=lacks.namespaces_hint(settings=settings),
     )

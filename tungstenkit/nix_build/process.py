@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import subprocess
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tungstenkit import nix_program, store
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
 
 _MOST_STEPS = 4
 """At a time. More wait for one another's disk, and each may start as many processes as there are processors."""
-_MEMORY_OF_A_STEP = 2 << 30
+MEMORY_OF_A_STEP = 2 << 30
 """In bytes; what reading, packing and compiling packages has never needed."""
 
 
 def run_build(arguments: Sequence[str], view: View, folder: Path) -> None:
     """`nix build` with arguments, in a folder. Raises BuildError with the end of the failed step's log."""
-    _check_builders()
-    _check_daemon()
+    check_builders()
+    check_daemon()
     command = ["nix", *store.options(), *_pace(), "build", *arguments]
     command += ["--log-format", "internal-json", "-v"]
     # What else an expression might look at (Nix manual, "NIX_PATH").
@@ -56,7 +57,7 @@ def _pace() -> list[str]:
     memory, the model's own code, needs the others' results, so it runs when they are done.
     """
     cores, room = processors(), memory()
-    steps = min(cores, _MOST_STEPS, max(1, room.free // _MEMORY_OF_A_STEP) if room else 1)
+    steps = min(cores, _MOST_STEPS, max(1, room.free // MEMORY_OF_A_STEP) if room else 1)
     said = store.configured()
     ours = {"max-jobs": steps, "cores": cores}
     return [
@@ -67,7 +68,7 @@ def _pace() -> list[str]:
     ]
 
 
-def _check_builders() -> None:
+def check_builders() -> None:
     """BuildError where root has nobody else to build as: what an image is made of runs in builds, the model's own code
     too, and must not be the machine's root.
     """
@@ -79,7 +80,7 @@ def _check_builders() -> None:
         )
 
 
-def _check_daemon() -> None:
+def check_daemon() -> None:
     """BuildError where a daemon builds for us that may do so without the sandbox.
 
     A daemon takes settings from trusted users alone and ignores the others' without a word (Nix 2.8), so its own
@@ -95,9 +96,7 @@ def _check_daemon() -> None:
     run = nix_program.run(command, env=system)
     run.check_returncode()
     settings = {name: setting["value"] for name, setting in json.loads(run.stdout).items()}
-    user = pwd.getpwuid(os.geteuid())
-    groups = (grp.getgrgid(number).gr_name for number in os.getgrouplist(user.pw_name, user.pw_gid))
-    if not {"*", user.pw_name, *(f"@{group}" for group in groups)}.isdisjoint(settings["trusted-users"]):
+    if not _names_of_user().isdisjoint(settings["trusted-users"]):
         return
     if settings["sandbox"] is not True or settings["sandbox-fallback"] is not False:
         raise BuildError(
@@ -105,3 +104,16 @@ def _check_daemon() -> None:
             where="/etc/nix/nix.conf",
             hint="set `sandbox = true` and `sandbox-fallback = false` there, or add this user to `trusted-users`",
         )
+
+
+def _names_of_user() -> set[str]:
+    """What this user may be called in `trusted-users`. A container's user may have no account, and no group a name."""
+    names, groups = {"*"}, os.getgroups()
+    with suppress(KeyError):
+        user = pwd.getpwuid(os.geteuid())
+        names.add(user.pw_name)
+        groups = os.getgrouplist(user.pw_name, user.pw_gid)
+    for number in groups:
+        with suppress(KeyError):
+            names.add(f"@{grp.getgrgid(number).gr_name}")
+    return names

@@ -22,6 +22,7 @@ from tungstenkit.cache import cache_folder, keep, kept
 from tungstenkit.document import Document
 from tungstenkit.fetch.needs import layer_files
 from tungstenkit.fetch.registry import configuration, manifest, with_digest, without_tag
+from tungstenkit.lacks import installing
 from tungstenkit.lock.parts import BaseImage, BaseLayer, BasePython
 from tungstenkit.platforms import ARCHITECTURES
 from tungstenkit.resolve.base import Base, libc_version
@@ -233,7 +234,7 @@ def _facts(
         raise ResolveError(
             f"{reference} has layers that are compressed by zstd, and there is no `zstd` on PATH",
             where=_WHERE,
-            hint="on Debian: apt-get install zstd",
+            hint=str(installing("zstd")),
         )
     paths = get(layer_files(reference, layers))
     variables = config.get("config") or {}

@@ -13,6 +13,7 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tungstenkit.lacks import giving_gpus, hint, this_linux
 from tungstenkit.machine import Needs
 from tungstenkit.run.address import Address
 from tungstenkit.run.program import Program, environment_for_server, settings_for_server
@@ -115,7 +116,7 @@ def container_program(
         [
             *(engine, "run", "--rm", "--pull=never", f"--name={name}", *publish),
             *(f"--env={name}" for name in settings_for_server(environment)),
-            *_gpu_arguments(engine, gpus),
+            *gpu_arguments(engine, gpus),
             *(*engine_args, image, "--port", port, *listen, *flags),
         ],
         address,
@@ -124,7 +125,8 @@ def container_program(
     )
 
 
-def _gpu_arguments(engine: str, gpus: str | None) -> list[str]:
+def gpu_arguments(engine: str, gpus: str | None) -> list[str]:
+    """What gives a container some GPUs, or none. Raises RunError where podman knows of none."""
     if gpus is None:
         return []
     if engine == "docker":
@@ -134,7 +136,6 @@ def _gpu_arguments(engine: str, gpus: str | None) -> list[str]:
         raise RunError(
             "the model wants a GPU, and podman knows of none: there is no CDI specification of NVIDIA's",
             where=" and ".join(map(str, CDI_FOLDERS)),
-            hint="install the NVIDIA container toolkit and run `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`;"
-            " --no-gpu runs the model without",
+            hint=f"{hint(giving_gpus(engine, this_linux()))}; --no-gpu runs the model without",
         )
     return [f"--device=nvidia.com/gpu={one}" for one in gpus.split(",")]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from tungstenkit.lacks import engine_hint
 from tungstenkit.run import keeper
 from tungstenkit.run.faults import fault_of, last_attempt, last_fault, why_it_gave_up
 from tungstenkit.sdk.errors import RunError
@@ -42,23 +42,6 @@ _END_SECONDS = 2.0
 
 _ENGINE_FAILED = {125, 126, 127}
 """Exit statuses by which `podman run` and `docker run` say that the container itself did not start."""
-
-_EACH_TIME = "; what this machine always needs may stand in TUNGSTEN_ENGINE_ARGS"
-_ENGINE_HINTS = (
-    (
-        re.compile("rlimit"),
-        # The machine allows fewer open files or processes than the engine asks for.
-        f"`--engine-arg=--ulimit=nofile=1024:1024 --engine-arg=--ulimit=nproc=1000:1000`{_EACH_TIME}",
-    ),
-    (
-        re.compile(
-            r"netavark|aardvark|iptables|nft(?:ables)?\b|slirp4netns|pasta\b|bridge|veth|netns|network|/sys/net/",
-            re.IGNORECASE,
-        ),
-        f"`--engine-arg=--network=host` goes without a network of the container's own{_EACH_TIME}",
-    ),
-)
-"""What helps, by what the engine says."""
 
 _FAULT_SECONDS = 1.0
 """How long what a server says of a fault may come after the answer that says less of it."""
@@ -203,7 +186,7 @@ class Running:
         return RunError(
             f"{self._program.command[0]} could not start the container; {why}",
             where=shlex.join(self._program.command),
-            hint=next((hint for pattern, hint in _ENGINE_HINTS if pattern.search(said)), None),
+            hint=engine_hint(said),
         )
 
     def terminate(self) -> None:

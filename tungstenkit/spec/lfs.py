@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-INSTALL = "on Debian: apt-get install git-lfs"
 _LARGEST = 1024  # bytes of a pointer (Git LFS specification, "The Pointer")
 _SHOWN = 20
 _POINTER = re.compile(

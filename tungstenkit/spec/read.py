@@ -18,7 +18,7 @@ from pydantic import (
     ValidationError,
 )
 
-from tungstenkit.machine import NAMESPACES_IN_A_CONTAINER
+from tungstenkit.lacks import namespaces_hint
 from tungstenkit.sdk.errors import DefinitionError, SpecError
 from tungstenkit.sdk.wishes import requirement_problem, value_problems, without_password
 from tungstenkit.settings import (
@@ -149,9 +149,8 @@ def _models(reading: Reading) -> list[dict[str, Any]]:
         raise SpecError(
             f"this machine does not let the model's module run apart: {answer.refused}",
             where=str(directory),
-            hint="--trust (or TUNGSTEN_TRUST=1) runs it as you, with your files and your network, if it is yours; in a"
-            f" container, {NAMESPACES_IN_A_CONTAINER}; elsewhere `sysctl -w user.max_user_namespaces=100000` may let it"
-            " run apart",
+            hint="--trust (or TUNGSTEN_TRUST=1) runs it as you, with your files and your network, if it is yours; to"
+            f" let it run apart: {namespaces_hint()}",
         )
     if answer.error is not None:
         error = answer.error

@@ -361,6 +361,10 @@ def test_what_reads_no_more_or_is_full_has_no_traceback(arguments):
             OSError(errno.EMFILE, "Too many open files"),
             ["error: too many files are open", "  hint: allow more"],
         ),
+        (
+            RuntimeError("Could not determine home directory."),
+            ["error: this user has no home folder", "  hint: set HOME"],
+        ),
     ],
 )
 def test_what_is_wrong_with_the_machine_is_told_wherever_it_comes_up(monkeypatch, capfd, problem, lines):
@@ -381,12 +385,16 @@ def test_what_is_wrong_with_the_machine_is_told_wherever_it_comes_up(monkeypatch
     assert all(line.startswith(start) for line, start in zip(said, lines, strict=True))
 
 
-def test_a_defect_of_ours_keeps_its_traceback(monkeypatch):
+@pytest.mark.parametrize(
+    "problem",
+    [FileNotFoundError(errno.ENOENT, "No such file or directory", "/x"), RuntimeError("no such thing")],
+)
+def test_a_defect_of_ours_keeps_its_traceback(monkeypatch, problem):
     def app(**_):
-        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/x")
+        raise problem
 
     monkeypatch.setattr(command_line, "command_line", lambda *_: app)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(type(problem)):
         command_line.main()
 
 

@@ -13,7 +13,7 @@ from tungstenkit import nix_program, store
 from tungstenkit.machine import Room
 from tungstenkit.nix_build import process
 from tungstenkit.nix_build.log import Log
-from tungstenkit.nix_build.process import _check_daemon, _pace, run_build
+from tungstenkit.nix_build.process import _pace, check_daemon, run_build
 from tungstenkit.sdk.errors import BuildError
 
 
@@ -39,10 +39,19 @@ def test_a_daemon_must_promise_the_sandbox(monkeypatch, settings, promised):
     done = subprocess.CompletedProcess([], 0, text)
     monkeypatch.setattr(nix_program, "run", lambda *_, **__: done)
     if promised:
-        _check_daemon()
+        check_daemon()
     else:
         with pytest.raises(BuildError, match="does not promise the sandbox"):
-            _check_daemon()
+            check_daemon()
+
+
+def test_a_user_without_an_account_is_trusted_by_no_name_but_everybody_s(monkeypatch):
+    def nobody(number):
+        raise KeyError(number)
+
+    monkeypatch.setattr(process.pwd, "getpwuid", nobody)
+    monkeypatch.setattr(process.grp, "getgrgid", nobody)
+    assert process._names_of_user() == {"*"}
 
 
 def test_nix_ends_with_us(monkeypatch, tmp_path):
@@ -50,8 +59,8 @@ def test_nix_ends_with_us(monkeypatch, tmp_path):
     (tmp_path / "nix").write_text("#!/bin/sh\necho started >&2\nexec sleep 100\n")
     (tmp_path / "nix").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(process, "_check_builders", lambda: None)
-    monkeypatch.setattr(process, "_check_daemon", lambda: None)
+    monkeypatch.setattr(process, "check_builders", lambda: None)
+    monkeypatch.setattr(process, "check_daemon", lambda: None)
     monkeypatch.setattr(store, "options", list)  # which may ask Nix for its version
     started = []
 

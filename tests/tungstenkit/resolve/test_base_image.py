@@ -203,7 +203,7 @@ def test_zstd_layers_are_read_by_the_program_or_the_error_names_it(registry, rea
     monkeypatch.setattr(base_image.shutil, "which", lambda _name: None)
     with pytest.raises(ResolveError, match="no `zstd` on PATH") as caught:
         read("b:2")
-    assert caught.value.hint == "on Debian: apt-get install zstd"
+    assert "install zstd" in caught.value.hint
     assert not any(name.startswith("layer-") for name in registry.asked)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -15,11 +16,11 @@ from tungstenkit.lock.document import LOCK_NAME, read_lock, write_lock
 from tungstenkit.nix_build.image import Image
 from tungstenkit.project import making
 from tungstenkit.project.folder import Project
-from tungstenkit.project.making import make_image, make_shell
+from tungstenkit.project.making import check_archive, make_image, make_shell
 from tungstenkit.resolve import opened
 from tungstenkit.run import shell
 from tungstenkit.run.address import Address
-from tungstenkit.sdk.errors import FetchError, LockError, RunError
+from tungstenkit.sdk.errors import BuildError, FetchError, LockError, RunError
 from tungstenkit.spec.document import ModelSpec
 from tungstenkit.watch import UNWATCHED
 
@@ -297,3 +298,19 @@ def test_without_an_engine_there_are_no_images_by_name_and_no_gpus(project, tmp_
     assert "--no-gpu" in caught.value.hint
     run_folder(folder, tmp_path, gpus=None)
     assert len(unengined) == 1
+
+
+def test_an_archive_is_no_file_of_the_models(project, tmp_path, monkeypatch):
+    """The next image would hold it, and be another."""
+    blur = project("blur")
+    monkeypatch.chdir(blur.directory)
+    check_archive(blur, tmp_path / "image.tar")
+    check_archive(blur, Path(".tungsten/image.tar"))
+    with pytest.raises(BuildError, match="in its next image") as caught:
+        check_archive(blur, Path("image.tar"))
+    assert caught.value.hint is not None
+    check_archive(blur, Path(caught.value.hint.split()[0]))
+    with pytest.raises(BuildError, match="no such folder"):
+        check_archive(blur, tmp_path / "none" / "image.tar")
+    with pytest.raises(BuildError, match="this is a folder"):
+        check_archive(blur, tmp_path)

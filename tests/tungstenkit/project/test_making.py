@@ -10,7 +10,6 @@ import pytest
 from tests import generate
 from tests.tungstenkit.observers import Told
 from tungstenkit import data, store
-from tungstenkit.export import flake
 from tungstenkit.lock.document import LOCK_NAME, read_lock, write_lock
 from tungstenkit.nix_build.image import Image
 from tungstenkit.project import making

@@ -29,6 +29,12 @@
 
       blur = lib.outputs (example "blur");
 
+      # tungsten itself, for machines with nothing but an engine; `tungsten fetch builder` comes first.
+      builder = import ./builder/image.nix {
+        nix = lib;
+        checkout = ./.;
+      };
+
       # The same model for the other package set, as an export for it has it. What that takes from elsewhere is no input
       # of this flake: it is fetched when this image is asked for, and by nothing else.
       ofNixpkgs = rec {
@@ -53,7 +59,9 @@
 
       packages = builtins.mapAttrs (
         system: packages:
-        packages // { model-image-nixpkgs = ofNixpkgs.outputs.packages.${system}.model-image; }
+        packages
+        // builder.packages.${system} or { }
+        // { model-image-nixpkgs = ofNixpkgs.outputs.packages.${system}.model-image; }
       ) blur.packages;
 
       # The image, and the rules of nix/ that need no build.

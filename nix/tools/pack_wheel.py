@@ -35,7 +35,7 @@ def pack_wheel(config_path: Path, out: Path) -> None:
         b"Wheel-Version: 1.0\nGenerator: tungsten\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     )
     members[f"{info}/top_level.txt"] = "".join(
-        f"{package}\n" for package in sorted(config["packages"])
+        f"{package}\n" for package in sorted({place.partition("/")[0] for place in config["packages"]})
     ).encode()
     if config["scripts"]:
         scripts = "".join(f"{name} = {target}\n" for name, target in sorted(config["scripts"].items()))

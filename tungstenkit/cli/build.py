@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,16 @@ class BeforeAnother(typer.core.TyperCommand):
 OutLink = Annotated[
     Path | None,
     typer.Option("--out-link", metavar="PATH", help="Also make one file for `podman load`, linked here."),
+]
+
+
+Archive = Annotated[
+    Path | None,
+    typer.Option(
+        "--archive",
+        metavar="FILE",
+        help="Also write the image to a file for `podman load` and `docker load`; `-` is standard output.",
+    ),
 ]
 
 
@@ -53,6 +64,7 @@ def build_command(
     ] = None,
     tag: Annotated[str, typer.Option("--tag", help="The image's tag in the engine.")] = "latest",
     out_link: OutLink = None,
+    archive: Archive = None,
     platform: Platform = None,
     load: Annotated[
         bool, typer.Option(help="Load the image into podman or docker, where there is one.")
@@ -65,16 +77,24 @@ def build_command(
     with reading_of(context, directory, module, trust=trust) as reading:
         from tungstenkit.cli.terminal import TERMINAL
         from tungstenkit.nix_build.engine import find_engine, image_reference
+        from tungstenkit.nix_build.image import write_archive
         from tungstenkit.project.folder import Project
-        from tungstenkit.project.making import make_image
+        from tungstenkit.project.making import check_archive, make_image
         from tungstenkit.spec.read import repository_name
 
         project = Project.of(reading, class_name, TERMINAL)
+    is_streamed = archive == Path("-")
+    if is_streamed and (as_json or sys.stdout.isatty()):
+        raise typer.BadParameter("an image's bytes are for a file or a program", param_hint="--archive")
+    if archive is not None and not is_streamed:
+        check_archive(project, archive)
     engine = find_engine() if load else None
     reference = image_reference(
         repository_name(project.directory.name) if name is None else name, tag, engine
     )
     system, image = make_image(project, engine, reference, platform, out_link)
+    if archive is not None:
+        write_archive(image, None if is_streamed else archive)
     if as_json:
         answer = {
             "platform": system,
@@ -87,14 +107,15 @@ def build_command(
         }
         print(json.dumps(answer, indent=2, sort_keys=True))
         return
-    if load and engine is None:
+    if load and engine is None and archive is None:
         from tungstenkit.cli.progress import err
 
         err.print(
-            "no podman or docker here: the image stays in the Nix store; `tungsten demo` runs it from there"
+            "no podman or docker here: the image stays in the Nix store; --archive FILE writes it to a file"
         )
-    print(f"layout {image.layout}")
-    print(f"{reference} {image.digest}")
+    told = sys.stderr if is_streamed else sys.stdout
+    print(f"layout {image.layout}", file=told)
+    print(f"{reference} {image.digest}", file=told)
 
 
 def shell_command(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from tungstenkit import store
 from tungstenkit.cache import cache_folder, replacing
+from tungstenkit.data import NIX
 from tungstenkit.nix_build.process import run_build
 from tungstenkit.nix_program import for_a_shell
 from tungstenkit.platforms import this_system
@@ -137,6 +140,34 @@ def _check_store(built: Sequence[str], stamp: Path) -> None:
 def build_archive(export: Path, system: str, link: Path, view: View) -> None:
     """The same image as one file for `podman load` and `docker load`."""
     _nix_build(export, [f"model-image-{system}"], link, view)
+
+
+def write_archive(image: Image, path: Path | None) -> None:
+    """Write the bytes of `build_archive` to a file, whole or not at all, or to standard output. Raises BuildError."""
+    program = [sys.executable, "-I", "-S", "-B", str(NIX / "tools" / "archive.py")]
+    command = [*program, str(image.layout), "-"]
+    if path is None:
+        said = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False).stderr
+    else:
+        part = path.with_name(f".{path.name}.part")
+        try:
+            with part.open("wb") as file:
+                said = subprocess.run(
+                    command, stdout=file, stderr=subprocess.PIPE, text=True, check=False
+                ).stderr
+            if not said:
+                part.replace(path)
+        except OSError as problem:
+            said = problem.strerror or str(problem)
+        finally:
+            with suppress(OSError):
+                part.unlink()
+    if said:
+        raise BuildError(
+            f"the archive is not written: {said.strip().removeprefix('error: ')}",
+            where="standard output" if path is None else str(path),
+            hint="the image is built all the same",
+        )
 
 
 def build_root(export: Path, system: str, link: Path, view: View) -> Path:

@@ -92,6 +92,21 @@ def make_image(
     return system, image
 
 
+def check_archive(project: Project, path: Path) -> None:
+    """BuildError where an image's archive would be a file of the model's, and so in its next image."""
+    place = path.resolve()
+    if place.is_dir() or not place.parent.is_dir():
+        problem = "this is a folder, and an image's archive is one file" if place.is_dir() else "no such folder"
+        raise BuildError(problem, where=str(path if place.is_dir() else path.parent))
+    model, state = project.directory.resolve(), project.state.resolve()
+    if place.is_relative_to(model) and not place.is_relative_to(state):
+        raise BuildError(
+            "an archive there would be a file of the model's, and in its next image",
+            where=str(path),
+            hint=f"{state / path.name} is no file of the model's",
+        )
+
+
 def _link(project: Project, system: str) -> Path:
     """The link to a platform's image that was built last."""
     return project.state / f"image-{system}"

@@ -16,9 +16,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests import generate
+from tungstenkit.audit.asked import check_lock
 from tungstenkit.cli.main import command_line
 from tungstenkit.data import FACTS, NIX, OWN_WHEELS
 from tungstenkit.fetch.machine_mirrors import apt_bases
+from tungstenkit.lock.document import LOCK_NAME, read_lock
+from tungstenkit.platforms import ARCHITECTURES
 from tungstenkit.project.template import TEMPLATES, templates
 from tungstenkit.sdk.define import define_model
 from tungstenkit.spec.document import ModelSpec
@@ -267,6 +270,14 @@ def test_the_sdks_wheel_is_described_as_the_project_is():
     assert (own["name"], own["version"]) == (PYPROJECT["project"]["name"], PYPROJECT["project"]["version"])
     declared = {Requirement(text).name: Requirement(text) for text in PYPROJECT["project"]["dependencies"]}
     assert all(declared[Requirement(text).name] == Requirement(text) for text in own["requires"])
+
+
+def test_our_own_image_is_locked_and_has_what_the_project_needs():
+    spec = read_spec(ROOT / "builder")
+    assert sorted(spec.python_packages) == sorted(PYPROJECT["project"]["dependencies"])
+    lock = read_lock(ROOT / "builder" / LOCK_NAME)
+    check_lock(lock, spec, ROOT / "builder" / LOCK_NAME)
+    assert set(lock.platforms) == set(ARCHITECTURES)
 
 
 def test_the_servers_wheel_is_described_as_its_project_is():

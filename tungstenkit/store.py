@@ -77,6 +77,8 @@ BUILD_USERS_COMMAND = (
 
 _AUTO_ALLOCATE = (2, 12)
 """The Nix that learnt to build as users that nobody has made (its release notes)."""
+_FIRST_ALLOCATED = 872415232
+"""The first of them, by its id (Nix manual, `start-id`)."""
 
 
 class Builders(Enum):
@@ -94,7 +96,8 @@ def builders() -> Builders:
         return Builders.OWN
     if _has_build_users():
         return Builders.USERS
-    return Builders.ALLOCATED if _nix_version() >= _AUTO_ALLOCATE else Builders.NONE
+    can_allocate = _nix_version() >= _AUTO_ALLOCATE and has_user(_FIRST_ALLOCATED)
+    return Builders.ALLOCATED if can_allocate else Builders.NONE
 
 
 def has_daemon() -> bool:
@@ -165,8 +168,18 @@ def _has_build_users() -> bool:
 
 def has_other_users() -> bool:
     """Whether this user namespace has more ids than ours: without, root is no more than whoever made it."""
+    return sum(count for _, count in _user_ids()) > 1
+
+
+def has_user(number: int) -> bool:
+    """Whether this user namespace has an id; that of an engine that is an ordinary user's has not many."""
+    return any(first <= number < first + count for first, count in _user_ids())
+
+
+def _user_ids() -> list[tuple[int, int]]:
+    """The ids of this user namespace: the first of each range, and how many they are (user_namespaces(7))."""
     lines = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
-    return sum(int(line.split()[2]) for line in lines) > 1
+    return [(int(first), int(count)) for first, _outside, count in map(str.split, lines)]
 
 
 def _nix_version() -> tuple[int, ...]:

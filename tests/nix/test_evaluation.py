@@ -53,6 +53,28 @@ def test_a_wheel_of_ours_is_made_of_all_files_of_its_package_but_byte_code(tmp_p
     assert files == {"a.py", "static/page.html"}
 
 
+def test_our_own_image_is_there_for_every_platform_on_every_system():
+    root = NIX.parent
+    image = f"import {root}/builder/image.nix {{ nix = import {NIX}; checkout = {root}; }}"
+    made = evaluate(
+        f"builtins.mapAttrs (_: images: builtins.mapAttrs (_: made: made.drvPath) images) ({image}).packages"
+    )
+    forms = [
+        f"tungsten-image{system}{form}"
+        for system in ("", "-aarch64-linux", "-x86_64-linux")
+        for form in ("", "-dir")
+    ]
+    assert {system: sorted(images) for system, images in made.items()} == {
+        "aarch64-linux": sorted(forms),
+        "x86_64-linux": sorted(forms),
+    }
+    # What is assembled here for here is what that platform's name leads to.
+    here = made["x86_64-linux"]
+    assert (
+        here["tungsten-image"] == here["tungsten-image-x86_64-linux"] != here["tungsten-image-aarch64-linux"]
+    )
+
+
 @pytest.mark.parametrize(
     ("path", "taken"),
     [

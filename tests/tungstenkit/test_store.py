@@ -132,20 +132,26 @@ def test_what_was_changed_in_the_store_is_found(tmp_path):
     assert store.changed([path]) == []
 
 
+ALL_IDS = [(0, 4294967295)]
+
+
 @pytest.mark.parametrize(
-    ("uid", "others", "users", "version", "variable", "expected"),
+    ("uid", "ids", "users", "version", "variable", "expected"),
     [
-        (1000, True, False, (2, 8), "", store.Builders.OWN),
-        (0, True, False, (2, 8), "daemon", store.Builders.OWN),
-        (0, False, False, (2, 8), "", store.Builders.OWN),
-        (0, True, True, (2, 8), "", store.Builders.USERS),
-        (0, True, False, (2, 11), "", store.Builders.NONE),
-        (0, True, False, (2, 26), "", store.Builders.ALLOCATED),
+        (1000, ALL_IDS, False, (2, 8), "", store.Builders.OWN),
+        (0, ALL_IDS, False, (2, 8), "daemon", store.Builders.OWN),
+        (0, [(0, 1)], False, (2, 8), "", store.Builders.OWN),
+        (0, ALL_IDS, True, (2, 8), "", store.Builders.USERS),
+        (0, ALL_IDS, False, (2, 11), "", store.Builders.NONE),
+        (0, ALL_IDS, False, (2, 26), "", store.Builders.ALLOCATED),
+        # root of a container whose engine is an ordinary user's: Nix's own choice of ids is not among these
+        (0, [(0, 1), (1, 65536)], False, (2, 26), "", store.Builders.NONE),
+        (0, [(0, 1), (1, 65536)], True, (2, 26), "", store.Builders.USERS),
     ],
 )
-def test_whose_processes_builds_are(monkeypatch, uid, others, users, version, variable, expected):
+def test_whose_processes_builds_are(monkeypatch, uid, ids, users, version, variable, expected):
     monkeypatch.setattr(store.os, "geteuid", lambda: uid)
-    monkeypatch.setattr(store, "has_other_users", lambda: others)
+    monkeypatch.setattr(store, "_user_ids", lambda: ids)
     monkeypatch.setattr(store, "_has_build_users", lambda: users)
     monkeypatch.setattr(store, "_nix_version", lambda: version)
     monkeypatch.setenv("NIX_REMOTE", variable)
@@ -197,6 +203,7 @@ class TestConfiguration:
 def test_this_namespace_has_the_users_that_its_map_says():
     total = sum(int(line.split()[2]) for line in Path("/proc/self/uid_map").read_text().splitlines())
     assert store.has_other_users() == (total > 1)
+    assert store.has_user(os.geteuid())
 
 
 def test_setting_up_makes_the_users_that_the_hint_names():

@@ -95,10 +95,12 @@ def make_image(
 def check_archive(project: Project, path: Path) -> None:
     """BuildError where an image's archive would be a file of the model's, and so in its next image."""
     place = path.resolve()
-    if place.is_dir() or not place.parent.is_dir():
-        problem = "this is a folder, and an image's archive is one file" if place.is_dir() else "no such folder"
-        raise BuildError(problem, where=str(path if place.is_dir() else path.parent))
     model, state = project.directory.resolve(), project.state.resolve()
+    if place.is_dir():
+        raise BuildError("this is a folder, and an image's archive is one file", where=str(path))
+    # A build makes the folder of its state.
+    if not place.parent.is_dir() and place.parent != state:
+        raise BuildError("no such folder", where=str(path.parent))
     if place.is_relative_to(model) and not place.is_relative_to(state):
         raise BuildError(
             "an archive there would be a file of the model's, and in its next image",

@@ -1,13 +1,14 @@
 """An image's layout into a description, and what may not have happened to it."""
 
 import json
+import tarfile
 
 import pytest
 
 from tests.tungstenkit.observers import View
 from tungstenkit import store
 from tungstenkit.nix_build import image
-from tungstenkit.nix_build.image import build_image, read_layout
+from tungstenkit.nix_build.image import build_image, read_layout, write_archive
 from tungstenkit.sdk.errors import BuildError
 
 
@@ -19,6 +20,39 @@ def test_a_layout_is_described_from_its_own_documents(tmp_path):
     (tmp_path / "index.json").write_text(json.dumps({"manifests": [{"digest": "sha256:aa", "size": 1}]}))
     image = read_layout(tmp_path)
     assert (image.digest, image.image_id, image.size) == ("sha256:aa", "sha256:cc", 1111)
+
+
+@pytest.fixture
+def built(tmp_path):
+    """An image whose layout is as small as one can be."""
+    layout = tmp_path / "layout"
+    layout.mkdir()
+    (layout / "oci-layout").write_text("{}")
+    (layout / "index.json").symlink_to("oci-layout")
+    return image.Image(layout, "sha256:aa", "sha256:cc", 1)
+
+
+def test_an_archive_is_written_whole_over_an_older_one(built, tmp_path, capfdbinary):
+    (tmp_path / "out").mkdir()
+    path = tmp_path / "out" / "image.tar"
+    path.write_text("an older one")
+    write_archive(built, path)
+    assert list((tmp_path / "out").iterdir()) == [path]
+    with tarfile.open(path) as archive:
+        assert {one.name: one.isfile() for one in archive} == {"index.json": True, "oci-layout": True}
+    write_archive(built, None)
+    assert capfdbinary.readouterr().out == path.read_bytes()
+
+
+def test_an_archive_that_cant_be_written_leaves_nothing_and_the_older_one(built, tmp_path):
+    (built.layout / "oci-layout").rename(tmp_path / "taken-away")
+    (tmp_path / "out").mkdir()
+    path = tmp_path / "out" / "image.tar"
+    path.write_text("an older one")
+    with pytest.raises(BuildError, match=r"is not written: .*not an image layout") as caught:
+        write_archive(built, path)
+    assert caught.value.where == str(path)
+    assert [one.read_text() for one in (tmp_path / "out").iterdir()] == ["an older one"]
 
 
 @pytest.mark.parametrize("first", ["a-layout", "an-import-check"])

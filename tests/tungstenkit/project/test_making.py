@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -14,10 +15,10 @@ from tungstenkit.lock.document import LOCK_NAME, read_lock, write_lock
 from tungstenkit.nix_build.image import Image
 from tungstenkit.project import making
 from tungstenkit.project.folder import Project
-from tungstenkit.project.making import make_image, make_shell
+from tungstenkit.project.making import check_archive, make_image, make_shell
 from tungstenkit.resolve import opened
 from tungstenkit.run import shell
-from tungstenkit.sdk.errors import FetchError, LockError
+from tungstenkit.sdk.errors import BuildError, FetchError, LockError
 from tungstenkit.spec.document import ModelSpec
 from tungstenkit.watch import UNWATCHED
 
@@ -234,3 +235,19 @@ def test_a_lock_for_nixpkgs_has_no_shell(project):
         caught.value.hint
         == "only Debian's packages have a development shell: `tungsten lock --package-set debian`"
     )
+
+
+def test_an_archive_is_no_file_of_the_models(project, tmp_path, monkeypatch):
+    """The next image would hold it, and be another."""
+    blur = project("blur")
+    monkeypatch.chdir(blur.directory)
+    check_archive(blur, tmp_path / "image.tar")
+    check_archive(blur, Path(".tungsten/image.tar"))
+    with pytest.raises(BuildError, match="in its next image") as caught:
+        check_archive(blur, Path("image.tar"))
+    assert caught.value.hint is not None
+    check_archive(blur, Path(caught.value.hint.split()[0]))
+    with pytest.raises(BuildError, match="no such folder"):
+        check_archive(blur, tmp_path / "none" / "image.tar")
+    with pytest.raises(BuildError, match="this is a folder"):
+        check_archive(blur, tmp_path)

@@ -1,0 +1,81 @@
+"""tungsten's own image: what is built in a container of it is what is built here."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import MACHINES_OWN
+from tests.end_to_end.harness import checkout
+from tests.end_to_end.somebody import UID
+from tungstenkit.nix_build.image import read_layout
+
+GRANTED = ["--security-opt", "seccomp=unconfined", "--security-opt", "systempaths=unconfined"]
+"""What docs/guide.md says that an engine must grant."""
+
+
+@pytest.fixture(scope="module")
+def image(upstream, tmp_path_factory):
+    """Our own image, of the committed lock where its files can be had, else of a new one; its name in podman."""
+    folder = checkout(tmp_path_factory.mktemp("builder"))
+    command = [sys.executable, folder / "builder" / "build.py"]
+    environment = {**MACHINES_OWN, "PYTHONPATH": str(folder), "TUNGSTEN_ENGINE": "podman"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    layout = read_layout((folder / "result-builder-1").resolve())
+    assert layout.digest in done.stdout
+    # Others of this machine may build one meanwhile, and its name is what was built last.
+    name = f"localhost/tungsten-{os.getpid()}:latest"
+    subprocess.run(["podman", "tag", layout.image_id.removeprefix("sha256:"), name], check=True)
+    yield name
+    subprocess.run(["podman", "rmi", "--force", name], capture_output=True, check=True)
+
+
+def run(image, frozen, model, *arguments, granted=GRANTED, text=True):
+    """tungsten in a container, as a user of nobody's account, with a volume of the model's own."""
+    names = [name for name, value in frozen.environment.items() if name.startswith("TUNGSTEN_MIRROR")]
+    command = [
+        *("podman", "run", "--rm", "--runtime=runc", "--network=host"),
+        *("--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000"),
+        *(f"--env={name}={frozen.environment[name]}" for name in names),
+        *(f"--user={UID}:{UID}", f"--volume={model}:/model", f"--volume={model.parent}/tungsten:/tungsten"),
+        *granted,
+    ]
+    return subprocess.run([*command, image, *arguments], capture_output=True, text=text)
+
+
+@pytest.mark.soak
+@pytest.mark.upstream
+def test_a_container_of_our_own_image_builds_the_same_image(image, frozen, blur, copy_of, folder):
+    model = shutil.copytree(copy_of("blur"), folder / "model")
+    (folder / "tungsten").mkdir()
+    subprocess.run(["chown", "-R", f"{UID}:{UID}", model, folder / "tungsten"], check=True)
+
+    # What an engine grants by itself is not enough, and what is missing is told.
+    for few in ([], GRANTED[:2]):
+        refused = run(image, frozen, model, "build", granted=few)
+        assert refused.returncode == 1
+        assert all(word in refused.stderr for word in ("--security-opt", "seccomp=unconfined"))
+
+    done = run(image, frozen, model, "build", "--json", "--archive", ".tungsten/blur.tar")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["digest"] == blur.digest
+    assert answer["layout"].startswith("/tungsten/nix/store/")
+    assert {path.stat(follow_symlinks=False).st_uid for path in (model, *model.rglob("*"))} == {UID}
+
+    # A second one finds all of it, and its output may be the image alone.
+    again = run(image, frozen, model, "build", "--archive", "-", text=False)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == (model / ".tungsten" / "blur.tar").read_bytes()
+    assert blur.digest in again.stderr.decode()
+    assert b"building" not in again.stderr
+    listed = subprocess.run(
+        ["skopeo", "inspect", "--raw", f"oci-archive:{model}/.tungsten/blur.tar"],
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(listed.stdout) == blur.manifest

@@ -2,6 +2,7 @@
 #                  no Nix and no network once .venv is there, and leaves out what has one of the markers in FAST, the folders
 #                  end_to_end and browser, and the modules in SLOW: `make test` has them
 # make image       set up, build MODEL into an image, start it and send it a picture
+# make builder     set up, and build tungsten's own image, for machines with nothing but an engine
 # make test        set up, and run every check that CI runs:
 #   lint, types      ruff and mypy
 #   frozen           takes what must really run in tests from today's mirrors, once; then none is asked but by few tests
@@ -25,12 +26,15 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 NEWEST := .venv-newest
 
-.PHONY: image check check-compiler check-server check-rest test \
+.PHONY: image builder check check-compiler check-server check-rest test \
   test-images test-images-made test-images-proved test-images-served test-images-other \
   test-today test-clocks test-clocks-days test-clocks-years soak frozen setup lint types upgrade newest pins schema clean
 
 image: setup
 	$(BIN)/python examples/try_image.py $(MODEL)
+
+builder: setup
+	$(BIN)/python builder/build.py
 
 # What costs most of the time of what needs nothing special: it starts processes by the hundred, or solves again and again.
 SLOW := $(addprefix tests/,$(addsuffix .py, \

@@ -48,6 +48,7 @@ _OTHER_HASH = re.compile(
 _NAMESPACES_REFUSED = re.compile(
     r"user namespaces are not enabled|does not support the kernel namespaces"
     r"|cloning builder process|setting up a private mount namespace|unable to unshare|mounting /proc"
+    r"|cannot set host name"
 )
 
 

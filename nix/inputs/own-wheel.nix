@@ -1,7 +1,7 @@
-# One of our two wheels: its file's name, and what `tools/pack_wheel.py` makes it of.
+# A wheel of our own sources: its file's name, and what `tools/pack_wheel.py` makes it of.
 #
-# own: an entry of wheels.json; beside what that says it may have `scripts`, and `more` folders by where they are in it.
-# source: the folder of its modules.
+# own: an entry of wheels.json, or as one, with `scripts`, and `more` folders by where they are in it. source: the
+# folder of its modules.
 own: source:
 let
   filesOf =
@@ -13,7 +13,7 @@ let
         path: _type:
         baseNameOf path != "__pycache__"
         && builtins.match ".*\\.pyc" path == null
-        # Of what stands in the folder itself, or in one of its folders, the first part.
+        # What stands in the folder itself, or its folder there.
         && isWanted (
           builtins.head (
             builtins.split "/" (builtins.substring (builtins.stringLength (toString folder) + 1) (-1) (toString path))

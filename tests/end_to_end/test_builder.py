@@ -1,5 +1,6 @@
 """tungsten's own image: what is built in a container of it is what is built here."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -9,12 +10,44 @@ import sys
 import pytest
 
 from tests.conftest import MACHINES_OWN
-from tests.end_to_end.harness import checkout
+from tests.end_to_end.harness import ROOT, checkout
 from tests.end_to_end.somebody import UID
 from tungstenkit.nix_build.image import read_layout
 
 GRANTED = ["--security-opt", "seccomp=unconfined", "--security-opt", "systempaths=unconfined"]
 """What docs/guide.md says that an engine must grant."""
+
+
+@pytest.fixture
+def program():
+    """`builder/build.py`, not run."""
+    spec = importlib.util.spec_from_file_location("build", ROOT / "builder" / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("statuses", "commands", "ends"),
+    [
+        ([0], ["fetch"], 0),
+        ([1], ["fetch"], 1),
+        ([3, 0, 0], ["fetch", "lock", "fetch"], 0),
+        ([3, 2], ["fetch", "lock"], 2),
+        ([3, 0, 3], ["fetch", "lock", "fetch"], 3),
+    ],
+)
+def test_what_has_left_every_mirror_is_locked_again_once(program, monkeypatch, statuses, commands, ends):
+    asked, left = [], list(statuses)
+    monkeypatch.setattr(program, "tungsten", lambda *words: asked.append(words) or left.pop(0))
+    status = 0
+    try:
+        program.fetch("aarch64-linux")
+    except SystemExit as end:
+        status = end.code
+    assert status == ends
+    assert [words[0] for words in asked] == commands
+    assert {words[1:] for words in asked if words[0] == "fetch"} == {("--platform", "aarch64-linux")}
 
 
 @pytest.fixture(scope="module")

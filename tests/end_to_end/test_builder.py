@@ -14,6 +14,7 @@ from tests.end_to_end.harness import ROOT, checkout
 from tests.end_to_end.somebody import UID
 from tungstenkit.nix_build.image import read_layout
 
+LOADED = "localhost/tungsten:latest"
 GRANTED = ["--security-opt", "seccomp=unconfined", "--security-opt", "systempaths=unconfined"]
 """What docs/guide.md says that an engine must grant."""
 
@@ -56,6 +57,7 @@ def image(upstream, tmp_path_factory):
     folder = checkout(tmp_path_factory.mktemp("builder"))
     command = [sys.executable, folder / "builder" / "build.py"]
     environment = {**MACHINES_OWN, "PYTHONPATH": str(folder), "TUNGSTEN_ENGINE": "podman"}
+    had = subprocess.run(["podman", "image", "exists", LOADED]).returncode == 0
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     layout = read_layout((folder / "result-builder-1").resolve())
@@ -64,7 +66,9 @@ def image(upstream, tmp_path_factory):
     name = f"localhost/tungsten-{os.getpid()}:latest"
     subprocess.run(["podman", "tag", layout.image_id.removeprefix("sha256:"), name], check=True)
     yield name
-    subprocess.run(["podman", "rmi", "--force", name], capture_output=True, check=True)
+    subprocess.run(
+        ["podman", "rmi", "--force", name, *([] if had else [LOADED])], capture_output=True, check=True
+    )
 
 
 def run(image, frozen, model, *arguments, granted=GRANTED, text=True):

@@ -111,7 +111,8 @@ def build_command(
         from tungstenkit.cli.progress import err
 
         err.print(
-            "no podman or docker here: the image stays in the Nix store; --archive FILE writes it to a file"
+            "no podman or docker here: the image stays in the Nix store; `tungsten demo` runs it from there, and"
+            " --archive FILE writes it to a file"
         )
     told = sys.stderr if is_streamed else sys.stdout
     print(f"layout {image.layout}", file=told)

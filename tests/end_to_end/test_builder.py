@@ -1,11 +1,13 @@
 """tungsten's own image: what is built in a container of it is what is built here."""
 
+import contextlib
 import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -84,6 +86,21 @@ def run(image, frozen, model, *arguments, granted=GRANTED, text=True):
     return subprocess.run([*command, image, *arguments], capture_output=True, text=text)
 
 
+@contextlib.contextmanager
+def podmans_socket(path):
+    """podman at a socket, as docker's daemon is; where it is, for who is in root's group."""
+    with subprocess.Popen(["podman", "system", "service", "--time=0", f"unix://{path}"]) as service:
+        try:
+            deadline = time.monotonic() + 60
+            while not path.exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            path.chmod(0o660)
+            yield path
+        finally:
+            service.terminate()
+
+
 @pytest.mark.soak
 @pytest.mark.upstream
 def test_a_container_of_our_own_image_builds_the_same_image(image, frozen, blur, copy_of, folder):
@@ -116,3 +133,15 @@ def test_a_container_of_our_own_image_builds_the_same_image(image, frozen, blur,
         check=True,
     )
     assert json.loads(listed.stdout) == blur.manifest
+
+    # Where the engine's socket is there, the image is loaded. podman's stands in for docker's.
+    name = f"by-socket-{os.getpid()}"
+    with podmans_socket(folder / "docker.sock") as socket:
+        granted = [*GRANTED, f"--volume={socket}:/var/run/docker.sock", "--group-add=0"]
+        loaded = run(image, frozen, model, "build", "--json", "--name", name, granted=granted)
+    assert loaded.returncode == 0, loaded.stderr
+    assert json.loads(loaded.stdout)["engine"] == "docker"
+    inspect = ["podman", "image", "inspect", "--format", "{{.Id}}", name]
+    found = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout.strip()
+    subprocess.run(["podman", "rmi", name], capture_output=True, check=True)
+    assert f"sha256:{found}" == blur.image_id

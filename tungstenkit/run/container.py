@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tungstenkit.machine import Needs
+from tungstenkit.nix_build.loaded import label
 from tungstenkit.run.address import Address
 from tungstenkit.run.program import Program, environment_for_server, settings_for_server
 from tungstenkit.sdk.errors import RunError
@@ -71,7 +72,7 @@ def image_input_schema(engine: str, image: str, engine_args: Sequence[str] = ())
     engine_args: as for `container_program`.
     """
     name = f"tungsten-{secrets.token_hex(6)}"
-    create = [engine, "create", "--pull=never", f"--name={name}", *engine_args, image]
+    create = [engine, "create", "--pull=never", f"--name={name}", label(), *engine_args, image]
     try:
         subprocess.run(create, capture_output=True, check=True)
         # As a tar with one file in it.
@@ -113,7 +114,7 @@ def container_program(
     environment = environment_for_server()
     return Program(
         [
-            *(engine, "run", "--rm", "--pull=never", f"--name={name}", *publish),
+            *(engine, "run", "--rm", "--pull=never", f"--name={name}", label(), *publish),
             *(f"--env={name}" for name in settings_for_server(environment)),
             *_gpu_arguments(engine, gpus),
             *(*engine_args, image, "--port", port, *listen, *flags),

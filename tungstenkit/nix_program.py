@@ -34,6 +34,8 @@ OWN_RELEASE, _OWN_NUMBER = "trixie", 1
 else takes that beside what there is.
 """
 
+MAKE_ROOM = "make room (`tungsten clean` says what may go, and removes it)"
+"""What a full disk calls for, in the words of a hint."""
 _STATE = Path("/nix/var/nix")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9._+/-]+")
 """What every program that a build runs takes for a path, in a URL and in a shell, too."""
@@ -106,6 +108,11 @@ class Nix:
             return str(self.folder.parent) not in (self.folder / "nix").read_text(encoding="utf-8")
         except OSError:
             return True
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it can be started."""
+        return not self.is_absent and shutil.which(self.line(["nix-store"])[0]) is not None
 
     def line(self, command: Sequence[str]) -> list[str]:
         """A command of Nix's as it is started."""
@@ -220,15 +227,6 @@ def for_a_shell(*command: str) -> str:
     return current().for_a_shell(command)
 
 
-def how_to_make_room() -> str:
-    """What a full disk calls for, in the words of a hint."""
-    try:
-        command = for_a_shell("nix-collect-garbage")
-    except TungstenError:
-        command = "nix-collect-garbage"  # what is wrong with a variable is told where a Nix is started
-    return f"make room (`{command}` frees what no root holds)"
-
-
 def run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:  # noqa: ANN401 (subprocess's)
     """Run a command of Nix's to its end; what it prints is kept as text. Raises BuildError where there is no Nix."""
     with start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options) as process:
@@ -236,9 +234,12 @@ def run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[s
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
-def start(command: Sequence[str], **options: Any) -> subprocess.Popen[str]:  # noqa: ANN401 (subprocess's)
-    """Start a command of Nix's. Raises BuildError where there is no Nix, or no place for its store."""
-    nix = current()
+def start(command: Sequence[str], nix: Nix | None = None, **options: Any) -> subprocess.Popen[str]:  # noqa: ANN401
+    """Start a command of Nix's. Raises BuildError where there is no Nix, or no place for its store.
+
+    nix: which, where it is another than `current`; options: subprocess's.
+    """
+    nix = nix or current()
     if nix.variables:
         make_store(*(nix.variables[name] for name in _PLACES), is_own=nix.is_own)
     program, *arguments = nix.line(command)

@@ -78,5 +78,11 @@ def test_a_user_without_a_nix_gets_one_and_builds_the_same_image(blur, model, so
     subprocess.run(
         [*somebody.before, "sh", "-c", f"{line} --dry-run"], env={"PATH": environment["PATH"]}, check=True
     )
-    succeed("clean", "--nix", before=somebody.before, env=environment)
+    # The folder goes, and with it what alone has held the image.
+    shutil.rmtree(model / ".tungsten")
+    said = succeed("clean", "--yes", before=somebody.before, env=environment)
+    assert not Path(answer["layout"]).exists()
+    assert "removed what no model holds in your own Nix store, " in said
+    assert own.exists()
+    succeed("clean", "--nix", "--yes", before=somebody.before, env=environment)
     assert not home.exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import typer.core
 
+from tungstenkit import started
 from tungstenkit.cli.arguments import Class, Directory, EngineArgs, Module, NoGpu, Trust, say_if_it_ships
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ def check_command(
         trust=trust,
         watch=TERMINAL,
     )
-    with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
-        scratch = Path(folder)
+    with started.scratch() as scratch:
         program = _program(project, model, scratch, timeout)
         result = _tried(project.spec, program, scratch / "log", seed=seed, timeout=timeout)
         if output_dir is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import typer.core
 
+from tungstenkit import started
 from tungstenkit.cli.arguments import Class, Directory, Module, PackageSet, Trust
 from tungstenkit.sdk.errors import ExportError, FetchError
 
@@ -182,8 +183,8 @@ def _write(project: Project, lock: Lock, shipped: Shipped, out: Path) -> None:
     guarded = gated_hashes(lock)
     sources = public({key: urls for key, urls in find_sources(project, lock).items() if key not in guarded})
     local = [entry for entry in needed_files(lock) if entry.is_own]
-    with tempfile.TemporaryDirectory(prefix="tungsten-") as folder, FetchBar() as bar:
-        made = [download(entry, [], Path(folder), bar, project.directory) for entry in local]
+    with started.scratch() as folder, FetchBar() as bar:
+        made = [download(entry, [], folder, bar, project.directory) for entry in local]
         contents = Contents(project.directory, shipped.files, shipped.big, made)
         try:
             export(project.spec, lock, contents, sources, out)

@@ -143,6 +143,22 @@ def _examining(app: typer.Typer) -> None:
     app.command("doctor")(doctor_command)
 
 
+def _keeping(app: typer.Typer) -> None:
+    from tungstenkit.cli.models import models
+    from tungstenkit.cli.registry import login_command, logout_command, tag_command
+
+    app.add_typer(models, name="models")
+    app.command("tag")(tag_command)
+    app.command("login")(login_command)
+    app.command("logout")(logout_command)
+
+
+def _completing(app: typer.Typer) -> None:
+    from tungstenkit.cli.completion import completion_command
+
+    app.command("completion")(completion_command)
+
+
 _GROUPS = {
     _beginning: ("init",),
     _locking: ("lock", "why"),
@@ -150,8 +166,10 @@ _GROUPS = {
     _building: ("build", "shell", "push"),
     _running: ("serve", "demo", "predict"),
     _checking: ("check",),
+    _keeping: ("models", "tag", "login", "logout"),
     _cleaning: ("clean",),
     _examining: ("doctor",),
+    _completing: ("completion",),
 }
 """What adds which commands, in the order of the help."""
 
@@ -169,7 +187,8 @@ def command_line(first: str = "") -> typer.Typer:
     )
     # typer's own --help has pydantic imported to find out that it was not given.
     app.callback(add_help_option=False)(options)
-    wanted = [add for add, names in _GROUPS.items() if first in names]
+    # What completes a line knows all of them.
+    wanted = [add for add, names in _GROUPS.items() if first in names and add is not _completing]
     for add in wanted or _GROUPS:
         add(app)
     return app
@@ -234,13 +253,13 @@ def _machines_error(problem: OSError | RuntimeError) -> RunError | None:
             if is_homeless
             else None
         )
-    from tungstenkit.nix_program import how_to_make_room
+    from tungstenkit.nix_program import MAKE_ROOM
 
     where = str(problem.filename) if problem.filename is not None else None
     if what := _MACHINES.get(problem.errno or 0):
         hint = {
             errno.EMFILE: "allow more: `ulimit -n 4096`",
-            errno.ENOSPC: f"{how_to_make_room()}, or set TMPDIR to a folder on another disk",
+            errno.ENOSPC: f"{MAKE_ROOM}, or set TMPDIR to a folder on another disk",
         }.get(problem.errno or 0)
         return RunError(what, where=where, hint=hint)
     if isinstance(problem, FileNotFoundError) and "No usable temporary directory" in str(problem):

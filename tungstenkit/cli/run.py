@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
+from tungstenkit import started
 from tungstenkit.cli.arguments import Class, EngineArgs, Module, NoGpu, Trust, say_if_it_ships
 
 if TYPE_CHECKING:
@@ -145,11 +145,11 @@ def serve_command(
     )
     address = Address.choose(host, port)
     page = address.url + ("/demo" if context.command.name == "demo" else "")
-    with tempfile.TemporaryDirectory(prefix="tungsten-") as scratch:
+    with started.scratch() as scratch:
         if reload_:
-            model.serve_reloading(address, flags, Path(scratch), lambda: print(page, flush=True))
+            model.serve_reloading(address, flags, scratch, lambda: print(page, flush=True))
             return
-        status = _serve(model.program(address, flags, Path(scratch)), page, Path(scratch))
+        status = _serve(model.program(address, flags, scratch), page, scratch)
     raise typer.Exit(status)
 
 

@@ -18,7 +18,7 @@ from tungstenkit import store
 from tungstenkit.digest import measure
 from tungstenkit.fetch.needs import LockedFile, built_files, needed_files, result_files
 from tungstenkit.lock.selection import part_of
-from tungstenkit.nix_program import how_to_make_room
+from tungstenkit.nix_program import MAKE_ROOM
 from tungstenkit.platforms import this_system
 from tungstenkit.sdk.errors import FetchError
 
@@ -277,7 +277,7 @@ def disk_error(problem: OSError, state: Path) -> FetchError:
         return FetchError(
             f"the disk is full ({free >> 20} MiB free)",
             where=str(problem.filename or state),
-            hint=f"{how_to_make_room()}, then run `tungsten fetch` again: it goes on where it stopped",
+            hint=f"{MAKE_ROOM}, then run `tungsten fetch` again: it goes on where it stopped",
         )
     return FetchError(
         f"a file can't be written: {problem.strerror}",

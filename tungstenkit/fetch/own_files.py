@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tungstenkit import started
 from tungstenkit.digest import measure, sha256_of
 from tungstenkit.lock.document import LOCK_NAME
 from tungstenkit.outside import redact
 from tungstenkit.sdk.errors import FetchError, LockError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tungstenkit.fetch.needs import LockedFile
     from tungstenkit.lock.document import Lock
 
@@ -52,16 +53,16 @@ def check_own_files(lock: Lock, directory: Path) -> None:
     from tungstenkit.fetch.packing import pack
 
     changed = []
-    with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
+    with started.scratch() as folder:
         for path, sha256 in dict.fromkeys(known):
             if path is None:
                 continue
             local = directory / path
             if local.is_dir():
-                pack(local, Path(folder) / "source.tar")
+                pack(local, folder / "source.tar")
             if not local.exists():
                 changed.append(f"{path} is no longer there")
-            elif sha256_of(Path(folder) / "source.tar" if local.is_dir() else local) != sha256:
+            elif sha256_of(folder / "source.tar" if local.is_dir() else local) != sha256:
                 changed.append(f"{path} has changed since it was made")
     if changed:
         raise LockError(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import re
 import shlex
 import shutil
@@ -23,7 +22,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from tungstenkit import nix_program
+from tungstenkit import disk, nix_program
 from tungstenkit.debian.deb import open_files
 from tungstenkit.debian.index import ARCHIVES, Trust, fetch_index, trusted_certificates
 from tungstenkit.debian.solve import DebSolver
@@ -344,23 +343,19 @@ def _record(index: ReleaseIndex, debs: Sequence[ResolvedDeb]) -> dict[str, Any]:
     }
 
 
-def remove() -> int:
-    """Remove our own Nix, all of them, and this user's store; how many bytes that were.
+def parts() -> list[Path]:
+    """Where our own Nix, all of them, and this user's store are; what else is in that folder is not ours."""
+    return [nix_program.folder_of_nix() / name for name in ("own", "store", "var")]
 
-    What else is in that folder is not ours. Raises FetchError where something can't be removed.
+
+def remove() -> int:
+    """Remove our own Nix, and this user's store; how many bytes that were.
+
+    Raises FetchError where something can't be removed.
     """
     folder = nix_program.folder_of_nix()
-    size = 0
     try:
-        for part in (folder / name for name in ("own", "store", "var")):
-            # A store's folders can't be written by their owner.
-            for path, folders, files in os.walk(part):
-                for one in (Path(path, name) for name in (".", *folders)):
-                    if not one.is_symlink():
-                        one.chmod(0o700)
-                size += sum(os.lstat(f"{path}/{name}").st_blocks * 512 for name in files)
-            if part.exists():
-                shutil.rmtree(part)
+        size = sum(disk.erase(part) for part in parts() if part.exists())
         with suppress(OSError):
             folder.rmdir()
     except OSError as problem:

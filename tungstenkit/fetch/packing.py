@@ -8,12 +8,11 @@ import shutil
 import stat
 import subprocess
 import tarfile
-import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tungstenkit import certificates
+from tungstenkit import certificates, started
 from tungstenkit.digest import measure
 from tungstenkit.lacks import installing
 from tungstenkit.outside import GIT, git_name_problem, redact, url_problem
@@ -100,8 +99,8 @@ def check_out(url: str, ref: str | None, out: Path) -> str:
     for what, problem in ((url, url_problem(url, GIT)), (ref, ref and git_name_problem(ref))):
         if problem:
             raise FetchError(f"{what!a} {problem}", where="a git repository", hint="see python_packages")
-    with tempfile.TemporaryDirectory(prefix="tungsten-") as name:
-        folder = Path(name) / "source"
+    with started.scratch() as name:
+        folder = name / "source"
         folder.mkdir()
         _git(folder, "init", "--quiet")
         fetch = ("fetch", "--quiet", "--no-tags")

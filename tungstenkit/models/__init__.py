@@ -10,17 +10,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tungstenkit.models.find import get
+    from tungstenkit.models.here import inspect, list, remove  # noqa: A004 (as a program reads it: `models.list()`)
     from tungstenkit.models.model import Demo, Model
     from tungstenkit.models.values import Output
     from tungstenkit.run.client import PredictionError
     from tungstenkit.sdk.errors import TungstenError
 
-__all__ = ["Demo", "Model", "Output", "PredictionError", "TungstenError", "get"]
+__all__ = ["Demo", "Model", "Output", "PredictionError", "TungstenError", "get", "inspect", "list", "remove"]
 
 _HOME = {
     "get": "models.find",
     **dict.fromkeys(("Demo", "Model"), "models.model"),
+    **dict.fromkeys(("inspect", "list", "remove"), "models.here"),
     "Output": "models.values",
     "PredictionError": "run.client",
     "TungstenError": "sdk.errors",
@@ -35,5 +39,5 @@ def __getattr__(name: str) -> object:
     return value
 
 
-def __dir__() -> list[str]:
+def __dir__() -> Iterable[str]:
     return sorted({*globals(), *__all__})

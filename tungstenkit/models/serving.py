@@ -4,20 +4,19 @@ first needed, and ended with whoever started it."""
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tungstenkit import started
 from tungstenkit.run.client import AT_ONCE, Client, PredictionError
 from tungstenkit.sdk.errors import RunError, TungstenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
     from typing import Self
 
     from tungstenkit.models.target import Target
@@ -227,9 +226,7 @@ class _Made:
     def scratch(self) -> Path:
         """A folder of the server's alone."""
         if self._scratch is None:
-            # Not `TemporaryDirectory`: it would be removed by each process that is forked, too.
-            self._scratch = Path(tempfile.mkdtemp(prefix="tungsten-"))
-            self.stack.callback(shutil.rmtree, self._scratch, ignore_errors=True)
+            self._scratch = self.stack.enter_context(started.scratch())
         return self._scratch
 
     def answer(self, url: str, client: Client) -> None:

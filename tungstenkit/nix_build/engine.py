@@ -6,14 +6,15 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tungstenkit import started
 from tungstenkit.outside import IMAGE_NAME, IMAGE_TAG, LONGEST_NAME
 from tungstenkit.sdk.errors import BuildError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tungstenkit.nix_build.image import Image
 
 
@@ -87,9 +88,9 @@ def load_image(image: Image, engine: str, reference: str) -> None:
         # that it is given, too: a link of the name that it is to have, so that there mostly is no other.
         name = re.sub(r"^localhost/|:latest$", "", reference)
         name = image.layout.name if {"/", ":"}.intersection(name) else name
-        with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
-            (Path(folder) / name).symlink_to(image.layout)
-            pulled = _engine([engine, "pull", "--quiet", "--", f"oci:{name}"], Path(folder)).split()[-1]
+        with started.scratch() as folder:
+            (folder / name).symlink_to(image.layout)
+            pulled = _engine([engine, "pull", "--quiet", "--", f"oci:{name}"], folder).split()[-1]
         _engine([engine, "tag", "--", pulled, reference])
         given = f"localhost/{name}:latest"
         if given != reference:

@@ -200,13 +200,14 @@ def read_layout(layout: Path) -> Image:
     """Describe an OCI image layout."""
     index = json.loads((layout / "index.json").read_text(encoding="utf-8"))
     (descriptor,) = index["manifests"]
-    manifest = json.loads(_blob(layout, descriptor["digest"]).read_text(encoding="utf-8"))
+    manifest = json.loads(blob(layout, descriptor["digest"]).read_text(encoding="utf-8"))
     size = (
         descriptor["size"] + manifest["config"]["size"] + sum(layer["size"] for layer in manifest["layers"])
     )
     return Image(layout=layout, digest=descriptor["digest"], image_id=manifest["config"]["digest"], size=size)
 
 
-def _blob(layout: Path, digest: str) -> Path:
+def blob(layout: Path, digest: str) -> Path:
+    """Where a layout has what is of a digest."""
     algorithm, _, value = digest.partition(":")
     return layout / "blobs" / algorithm / value

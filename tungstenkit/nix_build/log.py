@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tungstenkit import lacks
-from tungstenkit.nix_program import how_to_make_room
+from tungstenkit.nix_program import MAKE_ROOM
 from tungstenkit.sdk.errors import BuildError, TungstenError
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Log:
             return BuildError(
                 "the disk is full",
                 where=text,
-                hint=f"{how_to_make_room()} and build again",
+                hint=f"{MAKE_ROOM} and build again",
             )
         if other := _OTHER_HASH.search(text):
             return OtherHashError(text, other[1], base64.b64decode(other[2]).hex())

@@ -1,4 +1,4 @@
-"""An image into a registry, by skopeo."""
+"""An image into a registry, by skopeo; and who may do so."""
 
 from __future__ import annotations
 
@@ -37,8 +37,43 @@ def check_skopeo() -> None:
     """Raises BuildError where there is no skopeo."""
     if shutil.which("skopeo") is None:
         raise BuildError(
-            "there is no skopeo on PATH, which pushes images", hint="on Debian: apt-get install skopeo"
+            "there is no skopeo on PATH, which pushes images and keeps passwords",
+            hint="on Debian: apt-get install skopeo; what `podman login` keeps, it reads",
         )
+
+
+_REGISTRY = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
+
+
+def login(
+    registry: str, user: str | None, *, password_stdin: bool = False, skopeo_args: Sequence[str] = ()
+) -> None:
+    """Have skopeo keep a user and a password for a registry. Raises BuildError.
+
+    It asks for what it is not given, and reads the password itself: nothing of it passes through here.
+    """
+    named = [f"--username={user}"] if user is not None else []
+    read = ["--password-stdin"] if password_stdin else []
+    if password_stdin and user is None:
+        raise BuildError("whose password that is must be said", hint="-u USER")
+    _account("login", registry, [*named, *read, *skopeo_args])
+
+
+def logout(registry: str) -> None:
+    """Have skopeo forget the user and the password of a registry. Raises BuildError."""
+    _account("logout", registry, [])
+
+
+def _account(what: str, registry: str, options: Sequence[str]) -> None:
+    if not _REGISTRY.fullmatch(registry):
+        raise BuildError(
+            f"{registry!r} is no registry", where="REGISTRY", hint="a host, such as registry.example:5000"
+        )
+    check_skopeo()
+    command = ["skopeo", what, *options, "--", registry]
+    if subprocess.run(command, env=certificates.environment(), check=False).returncode != 0:
+        # What it said is there already, above.
+        raise BuildError(f"skopeo did not {'log in to' if what == 'login' else 'log out of'} {registry}")
 
 
 def push_image(image: Image, reference: str, skopeo_args: Sequence[str]) -> None:
@@ -76,6 +111,6 @@ def _hint(said: str, reference: str) -> str:
         host = asked[1] if asked else reference.partition("/")[0]
         return f"nothing answers at {host}: is a registry running there, and is that its name?"
     return (
-        "`skopeo login` gives it a user and a password; --skopeo-arg=--dest-tls-verify=false is for a registry"
+        "`tungsten login` gives it a user and a password; --skopeo-arg=--dest-tls-verify=false is for a registry"
         " without TLS"
     )

@@ -6,12 +6,11 @@ made is a value.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tungstenkit import started
 from tungstenkit.audit.advisories import look_up
 from tungstenkit.audit.diff import compare, old_lock
 from tungstenkit.export.flake import Contents
@@ -38,6 +37,7 @@ from tungstenkit.spec.requirements import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from tungstenkit.audit.diff import Difference
     from tungstenkit.audit.vulnerabilities import Advisories
@@ -111,7 +111,7 @@ def make_lock(project: Project, wish: Relock | None = None) -> Locked:
     _refuse_early(project, wish, pins)
     with (
         project.watch.working("looking for mirrors") as report,
-        tempfile.TemporaryDirectory(prefix="tungsten-") as scratch,
+        started.scratch() as scratch,
     ):
         get = Fetcher()
         solver = Solver(
@@ -120,7 +120,7 @@ def make_lock(project: Project, wish: Relock | None = None) -> Locked:
             report,
             project.watch.notice,
             project.directory,
-            Path(scratch),
+            scratch,
             {} if wish.allow_older_index else dates_of(before),
             _read_pinned(project, pins),
         )

@@ -11,13 +11,12 @@ import contextlib
 import json
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from tungstenkit import started
 from tungstenkit.cache import cache_folder, keep, kept
 from tungstenkit.document import Document
 from tungstenkit.fetch.needs import layer_files
@@ -33,6 +32,7 @@ from tungstenkit.tools import run_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from tungstenkit.fetch.needs import LockedFile
 
@@ -240,8 +240,8 @@ def _facts(
     variables = config.get("config") or {}
     with _well_formed(reference):
         environment = dict(entry.partition("=")[::2] for entry in variables.get("Env") or ())
-    with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
-        seen = _look_into(layers, paths, environment, Path(folder), zstd)
+    with started.scratch() as folder:
+        seen = _look_into(layers, paths, environment, folder, zstd)
     facts = _Facts.model_validate(
         {
             **seen,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tempfile
 import threading
 import zipfile
 import zlib
@@ -18,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from tungstenkit import started
 from tungstenkit.cache import cache_folder, keep, kept
 from tungstenkit.digest import measure
 from tungstenkit.fetch.index_pages import IndexFile
@@ -122,8 +122,8 @@ class PythonIndex:
 
     def _saved(self, url: str, read: Callable[[Path], _Read]) -> _Read:
         """What is read of a URL's whole content."""
-        with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
-            path = Path(folder) / "file"
+        with started.scratch() as folder:
+            path = folder / "file"
             self.save(url, path)
             return read(path)
 

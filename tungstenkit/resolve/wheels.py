@@ -13,7 +13,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import tomllib
 from email.parser import HeaderParser
 from pathlib import Path
@@ -27,6 +26,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from pydantic import ValidationError
 
+from tungstenkit import started
 from tungstenkit.data import NIX
 from tungstenkit.debian.release import RELEASES
 from tungstenkit.digest import measure
@@ -86,8 +86,8 @@ def resolve_wheels(
     if not requirements:
         return ()
     _refuse_known_conflicts(requirements, where)
-    with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
-        packages = _compile(Path(folder), requirements, constraints, offer, where, prefer)
+    with started.scratch() as folder:
+        packages = _compile(folder, requirements, constraints, offer, where, prefer)
     # Only these may come from where they say themselves: what another package names was asked for by nobody here.
     direct = {
         project_of(line): url for line in (*requirements, *constraints) if (url := Requirement(line).url)

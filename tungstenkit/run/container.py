@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tungstenkit.lacks import giving_gpus, hint, this_linux
 from tungstenkit.machine import Needs
+from tungstenkit.nix_build.loaded import label
 from tungstenkit.run.address import Address
 from tungstenkit.run.program import Program, environment_for_server, settings_for_server
 from tungstenkit.sdk.errors import RunError
@@ -72,7 +73,7 @@ def image_input_schema(engine: str, image: str, engine_args: Sequence[str] = ())
     engine_args: as for `container_program`.
     """
     name = f"tungsten-{secrets.token_hex(6)}"
-    create = [engine, "create", "--pull=never", f"--name={name}", *engine_args, image]
+    create = [engine, "create", "--pull=never", f"--name={name}", label(), *engine_args, image]
     try:
         subprocess.run(create, capture_output=True, check=True)
         # As a tar with one file in it.
@@ -114,7 +115,7 @@ def container_program(
     environment = environment_for_server()
     return Program(
         [
-            *(engine, "run", "--rm", "--pull=never", f"--name={name}", *publish),
+            *(engine, "run", "--rm", "--pull=never", f"--name={name}", label(), *publish),
             *(f"--env={name}" for name in settings_for_server(environment)),
             *gpu_arguments(engine, gpus),
             *(*engine_args, image, "--port", port, *listen, *flags),

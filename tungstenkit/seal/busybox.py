@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tungstenkit import started
 from tungstenkit.fetch.bring import unpack_busybox
 from tungstenkit.fetch.needs import LockedFile
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tungstenkit.lock.document import Lock
     from tungstenkit.seal.workshop import Workshop
 
@@ -32,9 +33,9 @@ def add_busybox_tree(lock: Lock, workshop: Workshop) -> Lock:
 
 def busybox_tree_hash(deb: Path) -> str:
     """The SRI hash of a folder that holds a busybox-static .deb's `bin/busybox` alone, as a Nix archive."""
-    with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
-        unpack_busybox(deb, Path(folder) / "tree")
-        program = (Path(folder) / "tree" / "bin" / "busybox").read_bytes()
+    with started.scratch() as folder:
+        unpack_busybox(deb, folder / "tree")
+        program = (folder / "tree" / "bin" / "busybox").read_bytes()
     return f"sha256-{base64.b64encode(hashlib.sha256(_nix_archive(program)).digest()).decode()}"
 
 

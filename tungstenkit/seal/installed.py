@@ -8,11 +8,10 @@ wheel's sha256.
 from __future__ import annotations
 
 import json
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tungstenkit import started
 from tungstenkit.cache import cache_folder, keep, kept
 from tungstenkit.document import Document
 from tungstenkit.fetch.needs import LockedFile, built_file, wheel_file
@@ -25,6 +24,7 @@ from tungstenkit.tools import run_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.packages import Wheel
@@ -122,10 +122,10 @@ def _read(lock: Lock, get: Callable[[LockedFile], Path], cache: Path) -> dict[st
         return found
     with ThreadPoolExecutor(PARALLEL) as pool:
         paths = list(pool.map(get, unread))
-    with tempfile.TemporaryDirectory(prefix="tungsten-") as folder:
+    with started.scratch() as folder:
         wheels = [{"path": str(path), "file": entry.file} for path, entry in zip(paths, unread, strict=True)]
-        run_tool("wheel_facts.py", {"wheels": wheels}, Path(folder) / "facts.json", _WHERE)
-        answers = json.loads((Path(folder) / "facts.json").read_bytes())
+        run_tool("wheel_facts.py", {"wheels": wheels}, folder / "facts.json", _WHERE)
+        answers = json.loads((folder / "facts.json").read_bytes())
     for entry, answer in zip(unread, answers, strict=True):
         found[entry.sha256] = Installed.model_validate(answer)
         # A problem may be the disk's.

@@ -43,6 +43,9 @@ MODEL = {"pydantic", "PIL", "pathspec"}
         (["--help"], NETWORK | SOLVING | MODEL | {"rich"}),
         (["init", "--help"], NETWORK | SOLVING | MODEL | {"rich"}),
         (["lock", "--help"], NETWORK | SOLVING | MODEL | {"rich"}),
+        (["models", "--help"], NETWORK | SOLVING | MODEL | {"rich"}),
+        (["clean", "--help"], NETWORK | SOLVING | MODEL | {"rich"}),
+        (["completion", "bash"], NETWORK | SOLVING | {"PIL", "pathspec", "rich"}),
         (["lock", "--check", str(BLUR)], NETWORK | SOLVING | {"PIL", "pathspec", "tarfile", "rich"}),
     ],
 )
@@ -137,11 +140,13 @@ def test_what_waits_to_read_a_module_ends_with_whoever_would_tell_it(tmp_path):
     reader.close()
 
 
-@pytest.mark.parametrize("first", ["lock", "why", "serve", "--version", "no-such-command", ""])
+@pytest.mark.parametrize("first", ["lock", "why", "serve", "models", "--version", "no-such-command", ""])
 def test_a_command_is_the_same_whichever_others_are_made(first, capsys):
     """Only its group's are, for a line that begins with one."""
-    every = {command.name for command in command_line.command_line().registered_commands}
-    made = {command.name for command in command_line.command_line(first).registered_commands}
+    every, made = (
+        {one.name for one in (*app.registered_commands, *app.registered_groups)}
+        for app in (command_line.command_line(), command_line.command_line(first))
+    )
     assert made <= every
     assert (made == every) is (first not in every)
     if first in every:

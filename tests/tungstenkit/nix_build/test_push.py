@@ -1,9 +1,17 @@
 """Where images are pushed to, and what is said where that fails."""
 
+import base64
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 
+from tests.loopback import serving
 from tungstenkit.nix_build.push import check_target, push_image
 from tungstenkit.sdk.errors import BuildError
 
@@ -68,8 +76,8 @@ def test_a_failed_push_does_not_show_what_skopeo_was_told(monkeypatch, tmp_path)
             "nothing answers at no.invalid: ",
         ),
         ("dial tcp 192.0.2.1:443: i/o timeout", "nothing answers at host:5000: "),
-        ("unauthorized: authentication required", "`skopeo login` gives it"),
-        ("http: server gave HTTP response to HTTPS client", "`skopeo login` gives it"),
+        ("unauthorized: authentication required", "`tungsten login` gives it"),
+        ("http: server gave HTTP response to HTTPS client", "`tungsten login` gives it"),
     ],
 )
 def test_what_helps_follows_from_what_skopeo_says(monkeypatch, tmp_path, said, hint):
@@ -80,3 +88,43 @@ def test_what_helps_follows_from_what_skopeo_says(monkeypatch, tmp_path, said, h
     with pytest.raises(BuildError) as caught:
         push_image(SimpleNamespace(layout=tmp_path), "host:5000/a:1", [])
     assert caught.value.hint.startswith(hint)
+
+
+class Registry(http.server.BaseHTTPRequestHandler):
+    """One that knows `me`, whose password is `hunter2`."""
+
+    def do_GET(self):
+        known = base64.b64encode(b"me:hunter2").decode()
+        self.send_response(200 if self.headers["Authorization"] == f"Basic {known}" else 401)
+        self.send_header("WWW-Authenticate", 'Basic realm="here"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
+def test_a_real_skopeo_keeps_and_forgets_a_password(tmp_path):
+    environment = {**os.environ, "REGISTRY_AUTH_FILE": str(tmp_path / "auth.json")}
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Registry)
+    place = f"127.0.0.1:{server.server_port}"
+
+    def tungsten(*words, said=None):
+        command = [sys.executable, "-m", "tungstenkit", *words]
+        return subprocess.run(
+            command, input=said, env=environment, capture_output=True, text=True, check=False
+        )
+
+    given = ["login", place, "-u", "me", "--password-stdin", "--skopeo-arg=--tls-verify=false"]
+    with serving(server):
+        wrong = tungsten(*given, said="hunter3")
+        assert wrong.returncode == 1
+        assert f"did not log in to {place}" in wrong.stderr
+        right = tungsten(*given, said="hunter2\n")
+        assert right.returncode == 0, right.stderr
+    assert "hunter2" not in right.stdout + right.stderr
+    kept = json.loads((tmp_path / "auth.json").read_text())["auths"]
+    assert base64.b64decode(kept[place]["auth"]) == b"me:hunter2"
+    assert tungsten("logout", place).returncode == 0
+    assert json.loads((tmp_path / "auth.json").read_text()).get("auths", {}) == {}

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from tungstenkit.machine import Needs
+from tungstenkit.nix_build.loaded import label
 from tungstenkit.run import container
 from tungstenkit.run.address import Address
 from tungstenkit.run.container import container_program, image_input_schema, image_needs
@@ -26,7 +27,8 @@ class TestContainer:
         assert program.command[:4] == [engine, "run", "--rm", "--pull=never"]
         name = program.command[4].removeprefix("--name=")
         assert name in program.kill
-        return program.command[5:]
+        assert program.command[5] == label()
+        return program.command[6:]
 
     def test_only_loopback_reaches_it(self):
         assert self.told("--workers", "2") == [
@@ -144,7 +146,7 @@ esac
         assert image_input_schema(podman, "x", ["--runtime=runc"]) == {"type": "object"}
         create, cp, rm = (line.split() for line in (tmp_path / "log").read_text().splitlines())
         name = create[2].removeprefix("--name=")
-        assert create == ["create", "--pull=never", f"--name={name}", "--runtime=runc", "x"]
+        assert create == ["create", "--pull=never", f"--name={name}", label(), "--runtime=runc", "x"]
         assert cp == ["cp", f"{name}:/opt/tungsten/spec.json", "-"]
         assert rm == ["rm", "--force", name]
 

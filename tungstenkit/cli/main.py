@@ -189,7 +189,7 @@ def main(reader: Reader | None = None) -> None:
     except BrokenPipeError:
         # Whoever reads what we print has enough, as `head` has.
         _fail(None, 1)
-    except OSError as problem:
+    except (OSError, RuntimeError) as problem:
         error = _machines_error(problem)
         if error is None:
             raise
@@ -217,10 +217,18 @@ _MACHINES = {
 }
 
 
-def _machines_error(problem: OSError) -> RunError | None:
+def _machines_error(problem: OSError | RuntimeError) -> RunError | None:
     """What is wrong with the machine, wherever it has come up; None for what may be a defect of ours."""
     from tungstenkit.nix_program import how_to_make_room
 
+    if not isinstance(problem, OSError):
+        if "home directory" not in str(problem):  # as pathlib says it
+            return None
+        return RunError(
+            "this user has no home: HOME is not set, nor is there an account",
+            where="HOME",
+            hint="set it to a folder that lasts; for once: `export HOME=$(mktemp -d)`",
+        )
     where = str(problem.filename) if problem.filename is not None else None
     if what := _MACHINES.get(problem.errno or 0):
         hint = {

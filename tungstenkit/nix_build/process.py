@@ -79,6 +79,16 @@ def _check_builders() -> None:
         )
 
 
+def _names_of_this_user() -> set[str]:
+    """By which a daemon may trust them: their own, and `@` with that of each group; none without an account."""
+    try:
+        user = pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return set()
+    groups = (grp.getgrgid(number).gr_name for number in os.getgrouplist(user.pw_name, user.pw_gid))
+    return {user.pw_name, *(f"@{group}" for group in groups)}
+
+
 def _check_daemon() -> None:
     """BuildError where a daemon builds for us that may do so without the sandbox.
 
@@ -95,9 +105,7 @@ def _check_daemon() -> None:
     run = nix_program.run(command, env=system)
     run.check_returncode()
     settings = {name: setting["value"] for name, setting in json.loads(run.stdout).items()}
-    user = pwd.getpwuid(os.geteuid())
-    groups = (grp.getgrgid(number).gr_name for number in os.getgrouplist(user.pw_name, user.pw_gid))
-    if not {"*", user.pw_name, *(f"@{group}" for group in groups)}.isdisjoint(settings["trusted-users"]):
+    if not {"*", *_names_of_this_user()}.isdisjoint(settings["trusted-users"]):
         return
     if settings["sandbox"] is not True or settings["sandbox-fallback"] is not False:
         raise BuildError(

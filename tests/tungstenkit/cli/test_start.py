@@ -361,6 +361,10 @@ def test_what_reads_no_more_or_is_full_has_no_traceback(arguments):
             OSError(errno.EMFILE, "Too many open files"),
             ["error: too many files are open", "  hint: allow more"],
         ),
+        (
+            RuntimeError("Could not determine home directory."),
+            ["error: this user has no home", "  in:   HOME", "  hint: set it to a folder"],
+        ),
     ],
 )
 def test_what_is_wrong_with_the_machine_is_told_wherever_it_comes_up(monkeypatch, capfd, problem, lines):

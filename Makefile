@@ -3,7 +3,8 @@
 #                  end_to_end and browser, and the modules in SLOW: `make test` has them
 # make image       set up, build MODEL into an image, start it and send it a picture
 # make builder     set up, and build tungsten's own image, for machines with nothing but an engine
-# make test        set up, and run every check that CI runs:
+# make test        set up, and run every check that CI runs; what this machine has not the means for is left out, and
+#                  told in the end. Where there is no Nix, tungsten's own is taken:
 #   lint, types      ruff and mypy
 #   frozen           takes what must really run in tests from today's mirrors, once; then none is asked but by few tests
 #   test-images      the tests that build images and run them, in four parts of a like length
@@ -18,7 +19,7 @@
 # make dist        a release: the wheel and the sdist, made twice, where all differs that may; CONTRIBUTING.md has the rest
 # make clean       remove what these made
 #
-# On Debian as root, what is missing is installed with apt and pip. Elsewhere the same commands say what to install.
+# Any user may do all of this. On Debian as root, what is missing is installed with apt and pip.
 
 MODEL ?= examples/blur
 PYTHON ?= python3
@@ -26,6 +27,7 @@ BIN := .venv/bin
 # Each of the hundreds of programs that tests start would compile all of ours again.
 unexport PYTHONDONTWRITEBYTECODE
 NEWEST := .venv-newest
+LEFT_OUT := .venv/left-out
 
 .PHONY: image builder check check-compiler check-server check-rest test \
   test-images test-images-made test-images-proved test-images-served test-images-other \
@@ -65,14 +67,18 @@ check-rest: .venv/done
 # others the longest is the first, so that none is left alone at the end. All that is wrong is told, not the first part's.
 test: setup
 	@sh examples/need.sh $(PYTHON) test
-	$(MAKE) --jobs=4 --keep-going frozen lint types test-clocks-days test-today test-images test-clocks-years
+	@$(BIN)/python -m tests.machine nix
+	@$(BIN)/python -m tests.machine begin $(LEFT_OUT)
+	@TUNGSTEN_TESTS_LEFT_OUT=$(CURDIR)/$(LEFT_OUT) $(MAKE) --jobs=4 --keep-going frozen lint types \
+	  test-clocks-days test-today test-images test-clocks-years; \
+	status=$$?; $(BIN)/python -m tests.machine tell $(LEFT_OUT) && exit $$status
 
 # The longest first.
 test-images: test-images-other test-images-made test-images-proved test-images-served
 
 MADE := $(addprefix tests/end_to_end/test_,$(addsuffix .py,base_image commands))
 PROVED := $(addprefix tests/end_to_end/test_,$(addsuffix .py,make_image import_check reproducible sandbox hostile))
-SERVED := $(addprefix tests/end_to_end/test_,$(addsuffix .py,http_surface image prometheus queue run_commands shell platforms errors))
+SERVED := $(addprefix tests/end_to_end/test_,$(addsuffix .py,http_surface image prometheus queue run_commands shell platforms errors other_roots))
 
 test-images-made: frozen
 	$(BIN)/python -m pytest -m "not soak" $(MADE)
@@ -88,6 +94,7 @@ test-images-other: frozen
 
 soak: setup frozen
 	@sh examples/need.sh $(PYTHON) test
+	@$(BIN)/python -m tests.machine nix
 	$(BIN)/python -m pytest -m soak
 	$(BIN)/python -m pytest -m "hypothesis and not container" --hypothesis-profile=chance tests --ignore=tests/browser
 	TUNGSTEN_STRENGTH_SECONDS=60 $(BIN)/python -m pytest tests/server/test_strength.py

@@ -1,14 +1,20 @@
 # Makes sure that the programs which `make` needs are here: installs them on Debian as root, says what to install elsewhere.
-# need.sh [PYTHON [check | test]]; with `check`, only what .venv and `make check` need; with `test`, also what only the
-# tests need. An image needs no more: tungsten brings Nix where there is none, and does without an engine.
+# need.sh [PYTHON [check | test]]; with `check`, only what .venv and `make check` need; with `test`, also what only tests
+# need: where that can't be installed, it is named, and those tests are left out. An image needs no more: tungsten brings
+# Nix where there is none, and does without an engine.
 set -eu
 python=${1:-python3}
 packages=
 need() { command -v "$1" >/dev/null 2>&1 || packages="$packages $2"; }
+installs() { [ "$(id -u)" = 0 ] && [ -f /etc/debian_version ] && command -v apt-get >/dev/null 2>&1; }
 need unshare util-linux
 "$python" -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
+required=$packages
 if [ "${2-}" = test ]; then
-  need nix nix-bin
+  # Elsewhere tungsten's own is taken.
+  if installs; then
+    need nix nix-bin
+  fi
   need podman podman
   need runc runc
   need chromium chromium
@@ -49,6 +55,10 @@ build_users() {
 [ "${2-}" = check ] || build_users
 [ -z "$packages" ] && exit 0
 
+if [ -z "$required" ] && ! installs; then
+  echo "not here, so the tests that need them are left out; Debian's packages of them:$packages" >&2
+  exit 0
+fi
 if [ ! -f /etc/debian_version ] || ! command -v apt-get >/dev/null 2>&1; then
   echo "error: these programs are missing; Debian's packages of them are called:$packages" >&2
   echo "  hint: install them with your system's package manager (for Nix see the Nix manual), then run make again" >&2

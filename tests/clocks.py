@@ -16,6 +16,7 @@ import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from tests import machine
 from tungstenkit.seal.fake_time import without
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,10 +35,11 @@ TESTS = (
     "tests/test_repository.py",
     "tests/test_clocks.py",
     "tests/test_dist.py",
+    "tests/test_machine.py",
 )
 FIXED = "nix or container or browser or frozen or upstream"
-"""The markers of tests that meet what has a clock of its own. What is `timeless` is skipped where the clock is moved
-(conftest.py).
+"""The markers of tests that meet what has a clock of its own. What is `timeless` is for `today` where the clock is
+moved (conftest.py).
 """
 # POSIX's form, which needs no data of the machine's: east and west, both off the full hour, with daylight saving.
 EAST = "<+1245>-12:45<+1345>,M9.5.0/2:45,M4.1.0/3:45"
@@ -101,6 +103,7 @@ def main(asked):
                 variables = environment(library, ahead, zone)
             else:
                 print(f"{'not moved' if one == 'days' else 'skipped'}: {WITHOUT}", flush=True)
+                machine.note({f"the clock of {one}": "needs libfaketime"})
                 if one != "days":
                     continue
             failed |= failing(f"not ({FIXED})", [*few, *tests], variables)

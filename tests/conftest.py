@@ -1,4 +1,6 @@
-"""What no test may depend on: how busy the machine is, and who has started the tests. And the frozen archive."""
+"""What no test may depend on: how busy the machine is, and who has started the tests. And the frozen archive; and what
+was left out, told.
+"""
 
 import os
 import signal
@@ -8,8 +10,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests import machine
 from tests.clocks import AHEAD, FEW
 from tests.frozen import made, served, take
+from tungstenkit import nix_program
 from tungstenkit.debian.release import RELEASES
 from tungstenkit.fetch.machine_mirrors import Machine, find_mirrors
 from tungstenkit.fetch.web import get_bytes
@@ -32,16 +36,33 @@ hypothesis.settings.load_profile("same")
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     for item in items:
         if "frozen" in item.fixturenames:
             item.add_marker(pytest.mark.frozen)
-        if AHEAD in os.environ and (mark := item.get_closest_marker("timeless")):
-            item.add_marker(pytest.mark.skip(reason=mark.args[0]))
+    if AHEAD in os.environ:
+        # They run with the machine's own clock, and so they are not left out.
+        timeless = [item for item in items if item.get_closest_marker("timeless")]
+        config.hook.pytest_deselected(items=timeless)
+        items[:] = [item for item in items if item not in {*timeless}]
 
+
+def pytest_configure(config):
+    config.pluginmanager.register(machine.LeftOut(), "left-out")
+
+
+# Tests have other folders for what users keep; the Nix that they start is one and the same.
+if nix_program.current().is_own:
+    os.environ[nix_program.HOME] = str(nix_program.home())
 
 # A shell's background job ignores it (POSIX, "Asynchronous AND-OR Lists"), and so would the programs under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _no_models_wish(monkeypatch):
+    """Which Nix a test's model asks for is no other test's business."""
+    monkeypatch.setattr(nix_program._Process, "wish", None)
 
 
 @pytest.fixture(scope="session")

@@ -32,9 +32,9 @@ def missing():
     if os.uname().machine != "x86_64":
         return "emulation is tested on x86-64"
     if os.geteuid() != 0:
-        return "needs root, for a namespace of all users"
+        return "needs root"  # for a namespace of all users
     if shutil.which(_QEMU) is None:
-        return f"{_QEMU} is not installed"
+        return f"needs {_QEMU}"
     tried = subprocess.run([*PREFIX, "true"], capture_output=True, text=True)
     return tried.stderr.strip().rpartition("\n")[2] if tried.returncode else None
 

@@ -3,7 +3,6 @@
 import ast
 import inspect
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -16,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests import generate
+from tests.machine import need
 from tungstenkit.audit.asked import check_lock
 from tungstenkit.cli.main import command_line
 from tungstenkit.data import FACTS, NIX, OWN_WHEELS
@@ -377,8 +377,7 @@ def test_the_documents_keys_are_told_of():
 
 def test_what_make_leaves_out_is_there():
     """pytest says nothing of a file that it should ignore and that has moved: it would be run after all."""
-    if shutil.which("make") is None:
-        pytest.skip("make is missing")
+    need("make")
     command = ["make", "--dry-run", "-C", ROOT, "check-server", "check-rest", "test-images"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     left_out = set(re.findall(r"--ignore=(\S+)", said))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.machine import needs
 from tests.server.demo_api import DemoApi
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -32,16 +33,11 @@ FLAGS = [
 
 def pytest_collection_modifyitems(items):
     """Mark what is here, and say what is missing."""
-    missing = [name for name, path in (("chromium", BROWSER), ("chromedriver", DRIVER)) if path is None]
-    try:
-        import selenium  # noqa: F401
-    except ImportError:
-        missing.append("selenium")
+    browser = needs("chromium", "chromedriver")
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.browser)
-            if missing:
-                item.add_marker(pytest.mark.skip(reason=f"not installed: {', '.join(missing)}"))
+            item.add_marker(browser)
 
 
 class Page:

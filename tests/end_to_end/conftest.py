@@ -1,7 +1,6 @@
-"""Real builds of the examples, each locked and built once a session, of the frozen archive. Needs nix, podman, root."""
+"""Real builds of the examples, each locked and built once a session, of the frozen archive."""
 
 import functools
-import os
 import secrets
 import shutil
 import subprocess
@@ -10,25 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.harness import ROOT, build, succeed
+from tests.end_to_end.harness import ENGINE, ROOT, build, remove_images, succeed
 from tests.end_to_end.somebody import Somebody
 from tests.end_to_end.targets import MODEL
 from tests.frozen.take import PYTHON
+from tests.machine import need, needs
 from tungstenkit.lock.document import LOCK_NAME
 
 
 def pytest_collection_modifyitems(items):
-    """Say what is missing, and count as skipped, where these tests can't run."""
-    reasons = [f"{tool} is not installed" for tool in ("nix", "podman", "runc") if shutil.which(tool) is None]
-    if os.geteuid() != 0:
-        reasons.append("needs root, for private mounts and network namespaces")
+    """What builds images is left out where that can't be. What takes more than that says so itself."""
+    builds = needs("nix", "namespaces")
     for item in items:
         # What runs without a container needs none of them.
         local = hasattr(item, "callspec") and item.callspec.params.get("kind") == "local"
         if Path(__file__).parent in item.path.parents and not local:
             item.add_marker(pytest.mark.nix)
-            if reasons:
-                item.add_marker(pytest.mark.skip(reason="; ".join(reasons)))
+            item.add_marker(builds)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -135,6 +132,7 @@ def surface(kind, tmp_path_factory, surface_model):
     if kind == "local":
         yield folder
         return
+    need(*ENGINE)
     image = build(folder, "--name", f"surface-{secrets.token_hex(4)}").reference
     yield image
-    subprocess.run(["podman", "rmi", "--force", image], capture_output=True, check=True)
+    remove_images(image)

@@ -1,4 +1,7 @@
-"""Runs the command line, Nix and podman for the tests, and reads what they made."""
+"""Runs the command line, Nix and podman for the tests, and reads what they made.
+
+What runs a container leaves the test out where there is no engine.
+"""
 
 import atexit
 import contextlib
@@ -17,10 +20,13 @@ from pathlib import Path
 
 from tests.frozen.served import TUNGSTEN
 from tests.frozen.starter import Starter
-from tungstenkit import store
+from tests.machine import lacks, need
+from tungstenkit import nix_program, store
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SYSTEM = "x86_64-linux"
+ENGINE = ("podman", "runc")
+"""What a container takes, by the names that `need` knows."""
 
 
 @functools.cache
@@ -48,10 +54,17 @@ def succeed(*arguments, **options):
 
 
 def nix(*arguments):
-    command = [arguments[0], *store.options(), *map(str, arguments[1:])]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(nix_line(*arguments), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def nix_line(command, *arguments, options=None):
+    """A command of the Nix that tungsten starts, for its store; with our options, or with others."""
+    chosen = nix_program.current()
+    given = [f"{name}={value}" for name, value in chosen.variables.items()]
+    line = chosen.line([command, *(store.options() if options is None else options), *map(str, arguments)])
+    return [*(["/usr/bin/env", *given] if given else []), *line]
 
 
 def checkout(tmp_path):
@@ -145,6 +158,7 @@ def container_arguments():
 @contextlib.contextmanager
 def container(reference, *options):
     """A started container, on a free loopback port; its base URL and its name, once it is ready."""
+    need(*ENGINE)
     port = free_port()
     command = [
         *("podman", "run", "--detach", *container_arguments(), f"--env=TUNGSTEN_PORT={port}"),
@@ -160,6 +174,13 @@ def container(reference, *options):
         yield url, name
     finally:
         subprocess.run(["podman", "rm", "--force", "--time", "5", name], capture_output=True)
+
+
+def remove_images(*references):
+    """Remove images from the engine, where there is one; also those that are not there."""
+    if references and not lacks(*ENGINE):
+        command = ["podman", "rmi", "--force", "--ignore", *references]
+        subprocess.run(command, capture_output=True, check=True)
 
 
 def wait_until_ready(url, name):
@@ -188,6 +209,7 @@ def post(url, value):
 
 def run_in(reference, *command):
     """Run a program of an image, in place of its entry point."""
+    need(*ENGINE)
     program, *arguments = command
     done = subprocess.run(
         ["podman", "run", "--rm", *container_arguments(), f"--entrypoint={program}", reference, *arguments],

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.harness import ROOT
+from tests.machine import need
 
 UID = 54321
 
@@ -24,6 +25,7 @@ class Somebody:
         """Make what is theirs. folder: theirs, in one that all may enter. has_store: or there is no `/nix`, and they
         may make none. sees_roots: or there is root's.
         """
+        need("root")
         if (nix := shutil.which("nix-store")) and Path(nix).resolve().is_relative_to("/nix"):
             pytest.skip("Nix itself lies in /nix, where a user's own store is to be")
         self.folder = folder

@@ -2,7 +2,6 @@
 
 import json
 import secrets
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,16 +9,14 @@ import pytest
 
 from tests.binaries import deb, wheel
 from tests.end_to_end import bases
-from tests.end_to_end.harness import build, container, post, run_in, succeed, tungsten
+from tests.end_to_end.harness import build, container, post, remove_images, run_in, succeed, tungsten
 from tests.end_to_end.test_wheels import USE_DATA
 from tests.frozen.archive import Deb
+from tests.machine import needs
 from tungstenkit.fetch.needs import LockedFile
 from tungstenkit.lock.document import read_lock
 
-pytestmark = pytest.mark.skipif(
-    bases.REGISTRY is None or shutil.which("skopeo") is None,
-    reason="skopeo or docker-registry is not installed",
-)
+pytestmark = needs("docker-registry", "skopeo")
 
 MODEL = """\
 from tungstenkit import BaseIO, define_model
@@ -99,9 +96,7 @@ def built():
         return made[-1]
 
     yield make
-    references = [image.reference for image in made]
-    if references:
-        subprocess.run(["podman", "rmi", "--force", *references], capture_output=True, check=True)
+    remove_images(*(image.reference for image in made))
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +296,7 @@ def test_a_base_of_one_file_will_do_and_no_registry_is_asked_after_a_fetch(built
 
 
 @pytest.mark.soak
-@pytest.mark.skipif(shutil.which("zstd") is None, reason="zstd is not installed")
+@needs("zstd")
 def test_a_base_of_many_layers_leaves_ours_what_is_left_and_zstd_is_unpacked(built, registry, tmp_path):
     """120 layers of zstd."""
     layers = [bases.tar((f"srv/{number}", str(number).encode())) for number in range(120)]
@@ -315,7 +310,7 @@ def test_a_base_of_many_layers_leaves_ours_what_is_left_and_zstd_is_unpacked(bui
     assert "zstd" in tools_of(tmp_path / "model")
 
 
-@pytest.mark.skipif(shutil.which("zstd") is None, reason="zstd is not installed")
+@needs("zstd")
 def test_only_a_lock_of_a_base_with_zstd_layers_has_the_program(registry, tmp_path):
     for kind in ("zstd", "gzip"):
         bases.image(tmp_path / f"image-{kind}", [bases.tar(("a", b""))], media_type=f"{bases.TAR}+{kind}")

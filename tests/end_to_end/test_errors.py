@@ -11,6 +11,7 @@ import pytest
 from tests.emulation import SYSTEM as ARM64
 from tests.end_to_end.harness import SYSTEM, tungsten
 from tests.loopback import serving
+from tests.machine import needs
 
 LOCK = "tungsten.lock"
 
@@ -138,6 +139,7 @@ def test_a_file_that_is_not_the_locked_one(model, kind):
     assert "is not the locked file" in fails("build", model)
 
 
+@needs("root", "/nix")
 def test_a_full_disk_while_fetching(model):
     """In a mount namespace where the folder for downloads holds 2 MiB and the store is empty."""
     folder = model / ".tungsten"
@@ -169,6 +171,7 @@ def test_a_name_that_no_engine_takes(model):
     assert not (model / LOCK).exists()
 
 
+@needs("root")
 def test_without_a_network_the_index_is_named_not_the_model(model):
     (model / LOCK).unlink()
     loopback = ["unshare", "--net", "sh", "-ec", 'ip link set lo up; exec "$@"', "sh"]
@@ -177,6 +180,7 @@ def test_without_a_network_the_index_is_named_not_the_model(model):
     assert "check the network" in message
 
 
+@needs("root")
 def test_without_loopback_what_is_missing_is_named(model):
     (model / LOCK).unlink()
     assert "ip link set lo up" in fails("lock", model, before=["unshare", "--net"])

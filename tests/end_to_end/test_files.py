@@ -15,9 +15,20 @@ from pathlib import Path
 import pytest
 
 from tests import hub as hubs
-from tests.end_to_end.harness import SYSTEM, build, container_arguments, nix, succeed, tungsten
+from tests.end_to_end.harness import (
+    ENGINE,
+    SYSTEM,
+    build,
+    container_arguments,
+    nix,
+    nix_line,
+    remove_images,
+    succeed,
+    tungsten,
+)
 from tests.end_to_end.test_reproducible import empty_store, remade
 from tests.hub import Repository, sha256
+from tests.machine import needs
 from tungstenkit import store
 
 __all__ = ["empty_store"]  # a fixture
@@ -91,7 +102,7 @@ def with_token(hub):
 def image(hub, model):
     image = build(model, "--name", f"files-{secrets.token_hex(4)}", env=with_token(hub))
     yield image
-    subprocess.run(["podman", "rmi", "--force", image.reference], capture_output=True, check=True)
+    remove_images(image.reference)
 
 
 def members(image):
@@ -128,6 +139,7 @@ def test_nothing_that_was_downloaded_lies_about(model, image):
     assert list((model / ".tungsten" / "downloads").iterdir()) == []
 
 
+@needs(*ENGINE)
 def test_the_hubs_own_library_finds_them_without_a_network(image):
     arguments = [argument for argument in container_arguments() if "network" not in argument]
     command = ["podman", "run", "--rm", *arguments, "--network=none", "--entrypoint=python3"]
@@ -245,7 +257,7 @@ def test_without_the_big_file_nix_alone_says_what_to_do(heavy, heavy_image, empt
     assert "tungsten fetch --to FOLDER" in notice
     sources = out / "sources.json"
     sources.write_text("{}")
-    command = ["nix", *store.options(), "build", "path:.#model-image", "--no-link", "--keep-going"]
+    command = nix_line("nix", "build", "path:.#model-image", "--no-link", "--keep-going")
     done = subprocess.run([*empty_store, *command], cwd=out, capture_output=True, text=True)
     assert done.returncode != 0
     assert "a-big-file-of-the-model-is-not-in-the-nix-store/big__1.bin" in done.stderr
@@ -274,7 +286,7 @@ def test_what_is_carried_is_all_that_nix_alone_needs(heavy, empty_store, tmp_pat
     (out / "sources.json").write_text("{}")
     image = f"path:{out}#model-image-dir"
     steps = json.loads(nix("nix", "show-derivation", "--recursive", image))
-    make = shlex.join(["nix", *store.options(), "build", image, "--dry-run"])
+    make = shlex.join(nix_line("nix", "build", image, "--dry-run"))
     done = subprocess.run(
         ["unshare", "--net", *empty_store, "sh", "-euc", f"{take} && {make}"], capture_output=True, text=True
     )

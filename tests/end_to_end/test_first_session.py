@@ -18,6 +18,7 @@ from tests.end_to_end import bases
 from tests.end_to_end.harness import ROOT, checkout
 from tests.end_to_end.somebody import path_without
 from tests.frozen.take import INSTALLED, TAKEN
+from tests.machine import need
 
 RECORDED = ROOT / "docs" / "first-session.md"
 REGISTRY = "registry.example"
@@ -71,8 +72,7 @@ def test_what_is_printed_is_compared():
 @pytest.fixture
 def registry(somebody):
     """A registry on loopback; its host and port."""
-    if bases.REGISTRY is None:
-        pytest.skip("docker-registry is not installed")
+    need("docker-registry")
     folder = somebody.folder / "registry"
     folder.mkdir()
     with bases.registry(folder) as host:

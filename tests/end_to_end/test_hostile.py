@@ -16,6 +16,7 @@ import pytest
 from tests.end_to_end.harness import tungsten
 from tests.end_to_end.somebody import Somebody
 from tests.loopback import serving
+from tests.machine import needs
 from tests.tungstenkit import locks
 from tungstenkit.lock.document import LOCK_NAME
 
@@ -23,6 +24,8 @@ SYSTEM = "x86_64-linux"
 PROJECT = "pillow"
 NEW = hashlib.sha256(b"of no file that there is").hexdigest()
 """What is not in any store must be fetched."""
+
+pytestmark = needs("root")  # which becomes other users
 
 
 class Caller:

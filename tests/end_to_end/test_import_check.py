@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.harness import ROOT, TUNGSTEN, build, derivation, succeed, tungsten
-from tungstenkit import store
+from tests.end_to_end.harness import ROOT, TUNGSTEN, build, derivation, nix, nix_line, succeed, tungsten
+from tests.machine import need
 
 IN_THE_IMAGE = "if pathlib.Path.cwd() == pathlib.Path('/app'):"
 SOURCE = (ROOT / "examples" / "blur" / "tungsten_model.py").read_text()
@@ -79,7 +79,7 @@ def test_a_class_that_was_renamed_in_an_export(blur, tmp_path):
     succeed("nix-export", blur.directory, "-o", tmp_path / "out")
     model = tmp_path / "out" / "model" / "tungsten_model.py"
     model.write_text(SOURCE.replace("class Blur:", "class Blurr:"))
-    command = ["nix", *store.options(), "build", "path:.#model-image-dir", "--no-link", "-L"]
+    command = nix_line("nix", "build", "path:.#model-image-dir", "--no-link", "-L")
     done = subprocess.run(command, cwd=tmp_path / "out", capture_output=True, text=True)
     assert done.returncode != 0
     assert (
@@ -109,12 +109,11 @@ def test_the_check_is_no_part_of_the_image(blur, tmp_path):
     assert "if system == target then" in text
     scope.write_text(text.replace("if system == target then", "if false then"))
     link = tmp_path / "image"
-    command = ["nix", *store.options(), "build", "path:.#model-image-dir", "--out-link", link]
+    command = nix_line("nix", "build", "path:.#model-image-dir", "--out-link", link)
     done = subprocess.run(command, cwd=tmp_path / "export", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (link / "index.json").read_bytes() == (blur.layout / "index.json").read_bytes()
-    references = subprocess.run(["nix-store", "-qR", link.resolve()], capture_output=True, text=True).stdout
-    assert "import-check" not in references
+    assert "import-check" not in nix("nix-store", "--query", "--requisites", link.resolve())
 
 
 def test_of_an_edit_only_what_it_changes_is_made_again(copy_of):
@@ -159,7 +158,7 @@ def test_what_is_big_is_bound_and_not_copied(blur, tmp_path):
         name = "try"; tree = builtins.head image.root.parts; python = "/usr/bin/python3.11";
         program = {tmp_path}/program.py; model = {tmp_path}/model; over = [ {tmp_path}/over ]; config = {{ }};
       }}"""
-    command = ["nix-build", *store.options(), "--no-out-link", "--expr", expression]
+    command = nix_line("nix-build", "--no-out-link", "--expr", expression)
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -184,6 +183,7 @@ open(sys.argv[2], "w").close()
 
 def forbidding(*command, **options):
     """Run a command where namespaces are forbidden; its exit status and what it said."""
+    need("root")
     program = [sys.executable, Path(__file__).with_name("forbidding.py")]
     done = subprocess.run(
         [*program, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
@@ -226,6 +226,6 @@ def test_where_namespaces_are_forbidden_a_step_says_so_itself(blur, tmp_path):
 def busybox_of(directory):
     """The program that builds a model, as its export's derivations name it."""
     attribute = "path:.#packages.x86_64-linux.model-image.root.builder"
-    command = ["nix", *store.options(), "eval", "--raw", attribute]
+    command = nix_line("nix", "eval", "--raw", attribute)
     folder = directory / ".tungsten" / "export"
     return Path(subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout)

@@ -1,13 +1,13 @@
 """Wheels that need the system's libraries work in images whose models name no system package."""
 
 import json
-import shutil
 
 import pytest
 
 from tests.end_to_end.harness import SYSTEM, build, run_in
+from tests.machine import needs
 
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+pytestmark = needs("gcc")
 
 MODEL = """\
 import bundles_probe

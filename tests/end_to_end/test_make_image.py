@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import MACHINES_OWN
 from tests.end_to_end.conftest import copy_example
-from tests.end_to_end.harness import ROOT, succeed, tungsten
+from tests.end_to_end.harness import ROOT, remove_images, succeed, tungsten
 from tests.frozen import moved, served, take
 from tests.frozen.archive import link
 from tungstenkit.fetch.needs import needed_files
@@ -33,8 +33,7 @@ def example(tmp_path):
         return copy_example(name, tmp_path / made[-1])
 
     yield copy
-    images = [f"localhost/{name}:latest" for name in made]
-    subprocess.run(["podman", "rmi", "--force", "--ignore", *images], capture_output=True, check=True)
+    remove_images(*(f"localhost/{name}:latest" for name in made))
 
 
 @pytest.fixture(scope="module")

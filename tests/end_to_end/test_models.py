@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from PIL import Image, ImageFilter
 
-from tests.end_to_end.harness import ROOT, container_arguments
+from tests.end_to_end.harness import ENGINE, ROOT, container_arguments
+from tests.machine import lacks, need, needs
 from tungstenkit import models
 
 PICTURE = ROOT / "examples" / "picture.jpg"
@@ -20,6 +21,8 @@ RADII = [1.0, 2.5, 4.0, 5.5]
 
 def containers():
     """Those that are ours, by their names."""
+    if lacks(*ENGINE):
+        return set()
     command = ["podman", "ps", "--all", "--format", "{{.Names}}"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     return {name for name in listed if name.startswith("tungsten-")}
@@ -48,6 +51,7 @@ def temporary(tmp_path, monkeypatch):
 @pytest.mark.container
 @pytest.mark.parametrize("way", ["container", "root"])
 def test_threads_and_an_event_loop_have_one_server_and_nothing_is_left(blur, way, temporary):
+    need(*(ENGINE if way == "container" else ()))
     before = containers()
     target = blur.image_id if way == "container" else blur.directory
     given = {"engine_args": container_arguments()} if way == "container" else {"engine": False}
@@ -72,6 +76,7 @@ def test_threads_and_an_event_loop_have_one_server_and_nothing_is_left(blur, way
 
 
 @pytest.mark.container
+@needs(*ENGINE)
 def test_captions_request(caption, temporary):
     with models.get(caption.image_id, engine_args=container_arguments()) as model:
         asked = [{"image": PICTURE, "text": text} for text in ("Hills", "Dusk")]
@@ -97,6 +102,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.mark.container
 @pytest.mark.parametrize("way", ["container", "root"])
 def test_a_program_that_is_killed_leaves_nothing(blur, way, tmp_path):
+    need(*(ENGINE if way == "container" else ()))
     before = containers()
     target = [blur.image_id, *container_arguments()] if way == "container" else [blur.directory]
     command = [sys.executable, "-c", KILLED, tmp_path, *target]

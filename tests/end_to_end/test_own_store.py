@@ -12,9 +12,12 @@ import pytest
 
 from tests.end_to_end.harness import succeed, tungsten
 from tests.end_to_end.somebody import UID, path_without
+from tests.machine import needs
 from tungstenkit.fetch.own_nix import RECORD
 from tungstenkit.nix_build.engine import load_image
 from tungstenkit.nix_build.image import read_layout
+
+pytestmark = needs("root")  # which becomes other users
 
 
 @pytest.fixture

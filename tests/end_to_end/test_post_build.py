@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.harness import ROOT, SYSTEM, build, container, nix, post, succeed, tungsten
+from tests.end_to_end.harness import ROOT, SYSTEM, build, container, nix, nix_line, post, succeed, tungsten
 from tests.loopback import serving
+from tests.machine import needs
 from tests.server.conftest import wait_until
 from tungstenkit import store
 from tungstenkit.lock.document import read_lock, write_lock
@@ -182,7 +183,7 @@ def test_a_token_reaches_the_server_and_nothing_else(model, server, tmp_path):
     assert server.token not in Path(derivation_of(image)).read_text()
 
 
-@pytest.mark.skipif(shutil.which("nix-daemon") is None, reason="nix-daemon is not installed")
+@needs("root", "nix-daemon")
 def test_a_token_reaches_it_under_a_daemon_with_another_environment(model, server, tmp_path):
     server.token = "s3cret-t0ken-of-the-test"
     folder = model(DOWNLOAD.format(url=server.url), 'environment = ["A_TOKEN"]')
@@ -212,7 +213,7 @@ def test_plain_nix_passes_the_token_by_the_environment(model, server, tmp_path):
     succeed("lock", folder, env={"A_TOKEN": server.token})
     succeed("nix-export", folder, "-o", tmp_path / "export")
     forget(folder)
-    command = ["nix", *store.options(), "build", "path:.#model-image", "--no-link"]
+    command = nix_line("nix", "build", "path:.#model-image", "--no-link")
     done = subprocess.run(
         command,
         cwd=tmp_path / "export",
@@ -224,7 +225,7 @@ def test_plain_nix_passes_the_token_by_the_environment(model, server, tmp_path):
     assert server.asked == 3
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+@needs("openssl")
 def test_certificates_that_this_machine_trusts_are_trusted_and_not_in_the_image(model, server, tmp_path):
     """As behind a proxy that inspects, whose certificate no image has."""
     key, own = tmp_path / "key", tmp_path / "own"
@@ -334,7 +335,7 @@ def test_an_export_edited_by_hand_is_stale(model, tmp_path):
     other = nix("nix", "build", f"path:{tmp_path}/export#model-image-dir", "--no-link", "--json")
     assert json.loads(other)[0]["outputs"] != json.loads(image)[0]["outputs"]
     (tmp_path / "export" / "model" / "helper.py").write_text("2")
-    command = ["nix", *store.options(), "build", f"path:{tmp_path}/export#model-image-dir", "--no-link", "-L"]
+    command = nix_line("nix", "build", f"path:{tmp_path}/export#model-image-dir", "--no-link", "-L")
     failed = subprocess.run(command, capture_output=True, text=True)
     assert failed.returncode != 0
     assert "the lock is stale: post_build saw other files when it was made: helper.py" in failed.stderr

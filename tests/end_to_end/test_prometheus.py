@@ -10,6 +10,7 @@ import requests
 
 from tests.end_to_end.harness import ROOT, free_port
 from tests.end_to_end.targets import served
+from tests.machine import need
 from tests.server.conftest import DEADLINE, wait_until
 
 UNPACKED = ROOT / ".venv" / "prometheus" / "usr" / "bin"
@@ -17,10 +18,8 @@ UNPACKED = ROOT / ".venv" / "prometheus" / "usr" / "bin"
 
 
 def program(name):
-    found = shutil.which(name, path=os.pathsep.join([str(UNPACKED), os.environ["PATH"]]))
-    if found is None:
-        pytest.skip(f"there is no {name}; `make test` unpacks Debian's package")
-    return found
+    need("prometheus")
+    return shutil.which(name, path=os.pathsep.join([str(UNPACKED), os.environ["PATH"]]))
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.harness import SYSTEM, build, checkout, derivation, nix, succeed
+from tests.end_to_end.harness import ENGINE, SYSTEM, build, checkout, derivation, nix, nix_line, succeed
+from tests.machine import need, needs
 from tungstenkit import store
 from tungstenkit.fetch.needs import needed_files
 from tungstenkit.lock.document import read_lock
@@ -21,6 +22,7 @@ def empty_store(tmp_path):
 
     Which of the machine's build users are taken is noted where every Nix here looks: each ends all that its user runs.
     """
+    need("root", "/nix")
     folder = tmp_path / "nix"
     pool = "var/nix/userpool"
     (folder / pool).mkdir(parents=True)
@@ -51,7 +53,7 @@ def test_programs_start_with_byte_code_and_what_compiles_for_images_without(capt
 
 
 def names(derivations):
-    return {derivation.split("-", 1)[1].removesuffix(".drv") for derivation in derivations}
+    return {Path(derivation).stem.partition("-")[2] for derivation in derivations}
 
 
 def was_run(derivation):
@@ -63,6 +65,7 @@ def was_run(derivation):
     return "hash" not in output and not store.missing([output["path"]])
 
 
+@needs("root")
 def test_after_a_fetch_no_network_is_needed(copy_of, caption):
     """A copy elsewhere, so that the export and the last layers are made anew, without any network interface."""
     model = copy_of("caption")
@@ -122,14 +125,8 @@ def test_an_export_builds_with_nix_alone(blur, tmp_path, empty_store):
     """
     out, image = tmp_path / "export", tmp_path / "image.tar"
     succeed("nix-export", blur.directory, "-o", out)
-    command = [
-        "nix",
-        *store.options(),
-        "build",
-        f"path:{out}#model-image",
-        "--out-link",
-        str(tmp_path / "result"),
-    ]
+    need(*ENGINE)
+    command = nix_line("nix", "build", f"path:{out}#model-image", "--out-link", tmp_path / "result")
     script = f'"$@" && cp -L {tmp_path / "result"} {image}'
     built = subprocess.run([*empty_store, "sh", "-c", script, "sh", *command], capture_output=True, text=True)
     assert built.returncode == 0, built.stderr

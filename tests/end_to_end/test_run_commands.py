@@ -9,8 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.harness import TUNGSTEN, container_arguments, free_port, succeed, tungsten
+from tests.end_to_end.harness import (
+    TUNGSTEN,
+    container_arguments,
+    free_port,
+    remove_images,
+    succeed,
+    tungsten,
+)
 from tests.end_to_end.targets import served
+from tests.machine import needs
 from tests.server.conftest import wait_until
 
 
@@ -192,7 +200,7 @@ def test_a_folder_is_built_and_run(surface_model, tmp_path):
         assert json.loads(done.stdout)["did"] == "x", done.stderr
         assert "building layer-model" in done.stderr or "loading into podman" in done.stderr
     finally:
-        subprocess.run(["podman", "rmi", "--force", image], capture_output=True)
+        remove_images(image)
 
 
 def test_an_input_that_is_none_is_told_before_a_folder_is_built(surface_model, tmp_path):
@@ -204,6 +212,7 @@ def test_an_input_that_is_none_is_told_before_a_folder_is_built(surface_model, t
     assert not (folder / ".tungsten").exists()
 
 
+@needs("podman")
 def test_an_unknown_image_says_how_to_make_one():
     done = tungsten("serve", "no-such-image")
     assert done.returncode == 1

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.harness import ROOT, derivation, nix, succeed, tungsten
+from tests.end_to_end.harness import ROOT, derivation, nix, nix_line, succeed, tungsten
 from tests.end_to_end.somebody import UID, Somebody
+from tests.machine import lacks, need, needs
 from tungstenkit import store
 from tungstenkit.data import NIX
 
@@ -91,7 +92,7 @@ def attack(kind, parts, before=(), options=None):
     """What an attack of a kind reaches."""
     given = [word for name, value in parts.items() for word in ("--argstr", name, value)]
     program = Path(parts["archive"]).with_name("attacks.nix")
-    command = ["nix-build", *(options or store.options()), "--no-out-link", str(program), "-A", kind, *given]
+    command = nix_line("nix-build", "--no-out-link", program, "-A", kind, *given, options=options)
     done = subprocess.run([*before, *command], capture_output=True, text=True)
     said = [line for line in done.stderr.splitlines() if "REACHED " in line]
     assert said, done.stderr[-3000:]
@@ -112,6 +113,7 @@ def left(canary):
 @pytest.fixture(scope="module")
 def user(parts, folder):
     """Somebody whose store has what the attacks are built with."""
+    need("root", "/nix")
     user = Somebody(folder / "user")
     wanted = [parts["busybox"], parts["tree"], *json.loads(parts["layers"])]
     wanted += [
@@ -216,14 +218,16 @@ def test_the_attacks_succeed_where_nothing_is_apart(parts, folder):
         folder,
         parts["canary"],
     ]
-    user = ["setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups"]
-    done = subprocess.run([*user, *command], capture_output=True, text=True, cwd="/", timeout=60)
+    if not lacks("root"):
+        command = ["setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups", *command]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=60)
     reached = json.loads(done.stdout.splitlines()[-1].removeprefix("REACHED "))
     assert {"mount", "remount", "unmount", "namespaces", "capabilities", "new privileges", "keys"} <= set(
         reached
     )
 
 
+@needs("root")
 def test_setting_up_makes_the_users_that_builds_run_as(tmp_path):
     """Once, for root alone, and not where there are some."""
     shutil.copytree("/etc", tmp_path / "etc", symlinks=True)
@@ -250,6 +254,7 @@ def test_setting_up_makes_the_users_that_builds_run_as(tmp_path):
 
 def test_root_without_build_users_is_told_how_to_make_them(copy_of, tmp_path):
     """And nothing is built. What needs no build works."""
+    need("root")
     if not nix("nix", "--version").split()[-1].startswith(("2.8", "2.9.", "2.10", "2.11")):
         pytest.skip("this Nix needs no build users")
     for name in ("group", "passwd"):
@@ -311,6 +316,7 @@ def test_a_module_reaches_nothing_while_root_reads_it(hostile, canary):
     assert left(canary) == []
 
 
+@needs("root")
 def test_a_module_reaches_nothing_while_a_user_reads_it(hostile, canary, folder):
     user = Somebody(folder / f"reader-{secrets.token_hex(4)}")
     user.own(hostile)
@@ -357,6 +363,7 @@ def test_a_server_that_is_checked_reaches_the_network_alone(caller, copy_of, can
     assert left(canary) == []
 
 
+@needs("root")
 def test_where_namespaces_are_refused_a_module_is_not_read_but_on_trust(copy_of):
     """As in a container that grants root none."""
     folder = copy_of("blur")

@@ -17,7 +17,18 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.end_to_end.harness import ROOT, SYSTEM, TUNGSTEN, checkout, free_port, nix, succeed, tungsten
+from tests.end_to_end.harness import (
+    ROOT,
+    SYSTEM,
+    TUNGSTEN,
+    checkout,
+    free_port,
+    nix,
+    nix_line,
+    succeed,
+    tungsten,
+)
+from tests.machine import need, needs
 from tests.server.conftest import DEADLINE, wait_until
 from tungstenkit import store
 
@@ -53,6 +64,7 @@ def python(model):
 @pytest.fixture
 def anyones(model):
     """A folder of an ordinary user's, and the shell's folder by a path that they may read."""
+    need("root")
     folder = Path(tempfile.mkdtemp(prefix="tungsten-test-"))
     os.chown(folder, 65534, 65534)
     yield folder, (model / ".tungsten/shell").resolve()
@@ -75,6 +87,7 @@ class TestPrograms:
             == Path("/etc/resolv.conf").read_text() + "\n"
         )
 
+    @needs("root")
     @pytest.mark.parametrize("place", ["/opt", "/usr/local/src", "/var/lib"])
     def test_a_folder_among_the_systems_own_is_seen(self, python, place):
         with tempfile.TemporaryDirectory(dir=place) as folder:
@@ -136,7 +149,7 @@ class TestPrograms:
     def test_a_gpus_driver_comes_along(self, model):
         """No test machine has one, so another library of this machine's stands in for the driver's."""
         shell = (model / ".tungsten/shell").resolve()
-        (root,) = re.findall(r"/nix/store/\S+-root(?= )", (shell / "enter").read_text())
+        (root,) = re.findall(rf"{store.place()}/\S+-root(?= )", (shell / "enter").read_text())
         inside = "import os; print(os.environ['LD_LIBRARY_PATH'], os.listdir('/.driver'))"
         script = f"""
 import os, sys
@@ -171,9 +184,8 @@ class TestShell:
 
     @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
     def test_it_is_the_users_own_shell_and_comes_after_their_start_files(self, model, name, tmp_path):
+        need(name)
         program = shutil.which(name)
-        if program is None:
-            pytest.skip(f"{name} is not installed")
         start = {
             "bash": (".bashrc", "export PATH=/first:$PATH; mine=yes"),
             "zsh": (".zshrc", "export PATH=/first:$PATH; mine=yes"),
@@ -238,13 +250,12 @@ class TestNixAlone:
     def run(self, folder, subcommand, *arguments):
         # Without this, `nix develop` asks for nixpkgs' bash, and waits where it can't be reached.
         offline = ["--offline"] if subcommand == "develop" else []
-        command = ["nix", *store.options(), subcommand, *offline, *arguments]
+        command = nix_line("nix", subcommand, *offline, *arguments)
         return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
 
 
 def test_direnv_loads_it_by_one_line(model, tmp_path):
-    if shutil.which("direnv") is None:
-        pytest.skip("direnv is not installed")
+    need("direnv")
     project = tmp_path / "project"
     shutil.copytree(model, project, symlinks=True)
     (project / ".envrc").write_text(f'eval "$({shlex.join(TUNGSTEN)} shell --print-env)"\n')

@@ -10,7 +10,7 @@ import tarfile
 
 import pytest
 
-from tests.end_to_end.harness import ROOT, SYSTEM, build, nix, succeed, tungsten
+from tests.end_to_end.harness import ROOT, SYSTEM, build, nix, nix_line, succeed, tungsten
 from tungstenkit import store
 
 MODEL = """
@@ -179,7 +179,7 @@ def test_an_export_carries_the_models_own_sources(model, tmp_path):
     text = (tmp_path / "out" / "sources.json").read_text()
     assert str(model) not in text
     drv = subprocess.run(
-        ["nix", *store.options(), "path-info", "--derivation", "path:.#model-image"],
+        nix_line("nix", "path-info", "--derivation", "path:.#model-image"),
         cwd=tmp_path / "out",
         capture_output=True,
         text=True,

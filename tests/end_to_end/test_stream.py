@@ -8,8 +8,8 @@ import pytest
 import requests
 
 from tests.end_to_end import bases
-from tests.end_to_end.harness import free_port, nix, succeed, tungsten
-from tungstenkit import store
+from tests.end_to_end.harness import ENGINE, free_port, nix, nix_line, succeed, tungsten
+from tests.machine import need, needs
 
 
 @pytest.fixture(scope="module")
@@ -22,17 +22,15 @@ def exported(blur, tmp_path_factory):
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory):
     """Debian's docker-registry on loopback; its address."""
-    if bases.REGISTRY is None:
-        pytest.skip("docker-registry is not installed")
-    if shutil.which("skopeo") is None:
-        pytest.skip("skopeo is not installed")
+    need("docker-registry", "skopeo")
     with bases.registry(tmp_path_factory.mktemp("registry")) as host:
         yield host
 
 
 def nix_run(folder, *arguments, **options):
-    command = ["nix", *store.options(), "run", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, timeout=600, **options)
+    return subprocess.run(
+        nix_line("nix", "run", *arguments), cwd=folder, capture_output=True, timeout=600, **options
+    )
 
 
 def digest_at(registry, name):
@@ -51,10 +49,10 @@ def test_a_stream_is_the_images_archive(exported, tmp_path):
     assert streamed.stdout == (tmp_path / "image").read_bytes()
 
 
+@needs(*ENGINE)
 def test_podman_loads_a_stream(exported, blur):
-    with subprocess.Popen(
-        ["nix", *store.options(), "run", "path:.#stream-image"], cwd=exported, stdout=subprocess.PIPE
-    ) as stream:
+    command = nix_line("nix", "run", "path:.#stream-image")
+    with subprocess.Popen(command, cwd=exported, stdout=subprocess.PIPE) as stream:
         loaded = subprocess.run(["podman", "load"], stdin=stream.stdout, capture_output=True, text=True)
     assert loaded.returncode == 0, loaded.stderr
     image = loaded.stdout.split()[-1]
@@ -65,8 +63,7 @@ def test_podman_loads_a_stream(exported, blur):
 
 
 def test_a_terminal_is_refused(exported):
-    if shutil.which("script") is None:
-        pytest.skip("script is not installed")
+    need("script")
     program = nix("nix", "eval", "--raw", f"path:{exported}#apps.x86_64-linux.stream-image.program")
     done = subprocess.run(["script", "-qec", program, "/dev/null"], capture_output=True, text=True)
     assert done.returncode == 2
@@ -102,13 +99,18 @@ def test_a_registry_that_is_not_there_is_told(exported, blur):
 
 @pytest.mark.parametrize("how", ["nix", "tungsten"])
 def test_without_skopeo_it_is_asked_for(how, exported, blur, tmp_path):
-    for name in ("nix", "nix-store", "sh"):
+    for name in filter(shutil.which, ("nix", "nix-store", "sh")):
         (tmp_path / name).symlink_to(shutil.which(name))
     if how == "tungsten":
         done = tungsten("push", "host/blur", blur.directory, env={"PATH": str(tmp_path)})
     else:
         done = nix_run(
-            exported, "path:.#push-image", "--", "host/blur", text=True, env={"PATH": str(tmp_path)}
+            exported,
+            "path:.#push-image",
+            "--",
+            "host/blur",
+            text=True,
+            env={"PATH": str(tmp_path), "HOME": str(tmp_path)},
         )
     assert done.returncode == 1
     assert "there is no skopeo on PATH" in done.stderr

@@ -3,29 +3,32 @@
 import ast
 import json
 import re
-import shutil
 import subprocess
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
+from tests.machine import lacks, needs
+from tungstenkit import nix_program
 from tungstenkit.spec.dockerfile import parse
 
 HERE = Path(__file__).parent
 NIX = HERE.parent.parent / "nix"
 
-pytestmark = pytest.mark.skipif(shutil.which("nix-instantiate") is None, reason="nix is not installed")
+pytestmark = needs("nix")
 
 
 def evaluate(expression):
     command = ["nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", "--expr", expression]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    done = nix_program.run(command)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def rules():
-    if shutil.which("nix-instantiate") is None:
-        return {"nix is not installed": {"expr": None, "expected": None}}
+    if lacks("nix"):
+        return {"every rule": {"expr": None, "expected": None}}
     return evaluate(f"import {HERE} {{ nix = import {NIX}; }}")
 
 
@@ -148,7 +151,8 @@ ENTRIES = {"flake/seal.nix", "flake/seal-step.nix"}
 
 def paths_in(file):
     """The paths that a file names, as Nix itself reads it, below nix/."""
-    parsed = subprocess.run(["nix-instantiate", "--parse", file], capture_output=True, text=True, check=True)
+    parsed = nix_program.run(["nix-instantiate", "--parse", str(file)])
+    assert parsed.returncode == 0, parsed.stderr
     code = re.sub(r'"(\\.|[^"\\])*"', "", parsed.stdout)
     return {path.removeprefix(f"{NIX}").lstrip("/") for path in re.findall(rf"{NIX}\b[\w./-]*", code)}
 

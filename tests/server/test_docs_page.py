@@ -3,7 +3,6 @@
 import html
 import json
 import re
-import shutil
 import subprocess
 
 import pytest
@@ -15,6 +14,7 @@ from tungsten_server.page.docs import docs_page
 from tungsten_server.words.settings import Settings
 from tungsten_server.words.spec import Spec
 
+from tests.machine import needs
 from tests.server.conftest import DEADLINE, running_server
 from tungstenkit.spec.read import read_spec
 
@@ -84,7 +84,7 @@ def commands_of(page):
     ]
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@needs("curl")
 @pytest.mark.parametrize("given", [WITHOUT_FILES, WITH_FILES, WITH_AN_EXAMPLE, WITHOUT_ANYTHING])
 def test_the_examples_work(tmp_path, given):
     (tmp_path / "model").mkdir()

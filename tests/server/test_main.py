@@ -72,7 +72,7 @@ class TestStart:
 
     def test_without_a_host_it_answers_on_ipv4_and_ipv6(self, tmp_path):
         if not socket.has_dualstack_ipv6():
-            pytest.skip("this machine has no IPv6")
+            pytest.skip("needs IPv6")
         spec = write_model(tmp_path / "model")
         flags = [
             "--spec",

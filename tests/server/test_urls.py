@@ -19,6 +19,7 @@ from tungsten_server.checks.reading import LARGE_BODY, checked
 from tungsten_server.checks.urls import Downloads
 from tungsten_server.words.problems import MAX_PROBLEMS, InputError, UnavailableError
 
+from tests.machine import need
 from tests.server.conftest import wait_until
 from tests.server.test_reading import readers_of
 
@@ -524,10 +525,8 @@ def authority(tmp_path_factory):
         "/CN=files.test",
     ]
     command += ["-addext", "subjectAltName=DNS:files.test"]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("needs openssl to make a certificate")
+    need("openssl")
+    subprocess.run(command, check=True, capture_output=True)
     return folder
 
 

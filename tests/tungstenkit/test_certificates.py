@@ -18,6 +18,7 @@ import pytest
 import requests
 
 from tests.loopback import serving
+from tests.machine import need, needs
 from tests.tungstenkit.resolve.package_index import view, wheel
 from tungstenkit import certificates, configured
 from tungstenkit.fetch import download as downloading
@@ -32,7 +33,7 @@ from tungstenkit.run.client import Client
 from tungstenkit.sdk.errors import BuildError, TungstenError
 from tungstenkit.seal.twice import ExportedStep, make
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
+pytestmark = needs("openssl")
 
 COMMIT = "a" * 40
 WHEEL, BYTES, _ = wheel("probe", "1.0")
@@ -285,8 +286,7 @@ def clone(url, tmp_path, pages):
 
 
 def read_a_base_image(url, tmp_path, _):
-    if shutil.which("skopeo") is None:
-        pytest.skip("skopeo is not installed")
+    need("skopeo")
     registry.manifest(f"{url.removeprefix('https://')}/x:latest")
 
 
@@ -351,8 +351,7 @@ def layout(folder):
 
 @SKOPEOS_CLOCK
 def test_a_push_tells_a_failed_handshake(serve, tmp_path, monkeypatch, one):
-    if shutil.which("skopeo") is None:
-        pytest.skip("skopeo is not installed")
+    need("skopeo")
     image = Image(layout(tmp_path / "layout"), "", "", 0)
     with pytest.raises(BuildError, match="the TLS handshake failed: ") as refused:
         push_image(image, f"{serve().removeprefix('https://')}/x:latest", [])

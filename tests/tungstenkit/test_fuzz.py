@@ -7,8 +7,6 @@ not think of. What holds of every document that is read is said once, in `is_har
 import copy
 import json
 import re
-import shutil
-import subprocess
 from contextlib import suppress
 from functools import cache
 
@@ -17,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import generate
+from tests.machine import needs
+from tungstenkit import nix_program, store
 from tungstenkit.audit.asked import check_lock, unasked
 from tungstenkit.fetch.bring import store_paths
 from tungstenkit.fetch.locate import locate
@@ -173,13 +173,15 @@ def is_harmless(lock):
     for entry, urls in zip(
         wanted, (locate([one], lock, Listing())[one.sha256] for one in wanted), strict=True
     ):
-        assert re.fullmatch(r"/nix/store/[0-9a-z]{32}-[A-Za-z0-9+_-][A-Za-z0-9+._-]*", entry.path)
+        assert re.fullmatch(
+            rf"{re.escape(store.place())}/[0-9a-z]{{32}}-[A-Za-z0-9+_-][A-Za-z0-9+._-]*", entry.path
+        )
         assert all(url_problem(url) is None for url in urls)
         assert entry.git is None or url_problem(entry.git.url, GIT) is None
         assert entry.local is None or not entry.local.startswith(("/", "~"))
         assert 0 <= entry.size <= 1 << 40
     if lock.sealed and lock.package_set == "debian":
-        assert all(path.startswith("/nix/store/") for path in store_paths(lock))
+        assert all(path.startswith(f"{store.place()}/") for path in store_paths(lock))
     for place, _ in lock.files.in_model():
         assert not place.startswith("/")
         assert ".." not in place.split("/")
@@ -243,7 +245,7 @@ def test_what_no_reader_gets_to_the_end_of(text):
         ModelSpec.from_json(text)
 
 
-@pytest.mark.skipif(not shutil.which("nix-instantiate"), reason="nix is not installed")
+@needs("nix")
 def test_an_exports_documents_name_nothing_but_the_web_to_nix(tmp_path):
     """Nix reads an export with nothing of ours around it: one evaluation of many documents."""
     found = []
@@ -281,12 +283,7 @@ def test_an_exports_documents_name_nothing_but_the_web_to_nix(tmp_path):
         versions = builtins.genList versions {len(found)};
       }}
     """
-    run = subprocess.run(
-        ["nix-instantiate", "--eval", "--strict", "--json", "-E", expression],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = nix_program.run(["nix-instantiate", "--eval", "--strict", "--json", "-E", expression])
     assert run.returncode == 0, run.stderr
     answer = json.loads(run.stdout)
     for url in answer["urls"]:

@@ -14,6 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests import generate
+from tests.machine import needs
 from tests.tungstenkit import locks
 from tests.tungstenkit.resolve import package_index
 from tungstenkit import outside, store
@@ -324,7 +325,7 @@ def test_no_program_takes_a_word_from_outside_for_an_option(recorded, tmp_path, 
     assert not mark.exists()
 
 
-@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
+@needs("git")
 def test_git_itself_runs_nothing_by_a_url_or_a_name(tmp_path, mark):
     for word in words(mark):
         for url, ref in ((word, None), (f"file://{tmp_path}", word)):
@@ -333,7 +334,7 @@ def test_git_itself_runs_nothing_by_a_url_or_a_name(tmp_path, mark):
     assert not mark.exists()
 
 
-@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
+@needs("git")
 @pytest.mark.parametrize("way", ["ext::sh -c touch% {mark}", "file://{other}"])
 def test_a_repositorys_submodules_reach_neither_a_program_nor_this_machine(tmp_path, mark, way):
     repository, other = tmp_path / "repository", tmp_path / "other"
@@ -355,7 +356,7 @@ def test_a_repositorys_submodules_reach_neither_a_program_nor_this_machine(tmp_p
     assert not mark.exists()
 
 
-@pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is not installed")
+@needs("skopeo")
 def test_skopeo_itself_is_not_asked_for_what_is_no_reference(tmp_path, mark):
     for word in words(mark):
         with pytest.raises(FetchError, match="is no reference of an image"):

@@ -1,21 +1,21 @@
 """The names of platforms agree with Nix's side, and with this machine."""
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.machine import needs
+from tungstenkit import nix_program
 from tungstenkit.platforms import ARCHITECTURES, runs_here, this_system
 
 NIX = Path(__file__).resolve().parent.parent.parent / "nix"
 
 
-@pytest.mark.skipif(not shutil.which("nix-instantiate"), reason="needs nix")
+@needs("nix")
 def test_the_platforms_are_those_of_the_nix_side():
     command = ["nix-instantiate", "--eval", "--strict", "--json", str(NIX), "--attr", "platforms"]
-    table = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    table = json.loads(nix_program.run(command).stdout)
     assert {system: (row["debian"], row["machine"], row["elf"]) for system, row in table.items()} == {
         system: (names.debian, names.machine, names.elf) for system, names in ARCHITECTURES.items()
     }

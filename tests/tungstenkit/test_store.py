@@ -4,7 +4,6 @@ import json
 import os
 import secrets
 import shutil
-import subprocess
 import time
 from pathlib import Path
 
@@ -12,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tungstenkit import store
+from tests.machine import needs
+from tungstenkit import nix_program, store
 from tungstenkit.sdk.errors import FetchError
 
 TABLE = json.loads((Path(__file__).parent.parent / "nix" / "inputs" / "store_names.json").read_text())
-needs_nix = pytest.mark.skipif(shutil.which("nix-store") is None, reason="nix is not installed")
+needs_nix = needs("nix")
 
 
 @pytest.mark.parametrize(("file", "name"), TABLE)
@@ -36,13 +36,13 @@ def test_a_store_name_is_one_that_nix_allows(file):
 @needs_nix
 def test_the_path_of_a_file_is_nixs(tmp_path):
     sha256 = "3d3fdbe91d4660c873e14b092c213fe81c1da6362daa236eb25d0171eb108744"
-    command = ["nix-store", "--print-fixed-path", "sha256", sha256, "x.deb"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    printed = nix_program.run(["nix-store", "--print-fixed-path", "sha256", sha256, "x.deb"]).stdout.strip()
     assert store.file_path(sha256, "x.deb") == printed
 
 
-def test_the_path_of_a_tree_is_nixs():
+def test_the_path_of_a_tree_is_nixs(monkeypatch):
     """Seen from Nix 2.8 for this hash and name."""
+    monkeypatch.setenv("NIX_STORE_DIR", "/nix/store")
     path = store.tree_path("sha256-jz+MLzrTom5xsDTOBe8Mz3FknzGlp5evAoovrhSSi0c=", "busybox")
     assert path == "/nix/store/czaa97fdrgf0vp2hln21x8km38s5a1ah-busybox"
 
@@ -107,7 +107,6 @@ def test_what_a_folder_holds_is_what_nix_knows_of_it(tmp_path):
 
 
 @needs_nix
-@pytest.mark.skipif(not os.access("/nix/store", os.W_OK), reason="needs a store that can be written")
 @pytest.mark.timeless("Nix notes its own clock, and files have the system's")
 def test_what_was_changed_in_the_store_is_found(tmp_path):
     file = tmp_path / f"tungsten-test-{secrets.token_hex(8)}.txt"

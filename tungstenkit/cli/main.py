@@ -245,16 +245,16 @@ _MACHINES = {
 
 def _machines_error(problem: OSError | RuntimeError) -> RunError | None:
     """What is wrong with the machine, wherever it has come up; None for what may be a defect of ours."""
-    if isinstance(problem, RuntimeError):
-        # pathlib's: neither HOME nor an account says it.
-        is_homeless = "home directory" in str(problem)
-        return (
-            RunError("this user has no home folder", hint="set HOME to a folder of yours")
-            if is_homeless
-            else None
-        )
     from tungstenkit.nix_program import MAKE_ROOM
 
+    if not isinstance(problem, OSError):
+        if "home directory" not in str(problem):  # as pathlib says it
+            return None
+        return RunError(
+            "this user has no home: HOME is not set, nor is there an account",
+            where="HOME",
+            hint="set it to a folder that lasts; for once: `export HOME=$(mktemp -d)`",
+        )
     where = str(problem.filename) if problem.filename is not None else None
     if what := _MACHINES.get(problem.errno or 0):
         hint = {

@@ -111,7 +111,7 @@ def _notices(archives: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
     if missing := [archive for archive, bases in archives.items() if not bases]:
         yield (
             f"no mirror of {' and '.join(missing)} that this machine knows answers: files come from Debian's "
-            "snapshot service, which is slow; set TUNGSTEN_MIRROR_DEBIAN to a mirror"
+            "snapshot service, which is slow; set TUNGSTEN_MIRROR_DEBIAN to one (a URL below which `dists/` lies)"
         )
 
 

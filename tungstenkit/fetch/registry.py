@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import ipaddress
 import json
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -165,13 +166,24 @@ def _start(arguments: list[str], log: IO[bytes], output: int = subprocess.DEVNUL
         ) from None
 
 
+def passwords_hint(said: str) -> str | None:
+    """What helps where skopeo may not read a user's passwords: their default place (containers-auth.json(5)) is
+    another's, as for who has no session on a machine on which root has called podman.
+    """
+    if not re.search(r"/auth\.json.*permission denied", said):
+        return None
+    return "name a folder of this user's: `export XDG_RUNTIME_DIR=$(mktemp -d)`"
+
+
 def _problem(log: bytes, reference: str) -> FetchError:
     text = log.decode("utf-8", "replace").strip()[-_LAST_WORDS:]
     if handshake := certificates.problem_in(text):
         return FetchError(
             f"the base image can't be read: {handshake}", where=reference, hint=certificates.hint(handshake)
         )
-    if "no space left" in text:
+    if hint_of_passwords := passwords_hint(text):
+        hint = hint_of_passwords
+    elif "no space left" in text:
         hint = "make room on the disk, and run it again"
     elif "unauthorized" in text or "denied" in text or "authentication required" in text:
         hint = "the registry may ask for a password: `skopeo login` or `podman login` first; or the name is not right"

@@ -106,6 +106,10 @@ _ASKED = re.compile(r"https?://([^/\"\\]+)/v2/")
 
 def _hint(said: str, reference: str) -> str:
     """What helps, by what skopeo says."""
+    from tungstenkit.fetch.registry import passwords_hint  # which few pushes need
+
+    if hint := passwords_hint(said):
+        return hint
     if _NO_ANSWER.search(said):
         asked = _ASKED.search(said)
         host = asked[1] if asked else reference.partition("/")[0]

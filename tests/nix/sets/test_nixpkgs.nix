@@ -134,7 +134,9 @@ let
       keys = different debian nixpkgs;
       variables = different debian.Env nixpkgs.Env;
       # Of the entry point: what is not a path into the store.
-      entryPoint = map (part: if builtins.match "/nix/store/.*" part == null then part else null) nixpkgs.Entrypoint;
+      entryPoint = map (
+        part: if builtins.match "${builtins.storeDir}/.*" part == null then part else null
+      ) nixpkgs.Entrypoint;
       same = builtins.length debian.Entrypoint == builtins.length nixpkgs.Entrypoint;
     };
 

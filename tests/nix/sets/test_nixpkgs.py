@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests import generate
+from tests.machine import needs
 from tests.tungstenkit.locks import wheel
+from tungstenkit import nix_program, store
 from tungstenkit.export import poetry
 from tungstenkit.export.flake import Contents, export
 from tungstenkit.lock.document import read_lock
@@ -28,12 +30,12 @@ STAND_IN = HERE / "stand_in"
 SYSTEM = "x86_64-linux"
 EXAMPLES = sorted(path.parent.name for path in generate.GOLDEN.glob("*/tungsten.lock"))
 
-pytestmark = pytest.mark.skipif(shutil.which("nix") is None, reason="nix is not installed")
+pytestmark = needs("nix")
 
 
 def nix(*arguments):
     command = ["nix", "--extra-experimental-features", "nix-command flakes", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return nix_program.run(command)
 
 
 @pytest.fixture
@@ -132,7 +134,7 @@ def test_the_users_folders_have_the_modes_that_the_other_set_gives_them(exported
     (model / "data").mkdir(parents=True)
     (model / "data" / "run.sh").touch(0o555)
     (model / "tungsten_model.py").touch(0o444)
-    (source,) = {word for word in commands.split() if word.startswith("/nix/store/")}
+    (source,) = {word for word in commands.split() if word.startswith(f"{store.place()}/")}
     root = tmp_path / "root"
     root.mkdir()
     # Who owns what is recorded only: it takes root.

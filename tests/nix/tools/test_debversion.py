@@ -1,12 +1,12 @@
 """Versions sort as dpkg sorts them."""
 
-import shutil
 import subprocess
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.machine import needs
 from tungstenkit.debian.version import order
 
 pytestmark = pytest.mark.timeless("compares version numbers")
@@ -41,7 +41,7 @@ def test_order_by_policy(tools):
 versions = st.from_regex(r"\A([01]:)?[01][0-9a.+~]{0,3}(-[01a.+~]{1,3})?\Z")
 
 
-@pytest.mark.skipif(shutil.which("dpkg") is None, reason="dpkg is not here")
+@needs("dpkg")
 @settings(deadline=None, max_examples=400)
 @given(versions, versions)
 def test_order_is_that_of_dpkg(tools, left, right):

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.machine import needs
+
 ARCHITECTURES = {"x86_64": ("amd64", "x86_64-linux-gnu", 62), "aarch64": ("arm64", "aarch64-linux-gnu", 183)}
 ARCHITECTURE, TRIPLET, MACHINE = ARCHITECTURES.get(platform.machine(), ("amd64", "x86_64-linux-gnu", 62))
 LDCONFIG = shutil.which("ldconfig", path="/sbin:/usr/sbin")
@@ -49,7 +51,8 @@ configurations = st.lists(
 ).map("\n".join)  # fmt: skip
 
 
-@pytest.mark.skipif(not HAS_DEBIANS_LDCONFIG, reason="Debian's ldconfig is not here")
+@needs("root")  # for a root of its own, in which it looks
+@pytest.mark.skipif(not HAS_DEBIANS_LDCONFIG, reason="needs Debian's ldconfig")
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.dictionaries(

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clocks import UNPACKED, libfaketime
+from tests.clocks import libfaketime
+from tests.machine import need
 from tests.nix.conftest import LIB, TOOLS
 
 # The program's own paths are a root's; here they are two folders.
@@ -175,9 +176,8 @@ def test_libfaketime_is_for_the_users_process_alone(step):
 
 def test_under_another_clock_waits_take_as_long_as_they_say(step, tmp_path):
     """Also those of C and C++ for a condition, by the monotonic clock, which is not moved, and by the one that is."""
+    need("libfaketime")
     library = libfaketime(tmp_path)
-    if library is None:
-        pytest.skip(f"there is no {UNPACKED}; `make test` unpacks Debian's package")
     body = """
 import ctypes, time
 c, moved = ctypes.CDLL(None), time.time() - Path(__file__).stat().st_mtime

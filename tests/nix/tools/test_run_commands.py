@@ -5,25 +5,19 @@ What programs see is tested with real images (`end_to_end/test_commands.py`).
 
 import importlib
 import io
-import shutil
 import subprocess
 import sys
 import tarfile
 
 import pytest
 
+from tests.machine import needs
 from tests.nix.conftest import TOOLS, told
 
 NAMESPACES = ["unshare", "-r", "-m", "-p", "-f"]
 
 
-def namespaces_work():
-    if shutil.which("unshare") is None:
-        return False
-    return subprocess.run([*NAMESPACES, "true"], capture_output=True).returncode == 0
-
-
-pytestmark = pytest.mark.skipif(not namespaces_work(), reason="user namespaces are not allowed here")
+pytestmark = needs("namespaces")
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """A shell has the programs that the model asked for; its root is the image's, and what forbids it is said."""
 
 import importlib
-import os
 import subprocess
 import sys
 
 import pytest
 
+from tests.machine import needs
 from tests.nix.conftest import TOOLS
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -135,7 +135,7 @@ class TestForbidden:
         wanted = "`--security-opt seccomp=unconfined --security-opt unmask=ALL`"
         assert wanted in enter_shell._remedy(settings())
 
-    @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to forbid them in a namespace of its own")
+    @needs("root")
     def test_a_kernel_that_forbids_them_ends_it_with_126(self):
         """In a user namespace in which no more may be made, and without the capability to do without."""
         check = f"import sys; sys.path.insert(0, {str(TOOLS)!r}); import enter_shell; enter_shell.main(['--check'])"

@@ -1,11 +1,11 @@
 """What two locks differ in, and how it reads."""
 
-import shutil
 import subprocess
 
 import pytest
 from rich.console import Console
 
+from tests.machine import need
 from tests.tungstenkit.locks import deb, lock, wheel
 from tungstenkit.audit.diff import compare, old_lock
 from tungstenkit.audit.vulnerabilities import Advisories, Vulnerability
@@ -135,8 +135,7 @@ class TestOld:
 
     @pytest.fixture
     def repository(self, tmp_path):
-        if not shutil.which("git"):
-            pytest.skip("git is not installed")
+        need("git")
 
         def git(*arguments):
             identity = ["-c", "user.name=x", "-c", "user.email=x@x"]

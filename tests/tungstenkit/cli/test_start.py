@@ -368,7 +368,7 @@ def test_what_reads_no_more_or_is_full_has_no_traceback(arguments):
         ),
         (
             RuntimeError("Could not determine home directory."),
-            ["error: this user has no home folder", "  hint: set HOME"],
+            ["error: this user has no home", "  in:   HOME", "  hint: set it to a folder"],
         ),
     ],
 )

@@ -1,12 +1,12 @@
 """What is chosen, and why; what is refused, and how it is said. The archives are a few lines of text each."""
 
-import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
 
 from tests.apt import Apt, compare, draw
+from tests.machine import need
 from tests.tungstenkit.resolve.solving import resolve
 from tungstenkit.debian.archive import Present
 from tungstenkit.debian.control import stanzas
@@ -536,16 +536,14 @@ def reference(release, bases, folder, certs=None):
 @pytest.fixture(scope="module", params=["bookworm", "trixie"])
 def real(request, upstream, tmp_path_factory):
     """Debian's archive of today."""
-    if not shutil.which("apt-get"):
-        pytest.skip("apt is the reference")
+    need("apt-get")
     return reference(request.param, upstream.debian_bases, tmp_path_factory.mktemp("real"))
 
 
 @pytest.fixture(scope="module", params=["bookworm", "trixie"])
 def small(request, frozen, tmp_path_factory):
     """The frozen one, of a few hundred of its packages."""
-    if not shutil.which("apt-get"):
-        pytest.skip("apt is the reference")
+    need("apt-get")
     bases = {archive: (f"{frozen.url}/{archive}",) for archive in ARCHIVES}
     certs = {archive: [frozen.archive.key.extract_certificate()] for archive in ARCHIVES}
     return reference(request.param, bases, tmp_path_factory.mktemp("small"), certs=certs)

@@ -1,7 +1,6 @@
 """Versions are ordered as Debian orders them, by us and by the library that we hand ranks to."""
 
 import itertools
-import shutil
 import subprocess
 
 import pytest
@@ -9,6 +8,7 @@ import solv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.machine import needs
 from tungstenkit.debian.version import order, rank
 
 # Each is lower than the next (Debian policy 5.6.12).
@@ -64,7 +64,7 @@ def test_what_policy_calls_equal_is_equal(left, right):
     assert rank(left) == rank(right)
 
 
-@pytest.mark.skipif(not shutil.which("dpkg"), reason="dpkg is the reference")
+@needs("dpkg")
 @settings(max_examples=150, deadline=None)
 @given(left=VERSIONS, right=VERSIONS)
 def test_order_agrees_with_dpkg(left, right):

@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import io
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -12,6 +11,7 @@ import zipfile
 
 import pytest
 
+from tests.machine import need
 from tungstenkit.fetch import archives, packing
 from tungstenkit.fetch.archives import read_facts
 from tungstenkit.fetch.packing import check_out, pack
@@ -81,8 +81,7 @@ class TestPack:
 @pytest.fixture
 def repository(tmp_path):
     """A git repository with two commits: `v1`, and `main` behind it."""
-    if not shutil.which("git"):
-        pytest.skip("git is not installed")
+    need("git")
     folder = tmp_path / "repository"
     folder.mkdir()
 

@@ -2,11 +2,11 @@
 
 import math
 import os
-import shutil
 
 import pytest
 
 from tests.hub import sha256
+from tests.machine import needs
 from tests.tungstenkit.fetch.test_fetch import Count
 from tests.tungstenkit.locks import deb, lock
 from tungstenkit import store
@@ -130,7 +130,7 @@ def test_a_build_takes_them_from_the_store():
     assert BIG.store_path in store_paths(lock(deb("python3.13")), [BIG])
 
 
-@pytest.mark.skipif(shutil.which("nix-store") is None, reason="nix is not installed")
+@needs("nix")
 @pytest.mark.parametrize("name", ["big.bin", ".odd ~name.bin"])
 def test_it_comes_into_the_store_under_the_name_that_a_build_asks_for(tmp_path, name):
     content = os.urandom(300)

@@ -5,6 +5,7 @@ import tarfile
 
 import pytest
 
+from tests.machine import needs
 from tests.tungstenkit.observers import View
 from tungstenkit import store
 from tungstenkit.nix_build import image
@@ -125,6 +126,7 @@ def test_where_nothing_can_be_noted_all_is_looked_at_each_time(monkeypatch, tmp_
 
 
 @pytest.mark.nix
+@needs("nix")
 @pytest.mark.parametrize(
     ("value", "said"),
     [

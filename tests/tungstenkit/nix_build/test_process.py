@@ -28,11 +28,25 @@ def line(text):
         ({"sandbox-fallback": False}, True),
         ({"sandbox-fallback": False, "sandbox": "relaxed"}, False),
         ({"trusted-users": ["root", "*"]}, True),
-        ({"trusted-users": ["root", pwd.getpwuid(os.geteuid()).pw_name]}, True),
+        ({"trusted-users": ["root", pwd.getpwuid(0).pw_name]}, True),
     ],
 )
 def test_a_daemon_must_promise_the_sandbox(monkeypatch, settings, promised):
     """Its own settings count, unless it trusts this user; these are the defaults of Debian's Nix."""
+    promise(monkeypatch, settings, promised, uid=0)
+
+
+def test_a_user_without_an_account_is_trusted_by_no_name(monkeypatch):
+    """As in a container that was started with a number."""
+    assert not {987654} & {entry.pw_uid for entry in pwd.getpwall()}
+    promise(monkeypatch, {"trusted-users": ["root"]}, False, uid=987654)
+    promise(monkeypatch, {"trusted-users": ["*"]}, True, uid=987654)
+
+
+def promise(monkeypatch, settings, promised, uid):
+    """See whether what a daemon says of itself is enough for a user."""
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setenv("TUNGSTEN_NIX", "machine")
     shown = {"sandbox": True, "sandbox-fallback": True, "trusted-users": ["other"]} | settings
     text = json.dumps({name: {"value": value} for name, value in shown.items()})
     monkeypatch.setenv("NIX_REMOTE", "daemon")

@@ -78,6 +78,10 @@ def test_a_failed_push_does_not_show_what_skopeo_was_told(monkeypatch, tmp_path)
         ("dial tcp 192.0.2.1:443: i/o timeout", "nothing answers at host:5000: "),
         ("unauthorized: authentication required", "`tungsten login` gives it"),
         ("http: server gave HTTP response to HTTPS client", "`tungsten login` gives it"),
+        (
+            'reading JSON file "/run/containers/7/auth.json": open x: permission denied',
+            "name a folder of this user's",
+        ),
     ],
 )
 def test_what_helps_follows_from_what_skopeo_says(monkeypatch, tmp_path, said, hint):

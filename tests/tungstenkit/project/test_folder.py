@@ -208,7 +208,9 @@ class TestState:
         project = Project(model, None)
         with project.exclusively():
             (project.state / "roots").mkdir()
-            (project.state / "roots" / "input").symlink_to("/nix/store/00000000000000000000000000000000-x")
+            (project.state / "roots" / "input").symlink_to(
+                f"{store.place()}/00000000000000000000000000000000-x"
+            )
             (project.state / "export" / "model").mkdir(parents=True)
             (project.state / "export" / "model" / "a").symlink_to("b")
         with project.exclusively():
@@ -216,7 +218,7 @@ class TestState:
 
     def test_a_link_that_climbs_out_of_the_store_is_none_of_ours(self, model):
         (model / ".tungsten").mkdir()
-        (model / ".tungsten" / "shell").symlink_to("/nix/store/../../etc")
+        (model / ".tungsten" / "shell").symlink_to(f"{store.place()}/../../etc")
         with pytest.raises(FetchError, match="is a link to"):
             _ = Project(model, None).state
 
@@ -307,7 +309,7 @@ def test_letting_go_of_roots_removes_only_links_into_the_store(tmp_path, monkeyp
     (roots / "file").write_text("")
     (roots / "folder").mkdir()
     (roots / "elsewhere").symlink_to(tmp_path)
-    (roots / "input").symlink_to("/nix/store/00000000000000000000000000000000-x")
+    (roots / "input").symlink_to(f"{store.place()}/00000000000000000000000000000000-x")
     store.keep([], roots)
     assert {path.name for path in roots.iterdir()} == {"file", "folder", "elsewhere"}
 

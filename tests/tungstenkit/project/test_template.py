@@ -57,7 +57,7 @@ def test_a_template_passes_its_check(name, tmp_path):
     begin(name, tmp_path / "model")
     spec = read_spec(tmp_path / "model")
     if lacking := missing(spec):
-        pytest.skip(f"not installed: {', '.join(lacking)}")
+        pytest.skip(f"needs {', '.join(lacking)}")
     model = (tmp_path / "model" / "tungsten_model.py").read_text()
     with running_server(tmp_path, model=model, spec=json.loads(spec.to_json())) as server:
         trials, gaps = try_model(spec, server.url, server.log_file, seed=0, timeout=60, said=lambda _: None)

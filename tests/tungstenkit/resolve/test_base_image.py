@@ -3,12 +3,12 @@
 import gzip
 import hashlib
 import io
-import shutil
 import subprocess
 import tarfile
 
 import pytest
 
+from tests.machine import need
 from tungstenkit.resolve import base_image
 from tungstenkit.resolve.base_image import BaseWish, read_base
 from tungstenkit.resolve.rules import tool_programs
@@ -188,8 +188,7 @@ def test_the_count_is_of_all_and_of_what_is_known_of_an_image_too(registry, read
 
 
 def test_zstd_layers_are_read_by_the_program_or_the_error_names_it(registry, read, monkeypatch):
-    if shutil.which("zstd") is None:
-        pytest.skip("zstd is not installed")
+    need("zstd")
 
     def pack(data):
         return subprocess.run(["zstd", "-c"], input=data, capture_output=True, check=True).stdout

@@ -1,13 +1,13 @@
 """Sealing: what is run, in which order; busybox's hash is Nix's own."""
 
-import shutil
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from tests.binaries import deb
+from tests.machine import needs
+from tungstenkit import nix_program
 from tungstenkit.lock.document import read_lock
 from tungstenkit.lock.parts import Choice
 from tungstenkit.seal.busybox import busybox_tree_hash
@@ -93,12 +93,12 @@ def test_each_step_has_what_the_one_before_it_gave(ran):
     assert [choice.kind for choice in lock.choices] == ["build_wheels", "add_libraries", "check_installed"]
 
 
-@pytest.mark.skipif(shutil.which("nix") is None, reason="nix is not installed")
+@needs("nix")
 def test_the_hash_is_nixs(package, tmp_path):
     program = tmp_path / "tree" / "bin" / "busybox"
     program.parent.mkdir(parents=True)
     program.write_bytes(b"#!busybox\n")
     program.chmod(0o755)
     command = ["nix", "--extra-experimental-features", "nix-command", "hash", "path", str(tmp_path / "tree")]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    printed = nix_program.run(command).stdout.strip()
     assert busybox_tree_hash(package) == printed

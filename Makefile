@@ -14,6 +14,7 @@
 # make newest      lint, types and unit tests with the newest of everything, in an environment of its own
 # make pins        generate what is generated from the examples' locks, and all of the next
 # make schema      generate the JSON Schemas, the examples' specs and the golden exports; tests compare them
+# make dist        a release: the wheel and the sdist, made twice, where all differs that may; CONTRIBUTING.md has the rest
 # make clean       remove what these made
 #
 # On Debian as root, what is missing is installed with apt and pip. Elsewhere the same commands say what to install.
@@ -27,7 +28,7 @@ NEWEST := .venv-newest
 
 .PHONY: image check check-compiler check-server check-rest test \
   test-images test-images-made test-images-proved test-images-served test-images-other \
-  test-today test-clocks test-clocks-days test-clocks-years soak frozen setup lint types upgrade newest pins schema clean
+  test-today test-clocks test-clocks-days test-clocks-years soak frozen setup lint types upgrade newest pins schema dist clean
 
 image: setup
 	$(BIN)/python examples/try_image.py $(MODEL)
@@ -135,6 +136,9 @@ pins: setup
 
 schema: setup
 	$(BIN)/python -m tests.generate
+
+dist: setup
+	$(BIN)/python -m tests.dist dist
 
 clean:
 	rm -rf .venv $(NEWEST) result* dist .mypy_cache .ruff_cache .pytest_cache

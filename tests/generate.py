@@ -2,7 +2,8 @@
 
 python -m tests.generate         the documents' JSON Schemas, the examples' spec.json, and the golden exports, whose
                                  locks are made by `tungsten lock --package-set nixpkgs` in a copy of the example
-python -m tests.generate pins    also, from the examples' locks, the pins that all models share
+python -m tests.generate pins    also, from the examples' locks, the pins that all models share, and in every
+                                 committed lock which tungsten has made it: a release's are of that release
 """
 
 import json
@@ -11,7 +12,8 @@ from pathlib import Path
 
 from tungstenkit.document import to_json
 from tungstenkit.export import nixpkgs
-from tungstenkit.lock.document import LOCK_NAME, Lock, read_lock
+from tungstenkit.lock.document import LOCK_NAME, LOCK_VERSIONS, Lock, read_lock
+from tungstenkit.lock.parts import Tungsten
 from tungstenkit.spec.document import ModelSpec
 from tungstenkit.spec.read import read_spec
 
@@ -57,8 +59,15 @@ def pins():
     return {PINS: to_json(found)}
 
 
+def locks():
+    """The committed locks by their paths, as this tungsten makes them of the same pins."""
+    this = {"lock_version": LOCK_VERSIONS[-1], "tungsten": Tungsten.this()}
+    paths = [example / LOCK_NAME for example in LOCKED_EXAMPLES] + sorted(GOLDEN.glob("*/tungsten.lock"))
+    return {path: read_lock(path).model_copy(update=this).to_json() for path in paths}
+
+
 def main():
-    documents = schemas() | specs() | golden_exports() | (pins() if "pins" in sys.argv[1:] else {})
+    documents = schemas() | specs() | golden_exports() | (locks() | pins() if "pins" in sys.argv[1:] else {})
     for path, text in documents.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

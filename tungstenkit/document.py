@@ -16,7 +16,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tungstenkit.data import VERSION
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tungstenkit.sdk.errors import TungstenError
 
 
@@ -60,11 +64,11 @@ class Document(BaseModel):
 
 
 def check_version(
-    text: str, key: str, known: int, *, where: str, error: type[TungstenError], hint: str
+    text: str, key: str, known: Sequence[int], *, where: str, error: type[TungstenError], hint: str
 ) -> dict[str, Any]:
     """What a document holds; refuses one of another version: nothing else in it means what we think it does.
 
-    key: the key that holds the version. known: the one that is read here.
+    key: the key that holds the version. known: those that are read here, in order.
     """
     try:
         document: dict[str, Any] = json.loads(text, object_pairs_hook=_once)
@@ -76,11 +80,23 @@ def check_version(
         ) from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise error(f"no JSON object with the key `{key}`", where=where, hint=hint) from None
-    if version is not known:
+    if type(version) is int and version > known[-1]:
         raise error(
-            f"{key} {version!r} is not known here; this tungsten reads {known}", where=where, hint=hint
+            f"{key} {str(version)[:20]} is of a newer tungsten than this one, {VERSION}, which reads {_listed(known)}",
+            where=where,
+            hint=f"update tungsten; or {hint}",
+        )
+    if type(version) is not int or version not in known:
+        raise error(
+            f"{key} {version!r} is not known here; this tungsten reads {_listed(known)}",
+            where=where,
+            hint=hint,
         )
     return document
+
+
+def _listed(known: Sequence[int]) -> str:
+    return " and ".join(map(str, known))
 
 
 class _TwiceError(Exception):

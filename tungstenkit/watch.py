@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from tungstenkit.fetch.download import Progress
+    from tungstenkit.lock.parts import Tungsten
     from tungstenkit.nix_build.log import View
     from tungstenkit.project.locking import Locked
 
@@ -29,6 +30,9 @@ class Watch(Protocol):
 
     def locked(self, made: Locked) -> None:
         """A lock was made."""
+
+    def made_by_another(self, maker: Tungsten | None, this: Tungsten) -> None:
+        """A lock is used that another tungsten has made than this one; None is one that has noted nothing of itself."""
 
     def reading(self, what: str) -> AbstractContextManager[None]:
         """Something goes on that mostly takes a moment."""
@@ -57,6 +61,9 @@ class Unwatched:
         """As `Watch`."""
 
     def locked(self, made: Locked) -> None:
+        """As `Watch`."""
+
+    def made_by_another(self, maker: Tungsten | None, this: Tungsten) -> None:
         """As `Watch`."""
 
     def reading(self, what: str) -> AbstractContextManager[None]:  # noqa: ARG002

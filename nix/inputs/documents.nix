@@ -8,19 +8,19 @@ let
       throw "tungsten: there is no ${what} (${toString path}); run `tungsten nix-export` again";
 
   checkVersion =
-    what: key: version: document:
+    what: key: versions: document:
     let
       found = document.${key} or null;
     in
-    if found == version then
+    if builtins.elem found versions then
       document
     else
       throw ''
-        tungsten: ${what} has ${key} ${builtins.toJSON found}; this nix/ reads ${toString version}.
+        tungsten: ${what} has ${key} ${builtins.toJSON found}; this nix/ reads ${toString versions}.
         Export again with one version of tungsten'';
 in
 rec {
-  spec = path: checkVersion "spec.json" "spec-version" 1 (read path "spec.json");
+  spec = path: checkVersion "spec.json" "spec-version" [ 1 ] (read path "spec.json");
 
   lock = lockOf "debian";
   lockOf = packageSet: path: checkLockOf packageSet (read path "tungsten.lock");
@@ -29,7 +29,7 @@ rec {
   checkLockOf =
     packageSet: document:
     let
-      lock = checkVersion "tungsten.lock" "lock-version" 1 document;
+      lock = checkVersion "tungsten.lock" "lock-version" [ 1 2 ] document;
       # Whoever has changed the lock may have put anything there.
       found = lock.package-set or null;
     in

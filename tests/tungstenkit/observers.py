@@ -12,6 +12,7 @@ class Told(Unwatched):
         self.notices = []
         self.warnings = []
         self.made = []
+        self.makers = []
 
     def notice(self, text):
         self.notices.append(text)
@@ -21,6 +22,9 @@ class Told(Unwatched):
 
     def locked(self, made):
         self.made.append(made)
+
+    def made_by_another(self, maker, this):
+        self.makers.append(maker)
 
 
 class View:

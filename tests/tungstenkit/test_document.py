@@ -47,7 +47,9 @@ def test_a_document_of_somebody_elses_fills_no_screen():
 
 def test_a_key_that_stands_twice_is_named():
     with pytest.raises(LockError, match="'a' stands twice"):
-        check_version('{"v": 1, "b": {"a": 1, "a": 2}}', "v", 1, where="x", error=LockError, hint="mend it")
+        check_version(
+            '{"v": 1, "b": {"a": 1, "a": 2}}', "v", (1,), where="x", error=LockError, hint="mend it"
+        )
 
 
 def test_a_write_that_fails_leaves_the_old_text(tmp_path, monkeypatch):

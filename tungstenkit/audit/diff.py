@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from tungstenkit.lock.document import Located, Lock
 
 
+MADE_BY = "made by"
+"""The subject of the fact which tungsten made a lock."""
+
+
 class Fact(Document):
     """Something that holds for a whole lock or platform."""
 
@@ -207,6 +211,11 @@ def _stated(lock: Lock | None) -> dict[str, str]:
     if lock is None:
         return {}
     stated: dict[str, str] = {"package set": lock.package_set}
+    if made := lock.tungsten:
+        parts = ", ".join(
+            f"{part} {digest[:8]}" for part, digest in made.model_dump(exclude={"version"}).items()
+        )
+        stated[MADE_BY] = f"tungsten {made.version} ({parts})"
     for system, platform in lock.platforms.items():
         stated[f"{system}: Debian release"] = platform.release
         stated[f"{system}: Python"] = platform.python

@@ -13,6 +13,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
+from tungstenkit.audit.diff import MADE_BY
 from tungstenkit.trial.check import latencies, shortened
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def summary(difference: Difference) -> Iterator[str]:
     removed = sum(change.after is None for change in difference.changes)
     if difference.size_before is None:
         yield f"a first lock: {decimal(difference.size_after)} to download for images"
-    elif not difference.changes and not difference.facts:
+    elif not difference.changes and all(fact.subject == MADE_BY for fact in difference.facts):
         yield "nothing moved"
     else:
         size = _signed(difference.size_after - difference.size_before)
@@ -53,6 +54,8 @@ def summary(difference: Difference) -> Iterator[str]:
         if fact.after is None and fact.subject.endswith(": Python"):
             system = fact.subject.removesuffix(": Python")
             yield f"[yellow]{system} is no longer locked[/]: name each platform with --platform"
+        if fact.subject == MADE_BY and difference.size_before is not None:
+            yield f"{MADE_BY}: {escape(_arrow(fact.before, fact.after))}"
     yield from vulnerability_lines(difference)
 
 

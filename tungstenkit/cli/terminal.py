@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
+    from tungstenkit.lock.parts import Tungsten
     from tungstenkit.project.locking import Locked
 
 
@@ -197,6 +198,12 @@ class Terminal:
 
         for line in locked_lines(made):
             err.print(line)
+
+    def made_by_another(self, maker: Tungsten | None, this: Tungsten) -> None:
+        """As `watch.Watch`."""
+        from tungstenkit.cli.words import of_another
+
+        self.notice(of_another(maker, this))
 
     def reading(self, what: str) -> AbstractContextManager[None]:
         """As `watch.Watch`."""

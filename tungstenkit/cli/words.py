@@ -20,7 +20,7 @@ from tungstenkit.resolve.pinned import LOCK_FILE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tungstenkit.lock.parts import Choice
+    from tungstenkit.lock.parts import Choice, Tungsten
     from tungstenkit.project.locking import Locked
 
 _TOLD = (LIBRARY, LOCK_FILE, OVERLAP, SOURCE, "renamed")
@@ -38,6 +38,25 @@ def locked_lines(made: Locked) -> Iterator[str]:
         yield escape(f"{done} {name}: {file.version}, {decimal(file.size)}")
     if made.is_written:
         yield from tables.summary(made.difference)
+
+
+_PARTS = {"sdk": "the SDK", "server": "the server", "nix": "nix/"}
+
+
+def of_another(maker: Tungsten | None, this: Tungsten) -> str:
+    """Of a lock that another tungsten has made, what differs, and what to do; plain text."""
+    if maker is None:
+        made = f"a tungsten before 0.2.0 has made the lock, and this is {this.version}"
+    elif maker.version != this.version:
+        made = f"tungsten {maker.version} has made the lock, and this is {this.version}"
+    else:
+        made = f"another state of tungsten {this.version} has made the lock"
+    known = [name for part, name in _PARTS.items() if maker and getattr(maker, part) != getattr(this, part)]
+    what = f"{', '.join(known)} differ{'s' if len(known) == 1 else ''}, so " if known else ""
+    return (
+        f"{made}: {what}the image's digest may be another than there; `tungsten lock` keeps the pins and notes "
+        "this one"
+    )
 
 
 def _choices(choices: Iterable[Choice]) -> Iterator[str]:

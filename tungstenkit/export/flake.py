@@ -22,7 +22,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from tungstenkit.data import NIX, SDK, SERVER, SEVEN_ZIP, sdk_files
+from tungstenkit.data import SEVEN_ZIP, exported_files
 from tungstenkit.document import to_json
 from tungstenkit.sdk.errors import ExportError
 from tungstenkit.spec.files import is_export
@@ -114,7 +114,7 @@ def export(
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
             fresh = Path(folder) / "export"
             # A model's files may change meanwhile: what is written counts.
-            ours = list(_ours())
+            ours = _ours()
             there = _there(out, ours)
             for entry in _entries(spec, lock, contents, sources, ours):
                 seen.update(entry.told())
@@ -165,23 +165,15 @@ def _entries(
 
         yield from (_Entry(name, text.encode()) for name, text in nixpkgs.files(lock).items())
     else:
-        yield _read(NIX / "flake" / "exported-flake.nix", "flake.nix")
+        yield _Entry("flake.nix", exported_files()["nix/flake/exported-flake.nix"])
     yield _Entry("spec.json", spec.to_json().encode())
     yield _Entry("tungsten.lock", lock.to_json().encode())
     yield _Entry("sources.json", to_json(sources).encode())
     yield _Entry("files.json", to_json([one.to_json() for one in contents.big]).encode())
 
 
-def _ours() -> Iterator[_Entry]:
-    for source in sorted(NIX.rglob("*")):
-        if source.suffix in {".nix", ".py", ".sh", ".json"}:
-            yield _read(source, f"nix/{source.relative_to(NIX)}")
-    for name in sdk_files():
-        yield _read(SDK / name, f"tungstenkit/{name}")
-    for source in sorted(SERVER.rglob("*")):
-        # Python's own leavings are no part of the package; all else is, the demo page too.
-        if source.is_file() and source.suffix != ".pyc":
-            yield _read(source, f"server/tungsten_server/{source.relative_to(SERVER)}")
+def _ours() -> list[_Entry]:
+    return [_Entry(name, content) for name, content in exported_files().items()]
 
 
 def _there(out: Path, ours: Sequence[_Entry]) -> set[str]:

@@ -27,6 +27,7 @@ from tungstenkit.lock.parts import (
     Platform,
     ServerEnvironment,
     Tools,
+    Tungsten,
 )
 from tungstenkit.outside import contents, text_problem, texts
 from tungstenkit.platforms import ARCHITECTURES
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SHOWN = 20  # problems of a kind
-LOCK_VERSION: Literal[1] = 1
+LOCK_VERSIONS = (1, 2)
+"""Those that are read; the last is written."""
 LOCK_NAME = "tungsten.lock"
 _REMEDY = (
     "use the tungsten that wrote it, restore it from version control, or delete it and run `tungsten lock`"
@@ -57,7 +59,10 @@ _LARGEST_LOCK = 64 << 20
 class Lock(Document):
     """The whole document."""
 
-    lock_version: Literal[1] = LOCK_VERSION
+    lock_version: Literal[1, 2] = 2
+    """1: made before 0.2.0."""
+    tungsten: Tungsten | None = None
+    """What made it, so that one that would make another image of it says so; unknown of a lock of version 1."""
     package_set: Literal["debian", "nixpkgs"]
     inputs: dict[str, Any] = Field(default_factory=dict)
     """What it was made from, for a reader and for telling what has changed since: `stale.made_from`."""
@@ -81,7 +86,11 @@ class Lock(Document):
     @model_serializer(mode="wrap")
     def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written = write(self)
-        empty = {"files": self.files == Files(), "flake-inputs": not self.flake_inputs}
+        empty = {
+            "files": self.files == Files(),
+            "flake-inputs": not self.flake_inputs,
+            "tungsten": self.tungsten is None,
+        }
         return {key: value for key, value in written.items() if not empty.get(key)}
 
     @model_validator(mode="after")
@@ -100,6 +109,8 @@ class Lock(Document):
         return self.package_set == "debian"
 
     def _package_set_problems(self) -> Iterator[str]:
+        if self.lock_version == 1 and self.tungsten is not None:
+            yield "tungsten: not of lock-version 1"
         if self._is_debian:
             if self.flake_inputs:
                 yield "flake-inputs: not of this package set"
@@ -278,7 +289,7 @@ def parse_lock(data: bytes, where: str) -> Lock:
         text = data.decode("utf-8")
     except UnicodeDecodeError as problem:
         raise LockError(f"the lock can't be read: {problem}", where=where) from None
-    document = check_version(text, "lock-version", LOCK_VERSION, where=where, error=LockError, hint=_REMEDY)
+    document = check_version(text, "lock-version", LOCK_VERSIONS, where=where, error=LockError, hint=_REMEDY)
     if problems := [
         f"{place[:200]!a}: {what}"
         for place, one in texts(document)

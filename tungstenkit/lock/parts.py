@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
+from tungstenkit.data import VERSION, digests
 from tungstenkit.document import Document
 from tungstenkit.lock.packages import Deb, InnerPath, Sha256, Size, Source, WebUrl, Wheel, without_empty
 from tungstenkit.outside import image_problem
@@ -48,6 +49,21 @@ class Choice(Document):
     subject: str
     chosen: str
     reason: str
+
+
+class Tungsten(Document):
+    """Which tungsten made a lock: of this lock, it makes this image."""
+
+    version: str = Field(pattern=r"^[0-9][0-9A-Za-z.+!-]{0,50}$")
+    sdk: str = Sha256
+    server: str = Sha256
+    nix: str = Sha256
+    """As `data.digests` has them; for the compiler, which reads the declaration, the version stands."""
+
+    @classmethod
+    def this(cls) -> Tungsten:
+        """The one that runs."""
+        return cls(version=VERSION, **digests())
 
 
 LIBRARY = "library"

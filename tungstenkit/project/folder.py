@@ -19,6 +19,7 @@ from tungstenkit.fetch.bring import Folders, bring_inputs, is_brought
 from tungstenkit.fetch.needs import needed_files
 from tungstenkit.fetch.own_files import check_own_files
 from tungstenkit.lock.document import LOCK_NAME, Lock, read_lock
+from tungstenkit.lock.parts import Tungsten
 from tungstenkit.lock.selection import part_of
 from tungstenkit.platforms import this_system
 from tungstenkit.sdk.errors import FetchError, LockError, SpecError
@@ -67,7 +68,7 @@ class Project:
     directory: Path
     spec: ModelSpec
     watch: Watch = field(default=UNWATCHED, repr=False, compare=False)
-    _told: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    _told: set[tuple[object, ...]] = field(default_factory=set, init=False, repr=False, compare=False)
     """Of the folder and of mirrors, what the observer has been told: several steps of a command look at them."""
     _found: list[Mirrors] = field(default_factory=list, init=False, repr=False, compare=False)
     """This machine's mirrors, once a step has looked for them."""
@@ -171,19 +172,22 @@ class Project:
                 self._tell_once(self.watch.notice, notice)
         return self._found[0]
 
-    def _tell_once(self, tell: Callable[[str], None], text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
-            tell(text)
+    def _tell_once(self, tell: Callable[..., None], *what: object) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            tell(*what)
 
     def checked_lock(self, *, with_result: bool = True) -> Lock:
-        """The lock, present, fresh and sealed.
+        """The lock, present, fresh and sealed. That another tungsten has made it is told, once: it fits all the same.
 
-        with_result: whether what post_build has made is needed, and so must be of what it would see now.
+        with_result: whether an image is meant: what post_build has made must be of what it would see now.
         """
         lock = read_lock(self.lock_path)
         check_lock(lock, self.spec, self.lock_path)
         check_own_files(lock, self.directory)
+        this = Tungsten.this()
+        if with_result and lock.tungsten != this:
+            self._tell_once(self.watch.made_by_another, lock.tungsten, this)
         has_result = with_result and self.spec.has_post_build
         if self.spec.commands or has_result:
             from tungstenkit.audit import commands_seen, post_build_seen

@@ -20,7 +20,7 @@ from tungstenkit.fetch.download import pull_layers
 from tungstenkit.fetch.machine_mirrors import find_mirrors
 from tungstenkit.fetch.web import Fetcher
 from tungstenkit.lock.document import LOCK_NAME, Lock, packages, read_lock, write_lock
-from tungstenkit.lock.parts import Files
+from tungstenkit.lock.parts import Files, Tungsten
 from tungstenkit.lock.unpin import unpinned
 from tungstenkit.resolve import nixpkgs
 from tungstenkit.resolve.base_image import BaseWish, read_base
@@ -132,7 +132,7 @@ def make_lock(project: Project, wish: Relock | None = None) -> Locked:
         if not resolve_only:
             report("sealing")
             files = _lock_files(project, files)
-        lock = lock.model_copy(update={"files": files})
+        lock = lock.model_copy(update={"files": files, "tungsten": Tungsten.this()})
         if not resolve_only:
             lock = _seal(project, lock, pins, solver, bases, run=wish.write)
         if wish.write:

@@ -130,5 +130,5 @@ class ModelSpec(Document):
     @classmethod
     def from_json(cls, text: str, *, where: str = "spec.json") -> ModelSpec:
         """Read the document; `where` is the file's name. Raises SpecError that names every wrong key."""
-        check_version(text, "spec-version", 1, where=where, error=SpecError, hint=_REMEDY)
+        check_version(text, "spec-version", (1,), where=where, error=SpecError, hint=_REMEDY)
         return cls.parse(text, where=where, error=SpecError, hint=_REMEDY)

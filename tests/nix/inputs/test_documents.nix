@@ -5,7 +5,7 @@ let
     change:
     nix.documents.checkLock (
       {
-        lock-version = 1;
+        lock-version = 2;
         package-set = "debian";
         sealed = true;
       }
@@ -18,9 +18,16 @@ in
     expr = (lock { }).package-set;
     expected = "debian";
   };
+  "a lock of the version before is read, too" = {
+    expr = (lock { lock-version = 1; }).package-set;
+    expected = "debian";
+  };
   "a lock of another version is refused" = {
-    expr = refused { lock-version = 2; };
-    expected = true;
+    expr = map refused [
+      { lock-version = 3; }
+      { lock-version = "2"; }
+    ];
+    expected = [ true true ];
   };
   "a lock that is not sealed is refused" = {
     expr = refused { sealed = false; };

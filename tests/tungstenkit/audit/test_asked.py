@@ -160,7 +160,7 @@ def base(document, **fields):
 
 def twice(document):
     text = json.dumps(document)
-    return text.replace('"lock-version": 1', '"lock-version": 1, "sealed": true', 1)
+    return text.replace('"lock-version": ', '"sealed": true, "lock-version": ', 1)
 
 
 CORPUS = {
@@ -407,7 +407,7 @@ CORPUS = {
     ),
     "a key twice": (twice, "stands twice"),
     "a base image that is a path": (lambda document: base(document, reference="../../x"), "is no reference"),
-    "another version": (lambda document: document.update({"lock-version": 2}), "is not known here"),
+    "another version": (lambda document: document.update({"lock-version": 3}), "is of a newer tungsten"),
     "a version that is true": (lambda document: document.update({"lock-version": True}), "is not known here"),
 }
 

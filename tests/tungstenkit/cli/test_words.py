@@ -6,8 +6,8 @@ from tests.tungstenkit import locks
 from tests.tungstenkit.locks import SYSTEM
 from tungstenkit.audit.diff import compare
 from tungstenkit.audit.vulnerabilities import Advisories
-from tungstenkit.cli.words import locked_lines
-from tungstenkit.lock.parts import NOTHING, Choice, PostBuild
+from tungstenkit.cli.words import locked_lines, of_another
+from tungstenkit.lock.parts import NOTHING, Choice, PostBuild, Tungsten
 from tungstenkit.project.locking import Locked, Relock
 
 
@@ -68,3 +68,34 @@ def test_what_post_build_made_is_compared_with_what_it_had_made(before, wish, sa
     lock = with_result(locks.lock(), "2" * 64)
     (line,) = [line for line in lines(lock, old, upgrade_packages=wish) if line.startswith("locked")]
     assert line.endswith(said)
+
+
+THIS = Tungsten(version="0.3.0", sdk="1" * 64, server="2" * 64, nix="3" * 64)
+THIS_SHORT = "tungsten 0.3.0 (sdk 11111111, server 22222222, nix 33333333"
+MAY = "the image's digest may be another than there; `tungsten lock` keeps the pins and notes this one"
+
+
+@pytest.mark.parametrize(
+    ("maker", "said"),
+    [
+        (None, f"a tungsten before 0.2.0 has made the lock, and this is 0.3.0: {MAY}"),
+        (
+            {"version": "0.2.0", "nix": "0" * 64, "server": "0" * 64},
+            f"tungsten 0.2.0 has made the lock, and this is 0.3.0: the server, nix/ differ, so {MAY}",
+        ),
+        ({"nix": "0" * 64}, f"another state of tungsten 0.3.0 has made the lock: nix/ differs, so {MAY}"),
+        ({"version": "0.2.9"}, f"tungsten 0.2.9 has made the lock, and this is 0.3.0: {MAY}"),
+    ],
+)
+def test_what_differs_in_another_tungsten_is_said(maker, said):
+    assert of_another(maker and THIS.model_copy(update=maker), THIS) == said
+
+
+def test_who_made_a_lock_is_a_part_of_what_changed():
+    before = locks.lock().model_copy(update={"tungsten": THIS})
+    now = before.model_copy(update={"tungsten": THIS.model_copy(update={"nix": "4" * 64})})
+    assert lines(now, before)[1:] == [
+        "nothing moved",
+        f"made by: {THIS_SHORT}) -> {THIS_SHORT.replace('33333333', '44444444')})",
+    ]
+    assert len(lines(now)) == 2

@@ -10,6 +10,7 @@ import pytest
 
 from tests import generate
 from tests.tungstenkit import locks
+from tungstenkit.data import VERSION
 from tungstenkit.document import to_json
 from tungstenkit.lock.document import LOCK_NAME, Lock, parse_lock, read_lock, write_lock
 from tungstenkit.lock.selection import choose_platform, part_of
@@ -104,9 +105,11 @@ def test_a_lock_that_is_not_sealed_is_refused(lock, spec):
         ("", "no JSON object with the key `lock-version`"),
         ("[]", "no JSON object"),
         ("{}", "no JSON object"),
-        ('{"lock-version": 2}', "lock-version 2 is not known"),
+        ('{"lock-version": 3}', "lock-version 3 is of a newer tungsten"),
+        ('{"lock-version": 0}', "lock-version 0 is not known"),
         ('{"lock-version": true}', "lock-version True is not known"),
         ('{"lock-version": 1}', "package-set: Field required"),
+        ('{"lock-version": 2}', "package-set: Field required"),
     ],
 )
 def test_a_damaged_or_unknown_lock_is_refused(tmp_path, text, message):
@@ -114,6 +117,24 @@ def test_a_damaged_or_unknown_lock_is_refused(tmp_path, text, message):
     with pytest.raises(LockError, match=message) as caught:
         read_lock(tmp_path / "tungsten.lock")
     assert str(tmp_path / "tungsten.lock") in caught.value.where
+
+
+def test_a_lock_of_a_newer_tungsten_says_to_update_this_one():
+    with pytest.raises(LockError) as caught:
+        parse_lock(b'{"lock-version": 99}', "tungsten.lock")
+    assert caught.value.what == (
+        f"lock-version 99 is of a newer tungsten than this one, {VERSION}, which reads 1 and 2"
+    )
+    assert caught.value.hint.startswith("update tungsten; or ")
+
+
+def test_a_lock_of_an_older_form_has_nothing_of_the_newer_one(lock):
+    """Whoever reads version 1 alone would refuse it."""
+    document = json.loads(lock.to_json()) | {"lock-version": 1}
+    with pytest.raises(LockError, match="tungsten: not of lock-version 1"):
+        parse_lock(json.dumps(document).encode(), "tungsten.lock")
+    document.pop("tungsten")
+    assert json.loads(parse_lock(json.dumps(document).encode(), "tungsten.lock").to_json()) == document
 
 
 def test_a_lock_of_a_package_in_no_mirror_is_refused(tmp_path, lock):

@@ -14,7 +14,7 @@ import pytest
 from tests.tungstenkit import locks
 from tests.tungstenkit.observers import Told
 from tungstenkit import nix_program, store
-from tungstenkit.lock.parts import Files, LockedDownload
+from tungstenkit.lock.parts import Files, LockedDownload, Tungsten
 from tungstenkit.project import folder as project_folder
 from tungstenkit.project.folder import Project
 from tungstenkit.sdk.errors import FetchError, SpecError
@@ -50,6 +50,26 @@ def test_what_files_declares_makes_no_result_stale(tmp_path, monkeypatch, part):
     )
     assert Project(tmp_path, spec).checked_lock() is lock
     assert [file.path for file in seen] == ["tungsten_model.py"]
+
+
+@pytest.mark.parametrize(
+    ("change", "is_told"),
+    [({}, False), ({"nix": "0" * 64}, True), ({"version": "9.9.9"}, True), (None, True)],
+    ids=["the same", "another nix/", "another version", "a lock of before"],
+)
+def test_a_lock_that_another_tungsten_has_made_fits_and_that_is_told_once(
+    tmp_path, monkeypatch, change, is_told
+):
+    maker = None if change is None else Tungsten.this().model_copy(update=change)
+    lock = locks.lock().model_copy(update={"tungsten": maker})
+    monkeypatch.setattr(project_folder, "read_lock", lambda path: lock)
+    monkeypatch.setattr(project_folder, "check_lock", lambda *arguments: None)
+    spec = SimpleNamespace(commands=None, has_post_build=False)
+    project = Project(tmp_path, spec, Told())
+    project.checked_lock(with_result=False)
+    assert project.watch.makers == []
+    assert [project.checked_lock() for _ in range(2)] == [lock, lock]
+    assert project.watch.makers == ([maker] if is_told else [])
 
 
 def test_the_examples_results_are_of_what_their_models_see():

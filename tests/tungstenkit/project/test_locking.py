@@ -10,7 +10,7 @@ from tests import generate
 from tests.tungstenkit.observers import Told
 from tungstenkit.audit.vulnerabilities import Advisories
 from tungstenkit.lock.document import LOCK_NAME, read_lock
-from tungstenkit.lock.parts import Choice
+from tungstenkit.lock.parts import Choice, Tungsten
 from tungstenkit.project import locking
 from tungstenkit.project.folder import Project
 from tungstenkit.project.locking import Relock, make_lock
@@ -69,6 +69,7 @@ def test_what_was_made_is_a_value_and_nothing_is_printed(project, capsys):
     assert (made.before, made.lock) == (before, read_lock(project.lock_path))
     assert made.new_choices == [CHOICE]
     assert made.is_written
+    assert made.lock.tungsten == Tungsten.this()
     assert made.wish.systems == tuple(before.platforms)
     said, dockerignore, *others = project.watch.notices
     assert said == "an option changes nothing"

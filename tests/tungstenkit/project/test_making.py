@@ -8,8 +8,7 @@ import pytest
 
 from tests import generate
 from tests.tungstenkit.observers import Told
-from tungstenkit import store
-from tungstenkit.export import flake
+from tungstenkit import data, store
 from tungstenkit.lock.document import LOCK_NAME, read_lock, write_lock
 from tungstenkit.nix_build.image import Image
 from tungstenkit.project import making
@@ -140,12 +139,10 @@ def edit_the_lock(model, _):
 def edit_what_is_ours(of):
     def change(model, patch):
         folder = model.directory.parent / of.lower()
-        shutil.copytree(getattr(flake, of), folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(getattr(data, of), folder, ignore=shutil.ignore_patterns("__pycache__"))
         file = next(path for path in sorted(folder.rglob("*.py")) if path.stat().st_size)
         file.write_text(file.read_text() + "\n")
-        if of == "SDK":
-            patch.setattr("tungstenkit.data.SDK", folder)
-        patch.setattr(flake, of, folder)
+        patch.setattr(data, of, folder)
 
     return change
 

@@ -21,7 +21,7 @@ from tungstenkit.audit.asked import check_lock, unasked
 from tungstenkit.fetch.bring import store_paths
 from tungstenkit.fetch.locate import locate
 from tungstenkit.fetch.needs import needed_files
-from tungstenkit.lock.document import LOCK_NAME, Lock, packages, parse_lock
+from tungstenkit.lock.document import LOCK_NAME, LOCK_VERSIONS, Lock, packages, parse_lock
 from tungstenkit.outside import GIT, url_problem
 from tungstenkit.sdk.errors import LockError, SpecError, TungstenError
 from tungstenkit.spec.document import ModelSpec
@@ -291,7 +291,8 @@ def test_an_exports_documents_name_nothing_but_the_web_to_nix(tmp_path):
     answer = json.loads(run.stdout)
     for url in answer["urls"]:
         assert url is None or re.match(r"(?i)https?://|run-tungsten-fetch:", url)
-    assert {1, None} >= {one[name] for one in answer["versions"] for name in ("spec", "lock")}
+    assert {one["spec"] for one in answer["versions"]} <= {1, None}
+    assert {one["lock"] for one in answer["versions"]} <= {*LOCK_VERSIONS, None}
 
 
 def test_the_real_documents_are_read():

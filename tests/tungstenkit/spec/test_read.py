@@ -174,7 +174,7 @@ def test_a_wrong_example_is_an_error_that_says_where(tmp_path, example, said):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"spec-version": 2}, "spec-version 2 is not known"),
+        ({"spec-version": 2}, "spec-version 2 is of a newer tungsten"),
         ({"spec-version": None}, "spec-version None is not known"),
         ({"batch-size": "2"}, "batch-size: "),
         ({"batch-size": 0}, "batch-size: "),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pathspec import GitIgnoreSpec
 
 from tungstenkit.audit.commands_seen import UNKNOWN, described, seen_of_base, sees
-from tungstenkit.data import OWN_WHEELS
+from tungstenkit.data import VERSION
 from tungstenkit.document import to_json
 from tungstenkit.lock.parts import PostBuild
 from tungstenkit.sdk.errors import LockError, TungstenError
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 TABLE = "post-build"
 _CAPTURE = 1
 """Counts up where `nix/tools/post_build.py` makes another tar of the same files."""
+_FIRST = "0.1.0"
+"""The tungsten of a lock that does not say which."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -78,11 +80,17 @@ def _are_texts(value: Any) -> bool:  # noqa: ANN401 - whatever TOML holds
 
 
 def planned(
-    spec: ModelSpec, platform: Platform, directory: Path, files: Sequence[ModelFile], settings: Settings
+    spec: ModelSpec,
+    platform: Platform,
+    directory: Path,
+    files: Sequence[ModelFile],
+    settings: Settings,
+    sdk: str = VERSION,
 ) -> PostBuild:
     """What post_build would be recorded with, but for its result.
 
-    files: what of the model's folder ships. Raises LockError where the module can't be read.
+    files: what of the model's folder ships. sdk: the version of the SDK that it sees. Raises LockError where the module
+    can't be read.
     """
     seen = _files(spec, directory, files, settings)
     commands = spec.commands or Commands()
@@ -100,7 +108,7 @@ def planned(
         "gpu": spec.gpu,
         "module": spec.module,
         "python": platform.python,
-        "sdk": OWN_WHEELS["sdk"]["version"],
+        "sdk": sdk,
         "wheels": sorted(
             [wheel.sha256 for wheel in platform.wheels]
             + [source.wheel_sha256 or source.sha256 for source in platform.sources]
@@ -160,7 +168,12 @@ def check(lock: Lock, spec: ModelSpec, directory: Path, files: Sequence[ModelFil
         # What it sees is the lock's word; what it is given of whoever builds must be the model's.
         result = {"size", "sha256", "replaces"}
         if now.model_dump(exclude=result) != platform.post_build.model_dump(exclude=result):
-            changed = "; ".join(what_changed(platform.post_build, now))
+            maker = lock.tungsten.version if lock.tungsten else _FIRST
+            then = planned(spec, platform, directory, files, settings, maker)
+            # Nothing else, where that of then explains it.
+            is_sdk = then.model_dump(exclude=result) == platform.post_build.model_dump(exclude=result)
+            sdk = f"the SDK, which was that of tungsten {maker}, and is that of {VERSION}"
+            changed = sdk if is_sdk else "; ".join(what_changed(platform.post_build, now))
             raise LockError(
                 f"the lock is stale: post_build sees something else than when it ran: {changed}",
                 where=where,

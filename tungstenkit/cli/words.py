@@ -54,8 +54,8 @@ def of_another(maker: Tungsten | None, this: Tungsten) -> str:
     known = [name for part, name in _PARTS.items() if maker and getattr(maker, part) != getattr(this, part)]
     what = f"{', '.join(known)} differ{'s' if len(known) == 1 else ''}, so " if known else ""
     return (
-        f"{made}: {what}the image's digest may be another than there; `tungsten lock` keeps the pins and notes "
-        "this one"
+        f"{made}: {what}the image's digest may be another than it was by that; `tungsten lock` keeps the pins "
+        "and notes this one"
     )
 
 

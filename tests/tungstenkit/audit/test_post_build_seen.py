@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.tungstenkit import locks
-from tungstenkit.audit import post_build_seen
 from tungstenkit.audit.post_build_seen import Settings, check, planned, read_settings
+from tungstenkit.data import VERSION
 from tungstenkit.fetch import big_files
-from tungstenkit.lock.parts import CommandResult
+from tungstenkit.lock.parts import CommandResult, Tungsten
 from tungstenkit.sdk.errors import LockError, TungstenError
 from tungstenkit.spec.dockerfile import parse
 from tungstenkit.spec.document import ModelSpec
@@ -38,8 +38,8 @@ class Model:
     def files(self):
         return select_files(self.folder, ["*"], [], "tungsten_model")
 
-    def planned(self, platform):
-        return planned(self.spec, platform, self.folder, self.files, read_settings(self.folder))
+    def planned(self, platform, **sdk):
+        return planned(self.spec, platform, self.folder, self.files, read_settings(self.folder), **sdk)
 
     def write(self, post_build="pass", predict="return []"):
         text = MODULE.format(post_build=post_build, predict=predict)
@@ -122,13 +122,25 @@ def test_variables_of_the_image_are_seen_and_what_only_a_container_has_is_not(mo
         ),
     ],
 )
-def test_a_digest_moves_with_what_is_seen_alone(model, platform, monkeypatch, gpu, commands, digest):
+def test_a_digest_moves_with_what_is_seen_alone(model, platform, gpu, commands, digest):
     """Those of the locks that there are: where one moves, every model's post_build runs again."""
-    monkeypatch.setitem(post_build_seen.OWN_WHEELS["sdk"], "version", "0.1.0")
     (model.folder / "helper.py").unlink()
     (model.folder / "tungsten_model.py").write_text("class Model:\n    pass\n")
     model.declare(gpu=gpu, commands=parse(commands).commands if commands else None)
-    assert model.planned(platform).sees == digest
+    assert model.planned(platform, sdk="0.1.0").sees == digest
+
+
+@pytest.mark.parametrize("maker", [None, "0.1.0", "0.1.9"])
+def test_where_another_tungstens_sdk_is_all_that_has_changed_that_is_said(model, platform, maker):
+    lock = lock_with(model.planned(platform, sdk=maker or "0.1.0"), platform)
+    made_by = maker and Tungsten.this().model_copy(update={"version": maker})
+    lock = lock.model_copy(update={"tungsten": made_by})
+    said = rf"(?m)the SDK, which was that of tungsten {maker or '0.1.0'}, and is that of {VERSION}$"
+    with pytest.raises(LockError, match=said):
+        check(lock, model.spec, model.folder, model.files, "tungsten.lock")
+    (model.folder / "helper.py").write_text("2")
+    with pytest.raises(LockError, match=r"(?m): files helper.py$"):
+        check(lock, model.spec, model.folder, model.files, "tungsten.lock")
 
 
 def test_a_field_of_the_spec_that_nobody_has_called_unseen_is_seen(model, platform):

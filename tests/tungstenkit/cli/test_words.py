@@ -72,7 +72,9 @@ def test_what_post_build_made_is_compared_with_what_it_had_made(before, wish, sa
 
 THIS = Tungsten(version="0.3.0", sdk="1" * 64, server="2" * 64, nix="3" * 64)
 THIS_SHORT = "tungsten 0.3.0 (sdk 11111111, server 22222222, nix 33333333"
-MAY = "the image's digest may be another than there; `tungsten lock` keeps the pins and notes this one"
+MAY = (
+    "the image's digest may be another than it was by that; `tungsten lock` keeps the pins and notes this one"
+)
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,18 @@
 import errno
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from tests import generate
 from tests.tungstenkit import locks
-from tungstenkit.data import VERSION
+from tungstenkit.data import NIX, VERSION
 from tungstenkit.document import to_json
-from tungstenkit.lock.document import LOCK_NAME, Lock, parse_lock, read_lock, write_lock
+from tungstenkit.lock.document import LOCK_NAME, LOCK_VERSIONS, Lock, parse_lock, read_lock, write_lock
 from tungstenkit.lock.selection import choose_platform, part_of
 from tungstenkit.lock.stale import changed_inputs, check_lock, input_digest, made_from
 from tungstenkit.lock.unpin import unpinned
@@ -126,6 +128,13 @@ def test_a_lock_of_a_newer_tungsten_says_to_update_this_one():
         f"lock-version 99 is of a newer tungsten than this one, {VERSION}, which reads 1 and 2"
     )
     assert caught.value.hint.startswith("update tungsten; or ")
+
+
+def test_every_reader_of_locks_reads_the_same_versions():
+    """`tests/nix/inputs` has it that nix/ reads those that it names."""
+    assert get_args(Lock.model_fields["lock_version"].annotation) == LOCK_VERSIONS
+    (nix,) = re.findall(r'"lock-version" \[([ \d]+)\]', (NIX / "inputs/documents.nix").read_text())
+    assert tuple(map(int, nix.split())) == LOCK_VERSIONS
 
 
 def test_a_lock_of_an_older_form_has_nothing_of_the_newer_one(lock):

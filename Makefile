@@ -37,7 +37,7 @@ image: setup
 SLOW := $(addprefix tests/,$(addsuffix .py, \
   $(addprefix server/test_,answers connections main serving strength worker) \
   $(addprefix tungstenkit/resolve/test_,cuda needed_by sources written) \
-  $(addprefix tungstenkit/test_,fuzz outside) \
+  test_dist $(addprefix tungstenkit/test_,fuzz outside) \
   $(addprefix tungstenkit/fetch/test_,carry fetch mirrors own_nix web) \
   $(addprefix tungstenkit/,cli/test_init cli/test_lock cli/test_start debian/test_version export/test_poetry project/test_folder \
     project/test_template seal/test_differences spec/test_read trial/test_check) \

@@ -33,6 +33,7 @@ TESTS = (
     "tests/frozen",
     "tests/test_repository.py",
     "tests/test_clocks.py",
+    "tests/test_dist.py",
 )
 FIXED = "nix or container or browser or frozen or upstream"
 """The markers of tests that meet what has a clock of its own. What is `timeless` is skipped where the clock is moved
@@ -47,7 +48,7 @@ def clocks(now):
     """For each clock by its name the moment at which tests start, its time zone, and which tests."""
     # Half a minute before the year ends there; elsewhere it has ended. The programs of builds read no clock at all
     # (tests/test_repository.py), and a server counts seconds, not years: once is enough for them.
-    once = ("tests/nix", "tests/server")
+    once = ("tests/nix", "tests/server", "tests/test_dist.py")
     turn = datetime(now.year + 4, 1, 1, 3, 29, 30, tzinfo=UTC)
     return {
         "days": (now + timedelta(days=400), EAST, TESTS),

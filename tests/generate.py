@@ -62,7 +62,9 @@ def pins():
 def locks():
     """The committed locks by their paths, as this tungsten makes them of the same pins."""
     this = {"lock_version": LOCK_VERSIONS[-1], "tungsten": Tungsten.this()}
-    paths = [example / LOCK_NAME for example in LOCKED_EXAMPLES] + sorted(GOLDEN.glob("*/tungsten.lock"))
+    paths = sorted(
+        path for place in (ROOT, ROOT / "examples", GOLDEN) for path in place.glob(f"*/{LOCK_NAME}")
+    )
     return {path: read_lock(path).model_copy(update=this).to_json() for path in paths}
 
 

@@ -19,6 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from tests import clocks, generate
+from tests.binaries import unpack
 from tungstenkit.data import VERSION
 from tungstenkit.lock.document import read_lock
 from tungstenkit.lock.parts import Tungsten
@@ -84,17 +85,18 @@ def make(folder, out, place=HERE, kinds=("sdist", "wheel"), library=None):
     library: what moves a program's clock, where there is such.
     """
     out.mkdir()
+    moved = library is not None and place.ahead
+    variables = (
+        clocks.environment(library, int(place.ahead.total_seconds()), "") if moved else dict(os.environ)
+    )
     # Without it hatchling has a time of its own, the same for who has git and for who has not.
-    kept = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
-    if library is not None and place.ahead:
-        kept = clocks.environment(library, int(place.ahead.total_seconds()), "UTC")
-        kept.pop("SOURCE_DATE_EPOCH", None)
+    variables.pop("SOURCE_DATE_EPOCH", None)
     for kind in kinds:
         command = [sys.executable, "-c", BUILD, f"build_{kind}", str(out)]
         subprocess.run(
             command,
             cwd=folder,
-            env=kept | place.variables,
+            env=variables | place.variables,
             umask=place.umask,
             check=True,
             capture_output=True,
@@ -108,7 +110,7 @@ def from_sdist(made, folder):
     folder.mkdir()
     (folder / name).write_bytes(made[name])
     with tarfile.open(folder / name) as archive:
-        archive.extractall(folder, filter="data")
+        unpack(archive, folder)
     return make(folder / name.removesuffix(".tar.gz"), folder / "out", THERE, ["wheel"])
 
 

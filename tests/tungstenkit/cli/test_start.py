@@ -3,6 +3,7 @@
 import errno
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,14 +14,26 @@ from pathlib import Path
 import pytest
 import typer
 
+from tests import generate
 from tungstenkit.cli import main as command_line
 from tungstenkit.cli.arguments import EngineArgs, _Begun
+from tungstenkit.lock.document import LOCK_NAME
 from tungstenkit.sdk.errors import TungstenError
 from tungstenkit.spec.reading import Reader, Reading
 
 pytestmark = pytest.mark.timeless("what a start imports, and what ends it, has no date")
 
 BLUR = Path(__file__).parents[3] / "examples" / "blur"
+
+
+@pytest.fixture(scope="module")
+def blur(tmp_path_factory):
+    """The example, locked by this tungsten: of another one's lock there is something to say."""
+    folder = tmp_path_factory.mktemp("start") / "blur"
+    shutil.copytree(BLUR, folder, ignore=shutil.ignore_patterns(".tungsten"))
+    (folder / LOCK_NAME).write_text(generate.locks()[BLUR / LOCK_NAME])
+    return folder
+
 
 PROGRAM = """
 import sys
@@ -49,10 +62,9 @@ MODEL = {"pydantic", "PIL", "pathspec"}
         (["lock", "--check", str(BLUR)], NETWORK | SOLVING | {"PIL", "pathspec", "tarfile", "rich"}),
     ],
 )
-def test_a_command_imports_what_it_needs_alone(arguments, unused):
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, check=True
-    )
+def test_a_command_imports_what_it_needs_alone(arguments, unused, blur):
+    command = [sys.executable, "-c", PROGRAM, *(str(blur) if one == str(BLUR) else one for one in arguments)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
     imported = set(run.stdout.rpartition("modules: ")[2].split())
     assert "typer" in imported
     assert imported & unused == set()
@@ -332,8 +344,9 @@ def test_the_command_starts_where_that_holds():
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["lock", "--check", str(BLUR)], ["--help"]])
-def test_what_reads_no_more_or_is_full_has_no_traceback(arguments):
-    command = [sys.executable, "-m", "tungstenkit", *arguments]
+def test_what_reads_no_more_or_is_full_has_no_traceback(arguments, blur):
+    command = [sys.executable, "-m", "tungstenkit"]
+    command += [str(blur) if one == str(BLUR) else one for one in arguments]
     with Path("/dev/full").open("w") as full:
         run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert run.returncode == 1

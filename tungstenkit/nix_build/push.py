@@ -56,6 +56,12 @@ def login(
     read = ["--password-stdin"] if password_stdin else []
     if password_stdin and user is None:
         raise BuildError("whose password that is must be said", hint="-u USER")
+    if any(one.startswith(("-p", "--password")) for one in skopeo_args):
+        raise BuildError(
+            "a password on a line is seen by everyone on this machine",
+            where="--skopeo-arg",
+            hint="without it skopeo asks, and --password-stdin reads it",
+        )
     _account("login", registry, [*named, *read, *skopeo_args])
 
 

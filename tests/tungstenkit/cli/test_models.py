@@ -184,7 +184,11 @@ class TestLogin:
             skopeo / "told"
         ).read_text() == "login --username=me --password-stdin -- registry.example:5000\n"
 
-    def test_no_option_takes_one(self, tungsten):
+    @pytest.mark.parametrize("argument", ["--password=x", "-p=x", "-px", "-p"])
+    def test_no_option_takes_one(self, tungsten, skopeo, argument):
+        with pytest.raises(TungstenError, match="is seen by everyone"):
+            tungsten("login", "registry.example", f"--skopeo-arg={argument}")
+        assert not (skopeo / "told").exists()
         with pytest.raises(Exception, match="No such option"):
             tungsten("login", "registry.example", "--password=x")
 

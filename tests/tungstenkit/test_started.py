@@ -90,6 +90,15 @@ def test_a_process_that_was_forked_does_not_remove_it(folder):
     assert not place.exists()
 
 
+def test_what_a_store_s_owner_can_t_write_is_removed(folder):
+    with started.scratch() as place:
+        (place / "store" / "path").mkdir(parents=True)
+        (place / "store" / "path" / "link").symlink_to("/")
+        (place / "store" / "path").chmod(0o500)
+        (place / "store").chmod(0o500)
+    assert not os.path.lexists(place)
+
+
 def test_what_others_have_called_so_is_left(folder, monkeypatch):
     (folder / "tungsten-held-link").symlink_to("/")
     (folder / "tungsten-held-file").touch()

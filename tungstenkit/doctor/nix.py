@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tungstenkit import lacks, nix_program, store
+from tungstenkit import lacks, nix_program, started, store
 from tungstenkit.doctor.finding import State, fine, lacking, lacking_by, unsure
 from tungstenkit.nix_build import process
 from tungstenkit.nix_build.log import Log
@@ -132,7 +128,7 @@ def _builders() -> Finding | None:
 def sandbox() -> Finding:
     """Have the smallest derivation built, in a store of its own that is gone then."""
     try:
-        with _scratch() as folder:
+        with started.scratch() as folder:
             options = [*store.options(), "--store", str(folder)]
             command = ["nix", *options, "build", "--no-link", "--impure", "--expr", _SMALLEST]
             done = _run(command)
@@ -146,18 +142,6 @@ def sandbox() -> Finding:
     for line in done.stderr.splitlines():
         log.read(line)
     return lacking_by(lacks.SANDBOX, log.error(done.returncode))
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """A folder for a store, whose own folders can't be written by their owner."""
-    made = Path(tempfile.mkdtemp(prefix="tungsten-"))
-    try:
-        yield made
-    finally:
-        for folder, _, _ in os.walk(made):
-            Path(folder).chmod(0o700)
-        shutil.rmtree(made)
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:

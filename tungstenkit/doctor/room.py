@@ -49,9 +49,9 @@ def _store() -> Finding:
     is_users = bool(nix_program.current().variables)
     remedies: list[Remedy] = []
     if _is_seen(folder):
-        remedies = [
-            lacks.Remedy(nix_program.for_a_shell("nix-collect-garbage"), "which frees what no root holds")
-        ]
+        kind = "own-store" if folder == nix_program.folder_of_nix() / "store" else "store"
+        # On a disk that is full Nix by itself may not begin.
+        remedies = [lacks.Remedy(f"tungsten clean --{kind}", "which frees what no root holds")]
     if is_users:
         remedies += lacks.making_room(nix_program.HOME, folder=None)
     is_ours = is_users or os.access(_there(folder), os.W_OK)

@@ -54,7 +54,7 @@ def test_a_disk_that_is_nearly_full(machine, monkeypatch):
     for name in ("room for the store", "room for temporary files", "room for the cache"):
         assert found[name].forbids_building
         assert "0.1 GB free" in found[name].found
-    assert "nix-collect-garbage" in found["room for the store"].remedies[0].command
+    assert found["room for the store"].remedies[0].command.startswith("tungsten clean --")
     assert found["room for the cache"].remedies[0].command == f"rm -rf {machine}/cache/tungsten"
     assert found["room for temporary files"].remedies[0].command == "export TMPDIR=FOLDER"
 

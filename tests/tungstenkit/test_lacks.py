@@ -69,7 +69,7 @@ def test_a_container_is_known_by_what_its_engine_leaves_in_it(tmp_path, files, e
 @pytest.mark.parametrize(
     ("version", "wsl"),
     [
-        ("Linux version 6.1.0-28-amd64 (debian-kernel@lists.debian.org)", 0),
+        ("Linux version 6.1.0-28-amd64 (builder@example.org)", 0),
         ("Linux version 5.15.167.4-microsoft-standard-WSL2 (root@f9c826d3017f)", 2),
         ("Linux version 4.19.104-microsoft-standard (oe-user@oe-host)", 2),
         ("Linux version 4.4.0-19041-Microsoft (Microsoft@Microsoft.com)", 1),

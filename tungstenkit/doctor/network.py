@@ -9,7 +9,7 @@ import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from urllib.request import getproxies_environment
 from tungstenkit import certificates, lacks
 from tungstenkit.debian.index import ARCHIVES, suites
 from tungstenkit.debian.release import RELEASES
-from tungstenkit.doctor.finding import Finding, fine, lacking, lacking_by, unsure
+from tungstenkit.doctor.finding import Finding, State, fine, lacking, lacking_by, unsure
 from tungstenkit.fetch import machine_mirrors, web
 from tungstenkit.outside import redact
 from tungstenkit.sdk.errors import FetchError, TungstenError
@@ -104,12 +104,16 @@ def network(linux: Linux) -> Iterator[Finding]:
     except TungstenError as problem:
         yield lacking_by(lacks.PYTHON_INDEX, problem)
         mirrors = None
-    now = None
-    if mirrors is not None:
-        yield from _mirrors(mirrors, asked)
-        now = mirrors.found
+    found = list(_mirrors(mirrors, asked)) if mirrors is not None else []
+    time = clock(mirrors.found if mirrors is not None else None, asked, linux)
+    if time.state is State.LACKING:
+        # By a wrong clock indexes have expired, or are of the future.
+        see = (lacks.Remedy(says=f"see {lacks.CLOCK.name}"),)
+        by_time = (lacks.DEBIAN, lacks.DEBIAN_MIRROR)
+        found = [replace(one, remedies=see) if one.remedies and one.lack in by_time else one for one in found]
+    yield from found
     yield _certificates(asked, linux)
-    yield clock(now, asked, linux)
+    yield time
 
 
 def _mirrors(mirrors: Mirrors, asked: Asked) -> Iterator[Finding]:

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.harness import free_port, tungsten
-from tests.end_to_end.somebody import Somebody
-from tests.end_to_end.test_own_store import path_without_nix
+from tests.end_to_end.somebody import Somebody, path_without
 from tests.tungstenkit.test_certificates import made, pages, serve  # noqa: F401 (fixtures)
 from tungstenkit import lacks
 
@@ -97,7 +96,7 @@ def test_a_masked_proc(temporary):
 
 def test_no_engine_and_no_programs(tmp_path):
     """What would install each is tried as far as apt simulates it."""
-    path = path_without_nix(tmp_path / "path")
+    path = path_without(tmp_path / "path", "nix")
     for name in ("podman", "docker", *lacks.PROGRAMS):
         (path / name).unlink(missing_ok=True)
     ((can_build, found),) = mending("container engine", 9, "--offline", PATH=str(path), TUNGSTEN_NIX="own")

@@ -59,12 +59,6 @@ if nix_program.current().is_own:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(autouse=True)
-def _no_models_wish(monkeypatch):
-    """Which Nix a test's model asks for is no other test's business."""
-    monkeypatch.setattr(nix_program._Process, "wish", None)
-
-
 @pytest.fixture(scope="session")
 def frozen():
     """The frozen archive, with what the tests make, served; skips where what is real of it can't be had."""

@@ -1,6 +1,7 @@
 """A web server of answers that a test puts there; and that no test brings a Nix by the way."""
 
 import http.server
+import os
 
 import pytest
 
@@ -11,7 +12,12 @@ from tungstenkit import nix_program
 @pytest.fixture(autouse=True)
 def _no_nix_is_brought(monkeypatch):
     """Where a test finds none, it is told so: nothing is downloaded for what is no test of that."""
+    chosen = nix_program.current()
     monkeypatch.setenv("TUNGSTEN_NIX", "machine")
+    if chosen.is_own and not chosen.is_absent:
+        # Which was brought for the tests: as if this machine had it, after what a test puts first on PATH.
+        for name, value in {**chosen.variables, "PATH": f"{os.environ['PATH']}:{chosen.folder}"}.items():
+            monkeypatch.setenv(name, value)
     monkeypatch.setattr(nix_program._Process, "wish", None)
 
 

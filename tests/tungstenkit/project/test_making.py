@@ -66,6 +66,12 @@ LAYOUT = f"/nix/store/{'0' * 32}-blur-layout"
 OTHER = f"/nix/store/{'1' * 32}-blur-layout"
 
 
+@pytest.fixture(autouse=True)
+def _their_store(monkeypatch):
+    """The store that these paths are of."""
+    monkeypatch.setenv("NIX_STORE_DIR", "/nix/store")
+
+
 @pytest.fixture
 def builds(project, monkeypatch, tmp_path):
     """Builds blur by a Nix that only notes what it is asked for; says whether it was, and what was loaded."""

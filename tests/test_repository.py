@@ -345,7 +345,7 @@ def test_the_guide_names_every_argument_of_define_model():
     "document",
     [
         *("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md"),
-        *("docs/guide.md", "docs/nixpkgs.md", "docs/security.md"),
+        *("docs/guide.md", "docs/first-session.md", "docs/nixpkgs.md", "docs/security.md"),
     ],
 )
 def test_links_between_documents_lead_somewhere(document):

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from tungstenkit.lock.parts import Tungsten
+
 LOG = logging.getLogger("tungstenkit")
 LOG.addHandler(logging.NullHandler())
 
@@ -29,6 +31,11 @@ class Logged(Unwatched):
     def warn(self, text: str) -> None:
         """As `watch.Watch`."""
         LOG.warning(text)
+
+    def made_by_another(self, maker: Tungsten | None, this: Tungsten) -> None:
+        """As `watch.Watch`."""
+        known = f"tungsten {maker.version}" if maker else "a tungsten before 0.2.0"
+        LOG.info("%s has made the lock, and this is %s", known, this.version)
 
     def working(self, what: str) -> AbstractContextManager[Callable[[str], None]]:
         """As `watch.Watch`."""

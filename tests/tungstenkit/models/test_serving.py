@@ -19,6 +19,8 @@ import pytest
 
 from tests import generate
 from tungstenkit import models
+from tungstenkit.data import VERSION
+from tungstenkit.lock.parts import Tungsten
 from tungstenkit.models.observer import Logged, log_lines
 from tungstenkit.sdk.errors import RunError, TungstenError
 
@@ -178,9 +180,12 @@ def test_lines_are_logged_whole(caplog):
         for piece in (b"one\ntw", b"o", b"\n\xff\nrest"):
             say(piece)
         Logged().warn("look")
+        this = Tungsten.this()
+        Logged().made_by_another(this.model_copy(update={"version": "0.1.9"}), this)
         with Logged().working("starting"):
             pass
-    assert caplog.messages == ["one", "two", "\ufffd", "look", "starting"]
+    made = f"tungsten 0.1.9 has made the lock, and this is {VERSION}"
+    assert caplog.messages == ["one", "two", "\ufffd", "look", made, "starting"]
 
 
 def test_a_setup_that_fails_is_told_once_for_all_and_not_tried_again(tmp_path, temporary):

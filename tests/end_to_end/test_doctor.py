@@ -12,6 +12,7 @@ import pytest
 
 from tests.end_to_end.harness import free_port, tungsten
 from tests.end_to_end.somebody import Somebody, path_without
+from tests.machine import need
 from tests.tungstenkit.test_certificates import made, pages, serve  # noqa: F401 (fixtures)
 from tungstenkit import lacks
 
@@ -102,8 +103,7 @@ def test_no_engine_and_no_programs(tmp_path):
     ((can_build, found),) = mending("container engine", 9, "--offline", PATH=str(path), TUNGSTEN_NIX="own")
     assert can_build is True  # tungsten brings a Nix, and does without an engine
     assert "tungsten brings" in found["Nix"]["found"] or found["Nix"]["state"] == "ok"
-    if shutil.which("apt-get") is None:
-        pytest.skip("there is no apt-get, which would install them")
+    need("apt-get")
     (tmp_path / "apt.conf").write_text('APT::Get::Simulate "true";\n')
     for name, program in {
         "container engine": "podman",
@@ -195,8 +195,7 @@ exec "$@"
 def test_an_authority_that_is_not_known(way, made, serve, tmp_path):  # noqa: F811
     before = []
     if way == "system":
-        if not Path("/etc/debian_version").exists() or shutil.which("update-ca-certificates") is None:
-            pytest.skip("there is no update-ca-certificates")
+        need("update-ca-certificates")
         (tmp_path / "scratch").mkdir()
         script = WITH_OWN_ETC.format(scratch=tmp_path / "scratch")
         before = ["unshare", "--mount", "--propagation=private", "sh", "-ec", script, "sh"]

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine import needs
 from tungstenkit import disk, nix_program, roots
 
-needs_nix = pytest.mark.skipif(shutil.which("nix-store") is None, reason="nix is not installed")
+needs_nix = needs("nix")
 
 
 @pytest.fixture

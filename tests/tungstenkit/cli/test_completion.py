@@ -4,13 +4,13 @@ import os
 import pty
 import re
 import select
-import shutil
 import subprocess
 import time
 
 import pytest
 import typer.main
 
+from tests.machine import need
 from tests.server.conftest import DEADLINE
 from tungstenkit.cli.completion import Shell, script
 from tungstenkit.cli.main import command_line
@@ -95,8 +95,7 @@ class Terminal:
 @pytest.fixture(params=list(Shell))
 def terminal(request, scripts, folder):
     shell = request.param.value
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
+    need(shell)
     made = Terminal(shell, scripts / shell, folder)
     yield made
     made.close()

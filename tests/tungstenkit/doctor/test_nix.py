@@ -2,10 +2,10 @@
 
 import json
 import os
-import shutil
 
 import pytest
 
+from tests.machine import needs
 from tungstenkit import nix_program, store
 from tungstenkit.doctor import nix as looking
 from tungstenkit.doctor.finding import State
@@ -136,7 +136,7 @@ def test_a_build_that_hangs_is_left(programs, monkeypatch):
 
 
 @pytest.mark.nix
-@pytest.mark.skipif(shutil.which("nix") is None, reason="nix is not installed")
+@needs("nix")
 def test_the_sandbox_of_this_machine_s_nix(tmp_path, monkeypatch):
     """And what it built is in no store that stays."""
     expression = looking._SMALLEST

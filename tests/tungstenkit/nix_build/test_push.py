@@ -4,7 +4,6 @@ import base64
 import http.server
 import json
 import os
-import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.loopback import serving
+from tests.machine import needs
 from tungstenkit.nix_build.push import check_target, push_image
 from tungstenkit.sdk.errors import BuildError
 
@@ -108,7 +108,7 @@ class Registry(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
+@needs("skopeo")
 def test_a_real_skopeo_keeps_and_forgets_a_password(tmp_path):
     environment = {**os.environ, "REGISTRY_AUTH_FILE": str(tmp_path / "auth.json")}
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Registry)

@@ -12,8 +12,9 @@ import time
 import pytest
 
 from tests.conftest import MACHINES_OWN
-from tests.end_to_end.harness import ROOT, checkout
+from tests.end_to_end.harness import ENGINE, ROOT, checkout
 from tests.end_to_end.somebody import UID
+from tests.machine import need
 from tungstenkit.nix_build.image import read_layout
 
 LOADED = "localhost/tungsten:latest"
@@ -56,6 +57,7 @@ def test_what_has_left_every_mirror_is_locked_again_once(program, monkeypatch, s
 @pytest.fixture(scope="module")
 def image(upstream, tmp_path_factory):
     """Our own image, of the committed lock where its files can be had, else of a new one; its name in podman."""
+    need("root", *ENGINE)
     folder = checkout(tmp_path_factory.mktemp("builder"))
     command = [sys.executable, folder / "builder" / "build.py"]
     environment = {**MACHINES_OWN, "PYTHONPATH": str(folder), "TUNGSTEN_ENGINE": "podman"}

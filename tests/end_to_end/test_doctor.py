@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.harness import free_port, tungsten
+from tests.end_to_end.harness import ENGINE, free_port, tungsten
 from tests.end_to_end.somebody import Somebody, path_without
-from tests.machine import need
+from tests.machine import need, needs
 from tests.tungstenkit.test_certificates import made, pages, serve  # noqa: F401 (fixtures)
 from tungstenkit import lacks
 
@@ -41,6 +41,7 @@ def mending(name, number, *options, before=(), **environment):
     return [(one["can-build"], {found["name"]: found for found in one["findings"]}) for one in answers]
 
 
+@needs("root")
 def test_forbidden_namespaces(tmp_path):
     forbidding = [sys.executable, str(HERE / "forbidding.py")]
     ill, well = mending("user namespaces", 0, "--offline", before=forbidding)
@@ -50,6 +51,7 @@ def test_forbidden_namespaces(tmp_path):
     assert well[1]["user namespaces"]["state"] == "ok"
 
 
+@needs("root")
 def test_a_root_that_may_not_mount(copy_of):
     """As in a container that grants root none: what is read is not read there, either."""
     before = ["setpriv", "--bounding-set=-sys_admin"]
@@ -63,6 +65,7 @@ PODMAN = ["podman", "run", "--rm", "--runtime=runc", "--network=none"]
 PODMAN += ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000"]
 
 
+@needs(*ENGINE)
 def test_a_masked_proc(temporary):
     """In a container whose root is this machine's."""
 
@@ -122,6 +125,7 @@ def test_no_engine_and_no_programs(tmp_path):
         assert owner.stdout.partition(":")[0] in ("", remedy["command"].split()[-1])
 
 
+@needs(*ENGINE)
 def test_an_engine_that_starts_no_container_as_it_is():
     answers = mending("containers", 0, "--offline", TUNGSTEN_ENGINE_ARGS="")
     if len(answers) == 1:
@@ -133,6 +137,7 @@ def test_an_engine_that_starts_no_container_as_it_is():
     assert "tungsten-doctor" not in listed
 
 
+@needs("root")
 def test_a_full_disk(tmp_path):
     (full := tmp_path / "full").mkdir()
     filled = f'mount -t tmpfs -o size=200k tmpfs {full}; head -c 1M /dev/zero >{full}/x || :; exec "$@"'
@@ -166,6 +171,7 @@ def test_no_mirror(frozen):
     assert (ill[0], well[0]) == (False, True)
 
 
+@needs("root")
 def test_no_network():
     """And no fault but that; `--offline` is for such a machine."""
     done = tungsten("doctor", before=["unshare", "--net"])
@@ -195,7 +201,7 @@ exec "$@"
 def test_an_authority_that_is_not_known(way, made, serve, tmp_path):  # noqa: F811
     before = []
     if way == "system":
-        need("update-ca-certificates")
+        need("root", "update-ca-certificates")
         (tmp_path / "scratch").mkdir()
         script = WITH_OWN_ETC.format(scratch=tmp_path / "scratch")
         before = ["unshare", "--mount", "--propagation=private", "sh", "-ec", script, "sh"]
@@ -223,6 +229,7 @@ def test_a_certificate_of_another_server_is_no_lack_of_an_authority(made, serve)
     assert not any(remedy["command"] for remedy in found["certificates"]["remedies"])
 
 
+@needs("root")
 def test_a_store_that_is_root_s_alone(folder):
     """No daemon answers for it; tungsten's own Nix needs none."""
     if not Path("/nix/var/nix").exists() or Path("/nix/var/nix/daemon-socket/socket").exists():
@@ -235,6 +242,7 @@ def test_a_store_that_is_root_s_alone(folder):
     assert "tungsten brings" in well[1]["Nix"]["found"]
 
 
+@needs("root")
 def test_a_user_without_ids_for_containers(folder):
     """An ordinary user, whose Nix would be tungsten's own; rootless podman has only their own id to give."""
     somebody = Somebody(folder / "user", has_store=False)

@@ -10,13 +10,15 @@ import sys
 
 import pytest
 
-from tests.end_to_end.harness import SYSTEM, container_arguments, free_port, succeed, tungsten
+from tests.end_to_end.harness import ENGINE, SYSTEM, container_arguments, free_port, succeed, tungsten
+from tests.machine import need
 from tungstenkit.nix_build import loaded
 
 
 @pytest.fixture
 def named(blur):
     """A name of blur's image that is this test's own."""
+    need(*ENGINE)
     name = f"localhost/kept-{secrets.token_hex(4)}:latest"
     assert succeed("tag", blur.directory, name) == f"{name}\n"
     yield name

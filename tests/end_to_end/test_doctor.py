@@ -120,7 +120,7 @@ def test_no_engine_and_no_programs(tmp_path):
         )
         assert done.returncode == 0, done.stderr
         owner = subprocess.run(
-            ["dpkg-query", "--search", shutil.which(program)], capture_output=True, text=True
+            ["dpkg-query", "--search", shutil.which(program) or "nobody's"], capture_output=True, text=True
         )
         assert owner.stdout.partition(":")[0] in ("", remedy["command"].split()[-1])
 

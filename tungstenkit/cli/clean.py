@@ -88,7 +88,8 @@ def clean_command(
         found = find(asked or KINDS, engine)
     going = [one for one in found if one.things and one.kind in (asked or UNASKED)]
     out.print(_table(found, asked or UNASKED))
-    problems += [one.problem for one in found if one.problem is not None]
+    # What is only told need not be known: its row says why it is not.
+    problems += [one.problem for one in found if one.problem is not None and one.kind in (asked or UNASKED)]
     if dry_run:
         pass
     elif not going:
@@ -150,13 +151,17 @@ def _table(found: Sequence[Found], chosen: Sequence[str]) -> Table:
     for one in found:
         size = "?" if one.problem is not None else decimal(one.size)
         only = "" if one.kind in chosen or not one.things else ", which is not given"
-        table.add_row(size, f"{_WORDS[one.kind]}{'' if one.things else ': none'}", f"--{one.kind}{only}")
+        none = "" if one.things or one.problem is not None else ": none"
+        table.add_row(size, f"{_WORDS[one.kind]}{none}", f"--{one.kind}{only}")
         for thing in one.things[:_SHOWN]:
             table.add_row("", f"  {plain(thing)}", "")
         if len(one.things) > _SHOWN:
             table.add_row("", f"  … and {len(one.things) - _SHOWN} more", "")
         for reason in one.left:
             table.add_row("", f"  left: {plain(reason)}", "")
+        if one.problem is not None and one.kind not in chosen:
+            place = f"{one.problem.where}: " if one.problem.where else ""
+            table.add_row("", f"  not known: {plain(place + one.problem.what)}", "")
     return table
 
 

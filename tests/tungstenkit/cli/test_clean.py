@@ -106,6 +106,17 @@ def test_what_fails_keeps_nothing_else_from_going(clean, found, capsys):
     assert "the engine is ill" in capsys.readouterr().err
 
 
+def test_what_is_only_told_may_be_unknown(clean, found, capsys):
+    found.there["store"] = Found("store", problem=RunError("there is no Nix", where="/nix/store"))
+    assert clean("--dry-run") == 0
+    said = capsys.readouterr()
+    assert re.search(r"\? +what no root holds in the machine's Nix store +--store", said.out)
+    assert "not known: /nix/store: there is no Nix" in said.out
+    assert "there is no Nix" not in said.err
+    with pytest.raises(RunError, match="there is no Nix"):
+        command_line.command_line("clean")(["clean", "--store", "--dry-run"], standalone_mode=False)
+
+
 def test_names_are_text_whoever_has_given_them(clean, found, capsys):
     found.there["images"] = Found(
         "images", ("\x1b[31mred [bold]x[/] \u202eleft\nnext",), 1, ("\x1b[31mleft",), remove=lambda: 0

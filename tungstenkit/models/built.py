@@ -24,7 +24,7 @@ from tungstenkit.nix_build.image import blob, read_layout
 from tungstenkit.nix_build.loaded import Layer
 from tungstenkit.platforms import ARCHITECTURES, this_system
 from tungstenkit.project.folder import STATE
-from tungstenkit.sdk.errors import RunError, TungstenError
+from tungstenkit.sdk.errors import BuildError, RunError, TungstenError
 from tungstenkit.started import is_held
 
 if TYPE_CHECKING:
@@ -110,9 +110,7 @@ def inspect(target: str, engine: str | None = None) -> list[Inspected]:
     if found := _of_target(target):
         images = loaded.images(engine) if engine is not None else []
         return [_inspected(replace(one, names=_names(one, images))) for one in found]
-    if engine is None:
-        raise _unknown(target)
-    image = loaded.image(engine, target)
+    image = _in_engine(target, engine)
     for one in built(engine):
         if one.layout is not None and set(one.names) & set(image.names):
             return [_inspected(one)]
@@ -126,9 +124,7 @@ def removal(target: str, engine: str | None = None) -> Removal:
     """
     found = _of_target(target)
     if not found:
-        if engine is None:
-            raise _unknown(target)
-        return _removal_of_name(target, loaded.image(engine, target), engine)
+        return _removal_of_name(target, _in_engine(target, engine))
     folder = found[0].folder
     assert folder is not None  # it is of a folder
     check_ours(folder / STATE)
@@ -175,7 +171,7 @@ def tag(source: str, references: Sequence[str], engine: str | None) -> list[str]
         )
     names = [image_reference(*_name_and_tag(one), engine) for one in references]
     if not (found := _of_target(source)):
-        image_id = loaded.image(engine, source).image_id
+        image_id = _in_engine(source, engine).image_id
         for name in names:
             loaded.tag_image(engine, image_id, name)
         return names
@@ -331,11 +327,28 @@ def _of_target(target: str) -> list[Built]:
     return found
 
 
-def _unknown(target: str) -> TungstenError:
-    return RunError(
-        f"no image was built of a folder {target!r}, and there is no podman, nor docker with a daemon, that would have "
-        "one of this name",
-        hint="`tungsten models` lists what was built here",
+def _in_engine(target: str, engine: str | None) -> Loaded:
+    if engine is None:
+        raise RunError(
+            f"no image was built of a folder {target!r}, and there is no podman, nor docker with a daemon, that would "
+            "have one of this name",
+            hint=folders_hint(target) or "`tungsten models` lists what was built here",
+        )
+    try:
+        return loaded.image(engine, target)
+    except BuildError as problem:
+        raise (problem.reworded(hint=hint) if (hint := folders_hint(target)) else problem) from None
+
+
+def folders_hint(name: str) -> str | None:
+    """Where a model of this name was built: what runs and shows a folder's image is called by the folder, and the model
+    may be called otherwise.
+    """
+    of_name = sorted({str(one.folder) for one in built() if one.name == name and not one.is_gone})
+    return (
+        f"that is a model's name: name its folder, {' or '.join(map(shlex.quote, of_name))}"
+        if of_name
+        else None
     )
 
 
@@ -377,12 +390,12 @@ def _names(one: Built, images: Sequence[Loaded]) -> tuple[str, ...]:
     return tuple(name for image in images if _is(one, image) for name in image.names)
 
 
-def _removal_of_name(target: str, image: Loaded, engine: str) -> Removal:
+def _removal_of_name(target: str, image: Loaded) -> Removal:
     """Of an image that is called by its id all names go; else the one, and the image with its last."""
     given = [name for name in image.names if target in (name, *_short(name))]
     names = tuple(given) or image.names or (image.image_id,)
     is_whole = set(names) >= set(image.names)
-    others = [one for one in loaded.images(engine) if one.image_id != image.image_id]
+    others = [one for one in loaded.images(image.engine) if one.image_id != image.image_id]
     size = loaded.unshared([image], others) if is_whole else 0
     left = () if is_whole else (f"the image stays: it is {', '.join(set(image.names) - set(names))}, too",)
     return Removal(target, None, (image,), names, size, None, left)

@@ -61,6 +61,7 @@ class Target:
 
         flags: the server's. scratch: a folder for what the server alone reads.
         """
+        from tungstenkit.models.built import folders_hint
         from tungstenkit.nix_build.engine import find_engine, image_reference
         from tungstenkit.project.making import make_image
         from tungstenkit.run.container import container_program, image_needs
@@ -85,9 +86,12 @@ class Target:
             )
             raise RunError(
                 f"there is no folder {self.name!r}, and what runs an image by its name is an engine: {why}",
-                hint="name the model's folder, whose image is run without one, too",
+                hint=folders_hint(image) or "name the model's folder, whose image is run without one, too",
             )
-        needs = image_needs(engine, image)
+        try:
+            needs = image_needs(engine, image)
+        except RunError as problem:
+            raise (problem.reworded(hint=hint) if (hint := folders_hint(image)) else problem) from None
         self._check(needs)
         gpus = self.gpus if needs.gpu else None
         return container_program(engine, image, address, flags, gpus=gpus, engine_args=self.engine_args)

@@ -141,6 +141,27 @@ def test_what_is_neither_is_an_error(alone, engine, target):
     assert not any(line.startswith(("image rm", "image tag")) for line in told)
 
 
+ASKED = [
+    (built.inspect, "podman"),
+    (built.inspect, None),
+    (built.removal, "podman"),
+    (built.removal, None),
+    (lambda name, engine: built.tag(name, ["x"], engine), "podman"),
+]
+
+
+@pytest.mark.parametrize(("ask", "engined"), ASKED)
+def test_who_says_a_models_name_is_told_its_folder(alone, engine, ask, engined):
+    folder = alone.model("my model", title="greeter")
+    with pytest.raises(TungstenError) as caught:
+        ask("greeter", engined)
+    assert caught.value.hint == f"that is a model's name: name its folder, '{folder}'"
+    shutil.rmtree(folder)
+    with pytest.raises(TungstenError) as caught:
+        ask("greeter", engined)
+    assert caught.value.hint == "`tungsten models` lists what was built here"
+
+
 class TestRemoval:
     def test_a_folders_image_goes_with_what_was_made_and_the_model_stays(self, alone, engine):
         blur = alone.model("blur")

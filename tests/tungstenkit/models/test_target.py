@@ -85,3 +85,12 @@ def test_without_an_engine_there_are_no_images_by_name_and_no_gpus(example, tmp_
     assert "--no-gpu" in caught.value.hint
     run_folder(folder, tmp_path, gpus=None)
     assert len(unengined) == 1
+
+
+def test_who_says_a_models_name_is_told_its_folder(alone, engine, tmp_path, monkeypatch):
+    folder = alone.model("my-model", title="greeter")
+    for engine_here in ("podman", None):
+        monkeypatch.setattr("tungstenkit.nix_build.engine.find_engine", lambda here=engine_here: here)
+        with pytest.raises(RunError) as caught:
+            run_folder("greeter", tmp_path)
+        assert caught.value.hint == f"that is a model's name: name its folder, {folder}"

@@ -290,6 +290,11 @@ def engine_hint(said: str) -> str | None:
     for pattern, arguments, does in _REFUSALS:
         if pattern.search(said):
             return f"`{' '.join(f'--engine-arg={one}' for one in arguments)}`{does}{_EACH_TIME}"
+    return ids_hint(said)
+
+
+def ids_hint(said: str) -> str | None:
+    """What helps where an engine lacks further ids of its user's. said: its own words."""
     return hint(remedies) if (remedies := giving_ids(said, os.environ.get("USER", ""))) else None
 
 

@@ -170,7 +170,7 @@ def passwords_hint(said: str) -> str | None:
     """What helps where skopeo may not read a user's passwords: their default place (containers-auth.json(5)) is
     another's, as for who has no session on a machine on which root has called podman.
     """
-    if not re.search(r"/auth\.json.*permission denied", said):
+    if not re.search(r"(?:/auth\.json|/run/containers/).*permission denied", said):
         return None
     return "name a folder of this user's: `export XDG_RUNTIME_DIR=$(mktemp -d)`"
 

@@ -9,6 +9,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from tungstenkit import started
+from tungstenkit.lacks import ids_hint
 from tungstenkit.outside import IMAGE_NAME, IMAGE_TAG, LONGEST_NAME
 from tungstenkit.sdk.errors import BuildError
 
@@ -104,12 +105,18 @@ def load_image(image: Image, engine: str, reference: str) -> None:
     _engine([engine, "tag", "--", image.image_id, reference])
 
 
+_BUILT = (
+    "the image is built all the same: `tungsten build --no-load` leaves it in the Nix store, and --no-engine runs a "
+    "folder's from there"
+)
+
+
 def _engine(command: list[str], folder: Path | None = None) -> str:
     run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if run.returncode != 0:
         raise BuildError(
             f"{command[0]} could not load the image: {run.stderr.strip()}",
             where=" ".join(command),
-            hint="the image is built all the same; --no-load leaves it in the Nix store",
+            hint="; ".join(filter(None, (ids_hint(run.stderr), _BUILT))),
         )
     return run.stdout

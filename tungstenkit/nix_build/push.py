@@ -77,9 +77,19 @@ def _account(what: str, registry: str, options: Sequence[str]) -> None:
         )
     check_skopeo()
     command = ["skopeo", what, *options, "--", registry]
-    if subprocess.run(command, env=certificates.environment(), check=False).returncode != 0:
-        # What it said is there already, above.
-        raise BuildError(f"skopeo did not {'log in to' if what == 'login' else 'log out of'} {registry}")
+    # Its questions are not there, but on the terminal.
+    run = subprocess.run(
+        command, env=certificates.environment(), stderr=subprocess.PIPE, text=True, check=False
+    )
+    if run.returncode != 0:
+        handshake = certificates.problem_in(run.stderr)
+        raise BuildError(
+            f"skopeo did not {'log in to' if what == 'login' else 'log out of'} {registry}: "
+            f"{handshake or run.stderr.strip()}",
+            hint=certificates.hint(handshake)
+            if handshake
+            else _hint(run.stderr, registry, "--tls-verify=false"),
+        )
 
 
 def push_image(image: Image, reference: str, skopeo_args: Sequence[str]) -> None:
@@ -100,7 +110,10 @@ def push_image(image: Image, reference: str, skopeo_args: Sequence[str]) -> None
             f"the image could not be pushed: {handshake or run.stderr.strip()}",
             # Not the command: what skopeo is told besides may be a password.
             where=f"docker://{reference}",
-            hint=certificates.hint(handshake) if handshake else _hint(run.stderr, reference),
+            hint=certificates.hint(handshake)
+            if handshake
+            else _hint(run.stderr, reference, "--dest-tls-verify=false")
+            or _login_hint(reference, skopeo_args),
         )
 
 
@@ -108,10 +121,14 @@ _NO_ANSWER = re.compile(
     r"connection refused|no such host|no route to host|i/o timeout|network is unreachable"
 )
 _ASKED = re.compile(r"https?://([^/\"\\]+)/v2/")
+_NO_TLS = re.compile(r"server gave HTTP response to HTTPS client")
 
 
-def _hint(said: str, reference: str) -> str:
-    """What helps, by what skopeo says."""
+def _hint(said: str, reference: str, without_tls: str) -> str | None:
+    """What helps, by what skopeo says; None where that is not known.
+
+    without_tls: its option for a registry without TLS.
+    """
     from tungstenkit.fetch.registry import passwords_hint  # which few pushes need
 
     if hint := passwords_hint(said):
@@ -120,7 +137,12 @@ def _hint(said: str, reference: str) -> str:
         asked = _ASKED.search(said)
         host = asked[1] if asked else reference.partition("/")[0]
         return f"nothing answers at {host}: is a registry running there, and is that its name?"
-    return (
-        "`tungsten login` gives it a user and a password; --skopeo-arg=--dest-tls-verify=false is for a registry"
-        " without TLS"
-    )
+    return f"--skopeo-arg={without_tls} is for a registry without TLS" if _NO_TLS.search(said) else None
+
+
+def _login_hint(reference: str, skopeo_args: Sequence[str]) -> str:
+    host, slash, _ = reference.partition("/")
+    # As skopeo takes it: else the name is one of its default registry's.
+    named = slash and ("." in host or ":" in host or host == "localhost")
+    without_tls = " --skopeo-arg=--tls-verify=false" if "--dest-tls-verify=false" in skopeo_args else ""
+    return f"`tungsten login {host if named else 'REGISTRY'}{without_tls}` gives it a user and a password"

@@ -88,6 +88,16 @@ def test_podman_keeps_no_name_of_an_image_but_the_one_it_is_to_have(tmp_path, mo
     assert said.read_text().splitlines() == calls
 
 
+def test_ids_that_podman_lacks_are_what_helps(tmp_path, monkeypatch):
+    said = "potentially insufficient UIDs or GIDs available in user namespace (requested 0:50 for /var/local)"
+    program(tmp_path / "podman", f"echo '{said}' >&2; exit 125")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(BuildError, match="insufficient UIDs") as caught:
+        load_image(IMAGE, "podman", "localhost/blur:latest")
+    assert "podman system migrate" in caught.value.hint
+    assert "`tungsten build --no-load`" in caught.value.hint
+
+
 def program(path, script):
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)

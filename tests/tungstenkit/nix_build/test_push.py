@@ -4,6 +4,7 @@ import base64
 import http.server
 import json
 import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import pytest
 
 from tests.loopback import serving
 from tests.machine import needs
-from tungstenkit.nix_build.push import check_target, push_image
+from tungstenkit.nix_build.push import check_target, login, logout, push_image
 from tungstenkit.sdk.errors import BuildError
 
 
@@ -64,6 +65,19 @@ def test_a_failed_push_does_not_show_what_skopeo_was_told(monkeypatch, tmp_path)
     assert "host/a:1" in str(caught.value)
 
 
+@pytest.fixture
+def skopeo_says(monkeypatch, tmp_path):
+    """A program in skopeo's place, which fails."""
+
+    def put(said):
+        (tmp_path / "said").write_text(said)
+        (tmp_path / "skopeo").write_text(f"#!/bin/sh\ncat {tmp_path}/said >&2\nexit 1\n")
+        (tmp_path / "skopeo").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    return put
+
+
 @pytest.mark.parametrize(
     ("said", "hint"),
     [
@@ -76,22 +90,62 @@ def test_a_failed_push_does_not_show_what_skopeo_was_told(monkeypatch, tmp_path)
             "nothing answers at no.invalid: ",
         ),
         ("dial tcp 192.0.2.1:443: i/o timeout", "nothing answers at host:5000: "),
-        ("unauthorized: authentication required", "`tungsten login` gives it"),
-        ("http: server gave HTTP response to HTTPS client", "`tungsten login` gives it"),
+        ("unauthorized: authentication required", "`tungsten login host:5000` gives it"),
+        ("http: server gave HTTP response to HTTPS client", "--skopeo-arg=--dest-tls-verify=false is for"),
         (
             'reading JSON file "/run/containers/7/auth.json": open x: permission denied',
             "name a folder of this user's",
         ),
     ],
 )
-def test_what_helps_follows_from_what_skopeo_says(monkeypatch, tmp_path, said, hint):
-    (tmp_path / "said").write_text(said)
-    (tmp_path / "skopeo").write_text(f"#!/bin/sh\ncat {tmp_path}/said >&2\nexit 1\n")
-    (tmp_path / "skopeo").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+def test_what_helps_follows_from_what_skopeo_says(skopeo_says, tmp_path, said, hint):
+    skopeo_says(said)
     with pytest.raises(BuildError) as caught:
         push_image(SimpleNamespace(layout=tmp_path), "host:5000/a:1", [])
     assert caught.value.hint.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("reference", "arguments", "words"),
+    [
+        (
+            "host:5000/a:1",
+            ["--dest-tls-verify=false"],
+            "`tungsten login host:5000 --skopeo-arg=--tls-verify=false`",
+        ),
+        ("host.example/a:1", [], "`tungsten login host.example`"),
+        ("localhost/a", [], "`tungsten login localhost`"),
+        ("team/a:1", [], "`tungsten login REGISTRY`"),
+        ("a:1", [], "`tungsten login REGISTRY`"),
+    ],
+)
+def test_the_login_that_a_push_lacks_can_be_pasted(skopeo_says, reference, arguments, words):
+    skopeo_says("unauthorized: authentication required")
+    with pytest.raises(BuildError) as caught:
+        push_image(SimpleNamespace(layout="x"), reference, arguments)
+    assert words in caught.value.hint
+
+
+@pytest.mark.parametrize("ask", [lambda: login("host:5000", "me"), lambda: logout("host:5000")])
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("http: server gave HTTP response to HTTPS client", "--skopeo-arg=--tls-verify=false is for"),
+        ("dial tcp 127.0.0.1:5000: connect: connection refused", "nothing answers at host:5000: "),
+        ("mkdir /run/containers/7: permission denied", "name a folder of this user's"),
+        (
+            'reading JSON file "/run/containers/7/auth.json": open x: permission denied',
+            "name a folder of this",
+        ),
+        ("invalid username/password", None),
+    ],
+)
+def test_who_may_not_log_in_is_told_why(skopeo_says, ask, said, hint):
+    skopeo_says(said)
+    with pytest.raises(BuildError, match=re.escape(f"host:5000: {said}")) as caught:
+        ask()
+    assert (caught.value.hint or "").startswith(hint or "")
+    assert (caught.value.hint is None) is (hint is None)
 
 
 class Registry(http.server.BaseHTTPRequestHandler):

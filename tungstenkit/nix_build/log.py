@@ -170,6 +170,8 @@ class Log:
             what, where, hint = _words(told or {})
             if what and where:
                 return BuildError(what, where=where, hint=hint, step=step, told=told)
+            # As it was printed: there whose words they are can be told by `error:`.
+            told = told or {"log": "\n".join(list(self.tails.get(step, ()))[-_LOG_TAIL:])}
             return BuildError(tail or text, where=f"the build step {step}", step=step, told=told)
         return BuildError(text, hint="the message is Nix's own")
 

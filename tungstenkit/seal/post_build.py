@@ -26,7 +26,7 @@ from tungstenkit.seal.twice import ExportedStep, MismatchError, discard, make, s
 from tungstenkit.spec.files import excluding, pattern_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.parts import PostBuild
@@ -94,7 +94,10 @@ def _run(lock: Lock, system: str, recorded: PostBuild | None, bench: SealingBenc
                 return make(step, plan.file, again=again, fake_time=library, secrets=place)
         except BuildError as problem:
             package_of = partial(bench.package_of, target=target)
-            raise _explained(problem, where, step.view, again=again, package_of=package_of) from None
+            unseen = {file.path for file in bench.files} - plan.files.keys()
+            raise _explained(
+                problem, where, step.view, again=again, package_of=package_of, unseen=unseen
+            ) from None
 
     try:
         result = settled(run, None if recorded is None else result_path(recorded), where)
@@ -178,15 +181,19 @@ def _explained(
     *,
     again: bool = False,
     package_of: Callable[[str], str | None] = lambda _program: None,
+    unseen: Collection[str] = (),
 ) -> BuildError:
     """A failure with what its log calls for.
 
-    view: who has seen the log. package_of: finds the Debian package that has a program.
+    view: who has seen the log. package_of: finds the Debian package that has a program. unseen: what ships, and it was
+    not to see.
     """
     if not problem.step.startswith("post-build-"):
         return problem
     if program := _NO_PROGRAM.search(problem.what):
         hint: str | None = program_hint(program[1], package_of(program[1]))
+    elif (file := _NO_FILE.search(problem.what)) and file[1] in unseen:
+        hint = f"`files` in [tool.tungsten.{TABLE}] of pyproject.toml leaves {file[1]} out: add it there"
     else:
         hint = package_hint(problem.what) or next(
             (hint for pattern, hint in _HINTS if re.search(pattern, problem.what)), problem.hint
@@ -195,8 +202,10 @@ def _explained(
         hint = "it ran well at first, and failed with another clock, order of sets, and CPU" + (
             f"; {hint}" if hint else ""
         )
-    what = _last_words(problem.what) if view.shows(problem.step) else problem.what
-    return problem.reworded(what, where=where, hint=hint)
+    # Where it says nothing of its own.
+    log = "" if "kind" in problem.told else str(problem.told.get("log", ""))
+    what = _last_words(log) if view.shows(problem.step) else ""
+    return problem.reworded(what or problem.what, where=where, hint=hint)
 
 
 def _last_words(log: str) -> str:
@@ -205,10 +214,11 @@ def _last_words(log: str) -> str:
     start = max((number for number, line in enumerate(lines) if line.startswith("error: ")), default=0)
     if start and lines[start].startswith(("error: post_build ended", "error: post_build was killed")):
         start -= 1
-    return "\n".join(lines[start:])
+    return "\n".join(line.removeprefix("error: ") for line in lines[start:])
 
 
 _NO_PROGRAM = re.compile(r"_execute_child[\s\S]*No such file or directory: '([^/']+)'")
+_NO_FILE = re.compile(r"No such file or directory: '(?:/app/)?(?:\./)?([^/'][^']*)'")
 _HINTS = (
     (
         # All else there can be written: these are files of the store, bound to their places.

@@ -1,5 +1,7 @@
 """When post_build runs, what is recorded of it, and who is told its secrets."""
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ from tests.tungstenkit.seal.bench import FakeBench
 from tests.tungstenkit.seal.test_differences import tar
 from tungstenkit import store
 from tungstenkit.lock.parts import Files, LockedDownload, PostBuild
+from tungstenkit.nix_build.log import Log
 from tungstenkit.sdk.errors import BuildError, LockError
 from tungstenkit.seal import post_build
 from tungstenkit.seal.post_build import add_post_build
@@ -194,10 +197,37 @@ def test_while_it_is_locked_the_package_of_a_missing_program_is_looked_up(monkey
     assert caught.value.hint == f"add 'sleep-of-{platform.release}' to system_packages: it has sleep"
 
 
+def test_a_file_that_ships_and_was_not_to_be_seen_is_named(monkeypatch, machine, platform):
+    """A template's `files` outlives the file that it names."""
+    (machine.model.folder / "pyproject.toml").write_text('[tool.tungsten.post-build]\nfiles = ["data.csv"]\n')
+
+    def make(step, file, **how):
+        raise BuildError("No such file or directory: 'helper.py'", step="post-build-1.tar")
+
+    monkeypatch.setattr(post_build, "make", make)
+    with pytest.raises(BuildError) as caught:
+        add_post_build(lock_with(None, platform), None, machine.bench)
+    assert caught.value.hint == (
+        "`files` in [tool.tungsten.post-build] of pyproject.toml leaves helper.py out: add it there"
+    )
+
+
 TRACEBACK = (
     'Traceback (most recent call last):\n  File "/app/m.py", line 3, in post_build\n    run()\n'
     "OSError: [Errno 30] Read-only file system: '/usr/x'\n"
 )
+
+
+def failed(printed):
+    """What is raised of a step that has printed something and failed, as Nix tells of it."""
+    derivation = f"/nix/store/{'0' * 32}-post-build-1.tar.drv"
+    start = {"action": "start", "id": 1, "type": 105, "fields": [derivation, "", 1, 1]}
+    lines = [{"action": "result", "id": 1, "type": 101, "fields": [line]} for line in printed.splitlines()]
+    end = {"action": "msg", "level": 0, "msg": f"error: builder for '{derivation}' failed with exit code 1"}
+    log = Log(View())
+    for event in (start, *lines, end):
+        log.read(f"@nix {json.dumps(event)}\n")
+    return log.error(1)
 
 
 @pytest.mark.parametrize("shows", [False, True])
@@ -213,13 +243,15 @@ TRACEBACK = (
 )
 def test_what_a_person_has_seen_already_is_not_said_again(monkeypatch, model, shows, before, last):
     """Whatever stderr is: what the user's code prints is shown as it comes. The hint is still that of all of it."""
+    problem = failed(before + last)
 
     def make(step, file, **how):
-        raise BuildError(before + last, step="post-build-1.tar")
+        raise problem
 
     monkeypatch.setattr(post_build, "make", make)
     monkeypatch.setattr(post_build, "discard", lambda step: None)
     with pytest.raises(BuildError) as caught:
         post_build.provide(ENTRY, SimpleNamespace(view=View(shows=shows)), model.spec)
-    assert caught.value.what == (last if shows else before + last)
+    printed = last if shows else before + last
+    assert caught.value.what == re.sub("(?m)^error: ", "", printed)
     assert "below HOME" in caught.value.hint

@@ -109,10 +109,13 @@ def build_command(
         return
     if load and engine is None and archive is None:
         from tungstenkit.cli.progress import err
+        from tungstenkit.project.template import quoted
 
+        place = "" if directory == Path() else f" {quoted(directory)}"
         err.print(
-            "no podman or docker here: the image stays in the Nix store; `tungsten demo` runs it from there, and"
-            " --archive FILE writes it to a file"
+            f"no podman or docker here: the image stays in the Nix store; `tungsten demo{place}` runs it from there, "
+            "and --archive FILE writes it to a file",
+            markup=False,
         )
     told = sys.stderr if is_streamed else sys.stdout
     print(f"layout {image.layout}", file=told)

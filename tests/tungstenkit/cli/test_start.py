@@ -10,6 +10,7 @@ import sys
 import tomllib
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -438,3 +439,17 @@ def test_what_the_machine_always_needs_is_given_besides(monkeypatch, variable, a
 
     app(arguments, standalone_mode=False)
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("is_here", "words"), [(True, "`tungsten demo` runs"), (False, "`tungsten demo '{}'` runs")]
+)
+def test_without_an_engine_build_says_what_runs_its_folder(tmp_path, monkeypatch, capsys, is_here, words):
+    folder = shutil.copytree(BLUR, tmp_path / "a model", ignore=shutil.ignore_patterns(".tungsten"))
+    image = SimpleNamespace(layout=tmp_path, digest="sha256:1")
+    monkeypatch.setattr("tungstenkit.project.making.make_image", lambda *_: ("x86_64-linux", image))
+    monkeypatch.setattr("tungstenkit.nix_build.engine.find_engine", lambda: None)
+    monkeypatch.chdir(folder if is_here else tmp_path)
+    given = [] if is_here else [str(folder)]
+    command_line.command_line("build")(["build", "--trust", *given], standalone_mode=False)
+    assert words.format(folder) in capsys.readouterr().err

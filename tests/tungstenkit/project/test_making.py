@@ -254,3 +254,13 @@ def test_an_archive_is_no_file_of_the_models(project, tmp_path, monkeypatch):
         check_archive(blur, tmp_path / "none" / "image.tar")
     with pytest.raises(BuildError, match="this is a folder"):
         check_archive(blur, tmp_path)
+
+
+def test_a_device_or_a_pipe_is_not_replaced_by_an_archive(project, tmp_path):
+    blur = project("blur")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    for path in (Path("/dev/null"), tmp_path / "pipe", tmp_path / "link"):
+        with pytest.raises(BuildError, match="no file that could be replaced") as caught:
+            check_archive(blur, path)
+        assert "--archive=-" in str(caught.value.hint)

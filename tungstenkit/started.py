@@ -13,7 +13,7 @@ import select
 import signal
 import stat
 import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,6 +87,17 @@ def _held(folder: Path) -> Iterator[bool]:
             yield True
     finally:
         os.close(file)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a folder that others hold, too, so that `is_held` tells; where that can't be, nobody waits for it."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, file)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
 
 
 def is_held(path: Path) -> bool:

@@ -138,3 +138,11 @@ def test_a_server_that_outlives_its_command_is_known_by_its_folder_and_ended(fol
             process.kill()
             process.wait()
             process.stdout.close()
+
+
+def test_several_hold_a_folder_and_one_that_cant_be_held_is_no_problem(tmp_path):
+    with started.held(tmp_path), started.held(tmp_path):
+        assert started.is_held(tmp_path)
+    assert not started.is_held(tmp_path)
+    with started.held(tmp_path / "none"):
+        assert not started.is_held(tmp_path / "none")

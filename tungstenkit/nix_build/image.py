@@ -147,21 +147,23 @@ def write_archive(image: Image, path: Path | None) -> None:
     """Write the bytes of `build_archive` to a file, whole or not at all, or to standard output. Raises BuildError."""
     program = [sys.executable, "-I", "-S", "-B", str(NIX / "tools" / "archive.py")]
     command = [*program, str(image.layout), "-"]
+    # A link stays one: what it leads to is written.
+    place = None if path is None else path.resolve()
     part = None
     try:
-        if path is None:
+        if place is None:
             run = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
         else:
             # Nobody else's: neither another build's to the same file, nor a link that somebody has laid there.
-            part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+            part = place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
             with part.open("xb") as file:
                 run = subprocess.run(command, stdout=file, stderr=subprocess.PIPE, text=True, check=False)
         said = run.stderr.strip()
         if run.returncode != 0:
             # What is killed says nothing.
             said = said or f"what writes it has ended with {run.returncode}"
-        elif part is not None and path is not None:
-            part.replace(path)
+        elif part is not None and place is not None:
+            part.replace(place)
     except OSError as problem:
         said = problem.strerror or str(problem)
     finally:

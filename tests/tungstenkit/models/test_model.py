@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import PIL.Image
 import pytest
+from urllib3.connection import HTTPConnection
 
 from tests.loopback import serving
 from tungstenkit import BaseIO, Image, define_model, models
@@ -595,3 +596,19 @@ class TestStrangers:
             nobody.start()
         said += [repr(nobody), *(str(one.value) for one in (refused, closed, unreached))]
         assert [one for one in said if "secret-word" in one] == []
+
+
+def test_a_call_that_is_ended_while_it_connects_asks_for_nothing(fake, monkeypatch):
+    """There is no socket to shut then."""
+    call, connect = Call(), HTTPConnection.connect
+
+    def connect_and_end(connection):
+        call.end()
+        connect(connection)
+
+    monkeypatch.setattr(HTTPConnection, "connect", connect_and_end)
+    client = Client(fake.url, here=True)
+    with pytest.raises(EndedError):
+        client.outputs(b"[]", call)
+    client.close()
+    assert fake.requests == []

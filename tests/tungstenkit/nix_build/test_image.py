@@ -181,3 +181,12 @@ def test_an_archive_goes_through_no_file_that_another_has_begun(built, tmp_path)
     assert (tmp_path / "image.tar.other").read_text() == "another's"
     assert tarfile.is_tarfile(tmp_path / "image.tar")
     assert (tmp_path / ".image.tar.part").is_symlink()
+
+
+def test_an_archive_is_written_where_a_link_leads(built, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "image.tar").symlink_to(tmp_path / "other" / "1.tar")
+    write_archive(built, tmp_path / "image.tar")
+    assert (tmp_path / "image.tar").is_symlink()
+    assert tarfile.is_tarfile(tmp_path / "other" / "1.tar")
+    assert len(list((tmp_path / "other").iterdir())) == 1

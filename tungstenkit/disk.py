@@ -63,7 +63,12 @@ def erase(path: Path) -> int:
         for one in (Path(folder, name) for name in (".", *folders)):
             if not one.is_symlink() and one.stat().st_uid == os.geteuid() and not one.stat().st_mode & 0o200:
                 one.chmod(0o700)
-    shutil.rmtree(path)
+    try:
+        shutil.rmtree(path)
+    except RecursionError:
+        raise OSError(
+            errno.EMFILE, "folders in it are nested too deeply; `rm -rf` removes it", str(path)
+        ) from None
     return size
 
 

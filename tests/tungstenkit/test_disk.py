@@ -64,3 +64,13 @@ def test_nothing_goes_where_something_is_mounted(tmp_path, monkeypatch):
         assert (state / "cache" / "precious").exists()
     mounts.write_text(line.format("/") + line.format(f"{state}-of-another".replace(" ", "\\040")))
     assert disk.erase(state) > 0
+
+
+def test_what_is_too_deep_is_told_as_that(tmp_path, monkeypatch):
+    def rmtree(_):
+        raise RecursionError
+
+    monkeypatch.setattr("shutil.rmtree", rmtree)
+    with pytest.raises(OSError, match="nested too deeply") as caught:
+        disk.erase(tmp_path)
+    assert caught.value.filename == str(tmp_path)

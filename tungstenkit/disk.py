@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -46,7 +48,12 @@ def _infos(paths: Iterable[Path]) -> Iterator[os.stat_result]:
 
 
 def erase(path: Path) -> int:
-    """Remove a file or a folder, a link as such; how many bytes a disk has more. Raises OSError."""
+    """Remove a file or a folder, a link as such; how many bytes a disk has more. Raises OSError.
+
+    Where something is mounted there, nothing goes: what that is, it is elsewhere, too.
+    """
+    if mounts := _mounts(path):
+        raise OSError(errno.EBUSY, "something is mounted there", mounts[0])
     size = used([path])
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
@@ -56,5 +63,23 @@ def erase(path: Path) -> int:
         for one in (Path(folder, name) for name in (".", *folders)):
             if not one.is_symlink() and one.stat().st_uid == os.geteuid() and not one.stat().st_mode & 0o200:
                 one.chmod(0o700)
-    shutil.rmtree(path)
+    try:
+        shutil.rmtree(path)
+    except RecursionError:
+        raise OSError(
+            errno.EMFILE, "folders in it are nested too deeply; `rm -rf` removes it", str(path)
+        ) from None
     return size
+
+
+def _mounts(path: Path) -> list[str]:
+    """Where something is mounted, at a path or below it (proc(5), `/proc/pid/mountinfo`)."""
+    place = os.fsencode(os.path.realpath(path.parent) + f"/{path.name}")
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return []
+    found = [
+        re.sub(rb"\\([0-7]{3})", lambda one: bytes([int(one[1], 8)]), line.split(b" ")[4]) for line in lines
+    ]
+    return [os.fsdecode(one) for one in found if one == place or one.startswith(place + b"/")]

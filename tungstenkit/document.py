@@ -88,7 +88,7 @@ def check_version(
         )
     if type(version) is not int or version not in known:
         raise error(
-            f"{key} {version!r} is not known here; this tungsten reads {_listed(known)}",
+            f"{key} {repr(version)[:20]} is not known here; this tungsten reads {_listed(known)}",
             where=where,
             hint=hint,
         )

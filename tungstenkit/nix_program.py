@@ -244,7 +244,13 @@ def start(command: Sequence[str], nix: Nix | None = None, **options: Any) -> sub
         make_store(*(nix.variables[name] for name in _PLACES), is_own=nix.is_own)
     program, *arguments = nix.line(command)
     try:
-        return subprocess.Popen([program, *arguments], text=True, **{"env": environment(), **options})
+        # What it names, as other users' roots, may be of any bytes.
+        return subprocess.Popen(
+            [program, *arguments],
+            text=True,
+            errors="surrogateescape",
+            **{"env": environment(), **options},
+        )
     except FileNotFoundError:
         if shutil.which(program):
             raise  # the folder is missing that it was to be started in

@@ -13,7 +13,7 @@ import select
 import signal
 import stat
 import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,9 +34,26 @@ def this_process() -> str:
 
 
 def lives(process: str) -> bool | None:
-    """Whether a process is still there; None where it is another machine's, or a container's that we are not in."""
-    found = re.fullmatch(r"(.+)/([0-9]+)/([0-9]+)", process)
-    return _start_of(int(found[2])) == found[3] if found and found[1] == _where() else None
+    """Whether a process is still there; None where that can't be told: it is another machine's, or a container's that
+    we are not in, or this machine shows no user another's.
+    """
+    found = re.fullmatch(r"(.+)/([0-9]{1,9})/([0-9]+)", process)
+    if found is None or found[1] != _where():
+        return None
+    number = int(found[2])
+    start = _start_of(number)
+    return None if not start and _is_hidden(number) else start == found[3]
+
+
+def _is_hidden(number: int) -> bool:
+    """Whether there is a process that `/proc` does not show (proc(5), `hidepid`)."""
+    try:
+        os.kill(number, 0)
+    except PermissionError:
+        return not Path(f"/proc/{number}").exists()
+    except ProcessLookupError:
+        return False
+    return False
 
 
 def _where() -> str:
@@ -87,6 +104,17 @@ def _held(folder: Path) -> Iterator[bool]:
             yield True
     finally:
         os.close(file)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a folder that others hold, too, so that `is_held` tells; where that can't be, nobody waits for it."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, file)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
 
 
 def is_held(path: Path) -> bool:

@@ -1,6 +1,9 @@
 """What files take of a disk, and their going."""
 
 import os
+from pathlib import Path
+
+import pytest
 
 from tungstenkit import disk
 
@@ -40,3 +43,34 @@ def test_what_goes_is_what_was_counted_and_nothing_behind_a_link(tmp_path):
     disk.erase(tmp_path / "link")
     assert [path.name for path in tmp_path.iterdir()] == ["outside"]
     assert disk.used([tmp_path / "nothing"]) == 0
+
+
+def test_nothing_goes_where_something_is_mounted(tmp_path, monkeypatch):
+    """What is in it is elsewhere, too: a volume, or any folder by another name."""
+    state = tmp_path / "a model" / ".tungsten"
+    (state / "cache").mkdir(parents=True)
+    (state / "cache" / "precious").touch()
+    mounts = tmp_path / "mountinfo"
+    read = Path.read_bytes
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda path: read(mounts if path == Path("/proc/self/mountinfo") else path)
+    )
+    line = "36 35 98:0 /home {} rw - ext3 /dev/root rw\n"
+    for place in (state / "cache", state):
+        mounts.write_text(line.format("/") + line.format(str(place).replace(" ", "\\040")))
+        with pytest.raises(OSError, match="mounted there") as caught:
+            disk.erase(state)
+        assert caught.value.filename == str(place)
+        assert (state / "cache" / "precious").exists()
+    mounts.write_text(line.format("/") + line.format(f"{state}-of-another".replace(" ", "\\040")))
+    assert disk.erase(state) > 0
+
+
+def test_what_is_too_deep_is_told_as_that(tmp_path, monkeypatch):
+    def rmtree(_):
+        raise RecursionError
+
+    monkeypatch.setattr("shutil.rmtree", rmtree)
+    with pytest.raises(OSError, match="nested too deeply") as caught:
+        disk.erase(tmp_path)
+    assert caught.value.filename == str(tmp_path)

@@ -139,3 +139,16 @@ def test_a_store_on_a_disk_that_is_full_is_collected(tmp_path):
     if run.returncode == 77 or "unshare" in run.stderr:
         pytest.skip(f"a disk of one's own can't be mounted here: {run.stderr.strip()}")
     assert (run.returncode, run.stdout.split()) == (0, ["1", "0"]), run.stderr
+
+
+@needs_nix
+def test_a_root_may_be_called_anything(own, tmp_path):
+    """As another user's, whose folders' names are in another encoding."""
+    (tmp_path / "file").write_text("x")
+    path = nix(own, "--add", str(tmp_path / "file"))
+    link = Path(os.fsdecode(os.fsencode(tmp_path) + b"/mod\xe9l"))
+    (own.state / "gcroots" / "auto").mkdir(parents=True, exist_ok=True)
+    link.symlink_to(path)
+    (own.state / "gcroots" / "auto" / "0").symlink_to(link)
+    assert (str(link), path) in own.every_root()
+    assert [root.target for root in own.roots()] == [path]

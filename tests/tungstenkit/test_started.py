@@ -138,3 +138,26 @@ def test_a_server_that_outlives_its_command_is_known_by_its_folder_and_ended(fol
             process.kill()
             process.wait()
             process.stdout.close()
+
+
+def test_several_hold_a_folder_and_one_that_cant_be_held_is_no_problem(tmp_path):
+    with started.held(tmp_path), started.held(tmp_path):
+        assert started.is_held(tmp_path)
+    assert not started.is_held(tmp_path)
+    with started.held(tmp_path / "none"):
+        assert not started.is_held(tmp_path / "none")
+
+
+def test_of_a_process_that_is_hidden_nobody_says_that_it_is_gone(monkeypatch):
+    """As where `/proc` is mounted with `hidepid`, and an engine is several users'."""
+    process = f"{started._where()}/{2**22 - 1}/1"
+    monkeypatch.setattr(started, "_start_of", lambda _: "")
+    assert started.lives(process) is False
+
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    assert started.lives(process) is None
+    # Whoever labels a container may say any number.
+    assert started.lives(f"{started._where()}/{'9' * 30}/1") is None

@@ -87,7 +87,6 @@ def remove_command(
     The model itself and its lock stay. What the Nix store has of it goes by `tungsten clean`.
     """
     from rich.filesize import decimal
-    from rich.markup import escape
 
     from tungstenkit.cli.progress import out
     from tungstenkit.models.built import removal, remove
@@ -102,7 +101,7 @@ def remove_command(
         raise typer.Exit(1)
     for one in every:
         remove(one, engine)
-        out.print(f"removed {escape(one.target)}, {decimal(one.size)}")
+        out.print(f"removed {plain(one.target)}, {decimal(one.size)}")
 
 
 def confirmed(question: str, *, yes: bool) -> bool:
@@ -132,7 +131,9 @@ def plain(text: object) -> str:
 
     from tungstenkit.sdk.errors import UNSEEN
 
-    return escape(UNSEEN.sub(lambda found: ascii(found[0])[1:-1], str(text)).replace("\n", "\\n"))
+    # Nor what no terminal's encoding has: a name of a file may be of any bytes.
+    seen = str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+    return escape(UNSEEN.sub(lambda found: ascii(found[0])[1:-1], seen).replace("\n", "\\n"))
 
 
 def _state(one: Built) -> str:

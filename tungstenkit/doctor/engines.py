@@ -57,8 +57,13 @@ def engines(linux: Linux, root: Path = Path("/")) -> Iterator[Finding]:
             yield _no_engine(linux)
         else:
             version = _run([engine, "--version"])
-            yield fine(lacks.ENGINE, f"{version.stdout.strip()}, {shutil.which(engine)}")
-            yield containers(engine, linux)
+            if version.returncode == 0:
+                yield fine(lacks.ENGINE, f"{version.stdout.strip()}, {shutil.which(engine)}")
+                yield containers(engine, linux)
+            else:
+                why = f"{shutil.which(engine)} does not say its version: {_last(version.stderr)}"
+                yield lacking(lacks.ENGINE, why, [lacks.installing("podman", linux)])
+                engine = None
     found = gpu(linux, root)
     yield found
     if engine is not None and found.state is found.state.OK and shutil.which("nvidia-smi"):

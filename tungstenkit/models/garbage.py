@@ -220,7 +220,8 @@ def _busy(store: Store) -> str | None:
         state = Path(*folder.parts[: folder.parts.index(STATE) + 1])
         if started.is_held(state / "busy"):
             return f"a tungsten is at work in {state.parent}"
-    return None
+    # A model that is worked at for the first time has no root yet.
+    return "a tungsten is at work on it" if started.is_held(store.place) else None
 
 
 def _cache() -> Found:

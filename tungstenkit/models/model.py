@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 import pydantic
 
 from tungstenkit.models.values import InputSchema, output_of
+from tungstenkit.outside import redact
 from tungstenkit.run.calls import Call, EndedError
 from tungstenkit.run.client import AT_ONCE, save_files
 from tungstenkit.sdk.errors import RunError, TungstenError
@@ -120,7 +121,7 @@ class Model(Generic[In, Out]):
         return dict(self._serving.metadata()["output_schema"])
 
     def __repr__(self) -> str:
-        return f"<tungstenkit model {self._serving.what!r}, {self.url or 'not started'}>"
+        return f"<tungstenkit model {self._serving.what!r}, {redact(self.url or 'not started')}>"
 
     # Predictions
 
@@ -240,12 +241,16 @@ class Model(Generic[In, Out]):
             prediction = self._serving.client.demo(body, lambda _: None)
         except RunError as problem:
             raise self._serving.explained(problem) from None
-        (demo,) = prediction["demo_outputs"] or [None]
+        demo = next(iter(prediction.get("demo_outputs") or ()), None)
         (output,) = self._outputs(asked, prediction["outputs"], metadata["output_schema"])
-        schema = metadata["demo_output_schema"]
+        schema = metadata.get("demo_output_schema")
         if asked.folder is not None:
             demo = save_files(demo, schema, Path(asked.folder), ("demo",))
-        return Demo(output, output_of(demo, schema), prediction["logs"] or "")
+        return Demo(output, output_of(demo, schema), str(prediction.get("logs") or ""))
+
+    @property
+    def _shown(self) -> str | None:
+        return self.url and redact(self.url)
 
     def _json(self, asked: _Asked, value: object, where: str) -> bytes:
         if self._known is None:
@@ -275,6 +280,11 @@ class Model(Generic[In, Out]):
         schema = self._serving.metadata()["output_schema"]
         try:
             outputs = self._serving.client.outputs(b"[%b]" % b",".join(group), call)
+            if len(outputs) != len(group):
+                raise RunError(
+                    f"the server has answered {len(group)} inputs with {len(outputs)} outputs",
+                    where=self._shown,
+                )
         except EndedError:
             raise
         except RunError as problem:
@@ -282,20 +292,21 @@ class Model(Generic[In, Out]):
         return self._outputs(asked, outputs, schema)
 
     def _outputs(self, asked: _Asked, outputs: list[Any], schema: Schema) -> list[Any]:
-        if asked.folder is not None:
-            outputs = [save_files(one, schema, Path(asked.folder)) for one in outputs]
         kind = self._output_class
-        if kind is None:
-            return [output_of(one, schema) for one in outputs]
         try:
-            if asked.folder is not None:  # files are paths, which JSON's are not
-                return [kind.model_validate(one) for one in outputs]
-            return [kind.model_validate_json(json.dumps(one)) for one in outputs]
+            # First what was answered: in JSON no path is a file, as one that was saved is.
+            made = outputs if kind is None else [kind.model_validate_json(json.dumps(one)) for one in outputs]
+            if asked.folder is not None:
+                outputs = [save_files(one, schema, Path(asked.folder)) for one in outputs]
+                made = outputs if kind is None else [kind.model_validate(one) for one in outputs]
+            return made if kind is not None else [output_of(one, schema) for one in outputs]
+        except RecursionError:
+            raise RunError("the output is nested too deeply", where=self._shown) from None
         except pydantic.ValidationError as error:
             lines = [".".join(map(str, one["loc"])) + f": {one['msg']}" for one in error.errors()]
             raise RunError(
-                f"the output is no {kind.__name__}:\n" + "\n".join(lines),
-                where=self.url,
+                f"the output is no {error.title}:\n" + "\n".join(lines),
+                where=self._shown,
                 hint="the server has another version of the model than this program",
             ) from None
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from tungstenkit import started
+from tungstenkit.outside import redact
 from tungstenkit.run.client import AT_ONCE, Client, PredictionError
 from tungstenkit.sdk.errors import RunError, TungstenError
 
@@ -116,8 +117,8 @@ class Serving:
 
     @property
     def what(self) -> str:
-        """What is served, as it was named."""
-        return self._target.name
+        """What is served, as it was named, without a password."""
+        return redact(self._target.name)
 
     @property
     def url(self) -> str | None:
@@ -153,9 +154,7 @@ class Serving:
 
     def _check_open(self) -> None:
         if self._is_closed:
-            raise RunError(
-                "the model is closed", where=self._target.name, hint="make another by models.get(…)"
-            )
+            raise RunError("the model is closed", where=self.what, hint="make another by models.get(…)")
 
     def _open(self) -> dict[str, Any]:
         self._check_open()

@@ -146,6 +146,7 @@ class Target:
         self, project: Project, address: Address, flags: Sequence[str], scratch: Path
     ) -> Program:
         """The server in the image's own root, without an engine."""
+        from tungstenkit import store
         from tungstenkit.machine import Needs
         from tungstenkit.project.making import make_root
         from tungstenkit.run.image_root import root_program
@@ -164,6 +165,8 @@ class Target:
             )
         self._check(Needs(spec.mem_gb, spec.gpu, spec.gpu_mem_gb))
         layout, parts = make_root(project)
+        # The folder's own link goes on to the next image, or goes with the model; no path is seen of what is bound.
+        store.hold(str(parts), scratch / "held")
         settings = settings_for_server(environment_for_server())
         return root_program(layout, parts, scratch, address, flags, settings)
 

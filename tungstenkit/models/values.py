@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import PIL.Image
 
-from tungstenkit.run.client import did_you_mean, server_module
+from tungstenkit.run.client import SavedFile, did_you_mean, server_module
 from tungstenkit.run.fields import file_type, member
 from tungstenkit.sdk.errors import RunError
 from tungstenkit.sdk.io import BaseIO
@@ -80,7 +80,7 @@ class Output(Mapping[str, Any]):
 def output_of(value: Any, schema: Schema | None) -> Any:  # noqa: ANN401 (JSON)
     """JSON of an output with `Output`s in place of objects, and the SDK's files in place of theirs.
 
-    A file is a data URI, or the path of one that was saved.
+    A file is a data URI, or the path of one that was saved: a path that a server names is a text.
     """
     if isinstance(value, dict):
         return Output(
@@ -89,7 +89,7 @@ def output_of(value: Any, schema: Schema | None) -> Any:  # noqa: ANN401 (JSON)
     if isinstance(value, list):
         return [output_of(item, schema and member(schema, number)) for number, item in enumerate(value)]
     kind = file_type(schema) if schema is not None and isinstance(value, str) else None
-    if kind is None or not value.startswith(("data:", "/")):
+    if kind is None or not (value.startswith("data:") or isinstance(value, SavedFile)):
         return value
     return _FILES[kind](value)
 
@@ -105,7 +105,10 @@ class InputSchema:
         """schema: the model's own."""
         checks = server_module("tungsten_server.checks.inputs")
         self._schema = schema
-        self._checks = checks.InputSchema(schema, max_file=sys.maxsize)
+        try:
+            self._checks = checks.InputSchema(schema, max_file=sys.maxsize)
+        except (ValueError, TypeError, LookupError, AttributeError) as problem:
+            raise RunError(f"the model's inputs are described by no JSON Schema: {problem}") from None
         self._error: type[Exception] = checks.InputError
 
     def json(self, value: object, options: Mapping[str, Any] | None, where: str) -> bytes:
@@ -120,7 +123,10 @@ class InputSchema:
         known = self._schema.get("properties", {})
         for name in [one for one in fields if one not in known]:
             making.say((str(name),), f"the model has no such input{did_you_mean(str(name), known)}")
-        made = making.made(fields, self._schema, ())
+        try:
+            made = making.made(fields, self._schema, ())
+        except RecursionError:
+            raise RunError("it holds itself, or is nested too deeply", where=where) from None
         for place, text in self._refused(made):
             making.say(place, text)
         if making.problems:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -146,25 +147,32 @@ def write_archive(image: Image, path: Path | None) -> None:
     """Write the bytes of `build_archive` to a file, whole or not at all, or to standard output. Raises BuildError."""
     program = [sys.executable, "-I", "-S", "-B", str(NIX / "tools" / "archive.py")]
     command = [*program, str(image.layout), "-"]
-    if path is None:
-        said = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False).stderr
-    else:
-        part = path.with_name(f".{path.name}.part")
-        try:
-            with part.open("wb") as file:
-                said = subprocess.run(
-                    command, stdout=file, stderr=subprocess.PIPE, text=True, check=False
-                ).stderr
-            if not said:
-                part.replace(path)
-        except OSError as problem:
-            said = problem.strerror or str(problem)
-        finally:
+    # A link stays one: what it leads to is written.
+    place = None if path is None else path.resolve()
+    part = None
+    try:
+        if place is None:
+            run = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        else:
+            # Nobody else's: neither another build's to the same file, nor a link that somebody has laid there.
+            part = place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
+            with part.open("xb") as file:
+                run = subprocess.run(command, stdout=file, stderr=subprocess.PIPE, text=True, check=False)
+        said = run.stderr.strip()
+        if run.returncode != 0:
+            # What is killed says nothing.
+            said = said or f"what writes it has ended with {run.returncode}"
+        elif part is not None and place is not None:
+            part.replace(place)
+    except OSError as problem:
+        said = problem.strerror or str(problem)
+    finally:
+        if part is not None:
             with suppress(OSError):
                 part.unlink()
     if said:
         raise BuildError(
-            f"the archive is not written: {said.strip().removeprefix('error: ')}",
+            f"the archive is not written: {said.removeprefix('error: ')}",
             where="standard output" if path is None else str(path),
             hint="the image is built all the same",
         )

@@ -96,7 +96,11 @@ def image(engine: str, name: str) -> Loaded:
     if re.fullmatch(r"[0-9a-f]{6,64}", name) is None and (problem := image_problem(name)):
         raise BuildError(f"{name!r} {problem}", where="TARGET")
     run = subprocess.run(
-        [engine, "image", "inspect", "--", name], capture_output=True, text=True, check=False
+        [engine, "image", "inspect", "--", name],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
     )
     found = [one for one in _json_list(run.stdout) if _ID.fullmatch(str(one.get("Id")))]
     if run.returncode != 0 or not found:
@@ -211,7 +215,7 @@ def _inspected(engine: str, kind: str, listing: Sequence[str]) -> list[dict[str,
     if not ids:
         return []
     command = [engine, kind, "inspect", "--", *ids]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     return [one for one in _json_list(run.stdout) if _ID.fullmatch(str(one.get("Id")))]
 
 
@@ -225,7 +229,9 @@ def _json_list(text: str) -> list[dict[str, Any]]:
 
 def _run(engine: str, arguments: Sequence[str]) -> str:
     try:
-        run = subprocess.run([engine, *arguments], capture_output=True, text=True, check=False)
+        run = subprocess.run(
+            [engine, *arguments], capture_output=True, text=True, errors="replace", check=False
+        )
     except OSError as problem:
         raise BuildError(f"{engine} can't be run: {problem.strerror}") from None
     if run.returncode != 0:

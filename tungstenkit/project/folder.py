@@ -10,9 +10,10 @@ import fcntl
 import shlex
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from tungstenkit import nix_program, store
+from tungstenkit import nix_program, started, store
 from tungstenkit.audit.asked import check_lock
 from tungstenkit.fetch.big_files import big_files
 from tungstenkit.fetch.bring import Folders, bring_inputs, is_brought
@@ -31,7 +32,6 @@ from tungstenkit.watch import UNWATCHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from tungstenkit.export.flake import Contents
     from tungstenkit.fetch.big_files import BigFile
@@ -121,7 +121,7 @@ class Project:
     def exclusively(self) -> Iterator[None]:
         """Wait until no other tungsten fetches or builds this model, and keep others waiting; there is a Nix then."""
         self.bring_nix()
-        with self._open_busy() as file:
+        with started.held(Path(store.place())), self._open_busy() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -98,6 +98,19 @@ def check_archive(project: Project, path: Path) -> None:
     model, state = project.directory.resolve(), project.state.resolve()
     if place.is_dir():
         raise BuildError("this is a folder, and an image's archive is one file", where=str(path))
+    if path.exists() and not path.is_file():
+        # It would be a file then, and a device or a pipe no more.
+        raise BuildError(
+            "this is no file that could be replaced",
+            where=str(path),
+            hint="--archive=- writes to standard output, which a shell can lead there",
+        )
+    if place.is_relative_to(store.place()):
+        raise BuildError(
+            "this leads into the Nix store, where nothing is written",
+            where=str(path),
+            hint="name another file",
+        )
     # A build makes the folder of its state.
     if not place.parent.is_dir() and place.parent != state:
         raise BuildError("no such folder", where=str(path.parent))

@@ -89,6 +89,14 @@ class _Plain(HTTPConnectionPool):
             call.took(connection)
         return connection
 
+    def _validate_conn(self, conn: BaseHTTPConnection) -> None:
+        super()._validate_conn(conn)
+        if (call := _CURRENT.get()) is not None:
+            # What has ended it until then has found no socket to shut.
+            if conn.is_closed:
+                conn.connect()
+            call.check()
+
     def _put_conn(self, conn: BaseHTTPConnection | None) -> None:
         if (call := _CURRENT.get()) is not None:
             call.took(None)

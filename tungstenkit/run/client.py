@@ -27,6 +27,7 @@ import requests
 
 from tungstenkit import certificates
 from tungstenkit.data import SERVER
+from tungstenkit.outside import redact
 from tungstenkit.run.calls import Call, by_calls
 from tungstenkit.run.fields import at, holds_files, member
 from tungstenkit.sdk.errors import RunError
@@ -225,8 +226,12 @@ class Client:
     def metadata(self) -> dict[str, Any]:
         """The model's name and schemas. Raises RunError."""
         metadata = self._ask("GET", "/")
-        if not isinstance(metadata, dict) or "input_schema" not in metadata:
-            raise RunError("that is no server of a model: it describes no inputs", where=self._url)
+        if not isinstance(metadata, dict) or not all(
+            isinstance(metadata.get(name), dict) for name in ("input_schema", "output_schema")
+        ):
+            raise RunError(
+                "that is no server of a model: it describes no inputs, or no outputs", where=redact(self._url)
+            )
         return metadata
 
     def outputs(self, body: bytes, call: Call) -> list[Any]:
@@ -237,7 +242,8 @@ class Client:
         """
         with call.under_way():
             prediction = self._begin("/predict", {"data": body, "headers": _JSON, "timeout": _NO_LIMIT}, call)
-        return list(_succeeded(prediction)["outputs"])
+        outputs: list[Any] = self._succeeded(prediction)["outputs"]
+        return outputs
 
     def predict(
         self, parts: list[Part], *, demo: bool = False, on_log: Callable[[str], None] = lambda _: None
@@ -255,13 +261,18 @@ class Client:
         return self._followed("/demo", {"data": body, "headers": _JSON}, on_log)
 
     def _followed(self, route: str, body: dict[str, Any], on_log: Callable[[str], None]) -> dict[str, Any]:
-        (prediction_id,) = self._begin(route, body, Call()).values()
+        begun = self._begin(route, body, Call())
+        prediction_id = begun.get("prediction_id", begun.get("demo_id")) if isinstance(begun, dict) else None
+        if not isinstance(prediction_id, str):
+            raise self._strange(route)
         path = f"{route}/{prediction_id}"
         pause, logged = _FIRST_PAUSE, ""
         try:
             while True:
-                prediction: dict[str, Any] = self._ask("GET", path)
-                log = prediction.get("logs") or ""
+                prediction = self._ask("GET", path)
+                if not isinstance(prediction, dict) or "status" not in prediction:
+                    raise self._strange(path)
+                log = str(prediction.get("logs") or "")
                 # The server keeps the end of a long log only.
                 on_log(log.removeprefix(logged) if log.startswith(logged) else log)
                 logged = log
@@ -273,9 +284,27 @@ class Client:
             with contextlib.suppress(requests.RequestException):
                 self._session.post(f"{self._url}{path}/cancel", timeout=5)
             raise
-        return _succeeded(prediction)
+        return self._succeeded(prediction)
 
-    def _begin(self, route: str, body: dict[str, Any], call: Call) -> dict[str, Any]:
+    def _succeeded(self, prediction: Any) -> dict[str, Any]:  # noqa: ANN401 (JSON)
+        """A prediction that is done. Raises PredictionError where it has failed."""
+        status = prediction.get("status") if isinstance(prediction, dict) else None
+        if status == "failed":
+            reason = str(prediction.get("error_message"))
+            raise PredictionError(f"the prediction failed: {reason}", reason=reason)
+        if status != "success" or not isinstance(prediction.get("outputs"), list):
+            raise self._strange("/predict")
+        done: dict[str, Any] = prediction
+        return done
+
+    def _strange(self, path: str) -> RunError:
+        return RunError(
+            "the answer is not that of a model's server",
+            where=redact(self._url + path),
+            hint="is the URL right?",
+        )
+
+    def _begin(self, route: str, body: dict[str, Any], call: Call) -> Any:  # noqa: ANN401 (JSON)
         """Have a request for a prediction accepted; the answer. Whoever is told to try again later does, for a while.
 
         Raises BusyError where the server is still busy then.
@@ -284,7 +313,7 @@ class Client:
         pause = _BUSY_HERE
         while True:
             try:
-                answer: dict[str, Any] = self._ask("POST", route, **body)
+                answer = self._ask("POST", route, **body)
             except BusyError as busy:
                 if time.monotonic() + busy.seconds > deadline:
                     raise
@@ -300,37 +329,30 @@ class Client:
 
     def _ask(self, method: str, path: str, **options: Any) -> Any:  # noqa: ANN401 (JSON)
         url = self._url + path
+        shown = redact(url)
         try:
             # Only the wait for the next bytes is limited: large files take their time.
             answer = self._session.request(method, url, **{"timeout": _ANSWER_SECONDS, **options})
             document = answer.json()
-        except requests.JSONDecodeError:
-            raise RunError("the answer is no JSON, so that is no server of a model", where=url) from None
+        except (requests.JSONDecodeError, RecursionError):
+            raise RunError("the answer is no JSON, so that is no server of a model", where=shown) from None
         except requests.RequestException as problem:
             handshake = certificates.problem_of(problem)
             raise RunError(
-                f"the server can't be asked: {handshake or _reason(problem)}",
-                where=url,
+                f"the server can't be asked: {handshake or redact(_reason(problem))}",
+                where=shown,
                 hint=certificates.hint(handshake) if handshake else "is it running, and is the URL right?",
             ) from None
         if answer.ok:
             return document
         detail = document.get("detail") if isinstance(document, dict) else document
-        if isinstance(detail, list):
+        if isinstance(detail, list) and all(map(_is_problem, detail)):
             raise RunError("\n".join(map(_problem, detail)), where=self._inputs)
         what = f"the server refuses: {answer.status_code} {answer.reason}: {detail}"
         again = answer.headers.get("Retry-After", "")
-        if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE and again.isdecimal():
-            raise BusyError(what, where=url, hint=f"try again in {again} s", seconds=int(again))
-        raise RunError(what, where=url)
-
-
-def _succeeded(prediction: dict[str, Any]) -> dict[str, Any]:
-    """A prediction that is done. Raises PredictionError where it has failed."""
-    if prediction["status"] == "failed":
-        reason = prediction["error_message"]
-        raise PredictionError(f"the prediction failed: {reason}", reason=reason)
-    return prediction
+        if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE and re.fullmatch("[0-9]{1,9}", again):
+            raise BusyError(what, where=shown, hint=f"try again in {again} s", seconds=int(again))
+        raise RunError(what, where=shown)
 
 
 def _reason(problem: requests.RequestException) -> str:
@@ -343,10 +365,20 @@ def _reason(problem: requests.RequestException) -> str:
     return str(problem)
 
 
+def _is_problem(one: object) -> bool:
+    return isinstance(one, dict) and isinstance(one.get("loc"), list) and "msg" in one
+
+
 def _problem(problem: dict[str, Any]) -> str:
     """One entry of a 422, without the place of the one input that there is."""
     field = ".".join(map(str, problem["loc"][2:]))
     return f"{field}: {problem['msg']}" if field else str(problem["msg"])
+
+
+class SavedFile(str):
+    """The path of a file that was saved here, which a server's text is not, though it look like one."""
+
+    __slots__ = ()
 
 
 def save_files(value: Any, schema: Schema | None, folder: Path, place: tuple[str, ...] = ()) -> Any:  # noqa: ANN401
@@ -365,13 +397,16 @@ def save_files(value: Any, schema: Schema | None, folder: Path, place: tuple[str
         inner = member(schema, 0)
         return [save_files(item, inner, folder, (*place, str(n))) for n, item in enumerate(value)]
     if isinstance(value, str) and value.startswith("data:") and holds_files(schema):
-        return str(_save(value, folder.resolve(), re.sub(r"[^\w-]", "_", "-".join(place))))
+        return SavedFile(_save(value, folder.resolve(), re.sub(r"[^\w-]", "_", "-".join(place))))
     return value
 
 
 def _save(uri: str, folder: Path, name: str) -> Path:
-    with urllib.request.urlopen(uri) as answer:  # noqa: S310 (a data: URI)
-        content = answer.read()
+    try:
+        with urllib.request.urlopen(uri) as answer:  # noqa: S310 (a data: URI)
+            content = answer.read()
+    except ValueError as problem:
+        raise RunError(f"an output's file can't be read: {problem}") from None
     suffix = without_suffix(uri[len("data:") :].partition(",")[0].removesuffix(";base64"))[1] or ".bin"
     try:
         folder.mkdir(parents=True, exist_ok=True)

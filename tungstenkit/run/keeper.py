@@ -65,12 +65,15 @@ def _end_alone(ended: int, plan: dict[str, object]) -> None:
     _send(ended, signal.SIGTERM)
     if not waiting.poll(GRACE_MS):
         _send(ended, signal.SIGKILL)
-    if plan["kill"]:
-        # Of the container that was killed is only the engine's client.
-        subprocess.run(plan["kill"], capture_output=True, check=False)  # type: ignore[call-overload]
-    shutil.rmtree(str(plan["scratch"]), ignore_errors=True)
-    # What a server has started and lost is in its session.
-    os.killpg(0, signal.SIGKILL)
+    try:
+        if plan["kill"]:
+            # Of the container that was killed is only the engine's client.
+            subprocess.run(plan["kill"], capture_output=True, check=False)  # type: ignore[call-overload]
+        shutil.rmtree(str(plan["scratch"]), ignore_errors=True)
+    finally:
+        # What a server has started and lost is in its session, and goes though an engine is gone by now, or a model has
+        # left folders too deep to be removed.
+        os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -134,6 +135,13 @@ def test_what_goes_is_said_and_asked(tungsten, monkeypatch, capsys):
     assert gone == []
     assert tungsten("models", "remove", "blur", "blur", "--yes").endswith("removed blur, 1.5 MB\n")
     assert gone == [what]
+    monkeypatch.setattr(
+        built, "removal", lambda *_: replace(what, target="\x1b[2J[b]", folder=Path(os.fsdecode(b"/m/\xe9")))
+    )
+    said = tungsten("models", "remove", "any", "--yes")
+    assert "removed \\x1b[2J[b], 1.5 MB" in said
+    # A terminal's encoding may have nothing for it.
+    assert "/m/\\udce9/.tungsten" in said
 
 
 def test_a_wrong_target_keeps_all_others_from_going(tungsten, monkeypatch):

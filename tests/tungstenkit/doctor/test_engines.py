@@ -150,8 +150,21 @@ def test_ids_that_lack_are_given(podman, tmp_path):
 
 def test_an_engine_that_hangs_is_left(programs, tmp_path, monkeypatch):
     monkeypatch.setattr(engines, "_SECONDS", 0.1)
-    programs("podman", "exec /bin/sleep 600")
+    programs("podman", "[ $1 = --version ] || exec /bin/sleep 600")
     assert "it has not ended" in looked(tmp_path)["containers"].found
+
+
+@pytest.mark.parametrize(
+    ("script", "why"), [("exec /bin/sleep 600", "not ended"), ("echo no >&2; exit 1", "no")]
+)
+def test_an_engine_that_does_not_say_its_version_is_none(programs, tmp_path, monkeypatch, script, why):
+    monkeypatch.setattr(engines, "_SECONDS", 0.1)
+    programs("podman", script)
+    found = looked(tmp_path)
+    assert found["container engine"].state is State.LACKING
+    assert why in found["container engine"].found
+    # Nothing else is tried with it.
+    assert "containers" not in found
 
 
 def device(root, vendor, kind):

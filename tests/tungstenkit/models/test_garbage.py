@@ -192,6 +192,15 @@ class TestStores:
                 found.remove()
         assert len(two[0].dead()) == 2
 
+    def test_nor_while_a_model_is_that_has_no_root_yet(self, two):
+        found = only("own-store")
+        with started.held(two[0].place):
+            assert only("own-store").left == (f"{two[0].place}: a tungsten is at work on it",)
+            assert len(only("store").things) == 1
+            with pytest.raises(TungstenError, match="it is left"):
+                found.remove()
+        assert len(two[0].dead()) == 2
+
 
 def test_the_cache_goes_as_a_whole_and_no_link_in_its_place(alone, tmp_path):
     cache = tmp_path / "cache" / "tungsten"

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import PIL.Image
 import pytest
+from urllib3.connection import HTTPConnection
 
 from tests.loopback import serving
 from tungstenkit import BaseIO, Image, define_model, models
@@ -507,3 +508,107 @@ def test_what_serve_takes_is_what_a_server_gets(monkeypatch):
     target = serving._target
     assert (target.gpus, list(target.engine_args), target.trust) == (None, ["--always", "--x"], True)
     assert repr(model) == "<tungstenkit model 'blur', not started>"
+
+
+class TestStrangers:
+    """What answers at a URL may be anything, and says anything."""
+
+    @pytest.mark.parametrize(
+        "metadata",
+        [
+            {"input_schema": {}},
+            {**METADATA, "input_schema": [1]},
+            {**METADATA, "output_schema": "none"},
+            {**METADATA, "input_schema": {"type": "object", "properties": 7}},
+            {**METADATA, "input_schema": {"$ref": "#/nowhere"}},
+        ],
+    )
+    def test_what_describes_no_model(self, fake, metadata, monkeypatch):
+        monkeypatch.setitem(globals(), "METADATA", metadata)
+        with pytest.raises(RunError, match="describe"):
+            models.get(fake.url).predict({"text": "a"})
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            [1],
+            {},
+            {"status": "success"},
+            {"status": "success", "outputs": None},
+            {"status": "success", "outputs": []},
+            {"status": "success", "outputs": [{"text": "a"}, {"text": "b"}]},
+            {"status": "failed"},
+            {"detail": ["no problem"]},
+            {"detail": [{"loc": 1}]},
+        ],
+    )
+    @pytest.mark.parametrize("status", [200, 422])
+    def test_what_is_no_answer_of_a_model(self, fake, model, answer, status, monkeypatch):
+        monkeypatch.setattr(_Handler, "do_POST", lambda handler: handler.send(status, answer))
+        for predict in (model.predict, model.predict_demo):
+            with pytest.raises(RunError):
+                predict({"text": "a"})
+
+    @pytest.mark.parametrize("again", ["9" * 5000, "\u0663".encode().decode("latin-1"), "soon"])
+    def test_a_time_that_is_none(self, fake, model, again, monkeypatch):
+        monkeypatch.setattr(
+            _Handler, "do_POST", lambda handler: handler.send(503, {"detail": "full"}, {"Retry-After": again})
+        )
+        with pytest.raises(RunError, match="503"):
+            model.predict({"text": "a"})
+
+    @pytest.mark.parametrize("model_class", [None, Echo])
+    @pytest.mark.parametrize("is_saved", [True, False])
+    def test_no_file_of_ours_is_taken_for_an_output(self, fake, tmp_path, model_class, is_saved):
+        (tmp_path / "secret.png").write_bytes(b"ours")
+        fake.answer = lambda *_: [{"text": "a", "image": str(tmp_path / "secret.png")}]
+        folder = tmp_path / "saved" if is_saved else None
+        with models.get(fake.url, model_class=model_class) as one:
+            if model_class is not None:
+                with pytest.raises(RunError, match="the output is no Result"):
+                    one.predict({"text": "a"}, folder)
+            else:
+                assert one.predict({"text": "a"}, folder).image == str(tmp_path / "secret.png")
+
+    def test_what_is_nested_without_an_end(self, fake, model):
+        nested = []
+        nested.append(nested)
+        with pytest.raises(RunError, match="holds itself"):
+            model.predict({"text": nested})
+        deep = "a"
+        for _ in range(900):
+            deep = [deep]
+        fake.answer = lambda *_: [{"text": deep}]
+        with pytest.raises(RunError, match=r"nested too deeply|no JSON"):
+            model.predict({"text": "a"})
+
+    def test_a_password_is_told_to_the_server_alone(self, fake, monkeypatch):
+        url = fake.url.replace("//", "//user:secret-word@")
+        monkeypatch.setattr(_Handler, "do_POST", lambda handler: handler.send(500, {"detail": "no"}))
+        with models.get(url) as one:
+            said = [repr(one)]
+            with pytest.raises(RunError) as refused:
+                one.predict({"text": "a"})
+        with pytest.raises(RunError) as closed:
+            one.start()
+        nobody = models.get("http://user:secret-word@127.0.0.1:1")
+        with pytest.raises(RunError) as unreached:
+            nobody.start()
+        said += [repr(nobody), *(str(one.value) for one in (refused, closed, unreached))]
+        assert [one for one in said if "secret-word" in one] == []
+
+
+def test_a_call_that_is_ended_while_it_connects_asks_for_nothing(fake, monkeypatch):
+    """There is no socket to shut then."""
+    call, connect = Call(), HTTPConnection.connect
+
+    def connect_and_end(connection):
+        call.end()
+        connect(connection)
+
+    monkeypatch.setattr(HTTPConnection, "connect", connect_and_end)
+    client = Client(fake.url, here=True)
+    with pytest.raises(EndedError):
+        client.outputs(b"[]", call)
+    client.close()
+    assert fake.requests == []

@@ -44,6 +44,7 @@ def unengined(monkeypatch):
     monkeypatch.setattr("tungstenkit.nix_build.engine.find_engine", lambda: None)
     monkeypatch.setattr("tungstenkit.project.making.make_root", lambda project: ("layout", "parts"))
     monkeypatch.setattr("tungstenkit.run.image_root.root_program", lambda *given: run.append(given))
+    monkeypatch.setattr("tungstenkit.store.hold", lambda *_: None)
     return run
 
 
@@ -55,9 +56,13 @@ def test_without_an_engine_a_folder_runs_in_its_images_root_and_that_is_told(
     example, tmp_path, unengined, told, monkeypatch
 ):
     monkeypatch.setenv("TUNGSTEN_MAX_PENDING", "7")
+    held = []
+    monkeypatch.setattr("tungstenkit.store.hold", lambda *given: held.append(given))
     folder = example("blur")
     run_folder(folder, tmp_path, watch=told)
     (*given, settings) = unengined[0]
+    # Whatever becomes of the folder's own link meanwhile.
+    assert held == [("parts", tmp_path / "held")]
     assert given == ["layout", "parts", tmp_path, Address("127.0.0.1", 1), ["--x"]]
     assert settings["TUNGSTEN_MAX_PENDING"] == "7"
     assert "PATH" not in settings

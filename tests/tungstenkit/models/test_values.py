@@ -11,6 +11,7 @@ import pytest
 
 from tungstenkit import BaseIO, Binary, Image, MaskedImage, Option
 from tungstenkit.models.values import InputSchema, Output, output_of
+from tungstenkit.run.client import SavedFile
 from tungstenkit.sdk.errors import RunError
 from tungstenkit.sdk.schema import json_schema
 
@@ -212,6 +213,8 @@ def test_an_output_is_read_only_and_names_what_it_has():
 def test_what_was_saved_and_what_is_nothing():
     schema = {"properties": {"image": {"anyOf": [FILES["properties"]["image"], {"type": "null"}]}}}
     assert output_of({"image": None}, schema).image is None
-    assert output_of({"image": "/x/a.png"}, schema).image.path == "/x/a.png"
+    assert output_of({"image": SavedFile("/x/a.png")}, schema).image.path == "/x/a.png"
+    # What a server says, and nobody here has saved.
+    assert output_of({"image": "/x/a.png"}, schema).image == "/x/a.png"
     assert output_of(None, None) is None
     assert output_of({"more": [{"x": 1}]}, schema).more[0].x == 1

@@ -1,6 +1,7 @@
 """An image's layout into a description, and what may not have happened to it."""
 
 import json
+import sys
 import tarfile
 
 import pytest
@@ -156,3 +157,36 @@ def test_a_build_looks_at_nothing_but_the_export(tmp_path, monkeypatch, value, s
         image.build_shell(export, tmp_path / "link", View())
     assert said in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_an_archive_whose_writer_was_killed_is_not_taken_for_whole(built, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    path = tmp_path / "out" / "image.tar"
+    path.write_text("an older one")
+    killed = tmp_path / "python"
+    killed.write_text("#!/bin/sh\necho the first half\nkill -9 $$\n")
+    killed.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(killed))
+    for place in (path, None):
+        with pytest.raises(BuildError, match=r"is not written: .* ended with -9"):
+            write_archive(built, place)
+    assert [one.read_text() for one in (tmp_path / "out").iterdir()] == ["an older one"]
+
+
+def test_an_archive_goes_through_no_file_that_another_has_begun(built, tmp_path):
+    """As another build to the same file, or a link that somebody has laid there."""
+    (tmp_path / "image.tar.other").write_text("another's")
+    (tmp_path / ".image.tar.part").symlink_to("image.tar.other")
+    write_archive(built, tmp_path / "image.tar")
+    assert (tmp_path / "image.tar.other").read_text() == "another's"
+    assert tarfile.is_tarfile(tmp_path / "image.tar")
+    assert (tmp_path / ".image.tar.part").is_symlink()
+
+
+def test_an_archive_is_written_where_a_link_leads(built, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "image.tar").symlink_to(tmp_path / "other" / "1.tar")
+    write_archive(built, tmp_path / "image.tar")
+    assert (tmp_path / "image.tar").is_symlink()
+    assert tarfile.is_tarfile(tmp_path / "other" / "1.tar")
+    assert len(list((tmp_path / "other").iterdir())) == 1

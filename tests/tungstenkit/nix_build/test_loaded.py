@@ -155,3 +155,12 @@ def test_containers_are_those_with_our_label(engine):
     engine("container rm", "")
     loaded.remove_container(found[0])
     assert engine.told()[-1] == f"container rm --force --time=0 -- {ONE}"
+
+
+def test_what_is_no_text_is_no_image(engine, tmp_path):
+    """As of an engine that is broken."""
+    for words in ("image-ls", "image-inspect"):
+        (tmp_path / words).write_bytes(b"\xff\xfe\x1b rubbish")
+    assert loaded.images("podman") == []
+    with pytest.raises(BuildError, match="has no image"):
+        loaded.image("podman", "blur")

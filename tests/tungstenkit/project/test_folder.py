@@ -13,7 +13,7 @@ import pytest
 
 from tests.tungstenkit import locks
 from tests.tungstenkit.observers import Told
-from tungstenkit import nix_program, store
+from tungstenkit import nix_program, started, store
 from tungstenkit.lock.parts import Files, LockedDownload, Tungsten
 from tungstenkit.project import folder as project_folder
 from tungstenkit.project.folder import Project
@@ -331,3 +331,15 @@ def test_notices_about_mirrors_are_shown_once_whatever_asks_for_them(tmp_path, m
     for _ in range(2):
         assert project_folder.fetch_inputs(model, lock, ["x86_64-linux"], []) == 1
     assert told.notices == ["it is slow [really]"]
+
+
+def test_the_store_is_held_while_a_model_is_worked_at(tmp_path, monkeypatch):
+    """Before its first root is there, nothing else tells what collects that it is needed."""
+    (tmp_path / "store").mkdir()
+    monkeypatch.setattr(store, "place", lambda: str(tmp_path / "store"))
+    monkeypatch.setattr(Project, "bring_nix", lambda _: None)
+    (tmp_path / "model").mkdir()
+    project = Project(tmp_path / "model", None)
+    with project.exclusively():
+        assert started.is_held(tmp_path / "store")
+    assert not started.is_held(tmp_path / "store")

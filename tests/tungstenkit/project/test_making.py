@@ -254,3 +254,31 @@ def test_an_archive_is_no_file_of_the_models(project, tmp_path, monkeypatch):
         check_archive(blur, tmp_path / "none" / "image.tar")
     with pytest.raises(BuildError, match="this is a folder"):
         check_archive(blur, tmp_path)
+
+
+def test_a_device_or_a_pipe_is_not_replaced_by_an_archive(project, tmp_path):
+    blur = project("blur")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    for path in (Path("/dev/null"), tmp_path / "pipe", tmp_path / "link"):
+        with pytest.raises(BuildError, match="no file that could be replaced") as caught:
+            check_archive(blur, path)
+        assert "--archive=-" in str(caught.value.hint)
+
+
+def test_an_archive_goes_where_a_link_leads_and_never_into_the_store(project, tmp_path, monkeypatch):
+    """As that of --out-link, or `/dev/stdout`, which may be a pipe or a file."""
+    blur = project("blur")
+    monkeypatch.setattr(store, "place", lambda: str(tmp_path / "store"))
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "image.tar").touch()
+    (tmp_path / "result").symlink_to(tmp_path / "store" / "image.tar")
+    with pytest.raises(BuildError, match="into the Nix store"):
+        check_archive(blur, tmp_path / "result")
+    read, write = os.pipe()
+    try:
+        with pytest.raises(BuildError, match="no file that could be replaced"):
+            check_archive(blur, Path(f"/dev/fd/{write}"))
+    finally:
+        os.close(read)
+        os.close(write)

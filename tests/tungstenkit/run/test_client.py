@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from tungstenkit.run import fields
-from tungstenkit.run.client import Client, checked_input, parse_input, save_files
+from tungstenkit.run.client import Client, SavedFile, checked_input, parse_input, save_files
 from tungstenkit.sdk.errors import RunError
 from tungstenkit.spec.files import RESULTS
 
@@ -250,3 +250,13 @@ def test_an_item_of_a_tuple_has_its_own_schema():
     assert fields.file_type(fields.member(pair, 1)) == "image"
     assert fields.member(pair, 2) is None
     assert fields.file_type({"anyOf": [MASKED, {"type": "null"}]}) is None
+
+
+@pytest.mark.parametrize("path", ["/etc/hostname", "file:///etc/hostname"])
+def test_a_path_that_a_server_names_is_no_file_that_was_saved(tmp_path, path):
+    (saved,) = save_files({"photo": URI}, {"properties": {"photo": FILE}}, tmp_path).values()
+    assert isinstance(saved, SavedFile)
+    (named,) = save_files({"photo": path}, {"properties": {"photo": FILE}}, tmp_path).values()
+    assert (named, type(named)) == (path, str)
+    with pytest.raises(RunError, match="can't be read"):
+        save_files({"photo": "data:no comma"}, {"properties": {"photo": FILE}}, tmp_path)

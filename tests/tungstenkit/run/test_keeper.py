@@ -34,6 +34,22 @@ def kept(script, scratch, *, kill=None, grace=""):
         yield process, ours
 
 
+@pytest.fixture
+def deep(tmp_path):
+    """A folder that `shutil.rmtree` does not remove."""
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    file = os.open(folder, os.O_RDONLY)
+    for _ in range(sys.getrecursionlimit() + 100):
+        os.mkdir("x", dir_fd=file)
+        inner = os.open("x", os.O_RDONLY, dir_fd=file)
+        os.close(file)
+        file = inner
+    os.close(file)
+    yield folder
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
 def test_a_servers_own_end_is_passed_on(tmp_path):
     for script, status in (("raise SystemExit(5)", 5), ("import os; os.kill(os.getpid(), 9)", -9)):
         with kept(script, tmp_path) as (process, ours):
@@ -71,3 +87,15 @@ def test_with_who_wants_it_the_server_ends_and_all_that_is_its(tmp_path, obeys):
         assert process.wait() == -signal.SIGKILL
     assert marker.exists()
     assert not scratch.exists()
+
+
+@pytest.mark.parametrize("what", ["an engine that is gone", "folders too deep to be removed"])
+def test_nothing_that_fails_then_leaves_a_process(tmp_path, deep, what):
+    kill = [str(tmp_path / "none")] if "engine" in what else None
+    scratch = tmp_path if "engine" in what else deep
+    script = "import os, signal; os.fork() or signal.pause(); print(os.getpid(), flush=True); signal.pause()"
+    with kept(script, scratch, kill=kill, grace=GRACE) as (process, ours):
+        process.stdout.readline()
+        os.close(ours)
+        assert process.wait() == -signal.SIGKILL
+        assert process.stdout.read() == ""

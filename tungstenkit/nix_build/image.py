@@ -11,11 +11,13 @@ import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tungstenkit import store
 from tungstenkit.cache import cache_folder, replacing
 from tungstenkit.data import NIX
+from tungstenkit.nix_build.log import UnsaidError
 from tungstenkit.nix_build.process import run_build
 from tungstenkit.nix_program import for_a_shell
 from tungstenkit.platforms import this_system
@@ -23,7 +25,6 @@ from tungstenkit.sdk.errors import BuildError, FetchError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from tungstenkit.nix_build.log import View
 
@@ -51,8 +52,15 @@ def build_image(export: Path, system: str, link: Path, view: View) -> Image:
     for old in _more_links(link):
         old.unlink()
     layout = f"model-image-{system}-dir"
+    both = [f"{layout}.unchecked", f"{layout}.requires"]
     # What is required of it, such as that its module can be imported, takes as long as to make it.
-    _nix_build(export, [f"{layout}.unchecked", f"{layout}.requires"], link, view)
+    try:
+        _nix_build(export, both, link, view)
+    except UnsaidError:
+        # Where one of two has failed, and the other was given up for that, Nix 2.8 tells the error of either.
+        with tempfile.TemporaryDirectory() as folder:
+            _nix_build(export, both[1:], Path(folder) / "required", view)
+        _nix_build(export, both, link, view)
     _take_layout(link)
     return image_at(link)
 

@@ -62,6 +62,14 @@ class OtherHashError(BuildError):
         self.sha256 = sha256
 
 
+class UnsaidError(BuildError):
+    """A build has failed, and Nix does not say why."""
+
+    def __init__(self, status: int) -> None:
+        """State it. status: Nix's own."""
+        super().__init__(f"nix build ended with status {status}, and does not say why")
+
+
 class View(Protocol):
     """Who wants to know what a build does."""
 
@@ -138,7 +146,9 @@ class Log:
 
     def error(self, status: int) -> BuildError:
         """What a build that has ended with a status has failed by."""
-        text = "\n".join(self.errors).strip() or f"nix build ended with status {status}"
+        text = "\n".join(self.errors).strip()
+        if not text:
+            return UnsaidError(status)
         if "run-tungsten-fetch" in text:
             return BuildError(
                 "a file that the lock names is not in the Nix store", hint="run `tungsten fetch`"

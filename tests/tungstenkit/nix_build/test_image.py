@@ -11,6 +11,7 @@ from tests.tungstenkit.observers import View
 from tungstenkit import store
 from tungstenkit.nix_build import image
 from tungstenkit.nix_build.image import build_image, read_layout, write_archive
+from tungstenkit.nix_build.log import UnsaidError
 from tungstenkit.sdk.errors import BuildError
 
 
@@ -86,6 +87,22 @@ def test_an_images_link_leads_to_its_layout_whatever_nix_names_first(monkeypatch
         assert links == {link.name: places / "a-layout", f"{link.name}-1": places / "an-import-check"}
     attributes = ["model-image-x86_64-linux-dir.unchecked", "model-image-x86_64-linux-dir.requires"]
     assert asked == [attributes, attributes]
+
+
+def test_of_two_that_are_built_at_once_it_is_told_what_has_failed(monkeypatch, tmp_path):
+    """Nix 2.8 may tell what it says of the one that it has given up: nothing."""
+    asked = []
+
+    def nix_build(_export, attributes, link, _view):
+        asked.append((attributes, link))
+        raise UnsaidError(1) if len(attributes) == 2 else BuildError("there is no module x")
+
+    monkeypatch.setattr(image, "_nix_build", nix_build)
+    with pytest.raises(BuildError, match="no module x"):
+        image.build_image(tmp_path, "x", tmp_path / "image", None)
+    (both, link), (required, other) = asked
+    assert required == both[1:]
+    assert link != other
 
 
 def test_an_image_of_a_store_that_was_changed_is_refused(monkeypatch, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from tests.tungstenkit.observers import View
 from tungstenkit.data import NIX
-from tungstenkit.nix_build.log import Log, _without_colours, namespaces_refused
+from tungstenkit.nix_build.log import Log, UnsaidError, _without_colours, namespaces_refused
 
 
 def log_of(*events):
@@ -91,6 +91,12 @@ def test_what_a_user_can_mend_has_its_hint(events, word):
 def test_a_build_that_says_nothing_gives_its_status():
     log, _ = log_of()
     assert "status 137" in str(log.error(137))
+
+
+def test_an_error_of_no_words_is_none():
+    """As Nix 2.8 prints that of a goal that it has given up."""
+    log, _ = log_of({"action": "msg", "level": 0, "msg": "\x1b[31;1merror:\x1b[0m \x1b[35;1m\x1b[0m"})
+    assert isinstance(log.error(1), UnsaidError)
 
 
 def told(**fields):

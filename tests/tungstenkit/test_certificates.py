@@ -115,7 +115,7 @@ def pages(tmp_path_factory):
     return {
         **files,
         "commit": commit,
-        "/": (JSON, json.dumps({"input_schema": {}}).encode()),
+        "/": (JSON, json.dumps({"input_schema": {}, "output_schema": {}}).encode()),
         "/file.bin": ("", b"a file"),
         "/simple/probe/": ("text/html", f'<a href="/{WHEEL}">{WHEEL}</a>'.encode()),
         f"/{WHEEL}": ("", BYTES),
@@ -295,7 +295,7 @@ def ask_the_hub(url, tmp_path, _):
 
 
 def ask_a_model(url, tmp_path, _):
-    assert Client(url).metadata() == {"input_schema": {}}
+    assert Client(url).metadata() == {"input_schema": {}, "output_schema": {}}
 
 
 PARTS = [

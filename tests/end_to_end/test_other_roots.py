@@ -46,7 +46,8 @@ class Root:
     def __init__(self, folder, shown=()):
         """A folder with its files. shown: folders of this machine that are to be seen there."""
         self.folder = folder
-        self._shown = ":".join(map(str, {ROOT, *shown}))
+        # A folder before what is in it, which it would hide.
+        self._shown = ":".join(sorted(map(str, {ROOT, *shown})))
 
     def home(self, uid):
         """The folder of a user's there; made."""

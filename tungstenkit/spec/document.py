@@ -99,6 +99,8 @@ class ModelSpec(Document):
     has_setup: bool
     has_post_build: bool
     has_predict_demo: bool
+    stream: bool = False
+    """Whether outputs come piece by piece; absent where they don't."""
     input_schema: dict[str, Any]
     output_schema: dict[str, Any]
     demo_output_schema: dict[str, Any] | None
@@ -124,7 +126,7 @@ class ModelSpec(Document):
     @model_serializer(mode="wrap")
     def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = write(self)
-        optional = ("build", "commands", "files", "indexes", "lock-file", "nixpkgs")
+        optional = ("build", "commands", "files", "indexes", "lock-file", "nixpkgs", "stream")
         return {key: value for key, value in written.items() if value or key not in optional}
 
     @classmethod

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Protocol
 
-from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
+from waitress.channel import ClientDisconnected, HTTPChannel  # type: ignore[import-untyped]
 from waitress.parser import (  # type: ignore[import-untyped]
     HEADER_FIELD_RE,
     HTTPRequestParser,
@@ -43,6 +44,12 @@ them the connection is closed, as HTTP allows (RFC 9112, 9.3.2)."""
 WHEN_GONE = "tungsten.when_gone"
 """In the WSGI environment: takes what is to be called if the client goes before its request is answered."""
 
+WITH_EVENTS = "tungsten.with_events"
+"""In the WSGI environment: takes the `Events` that the body of the answer consists of. The application returns none."""
+
+_KEEP_ALIVE_SECONDS = 15.0
+"""After which a comment says that nothing has happened: proxies close what is silent for longer (often 60 s)."""
+
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nContent-Type: application/json\r\nDate: %b\r\n\r\n"
 
 _CODED = re.compile(rb"transfer-encoding", re.IGNORECASE)
@@ -57,6 +64,23 @@ class DirectAnswer(NamedTuple):
     """About how many bytes its body has."""
     render: Callable[[], bytes]
     """Makes the body."""
+
+
+class Events(Protocol):
+    """The body of an answer that comes in parts, over any time."""
+
+    @property
+    def size(self) -> int:
+        """About how many bytes there are to take."""
+
+    def open(self, on_news: Callable[[], None]) -> None:
+        """Have something called, by any thread, when there is something to take."""
+
+    def take(self) -> tuple[bytes, bool]:
+        """What there is, and whether that is the end."""
+
+    def leave(self) -> None:
+        """Note that the client has gone."""
 
 
 class Errors(NamedTuple):
@@ -86,6 +110,9 @@ class Owner(Protocol):
 
     def look(self) -> None:
         """Have the loop look at the connections anew."""
+
+    def news(self, channel: Channel) -> None:
+        """Have the loop write what there is of the channel's events."""
 
     def date(self) -> bytes:
         """Now, as HTTP writes it."""
@@ -204,6 +231,7 @@ class Task(WSGITask):  # type: ignore[misc]
     """Answers with `Connection: close` once the server stops, or busy clients would keep it from it."""
 
     channel: Channel
+    chunked_response: bool
 
     def build_response_header(self) -> bytes:
         """Make the head of the answer."""
@@ -217,6 +245,7 @@ class Task(WSGITask):  # type: ignore[misc]
         """Make the WSGI environment."""
         environ: dict[str, Any] = super().get_environment()
         environ[WHEN_GONE] = self.channel.when_gone
+        environ[WITH_EVENTS] = self.channel.begin_events
         return environ
 
     def execute(self) -> None:
@@ -227,6 +256,8 @@ class Task(WSGITask):  # type: ignore[misc]
                 super().execute()
             finally:
                 self.channel.on_gone = None
+            if self.channel.events is not None:
+                self._open_events()
             return
         body = answer.render()
         self.channel.direct_answer = None
@@ -235,6 +266,17 @@ class Task(WSGITask):  # type: ignore[misc]
         self.response_headers.append(("Content-Type", "application/json"))
         self.content_length = len(body)
         self.write(body)
+
+    def _open_events(self) -> None:
+        """Write the head of an answer that goes on without this task; the connection closes behind it."""
+        self.write(b"")
+        self.channel.chunked, self.chunked_response = self.chunked_response, False
+        self.close_on_finish = False
+        with self.channel.requests_lock:
+            surplus = self.channel.requests[1:]
+            del self.channel.requests[1:]
+        for request in surplus:
+            request.close()
 
 
 class Refusal(ErrorTask):  # type: ignore[misc]
@@ -276,6 +318,16 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     will_close: bool
     later: list[Request]
     """Requests that have arrived whole, and are begun when the client has read the answers before."""
+    events: Events | None = None
+    """What its answer goes on with, where that comes in parts."""
+    chunked = False
+    """Whether that is told in chunks, or ends with the connection."""
+    has_news = False
+    """Whether the loop knows that there is something of it to write."""
+    is_behind = False
+    """Whether there was something to write while the client had not read what was before."""
+    is_writing = False
+    """Whether a thread writes it."""
     waits_since: float
     """When its last request was answered: as `time.time` has it."""
 
@@ -289,11 +341,11 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     @property
     def waits(self) -> bool:
         """Whether it is the client's turn: to send a request or the rest of one, or to read an answer."""
-        return not self.requests
+        return not self.requests and self.events is None
 
     def readable(self) -> bool:
         """Whether the loop is to read: not ahead of a client that does not read itself."""
-        return not self.later and bool(super().readable())
+        return not self.later and self.events is None and bool(super().readable())
 
     def writable(self) -> bool:
         """Whether the loop is to call `handle_write`."""
@@ -318,6 +370,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def handle_write(self) -> None:
         """Send; begin what was postponed once all is sent."""
         super().handle_write()
+        if self.is_behind and not self.total_outbufs_len:
+            self.is_behind = False
+            self.owner.news(self)
         if self.later and self.connected and not self.total_outbufs_len:
             self.requests, self.later = self.later, []
             self.owner.add_task(self)
@@ -329,6 +384,57 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         """Answer the first request, on whichever thread this is."""
         super().service()
         self.waits_since = time.time()
+        if self.events is None:
+            return
+        if self.connected:
+            self.on_gone = self._leave_events
+            self.events.open(lambda: self.owner.news(self))
+        else:
+            self._leave_events()
+
+    def begin_events(self, events: Events) -> None:
+        """Have the answer consist of events. For the thread that answers."""
+        self.events = events
+
+    def write_events(self) -> bool:
+        """Send what there is, as far as the client reads; return whether that could be done at once. For the loop."""
+        if self.events is None or self.is_writing:
+            return True
+        if self.total_outbufs_len:
+            self.is_behind = True
+            return True
+        if self.events.size > _LARGEST_DIRECT_ANSWER:
+            self.is_writing = True
+            return False
+        self._write_events(self.events)
+        self.handle_write()
+        return True
+
+    def _write_events(self, events: Events) -> None:
+        data, is_end = events.take()
+        if data and self.chunked:
+            data = b"%X\r\n%b\r\n" % (len(data), data)
+        if is_end:
+            data += b"0\r\n\r\n" if self.chunked else b""
+            self.on_gone = self.events = None
+            self.close_when_flushed = True
+        with suppress(ClientDisconnected):
+            self.write_soon(data)
+
+    def keep_alive(self) -> None:
+        """Say that the answer goes on, where nothing was said for long. For the loop."""
+        if self.events is None or self.is_writing or self.total_outbufs_len:
+            return
+        if time.time() - self.last_activity >= _KEEP_ALIVE_SECONDS:
+            comment = b": keep-alive\n\n"
+            self.write_soon(b"%X\r\n%b\r\n" % (len(comment), comment) if self.chunked else comment)
+            self.handle_write()
+
+    def _leave_events(self) -> None:
+        events, self.events = self.events, None
+        if events is not None:
+            self.close_when_flushed = True
+            events.leave()
 
     def received(self, data: bytes) -> bool:
         """Take what the client has sent; return whether it was looked at."""
@@ -367,6 +473,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         for request in (*self.later, *filter(None, [self.request])):
             request.close()
         self.later = []
+        self._leave_events()
         super().handle_close()
 
     def write_direct(self) -> bool:
@@ -395,3 +502,20 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self.requests.pop().close()
         self.last_activity = self.waits_since = time.time()
         return True
+
+
+class EventsTask:
+    """Writes what there is of a channel's events: so much that the loop would be kept from all else."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def service(self) -> None:
+        """Write it. For a task thread."""
+        channel = self._channel
+        try:
+            if channel.events is not None:
+                channel._write_events(channel.events)
+        finally:
+            channel.is_writing = False
+            channel.owner.news(channel)

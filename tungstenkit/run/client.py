@@ -21,7 +21,7 @@ import urllib.request
 from contextlib import ExitStack
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import requests
 
@@ -35,7 +35,7 @@ from tungstenkit.sdk.suffixes import type_of_name, without_suffix
 from tungstenkit.spec.files import RESULTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import ModuleType
 
     from tungstenkit.run.fields import Schema
@@ -59,6 +59,7 @@ _NO_LIMIT = (_ANSWER_SECONDS, None)
 """For what is answered when `predict` has returned: how long that may take is the server's setting."""
 
 _JSON = {"Content-Type": "application/json"}
+_EVENTS = "text/event-stream"
 
 
 def parse_input(texts: Sequence[str], schema: Schema, stack: ExitStack) -> list[Part]:
@@ -200,6 +201,14 @@ class PredictionError(RunError):
         self.reason = reason
 
 
+class Event(NamedTuple):
+    """What a server tells of a prediction that is followed."""
+
+    name: str
+    """`piece` or `prediction`."""
+    data: Any
+
+
 class Client:
     """Speaks to one server; any thread may use it."""
 
@@ -244,6 +253,45 @@ class Client:
             prediction = self._begin("/predict", {"data": body, "headers": _JSON, "timeout": _NO_LIMIT}, call)
         outputs: list[Any] = self._succeeded(prediction)["outputs"]
         return outputs
+
+    def events(self, body: bytes | list[Part], call: Call) -> Iterator[Event]:
+        """Predict, and follow it: the pieces of the outputs as they come, and then the prediction, successful.
+
+        body: a JSON list of inputs, or one as a form. The rest is as for `outputs`; a server that knows no events gives
+        the last one alone. Closed before its end, the prediction is given up.
+        """
+        form: dict[str, Any] = {"files": body} if body else {"json": [{}]}
+        sent = {"data": body, "headers": _JSON} if isinstance(body, bytes) else {**form, "headers": {}}
+        sent = {**sent, "headers": {**sent["headers"], "Accept": _EVENTS}, "timeout": _NO_LIMIT, "stream": True}
+        with call.under_way():
+            answer = self._begin("/predict", sent, call)
+            if not isinstance(answer, requests.Response):
+                yield Event("prediction", self._succeeded(answer))
+                return
+            with contextlib.closing(answer):
+                for event in self._read_events(answer):
+                    if event.name == "prediction":
+                        yield event._replace(data=self._succeeded(event.data))
+                        return
+                    yield event
+            raise self._strange("/predict")
+
+    def _read_events(self, answer: requests.Response) -> Iterator[Event]:
+        """Read what our server writes of server-sent events (WHATWG HTML, 9.2): one line of data for each."""
+        name = ""
+        try:
+            for line in _lines(answer):
+                field, _, value = line.partition(": ")
+                if field == "event":
+                    name = value
+                elif field == "data":
+                    yield Event(name, json.loads(value))
+        except (json.JSONDecodeError, RecursionError):
+            raise self._strange("/predict") from None
+        except requests.RequestException as problem:
+            raise RunError(
+                f"the stream ends too early: {redact(_reason(problem))}", where=redact(self._url)
+            ) from None
 
     def predict(
         self, parts: list[Part], *, demo: bool = False, on_log: Callable[[str], None] = lambda _: None
@@ -333,6 +381,8 @@ class Client:
         try:
             # Only the wait for the next bytes is limited: large files take their time.
             answer = self._session.request(method, url, **{"timeout": _ANSWER_SECONDS, **options})
+            if answer.ok and answer.headers.get("Content-Type", "").startswith(_EVENTS):
+                return answer
             document = answer.json()
         except (requests.JSONDecodeError, RecursionError):
             raise RunError("the answer is no JSON, so that is no server of a model", where=shown) from None
@@ -353,6 +403,15 @@ class Client:
         if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE and re.fullmatch("[0-9]{1,9}", again):
             raise BusyError(what, where=shown, hint=f"try again in {again} s", seconds=int(again))
         raise RunError(what, where=shown)
+
+
+def _lines(answer: requests.Response) -> Iterator[str]:
+    """The lines of an answer, each as soon as it is whole."""
+    begun = bytearray()
+    for data in answer.iter_content(chunk_size=None):
+        *lines, rest = (begun + data).split(b"\n") if b"\n" in data else (begun + data,)
+        begun = bytearray(rest)
+        yield from (line.decode(errors="replace").removesuffix("\r") for line in lines)
 
 
 def _reason(problem: requests.RequestException) -> str:

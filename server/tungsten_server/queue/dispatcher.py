@@ -168,8 +168,8 @@ class Dispatcher:
     ) -> Prediction:
         """Accept one request's inputs, at least one. Raises UnavailableError.
 
-        demo: have them run apart from all others, for a demo page. stream, on_done: see `Prediction`. more: others follow at
-        once, and `wake` after the last of them, so that they can share a batch.
+        demo: have them run apart from all others, for a demo page. stream, on_done: see `Prediction`. more: others
+        follow at once, and `wake` after the last of them, so that they can share a batch.
 
         While model processes that were ready are being replaced, inputs are accepted and wait for the next one.
         """

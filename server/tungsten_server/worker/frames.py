@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 RUN = 1
 """Server to model: run one batch, after those that were sent before. The first byte string is made by `numbers`: the
 batch's number, rising from 1, and for each input the number of its request, so that the model knows whose inputs
-fail together, with the bit PIECES where it is to be told of pieces. Each other byte string is a JSON input; those of one request stand together."""
+fail together, with the bit PIECES where pieces of its output are to be told. Each other byte string is a JSON input;
+those of one request stand together."""
 RUN_DEMO = 5
 """Server to model: the same for a demo: `predict_demo` where there is one, and what is printed is caught. It has the
 model process for itself: nothing is sent before it is answered, and it is not sent before all else is."""

@@ -134,7 +134,7 @@ def pair(returned: object) -> tuple[object, object]:
 
 def checked(outputs: object, count: int, method: str, noun: str) -> Sequence[object]:
     """Refuse what is not a list of `count` elements."""
-    error_class = InvalidOutput if noun == "outputs" else InvalidDemoOutput
+    error_class = InvalidDemoOutput if noun == "demo outputs" else InvalidOutput
     if not isinstance(outputs, (list, tuple)):
         msg = f"{method} returned {noun} of type {type(outputs).__name__}, not a list"
         raise error_class(msg)

@@ -1,4 +1,4 @@
-"""Outputs that come piece by piece, as clients see them: server-sent events on the real server, and the model's side."""
+"""Outputs that come piece by piece, as clients see them: server-sent events of the real server."""
 
 import json
 import re
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import requests
-
-from tests.server.conftest import DEADLINE, request, running_server, wait_until
 from tungsten_server.words.stream import Stream
 from tungsten_server.worker.fold import Fold
+
+from tests.server.conftest import DEADLINE, request, running_server, wait_until
 
 MODEL = '''
 import os, time

@@ -15,15 +15,29 @@ if TYPE_CHECKING:
     from tungstenkit.models.find import get
     from tungstenkit.models.here import inspect, list, remove  # noqa: A004 (as a program reads it: `models.list()`)
     from tungstenkit.models.model import Demo, Model
+    from tungstenkit.models.stream import AsyncStream, Stream
     from tungstenkit.models.values import Output
     from tungstenkit.run.client import PredictionError
     from tungstenkit.sdk.errors import TungstenError
 
-__all__ = ["Demo", "Model", "Output", "PredictionError", "TungstenError", "get", "inspect", "list", "remove"]
+__all__ = [
+    "AsyncStream",
+    "Demo",
+    "Model",
+    "Output",
+    "PredictionError",
+    "Stream",
+    "TungstenError",
+    "get",
+    "inspect",
+    "list",
+    "remove",
+]
 
 _HOME = {
     "get": "models.find",
     **dict.fromkeys(("Demo", "Model"), "models.model"),
+    **dict.fromkeys(("AsyncStream", "Stream"), "models.stream"),
     **dict.fromkeys(("inspect", "list", "remove"), "models.here"),
     "Output": "models.values",
     "PredictionError": "run.client",

@@ -21,7 +21,7 @@ import urllib.request
 from contextlib import ExitStack
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any
 
 import requests
 
@@ -29,6 +29,7 @@ from tungstenkit import certificates
 from tungstenkit.data import SERVER
 from tungstenkit.outside import redact
 from tungstenkit.run.calls import Call, by_calls
+from tungstenkit.run.events import ASK_FOR_EVENTS, EVENTS, Event, read_events
 from tungstenkit.run.fields import at, holds_files, member
 from tungstenkit.sdk.errors import RunError
 from tungstenkit.sdk.suffixes import type_of_name, without_suffix
@@ -59,7 +60,6 @@ _NO_LIMIT = (_ANSWER_SECONDS, None)
 """For what is answered when `predict` has returned: how long that may take is the server's setting."""
 
 _JSON = {"Content-Type": "application/json"}
-_EVENTS = "text/event-stream"
 
 
 def parse_input(texts: Sequence[str], schema: Schema, stack: ExitStack) -> list[Part]:
@@ -201,14 +201,6 @@ class PredictionError(RunError):
         self.reason = reason
 
 
-class Event(NamedTuple):
-    """What a server tells of a prediction that is followed."""
-
-    name: str
-    """`piece` or `prediction`."""
-    data: Any
-
-
 class Client:
     """Speaks to one server; any thread may use it."""
 
@@ -260,38 +252,34 @@ class Client:
         body: a JSON list of inputs, or one as a form. The rest is as for `outputs`; a server that knows no events gives
         the last one alone. Closed before its end, the prediction is given up.
         """
-        form: dict[str, Any] = {"files": body} if body else {"json": [{}]}
-        sent = {"data": body, "headers": _JSON} if isinstance(body, bytes) else {**form, "headers": {}}
-        sent = {**sent, "headers": {**sent["headers"], "Accept": _EVENTS}, "timeout": _NO_LIMIT, "stream": True}
+        if isinstance(body, bytes):
+            sent: dict[str, Any] = {"data": body, "headers": {**_JSON, **ASK_FOR_EVENTS}}
+        else:
+            form: dict[str, Any] = {"files": body} if body else {"json": [{}]}
+            sent = {**form, "headers": ASK_FOR_EVENTS}
         with call.under_way():
-            answer = self._begin("/predict", sent, call)
-            if not isinstance(answer, requests.Response):
-                yield Event("prediction", self._succeeded(answer))
-                return
-            with contextlib.closing(answer):
-                for event in self._read_events(answer):
-                    if event.name == "prediction":
-                        yield event._replace(data=self._succeeded(event.data))
-                        return
-                    yield event
-            raise self._strange("/predict")
-
-    def _read_events(self, answer: requests.Response) -> Iterator[Event]:
-        """Read what our server writes of server-sent events (WHATWG HTML, 9.2): one line of data for each."""
-        name = ""
+            answer = self._begin("/predict", {**sent, "timeout": _NO_LIMIT, "stream": True}, call)
+        if not isinstance(answer, requests.Response):
+            yield Event("prediction", self._succeeded(answer))
+            return
         try:
-            for line in _lines(answer):
-                field, _, value = line.partition(": ")
-                if field == "event":
-                    name = value
-                elif field == "data":
-                    yield Event(name, json.loads(value))
-        except (json.JSONDecodeError, RecursionError):
-            raise self._strange("/predict") from None
-        except requests.RequestException as problem:
-            raise RunError(
-                f"the stream ends too early: {redact(_reason(problem))}", where=redact(self._url)
-            ) from None
+            for event in read_events(answer):
+                if event.name == "prediction":
+                    yield event._replace(data=self._succeeded(event.data))
+                    return
+                yield event
+        except (requests.RequestException, json.JSONDecodeError, RecursionError) as problem:
+            call.check()
+            why = (
+                redact(_reason(problem))
+                if isinstance(problem, requests.RequestException)
+                else "it is no JSON"
+            )
+            raise RunError(f"the stream can't be read: {why}", where=redact(self._url)) from None
+        finally:
+            call.took(None)
+            answer.close()
+        raise self._strange("/predict")
 
     def predict(
         self, parts: list[Part], *, demo: bool = False, on_log: Callable[[str], None] = lambda _: None
@@ -381,7 +369,7 @@ class Client:
         try:
             # Only the wait for the next bytes is limited: large files take their time.
             answer = self._session.request(method, url, **{"timeout": _ANSWER_SECONDS, **options})
-            if answer.ok and answer.headers.get("Content-Type", "").startswith(_EVENTS):
+            if answer.ok and answer.headers.get("Content-Type", "").startswith(EVENTS):
                 return answer
             document = answer.json()
         except (requests.JSONDecodeError, RecursionError):
@@ -403,15 +391,6 @@ class Client:
         if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE and re.fullmatch("[0-9]{1,9}", again):
             raise BusyError(what, where=shown, hint=f"try again in {again} s", seconds=int(again))
         raise RunError(what, where=shown)
-
-
-def _lines(answer: requests.Response) -> Iterator[str]:
-    """The lines of an answer, each as soon as it is whole."""
-    begun = bytearray()
-    for data in answer.iter_content(chunk_size=None):
-        *lines, rest = (begun + data).split(b"\n") if b"\n" in data else (begun + data,)
-        begun = bytearray(rest)
-        yield from (line.decode(errors="replace").removesuffix("\r") for line in lines)
 
 
 def _reason(problem: requests.RequestException) -> str:

@@ -14,7 +14,6 @@ import enum
 import functools
 import types
 import typing
-import warnings
 from typing import Any, Union
 
 import pydantic
@@ -98,8 +97,4 @@ def piece_class(declared: type[io.BaseIO]) -> type[pydantic.BaseModel]:
         ser_json_inf_nan="constants",
         extra=declared.model_config.get("extra"),
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # a field that is called as a method of pydantic's is the model's own business
-        return pydantic.create_model(f"{declared.__name__}Piece", __config__=config, **fields)
+    return pydantic.create_model(f"{declared.__name__}Piece", __config__=config, **fields)

@@ -19,13 +19,8 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 from waitress import create_server, wasyncore  # type: ignore[import-untyped]
 from waitress.utilities import build_http_date  # type: ignore[import-untyped]
 
-from tungsten_server.http.connections import (
-    LARGEST_DIRECT_BODY,
-    LONGEST_HEAD,
-    Channel,
-    DirectAnswer,
-    EventsTask,
-)
+from tungsten_server.http.arriving import LARGEST_DIRECT_BODY, LONGEST_HEAD
+from tungsten_server.http.connections import Channel, DirectAnswer, EventsTask
 from tungsten_server.http.events import MEDIA_TYPE
 from tungsten_server.http.threads import TaskThreads
 

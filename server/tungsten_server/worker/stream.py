@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from . import frames
 from .exceptions import log
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
     from contextlib import AbstractContextManager
     from typing import Callable
-
-    from typing_extensions import TypeGuard
 
     from .model import Model
     from .outputs import Unwritten
@@ -162,9 +160,10 @@ class Call:
                 self._note_late(place, piece)
             elif piece is self._model.end_mark:
                 self._complete.add(place)
-            elif _is_exception(piece):
-                log("input failed", piece)
-                told.append(self._settled(place, failed(piece)))
+            elif issubclass(type(piece), BaseException):
+                error = cast("BaseException", piece)
+                log("input failed", error)
+                told.append(self._settled(place, failed(error)))
             elif place not in self._batch.unwanted:
                 pieces[place] = piece
         fixed = self._model.fix_pieces(list(pieces.values()), self._keys(pieces), self._since)
@@ -214,10 +213,6 @@ class Call:
         if len(groups) == 1 and len(untold) == self._called:
             return []  # it would be the same call
         return list(groups.values())
-
-
-def _is_exception(piece: object) -> TypeGuard[BaseException]:
-    return issubclass(type(piece), BaseException)
 
 
 class _Output:

@@ -329,7 +329,7 @@ class TestEnds:
             ("empty", "ValidationError: text: Field required; tokens: Field required; name: Field required"),
             ("nothing", "InvalidOutput: predict yielded no piece for an input"),
             ("none at all", "InvalidOutput: predict yielded no piece for an input"),
-            ("no list", "InvalidOutput: predict returned pieces of type dict, not a list"),
+            ("no list", "InvalidOutput: predict yielded pieces of type dict, not a list"),
             ("returns", "InvalidOutput: predict yields, and has returned something; yield it"),
         ],
     )
@@ -348,7 +348,7 @@ class TestEnds:
 
     def test_a_wrong_count_is_told(self, server):
         failed = server.predict("one", "b")
-        assert failed["error_message"] == "InvalidOutput: predict returned 1 pieces for 2 inputs"
+        assert failed["error_message"] == "InvalidOutput: predict yielded 1 pieces for 2 inputs"
 
     def test_one_piece_for_several_inputs_is_run_again_for_each(self, server):
         assert server.predict("mixed", "mixed ")["outputs"][0]["text"] == "a"

@@ -263,6 +263,7 @@ class Client:
             yield Event("prediction", self._succeeded(answer))
             return
         try:
+            call.reads(answer.raw.fileno())
             for event in read_events(answer):
                 if event.name == "prediction":
                     yield event._replace(data=self._succeeded(event.data))
@@ -278,7 +279,9 @@ class Client:
             raise RunError(f"the stream can't be read: {why}", where=redact(self._url)) from None
         finally:
             call.took(None)
+            call.reads(None)
             answer.close()
+        call.check()
         raise self._strange("/predict")
 
     def predict(

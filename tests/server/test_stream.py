@@ -82,6 +82,17 @@ class Model:
             return [1]
         if inputs[0].do == "none at all":
             return
+        if inputs[0].do == "stubborn":
+            try:
+                yield [{"text": "a", "tokens": [], "name": ""} for _ in inputs]
+                yield [END for _ in inputs]
+            except GeneratorExit:
+                yield None
+        if inputs[0].do == "mixed later":
+            yield [{"text": "a", "tokens": [], "name": ""} for _ in inputs]
+            piece = {"text": "b"}
+            yield [piece for _ in inputs]
+            return
         if inputs[0].do == "mixed":
             piece = {"text": "a", "tokens": [], "name": ""}
             yield [piece for _ in inputs]
@@ -352,6 +363,19 @@ class TestEnds:
 
     def test_one_piece_for_several_inputs_is_run_again_for_each(self, server):
         assert server.predict("mixed", "mixed ")["outputs"][0]["text"] == "a"
+
+    def test_one_piece_for_several_inputs_fails_those_that_were_told_of(self, server):
+        events = list(stream(server, "mixed later", "mixed later "))
+        assert folded(events, 0)["text"] == folded(events, 1)["text"] == "a"
+        assert events[-1][1]["error_message"].startswith(
+            "InvalidOutput: a list, a dict or the like is returned"
+        )
+        # Of which nobody was told anything, they are run one by one.
+        assert server.predict("mixed later", "mixed later ")["outputs"][0]["text"] == "ab"
+
+    def test_a_generator_that_yields_when_it_is_closed_is_told_in_the_log_alone(self, server):
+        assert server.predict("stubborn")["outputs"][0]["text"] == "a"
+        server.wait_for_log("closed: RuntimeError: generator ignored GeneratorExit")
 
     def test_a_piece_is_fixed_when_it_is_yielded(self, server):
         events = list(stream(server, "x|reuse ab|reuse c"))

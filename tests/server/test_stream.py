@@ -93,6 +93,10 @@ class Model:
             piece = {"text": "b"}
             yield [piece for _ in inputs]
             return
+        if inputs[-1].do == "one bad, others mixed":
+            piece = {"text": "a", "tokens": [], "name": ""}
+            yield [ValueError("bad") if one.do == "bad" else piece for one in inputs]
+            return
         if inputs[0].do == "mixed":
             piece = {"text": "a", "tokens": [], "name": ""}
             yield [piece for _ in inputs]
@@ -372,6 +376,11 @@ class TestEnds:
         )
         # Of which nobody was told anything, they are run one by one.
         assert server.predict("mixed later", "mixed later ")["outputs"][0]["text"] == "ab"
+
+    def test_what_was_found_before_a_step_went_wrong_is_told(self, server):
+        failed = server.predict("bad", "b", "one bad, others mixed")
+        assert failed["error_message"] == "ValueError: bad"
+        assert server.predict("x")["status"] == "success"
 
     def test_a_generator_that_yields_when_it_is_closed_is_told_in_the_log_alone(self, server):
         assert server.predict("stubborn")["outputs"][0]["text"] == "a"

@@ -64,6 +64,8 @@ class Call:
         """The inputs that are not done, in order."""
         self._since = 0
         """When the call began, as files have it, where inputs differ."""
+        self._untold: list[Told] = []
+        """What there is to tell, until it is."""
         self._called = 0
         """How many inputs the model has been given."""
         self._complete: set[int] = set()
@@ -98,7 +100,7 @@ class Call:
                 answers += [
                     Told(place, failed(error), ends=True) for place in self._open if place not in others
                 ]
-        self._tell(answers, True)
+        self._tell([*self._untold, *answers], True)
         return again
 
     def _answered_already(self) -> list[tuple[int, Answer]]:
@@ -153,7 +155,7 @@ class Call:
     def _take(self, places: Sequence[int], yielded: Sequence[object]) -> None:
         """Fix what was yielded, tell it, and fold it."""
         pieces: dict[int, object] = {}
-        told: list[Told] = []
+        told = self._untold
         for place, piece in zip(places, yielded):
             if piece is None or place not in self._open:
                 # What nobody waits for the model may go on with.
@@ -180,6 +182,7 @@ class Call:
             told += self._ended([place for place in self._open if place in self._complete])
         if told:
             self._tell(told, False)
+            self._untold = []
 
     def _note_late(self, place: int, piece: object) -> None:
         is_late = place in self._complete and piece is not None and piece is not self._model.end_mark

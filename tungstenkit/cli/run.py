@@ -282,8 +282,8 @@ def predict_command(
         except RunError as problem:
             raise serving.explained(problem) from None
     answer = save_files(prediction["outputs"][0], metadata["output_schema"], output_dir)
-    if shown_text is not None:
-        del answer[shown_text]
+    if shown_text is not None and isinstance(answer, dict):
+        answer.pop(shown_text, None)
         if not answer:
             return
     if demo:
@@ -336,7 +336,7 @@ def show_text(events: Iterable[Event], name: str) -> dict[str, Any]:
         for event in events:
             if event.name == "prediction":
                 prediction = event.data
-            elif text := event.data["output"].get(name):
+            elif isinstance(text := event.data["output"].get(name), str) and text:
                 begun = True
                 # To a terminal no model says more than text.
                 print(re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", " ", text), end="", flush=True)

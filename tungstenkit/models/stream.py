@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tungstenkit.models.values import Output, output_of
@@ -68,15 +68,18 @@ class Stream(Iterator[Output], Generic[Out]):
         came = False
         try:
             schema = self._serving.metadata()["output_schema"]
-            for event in self._serving.client.events(self._body, self._call):
-                if event.name == "piece":
-                    came = True
-                    yield output_of(event.data["output"], schema)
-                elif event.name == "prediction":
-                    outputs = event.data["outputs"]
-                    self._results.append(self._whole(outputs))
-                    if not came:
-                        yield output_of(outputs[0], schema)
+            with closing(self._serving.client.events(self._body, self._call)) as events:
+                for event in events:
+                    if event.name == "piece":
+                        came = True
+                        yield output_of(event.data["output"], schema)
+                    else:
+                        outputs = event.data["outputs"]
+                        if len(outputs) != 1:
+                            raise RunError(f"the server has answered one input with {len(outputs)} outputs")
+                        self._results.append(self._whole(outputs))
+                        if not came:
+                            yield output_of(outputs[0], schema)
         except EndedError:
             raise
         except RunError as problem:
@@ -132,5 +135,5 @@ class AsyncStream(AsyncIterator[Output], Generic[Out]):
             return await asyncio.get_running_loop().run_in_executor(self._serving.threads, run)
         except asyncio.CancelledError:
             if self._stream is not None:
-                self._stream._call.end()
+                self._stream.close()
             raise

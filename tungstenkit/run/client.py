@@ -36,7 +36,7 @@ from tungstenkit.sdk.suffixes import type_of_name, without_suffix
 from tungstenkit.spec.files import RESULTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
     from types import ModuleType
 
     from tungstenkit.run.fields import Schema
@@ -246,7 +246,7 @@ class Client:
         outputs: list[Any] = self._succeeded(prediction)["outputs"]
         return outputs
 
-    def events(self, body: bytes | list[Part], call: Call) -> Iterator[Event]:
+    def events(self, body: bytes | list[Part], call: Call) -> Generator[Event, None, None]:
         """Predict, and follow it: the pieces of the outputs as they come, and then the prediction, successful.
 
         body: a JSON list of inputs, or one as a form. The rest is as for `outputs`; a server that knows no events gives
@@ -268,6 +268,9 @@ class Client:
                 if event.name == "prediction":
                     yield event._replace(data=self._succeeded(event.data))
                     return
+                # Whoever answers at a URL may say anything.
+                if not isinstance(event.data, dict) or not isinstance(event.data.get("output"), dict):
+                    break
                 yield event
         except (requests.RequestException, json.JSONDecodeError, RecursionError) as problem:
             call.check()

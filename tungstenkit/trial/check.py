@@ -11,7 +11,7 @@ import json
 import math
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -252,23 +252,16 @@ class _Server:
         began = time.monotonic()
         pieces: list[dict[str, Any]] = []
         body: Any = {}
-        status = 0
+        asked: dict[str, Any] = {"headers": ASK_FOR_EVENTS, "timeout": self._timeout + 30, "stream": True}
         try:
-            answer = self._session.post(
-                f"{self._url}/predict",
-                json=inputs,
-                headers=ASK_FOR_EVENTS,
-                timeout=self._timeout + 30,
-                stream=True,
-            )
-            status = answer.status_code
-            for event in read_events(answer) if answer.ok else ():
-                if event.name == "piece":
-                    pieces.append(event.data["output"])
-                else:
-                    body = event.data
-            if not answer.ok:
-                body = answer.json()
+            with closing(self._session.post(f"{self._url}/predict", json=inputs, **asked)) as answer:
+                if not answer.ok:
+                    body = answer.json()
+                for event in read_events(answer) if answer.ok else ():
+                    if event.name == "piece":
+                        pieces.append(event.data["output"])
+                    else:
+                        body = event.data
         except requests.RequestException as problem:
             raise RunError(
                 f"the server does not answer any more: {type(problem).__name__}; it said:\n"
@@ -276,7 +269,9 @@ class _Server:
                 where=f"stream, {what}",
             ) from None
         seconds = time.monotonic() - began
-        return _Answer("stream", what, inputs, seconds, status, body, self._printed(before), pieces)
+        return _Answer(
+            "stream", what, inputs, seconds, answer.status_code, body, self._printed(before), pieces
+        )
 
     def _demo(self, demo_id: str) -> tuple[requests.Response, Any]:
         while True:

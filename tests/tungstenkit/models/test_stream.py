@@ -3,9 +3,11 @@
 import asyncio
 import json
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.loopback import serving
 from tests.server.conftest import Gate, running_server, wait_until
 from tungstenkit import models
 from tungstenkit.cli.run import show_text, text_of_stream
@@ -193,6 +195,44 @@ def test_a_check_tells(tmp_path_factory, model, kind, told):
     said = [f"{one.problem} {one.note} {one.log}" for one in trials if one.kind == kind]
     assert said
     assert told in said[0]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"event: piece\ndata: 1\n\n",
+        b'event: piece\ndata: {"output": 1}\n\n',
+        b"event: prediction\ndata: {}\n\n",
+        b'event: prediction\ndata: {"status": "success", "outputs": []}\n\n',
+        b"event: piece\ndata: {\n\n",
+        b"data: " + b"[" * 100_000 + b"\n\n",
+    ],
+)
+def test_whoever_answers_may_say_anything(said):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.answer("application/json", b'{"name": "x", "input_schema": {}, "output_schema": {}}')
+
+        def do_POST(self):
+            self.answer("text/event-stream", said)
+
+        def answer(self, kind, body):
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with (
+        serving(server),
+        models.get(f"http://127.0.0.1:{server.server_port}") as model,
+        pytest.raises(RunError),
+    ):
+        list(model.stream({}))
 
 
 class TestCommandLine:

@@ -255,6 +255,7 @@ NOT_RESOLVED = {
     *("has-setup", "has-predict-demo", "input-schema", "output-schema", "demo-output-schema"),
     *("include-files", "exclude-files"),  # what they ship is seen as files
     "commands",  # seen as `dockerfile-commands`
+    "stream",
 }
 """The keys of a spec that make no lock stale."""
 

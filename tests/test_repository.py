@@ -34,6 +34,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FOLDERS = [
     "cli",
     "models",
+    "prove",
     "project",
     "trial",
     "doctor",
@@ -44,6 +45,7 @@ FOLDERS = [
     "audit",
     "resolve",
     "fetch",
+    "registry",
     "lock",
     "debian",
     "spec",

@@ -55,8 +55,8 @@ def verify_command(
         bool,
         typer.Option(
             "--rerun",
-            help="Also run anew what has recorded results (post_build, RUN --network=default, sources), with the "
-            "network.",
+            help="Run post_build and each RUN --network=default again, with the network; else their recorded results "
+            "are inputs.",
         ),
     ] = False,
     as_json: Json = False,
@@ -115,7 +115,9 @@ def _verdict_lines(found: Verdict) -> Iterator[str]:
     repacked = ""
     if found.difference.repacked:
         numbers = ", ".join(map(str, found.difference.repacked))
-        repacked = f" (an engine has packed layers {numbers} anew, and what is in them is the same)"
+        repacked = f" (an engine has packed layers {numbers} anew: what is in them is the same)"
+    elif found.difference.is_none and found.digest != found.rebuilt:
+        repacked = f" (an engine has written its manifest anew, which was {found.rebuilt})"
     if found.word == "proved":
         yield (
             f"{image} is proved: tungsten {found.maker.version} builds it again from its export and {found.files} "

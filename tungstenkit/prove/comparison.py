@@ -87,7 +87,16 @@ def compare(first: Image, second: Image, scratch: Path) -> Difference:
                     one if one is None else one + 1, other if other is None else other + 1, made_of
                 )
             )
-    return Difference(_config_difference(first.config, second.config), tuple(layers), tuple(repacked))
+    old, new = _facts(first.config), _facts(second.config)
+    if layers:
+        # What those are made of is told with them.
+        old, new = ({name: fact for name, fact in facts.items() if name != "history"} for facts in (old, new))
+    config = {
+        name: (old.get(name), new.get(name))
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    }
+    return Difference(config, tuple(layers), tuple(repacked))
 
 
 def _pairs(first: Image, second: Image) -> Iterator[tuple[int | None, int | None]]:
@@ -166,21 +175,14 @@ def _file_difference(
     return FileDifference(path, tuple(found), told, owner)
 
 
-def _config_difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What two configs say otherwise, but for the layers' digests: those are compared by themselves."""
-    old, new = _facts(first), _facts(second)
-    return {
-        name: (old.get(name), new.get(name))
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-    }
-
-
 def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a config says, one by one: what differs in a list of variables is the variable."""
+    """What a config says, one by one: what differs in a list of variables is the variable.
+
+    Without the layers' digests: those are compared by themselves.
+    """
     found: dict[str, Any] = {}
     for name, value in config.items():
-        if name in ("rootfs", "history"):
+        if name == "rootfs":
             continue
         if name != "config" or not isinstance(value, dict):
             found[name] = value

@@ -100,7 +100,11 @@ class Image:
         """A layer's blob, as long as it is looked at."""
         path = self.scratch / f"layer-{self.layers[number].sha256}"
         try:
-            yield self.get(self.layers[number], path)
+            try:
+                found = self.get(self.layers[number], path)
+            except FetchError as problem:
+                raise problem.reworded(where=self.layer_name(number)) from None
+            yield found
         finally:
             path.unlink(missing_ok=True)
 

@@ -82,7 +82,10 @@ class Kept:
             )
         place, layer = self.exports[digests[0]]
         path = scratch / "export.tar"
-        place.blob(layer.digest, layer.size, path)
+        try:
+            place.blob(layer.digest, layer.size, path)
+        except FetchError as problem:
+            raise problem.reworded(f"the export: {problem.what}") from None
         return unpack(path, scratch, f"{place.name}@{layer.digest}"), layer.digest
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import shutil
 import subprocess
 import tarfile
@@ -158,6 +159,7 @@ def _unzstd(file: IO[bytes]) -> Iterator[IO[bytes]]:
         raise FetchError(
             "a layer is compressed by zstd, and there is no `zstd` on PATH", hint=str(installing("zstd"))
         )
+    os.lseek(file.fileno(), 0, os.SEEK_SET)  # what is read ahead is not for the program
     command = [program, "--decompress", "--stdout", "--long=31"]
     with subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None

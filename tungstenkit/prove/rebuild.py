@@ -54,9 +54,11 @@ def rebuild(export: Export, system: str, scratch: Path, view: View, rerun: Colle
         f"packages.{this_system()}.model-image-{system}-dir.unchecked",
     ]
     derivation = _evaluated(arguments)
-    _check_fixed(derivation, rerun)
+    again = _check_fixed(derivation, rerun)
     link = scratch / "rebuilt"
     run_build([*_options(), *arguments, "--out-link", str(link)], view, scratch)
+    for name in again:
+        _nix("nix-store", "--realise", "--check", name)
     return image_at(link).layout
 
 
@@ -112,8 +114,11 @@ def _words(said: str) -> str:
     return (found[-1] if found else said).strip()[:_LONGEST]
 
 
-def _check_fixed(derivation: str, rerun: Collection[str]) -> None:
-    """Raises BuildError for what would be fetched, and for what this machine would not build itself."""
+def _check_fixed(derivation: str, rerun: Collection[str]) -> list[str]:
+    """The derivations of results that are to be made again, and that the store has already.
+
+    Raises BuildError for what would be fetched, and for what this machine would not build itself.
+    """
     told = json.loads(_nix("nix", "show-derivation", "--recursive", derivation))
     every: dict[str, dict[str, Any]] = told.get("derivations", told)
     for name, one in every.items():
@@ -125,12 +130,16 @@ def _check_fixed(derivation: str, rerun: Collection[str]) -> None:
     fixed = {name: paths for name, one in every.items() if (paths := _fixed_outputs(one))}
     lacking = store.missing([path for paths in fixed.values() for path in paths])
     fetched: list[str] = []
+    again: list[str] = []
     waiting, seen = [derivation], {derivation}
     while waiting:
         name = waiting.pop()
-        if name in fixed and lacking.isdisjoint(fixed[name]):
+        is_again = name in fixed and set(rerun).issuperset(fixed[name])
+        if name in fixed and lacking.isdisjoint(fixed[name]) and not is_again:
             continue  # it is there, and nothing that it is made of is looked for
-        if name in fixed and not set(rerun).issuperset(fixed[name]):
+        if is_again and lacking.isdisjoint(fixed[name]):
+            again.append(name)
+        if name in fixed and not is_again:
             fetched.append(Path(name).name.partition("-")[2].removesuffix(".drv"))
             continue
         new = set(_inputs(every[name])) - seen
@@ -141,6 +150,7 @@ def _check_fixed(derivation: str, rerun: Collection[str]) -> None:
             f"the export would fetch what its lock does not name: {', '.join(sorted(fetched)[:_TOLD])}",
             hint="no tungsten writes such an export: nothing of it was built",
         )
+    return again
 
 
 def _fixed_outputs(one: dict[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tungstenkit import nix_program, started, store
-from tungstenkit.fetch.needs import built_files, result_files
+from tungstenkit.fetch.needs import result_files
 from tungstenkit.lock.selection import part_of
 from tungstenkit.platforms import this_system
 from tungstenkit.prove import kept as keeping
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tungstenkit.lock.document import Lock
-    from tungstenkit.prove.image import Image
     from tungstenkit.watch import Watch
 
 
@@ -78,10 +77,38 @@ def verify(
         with watch.working("reading the image's manifest"):
             image = image_at(place, scratch, platform)
             kept = keeping.find(image, place, others)
+            export, digest = kept.export(image, scratch)
         with watch.fetching("reading layers") as bar:
             bar.start(len(image.layers), image.size)
             image.check(bar.advance)
-        return _verified(image, kept, scratch, watch, rerun=rerun)
+        system = image.system
+        if system is None or system not in export.lock.platforms:
+            raise FetchError(
+                f"the export has no lock for {image.config.get('architecture')!s}, which the image is for",
+                where=image.name,
+                hint="--inputs names where the export of this image is kept",
+            )
+        part = part_of(export.lock, [system], this_system())
+        results = frozenset(file.path for file in result_files(part)) if rerun else frozenset()
+        with started.held(Path(store.place())):
+            with watch.fetching("reading inputs") as bar:
+                brought = keeping.bring(part, export, kept, scratch, bar, results)
+            with watch.building() as view:
+                layout = rebuild(export, system, scratch, view, results)
+            rebuilt = built_image(layout, scratch)
+            difference = _with_files(compare(image, rebuilt, scratch), part)
+        return Verdict(
+            name=image.name,
+            digest=image.digest,
+            platform=system,
+            rebuilt=rebuilt.digest,
+            export=digest,
+            maker=maker(export.folder),
+            files=brought.files,
+            size=brought.size,
+            read=image.size + brought.read,
+            difference=difference,
+        )
 
 
 def _bring_nix(others: Sequence[str], watch: Watch) -> None:
@@ -95,11 +122,6 @@ def _bring_nix(others: Sequence[str], watch: Watch) -> None:
 
     carried = next((found for one in others if Path(one).is_dir() and (found := archive_in(Path(one)))), None)
     bring(lambda: Origin.carried(carried) if carried else Origin.of(find_mirrors()), watch)
-
-
-def _results(part: Lock) -> list[str]:
-    """The store paths of what steps have made, and a lock has recorded."""
-    return [file.path for file in (*result_files(part), *(entry for _, entry in built_files(part)))]
 
 
 def _with_files(difference: Difference, part: Lock) -> Difference:
@@ -125,35 +147,3 @@ def _with_files(difference: Difference, part: Lock) -> Difference:
         for layer in difference.layers
     )
     return replace(difference, layers=layers)
-
-
-def _verified(image: Image, kept: keeping.Kept, scratch: Path, watch: Watch, *, rerun: bool) -> Verdict:
-    export, digest = kept.export(image, scratch)
-    system = image.system
-    if system is None or system not in export.lock.platforms:
-        raise FetchError(
-            f"the export has no lock for {image.config.get('architecture')!s}, which the image is for",
-            where=image.name,
-            hint="--inputs names where the export of this image is kept",
-        )
-    part = part_of(export.lock, [system], this_system())
-    results = frozenset(_results(part)) if rerun else frozenset()
-    with started.held(Path(store.place())):
-        with watch.fetching("reading inputs") as bar:
-            brought = keeping.bring(part, export, kept, scratch, bar, results)
-        with watch.building() as view:
-            layout = rebuild(export, system, scratch, view, results)
-        rebuilt = built_image(layout, scratch)
-        difference = _with_files(compare(image, rebuilt, scratch), part)
-    return Verdict(
-        name=image.name,
-        digest=image.digest,
-        platform=system,
-        rebuilt=rebuilt.digest,
-        export=digest,
-        maker=maker(export.folder),
-        files=brought.files,
-        size=brought.size,
-        read=image.size + brought.read,
-        difference=difference,
-    )

@@ -138,7 +138,7 @@ def test_what_was_pushed_and_what_skopeo_has_copied_are_proved(layout, files, ex
 def test_what_podman_has_pushed_is_proved_and_that_it_is_packed_anew_is_said(
     layout, pushed, registry, tmp_path
 ):
-    need("podman")
+    need("podman", "zstd")
     write_archive(read_layout(layout), tmp_path / "image.tar")
     loaded = f"localhost/verified-{free_port()}:1"
     subprocess.run(
@@ -148,7 +148,7 @@ def test_what_podman_has_pushed_is_proved_and_that_it_is_packed_anew_is_said(
         identity = read_layout(layout).image_id.removeprefix("sha256:")
         subprocess.run(["podman", "tag", identity, loaded], check=True)
         target = f"{registry}/podman/echo:1"
-        command = ["podman", "push", "--quiet", "--tls-verify=false", "--compression-format=gzip", loaded]
+        command = ["podman", "push", "--quiet", "--tls-verify=false", "--compression-format=zstd", loaded]
         subprocess.run([*command, f"docker://{target}"], check=True, capture_output=True)
     finally:
         remove_images(loaded)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import posixpath
+import shutil
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -98,7 +99,7 @@ def copy(source: Path, scratch: Path) -> Export:
             elif path.is_file():
                 size = path.stat().st_size
                 target = writer.file(inside, size)
-                target.write_bytes(contents(path, size))
+                shutil.copyfile(path, target)
                 target.chmod(0o755 if os.access(path, os.X_OK) else 0o644)
             else:
                 raise writer.refused(inside, "is neither a file, a folder nor a link")

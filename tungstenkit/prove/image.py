@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tungstenkit import store
 from tungstenkit.data import FACTS
 from tungstenkit.nix_build.image import blob, read_layout
 from tungstenkit.platforms import this_system
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 _IMAGES, _INDEXES = (MANIFEST, DOCKER_MANIFEST), (INDEX, DOCKER_INDEX)
 _MOST_LAYERS = 1000
+_SYSTEMS = {one["oci"]: name for name, one in FACTS["platforms"].items()}
+"""Nix's names of platforms by OCI's."""
 _LARGEST_CONFIG = 1 << 24
 
 
@@ -77,8 +80,8 @@ class Image:
     @property
     def system(self) -> str | None:
         """The Nix system that it is for; None for what is none of ours."""
-        names = {one["oci"]: name for name, one in FACTS["platforms"].items()}
-        return names.get(str(self.config.get("architecture"))) if self.config.get("os") == "linux" else None
+        is_linux = self.config.get("os") == "linux"
+        return _SYSTEMS.get(str(self.config.get("architecture"))) if is_linux else None
 
     def made_of(self, number: int) -> str:
         """What its history says of a layer, or nothing."""
@@ -112,9 +115,8 @@ class Image:
         """Whose each path of a layer is; nothing where it was not built here."""
         if self.layout is None:
             return {}
-        link = blob(self.layout, self.layers[number].digest)
-        described = link.readlink().parent / "files.json"
         try:
+            described = blob(self.layout, self.layers[number].digest).readlink().parent / "files.json"
             entries = json.loads(described.read_text(encoding="utf-8"))["entries"]
             return {f"/{one['path']}": str(one["package"]) for one in entries if one.get("package")}
         except (OSError, ValueError, LookupError, TypeError):
@@ -191,16 +193,26 @@ def image_at(place: Place, scratch: Path, system: str | None = None) -> Image:
 
 
 def built_image(layout: Path, scratch: Path) -> Image:
-    """An image that this machine's Nix has built."""
+    """An image that this machine's Nix has built, by anybody's `nix/`. Raises FetchError where it is none."""
+
+    def find(digest: str) -> Path:
+        path = blob(layout, digest).resolve()
+        if not path.is_file() or not path.is_relative_to(store.place()):
+            raise FetchError("the image that was built lacks a blob", where=f"{layout}, {digest}")
+        return path
+
     known = read_layout(layout)
-    layers = layers_of(blob(layout, known.digest).read_bytes())
+    try:
+        layers = layers_of(find(known.digest).read_bytes())
+    except ValueError as problem:
+        raise _no_image(str(layout), problem) from None
     return Image(
         str(layout),
         known.digest,
-        *_configured(str(layout), blob(layout, known.image_id).read_bytes(), len(layers)),
+        *_configured(str(layout), find(known.image_id).read_bytes(), len(layers)),
         config_digest=known.image_id,
         layers=tuple(layers),
-        get=lambda layer, _path: blob(layout, layer.digest),
+        get=lambda layer, _path: find(layer.digest),
         scratch=scratch,
         layout=layout,
     )
@@ -221,14 +233,13 @@ def _configured(name: str, told: bytes, count: int) -> tuple[dict[str, Any], tup
 
 
 def _of_platform(place: Place, index: Descriptor, system: str | None) -> Descriptor:
-    names = {one["oci"]: name for name, one in FACTS["platforms"].items()}
     found: dict[str, Descriptor] = {}
     try:
         for one in read_document(place.manifest(index.digest)).get("manifests") or ():
             described = Descriptor.of(one)
             told = one.get("platform") or {}
             if described.media_type in _IMAGES and told.get("os") == "linux":
-                found.setdefault(names.get(told.get("architecture"), ""), described)
+                found.setdefault(_SYSTEMS.get(str(told.get("architecture")), ""), described)
     except (ValueError, AttributeError, TypeError) as problem:
         raise _no_image(place.name, problem) from None
     found.pop("", None)

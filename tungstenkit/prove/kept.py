@@ -25,7 +25,7 @@ from tungstenkit.registry.artifact import (
     layers_of,
     manifests_of,
 )
-from tungstenkit.registry.base import PARALLEL, MissingError
+from tungstenkit.registry.base import PARALLEL, MissingError, no_manifest
 from tungstenkit.registry.layout import LayoutPlace
 from tungstenkit.registry.place import place as place_of
 from tungstenkit.sdk.errors import FetchError
@@ -126,9 +126,11 @@ def _of(place: Place, image: Image) -> Iterator[Descriptor]:
 
 
 def _referrers(place: Place, digest: str) -> list[Descriptor]:
-    return [one for kind in (EXPORT, INPUTS, _OLD_INPUTS) for one in place.referrers(digest, kind)][
-        :_MOST_REFERRERS
-    ]
+    try:
+        found = [one for kind in (EXPORT, INPUTS, _OLD_INPUTS) for one in place.referrers(digest, kind)]
+    except ValueError:
+        raise no_manifest(place.name) from None
+    return found[:_MOST_REFERRERS]
 
 
 def _take(kept: Kept, place: Place, manifests: Iterable[Descriptor]) -> None:

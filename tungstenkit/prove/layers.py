@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
+from tungstenkit.data import FACTS
 from tungstenkit.lacks import installing
 from tungstenkit.sdk.errors import FetchError
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _PIECE = 1 << 20
 _LEAST, _TIMES = 1 << 30, 200
 """A layer unpacks to so many bytes at most, or to so many times its size: what is more is no layer, but a flood."""
-_MOST_MEMBERS = 4 << 20
+_MOST_MEMBERS = 1 << 19
 _DAMAGED = (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError)
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
@@ -108,7 +109,7 @@ def _member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
         return Member("link", *common, target=info.linkname)
     if info.islnk():
         return Member("hard link", *common, target=info.linkname)
-    if name.startswith(".wh."):
+    if name.startswith(FACTS["whiteout"]):
         return Member("whiteout", *common)
     if not info.isreg():
         return Member(f"what tar calls type {info.type!r}", *common)

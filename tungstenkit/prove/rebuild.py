@@ -59,7 +59,12 @@ def rebuild(export: Export, system: str, scratch: Path, view: View, rerun: Colle
     run_build([*_options(), *arguments, "--out-link", str(link)], view, scratch)
     for name in again:
         _nix("nix-store", "--realise", "--check", name)
-    return image_at(link).layout
+    try:
+        return image_at(link, scratch / "checked").layout
+    except (OSError, ValueError, LookupError, TypeError) as problem:
+        raise BuildError(
+            f"what the export builds is no image: {problem}", hint="no tungsten writes such an export"
+        ) from None
 
 
 def _options() -> list[str]:

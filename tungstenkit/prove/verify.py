@@ -88,6 +88,12 @@ def verify(
                 where=image.name,
                 hint="--inputs names where the export of this image is kept",
             )
+        if this_system() not in export.lock.tools:
+            raise FetchError(
+                f"the image's lock has no tools to build it on this machine, {this_system()}",
+                where=image.name,
+                hint=f"verify it on {' or '.join(export.lock.tools)}",
+            )
         part = part_of(export.lock, [system], this_system())
         results = frozenset(file.path for file in result_files(part)) if rerun else frozenset()
         with started.held(Path(store.place())):

@@ -108,8 +108,8 @@ class Name:
 
     registry: str
     repository: str
-    reference: str
-    """A tag or a digest."""
+    reference: str | None
+    """A tag or a digest, where it names one."""
 
     @classmethod
     def of(cls, text: str) -> Name:
@@ -131,8 +131,8 @@ class Name:
             )
         host, slash, rest = name.partition("/")
         if slash and ("." in host or ":" in host or host == "localhost"):
-            return cls(host, rest, digest or tag or "latest")
-        return cls(HUB, name if slash else f"library/{name}", digest or tag or "latest")
+            return cls(host, rest, digest or tag or None)
+        return cls(HUB, name if slash else f"library/{name}", digest or tag or None)
 
     def __str__(self) -> str:
         return f"{self.registry}/{self.repository}"

@@ -14,7 +14,7 @@ from tungstenkit import nix_program, started, store
 from tungstenkit.fetch.needs import result_files
 from tungstenkit.lock.selection import part_of
 from tungstenkit.platforms import this_system
-from tungstenkit.prove import kept as keeping
+from tungstenkit.prove import evidence
 from tungstenkit.prove.comparison import Difference, compare
 from tungstenkit.prove.image import built_image, image_at, opened
 from tungstenkit.prove.makers import Maker, maker
@@ -39,7 +39,7 @@ class Verdict:
     rebuilt: str
     """The manifest's digest of what was built."""
     export: str | None
-    """The digest of its export's tar; None where an export's folder was given."""
+    """The digest of its export's manifest; None where an export's folder was given."""
     maker: Maker
     files: int
     """That it is built of, each by its hash."""
@@ -76,8 +76,8 @@ def verify(
     with started.scratch() as scratch, opened(reference, scratch) as place:
         with watch.working("reading the image's manifest"):
             image = image_at(place, scratch, platform)
-            kept = keeping.find(image, place, others)
-            export, digest = kept.export(image, scratch)
+            found = evidence.find(image, place, others)
+            export, digest = found.export(image, scratch)
         with watch.fetching("reading layers") as bar:
             bar.start(len(image.layers), image.size)
             image.check(bar.advance)
@@ -98,7 +98,7 @@ def verify(
         results = frozenset(file.path for file in result_files(part)) if rerun else frozenset()
         with started.held(Path(store.place())):
             with watch.fetching("reading inputs") as bar:
-                brought = keeping.bring(part, export, kept, scratch, bar, results)
+                brought = evidence.bring(part, export, found, scratch, bar, results)
             with watch.building() as view:
                 layout = rebuild(export, system, scratch, view, results)
             rebuilt = built_image(layout, scratch)
@@ -125,8 +125,11 @@ def _bring_nix(others: Sequence[str], watch: Watch) -> None:
     from tungstenkit.fetch.carry import archive_in
     from tungstenkit.fetch.machine_mirrors import find_mirrors
     from tungstenkit.fetch.own_nix import Origin, bring
+    from tungstenkit.registry.place import place
+    from tungstenkit.spec.files import is_export
 
-    carried = next((found for one in others if Path(one).is_dir() and (found := archive_in(Path(one)))), None)
+    folders = (place(one) for one in others if Path(one).is_dir() and not is_export(Path(one)))
+    carried = next((found for one in folders if (found := archive_in(one))), None)
     bring(lambda: Origin.carried(carried) if carried else Origin.of(find_mirrors()), watch)
 
 

@@ -107,9 +107,7 @@ def export_tar(folder):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
             members.append(link(name, str(path.readlink())))
-        elif path.is_dir():
-            members.append(member(name, kind=tarfile.DIRTYPE))
-        elif name != "sources.json":
+        elif path.is_file() and name != "sources.json":
             members.append(member(name, path.read_bytes(), mode=0o755 if os.access(path, os.X_OK) else 0o644))
     return tar(*members)
 

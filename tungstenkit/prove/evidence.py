@@ -14,18 +14,14 @@ from typing import TYPE_CHECKING
 
 from tungstenkit import store
 from tungstenkit.fetch.bring import add_busybox, programs, store_files, unfinished
+from tungstenkit.fetch.kept import Kept
+from tungstenkit.fetch.kept import find as find_kept
 from tungstenkit.fetch.needs import built_files, result_files
+from tungstenkit.outside import contents
 from tungstenkit.prove.exported import Export, copy, unpack
-from tungstenkit.registry.artifact import (
-    EXPORT,
-    EXPORT_TAR,
-    INPUTS,
-    Descriptor,
-    described,
-    layers_of,
-    manifests_of,
-)
-from tungstenkit.registry.base import PARALLEL, MissingError, no_manifest
+from tungstenkit.registry import artifact as artifacts
+from tungstenkit.registry.artifact import EXPORT, INPUTS
+from tungstenkit.registry.base import LARGEST_MANIFEST, PARALLEL, MissingError
 from tungstenkit.registry.layout import LayoutPlace
 from tungstenkit.registry.place import place as place_of
 from tungstenkit.sdk.errors import FetchError
@@ -38,115 +34,101 @@ if TYPE_CHECKING:
     from tungstenkit.fetch.needs import LockedFile
     from tungstenkit.lock.document import Lock
     from tungstenkit.prove.image import Image
+    from tungstenkit.registry.artifact import Descriptor
     from tungstenkit.registry.base import Place
 
 _OLD_INPUTS = "application/vnd.tungsten.inputs"
 """Of folders that `fetch --to` of 0.2.0 has written."""
-_MOST_REFERRERS = 64
+_MOST_MANIFESTS = 100
 _TOLD = 20
 _AT_ONCE = 200
-LABEL = "io.tungstenkit.export"
-"""Of an image: the digest of its export's tar."""
 
 
 @dataclass
-class Kept:
+class Evidence:
     """What was found."""
 
-    exports: dict[str, tuple[Place, Descriptor]] = field(default_factory=dict)
-    """Exports' tars by their digests."""
+    exports: dict[str, Kept] = field(default_factory=dict)
+    """By the digests of their manifests."""
     folder: Path | None = None
     """An export's folder, where the user names one."""
     inputs: dict[str, tuple[Place, Descriptor]] = field(default_factory=dict)
     """Files by their sha256, in hexadecimal."""
 
     def export(self, image: Image, scratch: Path) -> tuple[Export, str | None]:
-        """The export of an image, laid out, and the digest of its tar. Raises FetchError where there is no one."""
-        named = image.labels.get(LABEL)
+        """The export of an image, laid out, and the digest of its manifest. Raises FetchError where there is no one."""
         if self.folder is not None:
             return copy(self.folder, scratch), None
-        if named is not None and self.exports and named not in self.exports:
+        if len(self.exports) != 1:
             raise FetchError(
-                f"the image says that it was built of another export, {named}",
-                where=", ".join(sorted(self.exports)),
-                hint="--inputs names where that one is kept",
-            )
-        digests = [named] if named in self.exports else sorted(self.exports)
-        if len(digests) != 1 or digests[0] is None:
-            raise FetchError(
-                "several exports are kept beside the image, and it does not say of which it was built"
-                if digests
+                f"several exports are kept beside the image: {', '.join(self.exports)}"
+                if self.exports
                 else "no export is kept beside the image: what it was built of is not known",
                 where=image.name,
                 hint="--inputs names the image that was pushed with --with-inputs, or the folder of an export",
             )
-        place, layer = self.exports[digests[0]]
-        path = scratch / "export.tar"
-        try:
-            place.blob(layer.digest, layer.size, path)
-        except FetchError as problem:
-            raise problem.reworded(f"the export: {problem.what}") from None
-        return unpack(path, scratch, f"{place.name}@{layer.digest}"), layer.digest
+        ((digest, kept),) = self.exports.items()
+        return unpack(kept, scratch), digest
+
+    def add(self, place: Place, manifests: Iterable[Descriptor]) -> None:
+        """Add those of some manifests that are artifacts of ours. Raises FetchError."""
+        for one in [*manifests][:_MOST_MANIFESTS]:
+            content = place.manifest(one.digest)
+            try:
+                described, layers = artifacts.described(content), artifacts.layers_of(content)
+            except ValueError:
+                continue  # an index, or what is none of ours
+            if described.artifact_type == EXPORT:
+                self.exports[described.digest] = Kept(place, described, layers)
+            elif described.artifact_type in (INPUTS, _OLD_INPUTS):
+                for layer in layers:
+                    self.inputs.setdefault(layer.sha256, (place, layer))
 
 
-def find(image: Image, place: Place, others: Sequence[str]) -> Kept:
+def find(image: Image, place: Place, others: Sequence[str]) -> Evidence:
     """What is kept beside an image, and in other places. Raises FetchError."""
-    kept = Kept()
-    _take(kept, place, _referrers(place, image.digest))
+    found = Evidence()
+    found.add(place, _referrers(place, image.digest))
     for other in others:
         folder = Path(other)
         if is_export(folder):
-            kept.folder = kept.folder or folder.absolute()
+            found.folder = found.folder or folder.absolute()
         else:
             elsewhere = place_of(other)
-            _take(kept, elsewhere, _of(elsewhere, image))
-    return kept
+            found.add(elsewhere, _of(elsewhere, image))
+    return found
 
 
 def _of(place: Place, image: Image) -> Iterator[Descriptor]:
     """The manifests of a place that may be about an image: those that a folder has, or what a reference leads to."""
     if isinstance(place, LayoutPlace):
-        index = place.folder / "index.json"
         try:
-            listed = manifests_of(index.read_bytes())
+            yield from artifacts.manifests_of(contents(place.folder / "index.json", LARGEST_MANIFEST))
         except (OSError, ValueError):
             raise FetchError(
                 "nothing is kept in this folder",
                 where=place.name,
                 hint="name one of `tungsten fetch --to`, an image layout, or an export",
             ) from None
-        yield from listed
         return
     yield from _referrers(place, image.digest)
     named = place.resolve()
     yield named
     # Where an engine has packed the image anew, what was kept is about the one before.
-    if named.digest != image.digest:
-        yield from _referrers(place, named.digest)
+    about = {named.digest, _subject(place, named)} - {image.digest, None}
+    for digest in sorted(filter(None, about)):
+        yield from _referrers(place, digest)
+
+
+def _subject(place: Place, named: Descriptor) -> str | None:
+    try:
+        return artifacts.subject_of(place.manifest(named.digest))
+    except ValueError:
+        return None
 
 
 def _referrers(place: Place, digest: str) -> list[Descriptor]:
-    try:
-        found = [one for kind in (EXPORT, INPUTS, _OLD_INPUTS) for one in place.referrers(digest, kind)]
-    except ValueError:
-        raise no_manifest(place.name) from None
-    return found[:_MOST_REFERRERS]
-
-
-def _take(kept: Kept, place: Place, manifests: Iterable[Descriptor]) -> None:
-    for one in manifests:
-        content = place.manifest(one.digest)
-        try:
-            kind, layers = described(content).artifact_type, layers_of(content)
-        except ValueError:
-            continue  # an index, or what is none of ours
-        if kind == EXPORT:
-            kept.exports |= {
-                layer.digest: (place, layer) for layer in layers if layer.media_type == EXPORT_TAR
-            }
-        elif kind in (INPUTS, _OLD_INPUTS):
-            for layer in layers:
-                kept.inputs.setdefault(layer.sha256, (place, layer))
+    return [one.manifest for kind in (EXPORT, INPUTS) for one in find_kept(kind, digest, [place])]
 
 
 @dataclass(frozen=True)
@@ -162,7 +144,7 @@ class Brought:
 
 
 def bring(
-    part: Lock, export: Export, kept: Kept, scratch: Path, progress: Progress, without: frozenset[str]
+    part: Lock, export: Export, evidence: Evidence, scratch: Path, progress: Progress, without: frozenset[str]
 ) -> Brought:
     """Have in the Nix store, and held there, all that a part of a lock names: each file by its hash.
 
@@ -175,7 +157,7 @@ def bring(
     absent = {
         file.path
         for file in wanted
-        if file.path in gone and file.sha256 not in kept.inputs and not _is_in(export, file)
+        if file.path in gone and file.sha256 not in evidence.inputs and not _is_in(export, file)
     }
     # What only builds wheels that are there is not needed.
     made = [*result_files(part), *(entry for _, entry in built_files(part))]
@@ -190,10 +172,10 @@ def bring(
             "\n".join(["of what the image is built of, these are kept nowhere here:", *names]),
             hint="--inputs names another place where they are kept, a reference or a folder of `tungsten fetch --to`",
         )
-    found = [file for file in wanted if file.sha256 in kept.inputs]
+    found = [file for file in wanted if file.sha256 in evidence.inputs]
     progress.start(len(found), sum(file.size for file in found))
     for start in range(0, len(found), _AT_ONCE):
-        _read(found[start : start + _AT_ONCE], kept, gone, scratch, progress)
+        _read(found[start : start + _AT_ONCE], evidence, gone, scratch, progress)
     for tools in part.tools.values():
         add_busybox(tools.busybox, scratch)
     paths = [file.path for file in wanted] + programs(part)
@@ -210,12 +192,14 @@ def _is_in(export: Export, file: LockedFile) -> bool:
     return (export.folder / "files" / file.name).is_file()
 
 
-def _read(files: Sequence[LockedFile], kept: Kept, gone: set[str], scratch: Path, progress: Progress) -> None:
+def _read(
+    files: Sequence[LockedFile], evidence: Evidence, gone: set[str], scratch: Path, progress: Progress
+) -> None:
     """Read files where they are kept, and add to the store those that it has not."""
     with tempfile.TemporaryDirectory(dir=scratch, prefix="kept-") as folder:
 
         def one(number: int, file: LockedFile) -> Path:
-            place, layer = kept.inputs[file.sha256]
+            place, layer = evidence.inputs[file.sha256]
             path = Path(folder) / str(number) / file.name
             path.parent.mkdir()
             if layer.size != file.size:

@@ -51,7 +51,7 @@ class Contents:
 
 
 def layers(contents: Contents) -> dict[Key, Layer]:
-    """The blobs of an artifact."""
+    """The blobs of an artifact, in its order."""
     found = [
         Layer(Path(file.path), annotations={TITLE: file.name}, known=(file.size, file.sha256))
         for file in contents.files
@@ -62,7 +62,8 @@ def layers(contents: Contents) -> dict[Key, Layer]:
     for place, path in contents.archive.items():
         about = {TITLE: store.store_name(path.name), KIND: "archive", PLACE: place}
         found.append(Layer(path, annotations=about))
-    return {key(layer.descriptor): layer for layer in found}
+    by_key = {key(layer.descriptor): layer for layer in found}
+    return dict(sorted(by_key.items()))
 
 
 def key(layer: Descriptor) -> Key:

@@ -58,7 +58,7 @@ def keep(project: Project, system: str, digest: str, reference: str, wish: Keepi
         files = _without_private(project, part, files)
     contents = inputs.Contents(files, [path for path in programs(part) if path not in gone])
     with started.scratch() as scratch:
-        kept = [layer for _, layer in sorted(inputs.layers(contents).items())]
+        kept = list(inputs.layers(contents).values())
         exported = _export_layers(flake.pack(project.spec, lock, shipped.contents(project), scratch))
         _send(project, where, [*kept, *exported])
         tag = where.reference if wish.to is not None and where.reference != subject.digest else None

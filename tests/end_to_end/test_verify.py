@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.bases import registry as serve_registry
-from tests.end_to_end.harness import free_port, nix, remove_images, tungsten
+from tests.end_to_end.harness import build, free_port, nix, remove_images, succeed, tungsten
 from tests.kept.laid_out import RELEASES, lay_out, name_tools
 from tests.machine import need
 from tests.tungstenkit.prove.images import digest, export_tar, keep, write_image
@@ -356,3 +356,39 @@ def test_what_push_has_kept_proves_an_image_and_a_copy_of_it(caption, registry):
     status, found, said = verify(reference)
     assert (status, found.get("verdict"), found.get("tungsten")) == (0, "proved", VERSION), said
     assert found["digest"] == found["rebuilt"] == caption.digest
+
+
+POST_BUILD = """
+from pathlib import Path
+from tungstenkit import BaseIO, define_model
+
+class Text(BaseIO):
+    text: str
+
+@define_model(input=Text, output=Text)
+class Echo:
+    @staticmethod
+    def post_build():
+        Path("made.txt").write_text("made")
+
+    def predict(self, inputs):
+        return inputs
+"""
+
+
+def test_what_a_step_has_made_is_an_input_unless_it_is_run_again(tmp_path, lock_of):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "tungsten_model.py").write_text(POST_BUILD)
+    shutil.copy(lock_of("blur"), model)
+    succeed("lock", model)
+    image = build(model)
+    part = part_of(read_lock(model / LOCK_NAME), [this_system()], this_system())
+    inputs = {Path(file.path): file.name for file in store_files(part)}
+    place = LayoutPlace(tmp_path / "pushed")
+    keep(place, image.layout, inputs, model / ".tungsten" / "export")
+    status, found, said = verify(place.folder)
+    assert (status, found.get("verdict")) == (0, "proved"), said
+    status, again, said = verify(place.folder, "--rerun")
+    assert (status, again.get("verdict")) == (0, "proved"), said
+    assert again["inputs"]["files"] == found["inputs"]["files"] - 1

@@ -24,6 +24,7 @@ from tungstenkit.registry.artifact import (
     INDEX,
     MANIFEST,
     Descriptor,
+    described,
     layers_of,
 )
 from tungstenkit.registry.artifact import read as read_document
@@ -48,8 +49,7 @@ class Image:
 
     name: str
     """What a person calls it."""
-    digest: str
-    """Of its manifest."""
+    manifest: Descriptor
     config: Mapping[str, Any]
     diff_ids: tuple[str, ...]
     """The digests of the layers' tars, as the config states them."""
@@ -60,6 +60,11 @@ class Image:
     scratch: Path
     layout: Path | None = None
     """Where it is in the Nix store, if it was built here."""
+
+    @property
+    def digest(self) -> str:
+        """Of its manifest."""
+        return self.manifest.digest
 
     @property
     def size(self) -> int:
@@ -183,7 +188,7 @@ def image_at(place: Place, scratch: Path, system: str | None = None) -> Image:
     told = place.document(config.digest, config.size, _LARGEST_CONFIG)
     return Image(
         place.name,
-        found.digest,
+        found,
         *_configured(place.name, told, len(layers)),
         config_digest=config.digest,
         layers=tuple(layers),
@@ -203,12 +208,13 @@ def built_image(layout: Path, scratch: Path) -> Image:
 
     known = read_layout(layout)
     try:
-        layers = layers_of(find(known.digest).read_bytes())
+        manifest = find(known.digest).read_bytes()
+        layers = layers_of(manifest)
     except ValueError as problem:
         raise _no_image(str(layout), problem) from None
     return Image(
         str(layout),
-        known.digest,
+        described(manifest),
         *_configured(str(layout), find(known.image_id).read_bytes(), len(layers)),
         config_digest=known.image_id,
         layers=tuple(layers),

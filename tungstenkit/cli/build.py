@@ -12,7 +12,7 @@ import typer
 import typer.core
 
 from tungstenkit.cli.arguments import Class, Directory, Module, Trust, reading_of
-from tungstenkit.sdk.errors import FetchError
+from tungstenkit.sdk.errors import TungstenError
 
 
 class BeforeAnother(typer.core.TyperCommand):
@@ -218,6 +218,6 @@ def push_command(
 
         try:
             keep(project, system, image.digest, reference, keeping)
-        except FetchError as problem:
+        except TungstenError as problem:
             what = f"the image is pushed, but what builds it is not kept: {problem.what}"
             raise problem.reworded(what) from None

@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import tarfile
 
 import pytest
@@ -11,7 +12,7 @@ from tests.registry import digest_of, registry
 from tests.tungstenkit.observers import Told
 from tungstenkit import nix_program, store
 from tungstenkit.digest import measure
-from tungstenkit.fetch import bring, inputs, kept
+from tungstenkit.fetch import bring, carry, inputs, kept
 from tungstenkit.fetch.bring import Folders
 from tungstenkit.fetch.inputs import Contents
 from tungstenkit.fetch.needs import LockedFile
@@ -99,6 +100,15 @@ class TestTake:
             inputs.take(files, where, tmp_path / "downloads", UNWATCHED)
         assert files[1].sha256 in caught.value.where
         assert files[1].path in store.missing([files[1].path])
+
+    @needs("skopeo")
+    def test_a_folder_that_skopeo_has_put_into_a_registry_is_taken_from_there(self, there, files, tmp_path):
+        carry.pack(Contents(files), tmp_path / "carried", UNWATCHED)
+        forget(files)
+        command = ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", f"oci:{tmp_path / 'carried'}"]
+        subprocess.run([*command, f"docker://{there.host}/kept"], check=True)
+        inputs.take(files, place(f"{there.host}/kept"), tmp_path / "downloads", UNWATCHED)
+        assert store.missing([file.path for file in files]) == set()
 
     @pytest.fixture
     def lacking(self, monkeypatch, files):

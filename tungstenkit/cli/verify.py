@@ -186,6 +186,8 @@ def _layer_lines(layer: LayerDifference, names: tuple[str, str]) -> Iterator[str
         yield f"  {_plain(file.path)}: {kinds}{f'; of {_plain(file.input)}' if file.input else ''}"
         for line in file.told:
             yield f"    {_plain(line)}"
+    if not layer.files and None not in (layer.first, layer.second):
+        yield "  its files are the same; their order differs, or some stand there twice"
     if layer.more:
         yield f"  and {layer.more} more files"
 

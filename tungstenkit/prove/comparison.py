@@ -33,7 +33,9 @@ class FileDifference:
 
     path: str
     kinds: tuple[str, ...]
-    """`content`, `mode`, `owner`, `time`, `kind`, `target`; or `missing`, which only the first has, or `added`."""
+    """`content`, `mode`, `owner`, `time`, `attributes`, `kind`, `target`; or `missing`, which only the first has, or
+    `added`.
+    """
     told: tuple[str, ...]
     """What the first says, and the second."""
     input: str = ""
@@ -49,6 +51,9 @@ class LayerDifference:
     second: int | None
     made_of: str
     files: tuple[FileDifference, ...] = ()
+    """None where only one image has the layer, and where the tars differ in what is no file's: their order, or what
+    stands there twice.
+    """
     more: int = 0
     """Of files that differ and are not among `files`."""
 
@@ -169,6 +174,11 @@ def _file_difference(
         ]
     if old.time != new.time:
         found["time"] = [f"time {old.time:g} and {new.time:g}"]
+    if old.attributes != new.attributes:
+        found["attributes"] = [
+            f"{name}: {dict(old.attributes).get(name, 'nothing')!a} and {dict(new.attributes).get(name, 'nothing')!a}"
+            for name in sorted({name for name, _ in {*old.attributes} ^ {*new.attributes}})
+        ]
     if old.target != new.target:
         found["target"] = [f"leads to {old.target} and to {new.target}"]
     told = tuple(line for lines in found.values() for line in lines)

@@ -112,7 +112,10 @@ def _of(place: Place, image: Image) -> Iterator[Descriptor]:
             ) from None
         return
     yield from _referrers(place, image.digest)
-    named = place.resolve()
+    try:
+        named = place.resolve()
+    except MissingError:
+        return  # a repository for inputs alone may have no tag
     yield named
     # Where an engine has packed the image anew, what was kept is about the one before.
     about = {named.digest, _subject(place, named)} - {image.digest, None}
@@ -135,7 +138,6 @@ def _referrers(place: Place, digest: str) -> list[Descriptor]:
 class Brought:
     """What an image is built of, by now in the Nix store."""
 
-    paths: tuple[str, ...]
     files: int
     size: int
     """In bytes, of all of them."""
@@ -178,13 +180,9 @@ def bring(
         _read(found[start : start + _AT_ONCE], evidence, gone, scratch, progress)
     for tools in part.tools.values():
         add_busybox(tools.busybox, scratch)
-    paths = [file.path for file in wanted] + programs(part)
-    still_gone = store.missing(paths)
-    there = [path for path in paths if path not in still_gone]
-    store.keep(there, scratch / "roots")
-    return Brought(
-        tuple(there), len(wanted), sum(file.size for file in wanted), sum(file.size for file in found)
-    )
+    paths = {*(file.path for file in wanted), *programs(part)}
+    store.keep(paths - store.missing([*paths]), scratch / "roots")
+    return Brought(len(wanted), sum(file.size for file in wanted), sum(file.size for file in found))
 
 
 def _is_in(export: Export, file: LockedFile) -> bool:

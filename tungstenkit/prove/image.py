@@ -72,17 +72,6 @@ class Image:
         return sum(layer.size for layer in self.layers)
 
     @property
-    def labels(self) -> dict[str, str]:
-        """What its config says of it."""
-        found = self._inner.get("Labels")
-        return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
-
-    @property
-    def _inner(self) -> dict[str, Any]:
-        found = self.config.get("config")
-        return found if isinstance(found, dict) else {}
-
-    @property
     def system(self) -> str | None:
         """The Nix system that it is for; None for what is none of ours."""
         is_linux = self.config.get("os") == "linux"

@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING
 
 from tungstenkit.data import FACTS
@@ -30,6 +30,8 @@ _LEAST, _TIMES = 1 << 30, 200
 """A layer unpacks to so many bytes at most, or to so many times its size: what is more is no layer, but a flood."""
 _MOST_MEMBERS = 1 << 19
 _DAMAGED = (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError)
+_FACTS = {"path", "linkpath", "size", "uid", "gid", "mtime", "uname", "gname"}
+"""Of a tar's headers (pax(1)), those that are members' facts already."""
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
@@ -47,6 +49,8 @@ class Member:
     """What a link leads to."""
     sha256: str = ""
     """Of a file."""
+    attributes: tuple[tuple[str, str], ...] = ()
+    """What else a tar says of it: names of owners, extended attributes such as capabilities."""
 
 
 def diff_id(blob: Path, where: str) -> str:
@@ -101,24 +105,30 @@ def _path(info: tarfile.TarInfo) -> str:
 
 
 def _member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
-    name = info.name.rpartition("/")[2]
-    common = (info.mode & 0o7777, (info.uid, info.gid), info.mtime)
+    common = Member("", info.mode & 0o7777, (info.uid, info.gid), info.mtime, attributes=_attributes(info))
     if info.isdir():
-        return Member("folder", *common)
+        return replace(common, kind="folder")
     if info.issym():
-        return Member("link", *common, target=info.linkname)
+        return replace(common, kind="link", target=info.linkname)
     if info.islnk():
-        return Member("hard link", *common, target=info.linkname)
-    if name.startswith(FACTS["whiteout"]):
-        return Member("whiteout", *common)
+        return replace(common, kind="hard link", target=info.linkname)
+    if info.name.rpartition("/")[2].startswith(FACTS["whiteout"]):
+        return replace(common, kind="whiteout")
     if not info.isreg():
-        return Member(f"what tar calls type {info.type!r}", *common)
+        return replace(common, kind=f"what tar calls type {info.type!r}")
     seen = hashlib.sha256()
     file = archive.extractfile(info)
     assert file is not None  # it is a file
     while piece := file.read(_PIECE):
         seen.update(piece)
-    return Member("file", *common, size=info.size, sha256=seen.hexdigest())
+    return replace(common, kind="file", size=info.size, sha256=seen.hexdigest())
+
+
+def _attributes(info: tarfile.TarInfo) -> tuple[tuple[str, str], ...]:
+    """What is said of a member and is none of a Member's own facts."""
+    names = {"uname": info.uname, "gname": info.gname}
+    others = {name: text for name, text in info.pax_headers.items() if name not in _FACTS}
+    return tuple(sorted({name: text for name, text in {**names, **others}.items() if text}.items()))
 
 
 def _pieces(blob: Path, where: str) -> Iterator[bytes]:

@@ -162,9 +162,10 @@ def _fixed_outputs(one: dict[str, Any]) -> list[str]:
     """The paths of what is fixed by a hash, and may be fetched therefore."""
     is_fixed = "outputHash" in one.get("env", {})
     return [
-        f"{store.place()}/{Path(output['path']).name}"
+        # One without a path is known by no hash yet: none of ours is.
+        f"{store.place()}/{Path(output.get('path') or 'unknown').name}"
         for output in one["outputs"].values()
-        if is_fixed or "hash" in output
+        if is_fixed or "hash" in output or not output.get("path")
     ]
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tungstenkit.lock.document import Lock
+    from tungstenkit.prove.comparison import FileDifference, LayerDifference
     from tungstenkit.watch import Watch
 
 
@@ -134,25 +135,22 @@ def _bring_nix(others: Sequence[str], watch: Watch) -> None:
 
 
 def _with_files(difference: Difference, part: Lock) -> Difference:
-    """The same, with the file of the lock that each path is of, where a package is named."""
+    """The same, with the file of the lock that each path is of, where a package is named; else with what it is."""
     files = {
         deb.name: f"{deb.name}, {deb.file.rpartition('/')[2]}"
         for platform in part.platforms.values()
         for _, deb in platform.every_deb
     }
-    layers = tuple(
-        replace(
-            layer,
-            files=tuple(
-                replace(
-                    file,
-                    input="the model's files"
-                    if file.input.startswith("tree ")
-                    else files.get(file.input, file.input),
-                )
-                for file in layer.files
-            ),
+
+    def named(layer: LayerDifference, file: FileDifference) -> FileDifference:
+        if file.input.startswith("tree "):
+            return replace(file, input="the model's files")
+        # What no package has, tungsten has stated.
+        return replace(
+            file, input=files.get(file.input, layer.made_of if file.input == "files" else file.input)
         )
-        for layer in difference.layers
+
+    layers = tuple(
+        replace(layer, files=tuple(named(layer, file) for file in layer.files)) for layer in difference.layers
     )
     return replace(difference, layers=layers)

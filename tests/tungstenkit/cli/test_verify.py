@@ -33,6 +33,7 @@ CHANGED = Difference(
             7,
         ),
         LayerDifference(None, 4, "wheels"),
+        LayerDifference(5, 5, "model"),
     ),
     (),
 )
@@ -90,6 +91,8 @@ def test_each_difference_is_named_and_is_text(run):
             "  /c\\x1b[2J\\n: only in what was built",
             "  and 7 more files",
             "only layer 4 of what was built (wheels):",
+            "layer 5 (model):",
+            "  its files are the same; their order differs, or some stand there twice",
         ],
     )
 

@@ -55,6 +55,7 @@ def test_each_kind_of_difference_is_named(images, tmp_path):
         member("g", b"g"),
         member("same", b"same"),
         member("i", b"\0" * 5000 + b"1"),
+        member("j", b"j", pax_headers={"SCHILY.xattr.user.x": "1"}),
     ]
     new = [
         member("a", b"one\nthree\n"),
@@ -66,6 +67,7 @@ def test_each_kind_of_difference_is_named(images, tmp_path):
         member("h", b"h"),
         member("same", b"same"),
         member("i", b"\0" * 5000 + b"2"),
+        member("j", b"j", uname="root"),
     ]
     found = differing(images, tmp_path, old, new)
     assert {path: (file.kinds, file.told) for path, file in found.items()} == {
@@ -77,6 +79,10 @@ def test_each_kind_of_difference_is_named(images, tmp_path):
         "/f": (("kind",), ("a file and a folder",)),
         "/g": (("missing",), ()),
         "/h": (("added",), ()),
+        "/j": (
+            ("attributes",),
+            ("SCHILY.xattr.user.x: '1' and 'nothing'", "uname: 'nothing' and 'root'"),
+        ),
         "/i": (("content",), ("5001 bytes; from byte 5000 on: 31", "and then: 32")),
     }
     # Nobody knows better whose they are.
@@ -86,6 +92,12 @@ def test_each_kind_of_difference_is_named(images, tmp_path):
 def test_several_differences_of_one_file_are_all_named(images, tmp_path):
     found = differing(images, tmp_path, [member("a", b"1", mode=0o600)], [member("a", b"2", uid=5)])
     assert found["/a"].kinds == ("content", "mode", "owner")
+
+
+def test_files_in_another_order_are_another_layer(images, tmp_path):
+    one, two = member("a", b"1"), member("b", b"2")
+    for new in ([two, one], [one, one, two]):
+        assert differing(images, tmp_path, [one, two], new) == {}
 
 
 def test_what_differs_far_into_a_file_is_told(images, tmp_path):

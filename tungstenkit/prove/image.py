@@ -195,15 +195,15 @@ def built_image(layout: Path, scratch: Path) -> Image:
             raise FetchError("the image that was built lacks a blob", where=f"{layout}, {digest}")
         return path
 
-    known = read_layout(layout)
     try:
-        manifest = find(known.digest).read_bytes()
-        layers = layers_of(manifest)
-    except ValueError as problem:
+        known = read_layout(layout)
+        content = find(known.digest).read_bytes()
+        manifest, layers = described(content), layers_of(content)
+    except (OSError, ValueError, LookupError, TypeError) as problem:
         raise _no_image(str(layout), problem) from None
     return Image(
         str(layout),
-        described(manifest),
+        manifest,
         *_configured(str(layout), find(known.image_id).read_bytes(), len(layers)),
         config_digest=known.image_id,
         layers=tuple(layers),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tungstenkit import nix_program, store
-from tungstenkit.nix_build.image import image_at
+from tungstenkit.nix_build.image import check_taken
 from tungstenkit.nix_build.process import check_builders, check_daemon, run_build
 from tungstenkit.platforms import this_system
 from tungstenkit.sdk.errors import BuildError
@@ -56,15 +56,14 @@ def rebuild(export: Export, system: str, scratch: Path, view: View, rerun: Colle
     derivation = _evaluated(arguments)
     again = _check_fixed(derivation, rerun)
     link = scratch / "rebuilt"
-    run_build([*_options(), *arguments, "--out-link", str(link)], view, scratch)
-    for name in again:
-        _nix("nix-store", "--realise", "--check", name)
     try:
-        return image_at(link, scratch / "checked").layout
-    except (OSError, ValueError, LookupError, TypeError) as problem:
-        raise BuildError(
-            f"what the export builds is no image: {problem}", hint="no tungsten writes such an export"
-        ) from None
+        run_build([*_options(), *arguments, "--out-link", str(link)], view, scratch)
+        for name in again:
+            _nix("nix-store", "--realise", "--check", name)
+    finally:
+        # What has failed may have done so, too.
+        check_taken(derivation)
+    return link.resolve()
 
 
 def _options() -> list[str]:
@@ -83,6 +82,8 @@ def _options() -> list[str]:
         "allow-unsafe-native-code-during-evaluation": "false",
         "eval-cache": "false",
         "builders": "",
+        # Such as the machine's own /dev/kvm.
+        "system-features": "",
     }
     return [part for name, value in settings.items() for part in ("--option", name, value)]
 

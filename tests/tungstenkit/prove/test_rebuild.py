@@ -1,6 +1,7 @@
 """An export of anybody's reads itself alone, and nothing is fetched for it: whatever it asks for besides is refused."""
 
 import http.server
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import pytest
 
 from tests.loopback import serving
 from tests.machine import needs
-from tungstenkit import store
+from tungstenkit import nix_program, store
 from tungstenkit.digest import measure
 from tungstenkit.platforms import this_system
+from tungstenkit.prove import rebuild as rebuilding
 from tungstenkit.prove.rebuild import rebuild
 from tungstenkit.sdk.errors import BuildError
 from tungstenkit.watch import UNWATCHED
@@ -168,6 +170,36 @@ def test_nothing_leaves_the_sandbox_or_this_machine(build):
 def test_nothing_is_built_on_another_machine(build):
     with pytest.raises(BuildError, match="built on another machine, 'sparc-plan9'"):
         build('derivation { name = "image"; system = "sparc-plan9"; builder = "/x"; }')
+
+
+def test_a_build_gets_nothing_of_the_machine_s_but_its_processors(build):
+    with pytest.raises(BuildError, match="kvm"):
+        build(step("1", 'requiredSystemFeatures = [ "kvm" ];'))
+
+
+def test_a_build_that_has_failed_may_have_changed_the_store_of_its_own_user(
+    build, web, tmp_path, monkeypatch
+):
+    """It was somebody else's code that ran: what it had before it is looked at, though nothing came of it."""
+    url, _ = web
+    path = tmp_path / "theirs"
+    path.write_bytes(os.urandom(100))
+    (there,) = store.add_files([path])
+    sha256 = measure(path)[1]
+
+    def run(*_):
+        Path(there).chmod(0o644)
+        Path(there).write_bytes(b"other")
+        raise BuildError("it has failed")
+
+    monkeypatch.setattr(rebuilding, "run_build", run)
+    monkeypatch.setattr(store, "is_ours", lambda: True)
+    try:
+        with pytest.raises(BuildError, match="was changed in the Nix store") as caught:
+            build(step(fetched(url, sha256)))
+        assert there in caught.value.where
+    finally:
+        nix_program.run(["nix-store", *store.options(), "--delete", there])
 
 
 def test_what_is_in_the_store_by_its_hash_is_not_asked_for(build, web, tmp_path):

@@ -6,6 +6,7 @@ It is made of stand-ins, by an earlier release, for another kind of machine: not
 import gzip
 import io
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -16,7 +17,7 @@ import pytest
 from tests.end_to_end.bases import registry as serve_registry
 from tests.end_to_end.harness import build, free_port, nix, remove_images, succeed, tungsten
 from tests.kept.laid_out import RELEASES, lay_out, name_tools
-from tests.machine import need
+from tests.machine import need, needs
 from tests.tungstenkit.prove.images import digest, export_tar, keep, write_image
 from tungstenkit.data import VERSION
 from tungstenkit.fetch.bring import store_files
@@ -392,3 +393,15 @@ def test_what_a_step_has_made_is_an_input_unless_it_is_run_again(tmp_path, lock_
     status, again, said = verify(place.folder, "--rerun")
     assert (status, again.get("verdict")) == (0, "proved"), said
     assert again["inputs"]["files"] == found["inputs"]["files"] - 1
+
+
+@needs("root")
+def test_an_ordinary_user_proves_it_in_an_empty_store(pushed, somebody):
+    """All that it takes is what was kept: no mirror answers."""
+    theirs = shutil.copytree(pushed, somebody.home / "pushed")
+    somebody.own(somebody.folder)
+    nowhere = {name: "http://127.0.0.1:9" for name in os.environ if name.startswith("TUNGSTEN_MIRROR_")}
+    done = tungsten("verify", theirs, before=somebody.before, env=nowhere)
+    assert done.returncode == 0, done.stderr
+    assert " is proved: " in done.stdout
+    assert not [path for path in somebody.home.iterdir() if path.name.startswith("tungsten-held-")]

@@ -39,6 +39,7 @@ FOLDERS = [
     "doctor",
     "run",
     "seal",
+    "bill",
     "nix_build",
     "export",
     "audit",

@@ -130,6 +130,4 @@ def deb_purl(name: str, version: str, architecture: str, distro: str, source: st
     if found is not None and (found[1] != name or found[2] != version):
         # As scanners write it, who look up a source package's vulnerabilities by it.
         upstream = found[1] if found[2] == version else f"{found[1]}@{found[2]}"
-    return purl(
-        "deb", name, version, namespace="debian", arch=architecture, distro=distro, upstream=upstream
-    )
+    return purl("deb", name, version, namespace="debian", arch=architecture, distro=distro, upstream=upstream)

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from tungstenkit.export.flake import Contents
-    from tungstenkit.fetch.needs import LockedFile
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.parts import BaseImage, Platform
     from tungstenkit.nix_build.image import Image
@@ -112,7 +111,9 @@ def _layers(
     steps = 0
     for entry, diff_id, made_of in zip(manifest["layers"], config["rootfs"]["diff_ids"], told, strict=True):
         # Beside a layer's blob lies what its program has left for later layers.
-        record = json.loads((blob(made.image.layout, entry["digest"]).resolve().parent / "files.json").read_bytes())
+        record = json.loads(
+            (blob(made.image.layout, entry["digest"]).resolve().parent / "files.json").read_bytes()
+        )
         step = ""
         if any(one.get("package") == _CHANGES for one in record["entries"]):
             step = parts.add_step(steps, made_of, diff_id)
@@ -272,7 +273,13 @@ class _Parts:
 
     def _repository(self, one: LockedRepository) -> None:
         cached = f"home/nonroot/.cache/huggingface/hub/{one.type}s--{one.repository.replace('/', '--')}"
-        above = f"{cached}/snapshots/{one.commit}" if one.to is None else f"app/{one.to}" if one.to != "." else "app"
+        above = (
+            f"{cached}/snapshots/{one.commit}"
+            if one.to is None
+            else f"app/{one.to}"
+            if one.to != "."
+            else "app"
+        )
         ref = f"{one.type}:{one.repository}@{one.commit}:{one.to or 'cache'}"
         parts = []
         for file in one.files:
@@ -358,7 +365,9 @@ def _card(sha256: str, path: str) -> licences.Licence | None:
 
 def _own(name: str, version: str, ref: str, facts: tuple[tuple[str, str], ...]) -> Component:
     # No index has them: `tungstenkit` there is another product.
-    return Component(ref, "library", name, version, purl("generic", name, version), licence=_OURS, facts=facts)
+    return Component(
+        ref, "library", name, version, purl("generic", name, version), licence=_OURS, facts=facts
+    )
 
 
 def _deb_ref(deb: Deb) -> str:

@@ -34,9 +34,7 @@ def document(bill: Bill) -> bytes:
         "version": 1,
         "metadata": {
             "timestamp": bill.created,
-            "tools": {
-                "components": [{"type": "application", "name": "tungstenkit-nix", "version": VERSION}]
-            },
+            "tools": {"components": [{"type": "application", "name": "tungstenkit-nix", "version": VERSION}]},
             "component": {
                 **_component(bill.image, counts),
                 "components": [_layer(layer, number) for number, layer in enumerate(bill.layers)],
@@ -98,9 +96,9 @@ def _property(name: str, value: str) -> dict[str, str]:
 
 def _dependencies(bill: Bill) -> Iterator[dict[str, Any]]:
     asked: dict[str, list[str]] = {bill.image.ref: []}
-    for ref, who in bill.needs.items():
-        for one in who:
-            asked.setdefault(one, []).append(ref)
+    for ref, askers in bill.needs.items():
+        for who in askers:
+            asked.setdefault(who, []).append(ref)
     for one in bill.components:
         asked.setdefault(one.ref, [])
     for ref, needed in sorted(asked.items()):

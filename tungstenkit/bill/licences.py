@@ -109,9 +109,7 @@ def _read_wheel(path: Path) -> _Said:
                 folder, _, name = info.filename.partition("/")
                 if name == "METADATA" and folder.endswith(".dist-info"):
                     with archive.open(info) as member:
-                        return _Said(
-                            licence=of_metadata(member.read(_LARGEST).decode("utf-8", "replace"))
-                        )
+                        return _Said(licence=of_metadata(member.read(_LARGEST).decode("utf-8", "replace")))
     except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError) as problem:
         raise FetchError(f"not a wheel: {problem}", where=path.name) from None
     return _Said(licence=None)
@@ -211,12 +209,13 @@ def of_copyright(text: str) -> Licence | None:
     """The licences of a Debian copyright file, all of them: which of its files are in a binary package, it does not
     say. None where it is not the machine-readable form.
     """
-    first, *rest = [*stanzas(text.lstrip("\ufeff\n")), {}]
+    found_stanzas: list[dict[str, str]] = [*stanzas(text.lstrip("\ufeff\n")), {}]
+    first = found_stanzas[0]
     if not re.search(r"copyright-format|dep\.debian\.net/deps/dep5", _field(first, "Format")):
         return None
     texts: dict[str, str] = {}
     wanted: dict[str, None] = {}
-    for stanza in (first, *rest):
+    for stanza in found_stanzas:
         short, _, body = _field(stanza, "License").partition("\n")
         short = " ".join(short.split())
         if not short:
@@ -230,7 +229,7 @@ def of_copyright(text: str) -> Licence | None:
         return None
     by_id = {text.id: text for one in found for text in one.texts}
     return Licence(
-        expression=_all_of(one.expression for one in found), texts=tuple(by_id[id] for id in sorted(by_id))
+        expression=_all_of(one.expression for one in found), texts=tuple(by_id[ref] for ref in sorted(by_id))
     )
 
 
@@ -279,9 +278,7 @@ def _debians(short: str) -> str | None:
         family, major, minor, later = gnu.groups()
         plain = family.upper().removesuffix("-NIV")
         middle = "-no-invariants" if family.upper().endswith("-NIV") else ""
-        return _expression(
-            f"{plain}-{major}.{minor or '0'}{middle}{'-or-later' if later else '-only'}"
-        )
+        return _expression(f"{plain}-{major}.{minor or '0'}{middle}{'-or-later' if later else '-only'}")
     known = _DEBIANS.get(short.lower())
     return known or _expression(short) or _expression(f"{short}.0")
 

@@ -44,8 +44,8 @@ def statement(digest: str, name: str, kind: str, predicate: Mapping[str, Any]) -
 def provenance(made: Made, builder: str, byproducts: Mapping[str, bytes]) -> bytes:
     """The statement of a built image.
 
-    builder: the platform of the machine that has built it. byproducts: documents about it, by their media types: whoever
-    believes the statement can tell by it whether they are those that were made then.
+    builder: the platform of the machine that has built it. byproducts: documents about it, by their media types:
+    whoever believes the statement can tell by it whether they are those that were made then.
     """
     lock, spec = made.lock.to_json().encode(), made.spec.to_json().encode()
     this = Tungsten.this().model_dump()

@@ -115,6 +115,13 @@ def _building(app: typer.Typer) -> None:
     app.command("push")(push_command)
 
 
+def _telling(app: typer.Typer) -> None:
+    from tungstenkit.cli.arguments import AboutModel
+    from tungstenkit.cli.sbom import sbom_command
+
+    app.command("sbom", cls=AboutModel)(sbom_command)
+
+
 def _running(app: typer.Typer) -> None:
     from tungstenkit.cli.run import predict_command, serve_command
 
@@ -164,6 +171,7 @@ _GROUPS = {
     _locking: ("lock", "why"),
     _exporting: ("fetch", "nix-export"),
     _building: ("build", "shell", "push"),
+    _telling: ("sbom",),
     _running: ("serve", "demo", "predict"),
     _checking: ("check",),
     _keeping: ("models", "tag", "login", "logout"),

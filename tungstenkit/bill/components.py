@@ -90,7 +90,7 @@ class Bill:
     image: Component
     """The image itself; its version is its digest."""
     created: str
-    """The newest moment that the lock names, RFC 3339, UTC."""
+    """When the image itself says that it was made: nothing of the day (RFC 3339, UTC)."""
     components: tuple[Component, ...]
     """What is in it, sorted by ref."""
     layers: tuple[Layer, ...]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tungstenkit.bill import licences
 from tungstenkit.bill.components import Bill, Built, Component, Kind, Layer, deb_purl, purl, quoted_path
 from tungstenkit.cache import cache_folder
-from tungstenkit.data import FACTS, OWN_WHEELS, VERSION
+from tungstenkit.data import OWN_WHEELS, VERSION
 from tungstenkit.debian.release import RELEASES
 from tungstenkit.digest import sha256_of
 from tungstenkit.fetch.needs import built_file, wheel_file
@@ -29,7 +29,7 @@ from tungstenkit.sdk.errors import BuildError, FetchError
 from tungstenkit.store import file_path, store_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tungstenkit.export.flake import Contents
     from tungstenkit.lock.document import Lock
@@ -65,16 +65,6 @@ class Made:
         return self.lock.platforms[self.system]
 
 
-def moment(lock: Lock) -> str:
-    """The newest moment that a lock names, RFC 3339, UTC: when the last of its archives was as it says."""
-    named = [suite.date for release in lock.releases.values() for suite in release.suites]
-    for release in lock.releases.values():
-        for one in release.timestamps.values():
-            day, time = one[:8], one[9:15]
-            named.append(f"{day[:4]}-{day[4:6]}-{day[6:]}T{time[:2]}:{time[2:4]}:{time[4:]}Z")
-    return max(named, default="1970-01-01T00:00:01Z")
-
-
 def bill_of(made: Made, cache: Path | None = None) -> Bill:
     """All that an image holds. cache: a folder (default: the user's cache).
 
@@ -95,7 +85,7 @@ def bill_of(made: Made, cache: Path | None = None) -> Bill:
     )
     return Bill(
         image,
-        moment(made.lock),
+        config["created"],
         tuple(sorted(parts.components(held), key=lambda one: one.ref)),
         layers,
         parts.needs,

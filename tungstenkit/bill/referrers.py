@@ -43,6 +43,7 @@ def referrers(
     subject: the image's manifest, as it is in the registry. builder: the platform of the machine that has built it.
     key: what signs the provenance, and the image. Raises as `bill_of`.
     """
+    assert subject.digest == made.image.digest  # an image is pushed as it is
     bills = documents(made, cache)
     name = made.spec.name
     found = [

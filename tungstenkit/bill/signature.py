@@ -134,7 +134,8 @@ def bundle(statement: bytes, key: PrivateKey) -> bytes:
     """A statement in a bundle, signed."""
     value = {
         "mediaType": MEDIA_TYPE,
-        "verificationMaterial": {"publicKey": {"hint": key.public.hint}},
+        # No log was told; readers want to be told so.
+        "verificationMaterial": {"publicKey": {"hint": key.public.hint}, "tlogEntries": []},
         "dsseEnvelope": {
             "payload": base64.b64encode(statement).decode(),
             "payloadType": IN_TOTO,

@@ -23,7 +23,10 @@ def metadata(*lines):
     [
         (["License-Expression: mit or Apache-2.0"], "MIT OR Apache-2.0"),
         # PEP 639 has the last word.
-        (["License-Expression: ISC", "License: MIT", "Classifier: License :: OSI Approved :: BSD License"], "ISC"),
+        (
+            ["License-Expression: ISC", "License: MIT", "Classifier: License :: OSI Approved :: BSD License"],
+            "ISC",
+        ),
         (["License: BSD-3-clause"], "BSD-3-Clause"),
         (["License: Apache License, Version 2.0"], "Apache-2.0"),
         (["Classifier: License :: OSI Approved :: MIT License"], "MIT"),
@@ -124,7 +127,8 @@ License: MPL-2.0
 
 
 @pytest.mark.parametrize(
-    "text", ["", "It was packaged by somebody.\n\nLicense: GPL-2\n", DEP5, f"{DEP5}\nFiles: *\n", "\x00" * 100]
+    "text",
+    ["", "It was packaged by somebody.\n\nLicense: GPL-2\n", DEP5, f"{DEP5}\nFiles: *\n", "\x00" * 100],
 )
 def test_a_copyright_file_for_people_alone_says_nothing(text):
     assert of_copyright(text) is None

@@ -170,8 +170,22 @@ def push_command(
             "--skopeo-arg", metavar="ARG", help="One more argument for `skopeo copy`; may be repeated."
         ),
     ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            "--sign",
+            metavar="KEY",
+            exists=True,
+            dir_okay=False,
+            help="Sign the image, and where it is from, by a private key (PEM, ECDSA on P-256). Of one that is "
+            "encrypted the password is TUNGSTEN_KEY_PASSWORD's, or is asked for.",
+        ),
+    ] = None,
 ) -> None:
-    """Build the model's image and push it to a registry, by skopeo, under the digest that it has here."""
+    """Build the model's image and push it to a registry, by skopeo, under the digest that it has here.
+
+    Its bill of materials and where it is from are kept beside it.
+    """
     from tungstenkit.nix_build.push import check_skopeo, check_target, push_image
     from tungstenkit.spec.reading import Reading
 
@@ -184,7 +198,12 @@ def push_command(
         from tungstenkit.project.making import make_image
 
         project = Project.of(reading, class_name, TERMINAL)
-    _, image = make_image(project, None, reference, platform)
+    from tungstenkit.cli.sbom import keep_said, signing_key
+
+    # What is wrong with it is told before anything is built.
+    key = signing_key(sign) if sign is not None else None
+    system, image = make_image(project, None, reference, platform)
     with working(f"pushing to {reference}"):
         push_image(image, reference, skopeo_args or ())
     print(f"{reference}@{image.digest}")
+    keep_said(project, system, image, reference, skopeo_args or (), key)

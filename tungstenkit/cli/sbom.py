@@ -13,7 +13,11 @@ import typer
 from tungstenkit.cli.arguments import Class, Directory, Module, Trust, reading_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tungstenkit.bill.signature import PrivateKey
+    from tungstenkit.nix_build.image import Image
+    from tungstenkit.project.folder import Project
 
 
 class Format(StrEnum):
@@ -49,8 +53,8 @@ def sbom_command(
         from tungstenkit.bill.referrers import FORMATS
         from tungstenkit.cli.terminal import TERMINAL
         from tungstenkit.document import write_atomically
+        from tungstenkit.project.described import make_described
         from tungstenkit.project.folder import Project
-        from tungstenkit.project.making import make_described
 
         project = Project.of(reading, class_name, TERMINAL)
     text = FORMATS[form].document(bill_of(make_described(project, platform))).decode()
@@ -71,3 +75,28 @@ def signing_key(path: Path) -> PrivateKey:
         )
 
     return PrivateKey.read(path, password)
+
+
+def keep_said(
+    project: Project,
+    system: str,
+    image: Image,
+    reference: str,
+    skopeo_args: Sequence[str] = (),
+    key: PrivateKey | None = None,
+) -> None:
+    """Keep beside an image that was pushed what is said of it.
+
+    Where that can't be, it is told, and no more: only who has asked for a signature must have it, and gets the error.
+    """
+    from tungstenkit.project.described import keep_described
+    from tungstenkit.registry.client import Access
+    from tungstenkit.sdk.errors import FetchError
+
+    try:
+        keep_described(project, system, image, reference, Access.of_skopeo(tuple(skopeo_args)), key)
+    except FetchError as problem:
+        what = f"the image is pushed, but {'not signed' if key else 'its bill of materials is not'}: {problem.what}"
+        if key is not None:
+            raise problem.reworded(what) from None
+        project.watch.warn(what)

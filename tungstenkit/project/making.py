@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from tungstenkit.bill.contents import Made
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.parts import Platform
     from tungstenkit.project.folder import Project, Shipped
@@ -91,15 +90,6 @@ def make_image(
                 "`exec format error`: on Debian, qemu-user-static and binfmt-support emulate it"
             )
     return system, image
-
-
-def make_described(project: Project, platform: str | None = None) -> Made:
-    """An image, built where there is none, and all that it was made of, as its bill of materials lists it."""
-    from tungstenkit.bill.contents import Made
-
-    system, image = make_image(project, None, "", platform)
-    lock = project.checked_lock()
-    return Made(project.spec, lock, system, project.select_shipped(lock).contents(project), image)
 
 
 def check_archive(project: Project, path: Path) -> None:

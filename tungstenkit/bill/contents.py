@@ -100,10 +100,9 @@ def _layers(
     told = [one.get("created_by", "") for one in config["history"] if not one.get("empty_layer")]
     steps = 0
     for entry, diff_id, made_of in zip(manifest["layers"], config["rootfs"]["diff_ids"], told, strict=True):
-        # Beside a layer's blob lies what its program has left for later layers.
-        record = json.loads(
-            (blob(made.image.layout, entry["digest"]).resolve().parent / "files.json").read_bytes()
-        )
+        # A layout's blobs are links; beside one's target lies what its program has left for later layers.
+        folder = blob(made.image.layout, entry["digest"]).readlink().parent
+        record = json.loads((folder / "files.json").read_bytes())
         step = ""
         if any(one.get("package") == _CHANGES for one in record["entries"]):
             step = parts.add_step(steps, made_of, diff_id)

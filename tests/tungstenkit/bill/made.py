@@ -211,7 +211,10 @@ class World:
         for number, (_, entries) in enumerate(self.layers):
             place = self.folder / "layers" / str(number)
             place.mkdir(exist_ok=True)
-            (place / "blob").write_text(json.dumps(entries))
+            (place / "content").write_text(json.dumps(entries))
+            (place / "blob").unlink(missing_ok=True)
+            # As a base image's layer is.
+            (place / "blob").symlink_to(place / "content")
             (place / "files.json").write_text(json.dumps({"entries": entries}))
             size, sha256 = measure(place / "blob")
             (blobs / sha256).unlink(missing_ok=True)

@@ -57,7 +57,18 @@ _INDEX_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PROJECTS = re.compile(r"[A-Za-z0-9*][A-Za-z0-9._*-]*")
 
 _NAMES = frozenset(
-    {"big-file-mb", "build", "indexes", "libraries", "lock", "mirrors", "nix", "nixpkgs", "post-build"}
+    {
+        "big-file-mb",
+        "build",
+        "indexes",
+        "keep-inputs",
+        "libraries",
+        "lock",
+        "mirrors",
+        "nix",
+        "nixpkgs",
+        "post-build",
+    }
 )
 """What `[tool.tungsten]` has."""
 
@@ -300,6 +311,19 @@ def big_file_size(directory: Path) -> int:
         where = f"[tool.tungsten] in {directory / 'pyproject.toml'}"
         raise TungstenError(f"big-file-mb: {value!r} is not a number above 0", where=where, hint=hint)
     return int(value * 1_000_000)
+
+
+def keep_inputs_setting(directory: Path) -> bool:
+    """`[tool.tungsten] keep-inputs`: whether a push keeps what builds the image beside it.
+
+    Raises TungstenError for what is neither true nor false.
+    """
+    hint = "`keep-inputs = true` has each push keep what builds the image"
+    value = read_table(directory, hint=hint).get("keep-inputs", False)
+    if not isinstance(value, bool):
+        where = f"[tool.tungsten] in {directory / 'pyproject.toml'}"
+        raise TungstenError(f"keep-inputs: {value!r} is neither true nor false", where=where, hint=hint)
+    return value
 
 
 def lock_file_setting(directory: Path) -> str | None:

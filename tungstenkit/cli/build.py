@@ -12,6 +12,7 @@ import typer
 import typer.core
 
 from tungstenkit.cli.arguments import Class, Directory, Module, Trust, reading_of
+from tungstenkit.sdk.errors import TungstenError
 
 
 class BeforeAnother(typer.core.TyperCommand):
@@ -170,6 +171,20 @@ def push_command(
             "--skopeo-arg", metavar="ARG", help="One more argument for `skopeo copy`; may be repeated."
         ),
     ] = None,
+    with_inputs: Annotated[
+        bool,
+        typer.Option(
+            "--with-inputs", help="Keep what builds the image beside it: all inputs, and its export."
+        ),
+    ] = False,
+    inputs_to: Annotated[
+        str | None,
+        typer.Option("--inputs-to", metavar="REF", help="The same, in another repository, or a folder."),
+    ] = None,
+    with_private_inputs: Annotated[
+        bool,
+        typer.Option("--with-private-inputs", help="The same, of what came with a password, too."),
+    ] = False,
     sign: Annotated[
         Path | None,
         typer.Option(
@@ -196,14 +211,31 @@ def push_command(
         from tungstenkit.cli.terminal import TERMINAL
         from tungstenkit.project.folder import Project
         from tungstenkit.project.making import make_image
+        from tungstenkit.settings import keep_inputs_setting
 
         project = Project.of(reading, class_name, TERMINAL)
     from tungstenkit.cli.sbom import keep_said, signing_key
 
-    # What is wrong with it is told before anything is built.
+    # What is wrong with any of it is told before anything is built.
     key = signing_key(sign) if sign is not None else None
+    keeping = None
+    if with_inputs or inputs_to is not None or with_private_inputs or keep_inputs_setting(project.directory):
+        from tungstenkit.project.keeping import Keeping
+        from tungstenkit.registry.client import Access
+        from tungstenkit.registry.place import place
+
+        keeping = Keeping(inputs_to, with_private_inputs, Access.of_skopeo(skopeo_args or ()))
+        place(inputs_to or reference)
     system, image = make_image(project, None, reference, platform)
     with working(f"pushing to {reference}"):
         push_image(image, reference, skopeo_args or ())
     print(f"{reference}@{image.digest}")
     keep_said(project, system, image, reference, skopeo_args or (), key)
+    if keeping is not None:
+        from tungstenkit.project.keeping import keep
+
+        try:
+            keep(project, system, image.digest, reference, keeping)
+        except TungstenError as problem:
+            what = f"the image is pushed, but what builds it is not kept: {problem.what}"
+            raise problem.reworded(what) from None

@@ -91,11 +91,11 @@ def keep_said(
     """
     from tungstenkit.project.described import keep_described
     from tungstenkit.registry.client import Access
-    from tungstenkit.sdk.errors import FetchError
+    from tungstenkit.sdk.errors import TungstenError
 
     try:
         keep_described(project, system, image, reference, Access.of_skopeo(tuple(skopeo_args)), key)
-    except FetchError as problem:
+    except TungstenError as problem:
         what = f"the image is pushed, but {'not signed' if key else 'its bill of materials is not'}: {problem.what}"
         if key is not None:
             raise problem.reworded(what) from None

@@ -108,20 +108,20 @@ class Name:
 
     registry: str
     repository: str
-    reference: str
-    """A tag or a digest."""
+    reference: str | None
+    """A tag or a digest, where it names one."""
 
     @classmethod
     def of(cls, text: str) -> Name:
         """Of a reference as skopeo and podman take it. Raises FetchError for what is none."""
         name, at, digest = text.removeprefix("docker://").partition("@")
-        tag = ""
+        tag = None
         if ":" in name.rpartition("/")[2]:
             name, _, tag = name.rpartition(":")
         if (
             not IMAGE_NAME.fullmatch(name)
             or len(name) > LONGEST_NAME
-            or (tag and not IMAGE_TAG.fullmatch(tag))
+            or (tag is not None and not IMAGE_TAG.fullmatch(tag))
             or (at and not DIGEST.fullmatch(digest))
         ):
             raise FetchError(
@@ -131,8 +131,8 @@ class Name:
             )
         host, slash, rest = name.partition("/")
         if slash and ("." in host or ":" in host or host == "localhost"):
-            return cls(host, rest, digest or tag or "latest")
-        return cls(HUB, name if slash else f"library/{name}", digest or tag or "latest")
+            return cls(host, rest, digest or tag)
+        return cls(HUB, name if slash else f"library/{name}", digest or tag)
 
     def __str__(self) -> str:
         return f"{self.registry}/{self.repository}"

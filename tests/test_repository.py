@@ -34,6 +34,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FOLDERS = [
     "cli",
     "models",
+    "prove",
     "project",
     "trial",
     "doctor",

@@ -261,7 +261,7 @@ def test_a_push_keeps_it_beside_the_image_and_signs_it(kind, blur, tmp_path):
         wrong = tungsten(*signed, env={"TUNGSTEN_KEY_PASSWORD": "other"})
         assert "its password is another" in wrong.stderr
         assert there.resolve().digest == blur.digest
-        result = check_signed(there, image, PublicKey.read(tmp_path / "key.pub"))
+        result = check_signed(there, image.digest, PublicKey.read(tmp_path / "key.pub"))
         assert len(result.statements) == 2
         assert {*result.bills} == {"application/spdx+json", "application/vnd.cyclonedx+json"}
         assert "secret" not in str(there.manifest(image.digest))
@@ -275,3 +275,51 @@ def test_a_registry_that_takes_no_artifacts_has_the_image_all_the_same(blur):
         )
     assert (done.returncode, done.stdout) == (0, f"{there.host}/blur:1@{blur.digest}\n")
     assert "the image is pushed, but its bill of materials is not" in done.stderr
+
+
+@pytest.fixture
+def proved(blur, tmp_path):
+    """A layout with an image and all that is kept beside it, signed; and the public key."""
+    flag = "--skopeo-arg=--dest-tls-verify=false"
+    private = ec.derive_private_key(1, ec.SECP256R1())
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (tmp_path / "key.pem").write_bytes(private.private_bytes(serialization.Encoding.PEM, *form))
+    public = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    (tmp_path / "key.pub").write_bytes(public)
+    with stand_in() as there:
+        reference = f"{there.host}/blur:1"
+        succeed("push", reference, blur.directory, flag, "--with-inputs", "--sign", tmp_path / "key.pem")
+        yield there, reference, tmp_path / "key.pub"
+
+
+@needs("skopeo")
+def test_verify_wants_the_keys_signature_and_what_it_has_signed(proved, blur, tmp_path):
+    there, reference, public = proved
+    said = tungsten("verify", reference, "--key", public)
+    assert (said.returncode, f"{blur.digest} is signed by this key" in said.stdout) == (0, True), said.stderr
+    assert "is proved" in said.stdout
+    other = ec.derive_private_key(2, ec.SECP256R1()).public_key()
+    (tmp_path / "other.pub").write_bytes(
+        other.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    refused = tungsten("verify", reference, "--key", tmp_path / "other.pub")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "this key has signed nothing of this image" in refused.stderr
+    assert "building" not in refused.stderr
+
+
+@needs("skopeo")
+@pytest.mark.parametrize("kind", ["application/spdx+json", "application/vnd.dev.sigstore.bundle.v0.3+json"])
+def test_verify_refuses_a_flipped_byte_in_what_is_said_of_it(proved, kind):
+    """By its digest, whether a key is named or not."""
+    there, reference, public = proved
+    kept = place(reference)
+    found = kept.referrers(kept.resolve().digest, kind)[0]
+    (layer,) = json.loads(kept.manifest(found.digest))["layers"]
+    there.damaged.add(layer["digest"])
+    for options in ((), ("--key", public)):
+        refused = tungsten("verify", reference, *options)
+        assert refused.returncode == 1
+        assert layer["digest"] in refused.stderr

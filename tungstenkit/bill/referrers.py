@@ -92,8 +92,20 @@ class Signed:
     """What else is beside it, and is not this key's."""
 
 
-def check_signed(place: Place, image: Descriptor, key: PublicKey) -> Signed:
+def check_whole(place: Place, image: str) -> None:
+    """FetchError where what is said of an image is damaged where it is kept. image: its manifest's digest."""
+    from tungstenkit.bill.signature import MEDIA_TYPE
+
+    for kind in (*(one.MEDIA_TYPE for one in FORMATS.values()), IN_TOTO, MEDIA_TYPE):
+        for one in place.referrers(image, kind):
+            for blob in _blobs(place, one):
+                place.document(blob.digest, blob.size, LARGEST)
+
+
+def check_signed(place: Place, image: str, key: PublicKey) -> Signed:
     """What a key has signed of an image, with its bills of materials; only the place where it is is asked.
+
+    image: its manifest's digest.
 
     Raises SignatureError where it has signed nothing, or where something was changed that it has signed, and FetchError
     where the place does not give what it lists.
@@ -103,7 +115,7 @@ def check_signed(place: Place, image: Descriptor, key: PublicKey) -> Signed:
 
     found: list[Statement] = []
     others: list[str] = []
-    for one in sorted(place.referrers(image.digest, MEDIA_TYPE), key=lambda one: one.digest):
+    for one in sorted(place.referrers(image, MEDIA_TYPE), key=lambda one: one.digest):
         where = f"{place.name}@{one.digest}"
         try:
             said = opened(_only_blob(place, one, image, MEDIA_TYPE, LARGEST_BUNDLE), key)
@@ -112,7 +124,7 @@ def check_signed(place: Place, image: Descriptor, key: PublicKey) -> Signed:
             continue
         except SignatureError as problem:
             raise problem.reworded(where=where) from None
-        if image.digest not in said.digests:
+        if image not in said.digests:
             raise SignatureError(
                 "this signature is of another image",
                 where=where,
@@ -122,20 +134,20 @@ def check_signed(place: Place, image: Descriptor, key: PublicKey) -> Signed:
     if not found:
         raise SignatureError(
             "\n".join(["this key has signed nothing of this image", *others]),
-            where=f"{place.name}@{image.digest}",
+            where=f"{place.name}@{image}",
             hint="`tungsten push REF --sign KEY` signs it; copies by other tools may have no signatures",
         )
     bills = [kind for said in found if said.kind == PROVENANCE for kind in _check_bills(place, image, said)]
     return Signed(tuple(found), tuple(dict.fromkeys(bills)), tuple(others))
 
 
-def _check_bills(place: Place, image: Descriptor, said: Statement) -> list[str]:
+def _check_bills(place: Place, image: str, said: Statement) -> list[str]:
     """The media types of the bills of materials that a provenance names. SignatureError for one that is another."""
     from tungstenkit.bill.signature import SignatureError
 
     checked = []
     for kind, wanted in _named_bills(said).items():
-        there = [_blobs(place, one) for one in place.referrers(image.digest, kind)]
+        there = [_blobs(place, one) for one in place.referrers(image, kind)]
         if found := [blob for blobs in there for blob in blobs if blob.digest == wanted]:
             place.document(wanted, found[0].size, LARGEST)
             checked.append(kind)
@@ -143,7 +155,7 @@ def _check_bills(place: Place, image: Descriptor, said: Statement) -> list[str]:
             what = "is another than was signed" if there else "was signed, and is not there"
             raise SignatureError(
                 f"the image's bill of materials ({kind}) {what}",
-                where=f"{place.name}@{image.digest}",
+                where=f"{place.name}@{image}",
                 hint="`tungsten push REF --sign KEY` attaches and signs it again",
             )
     return checked
@@ -171,7 +183,7 @@ def _blobs(place: Place, one: Descriptor) -> list[Descriptor]:
         return []
 
 
-def _only_blob(place: Place, one: Descriptor, image: Descriptor, kind: str, most: int) -> bytes:
+def _only_blob(place: Place, one: Descriptor, image: str, kind: str, most: int) -> bytes:
     """The blob of an artifact that has one, which is about an image. SignatureError where it is otherwise."""
     from tungstenkit.bill.signature import SignatureError
 
@@ -181,7 +193,7 @@ def _only_blob(place: Place, one: Descriptor, image: Descriptor, kind: str, most
         layers, about = layers_of(content), subject_of(content)
     except ValueError as problem:
         raise SignatureError(f"this is no manifest of a signature: {problem}", where=where) from None
-    if about != image.digest:
+    if about != image:
         raise SignatureError("this is kept beside the image, and is about another", where=where)
     if len(layers) != 1 or layers[0].media_type != kind:
         raise SignatureError(f"this is no artifact with one blob of {kind}", where=where)

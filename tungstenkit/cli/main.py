@@ -2,7 +2,8 @@
 
 What a command makes goes to standard output; notices, progress and errors go to standard error. Exit status: 0
 done, 1 an error, 2 wrong usage, 3 a file that the lock names is on no mirror any more, 4 a model that `check` could
-not try for want of a GPU, 130 interrupted; `serve` and `demo` pass on the server's own.
+not try for want of a GPU, 5 an image that `verify` builds again, but by no tungsten that it knows, 130 interrupted;
+`serve` and `demo` pass on the server's own.
 """
 
 from __future__ import annotations
@@ -138,6 +139,13 @@ def _checking(app: typer.Typer) -> None:
     app.command("check")(check_command)
 
 
+def _proving(app: typer.Typer) -> None:
+    from tungstenkit.cli.verify import diff_command, verify_command
+
+    app.command("verify")(verify_command)
+    app.command("diff")(diff_command)
+
+
 def _cleaning(app: typer.Typer) -> None:
     from tungstenkit.cli.clean import clean_command
 
@@ -174,6 +182,7 @@ _GROUPS = {
     _telling: ("sbom",),
     _running: ("serve", "demo", "predict"),
     _checking: ("check",),
+    _proving: ("verify", "diff"),
     _keeping: ("models", "tag", "login", "logout"),
     _cleaning: ("clean",),
     _examining: ("doctor",),

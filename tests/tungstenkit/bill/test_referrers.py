@@ -84,7 +84,7 @@ def test_a_second_time_nothing_is_sent(made, tmp_path):
 
 
 def test_what_a_key_has_signed_is_found_with_its_bills(kept, signed):
-    found = check_signed(kept, signed, key().public)
+    found = check_signed(kept, signed.digest, key().public)
     assert {one.kind for one in found.statements} == {PROVENANCE, SIGNED_IMAGE}
     assert ({*found.bills}, found.passed_over) == ({SPDX, CYCLONEDX}, ())
 
@@ -99,7 +99,7 @@ def test_a_bundle_says_in_its_manifest_what_is_in_it(kept, signed):
 
 def refused(kept, subject, message, error=SignatureError):
     with pytest.raises(error, match=message) as caught:
-        check_signed(kept, subject, key().public)
+        check_signed(kept, subject.digest, key().public)
     return caught.value
 
 
@@ -109,9 +109,9 @@ def test_an_image_without_a_signature_is_refused(kept, subject):
 
 def test_another_keys_signature_is_none_and_takes_nothing_away(kept, signed):
     with pytest.raises(SignatureError, match=r"(?s)has signed nothing of this image.*signed by another key"):
-        check_signed(kept, signed, key(2).public)
+        check_signed(kept, signed.digest, key(2).public)
     kept.attach(signing(signed, "some", key(2)))
-    (other,) = check_signed(kept, signed, key().public).passed_over
+    (other,) = check_signed(kept, signed.digest, key().public).passed_over
     assert "signed by another key" in other
 
 
@@ -188,7 +188,7 @@ def test_another_bill_in_the_place_of_the_signed_one_is_refused(made, kept, subj
     assert kind in refused(kept, subject, "is another than was signed").what
     # Beside the right one it is somebody's own.
     attached(kept, subject, data, kind)
-    assert kind in check_signed(kept, subject, key().public).bills
+    assert kind in check_signed(kept, subject.digest, key().public).bills
 
 
 def test_an_image_is_the_same_with_and_without_all_of_this(made, kept, signed):
@@ -198,5 +198,5 @@ def test_an_image_is_the_same_with_and_without_all_of_this(made, kept, signed):
 def test_an_index_is_signed_as_an_image_is(kept, subject):
     """What is signed is a digest."""
     kept.attach(signing(subject, "some", key()))
-    (found,) = check_signed(kept, subject, key().public).statements
+    (found,) = check_signed(kept, subject.digest, key().public).statements
     assert (found.kind, found.digests) == (SIGNED_IMAGE, {subject.digest})

@@ -296,7 +296,7 @@ def proved(blur, tmp_path):
 
 @needs("skopeo")
 def test_verify_wants_the_keys_signature_and_what_it_has_signed(proved, blur, tmp_path):
-    there, reference, public = proved
+    _, reference, public = proved
     said = tungsten("verify", reference, "--key", public)
     assert (said.returncode, f"{blur.digest} is signed by this key" in said.stdout) == (0, True), said.stderr
     assert "is proved" in said.stdout

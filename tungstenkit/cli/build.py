@@ -230,7 +230,7 @@ def push_command(
     with working(f"pushing to {reference}"):
         push_image(image, reference, skopeo_args or ())
     print(f"{reference}@{image.digest}")
-    keep_said(project, system, image, reference, skopeo_args or (), key)
+    keep_said(project, {system: image}, image.digest, reference, skopeo_args or (), key)
     if keeping is not None:
         from tungstenkit.project.keeping import keep
 

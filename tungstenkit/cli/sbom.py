@@ -13,7 +13,7 @@ import typer
 from tungstenkit.cli.arguments import Class, Directory, Module, Trust, reading_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tungstenkit.bill.signature import PrivateKey
     from tungstenkit.nix_build.image import Image
@@ -79,13 +79,13 @@ def signing_key(path: Path) -> PrivateKey:
 
 def keep_said(
     project: Project,
-    system: str,
-    image: Image,
+    images: Mapping[str, Image],
+    whole: str,
     reference: str,
     skopeo_args: Sequence[str] = (),
     key: PrivateKey | None = None,
 ) -> None:
-    """Keep beside an image that was pushed what is said of it.
+    """Keep beside images that were pushed what is said of them; as `keep_described`.
 
     Where that can't be, it is told, and no more: only who has asked for a signature must have it, and gets the error.
     """
@@ -94,7 +94,7 @@ def keep_said(
     from tungstenkit.sdk.errors import TungstenError
 
     try:
-        keep_described(project, system, image, reference, Access.of_skopeo(tuple(skopeo_args)), key)
+        keep_described(project, images, whole, reference, Access.of_skopeo(tuple(skopeo_args)), key)
     except TungstenError as problem:
         what = f"the image is pushed, but {'not signed' if key else 'its bill of materials is not'}: {problem.what}"
         if key is not None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tungstenkit.bill.contents import Made
-from tungstenkit.bill.referrers import referrers
+from tungstenkit.bill.referrers import referrers, signature
 from tungstenkit.platforms import this_system
 from tungstenkit.project.making import make_image
 from tungstenkit.registry.place import place
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tungstenkit.bill.signature import PrivateKey
     from tungstenkit.nix_build.image import Image
     from tungstenkit.project.folder import Project
@@ -29,18 +31,22 @@ def _made(project: Project, system: str, image: Image) -> Made:
 
 def keep_described(
     project: Project,
-    system: str,
-    image: Image,
+    images: Mapping[str, Image],
+    whole: str,
     reference: str,
     access: Access | None = None,
     key: PrivateKey | None = None,
 ) -> None:
-    """Keep beside an image that was pushed what is said of it; what is there already is not sent again.
+    """Keep beside images that were pushed what is said of each; what is there already is not sent again.
 
-    reference: where the image is. key: what signs it. Raises TungstenError; the image itself is there all the same.
+    images: by platform. whole: the digest of what was pushed: of the one image, or of an index of several. reference:
+    where that is. key: what signs each, and the index. Raises TungstenError; the images are there all the same.
     """
     with project.watch.working(f"saying what is in {reference}"):
         where = place(reference, access)
-        subject = where.resolve(image.digest)
-        for one in referrers(_made(project, system, image), subject, this_system(), key):
-            where.attach(one)
+        for system, image in images.items():
+            subject = where.resolve(image.digest)
+            for one in referrers(_made(project, system, image), subject, this_system(), key):
+                where.attach(one)
+        if key is not None and whole not in {image.digest for image in images.values()}:
+            where.attach(signature(where.resolve(whole), project.spec.name, key))

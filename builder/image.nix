@@ -81,6 +81,7 @@ let
     in
     parts.dockerTools.buildLayeredImage {
       name = "tungsten";
+      inherit (parts) created;
       contents =
         underneath.systemContents
         ++ parts.wheel.locked (environment // { layer = "wheels"; }) (entry: (parts.source entry).wheel) (
@@ -102,7 +103,11 @@ let
         ];
         Cmd = [ "--help" ];
         Env = map (name: "${name}=${variables.${name}}") (attrNames variables);
-        Labels."org.opencontainers.image.title" = "tungsten";
+        Labels = {
+          "org.opencontainers.image.created" = parts.created;
+          "org.opencontainers.image.title" = "tungsten";
+          "org.opencontainers.image.version" = project.version;
+        };
         # No root: what Nix then needs of an engine is less.
         User = "65532:0";
         WorkingDir = "/model";

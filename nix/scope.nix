@@ -31,13 +31,14 @@ rec {
   # packageSet: which the lock must be for. paths: spec, lock, sources, of the documents; bigFiles, the path of
   # files.json, which names those of the model's files that are in the store by themselves, may be missing; model, the
   # model's files; own, a folder of files that the lock names and no mirror has, may be missing; ownSources: { sdk,
-  # server }, folders of our modules.
+  # server }, folders of our modules; parts, all by which the export is named, by their names in it, may be missing.
   exported =
     packageSet: paths:
     fix (
       self: {
         inherit (paths) model ownSources;
         own = paths.own or null;
+        exportParts = paths.parts or null;
         spec = nix.documents.spec paths.spec;
         specFile = builtins.path {
           name = "spec.json";
@@ -108,6 +109,7 @@ rec {
         # A base image may have a Python that Debian has not.
         byteCodePython = if self.imagePython.version == self.locked.python then self.imagePython else null;
         planLayers = nix.layers;
+        created = bind self nix.dateOf;
         dockerTools = bind self nix.image;
         deb = bind self nix.deb;
         wheel = bind self nix.wheel;
@@ -149,6 +151,7 @@ rec {
           overlays = [ ];
         };
         environmentOf = bind self nix.poetry;
+        created = bind self nix.dateOf;
         packageSet = bind self nix.nixpkgs;
         modelImage = bind self nix.modelImage;
         modelImageStream = bind (

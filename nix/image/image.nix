@@ -111,9 +111,23 @@ in
       architecture ? platform.oci,
       # Derivations that must succeed although nothing of them is in the image.
       requires ? [ ],
+      # The export that it is made of, by its parts, which the image then names; none of it is in the image.
+      exportParts ? null,
     }:
     let
       layers = layersOf contents maxLayers;
+      labels = config.Labels or { };
+      # What the specification has a name for is said of the manifest, too.
+      annotations = builtins.listToAttrs (
+        map (name: {
+          inherit name;
+          value = labels.${name};
+        }) (
+          builtins.filter (name: builtins.match "org[.]opencontainers[.]image[.].*" name != null) (
+            builtins.attrNames labels
+          )
+        )
+      );
 
       made =
         more:
@@ -123,6 +137,7 @@ in
           config = {
             inherit
               layers
+              annotations
               architecture
               created
               name
@@ -132,6 +147,7 @@ in
             os = "linux";
             max-layers = if base == null then maxLayers else mostLayers;
           }
+          // (if exportParts == null then { } else { export = exportParts; })
           // more;
         };
 

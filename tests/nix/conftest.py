@@ -35,6 +35,7 @@ def tools():
         "debversion",
         "difference",
         "elf",
+        "exported",
         "image",
         "ldcache",
         "maintscripts",
@@ -100,7 +101,16 @@ start(path, *asked)
 
 FLAGS = ("-I", "-S", "-B")
 PROGRAMS = (
-    *("archive", "base_facts", "image", "import_layer", "layer", "pack_wheel", "post_build_view"),
+    *(
+        "archive",
+        "base_facts",
+        "image",
+        "import_layer",
+        "layer",
+        "pack_export",
+        "pack_wheel",
+        "post_build_view",
+    ),
     *("run_commands", "shell_programs", "unpack_layers", "wheel_facts"),
 )
 

@@ -44,6 +44,7 @@ FOLDERS = [
     "audit",
     "resolve",
     "fetch",
+    "registry",
     "lock",
     "debian",
     "spec",

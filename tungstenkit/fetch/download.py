@@ -17,8 +17,8 @@ from tungstenkit.digest import measure, sha256_of
 from tungstenkit.fetch import hub, web
 from tungstenkit.fetch.needs import LockedFile
 from tungstenkit.fetch.own_files import make
-from tungstenkit.fetch.registry import pull
 from tungstenkit.outside import WEB, redact, url_problem
+from tungstenkit.registry.skopeo import pull
 from tungstenkit.sdk.errors import FetchError, GoneError
 
 if TYPE_CHECKING:

@@ -57,7 +57,7 @@ class LockedFile:
 
 def needed_files(lock: Lock) -> tuple[LockedFile, ...]:
     """Every file that a build of the lock needs, each once, sorted by store name."""
-    from tungstenkit.fetch.registry import with_digest
+    from tungstenkit.registry.skopeo import with_digest
 
     debs: list[tuple[str, Deb]] = []
     wheels: list[Wheel] = []

@@ -129,7 +129,7 @@ def _hint(said: str, reference: str, without_tls: str) -> str | None:
 
     without_tls: its option for a registry without TLS.
     """
-    from tungstenkit.fetch.registry import passwords_hint  # which few pushes need
+    from tungstenkit.registry.skopeo import passwords_hint  # which few pushes need
 
     if hint := passwords_hint(said):
         return hint

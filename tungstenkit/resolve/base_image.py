@@ -20,10 +20,10 @@ from tungstenkit import started
 from tungstenkit.cache import cache_folder, keep, kept
 from tungstenkit.document import Document
 from tungstenkit.fetch.needs import layer_files
-from tungstenkit.fetch.registry import configuration, manifest, with_digest, without_tag
 from tungstenkit.lacks import installing
 from tungstenkit.lock.parts import BaseImage, BaseLayer, BasePython
 from tungstenkit.platforms import ARCHITECTURES
+from tungstenkit.registry.skopeo import configuration, manifest, with_digest, without_tag
 from tungstenkit.resolve.base import Base, libc_version
 from tungstenkit.resolve.base_debs import read_system
 from tungstenkit.resolve.wheels import OLDEST_GLIBC

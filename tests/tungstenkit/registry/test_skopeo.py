@@ -2,7 +2,7 @@
 
 import pytest
 
-from tungstenkit.fetch import registry
+from tungstenkit.registry import skopeo as registry
 from tungstenkit.sdk.errors import FetchError
 
 DIGEST = f"sha256:{'a' * 64}"

@@ -1,0 +1,196 @@
+"""A folder that is an image layout (OCI image specification), as a place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tungstenkit.registry import artifact as artifacts
+from tungstenkit.registry.artifact import DIGEST, INDEX, MANIFEST, Descriptor
+from tungstenkit.registry.base import (
+    DOCUMENTS,
+    LARGEST_MANIFEST,
+    MissingError,
+    Place,
+    damaged,
+    digest_of,
+    no_manifest,
+    nothing,
+    take,
+)
+from tungstenkit.sdk.errors import FetchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from tungstenkit.registry.artifact import Layer
+
+_REF_NAME = "org.opencontainers.image.ref.name"
+
+
+class LayoutPlace(Place):
+    """A folder that is an image layout."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = str(folder)
+        self.reference = None
+
+    def path(self, digest: str) -> Path:
+        """Where a blob is."""
+        return self.folder / "blobs" / "sha256" / digest.removeprefix("sha256:")
+
+    def resolve(self, reference: str | None = None) -> Descriptor:
+        """As `Place`; without a tag, the one image that a layout has."""
+        listed = self._listed()
+        if reference is None:
+            images = [one for one in listed if one.artifact_type is None]
+            found = images if len(images) == 1 else listed
+        else:
+            found = [one for one in listed if reference in (one.digest, one.annotations.get(_REF_NAME))]
+        if len({one.digest for one in found}) != 1:
+            raise MissingError(
+                "the layout does not have this" if reference else "the layout has no one image",
+                where=f"{self.name}{f' {reference}' if reference else ''}",
+                hint="name the folder of one image, as `skopeo copy … oci:FOLDER` writes it",
+            )
+        return found[0]
+
+    def manifest(self, digest: str) -> bytes:
+        """As `Place`."""
+        path = self._plain(digest)
+        if path.stat().st_size > LARGEST_MANIFEST or digest_of(content := path.read_bytes()) != digest:
+            raise damaged(str(path), digest)
+        return content
+
+    def _plain(self, digest: str) -> Path:
+        """The path of a blob, which is a file, and no link to one of this machine's."""
+        path = self.path(digest)
+        if not DIGEST.fullmatch(digest) or not path.is_file() or path.is_symlink():
+            raise MissingError("the layout does not have this", where=str(path), hint="copy it again, whole")
+        return path
+
+    def blob(self, digest: str, size: int, to: Path, advance: Callable[[int], None] = nothing) -> None:
+        """As `Place`."""
+        path = self._plain(digest)
+        part = to.with_name(f"{to.name}~")
+        part.unlink(missing_ok=True)
+        if path.stat().st_size == size:
+            _link(path, part)
+            take(part, to, digest, size, self.name)
+        else:
+            raise damaged(str(path), digest)
+        advance(size)
+
+    def has_blob(self, digest: str) -> bool:
+        """As `Place`."""
+        path = self.path(digest)
+        return path.is_file() and not path.is_symlink()
+
+    def put_blob(
+        self,
+        layer: Layer,
+        advance: Callable[[int], None] = nothing,
+        *,
+        mount: Sequence[str] = (),  # noqa: ARG002 (another folder is no other repository)
+    ) -> None:
+        """As `Place`."""
+        found = layer.descriptor
+        target = self.path(found.digest)
+        with _written(target) as part:
+            if isinstance(layer.source, bytes):
+                part.write_bytes(layer.source)
+            else:
+                shutil.copyfile(layer.source, part)
+        advance(found.size)
+
+    def put_manifest(self, content: bytes, media_type: str = MANIFEST, tag: str | None = None) -> Descriptor:
+        """As `Place`."""
+        self._write(self.path(digest_of(content)), content)
+        listed = self._listed()
+        found = replace(artifacts.described(content), media_type=media_type)
+        kept = next((one.annotations for one in listed if one.digest == found.digest), {})
+        name = {_REF_NAME: tag} if tag is not None else {}
+        others = [
+            one
+            for one in listed
+            if one.digest != found.digest and (tag is None or one.annotations.get(_REF_NAME) != tag)
+        ]
+        self.say([*others, replace(found, annotations={**kept, **found.annotations, **name})])
+        return found
+
+    def say(self, manifests: Sequence[Descriptor]) -> None:
+        """Say which manifests the layout has, in place of what it said before."""
+        self._write(self.folder / "oci-layout", artifacts.spelled({"imageLayoutVersion": "1.0.0"}))
+        entries = [one.to_json() for one in manifests]
+        # The last: what it names is there.
+        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
+        self._write(self.folder / "index.json", artifacts.spelled(index))
+
+    def referrers(self, digest: str, kind: str | None = None) -> list[Descriptor]:
+        """As `Place`."""
+        found = []
+        for one in self._listed():
+            if one.media_type not in DOCUMENTS:
+                continue
+            content = self.manifest(one.digest)
+            if artifacts.subject_of(content) == digest:
+                described = artifacts.described(content)
+                found.append(described)
+        return [one for one in found if kind is None or one.artifact_type == kind]
+
+    def _listed(self) -> list[Descriptor]:
+        path = self.folder / "index.json"
+        if not path.exists():
+            return []
+        try:
+            if path.stat().st_size > LARGEST_MANIFEST:
+                raise ValueError("too large")
+            return artifacts.manifests_of(path.read_bytes())
+        except (OSError, ValueError):
+            raise no_manifest(str(path)) from None
+
+    def _write(self, path: Path, content: bytes) -> None:
+        with _written(path) as part:
+            part.write_bytes(content)
+
+
+class _written:  # noqa: N801 (used as a function)
+    """A path for a new file, which gets its name when it is whole. Raises FetchError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._part = path.with_name(f"{path.name}~")
+
+    def __enter__(self) -> Path:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise _unwritable(problem, self._path) from None
+        return self._part
+
+    def __exit__(self, _kind: object, problem: BaseException | None, _trace: object) -> None:
+        if isinstance(problem, OSError):
+            self._part.unlink(missing_ok=True)
+            raise _unwritable(problem, self._path) from None
+        if problem is None:
+            self._part.replace(self._path)
+
+
+def _unwritable(problem: OSError, path: Path) -> FetchError:
+    return FetchError(
+        f"the copy can't be written: {problem.strerror}",
+        where=str(problem.filename2 or problem.filename or path),
+        hint="make room there",
+    )
+
+
+def _link(source: Path, path: Path) -> None:
+    """Another name for a file, or a copy where that can't be."""
+    try:
+        os.link(source, path)
+    except OSError:
+        shutil.copyfile(source, path)

@@ -1,0 +1,29 @@
+"""Where manifests and blobs are: a repository of a registry, or a folder that is an image layout.
+
+Both hold the same, and are asked the same (`base.Place`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tungstenkit.registry.client import Access, Name
+from tungstenkit.registry.layout import LayoutPlace
+from tungstenkit.registry.remote import RegistryPlace
+
+if TYPE_CHECKING:
+    from tungstenkit.registry.base import Place
+
+
+def place(reference: str, access: Access | None = None) -> Place:
+    """Where a reference leads: a folder with an image layout, or else a registry.
+
+    `oci:FOLDER` and `docker://NAME` say which is meant. access: how a registry is spoken to. Raises FetchError for
+    what is no reference.
+    """
+    if reference.startswith("oci:"):
+        return LayoutPlace(Path(reference.removeprefix("oci:")))
+    if not reference.startswith("docker://") and Path(reference).is_dir():
+        return LayoutPlace(Path(reference))
+    return RegistryPlace(Name.of(reference), access or Access())

@@ -162,7 +162,13 @@ def push_command(
     *,
     trust: Trust = False,
     platform: Annotated[
-        str | None, typer.Option("--platform", metavar="SYSTEM", help="The platform of the image.")
+        str | None,
+        typer.Option(
+            "--platform",
+            metavar="SYSTEM",
+            help="The platform of the image, which is pushed alone.",
+            show_default="all of the lock's, as one index",
+        ),
     ] = None,
     skopeo_args: Annotated[
         list[str] | None,
@@ -172,6 +178,7 @@ def push_command(
     ] = None,
 ) -> None:
     """Build the model's image and push it to a registry, by skopeo, under the digest that it has here."""
+    from tungstenkit import started
     from tungstenkit.nix_build.push import check_skopeo, check_target, push_image
     from tungstenkit.spec.reading import Reading
 
@@ -180,11 +187,13 @@ def push_command(
     with Reading(directory, module, trust=trust) as reading:
         from tungstenkit.cli.progress import working
         from tungstenkit.cli.terminal import TERMINAL
+        from tungstenkit.nix_build.index import as_one
         from tungstenkit.project.folder import Project
-        from tungstenkit.project.making import make_image
+        from tungstenkit.project.making import make_images
 
         project = Project.of(reading, class_name, TERMINAL)
-    _, image = make_image(project, None, reference, platform)
-    with working(f"pushing to {reference}"):
-        push_image(image, reference, skopeo_args or ())
-    print(f"{reference}@{image.digest}")
+    images = make_images(project, reference, platform)
+    with started.scratch() as scratch, working(f"pushing to {reference}"):
+        pushed = as_one(images, scratch / "index")
+        push_image(pushed, reference, skopeo_args or ())
+    print(f"{reference}@{pushed.digest}")

@@ -21,6 +21,7 @@ let
     spec = throw "tungsten's own image is no model's";
     model = throw "tungsten's own image has no model";
     ownSources = { };
+    compression = "gzip";
     lock = ./tungsten.lock;
     # `tungsten fetch builder` brings what the lock names into the store.
     sources = ./sources.json;

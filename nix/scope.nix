@@ -31,7 +31,8 @@ rec {
   # packageSet: which the lock must be for. paths: spec, lock, sources, of the documents; bigFiles, the path of
   # files.json, which names those of the model's files that are in the store by themselves, may be missing; model, the
   # model's files; own, a folder of files that the lock names and no mirror has, may be missing; ownSources: { sdk,
-  # server }, folders of our modules; parts, all by which the export is named, by their names in it, may be missing.
+  # server }, folders of our modules; parts, all by which the export is named, by their names in it, may be missing;
+  # compression, of layers, where the spec does not say it.
   exported =
     packageSet: paths:
     fix (
@@ -39,6 +40,7 @@ rec {
         inherit (paths) model ownSources;
         own = paths.own or null;
         exportParts = paths.parts or null;
+        compression = paths.compression or self.spec.compression or "gzip";
         spec = nix.documents.spec paths.spec;
         specFile = builtins.path {
           name = "spec.json";

@@ -7,7 +7,18 @@
 # planLayers: layers.nix. platform: the names of what the image is for. runTool: runs the programs that make it.
 # byteCodePython: compiles what is Python, or null. busybox: runs maintainer scripts whose text can't be read.
 # zstd: the command that unpacks a base image's layers of that kind.
-{ busybox, runTool, planLayers, byteCodePython, platform, base ? null, fetch ? null, zstd ? null }:
+# compression: of layers that are made here, gzip or zstd.
+{
+  busybox,
+  runTool,
+  planLayers,
+  byteCodePython,
+  platform,
+  base ? null,
+  fetch ? null,
+  zstd ? null,
+  compression ? "gzip",
+}:
 let
   # Engines stack 127 layers, and docker keeps two of them for what a container writes.
   mostLayers = 125;
@@ -63,6 +74,7 @@ let
                 null;
             lower = if layer.needsLower then lower else [ ];
           }
+          // (if compression == "gzip" then { } else { inherit compression; })
           // (if base == null then { } else { base = baseLayers; })
           // (
             if builtins.any (input: input.kind == "deb") layer.inputs then

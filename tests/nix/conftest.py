@@ -37,6 +37,7 @@ def tools():
         "elf",
         "exported",
         "image",
+        "layer",
         "ldcache",
         "maintscripts",
         "program",
@@ -45,6 +46,7 @@ def tools():
         "system",
         "tarstream",
         "unpacking",
+        "zstd",
     )
     before = sys.path[:]
     sys.path[:0] = [str(TOOLS), str(LIB)]

@@ -145,9 +145,11 @@ def _examining(app: typer.Typer) -> None:
 
 def _keeping(app: typer.Typer) -> None:
     from tungstenkit.cli.models import models
+    from tungstenkit.cli.pull import pull_command
     from tungstenkit.cli.registry import login_command, logout_command, tag_command
 
     app.add_typer(models, name="models")
+    app.command("pull")(pull_command)
     app.command("tag")(tag_command)
     app.command("login")(login_command)
     app.command("logout")(logout_command)
@@ -166,7 +168,7 @@ _GROUPS = {
     _building: ("build", "shell", "push"),
     _running: ("serve", "demo", "predict"),
     _checking: ("check",),
-    _keeping: ("models", "tag", "login", "logout"),
+    _keeping: ("models", "pull", "tag", "login", "logout"),
     _cleaning: ("clean",),
     _examining: ("doctor",),
     _completing: ("completion",),

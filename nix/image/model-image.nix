@@ -103,7 +103,7 @@ packageSet.dockerTools.buildLayeredImage ({
     WorkingDir = "/app";
   };
 }
-# nixpkgs has no such argument.
-// when (packageSet ? checks) { requires = packageSet.checks variables; })
+# nixpkgs has no such arguments.
+// when (packageSet ? checks) { requires = packageSet.checks variables; }
+// when (packageSet.exportParts or null != null) { inherit (packageSet) exportParts; })
 // when (packageSet ? root) { inherit (packageSet) root; }
-// when (packageSet.exportParts or null != null) { inherit (packageSet) exportParts; }

@@ -15,7 +15,7 @@ let
       // spec;
       packageSet = {
         cuda = null;
-        dockerTools.buildLayeredImage = given: given;
+        dockerTools.buildLayeredImage = given: given // { inherit given; };
         systemContents = [ ];
         commandContents = [ ];
         pythonContents = [ ];
@@ -158,8 +158,8 @@ in
   };
   "an export is named where a package set can do so" = {
     expr = {
-      debian = (imageOf { } { exportParts.nix = "/n"; }).exportParts or null;
-      nixpkgs = (imageOf { } { exportParts = null; }) ? exportParts;
+      debian = (imageOf { } { exportParts.nix = "/n"; }).given.exportParts or null;
+      nixpkgs = (imageOf { } { exportParts = null; }).given ? exportParts;
     };
     expected = {
       debian.nix = "/n";

@@ -6,15 +6,15 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from tungstenkit.data import NIX
+from tungstenkit.data import FACTS, NIX
 from tungstenkit.digest import sha256_of
 from tungstenkit.sdk.errors import ExportError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-LABEL = "io.tungstenkit.export"
-"""The label of an image, and the annotation of its manifest, that names its export; as `nix/tools/lib/exported.py`."""
+LABEL: str = FACTS["export-label"]
+"""The label of an image, and the annotation of its manifest, that names its export."""
 
 
 def pack_export(export: Path, out: Path) -> str:

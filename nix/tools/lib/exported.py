@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-LABEL = "io.tungstenkit.export"
-"""The label and annotation by which an image says of which export it is made."""
-
 
 def parts_of(export: Path) -> dict[str, Path]:
     """What of an export's folder is in its tar, by name there."""

@@ -8,6 +8,7 @@ import base64
 import contextlib
 import hashlib
 import http.server
+import itertools
 import json
 import re
 import threading
@@ -161,7 +162,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def upload(self, repository, rest, body):
         registry = self.registry
-        here = f"/v2/{repository}/blobs/uploads/{id(body)}"
+        here = f"/v2/{repository}/blobs/uploads/{next(self.server.numbers)}"
         if self.command == "POST":
             mount, origin = (self.query.get(key, [""])[0] for key in ("mount", "from"))
             if (origin, mount) in registry.blobs:
@@ -260,7 +261,7 @@ def registry(**options):
     """A registry until the end of the block. options: as `Registry` has them."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    server.uploads = {}
+    server.uploads, server.numbers = {}, itertools.count()
     server.registry = Registry(f"127.0.0.1:{server.server_port}", **options)
     with serving(server):
         yield server.registry

@@ -62,6 +62,7 @@ _NAMES = frozenset(
         "build",
         "compression",
         "indexes",
+        "keep-inputs",
         "libraries",
         "lock",
         "mirrors",
@@ -372,6 +373,19 @@ def about_settings(directory: Path) -> dict[str, str]:
             "\n".join(problems), where=f"[project] in {directory / 'pyproject.toml'}", hint=hint
         )
     return {name: value for name, value in found.items() if value}
+
+
+def keep_inputs_setting(directory: Path) -> bool:
+    """`[tool.tungsten] keep-inputs`: whether a push keeps what builds the image beside it.
+
+    Raises TungstenError for what is neither true nor false.
+    """
+    hint = "`keep-inputs = true` has each push keep what builds the image"
+    value = read_table(directory, hint=hint).get("keep-inputs", False)
+    if not isinstance(value, bool):
+        where = f"[tool.tungsten] in {directory / 'pyproject.toml'}"
+        raise TungstenError(f"keep-inputs: {value!r} is neither true nor false", where=where, hint=hint)
+    return value
 
 
 def lock_file_setting(directory: Path) -> str | None:

@@ -19,8 +19,9 @@ from tests.tungstenkit import locks
 from tests.tungstenkit.resolve import package_index
 from tungstenkit import outside, store
 from tungstenkit.audit import diff
-from tungstenkit.fetch import archives, carry, hub, packing, registry
+from tungstenkit.fetch import archives, carry, hub, packing
 from tungstenkit.fetch.download import download
+from tungstenkit.fetch.inputs import Contents
 from tungstenkit.fetch.locate import locate
 from tungstenkit.fetch.mirrors import Mirrors
 from tungstenkit.fetch.needs import LockedFile, declared_files, source_files, wheel_file
@@ -31,11 +32,14 @@ from tungstenkit.nix_build.engine import image_reference, load_image
 from tungstenkit.nix_build.image import Image
 from tungstenkit.nix_build.push import check_target, push_image
 from tungstenkit.platforms import Target
+from tungstenkit.registry import skopeo as registry
+from tungstenkit.registry.layout import LayoutPlace
 from tungstenkit.resolve.wheels import resolve_wheels
 from tungstenkit.run import container
 from tungstenkit.sdk.errors import FetchError, LockError, ResolveError, TungstenError
 from tungstenkit.settings import bad_requirements
 from tungstenkit.spec.requirements import wanted
+from tungstenkit.watch import UNWATCHED
 
 pytestmark = pytest.mark.timeless(
     "words that become options or schemes have no date, and many programs are started"
@@ -278,7 +282,7 @@ def image(folder):
 def carried_in(folder):
     """A folder of `fetch --to`, with a file of its own, and another."""
     (folder.parent / "own").write_text("x")
-    carry.pack(carry.Contents((), archive={"place": folder.parent / "own"}), folder)
+    carry.pack(Contents((), archive={"place": folder.parent / "own"}), folder, UNWATCHED)
     (folder / "blobs" / "sha256" / SHA).touch()
     return folder
 
@@ -305,7 +309,7 @@ PROGRAMS = {
         [store.file_path(SHA, store.store_name(word.rpartition("/")[2]))]
     ),
     "nix-store: what was carried": lambda word, folder: carry.unpack(
-        [LockedFile(word, 1, SHA)], carried_in(folder / "out"), folder
+        [LockedFile(word, 1, SHA)], LayoutPlace(carried_in(folder / "out")), folder, UNWATCHED
     ),
 }
 

@@ -17,6 +17,7 @@ from tungstenkit.settings import (
     check_names,
     compression_setting,
     index_settings,
+    keep_inputs_setting,
     library_settings,
     lock_file_setting,
     nix_setting,
@@ -29,6 +30,20 @@ def test_without_a_file_or_a_table_there_is_nothing(tmp_path):
     assert library_settings(tmp_path) == {}
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n")
     assert library_settings(tmp_path) == {}
+
+
+@pytest.mark.parametrize(("text", "expected"), [("", False), ("keep-inputs = true", True)])
+def test_a_push_may_keep_inputs(tmp_path, text, expected):
+    (tmp_path / "pyproject.toml").write_text(f"[tool.tungsten]\n{text}\n")
+    check_names(tmp_path)
+    assert keep_inputs_setting(tmp_path) is expected
+
+
+@pytest.mark.parametrize("value", ['"yes"', "1", "[]"])
+def test_what_is_neither_true_nor_false_is_told(tmp_path, value):
+    (tmp_path / "pyproject.toml").write_text(f"[tool.tungsten]\nkeep-inputs = {value}\n")
+    with pytest.raises(TungstenError, match=r"keep-inputs: .* is neither true nor false"):
+        keep_inputs_setting(tmp_path)
 
 
 def test_a_library_has_a_package_or_none(tmp_path):
@@ -69,7 +84,7 @@ def test_what_no_setting_is_called_is_told_with_what_is_near(tmp_path):
         "'post_build' is no setting; did you mean 'post-build'?",
         "'zzz' is no setting",
     ]
-    names = "big-file-mb, build, compression, indexes, libraries, lock, mirrors, nix, nixpkgs, post-build"
+    names = "big-file-mb, build, compression, indexes, keep-inputs, libraries, lock, mirrors, nix, nixpkgs, post-build"
     assert caught.value.hint == f"it has {names}"
 
 
@@ -128,7 +143,7 @@ def test_all_that_is_read_is_a_setting(tmp_path):
     """Whatever asks for a table asks for one that may be there."""
     sources = "".join(path.read_text() for path in Path(tungstenkit.__file__).parent.rglob("*.py"))
     asked = set(re.findall(r'read_table\([^,]+, "([a-z-]+)"', sources)) | {post_build_seen.TABLE}
-    assert {*asked, "big-file-mb", "compression", "lock"} == settings._NAMES
+    assert {*asked, "big-file-mb", "compression", "keep-inputs", "lock"} == settings._NAMES
     check_names(tmp_path)
 
 

@@ -12,6 +12,7 @@ import typer
 import typer.core
 
 from tungstenkit.cli.arguments import Class, Directory, Module, Trust, reading_of
+from tungstenkit.sdk.errors import TungstenError
 
 
 class BeforeAnother(typer.core.TyperCommand):
@@ -176,6 +177,20 @@ def push_command(
             "--skopeo-arg", metavar="ARG", help="One more argument for `skopeo copy`; may be repeated."
         ),
     ] = None,
+    with_inputs: Annotated[
+        bool,
+        typer.Option(
+            "--with-inputs", help="Keep what builds the image beside it: all inputs, and its export."
+        ),
+    ] = False,
+    inputs_to: Annotated[
+        str | None,
+        typer.Option("--inputs-to", metavar="REF", help="The same, in another repository, or a folder."),
+    ] = None,
+    with_private_inputs: Annotated[
+        bool,
+        typer.Option("--with-private-inputs", help="The same, of what came with a password, too."),
+    ] = False,
 ) -> None:
     """Build the model's image and push it to a registry, by skopeo, under the digest that it has here."""
     from tungstenkit import started
@@ -190,10 +205,29 @@ def push_command(
         from tungstenkit.nix_build.index import as_one
         from tungstenkit.project.folder import Project
         from tungstenkit.project.making import make_images
+        from tungstenkit.settings import keep_inputs_setting
 
         project = Project.of(reading, class_name, TERMINAL)
+    keeping = None
+    if with_inputs or inputs_to is not None or with_private_inputs or keep_inputs_setting(project.directory):
+        from tungstenkit.project.keeping import Keeping
+        from tungstenkit.registry.client import Access
+        from tungstenkit.registry.place import place
+
+        keeping = Keeping(inputs_to, with_private_inputs, Access.of_skopeo(skopeo_args or ()))
+        # What is wrong with it is told before anything is built.
+        place(inputs_to or reference)
     images = make_images(project, reference, platform)
     with started.scratch() as scratch, working(f"pushing to {reference}"):
         pushed = as_one(images, scratch / "index")
         push_image(pushed, reference, skopeo_args or ())
     print(f"{reference}@{pushed.digest}")
+    if keeping is not None:
+        from tungstenkit.project.keeping import keep
+
+        try:
+            for system, image in images.items():
+                keep(project, system, image.digest, reference, keeping)
+        except TungstenError as problem:
+            what = f"the image is pushed, but what builds it is not kept: {problem.what}"
+            raise problem.reworded(what) from None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tungstenkit.fetch.big_files import BigFile
     from tungstenkit.lock.document import Lock
     from tungstenkit.project.folder import Project, Shipped
+    from tungstenkit.registry.base import Place
 
 
 Platform = Annotated[str | None, typer.Option("--platform", metavar="SYSTEM", help="One platform's alone.")]
@@ -34,13 +35,11 @@ To = Annotated[
 
 
 From = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--from",
-        metavar="FOLDER",
-        exists=True,
-        file_okay=False,
-        help="Take it from there, not from a network.",
+        metavar="FOLDER|REF",
+        help="Take it from such a folder, or from where a push has kept it, and from nowhere else.",
     ),
 ]
 
@@ -60,17 +59,19 @@ def fetch_command(
     from tungstenkit.lock.selection import choose_platform, part_of
     from tungstenkit.platforms import this_system
     from tungstenkit.project.folder import Project, fetch_inputs, provide_result
+    from tungstenkit.registry.place import place as place_of
 
     project = Project.read(directory, module, class_name, TERMINAL, trust=trust)
     lock = project.checked_lock()
     systems = list(lock.platforms) if platform is None else [choose_platform(lock, platform, this_system())]
     shipped = project.select_shipped(lock)
-    if origin is not None:
-        project.bring_nix(origin)
+    where = place_of(origin) if origin is not None else None
+    if where is not None:
+        project.bring_nix(where)
     with project.exclusively():
         part = part_of(lock, systems, this_system())
-        if origin is not None:
-            _copy_from(origin, part, shipped.big, project.state)
+        if where is not None:
+            _copy_from(where, part, shipped.big, project)
         count = fetch_inputs(project, lock, systems, shipped.big)
         for system in systems:
             provide_result(project, lock, system, shipped)
@@ -79,31 +80,28 @@ def fetch_command(
     print(f"all {count} files for {', '.join(systems)} are in the Nix store")
 
 
-def _copy_from(origin: Path, part: Lock, big: Sequence[BigFile], scratch: Path) -> None:
-    """Take what a part of a lock needs from a copy. Raises FetchError where that lacks something.
-
-    scratch: a folder for what comes.
-    """
-    from tungstenkit.cli.progress import working
+def _copy_from(where: Place, part: Lock, big: Sequence[BigFile], project: Project) -> None:
+    """Take what a part of a lock needs from where it was kept. Raises FetchError where that lacks something."""
     from tungstenkit.fetch import carry
     from tungstenkit.fetch.bring import missing_files, store_files
 
-    with working(f"copying from {origin}"):
-        carry.unpack(store_files(part, big), origin, scratch)
+    with project.watch.fetching(f"copying from {where.name}:") as bar:
+        carry.unpack(store_files(part, big), where, project.state / "downloads", bar)
     if lacking := missing_files(part):
         raise FetchError(
             f"{len(lacking)} of the files that the lock names are not there, such as {lacking[0].name}",
-            where=str(origin),
-            hint="make the copy again, with `tungsten fetch --to` beside this lock",
+            where=where.name,
+            hint="make the copy again beside this lock, with `tungsten fetch --to` or `tungsten push --with-inputs`",
         )
 
 
 def _copy_to(to: Path, part: Lock, big: Sequence[BigFile], project: Project) -> None:
     """Copy what a part of a lock needs to a folder, and say how another machine takes it."""
     from tungstenkit import nix_program, store
-    from tungstenkit.cli.progress import err, working
+    from tungstenkit.cli.progress import err
     from tungstenkit.fetch import carry, own_nix
     from tungstenkit.fetch.bring import programs, store_files, store_paths
+    from tungstenkit.fetch.inputs import Contents
 
     with tempfile.TemporaryDirectory(dir=project.state, prefix=".nix-") as scratch:
         archive = {}
@@ -113,11 +111,11 @@ def _copy_to(to: Path, part: Lock, big: Sequence[BigFile], project: Project) -> 
                 archive = own_nix.collect(own_nix.Origin.of(project.mirrors()), Path(scratch), project.watch)
             except FetchError as problem:
                 project.watch.warn(f"Nix itself is not in the copy: {problem.what}")
-        with working(f"copying to {to}"):
-            gone = store.missing(store_paths(part, big))
-            files = [file for file in store_files(part, big) if file.path not in gone]
-            carried = [path for path in programs(part) if path not in gone]
-            carry.pack(carry.Contents(files, carried, archive), to)
+        gone = store.missing(store_paths(part, big))
+        files = [file for file in store_files(part, big) if file.path not in gone]
+        carried = [path for path in programs(part) if path not in gone]
+        with project.watch.fetching(f"copying to {to}:") as bar:
+            carry.pack(Contents(files, carried, archive), to, bar)
     command = ["tungsten", "fetch", "--from", str(to)]
     err.print(
         f"on the other machine: {shlex.join(command)}, with this lock and the model's files", markup=False

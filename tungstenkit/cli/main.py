@@ -44,7 +44,12 @@ class _Commands(typer.core.TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
         with _interruption_told():
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except TungstenError as problem:
+                from tungstenkit.cli.arguments import about_the_same
+
+                raise about_the_same(problem, ctx) from problem.__cause__
 
 
 def _print_version(wanted: bool) -> None:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import shutil
 import stat
 import subprocess
+import tarfile
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from urllib.parse import urlsplit
 
 from tungstenkit.data import SEVEN_ZIP, exported_files
 from tungstenkit.document import to_json
+from tungstenkit.lock.document import LOCK_NAME
 from tungstenkit.sdk.errors import ExportError
 from tungstenkit.spec.files import is_export
 
@@ -79,6 +82,16 @@ class _Entry(NamedTuple):
         mode = path.lstat().st_mode
         is_like = stat.S_ISREG(mode) and stat.S_IMODE(mode) == (0o755 if self.executable else 0o644)
         return is_like and path.read_bytes() == self.content
+
+    def member(self) -> tarfile.TarInfo:
+        """As a tar has it."""
+        info = tarfile.TarInfo(self.path)
+        info.mtime = 1
+        if self.target is not None:
+            info.type, info.linkname, info.mode = tarfile.SYMTYPE, self.target, 0o777
+        else:
+            info.size, info.mode = len(self.content), 0o755 if self.executable else 0o644
+        return info
 
     def told(self) -> bytes:
         """All of it, so that no two entries are told alike."""
@@ -143,6 +156,34 @@ def export(
             hint=f"{'make room there; ' if is_full else ''}nothing was left behind",
         ) from None
     return seen.hexdigest()
+
+
+PARTS = ("tungsten", "lock", "model")
+"""Of an export that is kept: what is ours, which changes with tungsten alone, the lock, and what is the model's."""
+
+
+def pack(spec: ModelSpec, lock: Lock, contents: Contents, folder: Path) -> dict[str, Path]:
+    """An export without what depends on this machine, as tars in a folder: the same bytes each time.
+
+    Each of `PARTS` by its name; together they are the export.
+    """
+    ours = _ours()
+    constant = {entry.path for entry in ours} | {"flake.nix"}
+    parts: dict[str, list[_Entry]] = {name: [] for name in PARTS}
+    for entry in _entries(spec, lock, contents, {}, ours):
+        if entry.path == LOCK_NAME:
+            parts["lock"].append(entry)
+        elif entry.path != "sources.json":
+            parts["tungsten" if entry.path in constant else "model"].append(entry)
+    paths = {name: folder / f"{name}.tar" for name in PARTS}
+    for name, entries in parts.items():
+        with paths[name].open("wb") as file:
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+                for entry in sorted(entries, key=lambda entry: entry.path):
+                    tar.addfile(entry.member(), io.BytesIO(entry.content))
+            # Python fills up a tape's record.
+            file.truncate(tar.offset)
+    return paths
 
 
 def _entries(

@@ -126,6 +126,7 @@ def bring_inputs(
     big: files of the model that the build takes from the store, too. mirrors: finds them, where something is missing.
     """
     part = part_of(lock, systems, this_system())
+    _ask_by_hash(part, folders, watch)
     wanted = missing_files(part)
     urls = {}
     if wanted:
@@ -136,6 +137,29 @@ def bring_inputs(
     with watch.fetching() as bar:
         bring(part, urls, folders, bar, whole=lock, big=big)
     return len(needed_files(part)) + len(big)
+
+
+def _ask_by_hash(part: Lock, folders: Folders, watch: Watch) -> None:
+    """Take what the machine's own registries have of what is missing, before anybody else is asked for it.
+
+    They have exactly these bytes, whatever indexes list today; and results of steps, which no mirror has. What the
+    model's folder has is not asked for. One that fails is told, and the others are asked.
+    """
+    from tungstenkit.fetch.machine_mirrors import oci_mirrors
+
+    for reference in oci_mirrors(folders.model):
+        from tungstenkit.fetch import inputs
+        from tungstenkit.registry.place import place
+
+        made = [*(file for _, file in built_files(part)), *result_files(part)]
+        where = place(reference)
+        try:
+            # What builds a wheel that is there is not needed.
+            for wanted in (made, [file for file in missing_files(part) if file.local is None]):
+                with watch.fetching(f"fetching from {where.name}:") as bar:
+                    inputs.take(wanted, where, folders.state / "downloads", bar)
+        except FetchError as problem:
+            watch.warn(f"{where.name} can't be used as a mirror: {problem.what}")
 
 
 def bring(

@@ -41,6 +41,9 @@ _VARIABLES = {
     "npm": configured.NPM_MIRROR,
     "security-tracker": "TUNGSTEN_SECURITY_TRACKER",
 }
+OCI_MIRROR = "TUNGSTEN_MIRROR_OCI"
+_OCI = "oci"
+"""What is no URL: a registry's reference."""
 
 
 @dataclass(frozen=True)
@@ -165,22 +168,36 @@ def _from_project(project: Path | None) -> dict[str, tuple[str, ...]]:
     where = str(project / "pyproject.toml")
     hint = (
         "[tool.tungsten.mirrors] has `debian`, `debian-security`, `pypi`, `npm`, `security-tracker`: each a URL "
-        "or a list of them"
+        "or a list of them; and `oci`: a registry's reference, or the folder of an image layout, or a list of them"
     )
     table = read_table(project, "mirrors", hint=hint)
     try:
         named = {key: [value] if isinstance(value, str) else list(value) for key, value in table.items()}
     except TypeError as problem:
         raise TungstenError(f"the mirrors can't be read: {problem}", where=where, hint=hint) from None
-    problems = [f"no such mirror: {key}" for key in named if key not in _VARIABLES]
+    problems = [f"no such mirror: {key}" for key in named if key not in (*_VARIABLES, _OCI)]
     problems += [
-        f"{key} holds what is no http or https URL"
+        f"{key} holds what is no {'text' if key == _OCI else 'http or https URL'}"
         for key, urls in named.items()
-        if not urls or not all(map(_is_url, urls))
+        if not urls
+        or not all((isinstance(url, str) and url) if key == _OCI else _is_url(url) for url in urls)
     ]
     if problems:
         raise TungstenError("\n".join(problems), where=where, hint=hint)
-    return {key: _bases(urls) for key, urls in named.items()}
+    return {key: tuple(urls) if key == _OCI else _bases(urls) for key, urls in named.items()}
+
+
+def oci_mirrors(project: Path | None, environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """The registries and layouts that are asked for files by their hashes; they are found without asking anybody.
+
+    A folder that the model names is relative to its own. Raises TungstenError for a bad `[tool.tungsten.mirrors]`.
+    """
+    if said := environ.get(OCI_MIRROR, "").split():
+        return tuple(said)
+    named = _from_project(project).get(_OCI, ())
+    return tuple(
+        str(project / one) if project is not None and (project / one).is_dir() else one for one in named
+    )
 
 
 def _is_url(value: object) -> bool:

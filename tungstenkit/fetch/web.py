@@ -1,4 +1,5 @@
-"""HTTP: every request of ours for something on the web goes through here, with one set of sessions and of errors.
+"""HTTP: every request of ours for what no registry of images has goes through here, with one set of sessions and of
+errors.
 
 Proxies and netrc are this machine's, as `requests` finds them, and certificates are those of `certificates`. `get` and
 `save` ask again for what may pass; `resume` asks once, for a caller that has other places to ask. URLs may carry a

@@ -142,7 +142,7 @@ def _system(platform: object) -> str | None:
 def _name(reference: str) -> tuple[str, str]:
     """The name and the tag that an image is to have in an engine: that of a digest says which."""
     found = Name.of(reference)
-    tag = found.reference.removeprefix("sha256:")
+    tag = (found.reference or "latest").removeprefix("sha256:")
     return str(found), tag[:12] if "@" in reference else tag
 
 

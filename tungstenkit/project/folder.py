@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tungstenkit.export.flake import Contents
     from tungstenkit.fetch.big_files import BigFile
     from tungstenkit.fetch.mirrors import Mirrors
+    from tungstenkit.registry.base import Place
     from tungstenkit.spec.document import ModelSpec
     from tungstenkit.spec.files import ModelFile
     from tungstenkit.watch import Watch
@@ -129,10 +130,10 @@ class Project:
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def bring_nix(self, carried: Path | None = None) -> None:
+    def bring_nix(self, carried: Place | None = None) -> None:
         """Have a Nix to start: bring tungsten's own, where it is the one to be used, and is not there yet.
 
-        carried: a folder of `fetch --to`, which may have it.
+        carried: a folder of `fetch --to`, which may have it; a registry has not.
         """
         if nix_program.current().is_absent:
             from tungstenkit.fetch.carry import archive_in

@@ -38,6 +38,10 @@ def nothing(_size: int) -> None:
     """Who is told of bytes and does not care."""
 
 
+class DamagedError(FetchError):
+    """A place has other bytes than a digest says."""
+
+
 class Place(ABC):
     """Where manifests and blobs are kept."""
 
@@ -133,16 +137,18 @@ class Place(ABC):
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def attach(self, artifact: Artifact, tag: str | None = None) -> Descriptor:
-        """Have an artifact kept, of which only what is not there is sent; its manifest. Raises FetchError."""
+    def attach(self, artifact: Artifact, tag: str | None = None, *, sent: bool = False) -> Descriptor:
+        """Have an artifact kept, of which only what is not there is sent; its manifest. Raises FetchError.
+
+        sent: whether its blobs are known to be there.
+        """
         content = artifacts.manifest(artifact)
         found = artifacts.described(content)
         if tag is None and self.has_manifest(found.digest):
-            if artifact.subject is None or found.digest in {
-                one.digest for one in self.referrers(artifact.subject.digest)
-            }:
+            subject = artifact.subject
+            if subject is None or found.digest in {one.digest for one in self.referrers(subject.digest)}:
                 return found
-        else:
+        elif not sent:
             self.put_blobs(self.lacking([*artifact.layers, artifacts.EMPTY]))
         return self.put_manifest(content, tag=tag)
 
@@ -151,13 +157,13 @@ def take(part: Path, to: Path, digest: str, size: int, where: str) -> None:
     """Give what has arrived its name, if it is what its digest says."""
     if measure(part) != (size, digest.removeprefix("sha256:")):
         part.unlink()
-        raise damaged(f"{where} {digest}", digest)
+        raise damaged(where, digest)
     part.replace(to)
 
 
-def damaged(where: str, digest: str) -> FetchError:
+def damaged(where: str, digest: str) -> DamagedError:
     """What to say of a blob of other bytes."""
-    return FetchError(
+    return DamagedError(
         f"this is not what its digest says, {digest}",
         where=where,
         hint="it is damaged there, or on the way: copy or push it again",

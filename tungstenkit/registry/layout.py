@@ -80,7 +80,7 @@ class LayoutPlace(Place):
         part.unlink(missing_ok=True)
         if path.stat().st_size == size:
             _link(path, part)
-            take(part, to, digest, size, self.name)
+            take(part, to, digest, size, str(path))
         else:
             raise damaged(str(path), digest)
         advance(size)
@@ -109,7 +109,7 @@ class LayoutPlace(Place):
 
     def put_manifest(self, content: bytes, media_type: str = MANIFEST, tag: str | None = None) -> Descriptor:
         """As `Place`."""
-        self._write(self.path(digest_of(content)), content)
+        self.write(f"blobs/sha256/{digest_of(content).removeprefix('sha256:')}", content)
         listed = self._listed()
         found = replace(artifacts.described(content), media_type=media_type)
         kept = next((one.annotations for one in listed if one.digest == found.digest), {})
@@ -124,11 +124,11 @@ class LayoutPlace(Place):
 
     def say(self, manifests: Sequence[Descriptor]) -> None:
         """Say which manifests the layout has, in place of what it said before."""
-        self._write(self.folder / "oci-layout", artifacts.spelled({"imageLayoutVersion": "1.0.0"}))
+        self.write("oci-layout", artifacts.spelled({"imageLayoutVersion": "1.0.0"}))
         entries = [one.to_json() for one in manifests]
         # The last: what it names is there.
         index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
-        self._write(self.folder / "index.json", artifacts.spelled(index))
+        self.write("index.json", artifacts.spelled(index))
 
     def referrers(self, digest: str, kind: str | None = None) -> list[Descriptor]:
         """As `Place`."""
@@ -153,8 +153,9 @@ class LayoutPlace(Place):
         except (OSError, ValueError):
             raise no_manifest(str(path)) from None
 
-    def _write(self, path: Path, content: bytes) -> None:
-        with _written(path) as part:
+    def write(self, name: str, content: bytes) -> None:
+        """Put a file beside the layout's own. Raises FetchError."""
+        with _written(self.folder / name) as part:
             part.write_bytes(content)
 
 

@@ -105,7 +105,7 @@ class RegistryPlace(Place):
                     break
                 file.write(piece)
                 advance(len(piece))
-        take(part, to, digest, size, self.name)
+        take(part, to, digest, size, f"{self.name}@{digest}")
 
     def has_blob(self, digest: str) -> bool:
         """As `Place`."""

@@ -13,8 +13,11 @@ from tests.machine import needs
 from tungstenkit import nix_program, store
 from tungstenkit.digest import measure
 from tungstenkit.fetch import carry
+from tungstenkit.fetch.inputs import Contents
 from tungstenkit.fetch.needs import LockedFile
+from tungstenkit.registry.layout import LayoutPlace
 from tungstenkit.sdk.errors import FetchError
+from tungstenkit.watch import UNWATCHED
 
 pytestmark = [
     needs("nix"),
@@ -42,6 +45,10 @@ def program(tmp_path):
     return store.add_tree(path.parents[1])
 
 
+def take(files, folder, scratch):
+    carry.unpack(files, LayoutPlace(folder), scratch / "downloads", UNWATCHED)
+
+
 def forget(*paths):
     nix_program.run(["nix-store", *store.options(), "--delete", *paths]).check_returncode()
     assert store.missing(paths) == set(paths)
@@ -54,24 +61,24 @@ def paths_of(files):
 @pytest.fixture
 def carried(files, program, tmp_path):
     """A folder with all of it, which the store has not any more."""
-    carry.pack(carry.Contents(files, [program]), tmp_path / "carried")
+    carry.pack(Contents(files, [program]), tmp_path / "carried", UNWATCHED)
     forget(*paths_of(files), program)
     return tmp_path / "carried"
 
 
 def test_what_was_packed_comes_back(files, carried, tmp_path):
-    carry.unpack(files, carried, tmp_path)
+    take(files, carried, tmp_path)
     assert store.missing(paths_of(files)) == set()
     # Nothing is left, and nothing more is taken.
-    assert not list(tmp_path.glob(".carried-*"))
-    carry.unpack(files, carried, tmp_path)
+    assert not list((tmp_path / "downloads").iterdir())
+    take(files, carried, tmp_path)
 
 
 def test_a_store_in_another_place_takes_it(files, carried, tmp_path, monkeypatch):
     monkeypatch.setenv("NIX_STORE_DIR", str(tmp_path / "elsewhere" / "store"))
     monkeypatch.setenv("NIX_STATE_DIR", str(tmp_path / "elsewhere" / "state"))
     assert all(path.startswith(str(tmp_path)) for path in paths_of(files))
-    carry.unpack(files, carried, tmp_path)
+    take(files, carried, tmp_path)
     assert store.missing(paths_of(files)) == set()
     subprocess.run(["chmod", "-R", "u+w", tmp_path / "elsewhere"], check=True)
 
@@ -106,9 +113,9 @@ def test_a_part_of_debians_archive_is_carried_by_its_places(files, tmp_path):
     for day in ("one", "two"):
         (tmp_path / "InRelease").write_text(day)
         archive = {"debian/dists/trixie/InRelease": tmp_path / "InRelease"}
-        carry.pack(carry.Contents(files[:1], archive=archive), tmp_path / "carried")
-    carry.pack(carry.Contents(files[1:]), tmp_path / "carried")
-    (found,) = carry.archive_in(tmp_path / "carried").items()
+        carry.pack(Contents(files[:1], archive=archive), tmp_path / "carried", UNWATCHED)
+    carry.pack(Contents(files[1:]), tmp_path / "carried", UNWATCHED)
+    (found,) = carry.archive_in(LayoutPlace(tmp_path / "carried")).items()
     assert found[0] == "debian/dists/trixie/InRelease"
     assert found[1].read_text() == "two"
     script = (tmp_path / "carried" / carry.TAKE).read_text()
@@ -118,13 +125,13 @@ def test_a_part_of_debians_archive_is_carried_by_its_places(files, tmp_path):
 
 def test_what_is_there_stays_and_more_is_added(files, tmp_path):
     folder = tmp_path / "carried"
-    carry.pack(carry.Contents(files[:1]), folder)
+    carry.pack(Contents(files[:1]), folder, UNWATCHED)
     blob = folder / "blobs" / "sha256" / files[0].sha256
     before = blob.stat().st_ino
-    carry.pack(carry.Contents(files[1:]), folder)
+    carry.pack(Contents(files[1:]), folder, UNWATCHED)
     assert blob.stat().st_ino == before
     forget(*paths_of(files))
-    carry.unpack(files, folder, tmp_path)
+    take(files, folder, tmp_path)
     assert store.missing(paths_of(files)) == set()
 
 
@@ -132,14 +139,14 @@ def test_what_is_there_stays_and_more_is_added(files, tmp_path):
 def test_a_registry_s_client_carries_it_too(files, carried, tmp_path):
     there = tmp_path / "there"
     subprocess.run(["skopeo", "copy", "--quiet", f"oci:{carried}", f"oci:{there}"], check=True)
-    carry.unpack(files, there, tmp_path)
+    take(files, there, tmp_path)
     assert store.missing(paths_of(files)) == set()
 
 
 def test_what_the_folder_does_not_have_is_left_to_the_caller(files, tmp_path):
-    carry.pack(carry.Contents(files[:1]), tmp_path / "carried")
+    carry.pack(Contents(files[:1]), tmp_path / "carried", UNWATCHED)
     forget(*paths_of(files))
-    carry.unpack(files, tmp_path / "carried", tmp_path)
+    take(files, tmp_path / "carried", tmp_path)
     assert store.missing(paths_of(files)) == {files[1].path}
 
 
@@ -149,7 +156,7 @@ def test_what_was_tampered_with_is_refused(files, carried, tmp_path):
     content[500] ^= 1
     blob.write_bytes(content)
     with pytest.raises(FetchError, match=r"not one.bin as the lock has it") as caught:
-        carry.unpack(files, carried, tmp_path)
+        take(files, carried, tmp_path)
     assert caught.value.where == str(blob)
     assert files[0].path in store.missing(paths_of(files))
 
@@ -158,33 +165,34 @@ def test_a_link_to_a_file_of_this_machine_is_not_followed(files, carried, tmp_pa
     blob = carried / "blobs" / "sha256" / files[0].sha256
     blob.rename(tmp_path / "elsewhere")
     blob.symlink_to(tmp_path / "elsewhere")
-    carry.unpack(files, carried, tmp_path)
+    take(files, carried, tmp_path)
     assert store.missing(paths_of(files)) == {files[0].path}
 
 
 @pytest.mark.parametrize("name", ["x\nEND\necho", ".x", "a b", "$(x)"])
 def test_no_name_of_somebody_else_s_becomes_a_line_of_the_script(files, tmp_path, name):
     folder = tmp_path / "carried"
-    carry.pack(carry.Contents(files[:1]), folder)
-    (entry,) = json.loads((folder / "index.json").read_text())["manifests"]
-    manifest = folder / "blobs" / "sha256" / entry["digest"].removeprefix("sha256:")
-    manifest.write_text(manifest.read_text().replace('"one.bin"', json.dumps(name)))
+    carry.pack(Contents(files[:1]), folder, UNWATCHED)
+    layout = LayoutPlace(folder)
+    content = layout.manifest(layout.resolve().digest).replace(b'"one.bin"', json.dumps(name).encode())
+    layout.say([])
+    layout.put_manifest(content)
     with pytest.raises(FetchError, match="something else is in this folder"):
-        carry.pack(carry.Contents(files), folder)
+        carry.pack(Contents(files), folder, UNWATCHED)
 
 
 def test_another_folder_is_refused(files, tmp_path):
     with pytest.raises(FetchError, match="nothing here was made by `tungsten fetch --to`"):
-        carry.unpack(files, tmp_path, tmp_path)
+        take(files, tmp_path, tmp_path)
     (tmp_path / "index.json").write_text('{"manifests": []}')
     with pytest.raises(FetchError, match="something else is in this folder"):
-        carry.pack(carry.Contents(files), tmp_path)
+        carry.pack(Contents(files), tmp_path, UNWATCHED)
 
 
 def test_a_folder_that_can_t_be_written_is_told(files, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FetchError, match="the copy can't be written"):
-        carry.pack(carry.Contents(files), tmp_path / "file" / "carried")
+        carry.pack(Contents(files), tmp_path / "file" / "carried", UNWATCHED)
 
 
 @pytest.fixture
@@ -197,7 +205,7 @@ def earlier(files, tmp_path):
 
 
 def test_a_folder_of_an_earlier_tungsten_is_taken(files, earlier, tmp_path):
-    carry.unpack(files, earlier, tmp_path)
+    take(files, earlier, tmp_path)
     assert store.missing(paths_of(files)) == set()
 
 
@@ -207,7 +215,7 @@ def test_what_was_tampered_with_there_is_refused(files, earlier, tmp_path):
         content[500] ^= 1
         archive.write_bytes(content)
     with pytest.raises(FetchError, match="could not be copied"):
-        carry.unpack(files, earlier, tmp_path)
+        take(files, earlier, tmp_path)
 
 
 def test_one_for_a_store_in_another_place_is_told(files, earlier, tmp_path):
@@ -215,4 +223,4 @@ def test_one_for_a_store_in_another_place_is_told(files, earlier, tmp_path):
     info.write_text(info.read_text().replace(store.place(), "/home/somebody/store"))
     here = re.escape(store.place())
     with pytest.raises(FetchError, match=f"in /home/somebody/store, and this machine's is in {here}"):
-        carry.unpack(files, earlier, tmp_path)
+        take(files, earlier, tmp_path)

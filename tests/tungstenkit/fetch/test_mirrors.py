@@ -11,7 +11,7 @@ import pytest
 from tungstenkit import configured
 from tungstenkit.debian.release import ReleaseFile
 from tungstenkit.fetch import machine_mirrors, web
-from tungstenkit.fetch.machine_mirrors import Machine, apt_bases, find_mirrors
+from tungstenkit.fetch.machine_mirrors import Machine, apt_bases, find_mirrors, oci_mirrors
 from tungstenkit.fetch.mirrors import Mirrors
 from tungstenkit.fetch.web import MissingError, get_if_newer
 from tungstenkit.sdk.errors import FetchError, TungstenError
@@ -93,6 +93,22 @@ class TestOrder:
         )
         assert find({"PIP_CONFIG_FILE": os.devnull}).pypi == "https://default.example/simple"
         assert not [command for command in machine.asked if "pip config list" in command]
+
+    def test_registries_are_named_by_the_environment_or_the_project_and_nobody_is_asked(
+        self, machine, tmp_path
+    ):
+        (tmp_path / "kept").mkdir()
+        named = project(tmp_path, 'oci = ["registry.example/kept", "kept"]\n')
+        assert oci_mirrors(named, {}) == ("registry.example/kept", str(tmp_path / "kept"))
+        environ = {"TUNGSTEN_MIRROR_OCI": "other.example/kept /srv/kept"}
+        assert oci_mirrors(named, environ) == ("other.example/kept", "/srv/kept")
+        assert oci_mirrors(None, {}) == ()
+        assert machine.asked == []
+
+    @pytest.mark.parametrize("value", ['""', "[]", "[1]", "1", "true"])
+    def test_what_names_no_registry_is_told(self, tmp_path, value):
+        with pytest.raises(TungstenError, match=r"oci holds what is no text|can't be read"):
+            oci_mirrors(project(tmp_path, f"oci = {value}\n"), {})
 
     def test_named_debian_mirrors_are_not_looked_up(self, find, tmp_path):
         named = project(tmp_path, 'debian = ["http://a/d/", "http://b/d"]\ndebian-security = "http://a/s"\n')

@@ -1,0 +1,212 @@
+"""A registry keeps what builds an image: a push sends it once, and who has nothing else builds the same of it."""
+
+import json
+import shutil
+import subprocess
+import urllib.request
+
+import pytest
+
+from tests.end_to_end import bases
+from tests.end_to_end.harness import ENGINE, SYSTEM, free_port, succeed, tungsten
+from tests.end_to_end.test_kept import (  # noqa: F401 (fixtures)
+    FOREIGN,
+    kept,
+    mirror,
+    model,
+    release,
+    sources,
+)
+from tests.end_to_end.test_reproducible import empty_store  # noqa: F401 (a fixture)
+from tests.machine import need
+from tests.registry import digest_of, registry
+from tungstenkit.fetch.kept import export_of, inputs_of, unpack_export
+from tungstenkit.registry.artifact import MANIFEST, TITLE
+from tungstenkit.registry.place import place
+
+SMALL = 50_000
+"""Bytes of a push of an edited line, and what it keeps."""
+NOBODY = {
+    name: f"http://127.0.0.1:{free_port()}"
+    for name in (
+        "TUNGSTEN_MIRROR_DEBIAN",
+        "TUNGSTEN_MIRROR_DEBIAN_SECURITY",
+        "TUNGSTEN_MIRROR_PYPI",
+        "TUNGSTEN_MIRROR_NPM",
+    )
+}
+"""Mirrors at which nothing answers."""
+ALONE = """
+ip link set lo up
+"$REGISTRY" serve "$FOLDER/registry.yml" >"$FOLDER/again.log" 2>&1 &
+served=$!
+trap 'kill $served' EXIT
+until curl --silent --fail --output /dev/null --noproxy '*' "http://$REGISTRY_HTTP_ADDR/v2/"; do sleep 0.1; done
+"$@"
+"""
+"""Has a registry of the same files and address, and no network but loopback."""
+
+
+@pytest.fixture(autouse=True)
+def _programs():
+    need("skopeo")
+
+
+def manifest_at(host, name, reference="latest"):
+    """A manifest as a registry gives it."""
+    request = urllib.request.Request(
+        f"http://{host}/v2/{name}/manifests/{reference}", headers={"Accept": MANIFEST}
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return answer.read()
+
+
+@pytest.mark.parametrize("how", ["fetch --from", "mirror"])
+def test_a_registry_alone_builds_the_image_of_the_first_day(how, model, mirror, empty_store, tmp_path):  # noqa: F811
+    """In an empty store, without a network."""
+    need("docker-registry", "curl")
+    with bases.registry(tmp_path) as host:
+        reference = f"{host}/team/kept:1"
+        options = ["--platform", FOREIGN, "--with-inputs", "--skopeo-arg=--dest-tls-verify=false"]
+        pushed = tungsten("push", reference, model, *options, env=mirror)
+        assert pushed.returncode == 0, pushed.stderr
+        digest = pushed.stdout.strip().rpartition("@")[2]
+    there = tmp_path / "there"
+    shutil.copytree(model, there, ignore=shutil.ignore_patterns(".tungsten"))
+    environment = mirror | NOBODY
+    environment |= {
+        "REGISTRY": str(bases.REGISTRY),
+        "FOLDER": str(tmp_path),
+        "REGISTRY_HTTP_ADDR": host,
+        "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(tmp_path / "blobs"),
+    }
+    alone = ["unshare", "--net", *empty_store, "sh", "-euc", ALONE, "sh"]
+    if how == "mirror":
+        environment["TUNGSTEN_MIRROR_OCI"] = reference
+    else:
+        succeed("fetch", there, "--platform", FOREIGN, "--from", reference, before=alone, env=environment)
+    line = ["build", there, "--platform", FOREIGN, "--no-load", "--json"]
+    assert json.loads(succeed(*line, before=alone, env=environment))["digest"] == digest
+
+
+@pytest.fixture(params=["referrers", "docker-registry"])
+def place_to_push(request, tmp_path):
+    """Registries of both kinds: their host and port."""
+    if request.param == "docker-registry":
+        need("docker-registry")
+        with bases.registry(tmp_path) as host:
+            yield host
+    else:
+        with registry() as found:
+            yield found.host
+
+
+@pytest.fixture
+def push(copy_of):
+    """Pushes a model that keeps what builds it."""
+
+    def push(reference, folder, *options):
+        line = ["push", reference, folder, "--skopeo-arg=--dest-tls-verify=false", *options]
+        return tungsten(*line)
+
+    return push
+
+
+def test_what_is_kept_changes_nothing_of_the_image(place_to_push, push, blur, tmp_path):
+    """skopeo copies the image and podman takes it, by the digest that it has here; what is kept is whole."""
+    host = place_to_push
+    done = push(f"{host}/blur", blur.directory, "--with-inputs")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{host}/blur@{blur.digest}\n"
+    assert "keeping what builds it in " in done.stderr
+    assert digest_of(manifest_at(host, "blur")) == blur.digest
+    where = place(f"{host}/blur")
+    (inputs,) = inputs_of(blur.digest, [where])
+    (export,) = export_of(blur.digest, [where])
+    names = [layer.annotations[TITLE] for layer in inputs.layers]
+    assert any(name.startswith("libc6_") for name in names)
+    assert any(name.startswith("pillow-") for name in names)
+    assert "busybox" in names
+    assert [layer.digest for layer in inputs.layers] == sorted(layer.digest for layer in inputs.layers)
+    unpack_export(export, tmp_path / "export")
+    exported = {
+        path.relative_to(tmp_path / "export").as_posix(): path.read_bytes()
+        for path in (tmp_path / "export").rglob("*")
+        if path.is_file()
+    }
+    built = blur.directory / ".tungsten" / "export"
+    assert exported == {
+        path.relative_to(built).as_posix(): path.read_bytes()
+        for path in built.rglob("*")
+        if path.is_file() and path.name != "sources.json"
+    }
+    with registry() as other:
+        copy = ["skopeo", "copy", "--quiet", "--preserve-digests", "--src-tls-verify=false"]
+        copy += ["--dest-tls-verify=false", f"docker://{host}/blur", f"docker://{other.host}/copied"]
+        subprocess.run(copy, check=True)
+        assert digest_of(manifest_at(other.host, "copied")) == blur.digest
+
+
+def test_podman_takes_an_image_with_what_is_kept_of_it(place_to_push, push, blur):
+    need(*ENGINE)
+    name = f"{place_to_push}/blur"
+    assert push(name, blur.directory, "--with-inputs").returncode == 0
+    try:
+        pull = ["podman", "pull", "--quiet", "--tls-verify=false", f"{name}@{blur.digest}"]
+        subprocess.run(pull, check=True, capture_output=True)
+        inspect = ["podman", "image", "inspect", "--format", "{{.Digest}}", f"{name}@{blur.digest}"]
+        found = subprocess.run(inspect, check=True, capture_output=True, text=True)
+        assert found.stdout.strip() == blur.digest
+    finally:
+        subprocess.run(["podman", "rmi", "--force", f"{name}@{blur.digest}"], capture_output=True)
+
+
+def test_what_the_registry_has_is_not_sent_again(copy_of, push):
+    """A second model with the same packages sends its own; an edited line hardly anything."""
+    first, second = copy_of("blur"), copy_of("blur")
+    source = second / "tungsten_model.py"
+    source.write_text(source.read_text() + "# another model\n")
+    with registry() as found:
+        assert push(f"{found.host}/team/first", first, "--with-inputs").returncode == 0
+        whole = found.received
+        done = push(f"{found.host}/team/second", second, "--with-inputs")
+        assert done.returncode == 0, done.stderr
+        other = found.received - whole
+        source.write_text(source.read_text() + "# an edited line\n")
+        again = push(f"{found.host}/team/second", second, "--with-inputs")
+        edit = found.received - whole - other
+    assert other < 100_000 < whole
+    assert edit < SMALL, again.stderr
+
+
+def test_a_registry_that_refuses_artifacts_has_the_image_all_the_same(push, blur):
+    with registry(accepts_artifacts=False) as found:
+        done = push(f"{found.host}/blur", blur.directory, "--with-inputs")
+        assert done.returncode == 1
+        assert done.stdout == f"{found.host}/blur@{blur.digest}\n"
+        assert (
+            "error: the image is pushed, but what builds it is not kept: this registry takes no"
+            in done.stderr
+        )
+        assert "--inputs-to REF" in done.stderr
+        assert digest_of(manifest_at(found.host, "blur")) == blur.digest
+        with registry() as other:
+            line = [f"{found.host}/blur", blur.directory, "--inputs-to", f"{other.host}/kept:blur"]
+            assert push(*line).returncode == 0
+            kept_there = place(f"{other.host}/kept")
+            (inputs,) = inputs_of(blur.digest, [place(f"{found.host}/blur"), kept_there])
+            assert kept_there.resolve("blur").digest == inputs.manifest.digest
+
+
+def test_a_setting_has_each_push_keep_what_builds_it(copy_of, push):
+    folder = copy_of("blur")
+    (folder / "pyproject.toml").write_text("[tool.tungsten]\nkeep-inputs = true\n")
+    with registry() as found:
+        done = push(f"{found.host}/blur", folder)
+        assert done.returncode == 0, done.stderr
+        digest = done.stdout.strip().rpartition("@")[2]
+        (inputs,) = inputs_of(digest, [place(f"{found.host}/blur")])
+    lock = json.loads((folder / "tungsten.lock").read_text())
+    named = {f"sha256:{deb['sha256']}" for deb in lock["platforms"][SYSTEM]["debs"]}
+    assert named
+    assert named <= {layer.digest for layer in inputs.layers}

@@ -1,0 +1,156 @@
+"""What builds an image, where a push has kept it: the artifacts that refer to it, found and read.
+
+They are kept beside the image or in another place, and are somebody else's: their digests say that they are whole, and
+not what is in them.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from tungstenkit import started
+from tungstenkit.fetch import inputs
+from tungstenkit.outside import path_problem
+from tungstenkit.registry import artifact as artifacts
+from tungstenkit.registry.artifact import EXPORT, EXPORT_TAR, INPUTS, TITLE
+from tungstenkit.registry.base import MissingError
+from tungstenkit.sdk.errors import FetchError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tungstenkit.registry.artifact import Descriptor
+    from tungstenkit.registry.base import Place
+
+LARGEST_EXPORT = 1 << 32
+"""In bytes: what is larger of a model lies in a store, and not in an export."""
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An artifact of one kind, and where it is."""
+
+    place: Place
+    manifest: Descriptor
+    layers: Sequence[Descriptor]
+
+
+def find(kind: str, image: str, places: Sequence[Place]) -> list[Kept]:
+    """The artifacts of a kind that refer to an image, in the order of the places. image: the digest of its manifest.
+
+    A place may be named by such an artifact itself. Raises FetchError where a place can't be asked.
+    """
+    found: dict[str, Kept] = {}
+    for place in places:
+        for one in place.referrers(image, kind):
+            content = place.manifest(one.digest)
+            # Whoever may write a fallback's tag may say anything there.
+            if _subject(content, one, place) == image:
+                found.setdefault(one.digest, _kept(place, one, content))
+    return list(found.values())
+
+
+def inputs_of(image: str, places: Sequence[Place]) -> list[Kept]:
+    """What was kept of the inputs of an image. Raises as `find`, and MissingError where nothing was."""
+    return _some(find(INPUTS, image, places), "what builds the image", image)
+
+
+def export_of(image: str, places: Sequence[Place]) -> list[Kept]:
+    """What was kept of an image's export, as `inputs_of`."""
+    return _some(find(EXPORT, image, places), "the export of the image", image)
+
+
+def _some(found: list[Kept], what: str, image: str) -> list[Kept]:
+    if not found:
+        raise MissingError(
+            f"{what} was not kept here",
+            where=image,
+            hint="`tungsten push --with-inputs` keeps it; a copy of an image has it where it was copied from",
+        )
+    return found
+
+
+def _subject(content: bytes, one: Descriptor, place: Place) -> str | None:
+    try:
+        return artifacts.subject_of(content)
+    except ValueError:
+        raise _unreadable(one, place) from None
+
+
+def _kept(place: Place, manifest: Descriptor, content: bytes) -> Kept:
+    try:
+        layers = artifacts.layers_of(content)
+        if manifest.artifact_type == INPUTS:
+            for layer in layers:
+                inputs.key(layer)
+        return Kept(place, manifest, layers)
+    except ValueError:
+        raise _unreadable(manifest, place) from None
+
+
+def _unreadable(manifest: Descriptor, place: Place) -> FetchError:
+    return FetchError(
+        "this is no artifact of ours, though it says so",
+        where=f"{place.name}@{manifest.digest}",
+        hint="another program has put it there: remove it, or name another place",
+    )
+
+
+def unpack_export(kept: Kept, folder: Path) -> None:
+    """Write an export into a folder that is new. Raises FetchError for what is no export, whoever made it."""
+    layers = [layer for layer in kept.layers if layer.media_type == EXPORT_TAR]
+    if sum(layer.size for layer in layers) > LARGEST_EXPORT:
+        raise _unreadable(kept.manifest, kept.place)
+    seen: set[str] = set()
+    with started.scratch() as scratch:
+        for number, layer in enumerate(layers):
+            path = scratch / str(number)
+            kept.place.blob(layer.digest, layer.size, path)
+            try:
+                with tarfile.open(path, "r:") as tar:
+                    for member in tar:
+                        _unpack(tar, member, folder, seen)
+            except (tarfile.TarError, OSError, ValueError, UnicodeError) as problem:
+                name = layer.annotations.get(TITLE, layer.digest)
+                raise FetchError(
+                    f"this is no part of an export: {problem}",
+                    where=f"{kept.place.name}@{layer.digest} ({name})",
+                    hint="another program has put it there: remove it, or name another place",
+                ) from None
+
+
+def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, seen: set[str]) -> None:
+    """A file or a link of an export; ValueError for what none has. seen: what is there already."""
+    name = member.name
+    path = PurePosixPath(name)
+    if path_problem(name) or ".." in path.parts or str(path) != name or name in seen:
+        raise ValueError(f"{name!a} is no path of it")
+    seen.add(name)
+    target = folder / name
+    # Nothing is written through a link: that above a file is a folder which we have made.
+    if any((folder / above).is_symlink() for above in path.parents):
+        raise ValueError(f"{name!a} is behind a link")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if member.issym():
+        depth = 0
+        for part in (*path.parent.parts[1:], *PurePosixPath(member.linkname).parts):
+            depth += -1 if part == ".." else 1
+            if depth < 0 or part == "/":
+                raise ValueError(f"{name!a} leads out of the model")
+        if path.parts[0] != "model":
+            raise ValueError(f"{name!a} is a link")
+        target.symlink_to(member.linkname)
+    elif member.isreg():
+        content = tar.extractfile(member)
+        assert content is not None  # it is a file
+        with target.open("xb") as file:
+            while piece := content.read(_PIECE):
+                file.write(piece)
+        target.chmod(0o755 if member.mode & 0o100 else 0o644)
+    else:
+        raise ValueError(f"{name!a} is neither a file nor a link")

@@ -1,0 +1,128 @@
+"""What builds an image, kept in a registry beside it or elsewhere: its inputs and its export, as artifacts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tungstenkit import started, store
+from tungstenkit.audit.post_build_seen import read_settings
+from tungstenkit.export import flake
+from tungstenkit.fetch import inputs
+from tungstenkit.fetch.bring import programs, store_files, store_paths
+from tungstenkit.fetch.private import private_hashes
+from tungstenkit.lock.selection import part_of
+from tungstenkit.platforms import this_system
+from tungstenkit.registry import elsewhere
+from tungstenkit.registry.artifact import EMPTY, EXPORT, EXPORT_TAR, INPUTS, TITLE, Artifact, Layer
+from tungstenkit.registry.client import Access, RegistryError
+from tungstenkit.registry.place import place
+from tungstenkit.registry.remote import RegistryPlace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tungstenkit.fetch.needs import LockedFile
+    from tungstenkit.lock.document import Lock
+    from tungstenkit.project.folder import Project
+    from tungstenkit.registry.artifact import Descriptor
+    from tungstenkit.registry.base import Place
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """How a user wishes that what builds an image is kept."""
+
+    to: str | None = None
+    """Where, instead of beside the image."""
+    private: bool = False
+    """Whether what came with credentials is kept, too."""
+    access: Access = field(default_factory=Access)
+    """How both registries are spoken to."""
+
+
+def keep(project: Project, system: str, digest: str, reference: str, wish: Keeping) -> None:
+    """Keep what builds an image that was pushed. digest: of its manifest. reference: where that is.
+
+    Raises FetchError; what was sent until then stays.
+    """
+    where = place(wish.to or reference, wish.access)
+    subject = place(reference, wish.access).resolve(digest)
+    lock = project.checked_lock()
+    shipped = project.select_shipped(lock)
+    part = part_of(lock, [system], this_system())
+    gone = store.missing(store_paths(part, shipped.big))
+    files = [file for file in store_files(part, shipped.big) if file.path not in gone]
+    if not wish.private:
+        files = _without_private(project, part, files)
+    contents = inputs.Contents(files, [path for path in programs(part) if path not in gone])
+    with started.scratch() as scratch:
+        kept = list(inputs.layers(contents).values())
+        exported = _export_layers(flake.pack(project.spec, lock, shipped.contents(project), scratch))
+        _send(project, where, [*kept, *exported])
+        tag = where.reference if wish.to is not None and where.reference != subject.digest else None
+        _attach(where, INPUTS, kept, subject, tag)
+        _attach(where, EXPORT, exported, subject)
+
+
+def _export_layers(parts: dict[str, Path]) -> list[Layer]:
+    return [Layer(path, EXPORT_TAR, {TITLE: name}) for name, path in parts.items()]
+
+
+def _without_private(project: Project, lock: Lock, files: Sequence[LockedFile]) -> list[LockedFile]:
+    private = private_hashes(lock, project.mirrors())
+    # What it makes by a variable of the user's, such as a token, others could not make.
+    if read_settings(project.directory).environment:
+        results = [platform.post_build for platform in lock.platforms.values()]
+        private |= {one.sha256 for one in results if one is not None}
+    kept = [file for file in files if file.sha256 not in private]
+    if left := len(files) - len(kept):
+        what = "1 file that came" if left == 1 else f"{left} files that came"
+        project.watch.warn(f"not kept: {what} by a password; --with-private-inputs keeps such, too")
+    return kept
+
+
+def _send(project: Project, where: Place, layers: Sequence[Layer]) -> None:
+    """Have blobs kept that are not there, and say beforehand what that comes to."""
+    with project.watch.working(f"asking {where.name} what it has"):
+        lacking = where.lacking([*layers, EMPTY])
+    unique = list({layer.descriptor.digest: layer for layer in layers}.values())
+    project.watch.notice(
+        f"keeping what builds it in {where.name}: {_amount(unique)}; not there yet: {_amount(lacking)}"
+    )
+    name = where.repository if isinstance(where, RegistryPlace) else None
+    others = elsewhere.repositories(name) if name is not None else {}
+    with project.watch.fetching("sending") as bar:
+        bar.start(len(lacking), sum(layer.descriptor.size for layer in lacking))
+        where.put_blobs(
+            lacking,
+            bar.advance,
+            lambda layer: bar.done(layer.annotations.get(TITLE, "")),
+            lambda digest: [others[digest]] if digest in others else [],
+        )
+    if name is not None:
+        elsewhere.note(name, [layer.descriptor.digest for layer in layers])
+
+
+def _amount(layers: Sequence[Layer]) -> str:
+    size = sum(layer.descriptor.size for layer in layers)
+    return (
+        f"{len(layers)} {'file' if len(layers) == 1 else 'files'}, {size / 1e6:.1f} MB"
+        if layers
+        else "nothing"
+    )
+
+
+def _attach(
+    where: Place, kind: str, layers: Sequence[Layer], subject: Descriptor, tag: str | None = None
+) -> None:
+    try:
+        where.attach(Artifact(kind, layers, subject), tag, sent=True)
+    except RegistryError as problem:
+        if problem.status in (400, 405, 406, 415, 422):
+            raise problem.reworded(
+                f"this registry takes no such artifact: {problem.what}",
+                hint="--inputs-to REF names a repository of a registry that does",
+            ) from None
+        raise

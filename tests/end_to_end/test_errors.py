@@ -80,7 +80,7 @@ def test_a_lock_without_tools_for_this_machine(copy_of):
     for command in ("fetch", "build"):
         message = untouched(model, lambda command=command: fails(command, model))
         assert f"none for this machine ({SYSTEM})" in message
-        assert "run `tungsten lock` on this machine" in message
+        assert f"run `tungsten lock {model}` on this machine" in message
 
 
 def test_a_lock_that_is_not_sealed(model):

@@ -87,6 +87,7 @@ def test_tungsten_pushes_under_the_images_digest(blur, registry):
     assert digest_at(registry, name) == blur.digest
 
 
+@needs("skopeo")
 def test_a_registry_that_is_not_there_is_told(exported, blur):
     place = f"127.0.0.1:{free_port()}"
     done = tungsten("push", f"{place}/blur", blur.directory)

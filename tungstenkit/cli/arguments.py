@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -18,9 +20,23 @@ if TYPE_CHECKING:
 
     from tungstenkit.spec.reading import Reader, Reading
 
+
+def about(context: typer.Context, value: Any) -> Any:  # noqa: ANN401 (a callback for arguments of each type)
+    """Of the argument that says which model a command is about: `about_the_same` finds it."""
+    context.meta[__name__] = context
+    return value
+
+
 Directory = Annotated[
     Path,
-    typer.Argument(metavar="DIR", exists=True, file_okay=False, help="The model's folder.", show_default="."),
+    typer.Argument(
+        metavar="DIR",
+        exists=True,
+        file_okay=False,
+        help="The model's folder.",
+        show_default=".",
+        callback=about,
+    ),
 ]
 
 
@@ -40,6 +56,33 @@ Class = Annotated[
     str | None,
     typer.Option("-c", "--model-class", metavar="CLASS", help="The model's class, where there are several."),
 ]
+
+
+_COMMAND = re.compile(
+    # Of its words only options and their values; `--to` and `--from` alone are no command to paste.
+    r"`(tungsten (?:build|check|fetch|lock|nix-export|shell)"
+    r"(?: --?[a-zA-Z][\w-]*(?: [^\s`-][^\s`]*)?)*)(?<!--to)(?<!--from)`"
+)
+
+
+def about_the_same(problem: TungstenError, context: typer.Context) -> TungstenError:
+    """The problem, with the model that a command is about in all commands of its hint: those are to be pasted.
+
+    context: the whole line's.
+    """
+    command: typer.Context | None = context.meta.get(__name__)
+    if command is None or problem.hint is None:
+        return problem
+    given = command.params
+    folder = str(given.get("directory", given.get("target", ".")))
+    words = [] if folder == "." or not Path(folder).is_dir() else [folder]
+    for option, name in (("-m", "module"), ("-c", "class_name")):
+        words += [option, given[name]] if given.get(name) else []
+    if not words:
+        return problem
+    return problem.reworded(
+        hint=_COMMAND.sub(lambda found: f"`{found[1]} {shlex.join(words)}`", problem.hint)
+    )
 
 
 Trust = Annotated[

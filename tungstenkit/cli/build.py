@@ -163,7 +163,13 @@ def push_command(
     *,
     trust: Trust = False,
     platform: Annotated[
-        str | None, typer.Option("--platform", metavar="SYSTEM", help="The platform of the image.")
+        str | None,
+        typer.Option(
+            "--platform",
+            metavar="SYSTEM",
+            help="The platform of the image, which is pushed alone.",
+            show_default="all of the lock's, as one index",
+        ),
     ] = None,
     skopeo_args: Annotated[
         list[str] | None,
@@ -201,6 +207,7 @@ def push_command(
 
     Its bill of materials and where it is from are kept beside it.
     """
+    from tungstenkit import started
     from tungstenkit.nix_build.push import check_skopeo, check_target, push_image
     from tungstenkit.spec.reading import Reading
 
@@ -209,8 +216,9 @@ def push_command(
     with Reading(directory, module, trust=trust) as reading:
         from tungstenkit.cli.progress import working
         from tungstenkit.cli.terminal import TERMINAL
+        from tungstenkit.nix_build.index import as_one
         from tungstenkit.project.folder import Project
-        from tungstenkit.project.making import make_image
+        from tungstenkit.project.making import make_images
         from tungstenkit.settings import keep_inputs_setting
 
         project = Project.of(reading, class_name, TERMINAL)
@@ -226,16 +234,18 @@ def push_command(
 
         keeping = Keeping(inputs_to, with_private_inputs, Access.of_skopeo(skopeo_args or ()))
         place(inputs_to or reference)
-    system, image = make_image(project, None, reference, platform)
-    with working(f"pushing to {reference}"):
-        push_image(image, reference, skopeo_args or ())
-    print(f"{reference}@{image.digest}")
-    keep_said(project, {system: image}, image.digest, reference, skopeo_args or (), key)
+    images = make_images(project, reference, platform)
+    with started.scratch() as scratch, working(f"pushing to {reference}"):
+        pushed = as_one(images, scratch / "index")
+        push_image(pushed, reference, skopeo_args or ())
+    print(f"{reference}@{pushed.digest}")
+    keep_said(project, images, pushed.digest, reference, skopeo_args or (), key)
     if keeping is not None:
         from tungstenkit.project.keeping import keep
 
         try:
-            keep(project, system, image.digest, reference, keeping)
+            for system, image in images.items():
+                keep(project, system, image.digest, reference, keeping)
         except TungstenError as problem:
             what = f"the image is pushed, but what builds it is not kept: {problem.what}"
             raise problem.reworded(what) from None

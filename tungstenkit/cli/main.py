@@ -45,7 +45,12 @@ class _Commands(typer.core.TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
         with _interruption_told():
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except TungstenError as problem:
+                from tungstenkit.cli.arguments import about_the_same
+
+                raise about_the_same(problem, ctx) from problem.__cause__
 
 
 def _print_version(wanted: bool) -> None:
@@ -160,9 +165,11 @@ def _examining(app: typer.Typer) -> None:
 
 def _keeping(app: typer.Typer) -> None:
     from tungstenkit.cli.models import models
+    from tungstenkit.cli.pull import pull_command
     from tungstenkit.cli.registry import login_command, logout_command, tag_command
 
     app.add_typer(models, name="models")
+    app.command("pull")(pull_command)
     app.command("tag")(tag_command)
     app.command("login")(login_command)
     app.command("logout")(logout_command)
@@ -183,7 +190,7 @@ _GROUPS = {
     _running: ("serve", "demo", "predict"),
     _checking: ("check",),
     _proving: ("verify", "diff"),
-    _keeping: ("models", "tag", "login", "logout"),
+    _keeping: ("models", "pull", "tag", "login", "logout"),
     _cleaning: ("clean",),
     _examining: ("doctor",),
     _completing: ("completion",),

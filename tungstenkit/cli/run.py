@@ -12,7 +12,7 @@ import typer
 import typer.core
 
 from tungstenkit import started
-from tungstenkit.cli.arguments import Class, EngineArgs, Module, NoGpu, Trust, say_if_it_ships
+from tungstenkit.cli.arguments import Class, EngineArgs, Module, NoGpu, Trust, about, say_if_it_ships
 
 if TYPE_CHECKING:
     from tungstenkit.models.serving import Serving
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 ServedTarget = Annotated[
     str,
     typer.Argument(
-        metavar="NAME|DIR", help="An image, or a model's folder, which is built first.", show_default="."
+        metavar="NAME|DIR",
+        help="An image, or a model's folder, which is built first.",
+        show_default=".",
+        callback=about,
     ),
 ]
 
@@ -178,6 +181,7 @@ PredictionTarget = Annotated[
         metavar="NAME|DIR|URL",
         help="An image, a model's folder, or a server that runs already.",
         show_default=".",
+        callback=about,
     ),
 ]
 

@@ -79,11 +79,30 @@ def key(layer: Descriptor) -> Key:
     return layer.sha256, name, kind
 
 
+def get(file: LockedFile, place: Place, folder: Path, progress: Progress) -> Path | None:
+    """Download a file that a place has, verified, under its store name; None where it has it not. Raises FetchError.
+
+    folder: where it waits; what broke off goes on from there.
+    """
+    # A file is added under its own name; two may have one.
+    path = folder / file.sha256 / file.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # What lies there was renamed when it was whole, but somebody else may have put it there.
+    if path.is_symlink() or not path.is_file() or measure(path) != (file.size, file.sha256):
+        try:
+            place.blob(f"sha256:{file.sha256}", file.size, path, progress.advance)
+        except MissingError:
+            return None
+        except DamagedError as problem:
+            raise problem.reworded(f"this is not {file.name} as the lock has it") from None
+    progress.done(file.name)
+    return path
+
+
 def take(files: Sequence[LockedFile], place: Place, folder: Path, progress: Progress) -> None:
     """Bring those of the files into the store that a place has and the store has not.
 
-    folder: where they wait until they are whole, on the disk of the store if that can be; what broke off waits there,
-    too. Raises FetchError; what arrived before it stays.
+    folder: as `get` has it. Raises FetchError; what arrived before it stays.
     """
     gone = store.missing([file.path for file in files])
     wanted = [file for file in {file.path: file for file in files}.values() if file.path in gone]
@@ -91,23 +110,8 @@ def take(files: Sequence[LockedFile], place: Place, folder: Path, progress: Prog
         return
     progress.start(len(wanted), sum(file.size for file in wanted))
 
-    def get(file: LockedFile) -> Path | None:
-        # A file is added under its own name; two may have one.
-        path = folder / file.sha256 / file.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # What lies there was renamed when it was whole, but somebody else may have put it there.
-        if path.is_symlink() or not path.is_file() or measure(path) != (file.size, file.sha256):
-            try:
-                place.blob(f"sha256:{file.sha256}", file.size, path, progress.advance)
-            except MissingError:
-                return None
-            except DamagedError as problem:
-                raise problem.reworded(f"this is not {file.name} as the lock has it") from None
-        progress.done(file.name)
-        return path
-
     with ThreadPoolExecutor(PARALLEL) as pool:
-        jobs = [pool.submit(get, file) for file in wanted]
+        jobs = [pool.submit(get, file, place, folder, progress) for file in wanted]
         try:
             arrived = [(file, path) for file, job in zip(wanted, jobs, strict=True) if (path := job.result())]
         except BaseException:

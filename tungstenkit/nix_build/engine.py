@@ -14,9 +14,41 @@ from tungstenkit.outside import IMAGE_NAME, IMAGE_TAG, LONGEST_NAME
 from tungstenkit.sdk.errors import BuildError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from tungstenkit.nix_build.image import Image
+
+
+PATIENCE = 60
+"""Seconds for an answer: a daemon that was paused, or waits for a lock, gives none."""
+
+
+def ask(
+    engine: str, arguments: Sequence[str], patience: float | None = PATIENCE
+) -> subprocess.CompletedProcess[str]:
+    """What an engine answers. Raises BuildError where it can't be run, or says nothing.
+
+    patience: seconds; None for what may take as long as it likes.
+    """
+    try:
+        return subprocess.run(
+            [engine, *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=patience,
+        )
+    except OSError as problem:
+        raise BuildError(f"{engine} can't be run: {problem.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise BuildError(
+            f"{engine} has not answered for {patience:g} seconds",
+            where=" ".join([engine, *arguments[:2]]),
+            hint=f"see whether `{engine} info` answers: another {engine} may be at work, or its daemon may hang; "
+            "TUNGSTEN_ENGINE names another engine",
+        ) from None
 
 
 def find_engine() -> str | None:
@@ -32,10 +64,8 @@ def find_engine() -> str | None:
         )
     if wanted != "docker" and shutil.which("podman"):
         return "podman"
-    if wanted != "podman" and shutil.which("docker"):
-        run = subprocess.run(["docker", "info"], capture_output=True, check=False)
-        if run.returncode == 0:
-            return "docker"
+    if wanted != "podman" and shutil.which("docker") and ask("docker", ["info"]).returncode == 0:
+        return "docker"
     if wanted:
         raise BuildError(
             f"there is no {wanted}" + (" with a daemon that answers" if wanted == "docker" else ""),
@@ -72,8 +102,7 @@ def has_image(image: Image, engine: str, reference: str) -> bool:
     # docker with containerd's store calls an image by its manifest.
     wanted = [{image.image_id}, {image.digest}] if engine == "podman" else [{image.image_id, image.digest}]
     form = "{{.Id}} {{.Digest}}" if engine == "podman" else "{{.Id}}"
-    command = [engine, "image", "inspect", "--format", form, "--", reference]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    run = ask(engine, ["image", "inspect", "--format", form, "--", reference])
     found = [f"sha256:{one.removeprefix('sha256:')}" for one in run.stdout.split()]
     return (
         run.returncode == 0

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tungstenkit.nix_build.engine import PATIENCE, ask
 from tungstenkit.outside import image_problem
 from tungstenkit.platforms import ARCHITECTURES
 from tungstenkit.sdk.errors import BuildError
@@ -95,13 +95,7 @@ def image(engine: str, name: str) -> Loaded:
     """One of them by what a user calls it. Raises BuildError where there is none, or it is none of ours."""
     if re.fullmatch(r"[0-9a-f]{6,64}", name) is None and (problem := image_problem(name)):
         raise BuildError(f"{name!r} {problem}", where="TARGET")
-    run = subprocess.run(
-        [engine, "image", "inspect", "--", name],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    run = ask(engine, ["image", "inspect", "--", name])
     found = [one for one in _json_list(run.stdout) if _ID.fullmatch(str(one.get("Id")))]
     if run.returncode != 0 or not found:
         raise BuildError(
@@ -141,13 +135,14 @@ def used_images(engine: str, without: Collection[Container] = ()) -> set[str]:
 
 def remove_image(engine: str, name: str) -> None:
     """Take a name from an image, or by its id remove it; it goes with its last name. Raises BuildError."""
-    _run(engine, ["image", "rm", "--", name])
+    _run(engine, ["image", "rm", "--", name], patience=None)
 
 
 def remove_container(container: Container) -> None:
     """Remove a container, whatever it does. Raises BuildError."""
     kill = ["--time=0"] if container.engine == "podman" else []
-    _run(container.engine, ["container", "rm", "--force", *kill, "--", container.container_id])
+    remove = ["container", "rm", "--force", *kill, "--", container.container_id]
+    _run(container.engine, remove, patience=None)
 
 
 def tag_image(engine: str, image_id: str, reference: str) -> None:
@@ -214,9 +209,8 @@ def _inspected(engine: str, kind: str, listing: Sequence[str]) -> list[dict[str,
     ids = [one for one in dict.fromkeys(_run(engine, listing).split()) if _ID.fullmatch(one)]
     if not ids:
         return []
-    command = [engine, kind, "inspect", "--", *ids]
-    run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    return [one for one in _json_list(run.stdout) if _ID.fullmatch(str(one.get("Id")))]
+    said = ask(engine, [kind, "inspect", "--", *ids]).stdout
+    return [one for one in _json_list(said) if _ID.fullmatch(str(one.get("Id")))]
 
 
 def _json_list(text: str) -> list[dict[str, Any]]:
@@ -227,13 +221,8 @@ def _json_list(text: str) -> list[dict[str, Any]]:
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
-def _run(engine: str, arguments: Sequence[str]) -> str:
-    try:
-        run = subprocess.run(
-            [engine, *arguments], capture_output=True, text=True, errors="replace", check=False
-        )
-    except OSError as problem:
-        raise BuildError(f"{engine} can't be run: {problem.strerror}") from None
+def _run(engine: str, arguments: Sequence[str], patience: float | None = PATIENCE) -> str:
+    run = ask(engine, arguments, patience)
     if run.returncode != 0:
         raise BuildError(
             f"{engine} refused: {run.stderr.strip()}", where=" ".join([engine, *arguments[:2], arguments[-1]])

@@ -80,26 +80,22 @@ class Access:
     @classmethod
     def of_skopeo(cls, arguments: list[str] | tuple[str, ...]) -> Access:
         """As arguments of `skopeo copy` say it of where it copies to."""
-        plain, password, file = False, None, None
+        said: dict[str, str] = {}
         words = iter(arguments)
         for word in words:
-            name, equals, value = word.partition("=")
-            if name in ("--dest-tls-verify", "--tls-verify"):
-                plain = value == "false"
-            elif name in (
-                "--dest-creds",
-                "--dest-username",
-                "--dest-password",
-                "--dest-authfile",
-                "--authfile",
-            ):
-                value = value if equals else next(words, "")
-                if name == "--dest-creds":
-                    user, _, secret = value.partition(":")
-                    password = passwords.Password(user, secret)
-                elif name.endswith("authfile"):
-                    file = value
-        return cls(plain, password, file)
+            option, equals, value = word.partition("=")
+            name = option.removeprefix("--dest-").removeprefix("--")
+            if name == "tls-verify":
+                said[name] = value
+            elif name in ("creds", "username", "password", "authfile"):
+                said[name] = value if equals else next(words, "")
+        user, _, secret = said.get("creds", "").partition(":")
+        user, secret = user or said.get("username", ""), secret or said.get("password", "")
+        return cls(
+            plain=said.get("tls-verify") == "false",
+            password=passwords.Password(user, secret) if user else None,
+            file=said.get("authfile"),
+        )
 
 
 @dataclass(frozen=True)
@@ -167,6 +163,11 @@ class Client:
         return session
 
     @cached_property
+    def _proxies(self) -> dict[str, str] | None:
+        """None is what the environment says, which is not of what is on this machine."""
+        return {"http": "", "https": ""} if is_loopback(self.name.registry) else None
+
+    @cached_property
     def base(self) -> str:
         """The address of its API."""
         host = _HUBS_API if self.name.registry == HUB else self.name.registry
@@ -182,7 +183,12 @@ class Client:
         # Nothing of the user's is said here. A server with TLS answers 400, or not at all.
         try:
             with self._session.get(
-                f"http://{host}/v2/", auth=_nobody, timeout=_TIMEOUT, stream=True, allow_redirects=False
+                f"http://{host}/v2/",
+                auth=_nobody,
+                timeout=_TIMEOUT,
+                stream=True,
+                allow_redirects=False,
+                proxies=self._proxies,
             ) as answer:
                 return answer.status_code in (200, 401) or answer.status_code >= 500
         except (OSError, ValueError):  # requests' exceptions are OSErrors
@@ -252,6 +258,7 @@ class Client:
                     auth=self._say_who if _origin(url) == _origin(self.base) else _nobody,
                     timeout=_TIMEOUT,
                     stream=True,
+                    proxies=self._proxies,
                     # What is written goes where we send it, and nowhere else.
                     allow_redirects=method in ("GET", "HEAD"),
                 )

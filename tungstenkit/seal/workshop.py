@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tungstenkit.debian.contents import fetch_paths
+from tungstenkit.fetch import inputs
 from tungstenkit.fetch.bring import Folders, bring_inputs, find_in_store
 from tungstenkit.fetch.download import download
 from tungstenkit.fetch.locate import locate
+from tungstenkit.fetch.machine_mirrors import oci_mirrors
 from tungstenkit.nix_build.hints import package_of_program
+from tungstenkit.registry.place import place
 from tungstenkit.resolve.base import loadable_on
-from tungstenkit.sdk.errors import TungstenError
+from tungstenkit.sdk.errors import FetchError, TungstenError
 from tungstenkit.seal.bench import Bench
 from tungstenkit.seal.fake_time import fake_time
 
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from tungstenkit.fetch.needs import LockedFile
     from tungstenkit.lock.document import Lock
     from tungstenkit.platforms import Target
+    from tungstenkit.registry.base import Place
     from tungstenkit.resolve.solver import Solver
     from tungstenkit.seal.twice import ExportedStep
     from tungstenkit.spec.document import ModelSpec
@@ -55,10 +60,27 @@ class Workshop:
 
     def get(self, entry: LockedFile) -> Path:
         """Download a file that the lock names, verified, under its store name; from several threads at a time."""
-        if path := find_in_store(entry):
+        if path := find_in_store(entry) or self._by_hash(entry):
             return path
         urls = locate([entry], self.resolved, self.solver.mirrors)[entry.sha256]
         return download(entry, urls, self.downloads, self.progress, self.solver.directory)
+
+    @cached_property
+    def _registries(self) -> dict[str, Place]:
+        """The machine's own, by name, as long as they answer."""
+        places = map(place, oci_mirrors(self.solver.directory))
+        return {one.name: one for one in places}
+
+    def _by_hash(self, entry: LockedFile) -> Path | None:
+        """The same of the machine's own registries, which are asked first; one that fails is told once."""
+        for name, where in [*self._registries.items()] if entry.local is None else ():
+            try:
+                if path := inputs.get(entry, where, self.downloads, self.progress):
+                    return path
+            except FetchError as problem:
+                if self._registries.pop(name, None):
+                    self.watch.warn(f"{name} can't be used as a mirror: {problem.what}")
+        return None
 
 
 @dataclass(frozen=True)

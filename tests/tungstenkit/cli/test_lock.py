@@ -5,6 +5,7 @@ The solve is replaced by one that gives a new version of `numpy` unless the pins
 
 import hashlib
 import json
+import shlex
 import shutil
 import signal
 import sys
@@ -358,4 +359,4 @@ class TestWhy:
     def test_without_a_lock_the_command_is_named(self, tungsten, model):
         status, _, err, _ = tungsten("why", "numpy", model / "..")
         assert status == 1
-        assert "run `tungsten lock`" in err
+        assert f"run `tungsten lock {shlex.quote(str(model / '..'))}`" in err

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tungstenkit.nix_build.engine import find_engine, has_image, image_reference, load_image
+from tungstenkit.nix_build.engine import ask, find_engine, has_image, image_reference, load_image
 from tungstenkit.nix_build.image import Image
 from tungstenkit.sdk.errors import BuildError
 
@@ -138,3 +138,12 @@ class TestEngine:
         with pytest.raises(BuildError, match=engine) as caught:
             find_engine()
         assert caught.value.where == "TUNGSTEN_ENGINE"
+
+
+def test_an_engine_that_says_nothing_is_not_waited_for(tmp_path, monkeypatch):
+    (tmp_path / "podman").write_text("#!/bin/sh\nexec sleep 600\n")
+    (tmp_path / "podman").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(BuildError, match=r"podman has not answered for 0\.1 seconds") as caught:
+        ask("podman", ["image", "ls", "--quiet"], patience=0.1)
+    assert (caught.value.where, "`podman info`" in caught.value.hint) == ("podman image ls", True)

@@ -140,7 +140,8 @@ def test_no_password_is_in_a_repr():
         (["--dest-tls-verify=false"], Access(plain=True)),
         (["--dest-creds=me:a:b"], Access(password=Password("me", "a:b"))),
         (["--dest-creds", "me:x", "--authfile", "f"], Access(password=Password("me", "x"), file="f")),
-        (["--dest-tls-verify=true", "--format=oci"], Access()),
+        (["--dest-username", "me", "--dest-password=x"], Access(password=Password("me", "x"))),
+        (["--dest-tls-verify", "--format=oci"], Access()),
     ],
 )
 def test_what_skopeo_is_told_of_a_registry_counts_here_too(arguments, expected):

@@ -328,6 +328,14 @@ def test_a_password_is_not_told_by_an_error(there, login):
     assert "hunter2" not in f"{caught.value}{caught.value!r}{place(f'{there.host}/a')._client!r}"
 
 
+def test_no_proxy_is_asked_for_what_is_on_this_machine(there, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert not place(f"{there.host}/a").has_blob(digest_of(b""))
+
+
 def test_without_a_registry_the_error_names_it(tmp_path):
     with pytest.raises(RegistryError, match="the connection was cut, or there is none") as caught:
         place("127.0.0.1:9/a").resolve()

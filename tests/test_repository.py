@@ -40,6 +40,7 @@ FOLDERS = [
     "doctor",
     "run",
     "seal",
+    "bill",
     "nix_build",
     "export",
     "audit",
@@ -527,6 +528,8 @@ def test_a_fact_is_written_once(name):
     marks = {
         "certificate-variables": "GIT_SSL_CAINFO",
         "driver-libraries": "GLESv1_CM",
+        "export-label": "io.tungstenkit",
+        "exported": ' "flake.lock",\n',
         "platforms": "aarch64-linux-gnu",
         "proxy-variables": "ftp_proxy",
         "whiteout": f'"{FACTS["whiteout"]}"',

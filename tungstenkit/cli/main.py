@@ -121,6 +121,13 @@ def _building(app: typer.Typer) -> None:
     app.command("push")(push_command)
 
 
+def _telling(app: typer.Typer) -> None:
+    from tungstenkit.cli.arguments import AboutModel
+    from tungstenkit.cli.sbom import sbom_command
+
+    app.command("sbom", cls=AboutModel)(sbom_command)
+
+
 def _running(app: typer.Typer) -> None:
     from tungstenkit.cli.run import predict_command, serve_command
 
@@ -158,9 +165,11 @@ def _examining(app: typer.Typer) -> None:
 
 def _keeping(app: typer.Typer) -> None:
     from tungstenkit.cli.models import models
+    from tungstenkit.cli.pull import pull_command
     from tungstenkit.cli.registry import login_command, logout_command, tag_command
 
     app.add_typer(models, name="models")
+    app.command("pull")(pull_command)
     app.command("tag")(tag_command)
     app.command("login")(login_command)
     app.command("logout")(logout_command)
@@ -177,10 +186,11 @@ _GROUPS = {
     _locking: ("lock", "why"),
     _exporting: ("fetch", "nix-export"),
     _building: ("build", "shell", "push"),
+    _telling: ("sbom",),
     _running: ("serve", "demo", "predict"),
     _checking: ("check",),
     _proving: ("verify", "diff"),
-    _keeping: ("models", "tag", "login", "logout"),
+    _keeping: ("models", "pull", "tag", "login", "logout"),
     _cleaning: ("clean",),
     _examining: ("doctor",),
     _completing: ("completion",),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tungstenkit.prove.comparison import Difference, LayerDifference
     from tungstenkit.prove.diff import Side, Told
@@ -59,6 +59,16 @@ def verify_command(
             "are inputs.",
         ),
     ] = False,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key",
+            metavar="PUBLIC",
+            exists=True,
+            dir_okay=False,
+            help="The public key (PEM) of who must have signed it, as `push --sign` does.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Prove an image: build it again of what is kept beside it, and compare layer by layer.
@@ -69,11 +79,16 @@ def verify_command(
     from tungstenkit.cli.terminal import TERMINAL
     from tungstenkit.prove.verify import verify
 
-    found = verify(reference, inputs or (), TERMINAL, platform=platform, rerun=rerun)
+    public = None
+    if key is not None:
+        from tungstenkit.bill.signature import PublicKey
+
+        public = PublicKey.read(key)
+    found = verify(reference, inputs or (), TERMINAL, platform=platform, rerun=rerun, key=public)
     if as_json:
         print(json.dumps(_verdict_json(found), indent=2, sort_keys=True))
     else:
-        for line in _verdict_lines(found):
+        for line in (*_signed_lines(found), *_verdict_lines(found)):
             print(line)
     if found.word != "proved":
         raise typer.Exit(_REBUILDS if found.word == "rebuilds" else _DIFFERS)
@@ -108,6 +123,14 @@ def _target(target: str, platform: str | None) -> str | Path:
     from tungstenkit.models.built import layout_of
 
     return layout_of(target, platform) or target
+
+
+def _signed_lines(found: Verdict) -> Iterator[str]:
+    if found.signed is not None:
+        kinds = ", ".join(sorted({one.kind for one in found.signed.statements}))
+        bills = f", with {' and '.join(sorted(found.signed.bills))}" if found.signed.bills else ""
+        yield f"{_plain(found.name)}@{found.digest} is signed by this key: {_plain(kinds)}{bills}"
+        yield from (f"passed over: {_plain(one)}" for one in found.signed.passed_over)
 
 
 def _verdict_lines(found: Verdict) -> Iterator[str]:
@@ -222,6 +245,7 @@ def _verdict_json(found: Verdict) -> dict[str, Any]:
         "unknown-parts": list(found.maker.strange),
         "inputs": {"files": found.files, "size": found.size},
         "read": found.read,
+        "signed": sorted({one.kind for one in found.signed.statements}) if found.signed is not None else None,
         **_difference_json(found.difference),
     }
 

@@ -15,16 +15,30 @@ if TYPE_CHECKING:
     from tungstenkit.models.find import get
     from tungstenkit.models.here import inspect, list, remove  # noqa: A004 (as a program reads it: `models.list()`)
     from tungstenkit.models.model import Demo, Model
+    from tungstenkit.models.pulling import Pulled, pull
     from tungstenkit.models.values import Output
     from tungstenkit.run.client import PredictionError
     from tungstenkit.sdk.errors import TungstenError
 
-__all__ = ["Demo", "Model", "Output", "PredictionError", "TungstenError", "get", "inspect", "list", "remove"]
+__all__ = [
+    "Demo",
+    "Model",
+    "Output",
+    "PredictionError",
+    "Pulled",
+    "TungstenError",
+    "get",
+    "inspect",
+    "list",
+    "pull",
+    "remove",
+]
 
 _HOME = {
     "get": "models.find",
     **dict.fromkeys(("Demo", "Model"), "models.model"),
     **dict.fromkeys(("inspect", "list", "remove"), "models.here"),
+    **dict.fromkeys(("Pulled", "pull"), "models.pulling"),
     "Output": "models.values",
     "PredictionError": "run.client",
     "TungstenError": "sdk.errors",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tungstenkit import nix_program, started, store
+from tungstenkit.bill.referrers import check_signed, check_whole
 from tungstenkit.fetch.needs import result_files
 from tungstenkit.lock.selection import part_of
 from tungstenkit.platforms import this_system
@@ -24,8 +25,11 @@ from tungstenkit.sdk.errors import FetchError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tungstenkit.bill.referrers import Signed
+    from tungstenkit.bill.signature import PublicKey
     from tungstenkit.lock.document import Lock
     from tungstenkit.prove.comparison import FileDifference, LayerDifference
+    from tungstenkit.prove.image import Image
     from tungstenkit.watch import Watch
 
 
@@ -49,6 +53,8 @@ class Verdict:
     read: int
     """In bytes, of layers and files that were read where they are kept."""
     difference: Difference
+    signed: Signed | None = None
+    """What the key has signed that was named; None where none was."""
 
     @property
     def word(self) -> Literal["proved", "rebuilds", "differs"]:
@@ -65,36 +71,29 @@ def verify(
     *,
     platform: str | None = None,
     rerun: bool = False,
+    key: PublicKey | None = None,
 ) -> Verdict:
     """Build an image again, and compare.
 
     reference: a registry's, an image layout's folder, or an archive. others: where its export and its inputs are sought
     besides. platform: which one of an index. rerun: whether recorded results of steps are made again, with the network.
+    key: who must have signed it.
 
-    Raises FetchError for what is damaged or nowhere, BuildError where nothing can be built.
+    Raises FetchError for what is damaged or nowhere, BuildError where nothing can be built, and SignatureError where it
+    is not signed as it should be.
     """
     _bring_nix(others, watch)
     with started.scratch() as scratch, opened(reference, scratch) as place:
         with watch.working("reading the image's manifest"):
             image = image_at(place, scratch, platform)
+            check_whole(place, image.digest)
+            signed = check_signed(place, image.digest, key) if key is not None else None
             found = evidence.find(image, place, others)
             export, digest = found.export(image, scratch)
         with watch.fetching("reading layers") as bar:
             bar.start(len(image.layers), image.size)
             image.check(bar.advance)
-        system = image.system
-        if system is None or system not in export.lock.platforms:
-            raise FetchError(
-                f"the export has no lock for {image.config.get('architecture')!s}, which the image is for",
-                where=image.name,
-                hint="--inputs names where the export of this image is kept",
-            )
-        if this_system() not in export.lock.tools:
-            raise FetchError(
-                f"the image's lock has no tools to build it on this machine, {this_system()}",
-                where=image.name,
-                hint=f"verify it on {' or '.join(export.lock.tools)}",
-            )
+        system = _system_of(image, export.lock)
         part = part_of(export.lock, [system], this_system())
         results = frozenset(file.path for file in result_files(part)) if rerun else frozenset()
         with started.held(Path(store.place())):
@@ -115,7 +114,26 @@ def verify(
             size=brought.size,
             read=image.size + brought.read,
             difference=difference,
+            signed=signed,
         )
+
+
+def _system_of(image: Image, lock: Lock) -> str:
+    """The platform that an image is for, by Nix's name. FetchError where its lock, or this machine, is of none."""
+    system = image.system
+    if system is None or system not in lock.platforms:
+        raise FetchError(
+            f"the export has no lock for {image.config.get('architecture')!s}, which the image is for",
+            where=image.name,
+            hint="--inputs names where the export of this image is kept",
+        )
+    if this_system() not in lock.tools:
+        raise FetchError(
+            f"the image's lock has no tools to build it on this machine, {this_system()}",
+            where=image.name,
+            hint=f"verify it on {' or '.join(lock.tools)}",
+        )
+    return system
 
 
 def _bring_nix(others: Sequence[str], watch: Watch) -> None:

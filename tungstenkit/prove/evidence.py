@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tungstenkit import store
+from tungstenkit.export.packed import LABEL, pack_export
 from tungstenkit.fetch.bring import add_busybox, programs, store_files, unfinished
 from tungstenkit.fetch.kept import Kept
 from tungstenkit.fetch.kept import find as find_kept
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 _OLD_INPUTS = "application/vnd.tungsten.inputs"
 """Of folders that `fetch --to` of 0.2.0 has written."""
-_MOST_MANIFESTS = 100
+_MOST_MANIFESTS = 20
 _TOLD = 20
 _AT_ONCE = 200
 
@@ -56,19 +57,32 @@ class Evidence:
     """Files by their sha256, in hexadecimal."""
 
     def export(self, image: Image, scratch: Path) -> tuple[Export, str | None]:
-        """The export of an image, laid out, and the digest of its manifest. Raises FetchError where there is no one."""
+        """The export of an image, laid out, and the digest of its manifest; None for a folder.
+
+        Raises FetchError where there is no one, and where the image names another.
+        """
+        named = image.labels.get(LABEL)
+        found: list[tuple[Export, str | None]] = []
         if self.folder is not None:
-            return copy(self.folder, scratch), None
-        if len(self.exports) != 1:
-            raise FetchError(
-                f"several exports are kept beside the image: {', '.join(self.exports)}"
-                if self.exports
-                else "no export is kept beside the image: what it was built of is not known",
-                where=image.name,
-                hint="--inputs names the image that was pushed with --with-inputs, or the folder of an export",
-            )
-        ((digest, kept),) = self.exports.items()
-        return unpack(kept, scratch), digest
+            found.append((copy(self.folder, scratch), None))
+        else:
+            for digest, kept in self.exports.items():
+                (scratch / digest.removeprefix("sha256:")).mkdir()
+                found.append((unpack(kept, scratch / digest.removeprefix("sha256:")), digest))
+        meant = [one for one in found if named is None or _name(one[0]) == named]
+        if len(meant) == 1:
+            return meant[0]
+        if meant:
+            what = f"several exports are kept beside the image: {', '.join(self.exports)}"
+        elif found:
+            what = f"the image says that it was built of another export than is kept here, {named}"
+        else:
+            what = "no export is kept beside the image: what it was built of is not known"
+        raise FetchError(
+            what,
+            where=image.name,
+            hint="--inputs names the image that was pushed with --with-inputs, or the folder of an export",
+        )
 
     def add(self, place: Place, manifests: Iterable[Descriptor]) -> None:
         """Add those of some manifests that are artifacts of ours. Raises FetchError."""
@@ -132,6 +146,14 @@ def _subject(place: Place, named: Descriptor) -> str | None:
 
 def _referrers(place: Place, digest: str) -> list[Descriptor]:
     return [one.manifest for kind in (EXPORT, INPUTS) for one in find_kept(kind, digest, [place])]
+
+
+def _name(export: Export) -> str:
+    """By what an image would name an export."""
+    tar = export.folder.with_name("named.tar")
+    digest = pack_export(export.folder, tar)
+    tar.unlink()
+    return digest
 
 
 @dataclass(frozen=True)

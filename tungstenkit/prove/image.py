@@ -72,6 +72,13 @@ class Image:
         return sum(layer.size for layer in self.layers)
 
     @property
+    def labels(self) -> dict[str, str]:
+        """What its config says of it."""
+        inner = self.config.get("config")
+        found = inner.get("Labels") if isinstance(inner, dict) else None
+        return {str(name): str(text) for name, text in found.items()} if isinstance(found, dict) else {}
+
+    @property
     def system(self) -> str | None:
         """The Nix system that it is for; None for what is none of ours."""
         is_linux = self.config.get("os") == "linux"

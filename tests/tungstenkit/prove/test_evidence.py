@@ -1,8 +1,14 @@
 """What is kept of an image is found beside it, or where the user says."""
 
+import io
+import shutil
+import tarfile
+
 import pytest
 
+from tests.binaries import unpack
 from tests.tungstenkit.prove.images import GZIP, digest, export, member, tar, write_image
+from tungstenkit.export.packed import LABEL, pack_export
 from tungstenkit.prove import evidence
 from tungstenkit.prove.image import image_at
 from tungstenkit.registry.artifact import EXPORT, EXPORT_TAR, INPUTS, OCTETS, TITLE, Artifact, Layer
@@ -83,6 +89,42 @@ def test_several_exports_are_too_many(tmp_path, written):
     place.attach(of_export(TAR, manifest))
     with pytest.raises(FetchError, match="several exports are kept beside the image"):
         evidence.find(image, place, ()).export(image, tmp_path)
+
+
+def name(tmp_path, data):
+    """By what an image names an export."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        unpack(archive, tmp_path / "named")
+    digest = pack_export(tmp_path / "named", tmp_path / "named.tar")
+    shutil.rmtree(tmp_path / "named")
+    (tmp_path / "named.tar").unlink()
+    return digest
+
+
+def test_of_several_exports_the_one_that_the_image_names_is_taken(tmp_path, written):
+    image, place, manifest = written(Labels={LABEL: name(tmp_path, TAR)})
+    place.attach(of_export(OTHER, manifest))
+    meant = place.attach(of_export(TAR, manifest))
+    found, digest = evidence.find(image, place, ()).export(image, tmp_path)
+    assert digest == meant.digest
+    assert not (found.folder / "model").exists()
+
+
+def test_another_export_than_the_image_names_is_refused(tmp_path, written):
+    image, place, manifest = written(Labels={LABEL: name(tmp_path, TAR)})
+    place.attach(of_export(OTHER, manifest))
+    with pytest.raises(FetchError, match="built of another export than is kept here, sha256:"):
+        evidence.find(image, place, ()).export(image, tmp_path)
+
+
+def test_a_folder_is_no_other_export_than_the_image_names(tmp_path, written):
+    image, place, manifest = written(Labels={LABEL: name(tmp_path, TAR)})
+    place.attach(of_export(OTHER, manifest))
+    (tmp_path / "other").mkdir()
+    with tarfile.open(fileobj=io.BytesIO(OTHER)) as archive:
+        unpack(archive, tmp_path / "other")
+    with pytest.raises(FetchError, match="built of another export"):
+        evidence.find(image, place, [str(tmp_path / "other")]).export(image, tmp_path)
 
 
 def test_a_flipped_byte_in_the_export_is_refused_by_name(tmp_path, written):

@@ -194,6 +194,10 @@ def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in config.items():
         if name == "rootfs":
             continue
+        if name == "history" and isinstance(value, list):
+            # That each step was made when the image was is said once.
+            found[name] = [_without_date(one, config.get("created")) for one in value]
+            continue
         if name != "config" or not isinstance(value, dict):
             found[name] = value
             continue
@@ -206,3 +210,9 @@ def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
             else:
                 found[key] = part
     return found
+
+
+def _without_date(step: object, created: object) -> object:
+    if not isinstance(step, dict) or step.get("created") != created:
+        return step
+    return {name: value for name, value in step.items() if name != "created"}

@@ -152,3 +152,17 @@ def test_configs_are_told_apart_one_by_one(images, tmp_path):
 def test_a_history_that_says_otherwise_is_a_difference(images, tmp_path):
     found = compare(images(BASE, made_of=["one"]), images(BASE, made_of=["two"]), tmp_path)
     assert list(found.config) == ["history"]
+
+
+def test_a_date_that_is_the_images_is_told_once(images, tmp_path):
+    first, second = (
+        images(BASE, created=date, history=[{"created": date, "created_by": "one"}])
+        for date in ("2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z")
+    )
+    assert list(compare(first, second, tmp_path).config) == ["created"]
+    third = images(
+        BASE,
+        created="2026-01-01T00:00:00Z",
+        history=[{"created": "2024-01-01T00:00:00Z", "created_by": "one"}],
+    )
+    assert list(compare(second, third, tmp_path).config) == ["history"]

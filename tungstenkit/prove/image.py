@@ -86,9 +86,10 @@ class Image:
 
     def made_of(self, number: int) -> str:
         """What its history says of a layer, or nothing."""
+        history = self.config.get("history")
         told = [
             str(one.get("created_by", ""))
-            for one in self.config.get("history") or ()
+            for one in (history if isinstance(history, list) else ())
             if isinstance(one, dict) and not one.get("empty_layer")
         ]
         return told[number] if len(told) == len(self.layers) else ""

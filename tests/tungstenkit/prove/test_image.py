@@ -113,7 +113,8 @@ def test_a_config_that_is_none_is_refused(tmp_path, rootfs):
 
 
 @pytest.mark.parametrize(
-    "more", [{"config": 3}, {"config": {"Labels": 3}}, {"history": [3, {}]}, {"architecture": {}}]
+    "more",
+    [{"config": 3}, {"config": {"Labels": 3}}, {"history": [3, {}]}, {"history": 3}, {"architecture": {}}],
 )
 def test_what_else_a_config_says_may_be_anything(tmp_path, more):
     write_image(tmp_path / "image", LAYERS, **{"config": {}, **more})

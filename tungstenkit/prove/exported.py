@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tungstenkit.data import FACTS
 from tungstenkit.document import to_json
 from tungstenkit.fetch.big_files import BigFile
 from tungstenkit.fetch.kept import lay_out, unpack_export
@@ -21,20 +22,7 @@ if TYPE_CHECKING:
 
 _LARGEST_DOCUMENT = 64 << 20
 _DIGITS = frozenset("0123456789abcdef")
-_PARTS = (
-    *(
-        "files",
-        "files.json",
-        "flake.lock",
-        "flake.nix",
-        "model",
-        "nix",
-        "server",
-        "spec.json",
-        "tungsten.lock",
-    ),
-    "tungstenkit",
-)
+_PARTS = ("files", *FACTS["exported"])
 """What of an export's folder is the export; what else lies there, such as `.git` or Nix's `result`, is the user's."""
 
 

@@ -218,7 +218,7 @@ def test_its_bill_names_the_base_and_what_is_on_it(on_it, without_python):
     facts = {one["name"] for one in base["properties"]}
     of_base = {f"tungsten:entries:{digest}" for digest in on_it.layers[: len(lock.base_image.layers)]}
     assert of_base <= facts
-    assert {f"deb:{deb.name}:{deb.architecture}" for deb in lock.debs} <= parts.keys()
+    assert {f"deb:{deb.name}:{deb.version}:{deb.architecture}" for deb in lock.debs} <= parts.keys()
     unknown = [one for one in document["compositions"] if one["aggregate"] == "unknown"]
     assert [one["assemblies"] for one in unknown] == [["base-image"]]
 
@@ -415,7 +415,7 @@ def test_a_run_of_apt_installs_into_a_base_of_debian_on_top_of_what_it_has(built
     document = json.loads(succeed("sbom", folder, "--format", "cyclonedx"))
     said = {one["bom-ref"]: one.get("purl", "") for one in document["components"]}
     assert {"base-image", "command:0"} <= said.keys()
-    assert "distro=debian-12" in said["deb:probe-data:all"]
+    assert "distro=debian-12" in said["deb:probe-data:1.0:all"]
 
 
 @pytest.mark.parametrize(

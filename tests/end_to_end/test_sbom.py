@@ -25,11 +25,13 @@ from tests.registry import registry as stand_in
 from tungstenkit.bill.referrers import check_signed
 from tungstenkit.bill.signature import PublicKey
 from tungstenkit.lock.document import read_lock
+from tungstenkit.platforms import ARCHITECTURES
 from tungstenkit.registry.place import place
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the validators' own
 
 COMMIT = "c" * 40
+(OTHER,) = {*ARCHITECTURES} - {SYSTEM}
 CARD = b"---\nlicense: mit\n---\nA card.\n"
 MODEL = """
 from pathlib import Path
@@ -112,7 +114,8 @@ def test_the_validators_of_both_formats_accept_it(request, which, hub, tmp_path)
     problems = validate_full_spdx_document(parse_file(str(tmp_path / "some.spdx.json")))
     assert [one.validation_message for one in problems] == []
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(cyclonedx) is None
-    assert json.loads(cyclonedx)["metadata"]["component"]["version"] == image.digest
+    about = json.loads(cyclonedx)["metadata"]
+    assert (about["component"]["version"], about["timestamp"]) == (image.digest, image.config["created"])
 
 
 def members(image, digest):
@@ -277,21 +280,27 @@ def test_a_registry_that_takes_no_artifacts_has_the_image_all_the_same(blur):
     assert "the image is pushed, but its bill of materials is not" in done.stderr
 
 
+def write_keys(folder):
+    """A key in a folder, `key.pem`, and the path of the public one."""
+    private = ec.derive_private_key(1, ec.SECP256R1())
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (folder / "key.pem").write_bytes(private.private_bytes(serialization.Encoding.PEM, *form))
+    public = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    (folder / "key.pub").write_bytes(public)
+    return folder / "key.pub"
+
+
 @pytest.fixture
 def proved(blur, tmp_path):
     """A layout with an image and all that is kept beside it, signed; and the public key."""
     flag = "--skopeo-arg=--dest-tls-verify=false"
-    private = ec.derive_private_key(1, ec.SECP256R1())
-    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    (tmp_path / "key.pem").write_bytes(private.private_bytes(serialization.Encoding.PEM, *form))
-    public = private.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    (tmp_path / "key.pub").write_bytes(public)
+    public = write_keys(tmp_path)
     with stand_in() as there:
         reference = f"{there.host}/blur:1"
         succeed("push", reference, blur.directory, flag, "--with-inputs", "--sign", tmp_path / "key.pem")
-        yield there, reference, tmp_path / "key.pub"
+        yield there, reference, public
 
 
 @needs("skopeo")
@@ -323,3 +332,34 @@ def test_verify_refuses_a_flipped_byte_in_what_is_said_of_it(proved, kind):
         refused = tungsten("verify", reference, *options)
         assert refused.returncode == 1
         assert layer["digest"] in refused.stderr
+
+
+@needs("skopeo")
+def test_each_image_of_an_index_has_its_own_and_the_index_is_signed(copy_of, tmp_path):
+    folder = copy_of("blur", SYSTEM, OTHER)
+    public = write_keys(tmp_path)
+    flag = "--skopeo-arg=--dest-tls-verify=false"
+    with stand_in() as there:
+        reference = f"{there.host}/blur:1"
+        succeed("push", reference, folder, flag, "--sign", tmp_path / "key.pem")
+        kept = place(reference)
+        index = kept.resolve()
+        images = {
+            one["platform"]["architecture"]: one["digest"]
+            for one in json.loads(kept.manifest(index.digest))["manifests"]
+        }
+        key = PublicKey.read(public)
+        (whole,) = check_signed(kept, index.digest, key).statements
+        assert whole.digests == {index.digest}
+        for architecture, digest in images.items():
+            assert len(check_signed(kept, digest, key).statements) == 2
+            (found,) = kept.referrers(digest, "application/vnd.cyclonedx+json")
+            (layer,) = json.loads(kept.manifest(found.digest))["layers"]
+            document = json.loads(kept.document(layer["digest"], layer["size"]))
+            assert document["metadata"]["component"]["version"] == digest
+            of = {
+                one["purl"].partition("arch=")[2].partition("&")[0]
+                for one in document["components"]
+                if one.get("purl", "").startswith("pkg:deb/")
+            }
+            assert of == {architecture, "all"}

@@ -43,6 +43,8 @@ _OURS = licences.Licence(expression="Apache-2.0")
 _ASSEMBLY = "tungsten"
 """The ref of what `nix/` itself writes into an image: links, accounts, the loader's cache."""
 _SPEC = "opt/tungsten/spec.json"
+_BESIDE = "opt/tungsten/"
+"""Where what stands beside a base image is (`nix/sets/base-root.nix`)."""
 # What the programs of `nix/tools` call the owners that are no packages.
 _STATED = {"", "files", "system", "accounts", "dpkg"}
 _CHANGES, _BASE = "build steps", "the base image"
@@ -75,6 +77,8 @@ def bill_of(made: Made, cache: Path | None = None) -> Bill:
     config = json.loads(blob(made.image.layout, made.image.image_id).read_bytes())
     layers = tuple(_layers(made, parts, manifest, config))
     held = set().union(*(layer.owners for layer in layers))
+    components = tuple(sorted(parts.components(held), key=lambda one: one.ref))
+    listed = {one.ref for one in components}
     image = Component(
         "image",
         "container",
@@ -86,9 +90,9 @@ def bill_of(made: Made, cache: Path | None = None) -> Bill:
     return Bill(
         image,
         config["created"],
-        tuple(sorted(parts.components(held), key=lambda one: one.ref)),
+        components,
         layers,
-        parts.needs,
+        {ref: asked for ref, asked in parts.needs.items() if ref in listed},
         tuple(_built(made.platform)),
         frozenset({_BASE_REF} & held),
     )
@@ -136,14 +140,19 @@ class _Parts:
     needs: dict[str, tuple[str, ...]] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
     """Packages to refs, as records name them: a Debian package's name, a wheel's file."""
+    private: dict[str, str] = field(default_factory=dict)
+    """The same of Debian's packages that stand beside a base image, which may have others of their names."""
     places: dict[str, str] = field(default_factory=dict)
     """Paths in the image to refs, of files that came by themselves."""
     contents: dict[str, str] = field(default_factory=dict)
-    """Their sha256, where the record has it: on a base image a path may be another."""
+    """Their sha256 to refs, where the record has it: on a base image a path may be another."""
 
     def __post_init__(self) -> None:
         made = self.made
-        self._debs()
+        own = [(made.platform.release, deb) for deb in made.platform.debs]
+        self._debs(own, self.owners if made.platform.base_image is None else self.private)
+        if (added := made.platform.added) is not None:
+            self._debs([(added.release, deb) for deb in added.debs], self.owners)
         self._wheels(self._packages(), "sdk")
         self._wheels(made.lock.server[made.system].wheels, "server")
         self._model()
@@ -166,9 +175,10 @@ class _Parts:
         """The ref of whose an entry of a layer's record is; None for nobody."""
         package, path = entry.get("package", ""), entry["path"]
         if entry["type"] == "file" and package == "files":
-            known = self.contents.get(entry.get("sha256", "")) or self.places.get(path)
+            known = self.places.get(path) or self.contents.get(entry.get("sha256", ""))
             return known or _ASSEMBLY
-        if known := self.owners.get(package):
+        named = [self.owners.get(package), self.private.get(package)]
+        if known := next(filter(None, reversed(named) if path.startswith(_BESIDE) else named), None):
             return known
         if package == _BASE and _BASE_REF in self.found:
             return _BASE_REF
@@ -185,8 +195,8 @@ class _Parts:
         if asked := tuple(sorted({*self.needs.get(one.ref, ()), *needed_by} - {one.ref})):
             self.needs[one.ref] = asked
 
-    def _debs(self) -> None:
-        debs = self.made.platform.every_deb
+    def _debs(self, debs: Sequence[tuple[str, Deb]], owners: dict[str, str]) -> None:
+        """Debian packages of one root, each with its release. owners: where their names are kept."""
         here = [
             licences.Deb(deb.name, _in_store(deb.sha256, deb.file.rpartition("/")[2]), deb.sha256)
             for _, deb in debs
@@ -197,7 +207,7 @@ class _Parts:
         for release, deb in debs:
             one = replace(_deb_component(deb, release), licence=said.get(deb.name))
             self._add(one, (_asker(who, names, wheels) for who in deb.needed_by))
-            self.owners[deb.name] = one.ref
+            owners[deb.name] = one.ref
 
     def _packages(self) -> list[Wheel | Source]:
         return [*self.made.platform.wheels, *self.made.platform.sources]
@@ -223,7 +233,14 @@ class _Parts:
 
     def _model(self) -> None:
         made = self.made
-        self.found[_MODEL] = Component(_MODEL, "application", f"{made.spec.name}'s model")
+        about = made.spec.about
+        self.found[_MODEL] = Component(
+            _MODEL,
+            "application",
+            f"{made.spec.name}'s model",
+            about.get("version", ""),
+            licence=licences.of_words(about["licenses"]) if "licenses" in about else None,
+        )
         text = made.spec.to_json().encode()
         self.found["spec"] = Component(
             "spec", "file", "spec.json", sha256=hashlib.sha256(text).hexdigest(), file=f"/{_SPEC}"
@@ -360,7 +377,7 @@ def _own(name: str, version: str, ref: str, facts: tuple[tuple[str, str], ...]) 
 
 
 def _deb_ref(deb: Deb) -> str:
-    return f"deb:{deb.name}:{deb.architecture}"
+    return f"deb:{deb.name}:{deb.version}:{deb.architecture}"
 
 
 def _deb_component(deb: Deb, release: str) -> Component:

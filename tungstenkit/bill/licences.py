@@ -161,17 +161,23 @@ def of_metadata(text: str) -> Licence | None:
     if known := _expression(headers.get("License-Expression") or ""):
         return Licence(expression=known)
     words = (headers.get("License") or "").strip()
-    if known := _expression(words) or _WORDS.get(" ".join(words.lower().split())):
-        return Licence(expression=known)
+    if words and not (found := of_words(words)).texts:
+        return found
     classifiers = [one.strip() for one in headers.get_all("Classifier") or () if one.startswith("License ::")]
     names = [one.removeprefix(_OSI) for one in classifiers]
     if names and all(name in _CLASSIFIERS for name in names):
         return Licence(expression=_all_of(_CLASSIFIERS[name] for name in names))
     if words and words.upper() not in ("UNKNOWN", "NONE"):
-        return _named(words.splitlines()[0], words)
+        return of_words(words)
     if classifiers := [one for one in classifiers if one != _OSI.removesuffix(" :: ")]:
         return _named(classifiers[0].rpartition(" :: ")[2], "\n".join(classifiers))
     return None
+
+
+def of_words(words: str) -> Licence:
+    """A licence by what a person calls it."""
+    known = _expression(words) or _WORDS.get(" ".join(words.lower().split()))
+    return Licence(expression=known) if known else _named(words.splitlines()[0], words)
 
 
 def of_readme(text: str) -> Licence | None:

@@ -6,6 +6,7 @@ one that contains those which own its entries, with their number in the relation
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -156,7 +157,6 @@ def _layer_id(number: int) -> str:
 
 
 def _id(ref: str) -> str:
-    """A ref as SPDX takes it: letters, digits, `.` and `-`. What would make two alike is written out."""
-    return "SPDXRef-" + re.sub(
-        r"[^A-Za-z0-9.-]", lambda found: "-" if found[0] == ":" else f"-x{ord(found[0]):x}-", ref
-    )
+    """A ref as SPDX takes it, in letters, digits, `.` and `-`, and yet no other's."""
+    slug = re.sub(r"[^A-Za-z0-9.]+", "-", ref)[:60]
+    return f"SPDXRef-{slug}-{hashlib.sha256(ref.encode()).hexdigest()[:12]}"

@@ -1,10 +1,15 @@
 """A bill of materials lists what the lock says, and whose each entry of each layer is."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.tungstenkit.bill.made import CACHE, COMMIT, SDK, e, on_a_base
 from tungstenkit.bill.contents import bill_of
+from tungstenkit.lock.parts import AddedDebs
 from tungstenkit.sdk.errors import BuildError, FetchError
+
+LIBA, LIBB, ODD = "deb:liba:1:1.0+x-1:amd64", "deb:libb:2:amd64", "deb:odd:3:amd64"
 
 
 def bill(made, tmp_path):
@@ -18,10 +23,10 @@ def by_ref(found):
 
 def test_debian_packages_are_named_with_their_release_and_their_source(made, tmp_path):
     found = by_ref(bill(made, tmp_path))
-    one = found["deb:liba:amd64"]
+    one = found[LIBA]
     assert one.purl == "pkg:deb/debian/liba@1:1.0%2Bx-1?arch=amd64&distro=debian-12&upstream=a%401:1.0-1"
     assert (one.sha256, one.file) == (made.platform.debs[0].sha256, "liba_1.0+x-1_amd64.deb")
-    assert found["deb:libb:amd64"].purl == "pkg:deb/debian/libb@2?arch=amd64&distro=debian-12"
+    assert found[LIBB].purl == "pkg:deb/debian/libb@2?arch=amd64&distro=debian-12"
     assert found["os"].name + found["os"].version == "debian12"
 
 
@@ -29,7 +34,7 @@ def test_licences_are_the_packages_own(made, tmp_path):
     found = by_ref(bill(made, tmp_path))
     said = {ref: one.licence.expression for ref, one in found.items() if one.licence is not None}
     # By the link to another's documents, too.
-    assert said["deb:liba:amd64"] == said["deb:libb:amd64"] == "GPL-2.0-or-later"
+    assert said[LIBA] == said[LIBB] == "GPL-2.0-or-later"
     assert said["wheel:numeric-1.5-py3-none-any.whl"] == "MIT"
     assert said["wheel:built-3-py3-none-any.whl"] == "BSD-3-Clause"
     assert said[f"model:org/name@{COMMIT}:cache"] == said[f"wheel:{SDK}"] == "Apache-2.0"
@@ -87,7 +92,7 @@ def test_every_entry_of_every_layer_has_an_owner_that_is_listed(world, made, tmp
     assert [layer.entries for layer in found.layers] == [len(entries) for _, entries in world.layers]
     assert all(ref in listed for layer in found.layers for ref in layer.owners)
     owners = [dict(layer.owners) for layer in found.layers]
-    assert owners[0] == {"deb:liba:amd64": 2, "deb:libb:amd64": 1, "deb:odd:amd64": 1}
+    assert owners[0] == {LIBA: 2, LIBB: 1, ODD: 1}
     assert owners[1] == {"tungsten": 3}
     assert owners[3] == {"command:1": 2}
     assert owners[6] == {
@@ -133,13 +138,50 @@ def test_a_base_image_is_one_part_of_which_no_more_is_said(world, tmp_path):
 def test_a_file_in_whose_place_post_build_has_written_its_own_is_not_the_models(world, tmp_path):
     assert "file:app/tungsten_model.py" in by_ref(bill(world.made(), tmp_path))
     world.layers[9] = ("the model's files", [e("app", "tree app", "dir")])
-    assert "file:app/tungsten_model.py" not in by_ref(bill(world.made(), tmp_path))
+    found = bill(world.made(), tmp_path)
+    assert "file:app/tungsten_model.py" not in by_ref(found).keys() | found.needs.keys()
+
+
+def test_packages_of_one_name_in_two_roots_of_an_image_are_two(world, tmp_path):
+    """What stands beside a base image, and what was installed into it."""
+    on_a_base(world)
+    other = world.deb("libb", "5", {"usr/lib/b": b"5", "usr/share/doc/libb/copyright": b""})
+    added = AddedDebs(release="bullseye", debs=(other,))
+    world.base = world.base.model_copy(update={"added": added})
+    world.layers.insert(1, ("libb 5", [e("usr/lib/b", "libb")]))
+    world.layers[2] = ("libb 2", [e("opt/tungsten/python/usr/lib/b", "libb"), e("opt", "liba", "dir")])
+    found = bill(world.made(), tmp_path)
+    listed = by_ref(found)
+    assert listed["deb:libb:5:amd64"].purl == "pkg:deb/debian/libb@5?arch=amd64&distro=debian-11"
+    assert [layer.owners for layer in found.layers[1:3]] == [{"deb:libb:5:amd64": 1}, {LIBB: 1, LIBA: 1}]
+    assert (listed[LIBB].licence.expression, listed["deb:libb:5:amd64"].licence) == ("GPL-2.0-or-later", None)
+
+
+def test_files_of_one_content_are_each_their_own(world, tmp_path):
+    world.files = world.files.model_copy(
+        update={
+            "downloads": (
+                *world.files.downloads,
+                world.files.downloads[0].model_copy(update={"to": "x.onnx"}),
+            )
+        }
+    )
+    world.layers[6][1].append(e("app/x.onnx", "files", sha256="a" * 64))
+    owners = bill(world.made(), tmp_path).layers[6].owners
+    assert (owners["file:app/w.onnx"], owners["file:app/x.onnx"]) == (1, 1)
+
+
+def test_what_the_models_project_says_of_it_is_said(world, tmp_path):
+    made = world.made()
+    about = {"version": "1.2", "licenses": "mit"}
+    model = by_ref(bill(replace(made, spec=made.spec.model_copy(update={"about": about})), tmp_path))["model"]
+    assert (model.version, model.licence.expression) == ("1.2", "MIT")
 
 
 def test_who_asked_for_what_is_kept(made, tmp_path):
     needs = bill(made, tmp_path).needs
-    assert needs["deb:liba:amd64"] == ("image",)
-    assert needs["deb:libb:amd64"] == ("deb:liba:amd64",)
+    assert needs[LIBA] == ("image",)
+    assert needs[LIBB] == (LIBA,)
     assert needs["wheel:numeric-1.5-py3-none-any.whl"] == ("image",)
     (server,) = needs["wheel:flask-9-py3-none-any.whl"]
     assert server.startswith("wheel:tungsten_server-")

@@ -140,6 +140,29 @@ def test_a_document_is_named_by_what_it_says(world, tmp_path):
     assert len(names[0] | names[1]) == 4
 
 
+def test_no_two_components_have_one_name_in_a_document():
+    refs = [
+        "deb:a:1-2:all",
+        "deb:a-1:2:all",
+        "deb:a:1+2:all",
+        "deb:a:1~2:all",
+        f"file:{'a' * 99}",
+        f"file:{'a' * 98}",
+    ]
+    assert len({spdx._id(ref) for ref in refs}) == len(refs)
+
+
+def test_what_is_related_is_there(bill):
+    found = json.loads(spdx.document(bill))
+    ids = {"SPDXRef-DOCUMENT", *(one["SPDXID"] for one in found["packages"])}
+    ends = [(one["spdxElementId"], one["relatedSpdxElement"]) for one in found["relationships"]]
+    assert {end for both in ends for end in both} <= ids
+    other = json.loads(cyclonedx.document(bill))
+    refs = {part["bom-ref"] for part in (*other["components"], other["metadata"]["component"])}
+    assert {one["ref"] for one in other["dependencies"]} == refs
+    assert {ref for one in other["dependencies"] for ref in one.get("dependsOn", ())} <= refs
+
+
 def test_nothing_of_the_day_is_in_it(bill):
     for form in (spdx, cyclonedx):
         moments = re.findall(r"\d{4}-\d\d-\d\dT[\d:]+Z", form.document(bill).decode())

@@ -47,6 +47,8 @@ class Registry:
     """Where a blob is instead, by digest."""
     user: tuple = None
     """A name and a password, without which it gives no token."""
+    refresh: str = None
+    """What it gives one for, too."""
     basic: bool = False
     """Whether it wants these themselves."""
     tokens: dict = field(default_factory=dict)
@@ -92,7 +94,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if re.search(pattern, f"{self.command} {path}"):
                 return self.answer(status, b'{"errors":[{"code":"NO","message":"not here"}]}')
         if path == "/token":
-            return self.token()
+            return self.token(urllib.parse.parse_qs(body.decode()))
         if not self.may():
             return None
         if path == "/v2/":
@@ -152,8 +154,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(401, headers={"WWW-Authenticate": 'Basic realm="here"' if registry.basic else how})
         return False
 
-    def token(self):
+    def token(self, form):
         said = self.headers.get("Authorization", "")
+        if self.command == "POST":
+            if form["refresh_token"] != [self.registry.refresh] or said:
+                return self.answer(401)
+            self.registry.tokens["fresh"] = form["scope"]
+            return self.answer(200, b'{"access_token": "fresh"}')
         if said != f"Basic {base64.b64encode(':'.join(self.registry.user).encode()).decode()}":
             return self.answer(401)
         token = f"token-{len(self.registry.tokens)}"

@@ -172,9 +172,13 @@ def test_what_the_registry_has_is_not_sent_again(copy_of, push):
         done = push(f"{found.host}/team/second", second, "--with-inputs")
         assert done.returncode == 0, done.stderr
         other = found.received - whole
+        assert re.search(
+            r"not there yet: 1 file, \d+ kB; in another repository of it: \d+ files", done.stderr
+        )
         source.write_text(source.read_text() + "# an edited line\n")
         again = push(f"{found.host}/team/second", second, "--with-inputs")
         edit = found.received - whole - other
+        assert re.search(r"not there yet: 1 file, \d+ kB\n", again.stderr)
     assert other < 100_000 < whole
     assert edit < SMALL, again.stderr
 

@@ -156,7 +156,7 @@ def _ask_by_hash(part: Lock, folders: Folders, watch: Watch) -> None:
         try:
             # What builds a wheel that is there is not needed.
             for wanted in (made, [file for file in missing_files(part) if file.local is None]):
-                with watch.fetching(f"fetching from {where.name}:") as bar:
+                with watch.fetching(f"asking {where.name} for") as bar:
                     inputs.take(wanted, where, folders.state / "downloads", bar)
         except FetchError as problem:
             watch.warn(f"{where.name} can't be used as a mirror: {problem.what}")

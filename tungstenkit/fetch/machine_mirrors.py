@@ -23,7 +23,8 @@ from tungstenkit.debian.release import RELEASES
 from tungstenkit.fetch.mirrors import Mirrors
 from tungstenkit.fetch.web import MissingError, get_bytes
 from tungstenkit.outside import WEB, redact, url_problem
-from tungstenkit.sdk.errors import TungstenError
+from tungstenkit.registry.place import place
+from tungstenkit.sdk.errors import FetchError, TungstenError
 from tungstenkit.settings import index_settings, read_table
 
 if TYPE_CHECKING:
@@ -190,14 +191,21 @@ def _from_project(project: Path | None) -> dict[str, tuple[str, ...]]:
 def oci_mirrors(project: Path | None, environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """The registries and layouts that are asked for files by their hashes; they are found without asking anybody.
 
-    A folder that the model names is relative to its own. Raises TungstenError for a bad `[tool.tungsten.mirrors]`.
+    A folder that the model names is relative to its own. Raises TungstenError for a bad `[tool.tungsten.mirrors]`, and
+    for what is no reference.
     """
-    if said := environ.get(OCI_MIRROR, "").split():
-        return tuple(said)
-    named = _from_project(project).get(_OCI, ())
-    return tuple(
-        str(project / one) if project is not None and (project / one).is_dir() else one for one in named
-    )
+    where = OCI_MIRROR
+    found = tuple(environ.get(OCI_MIRROR, "").split())
+    if not found and project is not None:
+        where = f"[tool.tungsten.mirrors] in {project / 'pyproject.toml'}"
+        named = _from_project(project).get(_OCI, ())
+        found = tuple(str(project / one) if (project / one).is_dir() else one for one in named)
+    for one in found:
+        try:
+            place(one)
+        except FetchError as problem:
+            raise problem.reworded(where=where) from None
+    return found
 
 
 def _is_url(value: object) -> bool:

@@ -87,12 +87,17 @@ def _send(project: Project, where: Place, layers: Sequence[Layer]) -> None:
     """Have blobs kept that are not there, and say beforehand what that comes to."""
     with project.watch.working(f"asking {where.name} what it has"):
         lacking = where.lacking([*layers, EMPTY])
-    unique = list({layer.descriptor.digest: layer for layer in layers}.values())
-    project.watch.notice(
-        f"keeping what builds it in {where.name}: {_amount(unique)}; not there yet: {_amount(lacking)}"
-    )
     name = where.repository if isinstance(where, RegistryPlace) else None
     others = elsewhere.repositories(name) if name is not None else {}
+    unique = list({layer.descriptor.digest: layer for layer in layers}.values())
+    # The empty one is of the form, and nobody's file.
+    new = [layer for layer in lacking if layer is not EMPTY]
+    sent = [layer for layer in new if layer.descriptor.digest not in others]
+    rest = [layer for layer in new if layer.descriptor.digest in others]
+    mounted = f"; in another repository of it: {_amount(rest)}" if rest else ""
+    project.watch.notice(
+        f"keeping what builds it in {where.name}: {_amount(unique)}; not there yet: {_amount(sent)}{mounted}"
+    )
     with project.watch.fetching("sending") as bar:
         bar.start(len(lacking), sum(layer.descriptor.size for layer in lacking))
         where.put_blobs(
@@ -107,11 +112,8 @@ def _send(project: Project, where: Place, layers: Sequence[Layer]) -> None:
 
 def _amount(layers: Sequence[Layer]) -> str:
     size = sum(layer.descriptor.size for layer in layers)
-    return (
-        f"{len(layers)} {'file' if len(layers) == 1 else 'files'}, {size / 1e6:.1f} MB"
-        if layers
-        else "nothing"
-    )
+    said = f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.0f} kB"
+    return f"{len(layers)} {'file' if len(layers) == 1 else 'files'}, {said}" if layers else "nothing"
 
 
 def _attach(

@@ -15,7 +15,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urljoin, urlsplit
 
 from tungstenkit import certificates
@@ -44,6 +44,8 @@ _SLOWEST = 2000  # bytes in a second
 _MOST_OF_A_PROBLEM = 1 << 16
 _MOST_OF_A_TOKEN = 1 << 20
 _PIECE = 1 << 18
+_ELSEWHERE = (301, 302, 303, 307, 308)
+_MOST_HOPS = 5
 _pause = time.sleep
 
 Method = Literal["GET", "HEAD", "POST", "PUT"]
@@ -163,11 +165,6 @@ class Client:
         return session
 
     @cached_property
-    def _proxies(self) -> dict[str, str] | None:
-        """None is what the environment says, which is not of what is on this machine."""
-        return {"http": "", "https": ""} if is_loopback(self.name.registry) else None
-
-    @cached_property
     def base(self) -> str:
         """The address of its API."""
         host = _HUBS_API if self.name.registry == HUB else self.name.registry
@@ -188,7 +185,7 @@ class Client:
                 timeout=_TIMEOUT,
                 stream=True,
                 allow_redirects=False,
-                proxies=self._proxies,
+                proxies=_proxies(f"http://{host}"),
             ) as answer:
                 return answer.status_code in (200, 401) or answer.status_code >= 500
         except (OSError, ValueError):  # requests' exceptions are OSErrors
@@ -236,7 +233,13 @@ class Client:
                 if self._authorization == before:
                     self._authorization = self._authorized(challenge)
             answer = self._send(method, url, headers, body)
-        if answer.ok:
+        # What is written goes where we send it, and nowhere else.
+        for _ in range(_MOST_HOPS if method in ("GET", "HEAD") else 0):
+            if answer.status_code not in _ELSEWHERE:
+                break
+            answer.close()
+            answer = self._send(method, self.location(answer), headers, None)
+        if 200 <= answer.status_code < 300:
             return answer
         raise self._refusal(answer, url)
 
@@ -258,16 +261,16 @@ class Client:
                     auth=self._say_who if _origin(url) == _origin(self.base) else _nobody,
                     timeout=_TIMEOUT,
                     stream=True,
-                    proxies=self._proxies,
-                    # What is written goes where we send it, and nowhere else.
-                    allow_redirects=method in ("GET", "HEAD"),
+                    proxies=_proxies(url),
+                    # By `requests`, it would be with what netrc says of there.
+                    allow_redirects=False,
                 )
             finally:
                 if callable(body):
                     opened.close()  # type: ignore[union-attr]
 
     def _say_who(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """What `requests` takes as `auth`, and drops where an answer leads to another host. netrc is not read."""
+        """What `requests` takes as `auth`, of the registry itself; netrc is not read."""
         if self._authorization:
             request.headers["Authorization"] = self._authorization
         return request
@@ -301,18 +304,16 @@ class Client:
         password = self._password
         asked: list[tuple[str, str]] = [("service", service)] if service else []
         asked += [("scope", scope) for scope in self._scopes]
+        options: dict[str, Any] = {"timeout": _TIMEOUT, "stream": True, "allow_redirects": False}
+        options["proxies"] = _proxies(realm)
         with told(realm):
             if password is not None and password.is_token:
                 form = [("grant_type", "refresh_token"), ("refresh_token", password.secret)]
                 form += [("client_id", "tungsten"), ("service", service), ("scope", " ".join(self._scopes))]
-                answer = self._session.post(
-                    realm, data=form, auth=_nobody, timeout=_TIMEOUT, stream=True, allow_redirects=False
-                )
+                answer = self._session.post(realm, data=form, auth=_nobody, **options)
             else:
                 auth = _with(_basic(password)) if password is not None else _nobody
-                answer = self._session.get(
-                    realm, params=asked, auth=auth, timeout=_TIMEOUT, stream=True, allow_redirects=False
-                )
+                answer = self._session.get(realm, params=asked, auth=auth, **options)
         if answer.status_code != 200:
             raise self._refusal(answer, realm)
         try:
@@ -369,11 +370,11 @@ class Client:
         return RegistryError(what, where=redact(url), hint=hint, status=status, may_pass=may_pass)
 
     def location(self, answer: requests.Response) -> str:
-        """Where an upload goes on, as a registry says. Raises RegistryError for what leads away from TLS."""
+        """Where a registry says that something is, or goes on. Raises RegistryError for what leads away from TLS."""
         url = urljoin(answer.url, answer.headers.get("Location", ""))
         if url_problem(url) or (urlsplit(url).scheme == "http" and not self.base.startswith("http:")):
             raise RegistryError(
-                "the registry does not say where an upload goes on, or only without TLS",
+                "the registry leads to no address, or to one without TLS",
                 where=redact(answer.url),
                 hint="whoever keeps that registry has to set it up otherwise",
             )
@@ -435,6 +436,11 @@ def _with(authorization: str) -> Callable[[requests.PreparedRequest], requests.P
         return request
 
     return say
+
+
+def _proxies(url: str) -> dict[str, str] | None:
+    """None is what the environment says, which is not of what is on this machine."""
+    return {"http": "", "https": ""} if is_loopback(urlsplit(url).netloc.rpartition("@")[2]) else None
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

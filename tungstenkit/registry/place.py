@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tungstenkit.registry.client import Access, Name
 from tungstenkit.registry.layout import LayoutPlace
 from tungstenkit.registry.remote import RegistryPlace
+from tungstenkit.sdk.errors import FetchError
 
 if TYPE_CHECKING:
     from tungstenkit.registry.base import Place
@@ -26,4 +27,11 @@ def place(reference: str, access: Access | None = None) -> Place:
         return LayoutPlace(Path(reference.removeprefix("oci:")))
     if not reference.startswith("docker://") and Path(reference).is_dir():
         return LayoutPlace(Path(reference))
+    if "/" not in reference:
+        # No user may put anything where such a name leads.
+        raise FetchError(
+            f"no folder is called {reference!a}, and no registry's repository",
+            where="REF",
+            hint="such as registry.example:5000/team/blur:1, or the folder of an image layout",
+        )
     return RegistryPlace(Name.of(reference), access or Access())

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from tungstenkit.registry.client import Access, Name
 
 _MOST_PAGES = 100
+_ATTEMPTS = 3
+"""Of a blob that breaks off."""
 
 
 class RegistryPlace(Place):
@@ -84,9 +86,20 @@ class RegistryPlace(Place):
     def blob(self, digest: str, size: int, to: Path, advance: Callable[[int], None] = nothing) -> None:
         """As `Place`."""
         part = to.with_name(f"{to.name}~")
+        once = Once(advance)
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._get(digest, size, part, once)
+                break
+            except RegistryError as problem:
+                if not problem.may_pass or attempt == _ATTEMPTS - 1:
+                    raise
+        take(part, to, digest, size, f"{self.name}@{digest}")
+
+    def _get(self, digest: str, size: int, part: Path, once: Once) -> None:
+        """Write what is lacking of a blob."""
         begun = part.stat().st_size if part.exists() else 0
         if begun >= size:
-            part.unlink(missing_ok=True)
             begun = 0
         headers = {"Range": f"bytes={begun}-"} if begun else {}
         try:
@@ -96,7 +109,7 @@ class RegistryPlace(Place):
         if answer.status_code != 206:
             begun = 0
         arrived = begun
-        advance(begun)
+        once.at(begun)
         with part.open("ab" if begun else "wb") as file:
             for piece in pieces(answer):
                 arrived += len(piece)
@@ -104,8 +117,7 @@ class RegistryPlace(Place):
                 if arrived > size:
                     break
                 file.write(piece)
-                advance(len(piece))
-        take(part, to, digest, size, f"{self.name}@{digest}")
+                once.at(arrived)
 
     def has_blob(self, digest: str) -> bool:
         """As `Place`."""
@@ -143,12 +155,12 @@ class RegistryPlace(Place):
         answer.close()
         url = self._client.location(answer)
         url += f"{'&' if '?' in url else '?'}digest={found.digest}"
-        told = _Told(advance)
+        once = Once(advance)
         self._client.ask(
             "PUT",
             url,
             headers={"Content-Type": artifacts.OCTETS},
-            body=lambda: _Body(layer, told.from_the_start()),  # type: ignore[arg-type, return-value]
+            body=lambda: _Body(layer, once),  # type: ignore[arg-type, return-value]
         ).close()
 
     def put_manifest(self, content: bytes, media_type: str = MANIFEST, tag: str | None = None) -> Descriptor:
@@ -209,32 +221,28 @@ class RegistryPlace(Place):
             raise no_manifest(self.name) from None
 
 
-class _Told:
-    """Tells of the bytes of an upload, each once, though it may begin again."""
+class Once:
+    """Tells of the bytes of a blob, each once, though it may begin again."""
 
     def __init__(self, advance: Callable[[int], None]) -> None:
         self._advance = advance
-        self._most = self._sent = 0
+        self._most = 0
 
-    def from_the_start(self) -> Callable[[int], None]:
-        self._sent = 0
-        return self._more
-
-    def _more(self, size: int) -> None:
-        self._sent += size
-        if self._sent > self._most:
-            self._advance(self._sent - self._most)
-            self._most = self._sent
+    def at(self, position: int) -> None:
+        """So many have come by now, or gone."""
+        if position > self._most:
+            self._advance(position - self._most)
+            self._most = position
 
 
 class _Body:
     """A blob that is sent, as `requests` takes it: with a length, and not read into memory."""
 
-    def __init__(self, layer: Layer, advance: Callable[[int], None]) -> None:
+    def __init__(self, layer: Layer, once: Once) -> None:
         source = layer.source
         self._file: IO[bytes] = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
         self._size = layer.descriptor.size
-        self._advance = advance
+        self._once = once
 
     def __len__(self) -> int:
         return self._size
@@ -245,7 +253,7 @@ class _Body:
 
     def read(self, size: int = -1) -> bytes:
         piece = self._file.read(min(size, 1 << 16) if size >= 0 else size)
-        self._advance(len(piece))
+        self._once.at(self._file.tell())
         return piece
 
     def close(self) -> None:

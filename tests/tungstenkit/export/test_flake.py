@@ -1,6 +1,7 @@
 """An export: complete, the same bytes each time, and never in the place of something else."""
 
 import errno
+import io
 import json
 import subprocess
 import sys
@@ -19,6 +20,50 @@ from tungstenkit.spec.document import ModelSpec
 from tungstenkit.spec.files import select_files
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent.parent / "examples" / "caption"
+
+
+@pytest.fixture
+def pack(tmp_path):
+    """Packs the export of a copy of the example, with one file more; the tars' contents."""
+
+    def pack(name, content="", mode=0o644):
+        model = tmp_path / name / "model"
+        model.mkdir(parents=True)
+        (model / "tungsten_model.py").write_bytes((EXAMPLE / "tungsten_model.py").read_bytes())
+        (model / "more.py").write_text(content)
+        (model / "more.py").chmod(mode)
+        (model / "link.py").symlink_to("more.py")
+        spec = ModelSpec.from_json((EXAMPLE / "spec.json").read_text())
+        files = select_files(model, spec.include_files, spec.exclude_files, spec.module)
+        lock = read_lock(EXAMPLE / "tungsten.lock")
+        paths = flake.pack(spec, lock, Contents(model, files), tmp_path / name)
+        export(spec, lock, Contents(model, files), {}, tmp_path / name / "out")
+        return {part: path.read_bytes() for part, path in paths.items()}
+
+    return pack
+
+
+def test_an_export_is_packed_to_the_same_bytes_each_time(pack):
+    assert pack("one") == pack("two")
+
+
+def test_an_edited_line_changes_the_models_part_alone(pack):
+    one, two, three = pack("one", "a"), pack("two", "b"), pack("three", "a", 0o755)
+    for other in (two, three):
+        assert [part for part in one if one[part] != other[part]] == ["model"]
+    assert len(one["model"]) < 20_000
+
+
+def test_what_is_packed_is_the_export(pack, tmp_path):
+    parts = pack("one", "a", 0o755)
+    out = tmp_path / "one" / "out"
+    (out / "sources.json").unlink()
+    for content in parts.values():
+        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+            tar.extractall(tmp_path / "unpacked", filter="tar")
+            assert {(one.uid, one.gid, one.mtime, one.uname) for one in tar} == {(0, 0, 1, "")}
+    assert tree(tmp_path / "unpacked") == tree(out)
+    assert (tmp_path / "unpacked" / "model" / "link.py").readlink() == Path("more.py")
 
 
 @pytest.fixture

@@ -195,6 +195,21 @@ def test_a_folder_that_can_t_be_written_is_told(files, tmp_path):
         carry.pack(Contents(files), tmp_path / "file" / "carried", UNWATCHED)
 
 
+def test_a_folder_that_calls_itself_as_before_is_taken_and_added_to(files, program, tmp_path):
+    """By the name of version 0.2.0 and before."""
+    folder = tmp_path / "carried"
+    carry.pack(Contents(files[:1]), folder, UNWATCHED)
+    layout = LayoutPlace(folder)
+    content = layout.manifest(layout.resolve().digest)
+    layout.say([])
+    before = json.loads(content) | {"artifactType": "application/vnd.tungsten.inputs"}
+    layout.put_manifest(json.dumps(before, indent=2).encode())
+    carry.pack(Contents(files[1:], [program]), folder, UNWATCHED)
+    forget(*paths_of(files))
+    take(files, folder, tmp_path)
+    assert store.missing(paths_of(files)) == set()
+
+
 @pytest.fixture
 def earlier(files, tmp_path):
     """A folder as an earlier tungsten has written it."""

@@ -129,6 +129,15 @@ class TestTake:
         (warning,) = told.warnings
         assert warning.startswith("127.0.0.1:9/nobody can't be used as a mirror: ")
 
+    def test_what_steps_have_made_is_asked_for_too(self, there, files, tmp_path, monkeypatch):
+        self.put(there, files)
+        monkeypatch.setattr(bring, "missing_files", lambda _: ())
+        monkeypatch.setattr(bring, "built_files", lambda _: [(None, files[0])])
+        monkeypatch.setattr(bring, "result_files", lambda _: [files[1]])
+        monkeypatch.setenv("TUNGSTEN_MIRROR_OCI", f"{there.host}/kept")
+        bring._ask_by_hash(None, Folders(tmp_path, tmp_path), UNWATCHED)
+        assert store.missing([file.path for file in files]) == set()
+
     @pytest.mark.usefixtures("lacking")
     def test_the_model_s_settings_name_one_too(self, there, files, tmp_path, monkeypatch):
         self.put(there, files)

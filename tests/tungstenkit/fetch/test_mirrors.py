@@ -100,15 +100,16 @@ class TestOrder:
         (tmp_path / "kept").mkdir()
         named = project(tmp_path, 'oci = ["registry.example/kept", "kept"]\n')
         assert oci_mirrors(named, {}) == ("registry.example/kept", str(tmp_path / "kept"))
-        environ = {"TUNGSTEN_MIRROR_OCI": "other.example/kept /srv/kept"}
-        assert oci_mirrors(named, environ) == ("other.example/kept", "/srv/kept")
+        environ = {"TUNGSTEN_MIRROR_OCI": f"other.example/kept {tmp_path}"}
+        assert oci_mirrors(named, environ) == ("other.example/kept", str(tmp_path))
         assert oci_mirrors(None, {}) == ()
         assert machine.asked == []
 
-    @pytest.mark.parametrize("value", ['""', "[]", "[1]", "1", "true"])
+    @pytest.mark.parametrize("value", ['""', "[]", "[1]", "1", "true", '"https://x.example/a"', '"gone"'])
     def test_what_names_no_registry_is_told(self, tmp_path, value):
-        with pytest.raises(TungstenError, match=r"oci holds what is no text|can't be read"):
+        with pytest.raises(TungstenError, match=r"no text|can't be read|no reference|no folder") as caught:
             oci_mirrors(project(tmp_path, f"oci = {value}\n"), {})
+        assert "pyproject.toml" in caught.value.where
 
     def test_named_debian_mirrors_are_not_looked_up(self, find, tmp_path):
         named = project(tmp_path, 'debian = ["http://a/d/", "http://b/d"]\ndebian-security = "http://a/s"\n')

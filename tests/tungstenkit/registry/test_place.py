@@ -203,13 +203,26 @@ def test_what_broke_off_goes_on_where_it_was(there, tmp_path):
     where = place(f"{there.host}/a")
     where.put_blob(layer)
     there.cut.add(layer.descriptor.digest)
-    with pytest.raises(RegistryError, match="cut"):
-        where.blob(layer.descriptor.digest, len(content), tmp_path / "blob")
-    begun = (tmp_path / "blob~").stat().st_size
-    assert 0 < begun < len(content)
-    where.blob(layer.descriptor.digest, len(content), tmp_path / "blob")
+    arrived = []
+    where.blob(layer.descriptor.digest, len(content), tmp_path / "blob", arrived.append)
     assert (tmp_path / "blob").read_bytes() == content
-    assert there.asked[-1][2]["Range"] == f"bytes={begun}-"
+    assert sum(arrived) == len(content)
+    begun = int(there.asked[-1][2]["Range"].removeprefix("bytes=").rstrip("-"))
+    assert 0 < begun < len(content)
+
+
+def test_what_broke_off_for_good_waits(there, tmp_path):
+    content = os.urandom(1_000_000)
+    layer = Layer(content)
+    where = place(f"{there.host}/a")
+    where.put_blob(layer)
+    (tmp_path / "blob~").write_bytes(content[:1000])
+    there.refuses["GET .*blobs"] = 503
+    with pytest.raises(RegistryError, match="HTTP 503"):
+        where.blob(layer.descriptor.digest, len(content), tmp_path / "blob")
+    there.refuses.clear()
+    where.blob(layer.descriptor.digest, len(content), tmp_path / "blob")
+    assert there.asked[-1][2]["Range"] == "bytes=1000-"
 
 
 def test_another_manifest_than_was_asked_for_is_refused(there):
@@ -311,6 +324,7 @@ def test_a_password_goes_nowhere_else(there, login, monkeypatch, tmp_path):
     layer = Layer(b"content")
     where.put_blob(layer)
     assert {said.get("Authorization") for *_, said in there.asked} == {None, "Basic dXNlcjpodW50ZXIy"}
+    (tmp_path / "netrc").write_text("default login somebody password else\n")
     with registry() as elsewhere:
         elsewhere.blobs["x", layer.descriptor.digest] = b"content"
         address = f"http://localhost:{elsewhere.host.partition(':')[2]}/v2/x/blobs/{layer.descriptor.digest}"
@@ -318,6 +332,44 @@ def test_a_password_goes_nowhere_else(there, login, monkeypatch, tmp_path):
         assert where.document(layer.descriptor.digest, 7) == b"content"
         assert [method for method, *_ in elsewhere.asked] == ["GET"]
         assert "Authorization" not in elsewhere.asked[0][2]
+
+
+def test_what_is_sent_is_not_led_elsewhere(there):
+    with registry() as elsewhere:
+        for status in (301, 307):
+            there.refuses = {"PUT": status}
+            with pytest.raises(RegistryError, match=f"HTTP {status}") as caught:
+                place(f"{there.host}/a").put_blob(Layer(b"content"))
+            assert "name the registry itself" in caught.value.hint
+        assert elsewhere.asked == []
+
+
+def test_a_blob_that_is_led_on_and_on_is_not_followed_for_ever(there):
+    where = place(f"{there.host}/a")
+    layer = Layer(b"content")
+    where.put_blob(layer)
+    there.leads_to[layer.descriptor.digest] = f"/v2/a/blobs/{layer.descriptor.digest}"
+    before = len(there.asked)
+    with pytest.raises(RegistryError, match="HTTP 307"):
+        where.document(layer.descriptor.digest, 7)
+    assert len(there.asked) - before < 10
+
+
+@pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://h/x", "gopher://h"])
+def test_a_blob_that_is_led_to_no_web_is_not_followed(there, address):
+    where = place(f"{there.host}/a")
+    layer = Layer(b"content")
+    where.put_blob(layer)
+    there.leads_to[layer.descriptor.digest] = address
+    with pytest.raises(RegistryError, match="leads to no address"):
+        where.document(layer.descriptor.digest, 7)
+
+
+def test_a_token_may_stand_for_a_password(there, login):
+    there.user, there.refresh = ("user", "hunter2"), "long-lived"
+    login(there, {"auths": {there.host: {"auth": "", "identitytoken": "long-lived"}}})
+    where = place(f"{there.host}/a")
+    assert where.resolve(image(where).digest).media_type == MANIFEST
 
 
 def test_a_password_is_not_told_by_an_error(there, login):
@@ -334,6 +386,12 @@ def test_no_proxy_is_asked_for_what_is_on_this_machine(there, monkeypatch):
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     assert not place(f"{there.host}/a").has_blob(digest_of(b""))
+
+
+@pytest.mark.parametrize("text", ["carried", "/no/such/folder", "./carried", "https://h.example/a"])
+def test_what_is_no_folder_and_no_reference_is_told(text):
+    with pytest.raises(FetchError, match=r"no folder is called|is no reference"):
+        place(text)
 
 
 def test_without_a_registry_the_error_names_it(tmp_path):

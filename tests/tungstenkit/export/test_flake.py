@@ -12,7 +12,7 @@ import pytest
 
 from tests.binaries import unpack
 from tungstenkit.export import flake
-from tungstenkit.export.flake import Contents, digest, export, git_notice, pack, public
+from tungstenkit.export.flake import Contents, digest, export, git_notice, public
 from tungstenkit.export.packed import pack_export
 from tungstenkit.lock.document import LOCK_NAME, read_lock
 from tungstenkit.sdk.errors import ExportError
@@ -132,7 +132,7 @@ def test_what_is_kept_of_it_in_parts_has_its_name(write, tmp_path):
     spec = ModelSpec.from_json((out / "spec.json").read_text())
     files = select_files(EXAMPLE, spec.include_files, spec.exclude_files, spec.module)
     folder = tmp_path / "unpacked"
-    for part in pack(spec, read_lock(out / LOCK_NAME), Contents(EXAMPLE, files), tmp_path).values():
+    for part in flake.pack(spec, read_lock(out / LOCK_NAME), Contents(EXAMPLE, files), tmp_path).values():
         with tarfile.open(part) as archive:
             unpack(archive, folder)
     assert pack_export(folder, tmp_path / "1.tar") == pack_export(out, tmp_path / "2.tar")

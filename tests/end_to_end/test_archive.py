@@ -1,6 +1,7 @@
 """A registry keeps what builds an image: a push sends it once, and who has nothing else builds the same of it."""
 
 import json
+import re
 import shutil
 import subprocess
 import urllib.request

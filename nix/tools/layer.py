@@ -379,7 +379,7 @@ def make_layer(config_path: Path, out: Path) -> None:
     )
 
 
-def _kind(config: Config) -> type[Blob | SplicedBlob | ZstdBlob]:
+def _kind(config: Config) -> type[Blob | SplicedBlob]:
     """How a layer's blob is made."""
     # What does not compress is stored whatever is asked for: zstd would only take its time.
     if any(item.get("stored") for item in config["inputs"]):

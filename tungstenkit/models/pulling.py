@@ -21,7 +21,7 @@ from tungstenkit.nix_build.push import check_skopeo
 from tungstenkit.outside import image_problem
 from tungstenkit.platforms import this_system
 from tungstenkit.registry import skopeo
-from tungstenkit.registry.artifact import DOCKER_INDEX, DOCKER_MANIFEST, INDEX
+from tungstenkit.registry.artifact import DIGEST, DOCKER_INDEX, DOCKER_MANIFEST, INDEX
 from tungstenkit.registry.client import Name
 from tungstenkit.sdk.errors import FetchError, RunError
 
@@ -100,21 +100,18 @@ def _find(reference: str, platform: str | None) -> tuple[str, str]:
     digest, document = skopeo.manifest(skopeo.without_tag(reference))
     media_type = document.get("mediaType")
     if media_type in (INDEX, DOCKER_INDEX) or "manifests" in document:
-        found = {
-            system: one
-            for one in document.get("manifests", ())
-            if isinstance(one, dict) and (system := _system(one.get("platform"))) is not None
-        }
+        found = _listed(document)
         wanted = platform or (this_system() if this_system() in found else None)
         if wanted is None and len(found) == 1:
             wanted = next(iter(found))
         if wanted not in found:
+            known = [system for system in found if system in FACTS["platforms"]]
             raise FetchError(
                 f"there is no image for {wanted or this_system()} here, but for {', '.join(found) or 'no platform'}",
                 where=reference,
-                hint=f"`--platform {next(iter(found))}` takes that" if found else None,
+                hint=f"`--platform {known[0]}` takes that" if known else None,
             )
-        return str(found[wanted].get("digest")), wanted
+        return found[wanted], wanted
     if media_type == DOCKER_MANIFEST:
         raise FetchError(
             "docker has written this manifest, which an image layout can't hold under its digest",
@@ -122,10 +119,25 @@ def _find(reference: str, platform: str | None) -> tuple[str, str]:
             hint="`tungsten push`, `podman push` and `skopeo copy --preserve-digests` leave images as they were built; "
             f"as it is, `podman pull {reference}` or `docker pull {reference}` takes it",
         )
-    system = _system(skopeo.configuration(skopeo.with_digest(reference, digest))) or "?"
+    system = _system(skopeo.configuration(skopeo.with_digest(reference, digest)))
+    if system is None:
+        raise FetchError(
+            "this is no image", where=reference, hint="something else was pushed under this name"
+        )
     if platform not in (None, system):
         raise FetchError(f"the image is for {system}, and for {platform} there is none", where=reference)
     return digest, system
+
+
+def _listed(index: dict[str, Any]) -> dict[str, str]:
+    """The images of an index, their digests by platform."""
+    listed = index.get("manifests")
+    found: dict[str, str] = {}
+    for one in listed if isinstance(listed, list) else ():
+        system = _system(one.get("platform")) if isinstance(one, dict) else None
+        if system is not None and DIGEST.fullmatch(str(one.get("digest"))):
+            found.setdefault(system, one["digest"])
+    return found
 
 
 def _system(platform: object) -> str | None:
@@ -148,22 +160,25 @@ def _name(reference: str) -> tuple[str, str]:
 
 def _completed(layout: Path, digest: str, name: str) -> Image:
     """Give a layout that skopeo has written the form of ours, which engines take as one file, too."""
-    image = read_layout(layout)
+    try:
+        image = read_layout(layout)
+        index = _read(layout / "index.json")
+        (entry,) = index["manifests"]
+        config = _read(blob(layout, image.image_id))
+        entry["platform"] = {key: config.get(key) for key in ("architecture", "os")}
+        entry["annotations"] = {
+            "io.containerd.image.name": name,
+            "org.opencontainers.image.ref.name": name.rpartition(":")[2],
+        }
+        layers = [one["digest"] for one in _read(blob(layout, digest))["layers"]]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        raise FetchError("this is no image", where=f"{name} {digest}") from None
     if image.digest != digest:
         raise FetchError(
             f"the registry has given another image, {image.digest}",
             where=f"{name} {digest}",
             hint="try again; if it stays so, the registry, or something on the way to it, is wrong",
         )
-    index = _read(layout / "index.json")
-    (entry,) = index["manifests"]
-    config = _read(blob(layout, image.image_id))
-    entry["platform"] = {key: config.get(key) for key in ("architecture", "os")}
-    entry["annotations"] = {
-        "io.containerd.image.name": name,
-        "org.opencontainers.image.ref.name": name.rpartition(":")[2],
-    }
-    layers = [one["digest"] for one in _read(blob(layout, digest))["layers"]]
     saved = {
         "Config": blob(layout, image.image_id).relative_to(layout).as_posix(),
         "RepoTags": [name],

@@ -106,7 +106,16 @@ def make_images(project: Project, reference: str, platform: str | None = None) -
         if len(found) > 1:
             project.watch.notice(_cost_of_others(lock, found[:-1], found[-1]))
         systems = found
-    return dict(make_image(project, None, reference, system) for system in systems)
+    images: dict[str, Image] = {}
+    for system in systems:
+        try:
+            made, image = make_image(project, None, reference, system)
+        except BuildError as problem:
+            if system == systems[-1]:
+                raise
+            raise problem.with_hint(f"`--platform {systems[-1]}` pushes that image alone") from None
+        images[made] = image
+    return images
 
 
 def _cost_of_others(lock: Lock, others: Sequence[str], one: str) -> str:

@@ -20,6 +20,12 @@ from program import ToolError
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+    from typing import Protocol
+
+    class _Compressor(Protocol):
+        def compress(self, data: bytes, /) -> bytes: ...
+        def flush(self) -> bytes: ...
+
 
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
@@ -83,35 +89,7 @@ class Blob:
     def __init__(self, path: Path) -> None:
         """Start a file, which must not exist."""
         self._file = path.open("xb")
-        self._compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
-        self._tar = hashlib.sha256()
-        self._gzip = hashlib.sha256()
-        self._size = 0
-
-    def write(self, data: bytes) -> None:
-        """Add bytes to the tar."""
-        self._tar.update(data)
-        self._put(self._compressor.compress(data))
-
-    def close(self) -> BlobFacts:
-        """Finish the file."""
-        self._put(self._compressor.flush())
-        self._file.close()
-        return BlobFacts(f"sha256:{self._tar.hexdigest()}", f"sha256:{self._gzip.hexdigest()}", self._size)
-
-    def _put(self, data: bytes) -> None:
-        self._gzip.update(data)
-        self._size += len(data)
-        self._file.write(data)
-
-
-class ZstdBlob:
-    """One frame of zstd."""
-
-    def __init__(self, path: Path) -> None:
-        """Start a file, which must not exist."""
-        self._file = path.open("xb")
-        self._compressor = zstd.Compressor(_ZSTD_LEVEL)
+        self._compressor: _Compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
         self._tar = hashlib.sha256()
         self._packed = hashlib.sha256()
         self._size = 0
@@ -131,6 +109,15 @@ class ZstdBlob:
         self._packed.update(data)
         self._size += len(data)
         self._file.write(data)
+
+
+class ZstdBlob(Blob):
+    """One frame of zstd."""
+
+    def __init__(self, path: Path) -> None:
+        """Start a file, which must not exist."""
+        super().__init__(path)
+        self._compressor = zstd.Compressor(_ZSTD_LEVEL)
 
 
 class SplicedBlob:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tarfile
 from typing import TYPE_CHECKING
 
-from blob import Blob, SplicedBlob, ZstdBlob
+from blob import Blob, SplicedBlob
 from contents import Content, WheelMember
 from facts import WHITEOUT
 from program import ToolError
@@ -54,7 +54,7 @@ def padding(size: int, unit: int = tarfile.BLOCKSIZE) -> bytes:
     return bytes(-size % unit)
 
 
-def write_tar(entries: Iterable[Entry], blob: Blob | SplicedBlob | ZstdBlob | BinaryIO) -> None:
+def write_tar(entries: Iterable[Entry], blob: Blob | SplicedBlob | BinaryIO) -> None:
     """Write all entries and the end of the archive. Entries that share one content object are hard links to
     the first of them.
 
@@ -85,7 +85,7 @@ def _is_mistaken(entry: Entry) -> bool:
     return entry.kind != "whiteout" and entry.path.rpartition("/")[2].startswith(WHITEOUT)
 
 
-def _write_member(entry: Entry, first: dict[int, str], blob: Blob | SplicedBlob | ZstdBlob | BinaryIO) -> int:
+def _write_member(entry: Entry, first: dict[int, str], blob: Blob | SplicedBlob | BinaryIO) -> int:
     content = entry.content
     owner = entry.uid, entry.gid
     if content is not None and first.setdefault(id(content), entry.path) != entry.path:
@@ -105,7 +105,7 @@ def _write_member(entry: Entry, first: dict[int, str], blob: Blob | SplicedBlob 
     return len(head) + size + len(padding(size))
 
 
-def _copy(content: Content, blob: Blob | SplicedBlob | ZstdBlob | BinaryIO, path: str) -> None:
+def _copy(content: Content, blob: Blob | SplicedBlob | BinaryIO, path: str) -> None:
     size = 0
     for data in content.chunks():
         size += len(data)

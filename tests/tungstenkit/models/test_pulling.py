@@ -14,6 +14,8 @@ from tungstenkit.models import pulling
 from tungstenkit.nix_build.image import read_layout
 from tungstenkit.nix_build.index import make_index
 from tungstenkit.nix_build.push import push_image
+from tungstenkit.registry.artifact import Artifact, Layer
+from tungstenkit.registry.place import place
 from tungstenkit.sdk.errors import TungstenError
 
 __all__ = ["images"]
@@ -131,6 +133,37 @@ def test_what_the_registry_has_not_is_told_and_nothing_is_left(pushed, tmp_path)
     with pytest.raises(TungstenError, match="the image can't be read"):
         models.pull(f"{registry.host}/team/blur:arm", folder=tmp_path / "it")
     assert not [path for path in tmp_path.iterdir() if "it" in path.name]
+
+
+@pytest.mark.parametrize(
+    ("manifests", "what"),
+    [
+        (3, "but for no platform"),
+        ([3, {}, {"platform": 4}], "but for no platform"),
+        ([{"platform": {"architecture": "amd64", "os": "linux"}, "digest": "--x"}], "but for no platform"),
+        (
+            [{"platform": {"architecture": "`x`", "os": "linux"}, "digest": f"sha256:{'0' * 64}"}] * 2
+            + [{"platform": {"architecture": "s390x", "os": "linux"}, "digest": f"sha256:{'1' * 64}"}],
+            "but for linux/`x`, linux/s390x",
+        ),
+    ],
+)
+def test_an_index_may_say_anything(manifests, what, tmp_path):
+    with running() as registry:
+        media_type = "application/vnd.oci.image.index.v1+json"
+        index = {"schemaVersion": 2, "mediaType": media_type, "manifests": manifests}
+        registry.put("blur", json.dumps(index).encode(), "1", media_type)
+        with pytest.raises(TungstenError, match=what) as caught:
+            models.pull(f"{registry.host}/blur:1", folder=tmp_path / "it")
+        assert caught.value.hint is None
+
+
+def test_what_is_no_image_is_not_pulled(tmp_path):
+    with running() as registry:
+        where = place(f"{registry.host}/blur:1")
+        where.attach(Artifact("application/vnd.example", [Layer(b"text")], None), tag="1")
+        with pytest.raises(TungstenError, match="this is no image"):
+            models.pull(f"{registry.host}/blur:1", folder=tmp_path / "it")
 
 
 def test_a_manifest_of_dockers_is_refused_with_what_takes_it(images, tmp_path):

@@ -92,6 +92,26 @@ def test_images_of_all_platforms_are_made_once_it_is_told_what_that_takes(projec
     assert len(told.notices) == 2
 
 
+def test_where_another_platform_s_image_can_not_be_made_it_is_said_which_can(project, monkeypatch):
+    monkeypatch.setattr(making, "this_system", lambda: "x86_64-linux")
+    monkeypatch.setattr(making, "missing_files", lambda lock: [])
+    failing = "aarch64-linux"
+
+    def make(project, engine, reference, system):
+        if system == failing:
+            raise BuildError("a step runs programs for it", hint="build it there")
+        return system, "the image"
+
+    monkeypatch.setattr(making, "make_image", make)
+    with pytest.raises(BuildError) as caught:
+        making.make_images(project("blur"), "host/blur")
+    assert caught.value.hint == "build it there; `--platform x86_64-linux` pushes that image alone"
+    failing = "x86_64-linux"
+    with pytest.raises(BuildError) as caught:
+        making.make_images(project("caption"), "host/caption")
+    assert caught.value.hint == "build it there"
+
+
 def refused(*_):
     raise LockError("far enough")
 

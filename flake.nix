@@ -9,7 +9,7 @@
 
       # A checkout has the same layout as an export, but for the model and what says where bytes come from:
       # `tungsten fetch examples/blur` brings those into the store first.
-      example = name: {
+      example = name: rec {
         spec = ./examples + "/${name}/spec.json";
         lock = ./examples + "/${name}/tungsten.lock";
         sources = ./examples + "/${name}/sources.json";
@@ -25,7 +25,39 @@
           sdk = ./tungstenkit;
           server = ./server/tungsten_server;
         };
+        # As an export has them: it has a name, and this image would be one of it.
+        parts = {
+          inherit model;
+          "files.json" = builtins.toFile "files.json" "[]\n";
+          "flake.nix" = ./nix/flake/exported-flake.nix;
+          "spec.json" = spec;
+          "tungsten.lock" = lock;
+          nix = filesOf ./nix (file: builtins.match ".*[.](nix|py|sh|json)" file != null);
+          server = filesOf ./server (
+            file: builtins.match "tungsten_server/.*" file != null && builtins.match ".*[.]pyc" file == null
+          );
+          tungstenkit = filesOf ./tungstenkit (
+            file:
+            builtins.elem file lib.ownWheels.sdk.modules
+            || builtins.elem (builtins.head (builtins.split "/" file)) lib.ownWheels.sdk.modules
+              && builtins.match ".*[.]py" file != null
+          );
+        };
       };
+
+      # Of a folder those files that are wanted, by their paths in it; an empty folder is none of an export.
+      filesOf =
+        folder: isWanted:
+        builtins.path {
+          name = "exported";
+          path = folder;
+          filter =
+            path: type:
+            type == "directory"
+            || isWanted (
+              builtins.substring (builtins.stringLength (toString folder) + 1) (-1) (toString path)
+            );
+        };
 
       blur = lib.outputs (example "blur");
 

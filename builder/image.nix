@@ -21,6 +21,7 @@ let
     spec = throw "tungsten's own image is no model's";
     model = throw "tungsten's own image has no model";
     ownSources = { };
+    compression = "gzip";
     lock = ./tungsten.lock;
     # `tungsten fetch builder` brings what the lock names into the store.
     sources = ./sources.json;
@@ -81,6 +82,7 @@ let
     in
     parts.dockerTools.buildLayeredImage {
       name = "tungsten";
+      inherit (parts) created;
       contents =
         underneath.systemContents
         ++ parts.wheel.locked (environment // { layer = "wheels"; }) (entry: (parts.source entry).wheel) (
@@ -102,7 +104,11 @@ let
         ];
         Cmd = [ "--help" ];
         Env = map (name: "${name}=${variables.${name}}") (attrNames variables);
-        Labels."org.opencontainers.image.title" = "tungsten";
+        Labels = {
+          "org.opencontainers.image.created" = parts.created;
+          "org.opencontainers.image.title" = "tungsten";
+          "org.opencontainers.image.version" = project.version;
+        };
         # No root: what Nix then needs of an engine is less.
         User = "65532:0";
         WorkingDir = "/model";

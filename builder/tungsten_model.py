@@ -16,8 +16,9 @@ class Nothing(BaseIO):
     python_version="3.13",
     # The dependencies of ../pyproject.toml; a test compares.
     python_packages=[
+        "cryptography>=43",
         "dockerfile-parse>=2",
-        "packaging>=24",
+        "packaging>=24.2",
         "pathspec>=0.12",
         "pillow>=10",
         "pydantic>=2.7",

@@ -32,6 +32,7 @@ let
     postBuild = import ./steps/post-build.nix; # what post_build makes
     importCheck = import ./steps/import-check.nix; # a model's module, imported in its root
 
+    dateOf = import ./image/date-of.nix; # when an image was made, by what its lock says
     environment = import ./image/environment.nix; # the variables in an image
     stated = import ./image/stated.nix; # files, links and folders as contents
     layers = import ./image/layers.nix; # contents -> the plan of layers

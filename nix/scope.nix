@@ -31,13 +31,16 @@ rec {
   # packageSet: which the lock must be for. paths: spec, lock, sources, of the documents; bigFiles, the path of
   # files.json, which names those of the model's files that are in the store by themselves, may be missing; model, the
   # model's files; own, a folder of files that the lock names and no mirror has, may be missing; ownSources: { sdk,
-  # server }, folders of our modules.
+  # server }, folders of our modules; parts, all by which the export is named, by their names in it, may be missing;
+  # compression, of layers, where the spec does not say it.
   exported =
     packageSet: paths:
     fix (
       self: {
         inherit (paths) model ownSources;
         own = paths.own or null;
+        exportParts = paths.parts or null;
+        compression = paths.compression or self.spec.compression or "gzip";
         spec = nix.documents.spec paths.spec;
         specFile = builtins.path {
           name = "spec.json";
@@ -108,6 +111,7 @@ rec {
         # A base image may have a Python that Debian has not.
         byteCodePython = if self.imagePython.version == self.locked.python then self.imagePython else null;
         planLayers = nix.layers;
+        created = bind self nix.dateOf;
         dockerTools = bind self nix.image;
         deb = bind self nix.deb;
         wheel = bind self nix.wheel;
@@ -149,6 +153,7 @@ rec {
           overlays = [ ];
         };
         environmentOf = bind self nix.poetry;
+        created = bind self nix.dateOf;
         packageSet = bind self nix.nixpkgs;
         modelImage = bind self nix.modelImage;
         modelImageStream = bind (

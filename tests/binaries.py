@@ -53,13 +53,17 @@ def elf(*needed, soname="", rpath="", runpath="", module="", program=False, mach
     return header + table + strings + bytes(gap) + dynamic
 
 
-def wheel(path, files, requires=()):
-    """A wheel at `path` (PEP 427) with these files, by name; what they hold is text or bytes."""
+def wheel(path, files, requires=(), more=""):
+    """A wheel at `path` (PEP 427) with these files, by name; what they hold is text or bytes.
+
+    more: of its metadata, a field.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     name, version, *_, python, abi, platform = path.name.removesuffix(".whl").split("-")
     info = f"{name}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     metadata += "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
+    metadata += f"{more}\n" if more else ""
     tag = f"{python}-{abi}-{platform}"
     pure = str(platform == "any").lower()
     files = {

@@ -1,25 +1,31 @@
 """Writes what is generated and committed; tests compare it with what stands in the tree.
 
-python -m tests.generate         the documents' JSON Schemas, the examples' spec.json, and the golden exports, whose
-                                 locks are made by `tungsten lock --package-set nixpkgs` in a copy of the example
+python -m tests.generate         the documents' JSON Schemas, the examples' spec.json, the golden exports, whose locks
+                                 are made by `tungsten lock --package-set nixpkgs` in a copy of the example, and what
+                                 of tungsten the exports have that are kept of each release
 python -m tests.generate pins    also, from the examples' locks, the pins that all models share, and in every
                                  committed lock which tungsten has made it: a release's are of that release
 """
 
 import json
 import sys
+import tarfile
+import tempfile
 from pathlib import Path
 
+from tests.binaries import unpack
 from tungstenkit.document import to_json
 from tungstenkit.export import nixpkgs
 from tungstenkit.lock.document import LOCK_NAME, LOCK_VERSIONS, Lock, read_lock
 from tungstenkit.lock.parts import Tungsten
+from tungstenkit.prove.makers import RELEASES, digests
 from tungstenkit.spec.document import ModelSpec
 from tungstenkit.spec.read import read_spec
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted(path.parent for path in ROOT.glob("examples/*/tungsten_model.py"))
 LOCKED_EXAMPLES = [example for example in EXAMPLES if (example / LOCK_NAME).exists()]
+KEPT = ROOT / "tests" / "kept"
 GOLDEN = ROOT / "tests" / "golden" / "nixpkgs"
 PINS = ROOT / "tungstenkit" / "resolve" / "shared_pins.json"
 
@@ -48,6 +54,16 @@ def golden_exports():
     return found
 
 
+def releases():
+    """The digests of what of tungsten is in an export of each release, by which `tungsten verify` knows it."""
+    found = {}
+    for kept in sorted(KEPT.glob("*.tar.xz")):
+        with tempfile.TemporaryDirectory() as folder, tarfile.open(kept) as archive:
+            unpack(archive, Path(folder))
+            found[kept.name.removesuffix(".tar.xz")] = digests(Path(folder))
+    return {RELEASES: to_json(found)}
+
+
 def pins():
     """The server's environment and the tools of each Python version and platform, as the examples' locks have them."""
     found = {}
@@ -69,7 +85,8 @@ def locks():
 
 
 def main():
-    documents = schemas() | specs() | golden_exports() | (locks() | pins() if "pins" in sys.argv[1:] else {})
+    documents = schemas() | specs() | golden_exports() | releases()
+    documents |= locks() | pins() if "pins" in sys.argv[1:] else {}
     for path, text in documents.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -34,11 +34,13 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FOLDERS = [
     "cli",
     "models",
+    "prove",
     "project",
     "trial",
     "doctor",
     "run",
     "seal",
+    "bill",
     "nix_build",
     "export",
     "audit",
@@ -526,6 +528,8 @@ def test_a_fact_is_written_once(name):
     marks = {
         "certificate-variables": "GIT_SSL_CAINFO",
         "driver-libraries": "GLESv1_CM",
+        "export-label": "io.tungstenkit",
+        "exported": ' "flake.lock",\n',
         "platforms": "aarch64-linux-gnu",
         "proxy-variables": "ftp_proxy",
         "whiteout": f'"{FACTS["whiteout"]}"',

@@ -9,7 +9,10 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _PACKAGE = Path(__file__).resolve().parent
 _INSTALLED = _PACKAGE / "_data"
@@ -74,10 +77,18 @@ def digests() -> dict[str, str]:
 
     Of the files' names and content alone, so that a checkout has those of the wheel that is made of it.
     """
-    files = {name: hashlib.sha256(content).hexdigest() for name, content in exported_files().items()}
+    return digests_of(
+        {name: hashlib.sha256(content).hexdigest() for name, content in exported_files().items()}
+    )
+
+
+def digests_of(files: Mapping[str, str]) -> dict[str, str]:
+    """The same of files in their places in an export, by their hashes."""
     return {
         part: hashlib.sha256(
-            json.dumps({name: digest for name, digest in files.items() if name.startswith(place)}).encode()
+            json.dumps(
+                {name: digest for name, digest in sorted(files.items()) if name.startswith(place)}
+            ).encode()
         ).hexdigest()
         for part, place in _PARTS.items()
     }

@@ -60,6 +60,7 @@ _NAMES = frozenset(
     {
         "big-file-mb",
         "build",
+        "compression",
         "indexes",
         "keep-inputs",
         "libraries",
@@ -311,6 +312,67 @@ def big_file_size(directory: Path) -> int:
         where = f"[tool.tungsten] in {directory / 'pyproject.toml'}"
         raise TungstenError(f"big-file-mb: {value!r} is not a number above 0", where=where, hint=hint)
     return int(value * 1_000_000)
+
+
+GZIP, ZSTD = "gzip", "zstd"
+
+
+def compression_setting(directory: Path) -> str:
+    """`[tool.tungsten] compression`: how an image's layers are compressed, `gzip` or `zstd`.
+
+    Raises TungstenError for what is neither.
+    """
+    hint = f'`compression = "{GZIP}"` is the default, "{ZSTD}" is smaller and newer'
+    value = read_table(directory, hint=hint).get("compression", GZIP)
+    if value not in (GZIP, ZSTD):
+        where = f"[tool.tungsten] in {directory / 'pyproject.toml'}"
+        raise TungstenError(f"compression: {value!r} is neither {GZIP} nor {ZSTD}", where=where, hint=hint)
+    return str(value)
+
+
+_KINDS_OF_URL = {
+    "documentation": "documentation",
+    "docs": "documentation",
+    "homepage": "url",
+    "github": "source",
+    "repository": "source",
+    "source": "source",
+    "sourcecode": "source",
+}
+"""By the labels that are known of URLs (well-known project URLs of the Python packaging guide), what an image has."""
+
+
+def about_settings(directory: Path) -> dict[str, str]:
+    """What `[project]` of the same file says of the model, by the names that images have for it (OCI image
+    specification, "Annotations"): `version`, `description`, `licenses`, `authors`, `url`, `source`, `documentation`.
+
+    Raises TungstenError for what is of another form, all at once.
+    """
+    hint = 'such as `version = "1.2"`, `description = "…"`, `license = "MIT"` (PEP 621, PEP 639)'
+    table = _read(directory, "project", hint=hint)
+    found: dict[str, Any] = {name: table[name] for name in ("version", "description") if name in table}
+    licence, authors, urls = table.get("license"), table.get("authors", []), table.get("urls", {})
+    # Of a table it is the licence's whole text, or a file with it.
+    if "license" in table and not isinstance(licence, dict):
+        found["licenses"] = licence
+    for label, url in urls.items() if isinstance(urls, dict) else [("", urls)]:
+        if kind := _KINDS_OF_URL.get(re.sub(r"[^a-z]", "", str(label).lower())):
+            found.setdefault(kind, url)
+    if authors:
+        people = authors if isinstance(authors, list) else [authors]
+        names = [one.get("name", one.get("email")) if isinstance(one, dict) else one for one in people]
+        known = [name for name in names if isinstance(name, str)]
+        found["authors"] = ", ".join(known) if known == names else names
+    problems = [
+        f"{name}: {problem}"
+        for name, value in found.items()
+        if (problem := text_problem(value) if isinstance(value, str) else "is no text")
+    ]
+    if problems:
+        raise TungstenError(
+            "\n".join(problems), where=f"[project] in {directory / 'pyproject.toml'}", hint=hint
+        )
+    return {name: value for name, value in found.items() if value}
 
 
 def keep_inputs_setting(directory: Path) -> bool:

@@ -211,7 +211,12 @@ def is_ours() -> bool:
 def built_from(path: str) -> list[str]:
     """All of the store that a path was built of, and what was built on the way."""
     (deriver,) = _nix_store(["--query", "--deriver", path]).split()
-    found = _nix_store(["--query", "--requisites", "--include-outputs", deriver]).split()
+    return taken_by(deriver)
+
+
+def taken_by(derivation: str) -> list[str]:
+    """All of the store that a build of a derivation takes and makes, as far as it is there."""
+    found = _nix_store(["--query", "--requisites", "--include-outputs", derivation]).split()
     return [one for one in found if not one.endswith(".drv") and os.path.lexists(one)]
 
 
@@ -238,11 +243,15 @@ def changed(paths: Sequence[str], since: Mapping[str, float] | None = None) -> l
         for path in paths
         if _touched(Path(path)) > max(entries[path]["registrationTime"] + 1, looked.get(path, 0))
     ]
-    if not touched:
+    return modified(touched)
+
+
+def modified(paths: Sequence[str]) -> list[str]:
+    """Those of the paths whose content has not the hash that Nix knows; each is read."""
+    if not paths:
         return []
-    command = ["nix-store", *options(), "--verify-path", *touched]
-    run = nix_program.run(command)
-    return [path for path in touched if f"path '{path}' was modified" in run.stderr]
+    run = nix_program.run(["nix-store", *options(), "--verify-path", *paths])
+    return [path for path in paths if f"path '{path}' was modified" in run.stderr]
 
 
 def _touched(path: Path) -> float:

@@ -7,7 +7,18 @@
 # planLayers: layers.nix. platform: the names of what the image is for. runTool: runs the programs that make it.
 # byteCodePython: compiles what is Python, or null. busybox: runs maintainer scripts whose text can't be read.
 # zstd: the command that unpacks a base image's layers of that kind.
-{ busybox, runTool, planLayers, byteCodePython, platform, base ? null, fetch ? null, zstd ? null }:
+# compression: of layers that are made here, gzip or zstd.
+{
+  busybox,
+  runTool,
+  planLayers,
+  byteCodePython,
+  platform,
+  base ? null,
+  fetch ? null,
+  zstd ? null,
+  compression ? "gzip",
+}:
 let
   # Engines stack 127 layers, and docker keeps two of them for what a container writes.
   mostLayers = 125;
@@ -63,6 +74,7 @@ let
                 null;
             lower = if layer.needsLower then lower else [ ];
           }
+          // (if compression == "gzip" then { } else { inherit compression; })
           // (if base == null then { } else { base = baseLayers; })
           // (
             if builtins.any (input: input.kind == "deb") layer.inputs then
@@ -111,9 +123,23 @@ in
       architecture ? platform.oci,
       # Derivations that must succeed although nothing of them is in the image.
       requires ? [ ],
+      # The export that it is made of, by its parts, which the image then names; none of it is in the image.
+      exportParts ? null,
     }:
     let
       layers = layersOf contents maxLayers;
+      labels = config.Labels or { };
+      # What the specification has a name for is said of the manifest, too.
+      annotations = builtins.listToAttrs (
+        map (name: {
+          inherit name;
+          value = labels.${name};
+        }) (
+          builtins.filter (name: builtins.match "org[.]opencontainers[.]image[.].*" name != null) (
+            builtins.attrNames labels
+          )
+        )
+      );
 
       made =
         more:
@@ -123,6 +149,7 @@ in
           config = {
             inherit
               layers
+              annotations
               architecture
               created
               name
@@ -132,6 +159,7 @@ in
             os = "linux";
             max-layers = if base == null then maxLayers else mostLayers;
           }
+          // (if exportParts == null then { } else { export = exportParts; })
           // more;
         };
 

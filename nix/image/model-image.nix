@@ -16,10 +16,11 @@
 #   root                            rootParts of the whole image; optional
 #   environment                     variables that only this package set needs
 #   base                            what a base image's configuration says that is taken over: environment, labels,
-#                                   exposed-ports; or null
+#                                   exposed-ports, with its reference and digest; or null
+#   exportParts                     what the image's export is named by; or null
 #
-# spec: the document's value.
-{ environment, packageSet, spec }:
+# spec: the document's value. created: when the image was made (date-of.nix).
+{ environment, packageSet, spec, created ? "1970-01-01T00:00:01Z" }:
 let
   when = condition: attributes: if condition then attributes else { };
 
@@ -31,10 +32,28 @@ let
   };
   base = if packageSet.base or null == null then nothing else packageSet.base;
   commands = spec.commands or { };
+
+  # Names that the image specification gives (OCI image specification, "Annotations").
+  standard = "org.opencontainers.image.";
+  named =
+    values:
+    builtins.listToAttrs (
+      map (name: {
+        name = standard + name;
+        value = values.${name};
+      }) (builtins.attrNames values)
+    );
+  # What a base says of itself by them is not said of what is made of it.
+  ofBase = builtins.removeAttrs base.labels (
+    builtins.filter (name: builtins.match "org[.]opencontainers[.]image[.].*" name != null) (
+      builtins.attrNames base.labels
+    )
+  );
   variables = environment { underneath = packageSet; inherit spec; } // packageSet.fileVariables or { };
 in
 packageSet.dockerTools.buildLayeredImage ({
   inherit (spec) name;
+  inherit created;
   tag = "latest";
   contents =
     packageSet.systemContents
@@ -65,8 +84,15 @@ packageSet.dockerTools.buildLayeredImage ({
         value = { };
       }) ([ "3000/tcp" ] ++ base.exposed-ports ++ commands.ports or [ ])
     );
-    Labels = base.labels // commands.labels or { } // {
-      "org.opencontainers.image.title" = spec.name;
+    Labels = ofBase // named (spec.about or { }) // commands.labels or { } // named {
+      inherit created;
+      title = spec.name;
+    }
+    // when (base ? reference) (named {
+      "base.name" = base.reference;
+      "base.digest" = base.digest;
+    })
+    // {
       device = if spec.gpu then "gpu" else "cpu";
       mem_gb = toString spec.mem-gb;
     }
@@ -77,6 +103,7 @@ packageSet.dockerTools.buildLayeredImage ({
     WorkingDir = "/app";
   };
 }
-# nixpkgs has no such argument.
-// when (packageSet ? checks) { requires = packageSet.checks variables; })
+# nixpkgs has no such arguments.
+// when (packageSet ? checks) { requires = packageSet.checks variables; }
+// when (packageSet.exportParts or null != null) { inherit (packageSet) exportParts; })
 // when (packageSet ? root) { inherit (packageSet) root; }

@@ -2,10 +2,10 @@
 #
 # locked, server: the lock's, for the platform and for its server. underneath: what lies below the model's packages.
 # buildRoot: the same with them and with what commands have changed. specFile, model, bigContents: what is edited: the
-# spec, the model's files, and those that are not in its folder. declared: the contents and variables of declared
-# downloads. commands, postBuild: what was run of the model's. ownSources, ownWheels: our modules, and what is said of
-# their wheels. wheel: makes contents of the lock's entries. importCheck: imports the model, or null where its platform
-# is not the builder's.
+# spec, the model's files, and those that are not in its folder. exportParts: what the export is named by, or null.
+# declared: the contents and variables of declared downloads. commands, postBuild: what was run of the model's.
+# ownSources, ownWheels: our modules, and what is said of their wheels. wheel: makes contents of the lock's entries.
+# importCheck: imports the model, or null where its platform is not the builder's.
 {
   locked,
   server,
@@ -20,6 +20,7 @@
   postBuild,
   dockerTools,
   stated,
+  exportParts ? null,
   importCheck ? null,
   rootParts ? null,
   declared ? {
@@ -42,7 +43,7 @@ let
   };
 in
 rec {
-  inherit dockerTools;
+  inherit dockerTools exportParts;
   inherit (underneath)
     base
     cuda

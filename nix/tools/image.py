@@ -18,6 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 
 from base_root import PACKAGE as IMPORTED
 from debversion import Package
+from exported import digest
+from facts import EXPORT_LABEL
 from ldcache import Root
 from program import Config, ToolError, read_json, run, tell, write_json
 from rootfs import Entry, Table
@@ -124,13 +126,18 @@ def _write_layout(config: Config, folders: list[Path], layers: list[Config], out
     blobs.mkdir(parents=True)
     created = config["created"]
     platform = {"architecture": config["architecture"], "os": config["os"]}
+    settings, annotations = config["config"], config.get("annotations", {})
+    if "export" in config:
+        named = {EXPORT_LABEL: digest({name: Path(path) for name, path in config["export"].items()})}
+        settings = {**settings, "Labels": {**settings.get("Labels", {}), **named}}
+        annotations = {**annotations, **named}
     image_config = _add_blob(
         blobs,
         _CONFIG,
         {
             **platform,
             "created": created,
-            "config": config["config"],
+            "config": settings,
             "rootfs": {"type": "layers", "diff_ids": [layer["diff-id"] for layer in layers]},
             "history": [{"created": created, "created_by": layer["created-by"]} for layer in layers],
         },
@@ -150,31 +157,42 @@ def _write_layout(config: Config, folders: list[Path], layers: list[Config], out
                 {"mediaType": layer["media-type"], "digest": layer["digest"], "size": layer["size"]}
                 for layer in layers
             ],
-            **({"annotations": config["annotations"]} if config.get("annotations") else {}),
+            **({"annotations": annotations} if annotations else {}),
         },
     )
-    reference = f"{_qualified(config['name'])}:{config['tag']}"
+    _write_index(config, manifest, out)
+    write_json(
+        out / "manifest.json",
+        [
+            {
+                "Config": f"blobs/sha256/{_hex(str(image_config['digest']))}",
+                "RepoTags": [_reference(config)],
+                "Layers": [f"blobs/sha256/{_hex(layer['digest'])}" for layer in layers],
+            }
+        ],
+    )
+
+
+def _reference(config: Config) -> str:
+    return f"{_qualified(config['name'])}:{config['tag']}"
+
+
+def _write_index(config: Config, manifest: dict[str, object], out: Path) -> None:
     # Engines name the image after the first annotation, and skopeo finds it by the second, which must be the
     # bare tag.
-    annotations = {"io.containerd.image.name": reference, "org.opencontainers.image.ref.name": config["tag"]}
+    names = {
+        "io.containerd.image.name": _reference(config),
+        "org.opencontainers.image.ref.name": config["tag"],
+    }
+    platform = {"architecture": config["architecture"], "os": config["os"]}
     write_json(out / "oci-layout", {"imageLayoutVersion": "1.0.0"})
     write_json(
         out / "index.json",
         {
             "schemaVersion": 2,
             "mediaType": _INDEX,
-            "manifests": [{**manifest, "platform": platform, "annotations": annotations}],
+            "manifests": [{**manifest, "platform": platform, "annotations": names}],
         },
-    )
-    write_json(
-        out / "manifest.json",
-        [
-            {
-                "Config": f"blobs/sha256/{_hex(str(image_config['digest']))}",
-                "RepoTags": [reference],
-                "Layers": [f"blobs/sha256/{_hex(layer['digest'])}" for layer in layers],
-            }
-        ],
     )
 
 

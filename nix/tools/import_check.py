@@ -54,7 +54,9 @@ _NOT_COMPARED = frozenset(
         "module",
         "class",
         # Of `pyproject.toml`, and of files beside it.
+        "about",
         "build",
+        "compression",
         "indexes",
         "libraries",
         "lock-file",

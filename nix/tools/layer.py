@@ -3,9 +3,9 @@
 
 CONFIG says what goes in, in order: Debian packages, wheels, trees, single files, what the layers below call
 for, or the changes that a build step made to them, which stand alone in their layer. OUT becomes a folder with
-the blob (a gzipped tar), `layer.json` (digests, as a manifest needs them) and `files.json` (what is in it, as
-later layers and the image need it). OUT depends on CONFIG's inputs alone; on a base image also on that, whose
-links and folders every path follows.
+the blob (a tar, gzipped, or by zstd where CONFIG's `compression` says so), `layer.json` (digests, as a manifest
+needs them) and `files.json` (what is in it, as later layers and the image need it). OUT depends on CONFIG's
+inputs alone; on a base image also on that, whose links and folders every path follows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 
 from accounts import with_user
 from base_root import BaseRoot
-from blob import MEDIA_TYPE, Blob, SplicedBlob, check_compressor
+from blob import GZIP, ZSTD, Blob, SplicedBlob, ZstdBlob, check_compressor, check_zstd
 from bytecode import compile_sources
 from changes import read_changes
 from contents import Content, DiskFile, Region, Text, read_all, walk
@@ -351,8 +351,9 @@ class Layer:
 
 def make_layer(config_path: Path, out: Path) -> None:
     """Make the layer that a configuration describes."""
-    check_compressor()
     config = read_json(config_path)
+    kind = _kind(config)
+    (check_zstd if kind is ZstdBlob else check_compressor)()
     with tempfile.TemporaryDirectory() as work:
         layer = Layer(config, Path(work))
         for item in config["inputs"]:
@@ -361,8 +362,7 @@ def make_layer(config_path: Path, out: Path) -> None:
             layer.read(item)
         entries = layer.finish()
         out.mkdir()
-        splice = any(item.get("splice") or item.get("stored") for item in config["inputs"])
-        blob: Blob | SplicedBlob = (SplicedBlob if splice else Blob)(out / "blob")
+        blob = kind(out / "blob")
         write_tar(entries, blob)
         facts = blob.close()
         files = _describe(layer, entries)
@@ -373,10 +373,20 @@ def make_layer(config_path: Path, out: Path) -> None:
             "created-by": config["created-by"],
             "diff-id": facts.diff_id,
             "digest": facts.digest,
-            "media-type": MEDIA_TYPE,
+            "media-type": ZSTD if kind is ZstdBlob else GZIP,
             "size": facts.size,
         },
     )
+
+
+def _kind(config: Config) -> type[Blob | SplicedBlob]:
+    """How a layer's blob is made."""
+    # What does not compress is stored whatever is asked for: zstd would only take its time.
+    if any(item.get("stored") for item in config["inputs"]):
+        return SplicedBlob
+    if config.get("compression") == "zstd":
+        return ZstdBlob
+    return SplicedBlob if any(item.get("splice") for item in config["inputs"]) else Blob
 
 
 def _describe(layer: Layer, entries: list[Entry]) -> dict[str, object]:

@@ -208,6 +208,21 @@ def test_what_a_base_has_stays_what_it_is(on_it):
     assert "/srv/edition /srv/emptied /srv/tungsten newedition 5 base tool linked setuid" in text
 
 
+def test_its_bill_names_the_base_and_what_is_on_it(on_it, without_python):
+    """Of the base no more is said than which it is: what is in it, its maker knows."""
+    document = json.loads(succeed("sbom", on_it.directory, "--format", "cyclonedx"))
+    parts = {one["bom-ref"]: one for one in document["components"]}
+    lock = read_lock(on_it.directory / "tungsten.lock").platforms["x86_64-linux"]
+    base = parts["base-image"]
+    assert (base["type"], base["version"]) == ("container", lock.base_image.digest)
+    facts = {one["name"] for one in base["properties"]}
+    of_base = {f"tungsten:entries:{digest}" for digest in on_it.layers[: len(lock.base_image.layers)]}
+    assert of_base <= facts
+    assert {f"deb:{deb.name}:{deb.version}:{deb.architecture}" for deb in lock.debs} <= parts.keys()
+    unknown = [one for one in document["compositions"] if one["aggregate"] == "unknown"]
+    assert [one["assemblies"] for one in unknown] == [["base-image"]]
+
+
 def test_the_lock_names_digests_and_no_host_but_the_declared(on_it, without_python):
     reference, digests = without_python
     base = read_lock(on_it.directory / "tungsten.lock").platforms["x86_64-linux"].base_image
@@ -397,6 +412,10 @@ def test_a_run_of_apt_installs_into_a_base_of_debian_on_top_of_what_it_has(built
     assert query("-W", "-f", "${Version} ${Status}", "probe-data") == "1.0 install ok installed"
     assert "/usr/include/probe.h" in query("-L", "libprobe-dev").split()
     assert query("-S", "/usr/share/probe/data") == "probe-data: /usr/share/probe/data\n"
+    document = json.loads(succeed("sbom", folder, "--format", "cyclonedx"))
+    said = {one["bom-ref"]: one.get("purl", "") for one in document["components"]}
+    assert {"base-image", "command:0"} <= said.keys()
+    assert "distro=debian-12" in said["deb:probe-data:1.0:all"]
 
 
 @pytest.mark.parametrize(

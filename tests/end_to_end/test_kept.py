@@ -3,24 +3,21 @@
 import json
 import os
 import shutil
-import tarfile
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from tests.binaries import unpack
 from tests.end_to_end.harness import nix, succeed, tungsten
 from tests.frozen import take
 from tests.frozen.archive import Deb
 from tests.frozen.served import serve
-from tests.kept.make import KEPT
-from tungstenkit.data import SEVEN_ZIP, VERSION
+from tests.kept.laid_out import RELEASES, lay_out, name_tools
+from tungstenkit.data import VERSION
 from tungstenkit.lock.document import LOCK_NAME, packages, parse_lock
-from tungstenkit.nix_build.image import read_layout
+from tungstenkit.nix_build.image import blob, read_layout
 from tungstenkit.platforms import ARCHITECTURES, this_system
 
-RELEASES = sorted(path.name.removesuffix(".tar.xz") for path in KEPT.glob("*.tar.xz"))
 # Nothing of such an image is executed.
 (FOREIGN,) = {*ARCHITECTURES} - {this_system()}
 DIGESTS = {
@@ -40,25 +37,13 @@ def release(request):
 @pytest.fixture(scope="module")
 def kept(release, folder, lock_of):
     """The export of a release, in a folder, whose tools are those of today's frozen archive: they are in no image."""
-    export = folder / release
-    with tarfile.open(KEPT / f"{release}.tar.xz") as archive:
-        unpack(archive, export)
-    lock = json.loads((export / LOCK_NAME).read_text())
-    today = json.loads(lock_of("caption").read_text())
-    lock["tools"][this_system()] = today["tools"][this_system()]
-    lock["releases"] |= {name: one for name, one in today["releases"].items() if name not in lock["releases"]}
-    (export / LOCK_NAME).write_text(json.dumps(lock, indent=2, sort_keys=True) + "\n")
-    return export
+    return lay_out(release, folder / release, lock_of("caption"))
 
 
 @pytest.fixture(scope="module")
 def sources(kept, frozen):
     """The export knows where its tools are."""
-    tools = json.loads((kept / LOCK_NAME).read_text())["tools"][this_system()]
-    sources = {SEVEN_ZIP["sha256"]: [SEVEN_ZIP["file"].replace("mirror://npm", f"{frozen.url}/npm")]}
-    for one in (*tools["layers"]["debs"], *tools["byte-code"]["debs"], tools["busybox"], tools["bash"]):
-        sources[one["sha256"]] = [one["file"].replace("mirror://", f"{frozen.url}/")]
-    (kept / "sources.json").write_text(json.dumps(sources))
+    name_tools(kept, frozen.url)
 
 
 @pytest.mark.parametrize("platform", ARCHITECTURES)
@@ -109,6 +94,12 @@ def pins(path):
     return {key: value for key, value in lock.items() if key not in ("lock-version", "releases", "tungsten")}
 
 
+def layers_of(built):
+    """The layers of what `build --json` has made."""
+    image = read_layout(Path(json.loads(built.stdout)["layout"]))
+    return json.loads(blob(image.layout, image.image_id).read_text())["rootfs"]["diff_ids"]
+
+
 def test_its_lock_builds_and_is_written_anew_without_moving_a_pin(release, model, mirror):
     path = model / LOCK_NAME
     before = pins(path)
@@ -120,10 +111,15 @@ def test_its_lock_builds_and_is_written_anew_without_moving_a_pin(release, model
     assert said in checked.stderr
     first = tungsten("build", model, "--platform", FOREIGN, "--no-load", "--json", env=mirror)
     assert first.returncode == 0, first.stderr
+    layers = layers_of(first)
     assert first.stderr.count(said) == 1
     succeed("lock", model, env=mirror)
     assert pins(path) == before
     assert json.loads(path.read_text())["tungsten"]["version"] == VERSION
     again = tungsten("build", model, "--platform", FOREIGN, "--no-load", "--json", env=mirror)
-    assert json.loads(again.stdout)["digest"] == json.loads(first.stdout)["digest"]
+    # An image names its export, and so another lock; and it is dated by that.
+    assert layers_of(again) == layers
+    written = path.read_bytes()
+    succeed("lock", model, env=mirror)
+    assert path.read_bytes() == written
     assert "has made the lock" not in again.stderr

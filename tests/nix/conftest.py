@@ -35,7 +35,9 @@ def tools():
         "debversion",
         "difference",
         "elf",
+        "exported",
         "image",
+        "layer",
         "ldcache",
         "maintscripts",
         "program",
@@ -44,6 +46,7 @@ def tools():
         "system",
         "tarstream",
         "unpacking",
+        "zstd",
     )
     before = sys.path[:]
     sys.path[:0] = [str(TOOLS), str(LIB)]
@@ -100,7 +103,16 @@ start(path, *asked)
 
 FLAGS = ("-I", "-S", "-B")
 PROGRAMS = (
-    *("archive", "base_facts", "image", "import_layer", "layer", "pack_wheel", "post_build_view"),
+    *(
+        "archive",
+        "base_facts",
+        "image",
+        "import_layer",
+        "layer",
+        "pack_export",
+        "pack_wheel",
+        "post_build_view",
+    ),
     *("run_commands", "shell_programs", "unpack_layers", "wheel_facts"),
 )
 

@@ -12,8 +12,10 @@ from tungstenkit import settings
 from tungstenkit.audit import post_build_seen
 from tungstenkit.sdk.errors import TungstenError
 from tungstenkit.settings import (
+    about_settings,
     build_settings,
     check_names,
+    compression_setting,
     index_settings,
     keep_inputs_setting,
     library_settings,
@@ -82,7 +84,7 @@ def test_what_no_setting_is_called_is_told_with_what_is_near(tmp_path):
         "'post_build' is no setting; did you mean 'post-build'?",
         "'zzz' is no setting",
     ]
-    names = "big-file-mb, build, indexes, keep-inputs, libraries, lock, mirrors, nix, nixpkgs, post-build"
+    names = "big-file-mb, build, compression, indexes, keep-inputs, libraries, lock, mirrors, nix, nixpkgs, post-build"
     assert caught.value.hint == f"it has {names}"
 
 
@@ -141,7 +143,7 @@ def test_all_that_is_read_is_a_setting(tmp_path):
     """Whatever asks for a table asks for one that may be there."""
     sources = "".join(path.read_text() for path in Path(tungstenkit.__file__).parent.rglob("*.py"))
     asked = set(re.findall(r'read_table\([^,]+, "([a-z-]+)"', sources)) | {post_build_seen.TABLE}
-    assert {*asked, "big-file-mb", "keep-inputs", "lock"} == settings._NAMES
+    assert {*asked, "big-file-mb", "compression", "keep-inputs", "lock"} == settings._NAMES
     check_names(tmp_path)
 
 
@@ -150,6 +152,59 @@ def test_another_form_is_refused(tmp_path, text):
     (tmp_path / "pyproject.toml").write_text(text)
     with pytest.raises(TungstenError, match=r"\[tool.tungsten.libraries\] can't be read"):
         library_settings(tmp_path)
+
+
+def test_layers_are_compressed_in_one_of_two_ways(tmp_path):
+    assert compression_setting(tmp_path) == "gzip"
+    (tmp_path / "pyproject.toml").write_text('[tool.tungsten]\ncompression = "zstd"\n')
+    assert compression_setting(tmp_path) == "zstd"
+    (tmp_path / "pyproject.toml").write_text('[tool.tungsten]\ncompression = "xz"\n')
+    with pytest.raises(TungstenError, match="'xz' is neither gzip nor zstd"):
+        compression_setting(tmp_path)
+
+
+def test_what_a_project_says_of_itself_is_said_of_its_image(tmp_path):
+    assert about_settings(tmp_path) == {}
+    (tmp_path / "pyproject.toml").write_text("""
+        [project]
+        name = "blur"
+        dynamic = ["readme"]
+        version = "1.2"
+        description = "Blurs pictures"
+        license = "MIT"
+        authors = [{name = "A", email = "a@example.org"}, {email = "b@example.org"}]
+        [project.urls]
+        "Home-Page" = "https://example.org"
+        Source = "https://git.example.org/blur"
+        Repository = "https://git.example.org/other"
+        Funding = "https://example.org/money"
+    """)
+    assert about_settings(tmp_path) == {
+        "version": "1.2",
+        "description": "Blurs pictures",
+        "licenses": "MIT",
+        "authors": "A, b@example.org",
+        "url": "https://example.org",
+        "source": "https://git.example.org/blur",
+    }
+    (tmp_path / "pyproject.toml").write_text('[project]\nlicense = {file = "LICENSE"}\n')
+    assert about_settings(tmp_path) == {}
+
+
+def test_what_a_project_can_not_say_of_itself_is_told_at_once(tmp_path):
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nversion = 1\ndescription = "a\\u001b[2J"\nlicense = ["MIT"]\nauthors = [1]\n'
+        "[project.urls]\nsource = 3\n"
+    )
+    with pytest.raises(TungstenError) as caught:
+        about_settings(tmp_path)
+    assert caught.value.what.splitlines() == [
+        "version: is no text",
+        "description: holds a control character",
+        "licenses: is no text",
+        "source: is no text",
+        "authors: is no text",
+    ]
 
 
 def test_a_lock_file_is_in_the_models_folder(tmp_path):

@@ -29,6 +29,9 @@ UNSEEN = frozenset(
     {
         "spec_version",
         "name",
+        # Said of the image, and done with its layers.
+        "about",
+        "compression",
         # Of the server and of whoever starts it.
         "batch_size",
         "gpu_mem_gb",

@@ -163,7 +163,13 @@ def push_command(
     *,
     trust: Trust = False,
     platform: Annotated[
-        str | None, typer.Option("--platform", metavar="SYSTEM", help="The platform of the image.")
+        str | None,
+        typer.Option(
+            "--platform",
+            metavar="SYSTEM",
+            help="The platform of the image, which is pushed alone.",
+            show_default="all of the lock's, as one index",
+        ),
     ] = None,
     skopeo_args: Annotated[
         list[str] | None,
@@ -185,8 +191,23 @@ def push_command(
         bool,
         typer.Option("--with-private-inputs", help="The same, of what came with a password, too."),
     ] = False,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            "--sign",
+            metavar="KEY",
+            exists=True,
+            dir_okay=False,
+            help="Sign the image, and where it is from, by a private key (PEM, ECDSA on P-256). Of one that is "
+            "encrypted the password is TUNGSTEN_KEY_PASSWORD's, or is asked for.",
+        ),
+    ] = None,
 ) -> None:
-    """Build the model's image and push it to a registry, by skopeo, under the digest that it has here."""
+    """Build the model's image and push it to a registry, by skopeo, under the digest that it has here.
+
+    Its bill of materials and where it is from are kept beside it.
+    """
+    from tungstenkit import started
     from tungstenkit.nix_build.push import check_skopeo, check_target, push_image
     from tungstenkit.spec.reading import Reading
 
@@ -195,11 +216,16 @@ def push_command(
     with Reading(directory, module, trust=trust) as reading:
         from tungstenkit.cli.progress import working
         from tungstenkit.cli.terminal import TERMINAL
+        from tungstenkit.nix_build.index import as_one
         from tungstenkit.project.folder import Project
-        from tungstenkit.project.making import make_image
+        from tungstenkit.project.making import make_images
         from tungstenkit.settings import keep_inputs_setting
 
         project = Project.of(reading, class_name, TERMINAL)
+    from tungstenkit.cli.sbom import keep_said, signing_key
+
+    # What is wrong with any of it is told before anything is built.
+    key = signing_key(sign) if sign is not None else None
     keeping = None
     if with_inputs or inputs_to is not None or with_private_inputs or keep_inputs_setting(project.directory):
         from tungstenkit.project.keeping import Keeping
@@ -207,17 +233,19 @@ def push_command(
         from tungstenkit.registry.place import place
 
         keeping = Keeping(inputs_to, with_private_inputs, Access.of_skopeo(skopeo_args or ()))
-        # What is wrong with it is told before anything is built.
         place(inputs_to or reference)
-    system, image = make_image(project, None, reference, platform)
-    with working(f"pushing to {reference}"):
-        push_image(image, reference, skopeo_args or ())
-    print(f"{reference}@{image.digest}")
+    images = make_images(project, reference, platform)
+    with started.scratch() as scratch, working(f"pushing to {reference}"):
+        pushed = as_one(images, scratch / "index")
+        push_image(pushed, reference, skopeo_args or ())
+    print(f"{reference}@{pushed.digest}")
+    keep_said(project, images, pushed.digest, reference, skopeo_args or (), key)
     if keeping is not None:
         from tungstenkit.project.keeping import keep
 
         try:
-            keep(project, system, image.digest, reference, keeping)
+            for system, image in images.items():
+                keep(project, system, image.digest, reference, keeping)
         except TungstenError as problem:
             what = f"the image is pushed, but what builds it is not kept: {problem.what}"
             raise problem.reworded(what) from None

@@ -2,7 +2,8 @@
 
 What a command makes goes to standard output; notices, progress and errors go to standard error. Exit status: 0
 done, 1 an error, 2 wrong usage, 3 a file that the lock names is on no mirror any more, 4 a model that `check` could
-not try for want of a GPU, 130 interrupted; `serve` and `demo` pass on the server's own.
+not try for want of a GPU, 5 an image that `verify` builds again, but by no tungsten that it knows, 130 interrupted;
+`serve` and `demo` pass on the server's own.
 """
 
 from __future__ import annotations
@@ -120,6 +121,13 @@ def _building(app: typer.Typer) -> None:
     app.command("push")(push_command)
 
 
+def _telling(app: typer.Typer) -> None:
+    from tungstenkit.cli.arguments import AboutModel
+    from tungstenkit.cli.sbom import sbom_command
+
+    app.command("sbom", cls=AboutModel)(sbom_command)
+
+
 def _running(app: typer.Typer) -> None:
     from tungstenkit.cli.run import predict_command, serve_command
 
@@ -136,6 +144,13 @@ def _checking(app: typer.Typer) -> None:
     app.command("check")(check_command)
 
 
+def _proving(app: typer.Typer) -> None:
+    from tungstenkit.cli.verify import diff_command, verify_command
+
+    app.command("verify")(verify_command)
+    app.command("diff")(diff_command)
+
+
 def _cleaning(app: typer.Typer) -> None:
     from tungstenkit.cli.clean import clean_command
 
@@ -150,9 +165,11 @@ def _examining(app: typer.Typer) -> None:
 
 def _keeping(app: typer.Typer) -> None:
     from tungstenkit.cli.models import models
+    from tungstenkit.cli.pull import pull_command
     from tungstenkit.cli.registry import login_command, logout_command, tag_command
 
     app.add_typer(models, name="models")
+    app.command("pull")(pull_command)
     app.command("tag")(tag_command)
     app.command("login")(login_command)
     app.command("logout")(logout_command)
@@ -169,9 +186,11 @@ _GROUPS = {
     _locking: ("lock", "why"),
     _exporting: ("fetch", "nix-export"),
     _building: ("build", "shell", "push"),
+    _telling: ("sbom",),
     _running: ("serve", "demo", "predict"),
     _checking: ("check",),
-    _keeping: ("models", "tag", "login", "logout"),
+    _proving: ("verify", "diff"),
+    _keeping: ("models", "pull", "tag", "login", "logout"),
     _cleaning: ("clean",),
     _examining: ("doctor",),
     _completing: ("completion",),

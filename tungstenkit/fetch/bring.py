@@ -43,7 +43,7 @@ class Folders:
     """Its `.tungsten`."""
 
 
-def _unfinished(lock: Lock, gone: AbstractSet[str]) -> tuple[LockedFile, ...]:
+def unfinished(lock: Lock, gone: AbstractSet[str]) -> tuple[LockedFile, ...]:
     """The lock's files without those that only build wheels which the store has already. gone: what it has not."""
     built = {entry.path: source for source, entry in built_files(lock)}
     finished = {id(source) for path, source in built.items() if path not in gone}
@@ -58,7 +58,7 @@ def _unfinished(lock: Lock, gone: AbstractSet[str]) -> tuple[LockedFile, ...]:
 
 def missing_files(lock: Lock) -> tuple[LockedFile, ...]:
     """Those of the lock's files that are not in the store yet; what builds a wheel that is there is not needed."""
-    wanted = _unfinished(lock, store.missing([entry.path for _, entry in built_files(lock)]))
+    wanted = unfinished(lock, store.missing([entry.path for _, entry in built_files(lock)]))
     gone = store.missing([entry.path for entry in wanted])
     return tuple(entry for entry in wanted if entry.path in gone)
 
@@ -79,7 +79,7 @@ def is_brought(
     """
     held = store_paths(whole or lock, big)
     gone = store.missing([*held, *more])
-    needed = {entry.path for entry in _unfinished(lock, gone)}
+    needed = {entry.path for entry in unfinished(lock, gone)}
     needed |= {entry.path for entry in result_files(lock)}
     needed |= {*programs(lock)}
     needed |= {file.store_path for file in big}
@@ -190,7 +190,7 @@ def bring(
         for file in needed_files(lock):
             shutil.rmtree(state / "downloads" / file.sha256, ignore_errors=True)
         for tools in lock.tools.values():
-            _add_busybox(tools.busybox, state)
+            add_busybox(tools.busybox, state)
         add_big(big, folders.model, state)
         held = store_paths(whole or lock, big)
         gone = store.missing(held)
@@ -261,7 +261,7 @@ def _busybox_path(busybox: Busybox) -> str:
     return store.tree_path(busybox.tree_sha256, "busybox")
 
 
-def _add_busybox(busybox: Busybox, state: Path) -> None:
+def add_busybox(busybox: Busybox, state: Path) -> None:
     """Put `bin/busybox` where the bootstrap would have put it, so that its 7-Zip and npm are not needed."""
     path = _busybox_path(busybox)
     if store.missing([path]):

@@ -16,7 +16,7 @@ from tungstenkit.fetch import inputs
 from tungstenkit.outside import path_problem
 from tungstenkit.registry import artifact as artifacts
 from tungstenkit.registry.artifact import EXPORT, EXPORT_TAR, INPUTS, TITLE
-from tungstenkit.registry.base import MissingError
+from tungstenkit.registry.base import DamagedError, MissingError
 from tungstenkit.sdk.errors import FetchError
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 LARGEST_EXPORT = 1 << 32
 """In bytes: what is larger of a model lies in a store, and not in an export."""
-_PIECE = 1 << 20
+MOST_FILES = 100_000
+_PIECE, _SHOWN = 1 << 20, 200
 
 
 @dataclass(frozen=True)
@@ -110,18 +111,29 @@ def unpack_export(kept: Kept, folder: Path) -> None:
     with started.scratch() as scratch:
         for number, layer in enumerate(layers):
             path = scratch / str(number)
-            kept.place.blob(layer.digest, layer.size, path)
+            title = layer.annotations.get(TITLE, layer.digest)
             try:
-                with tarfile.open(path, "r:") as tar:
-                    for member in tar:
-                        _unpack(tar, member, folder, seen)
-            except (tarfile.TarError, OSError, ValueError, UnicodeError) as problem:
-                name = layer.annotations.get(TITLE, layer.digest)
-                raise FetchError(
-                    f"this is no part of an export: {problem}",
-                    where=f"{kept.place.name}@{layer.digest} ({name})",
-                    hint="another program has put it there: remove it, or name another place",
-                ) from None
+                kept.place.blob(layer.digest, layer.size, path)
+            except DamagedError as problem:
+                raise problem.reworded(f"the export ({title}): {problem.what}") from None
+            lay_out(path, folder, seen, f"{kept.place.name}@{layer.digest} ({title})")
+
+
+def lay_out(path: Path, folder: Path, seen: set[str], where: str) -> None:
+    """Write what a tar of an export has into a folder. Raises FetchError for what no export has.
+
+    seen: what is there already. where: the tar, in an error's words.
+    """
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                _unpack(tar, member, folder, seen)
+    except (tarfile.TarError, EOFError, OSError, ValueError, UnicodeError) as problem:
+        raise FetchError(
+            f"this is no part of an export: {problem}",
+            where=where,
+            hint="another program has put it there: remove it, or name another place",
+        ) from None
 
 
 def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, seen: set[str]) -> None:
@@ -129,23 +141,26 @@ def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, seen: s
     name = member.name
     path = PurePosixPath(name)
     if path_problem(name) or ".." in path.parts or str(path) != name or name in seen:
-        raise ValueError(f"{name!a} is no path of it")
+        raise ValueError(f"{name[:_SHOWN]!a} is no path of it")
     seen.add(name)
+    if len(seen) > MOST_FILES:
+        raise ValueError(f"it has more than {MOST_FILES} files")
     target = folder / name
     # Nothing is written through a link: that above a file is a folder which we have made.
     if any((folder / above).is_symlink() for above in path.parents):
-        raise ValueError(f"{name!a} is behind a link")
+        raise ValueError(f"{name[:_SHOWN]!a} is behind a link")
     target.parent.mkdir(parents=True, exist_ok=True)
     if member.issym():
         depth = 0
         for part in (*path.parent.parts[1:], *PurePosixPath(member.linkname).parts):
             depth += -1 if part == ".." else 1
             if depth < 0 or part == "/":
-                raise ValueError(f"{name!a} leads out of the model")
-        if path.parts[0] != "model":
-            raise ValueError(f"{name!a} is a link")
+                raise ValueError(f"{name[:_SHOWN]!a} leads out of the model")
+        if not name.startswith("model/"):
+            raise ValueError(f"{name[:_SHOWN]!a} is a link")
         target.symlink_to(member.linkname)
-    elif member.isreg():
+    # What is sparse takes no bytes there, and all of them here.
+    elif member.isreg() and not member.issparse():
         content = tar.extractfile(member)
         assert content is not None  # it is a file
         with target.open("xb") as file:
@@ -153,4 +168,4 @@ def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, seen: s
                 file.write(piece)
         target.chmod(0o755 if member.mode & 0o100 else 0o644)
     else:
-        raise ValueError(f"{name!a} is neither a file nor a link")
+        raise ValueError(f"{name[:_SHOWN]!a} is neither a file nor a link")

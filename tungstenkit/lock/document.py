@@ -240,6 +240,14 @@ def packages(lock: Lock) -> Iterator[Located]:
             yield Located(system, "byte-code", tools.byte_code.release, deb)
 
 
+def is_as_before(lock: Lock, before: Lock) -> bool:
+    """Whether a lock says nothing that the one before does not, but for which day's indexes were read for it.
+
+    Then it need not take the place of that: its files are all there, and an image is dated by its lock.
+    """
+    return lock.model_copy(update={"releases": before.releases}).to_json() == before.to_json()
+
+
 EVERY_PLATFORM = "every platform"
 """Stands in place of a platform's name for what all of them share."""
 

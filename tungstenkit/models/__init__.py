@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tungstenkit.models.find import get
     from tungstenkit.models.here import inspect, list, remove  # noqa: A004 (as a program reads it: `models.list()`)
     from tungstenkit.models.model import Demo, Model
+    from tungstenkit.models.pulling import Pulled, pull
     from tungstenkit.models.stream import AsyncStream, Stream
     from tungstenkit.models.values import Output
     from tungstenkit.run.client import PredictionError
@@ -26,11 +27,13 @@ __all__ = [
     "Model",
     "Output",
     "PredictionError",
+    "Pulled",
     "Stream",
     "TungstenError",
     "get",
     "inspect",
     "list",
+    "pull",
     "remove",
 ]
 
@@ -39,6 +42,7 @@ _HOME = {
     **dict.fromkeys(("Demo", "Model"), "models.model"),
     **dict.fromkeys(("AsyncStream", "Stream"), "models.stream"),
     **dict.fromkeys(("inspect", "list", "remove"), "models.here"),
+    **dict.fromkeys(("Pulled", "pull"), "models.pulling"),
     "Output": "models.values",
     "PredictionError": "run.client",
     "TungstenError": "sdk.errors",

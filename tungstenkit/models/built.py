@@ -117,6 +117,34 @@ def inspect(target: str, engine: str | None = None) -> list[Inspected]:
     return [Inspected(_of_image(image), tuple(image.layers()), image.labels, None)]
 
 
+def layout_of(target: str, platform: str | None = None) -> Path | None:
+    """The layout of an image that was built here, by its folder, or by the model's name; None for anything else.
+
+    platform: which of a folder's, by default this machine's. Raises RunError where a folder's image is gone, and where
+    several models have the name.
+    """
+    folder = Path(target)
+    if (folder / STATE).is_dir():
+        found = _of_target(target)
+    else:
+        found = [] if folder.exists() else [one for one in built() if one.name == target]
+    there = [one for one in found if one.layout is not None]
+    if found and not there:
+        raise RunError(
+            "its image is in the Nix store no more",
+            where=target,
+            hint=f"`tungsten build {shlex.quote(str(found[0].folder))}` builds it again",
+        )
+    wanted = [one for one in there if one.platform == (platform or this_system())] or there
+    if len({one.digest for one in wanted}) > 1:
+        raise RunError(
+            "several images are called so",
+            where=target,
+            hint=f"name a folder: {', '.join(shlex.quote(str(one.folder)) for one in wanted)}",
+        )
+    return wanted[0].layout if wanted else None
+
+
 def removal(target: str, engine: str | None = None) -> Removal:
     """What removing a model would remove: of a folder all that was made there and its image's names, or one name.
 

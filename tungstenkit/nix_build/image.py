@@ -135,15 +135,29 @@ def _check_store(built: Sequence[str], stamp: Path) -> None:
         before = json.loads(stamp.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         before = {}
-    if changed := store.changed(paths, before):
+    _refuse(store.changed(paths, before))
+    with suppress(FetchError), replacing(stamp) as file:
+        file.write_text(json.dumps(dict.fromkeys(paths, began)), encoding="utf-8")
+
+
+def check_taken(derivation: str) -> None:
+    """The same of all that a build of a derivation takes, whatever has become of it, by every byte: where it is not
+    by our `nix/`, nothing has kept what ran there from changing it. Raises BuildError.
+    """
+    if store.is_ours():
+        paths = store.taken_by(derivation)
+        gone = store.missing(paths)
+        _refuse(store.modified([path for path in paths if path not in gone]))
+
+
+def _refuse(changed: Sequence[str]) -> None:
+    if changed:
         raise BuildError(
             "what this image is made of was changed in the Nix store, perhaps by code that ran in a build",
             where=", ".join(changed),
             hint=f"`{for_a_shell('nix-store', '--verify', '--check-contents', '--repair')}` mends a store; build "
             "nothing on it before",
         )
-    with suppress(FetchError), replacing(stamp) as file:
-        file.write_text(json.dumps(dict.fromkeys(paths, began)), encoding="utf-8")
 
 
 def build_archive(export: Path, system: str, link: Path, view: View) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tungstenkit.nix_build.image import Image
+    from tungstenkit.nix_build.index import Index
 
 
 def check_target(reference: str) -> None:
@@ -92,11 +93,15 @@ def _account(what: str, registry: str, options: Sequence[str]) -> None:
         )
 
 
-def push_image(image: Image, reference: str, skopeo_args: Sequence[str]) -> None:
-    """Push an image to a registry as it is, so that its digest stays. Raises BuildError."""
+def push_image(image: Image | Index, reference: str, skopeo_args: Sequence[str]) -> None:
+    """Push an image, or an index with all of its images, to a registry as it is, so that its digest stays.
+
+    Raises BuildError.
+    """
     command = [
         "skopeo",
         "copy",
+        "--all",
         "--preserve-digests",
         *skopeo_args,
         "--",

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tungstenkit import store
 from tungstenkit.export.flake import digest, export
-from tungstenkit.lock.selection import check_package_set, choose_platform
+from tungstenkit.fetch.bring import missing_files
+from tungstenkit.lock.selection import check_package_set, choose_platform, part_of
 from tungstenkit.nix_build.engine import has_image, load_image
 from tungstenkit.nix_build.image import (
     Image,
@@ -90,6 +91,45 @@ def make_image(
                 "`exec format error`: on Debian, qemu-user-static and binfmt-support emulate it"
             )
     return system, image
+
+
+def make_images(project: Project, reference: str, platform: str | None = None) -> dict[str, Image]:
+    """The images of all platforms of the lock, or of the one that is asked for, as `make_image` makes each.
+
+    What others than this machine's take is told before anything is made. Without a lock there is this machine's alone.
+    """
+    systems: Sequence[str | None] = [platform]
+    if platform is None and project.lock_path.exists():
+        lock = project.checked_lock()
+        # What may not be possible here comes first.
+        found = sorted(lock.platforms, key=lambda system: system == this_system())
+        if len(found) > 1:
+            project.watch.notice(_cost_of_others(lock, found[:-1], found[-1]))
+        systems = found
+    images: dict[str, Image] = {}
+    for system in systems:
+        try:
+            made, image = make_image(project, None, reference, system)
+        except BuildError as problem:
+            if system == systems[-1]:
+                raise
+            raise problem.with_hint(f"`--platform {systems[-1]}` pushes that image alone") from None
+        images[made] = image
+    return images
+
+
+def _cost_of_others(lock: Lock, others: Sequence[str], one: str) -> str:
+    """What is to be known before images are made of all platforms of a lock. others: but one."""
+    wanted = {entry.path: entry.size for entry in missing_files(part_of(lock, others, this_system()))}
+    fetched = (
+        f"{len(wanted)} files ({sum(wanted.values()) / 1e6:.0f} MB) are fetched for that"
+        if wanted
+        else "all that it takes is in the Nix store"
+    )
+    return (
+        f"an index of {', '.join(lock.platforms)} is pushed, so the image for {' and '.join(others)} is built, too: "
+        f"{fetched}; `--platform {one}` pushes one image alone"
+    )
 
 
 def check_archive(project: Project, path: Path) -> None:

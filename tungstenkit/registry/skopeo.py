@@ -87,16 +87,22 @@ def pull(reference: str, blobs: Mapping[str, Path], folder: Path, advance: Calla
             found.rename(path)
 
 
-def _copy(reference: str, folder: Path, advance: Callable[[int], None]) -> None:
+def copy_layout(reference: str, folder: Path) -> None:
+    """Copy the image that a reference names into a new image layout, under its digest. Raises FetchError."""
+    folder.mkdir()
+    _copy(reference, folder, lambda _: None, kind="oci")
+
+
+def _copy(reference: str, folder: Path, advance: Callable[[int], None], kind: str = "dir") -> None:
     command = ["copy", "--quiet", "--preserve-digests", *_tls("src-", reference)]
     with tempfile.TemporaryFile() as log:
-        process = _start([*command, "--", _remote(reference), f"dir:{folder}"], log)
+        process = _start([*command, "--", _remote(reference), f"{kind}:{folder}"], log)
         before = 0
         try:
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(_LOOK_EACH)
-                size = sum(_size(path) for path in folder.iterdir())
+                size = sum(_size(path) for path in folder.rglob("*"))
                 advance(size - before)
                 before = size
                 if process.returncode is not None:
@@ -179,7 +185,7 @@ def _problem(log: bytes, reference: str) -> FetchError:
     text = log.decode("utf-8", "replace").strip()[-_LAST_WORDS:]
     if handshake := certificates.problem_in(text):
         return FetchError(
-            f"the base image can't be read: {handshake}", where=reference, hint=certificates.hint(handshake)
+            f"the image can't be read: {handshake}", where=reference, hint=certificates.hint(handshake)
         )
     if hint_of_passwords := passwords_hint(text):
         hint = hint_of_passwords
@@ -191,7 +197,7 @@ def _problem(log: bytes, reference: str) -> FetchError:
         hint = "look at the name and the tag; a digest that was removed from the registry is gone"
     else:
         hint = "check the network and the name; `skopeo inspect docker://NAME` asks the same"
-    return FetchError(f"the base image can't be read:\n{text}", where=reference, hint=hint)
+    return FetchError(f"the image can't be read:\n{text}", where=reference, hint=hint)
 
 
 def _json(data: bytes, reference: str) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def _difference(
     if old.linkname != new.linkname:
         yield f"links to {old.linkname} and to {new.linkname}"
     if old.isreg():
-        yield from _content_difference(_read(one, old), _read(other, new), old.size, new.size)
+        yield from content_difference(_read(one, old), _read(other, new), old.size, new.size)
 
 
 def _kind(member: tarfile.TarInfo) -> str:
@@ -63,9 +63,10 @@ def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
             yield data
 
 
-def _content_difference(
+def content_difference(
     first: Iterator[bytes], second: Iterator[bytes], old_size: int, new_size: int
 ) -> Iterator[str]:
+    """How the contents of two files differ, in lines; nothing where they don't."""
     offset = 0
     while True:
         old, new = next(first, b""), next(second, b"")

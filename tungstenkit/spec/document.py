@@ -92,6 +92,10 @@ class ModelSpec(Document):
     """`[tool.tungsten.nixpkgs]`."""
     lock_file: LockFileWish | None = None
     """`-c uv.lock` in `python_packages`, or `[tool.tungsten] lock`; absent where there is none."""
+    about: dict[str, str] = Field(default_factory=dict)
+    """What `[project]` of the same file says of the model, as images say it; absent where it says nothing."""
+    compression: Literal["gzip", "zstd"] = "gzip"
+    """`[tool.tungsten] compression`, of the image's layers; absent where it is gzip."""
     dockerfile_commands: list[str]
     base_image: str | None
     include_files: list[str]
@@ -126,8 +130,12 @@ class ModelSpec(Document):
     @model_serializer(mode="wrap")
     def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = write(self)
-        optional = ("build", "commands", "files", "indexes", "lock-file", "nixpkgs", "stream")
-        return {key: value for key, value in written.items() if value or key not in optional}
+        optional = ("about", "build", "commands", "files", "indexes", "lock-file", "nixpkgs", "stream")
+        return {
+            key: value
+            for key, value in written.items()
+            if (value or key not in optional) and (key, value) != ("compression", "gzip")
+        }
 
     @classmethod
     def from_json(cls, text: str, *, where: str = "spec.json") -> ModelSpec:

@@ -22,8 +22,10 @@ from tungstenkit.lacks import namespaces_hint
 from tungstenkit.sdk.errors import DefinitionError, SpecError
 from tungstenkit.sdk.wishes import requirement_problem, value_problems, without_password
 from tungstenkit.settings import (
+    about_settings,
     build_settings,
     check_names,
+    compression_setting,
     index_settings,
     library_settings,
     lock_file_setting,
@@ -129,6 +131,8 @@ def _settings(directory: Path) -> dict[str, Any]:
         "libraries": library_settings(directory),
         "build": build_settings(directory),
         "nixpkgs": nixpkgs_settings(directory),
+        "about": about_settings(directory),
+        "compression": compression_setting(directory),
     }
 
 

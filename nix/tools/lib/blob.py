@@ -1,9 +1,10 @@
-"""A layer's blob: tar bytes go in, a gzip file comes out, and both are hashed on the way.
+"""A layer's blob: tar bytes go in, a compressed file comes out, and both are hashed on the way.
 
 `Blob` compresses with classic zlib at level 6, whose bytes have been the same from 1.2.11 to 1.3.2;
 `check_compressor` refuses any other. `SplicedBlob` compresses nothing: it takes deflate streams as they stand
 in a wheel and stores everything else, such as a model's weights, as a series of gzip members (RFC 1952
-section 2.2), so its bytes depend on the input alone.
+section 2.2), so its bytes depend on the input alone. `ZstdBlob` is one frame of zstd (RFC 8878), whose bytes change
+from one version of its library to another: a lock has the library that is used, and `check_zstd` refuses any other.
 """
 
 from __future__ import annotations
@@ -13,19 +14,29 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import zstd
 from program import ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+    from typing import Protocol
 
-MEDIA_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
+    class _Compressor(Protocol):
+        def compress(self, data: bytes, /) -> bytes: ...
+        def flush(self) -> bytes: ...
+
+
+GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
 
 _LEVEL = 6
 _GZIP = 31  # window bits: a gzip header that is always the same ten bytes
 _MEMBER_HEADER = bytes.fromhex("1f8b0800000000000003")
 _STORED_BLOCK = 0xFFFF
 _STORED_MEMBER = 16 * _STORED_BLOCK
+_ZSTD_LEVEL = 9
+_ZSTD_VECTOR_SHA256 = "f05495ff9c98f49cea8a98348b561032f464637ca7ba7b7671f180573bec1812"
 _VECTOR_SHA256 = "52fae598b9e7f42fcb1fd9968522287102a4a773368614bdd2532bb4deb10785"
 
 
@@ -53,6 +64,17 @@ def check_compressor() -> None:
         )
 
 
+def check_zstd() -> None:
+    """The same for libzstd."""
+    compressor = zstd.Compressor(_ZSTD_LEVEL)
+    digest = hashlib.sha256(compressor.compress(_test_vector()) + compressor.flush()).hexdigest()
+    if digest != _ZSTD_VECTOR_SHA256:
+        raise ToolError(
+            f"this libzstd ({zstd.version()}) compresses to other bytes than that of Debian 13, so digests would"
+            " differ from those of other machines; run the program with Debian's Python"
+        )
+
+
 def _test_vector() -> bytes:
     # Words at random from a small vocabulary, so that there are many matches to choose from, near and beyond the
     # 32 KiB window; noise, which is stored; and a long run. Every level of zlib makes something else of it.
@@ -67,9 +89,9 @@ class Blob:
     def __init__(self, path: Path) -> None:
         """Start a file, which must not exist."""
         self._file = path.open("xb")
-        self._compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
+        self._compressor: _Compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
         self._tar = hashlib.sha256()
-        self._gzip = hashlib.sha256()
+        self._packed = hashlib.sha256()
         self._size = 0
 
     def write(self, data: bytes) -> None:
@@ -81,12 +103,21 @@ class Blob:
         """Finish the file."""
         self._put(self._compressor.flush())
         self._file.close()
-        return BlobFacts(f"sha256:{self._tar.hexdigest()}", f"sha256:{self._gzip.hexdigest()}", self._size)
+        return BlobFacts(f"sha256:{self._tar.hexdigest()}", f"sha256:{self._packed.hexdigest()}", self._size)
 
     def _put(self, data: bytes) -> None:
-        self._gzip.update(data)
+        self._packed.update(data)
         self._size += len(data)
         self._file.write(data)
+
+
+class ZstdBlob(Blob):
+    """One frame of zstd."""
+
+    def __init__(self, path: Path) -> None:
+        """Start a file, which must not exist."""
+        super().__init__(path)
+        self._compressor = zstd.Compressor(_ZSTD_LEVEL)
 
 
 class SplicedBlob:

@@ -18,6 +18,7 @@ import zlib
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, BinaryIO, Union
 
+import zstd
 from program import ToolError
 
 if TYPE_CHECKING:
@@ -194,11 +195,11 @@ Content = Union[Text, Region, DiskFile, WheelMember]
 
 
 @contextmanager
-def unpacked(blob: BinaryIO, zstd: Sequence[str] | None) -> Iterator[IO[bytes] | gzip.GzipFile]:
+def unpacked(blob: BinaryIO, program: Sequence[str] | None) -> Iterator[IO[bytes] | gzip.GzipFile]:
     """The tar of a layer's blob, whichever of the known ways it is compressed.
 
-    zstd: the command of the program, which no Python before 3.14 has in itself; None where none is needed.
-    `ToolError` where it is needed, or ends with an error.
+    program: the command of zstd's, for layers of others'; None: by its library. `ToolError` where neither is there, or
+    ends with an error.
     """
     magic = blob.read(4)
     blob.seek(0)
@@ -206,10 +207,12 @@ def unpacked(blob: BinaryIO, zstd: Sequence[str] | None) -> Iterator[IO[bytes] |
         with gzip.GzipFile(fileobj=blob) as tar:
             yield tar
     elif magic == _ZSTD or _SKIPPED.match(magic):
-        if not zstd:
-            raise ToolError("a layer is compressed by zstd, and no program for that is named")
+        if not program:
+            with zstd.decompressed(blob) as tar:
+                yield tar
+            return
         os.lseek(blob.fileno(), 0, os.SEEK_SET)  # what is read ahead is not for the program
-        command = [*zstd, "--decompress", "--stdout", "--long=31"]
+        command = [*program, "--decompress", "--stdout", "--long=31"]
         with subprocess.Popen(command, stdin=blob, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             assert process.stdout is not None
             assert process.stderr is not None

@@ -1,18 +1,21 @@
 # What an image says of its GPU and CUDA, to people and to container runtimes.
 { nix }:
 let
-  image =
-    gpu: cuda:
+  image = gpu: cuda: imageOf { inherit gpu; } { inherit cuda; };
+  imageOf =
+    spec: packageSet:
     nix.scope.bind {
+      created = "2026-11-29T00:53:13Z";
       spec = {
-        inherit gpu;
+        gpu = false;
         name = "m";
         mem-gb = 8;
         gpu-mem-gb = 16;
-      };
+      }
+      // spec;
       packageSet = {
-        inherit cuda;
-        dockerTools.buildLayeredImage = given: given;
+        cuda = null;
+        dockerTools.buildLayeredImage = given: given // { inherit given; };
         systemContents = [ ];
         commandContents = [ ];
         pythonContents = [ ];
@@ -23,9 +26,14 @@ let
         python = "/p";
         tini = "/t";
         environment = { };
-      };
+      }
+      // packageSet;
     } nix.modelImage;
-  labels = gpu: cuda: removeAttrs (image gpu cuda).config.Labels [ "org.opencontainers.image.title" ];
+  labels = gpu: cuda: only (name: !isStandard name) (image gpu cuda).config.Labels;
+  standard = made: only isStandard made.config.Labels;
+  isStandard = name: builtins.match "org.opencontainers.image..*" name != null;
+  only =
+    wanted: set: removeAttrs set (builtins.filter (name: !wanted name) (builtins.attrNames set));
   variables =
     gpu: cuda:
     builtins.filter (line: builtins.match "(NVIDIA|LD)_.*" line != null) (image gpu cuda).config.Env;
@@ -88,6 +96,75 @@ in
       "NVIDIA_DRIVER_CAPABILITIES=compute,utility"
       "NVIDIA_VISIBLE_DEVICES=all"
     ];
+  };
+  "an image says what it is called, and when what it is made of was" = {
+    expr = {
+      labels = standard (imageOf { } { });
+      inherit (imageOf { } { }) created;
+    };
+    expected = {
+      labels = {
+        "org.opencontainers.image.created" = "2026-11-29T00:53:13Z";
+        "org.opencontainers.image.title" = "m";
+      };
+      created = "2026-11-29T00:53:13Z";
+    };
+  };
+  "what pyproject.toml says is said of the image, and a LABEL has the last word, but for what is known here" = {
+    expr = standard (
+      imageOf {
+        about = {
+          version = "1";
+          licenses = "MIT";
+        };
+        commands.labels = {
+          "org.opencontainers.image.version" = "2";
+          "org.opencontainers.image.revision" = "abc";
+          "org.opencontainers.image.title" = "other";
+        };
+      } { }
+    );
+    expected = {
+      "org.opencontainers.image.created" = "2026-11-29T00:53:13Z";
+      "org.opencontainers.image.licenses" = "MIT";
+      "org.opencontainers.image.revision" = "abc";
+      "org.opencontainers.image.title" = "m";
+      "org.opencontainers.image.version" = "2";
+    };
+  };
+  "a base image is named, and what it says of itself is not said of what is made of it" = {
+    expr =
+      (imageOf { } {
+        base = {
+          reference = "images.example/base:1";
+          digest = "sha256:00";
+          environment = { };
+          exposed-ports = [ ];
+          labels = {
+            maintainer = "somebody";
+            "org.opencontainers.image.version" = "22.04";
+          };
+        };
+      }).config.Labels;
+    expected = {
+      device = "cpu";
+      maintainer = "somebody";
+      mem_gb = "8";
+      "org.opencontainers.image.base.digest" = "sha256:00";
+      "org.opencontainers.image.base.name" = "images.example/base:1";
+      "org.opencontainers.image.created" = "2026-11-29T00:53:13Z";
+      "org.opencontainers.image.title" = "m";
+    };
+  };
+  "an export is named where a package set can do so" = {
+    expr = {
+      debian = (imageOf { } { exportParts.nix = "/n"; }).given.exportParts or null;
+      nixpkgs = (imageOf { } { exportParts = null; }).given ? exportParts;
+    };
+    expected = {
+      debian.nix = "/n";
+      nixpkgs = false;
+    };
   };
   "an image without a GPU asks for none, even where CUDA could not be avoided" = {
     expr = {

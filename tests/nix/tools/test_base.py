@@ -156,16 +156,18 @@ def zstd():
     return program, compress
 
 
+@pytest.mark.parametrize("by", ["program", "library"])
 @pytest.mark.parametrize("options", [(), ("--long=31", "-19"), ("--no-check",)])
 @pytest.mark.parametrize("first", [b"", b"\x5f\x2a\x4d\x18\x02\0\0\0xy"], ids=["plain", "skipped"])
 def test_a_zstd_layer_is_taken_over_as_it_is_and_unpacked(
-    zstd, import_layer, run_tool, tmp_path, options, first
+    zstd, import_layer, run_tool, tmp_path, options, first, by
 ):
     """Also with what some tools put first, a frame that is to be skipped (RFC 8878, 3.1.2)."""
     program, compress = zstd
     data = tar(("etc/os-release", b"ID=base\n" * 50_000))
     packed = first + compress(data, *options)
-    out = import_layer(data, f"{TAR}+zstd", packed=packed, zstd=[program])
+    named = {"zstd": [program]} if by == "program" else {}
+    out = import_layer(data, f"{TAR}+zstd", packed=packed, **named)
     assert (out / "blob").read_bytes() == packed
     facts = json.loads((out / "layer.json").read_text())
     assert (facts["media-type"], facts["size"]) == (f"{TAR}+zstd", len(packed))
@@ -180,9 +182,10 @@ def test_what_is_wrong_with_a_zstd_layer_is_told_by_its_digest(zstd, import_laye
     packed = compress(data)
     for said in (
         import_layer(data, f"{TAR}+zstd", packed=packed[:-8], zstd=[program]),
-        import_layer(data, f"{TAR}+zstd", packed=packed),
+        import_layer(data, f"{TAR}+zstd", packed=packed[:-8]),
         import_layer(data, f"{TAR}+zstd", packed=packed, zstd=["false"]),
         import_layer(data, f"{TAR}+zstd", packed=compress(data + bytes(512)), zstd=[program]),
+        import_layer(data, f"{TAR}+zstd", packed=compress(data + bytes(512))),
     ):
         assert said.startswith("error: sha256:")
 

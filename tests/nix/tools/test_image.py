@@ -119,6 +119,66 @@ def test_the_same_layers_give_the_same_image(make_image, file_layer):
         assert (first / path).read_bytes() == (second / path).read_bytes()
 
 
+@pytest.fixture
+def export(tmp_path):
+    """The folder of an export, with what is none of its name."""
+    folder = tmp_path / "export"
+    texts = {
+        "flake.nix": "{ }",
+        "model/a/tungsten_model.py": "pass",
+        "model/run": "#!/bin/sh",
+        "nix/x.nix": "1",
+        "sources.json": "{}",
+        "files/own.whl": "wheel",
+        "result/image": "of nix build",
+    }
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "model" / "run").chmod(0o744)
+    (folder / "model" / "empty").mkdir()
+    (folder / "model" / "link").symlink_to("nowhere")
+    return folder
+
+
+def test_an_export_is_one_tar_of_what_is_the_same_wherever_it_was_written(export, run_tool, tmp_path):
+    outs = [tmp_path / "export.tar", tmp_path / "again.tar"]
+    assert run_tool("pack_export.py", export, outs[0]).returncode == 0
+    (export / "sources.json").write_text('{"a": []}')
+    (export / "files" / "own.whl").unlink()
+    for path in export.rglob("*"):
+        os.utime(path, (5, 5), follow_symlinks=False)
+    assert run_tool("pack_export.py", export, outs[1], umask=0o077, env={"TZ": "Asia/Tokyo"}).returncode == 0
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+    with tarfile.open(outs[0]) as archive:
+        assert [(info.name, info.mode, info.type, info.linkname) for info in archive] == [
+            ("flake.nix", 0o644, tarfile.REGTYPE, ""),
+            ("model/a/tungsten_model.py", 0o644, tarfile.REGTYPE, ""),
+            ("model/link", 0o777, tarfile.SYMTYPE, "nowhere"),
+            ("model/run", 0o755, tarfile.REGTYPE, ""),
+            ("nix/x.nix", 0o644, tarfile.REGTYPE, ""),
+        ]
+        assert {(info.uid, info.gid, info.mtime) for info in archive.getmembers()} == {(0, 0, 1)}
+        assert archive.extractfile("model/run").read() == b"#!/bin/sh"
+
+
+def test_an_image_names_the_export_that_it_is_made_of(make_image, file_layer, export, run_tool, tmp_path):
+    layer = file_layer("one", a="1")
+    parts = {name: str(export / name) for name in ("flake.nix", "model", "nix")}
+    labels = {"org.opencontainers.image.title": "blur"}
+    settings = {"config": {"Labels": labels}, "annotations": labels}
+    layout, _ = make_image(layer, export=parts, **settings)
+    run_tool("pack_export.py", export, tmp_path / "export.tar")
+    named = "sha256:" + hashlib.sha256((tmp_path / "export.tar").read_bytes()).hexdigest()
+    (descriptor,) = json.loads((layout / "index.json").read_text())["manifests"]
+    manifest = json.loads(blob(layout, descriptor["digest"]))
+    config = json.loads(blob(layout, manifest["config"]["digest"]))
+    assert config["config"]["Labels"] == manifest["annotations"] == labels | {"io.tungstenkit.export": named}
+    (export / "model" / "run").chmod(0o644)
+    other, _ = make_image(layer, export=parts, **settings)
+    assert (other / "index.json").read_text() != (layout / "index.json").read_text()
+
+
 def test_archive_holds_the_layout_without_links(make_image, file_layer, run_tool, tmp_path):
     layout, _ = make_image(file_layer("one", a="1"), file_layer("two", b="2"))
     outs = [tmp_path / "image.tar", tmp_path / "again.tar"]

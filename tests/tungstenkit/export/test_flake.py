@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.binaries import unpack
 from tungstenkit.export import flake
 from tungstenkit.export.flake import Contents, digest, export, git_notice, public
-from tungstenkit.lock.document import read_lock
+from tungstenkit.export.packed import pack_export
+from tungstenkit.lock.document import LOCK_NAME, read_lock
 from tungstenkit.sdk.errors import ExportError
 from tungstenkit.spec.document import ModelSpec
 from tungstenkit.spec.files import select_files
@@ -104,6 +106,42 @@ def test_an_export_holds_all_that_a_build_reads(write, tmp_path):
 
 def test_an_export_is_the_same_bytes_each_time(write, tmp_path):
     assert tree(write(tmp_path / "one")) == tree(write(tmp_path / "two"))
+
+
+def packed(export, path):
+    digest = pack_export(export, path)
+    with tarfile.open(path) as archive:
+        return digest, set(archive.getnames())
+
+
+def test_it_is_named_by_all_of_it_that_is_no_machine_s(write, tmp_path):
+    out = write(tmp_path / "out")
+    (out / "files").mkdir()
+    (out / "files" / "own.whl").touch()
+    named, names = packed(out, tmp_path / "one.tar")
+    assert names == set(tree(out)) - {"sources.json", "files/own.whl"}
+    other = write(tmp_path / "other", sources={"0" * 64: ["https://h.example/x"]})
+    assert packed(other, tmp_path / "two.tar") == (named, names)
+    (other / "model" / "tungsten_model.py").write_text("pass")
+    assert packed(other, tmp_path / "three.tar")[0] != named
+
+
+def test_what_is_kept_of_it_in_parts_has_its_name(write, tmp_path):
+    """As who unpacks them finds it."""
+    out = write(tmp_path / "out")
+    spec = ModelSpec.from_json((out / "spec.json").read_text())
+    files = select_files(EXAMPLE, spec.include_files, spec.exclude_files, spec.module)
+    folder = tmp_path / "unpacked"
+    for part in flake.pack(spec, read_lock(out / LOCK_NAME), Contents(EXAMPLE, files), tmp_path).values():
+        with tarfile.open(part) as archive:
+            unpack(archive, folder)
+    assert pack_export(folder, tmp_path / "1.tar") == pack_export(out, tmp_path / "2.tar")
+
+
+def test_what_can_not_be_packed_is_told(write, tmp_path):
+    (tmp_path / "there").touch()
+    with pytest.raises(ExportError, match="there is something already"):
+        pack_export(write(tmp_path / "out"), tmp_path / "there")
 
 
 def test_what_an_export_would_be_is_told_without_it(write, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """An export for the package set `nixpkgs`: the golden ones, and what it holds beside them."""
 
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from tests import generate
 from tungstenkit.export.flake import Contents, export
 from tungstenkit.export.nixpkgs import flake_lock
+from tungstenkit.export.packed import pack_export
 from tungstenkit.lock.document import LOCK_NAME, read_lock
 from tungstenkit.lock.stale import check_lock
 from tungstenkit.spec.document import ModelSpec
@@ -41,6 +43,10 @@ def test_an_export_is_the_golden_one_and_copies_of_ours(golden, tmp_path):
     out = written(golden, tmp_path / "out")
     copies = {"nix", "tungstenkit", "server", "model", "sources.json"}
     assert texts(out, copies) == texts(golden)
+    pack_export(out, tmp_path / "export.tar")
+    with tarfile.open(tmp_path / "export.tar") as archive:
+        files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+        assert set(archive.getnames()) == files - {"sources.json"}
     assert {path.name for path in out.iterdir()} == copies | {path.name for path in golden.iterdir()}
 
 

@@ -254,6 +254,7 @@ NOT_RESOLVED = {
     *("spec-version", "name", "module", "class", "batch-size", "gpu-mem-gb", "mem-gb", "examples"),
     *("has-setup", "has-predict-demo", "input-schema", "output-schema", "demo-output-schema"),
     *("include-files", "exclude-files"),  # what they ship is seen as files
+    *("about", "compression"),  # of the image alone
     "commands",  # seen as `dockerfile-commands`
     "stream",
 }

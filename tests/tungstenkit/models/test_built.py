@@ -49,6 +49,35 @@ def test_folders_and_images_are_found_by_what_is_there(alone, engine):
     assert listed()["moved-later", "moved-later"].digest is None
 
 
+def test_an_image_is_found_by_its_folder_or_by_its_model(alone, monkeypatch):
+    blur = alone.model("blur", title="soft")
+    assert built.layout_of(str(blur)) == built.layout_of("soft") == alone.layout("soft")
+    monkeypatch.chdir(blur)
+    assert built.layout_of(".") == alone.layout("soft")
+    # What lies there is meant, whatever is called so elsewhere; and what is no model is left to others.
+    (blur / "soft").mkdir()
+    assert built.layout_of("soft") is None
+    assert built.layout_of("registry.example/soft:1") is None
+    alone.model("other", title="two")
+    alone.model("another", title="two")
+    assert built.layout_of("two") == alone.layout("two")
+    shutil.rmtree(alone.layout("soft"))
+    with pytest.raises(TungstenError, match="its image is in the Nix store no more"):
+        built.layout_of(str(blur))
+
+
+def test_several_models_of_one_name_are_told_apart_by_their_folders(alone):
+    first = alone.layout("same", ["numpy 1"])
+    link = alone.model("one", title="same") / ".tungsten" / f"image-{SYSTEM}"
+    link.unlink()
+    link.symlink_to(first.rename(first.with_name(first.name.replace("-layout", "-first"))))
+    alone.layout("same", ["numpy 2"])
+    alone.model("two", title="same")
+    with pytest.raises(TungstenError, match="several images are called so") as caught:
+        built.layout_of("same")
+    assert str(alone.folder / "one") in caught.value.hint
+
+
 def test_a_link_that_two_stores_know_is_one_image(alone, monkeypatch, tmp_path):
     alone.model("blur")
     other = replace(alone.store, place=tmp_path / "other")

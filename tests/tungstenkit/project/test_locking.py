@@ -78,6 +78,27 @@ def test_what_was_made_is_a_value_and_nothing_is_printed(project, capsys):
     assert project.watch.made == []
 
 
+def test_a_lock_in_which_nothing_moves_but_days_is_left_as_it_is(project, monkeypatch):
+    before = make_lock(project, Relock(resolve_only=True)).lock
+    text = project.lock_path.read_bytes()
+
+    def another_day(*_, **__):
+        found = before.releases["trixie"]
+        suites = tuple(one.model_copy(update={"date": "2030-01-01T00:00:00Z"}) for one in found.suites)
+        newer = {**before.releases, "trixie": found.model_copy(update={"suites": suites})}
+        return before.model_copy(update={"releases": newer})
+
+    monkeypatch.setattr(locking, "resolve", another_day)
+    made = make_lock(project, Relock(resolve_only=True))
+    assert made.lock == before
+    assert project.lock_path.read_bytes() == text
+    # Where something else is otherwise, too, all of it counts.
+    monkeypatch.setattr(locking, "resolve", lambda *_, **__: another_day().model_copy(update={"choices": ()}))
+    made = make_lock(project, Relock(resolve_only=True))
+    assert "2030-01-01" in project.lock_path.read_text()
+    assert made.lock == read_lock(project.lock_path)
+
+
 def test_what_is_only_asked_for_is_not_written(project, sealed):
     before = project.lock_path.read_bytes()
     made = make_lock(project, Relock(write=False))

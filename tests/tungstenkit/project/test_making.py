@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from tests import generate
 from tests.tungstenkit.observers import Told
 from tungstenkit import data, store
+from tungstenkit.fetch.needs import needed_files
 from tungstenkit.lock.document import LOCK_NAME, read_lock, write_lock
 from tungstenkit.nix_build.image import Image
 from tungstenkit.project import making
@@ -56,6 +58,58 @@ def test_each_build_names_the_programs_that_are_not_there(project, monkeypatch):
             make_image(blur, None, "", "x86_64-linux")
     said = "pillow starts git for all: where you use that, add it to system_packages"
     assert told.notices == [said, said]
+
+
+def test_images_of_all_platforms_are_made_once_it_is_told_what_that_takes(project, monkeypatch):
+    told, made = Told(), []
+    monkeypatch.setattr(making, "this_system", lambda: "x86_64-linux")
+    monkeypatch.setattr(
+        making, "missing_files", lambda lock: [*needed_files(lock)][:3] if lock.platforms else []
+    )
+
+    def make(project, engine, reference, system):
+        made.append((reference, system, len(told.notices)))
+        return system, f"the image for {system}"
+
+    monkeypatch.setattr(making, "make_image", make)
+    blur = project("blur", told)
+    assert [*making.make_images(blur, "host/blur")] == ["aarch64-linux", "x86_64-linux"]
+    assert made == [("host/blur", "aarch64-linux", 1), ("host/blur", "x86_64-linux", 1)]
+    (notice,) = told.notices
+    assert re.fullmatch(
+        r"an index of aarch64-linux, x86_64-linux is pushed, so the image for aarch64-linux is built, too: 3 files "
+        r"\(\d+ MB\) are fetched for that; `--platform x86_64-linux` pushes one image alone",
+        notice,
+    )
+    monkeypatch.setattr(making, "missing_files", lambda lock: [])
+    making.make_images(blur, "host/blur")
+    assert "all that it takes is in the Nix store" in told.notices[1]
+    # Of one there is nothing to tell.
+    making.make_images(blur, "host/blur", "aarch64-linux")
+    blur.lock_path.unlink()
+    making.make_images(blur, "host/blur")
+    assert [system for _, system, _ in made[4:]] == ["aarch64-linux", None]
+    assert len(told.notices) == 2
+
+
+def test_where_another_platform_s_image_can_not_be_made_it_is_said_which_can(project, monkeypatch):
+    monkeypatch.setattr(making, "this_system", lambda: "x86_64-linux")
+    monkeypatch.setattr(making, "missing_files", lambda lock: [])
+    failing = "aarch64-linux"
+
+    def make(project, engine, reference, system):
+        if system == failing:
+            raise BuildError("a step runs programs for it", hint="build it there")
+        return system, "the image"
+
+    monkeypatch.setattr(making, "make_image", make)
+    with pytest.raises(BuildError) as caught:
+        making.make_images(project("blur"), "host/blur")
+    assert caught.value.hint == "build it there; `--platform x86_64-linux` pushes that image alone"
+    failing = "x86_64-linux"
+    with pytest.raises(BuildError) as caught:
+        making.make_images(project("caption"), "host/caption")
+    assert caught.value.hint == "build it there"
 
 
 def refused(*_):

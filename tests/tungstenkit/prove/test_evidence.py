@@ -1,0 +1,145 @@
+"""What is kept of an image is found beside it, or where the user says."""
+
+import io
+import shutil
+import tarfile
+
+import pytest
+
+from tests.binaries import unpack
+from tests.tungstenkit.prove.images import GZIP, digest, export, member, tar, write_image
+from tungstenkit.export.packed import LABEL, pack_export
+from tungstenkit.prove import evidence
+from tungstenkit.prove.image import image_at
+from tungstenkit.registry.artifact import EXPORT, EXPORT_TAR, INPUTS, OCTETS, TITLE, Artifact, Layer
+from tungstenkit.registry.layout import LayoutPlace
+from tungstenkit.sdk.errors import FetchError
+
+LAYERS = [tar(member("a", b"a"))]
+TAR = tar(*export())
+OTHER = tar(*export(member("model/a.py", b"")))
+
+
+def of_export(data, subject=None):
+    return Artifact(EXPORT, [Layer(data, EXPORT_TAR)], subject)
+
+
+def of_inputs(*contents, subject=None):
+    return Artifact(INPUTS, [Layer(one, OCTETS, {TITLE: "a"}) for one in contents], subject)
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Makes an image; it, its place, and its manifest's descriptor."""
+
+    def write(name="image", **config):
+        place, manifest = write_image(tmp_path / name, LAYERS, config=config)
+        return image_at(place, tmp_path), place, manifest
+
+    return write
+
+
+def test_its_referrers_are_found(tmp_path, written):
+    image, place, manifest = written()
+    place.attach(of_export(TAR, manifest))
+    place.attach(of_inputs(b"1", b"2", subject=manifest))
+    kept = evidence.find(image, place, ())
+    assert {*kept.inputs} == {digest(b"1").removeprefix("sha256:"), digest(b"2").removeprefix("sha256:")}
+    found, named = kept.export(image, tmp_path)
+    assert named == place.referrers(manifest.digest, EXPORT)[0].digest
+    assert (found.folder / "flake.nix").read_text() == "{}"
+
+
+def test_what_is_about_another_image_is_none_of_its(tmp_path, written):
+    image, place, _ = written()
+    _, other, manifest = written("other", User="1")
+    other.attach(of_export(TAR, manifest))
+    assert evidence.find(image, other, ()).exports == {}
+    with pytest.raises(FetchError, match="no export is kept beside the image"):
+        evidence.find(image, place, ()).export(image, tmp_path)
+
+
+def test_it_is_sought_in_another_place_and_in_folders_of_files(tmp_path, written):
+    image, place, _ = written()
+    _, other, manifest = written("other", User="1")
+    other.attach(of_export(TAR, manifest))
+    LayoutPlace(tmp_path / "carried").attach(of_inputs(b"1"))
+    kept = evidence.find(image, place, [str(tmp_path / "other"), str(tmp_path / "carried")])
+    assert len(kept.exports) == 1
+    assert list(kept.inputs) == [digest(b"1").removeprefix("sha256:")]
+    with pytest.raises(FetchError, match="nothing is kept in this folder"):
+        evidence.find(image, place, [str(tmp_path)])
+
+
+def test_an_export_s_folder_is_taken(tmp_path, written):
+    image, place, manifest = written()
+    place.attach(of_export(TAR, manifest))
+    found, _ = evidence.find(image, place, ()).export(image, tmp_path)
+    folder = found.folder.rename(tmp_path / "export")
+    kept = evidence.find(image, place, [str(folder)])
+    (tmp_path / "scratch").mkdir()
+    copy, named = kept.export(image, tmp_path / "scratch")
+    assert named is None
+    assert (copy.folder / "flake.nix").read_text() == "{}"
+
+
+def test_several_exports_are_too_many(tmp_path, written):
+    image, place, manifest = written()
+    place.attach(of_export(OTHER, manifest))
+    place.attach(of_export(TAR, manifest))
+    with pytest.raises(FetchError, match="several exports are kept beside the image"):
+        evidence.find(image, place, ()).export(image, tmp_path)
+
+
+def name(tmp_path, data):
+    """By what an image names an export."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        unpack(archive, tmp_path / "named")
+    digest = pack_export(tmp_path / "named", tmp_path / "named.tar")
+    shutil.rmtree(tmp_path / "named")
+    (tmp_path / "named.tar").unlink()
+    return digest
+
+
+def test_of_several_exports_the_one_that_the_image_names_is_taken(tmp_path, written):
+    image, place, manifest = written(Labels={LABEL: name(tmp_path, TAR)})
+    place.attach(of_export(OTHER, manifest))
+    meant = place.attach(of_export(TAR, manifest))
+    found, digest = evidence.find(image, place, ()).export(image, tmp_path)
+    assert digest == meant.digest
+    assert not (found.folder / "model").exists()
+
+
+def test_another_export_than_the_image_names_is_refused(tmp_path, written):
+    image, place, manifest = written(Labels={LABEL: name(tmp_path, TAR)})
+    place.attach(of_export(OTHER, manifest))
+    with pytest.raises(FetchError, match="built of another export than is kept here, sha256:"):
+        evidence.find(image, place, ()).export(image, tmp_path)
+
+
+def test_a_folder_is_no_other_export_than_the_image_names(tmp_path, written):
+    image, place, manifest = written(Labels={LABEL: name(tmp_path, TAR)})
+    place.attach(of_export(OTHER, manifest))
+    (tmp_path / "other").mkdir()
+    with tarfile.open(fileobj=io.BytesIO(OTHER)) as archive:
+        unpack(archive, tmp_path / "other")
+    with pytest.raises(FetchError, match="built of another export"):
+        evidence.find(image, place, [str(tmp_path / "other")]).export(image, tmp_path)
+
+
+def test_a_flipped_byte_in_the_export_is_refused_by_name(tmp_path, written):
+    image, place, manifest = written()
+    place.attach(of_export(TAR, manifest))
+    path = place.path(digest(TAR))
+    data = bytearray(path.read_bytes())
+    data[600] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(FetchError, match=r"the export .*: this is not what its digest says"):
+        evidence.find(image, place, ()).export(image, tmp_path)
+
+
+def test_what_an_artifact_has_besides_is_no_export(tmp_path, written):
+    image, place, manifest = written()
+    place.attach(Artifact(EXPORT, [Layer(b"layer", GZIP)], manifest))
+    with pytest.raises(FetchError, match="this is no export: it has no tungsten"):
+        evidence.find(image, place, ()).export(image, tmp_path)

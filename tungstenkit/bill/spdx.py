@@ -1,0 +1,162 @@
+"""A bill of materials as SPDX 2.3 (JSON).
+
+A component is a package there, a file too: SPDX wants a SHA-1 of each file, and what a lock has is SHA-256. A layer is
+one that contains those which own its entries, with their number in the relationship's comment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from tungstenkit.data import VERSION
+from tungstenkit.document import to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tungstenkit.bill.components import Bill, Component, Layer
+
+MEDIA_TYPE = "application/spdx+json"
+_DOCUMENT = "SPDXRef-DOCUMENT"
+_UNSAID = "NOASSERTION"
+_PURPOSES = {
+    "application": "APPLICATION",
+    "archive": "ARCHIVE",
+    "container": "CONTAINER",
+    "data": "OTHER",
+    "file": "FILE",
+    "library": "LIBRARY",
+    "machine-learning-model": "OTHER",
+    "operating-system": "OPERATING-SYSTEM",
+    "source": "SOURCE",
+}
+
+
+def document(bill: Bill) -> bytes:
+    """The document; the same bytes for the same bill and tungsten."""
+    texts = {
+        text.id: text
+        for one in bill.components
+        for text in (one.licence.texts if one.licence is not None else ())
+    }
+    value: dict[str, Any] = {
+        "spdxVersion": "SPDX-2.3",
+        "dataLicense": "CC0-1.0",
+        "SPDXID": _DOCUMENT,
+        "name": f"{bill.image.name} {bill.image.version}",
+        "creationInfo": {"created": bill.created, "creators": [f"Tool: tungstenkit-nix-{VERSION}"]},
+        "packages": [*_packages(bill)],
+        "relationships": [*_relationships(bill)],
+    }
+    if texts:
+        value["hasExtractedLicensingInfos"] = [
+            {"licenseId": one.id, "name": one.name, "extractedText": one.text or one.name}
+            for _, one in sorted(texts.items())
+        ]
+    # Of all that it says, so that no two documents have the same.
+    value["documentNamespace"] = f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, to_json(value))}"
+    return to_json(value).encode()
+
+
+def _packages(bill: Bill) -> Iterator[dict[str, Any]]:
+    seen = set()
+    for one in _every(bill):
+        if one.ref not in seen:
+            seen.add(one.ref)
+            yield _package(one)
+    for number, layer in enumerate(bill.layers):
+        yield _layer(layer, number)
+
+
+def _every(bill: Bill) -> Iterator[Component]:
+    yield bill.image
+    for one in bill.components:
+        yield one
+        yield from one.parts
+    for built in bill.built:
+        yield built.source
+        yield from built.tools
+
+
+def _package(one: Component) -> dict[str, Any]:
+    digest = one.version.removeprefix("sha256:") if one.kind == "container" else one.sha256
+    return {
+        "SPDXID": _id(one.ref),
+        "name": one.name,
+        "downloadLocation": _UNSAID,
+        "filesAnalyzed": False,
+        "licenseConcluded": _UNSAID,
+        "licenseDeclared": one.licence.expression if one.licence is not None else _UNSAID,
+        "copyrightText": _UNSAID,
+        "primaryPackagePurpose": _PURPOSES[one.kind],
+        **({"versionInfo": one.version} if one.version else {}),
+        **({"packageFileName": one.file} if one.file else {}),
+        **({"checksums": [{"algorithm": "SHA256", "checksumValue": digest}]} if digest else {}),
+        **({"comment": "\n".join(f"{name}: {said}" for name, said in one.facts)} if one.facts else {}),
+        **(
+            {
+                "externalRefs": [
+                    {
+                        "referenceCategory": "PACKAGE-MANAGER",
+                        "referenceType": "purl",
+                        "referenceLocator": one.purl,
+                    }
+                ]
+            }
+            if one.purl
+            else {}
+        ),
+    }
+
+
+def _layer(layer: Layer, number: int) -> dict[str, Any]:
+    return {
+        "SPDXID": _layer_id(number),
+        "name": f"layer {number}",
+        "downloadLocation": _UNSAID,
+        "filesAnalyzed": False,
+        "licenseConcluded": _UNSAID,
+        "licenseDeclared": _UNSAID,
+        "copyrightText": _UNSAID,
+        "primaryPackagePurpose": "ARCHIVE",
+        "checksums": [{"algorithm": "SHA256", "checksumValue": layer.digest.removeprefix("sha256:")}],
+        "comment": f"{layer.made_of}\ndiff-id: {layer.diff_id}\nentries: {layer.entries}",
+    }
+
+
+def _relationships(bill: Bill) -> Iterator[dict[str, str]]:
+    image = _id(bill.image.ref)
+    yield _related(_DOCUMENT, "DESCRIBES", image)
+    for number, layer in enumerate(bill.layers):
+        yield _related(image, "CONTAINS", _layer_id(number))
+        for ref, count in layer.owners.items():
+            yield _related(_layer_id(number), "CONTAINS", _id(ref), f"{count} of its entries")
+    for one in bill.components:
+        yield _related(image, "CONTAINS", _id(one.ref))
+        for part in one.parts:
+            yield _related(_id(one.ref), "CONTAINS", _id(part.ref))
+    for ref, asked in sorted(bill.needs.items()):
+        for who in asked:
+            yield _related(_id(who), "DEPENDS_ON", _id(ref))
+    for built in bill.built:
+        yield _related(_id(built.component), "GENERATED_FROM", _id(built.source.ref), f"by {built.backend}")
+        for tool in built.tools:
+            yield _related(_id(tool.ref), "BUILD_TOOL_OF", _id(built.component))
+
+
+def _related(one: str, how: str, other: str, comment: str = "") -> dict[str, str]:
+    found = {"spdxElementId": one, "relationshipType": how, "relatedSpdxElement": other}
+    return {**found, "comment": comment} if comment else found
+
+
+def _layer_id(number: int) -> str:
+    return f"SPDXRef-layer-{number}"
+
+
+def _id(ref: str) -> str:
+    """A ref as SPDX takes it, in letters, digits, `.` and `-`, and yet no other's."""
+    slug = re.sub(r"[^A-Za-z0-9.]+", "-", ref)[:60]
+    return f"SPDXRef-{slug}-{hashlib.sha256(ref.encode()).hexdigest()[:12]}"

@@ -1,0 +1,62 @@
+"""`tungsten pull`: a model's image out of a registry."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Reference = Annotated[
+    str,
+    typer.Argument(metavar="REF", help="Of an image or an index, such as `registry.example/team/blur:1`."),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", metavar="DIR", help="Write it there as an OCI image layout."),
+]
+Archive = Annotated[
+    Path | None,
+    typer.Option("--archive", metavar="FILE", help="Write it to a file for `podman load` and `docker load`."),
+]
+Platform = Annotated[
+    str | None,
+    typer.Option(
+        "--platform",
+        metavar="SYSTEM",
+        help="Which image of an index, as Nix calls it.",
+        show_default="this machine's, or else the only one",
+    ),
+]
+
+
+def pull_command(
+    reference: Reference,
+    *,
+    folder: Folder = None,
+    archive: Archive = None,
+    platform: Platform = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object in place of the last line.")
+    ] = False,
+) -> None:
+    """Bring a model's image out of a registry into podman or docker, under its digest, for `serve` and `predict`."""
+    from tungstenkit.cli.progress import working
+    from tungstenkit.models.pulling import pull
+
+    if folder is not None and archive is not None:
+        raise typer.BadParameter("a folder or a file, not both", param_hint="--archive")
+    with working(f"pulling {reference}"):
+        pulled = pull(reference, platform=platform, folder=folder, archive=archive)
+    if as_json:
+        answer = {
+            "reference": pulled.reference,
+            "digest": pulled.digest,
+            "platform": pulled.platform,
+            "size": pulled.size,
+            "place": str(pulled.place) if pulled.place is not None else None,
+        }
+        print(json.dumps(answer, indent=2, sort_keys=True))
+        return
+    print(f"{pulled.place or pulled.reference} {pulled.digest}")

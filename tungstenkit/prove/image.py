@@ -1,0 +1,296 @@
+"""An image as it is judged: what a reference, a folder with an image layout or an archive holds.
+
+All of it is somebody else's word until it is read: each blob is what its digest says before anything is done by it.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tungstenkit import store
+from tungstenkit.data import FACTS
+from tungstenkit.nix_build.image import blob, read_layout
+from tungstenkit.platforms import this_system
+from tungstenkit.prove.layers import diff_id
+from tungstenkit.registry.artifact import (
+    DIGEST,
+    DOCKER_INDEX,
+    DOCKER_MANIFEST,
+    INDEX,
+    MANIFEST,
+    Descriptor,
+    described,
+    layers_of,
+)
+from tungstenkit.registry.artifact import read as read_document
+from tungstenkit.registry.place import place as place_of
+from tungstenkit.sdk.errors import FetchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tungstenkit.registry.base import Place
+
+_IMAGES, _INDEXES = (MANIFEST, DOCKER_MANIFEST), (INDEX, DOCKER_INDEX)
+_MOST_LAYERS = 1000
+_SYSTEMS = {one["oci"]: name for name, one in FACTS["platforms"].items()}
+"""Nix's names of platforms by OCI's."""
+_LARGEST_CONFIG = 1 << 24
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of anybody's."""
+
+    name: str
+    """What a person calls it."""
+    manifest: Descriptor
+    config: Mapping[str, Any]
+    diff_ids: tuple[str, ...]
+    """The digests of the layers' tars, as the config states them."""
+    config_digest: str
+    layers: tuple[Descriptor, ...]
+    get: Callable[[Descriptor, Path], Path]
+    """Where a blob is, if need be in a path that is given: verified."""
+    scratch: Path
+    layout: Path | None = None
+    """Where it is in the Nix store, if it was built here."""
+
+    @property
+    def digest(self) -> str:
+        """Of its manifest."""
+        return self.manifest.digest
+
+    @property
+    def size(self) -> int:
+        """Of the blobs of its layers, in bytes."""
+        return sum(layer.size for layer in self.layers)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What its config says of it."""
+        inner = self.config.get("config")
+        found = inner.get("Labels") if isinstance(inner, dict) else None
+        return {str(name): str(text) for name, text in found.items()} if isinstance(found, dict) else {}
+
+    @property
+    def system(self) -> str | None:
+        """The Nix system that it is for; None for what is none of ours."""
+        is_linux = self.config.get("os") == "linux"
+        return _SYSTEMS.get(str(self.config.get("architecture"))) if is_linux else None
+
+    def made_of(self, number: int) -> str:
+        """What its history says of a layer, or nothing."""
+        history = self.config.get("history")
+        told = [
+            str(one.get("created_by", ""))
+            for one in (history if isinstance(history, list) else ())
+            if isinstance(one, dict) and not one.get("empty_layer")
+        ]
+        return told[number] if len(told) == len(self.layers) else ""
+
+    def layer_name(self, number: int) -> str:
+        """What a person calls a layer."""
+        made_of = self.made_of(number)
+        shown = made_of if len(made_of) <= 60 else f"{made_of[:60]}…"
+        return f"{self.name}, layer {number + 1}{f' ({shown})' if shown else ''}"
+
+    @contextmanager
+    def layer(self, number: int) -> Iterator[Path]:
+        """A layer's blob, as long as it is looked at."""
+        path = self.scratch / f"layer-{self.layers[number].sha256}"
+        try:
+            try:
+                found = self.get(self.layers[number], path)
+            except FetchError as problem:
+                raise problem.reworded(where=self.layer_name(number)) from None
+            yield found
+        finally:
+            path.unlink(missing_ok=True)
+
+    def owners(self, number: int) -> dict[str, str]:
+        """Whose each path of a layer is; nothing where it was not built here."""
+        if self.layout is None:
+            return {}
+        try:
+            described = blob(self.layout, self.layers[number].digest).readlink().parent / "files.json"
+            entries = json.loads(described.read_text(encoding="utf-8"))["entries"]
+            return {f"/{one['path']}": str(one["package"]) for one in entries if one.get("package")}
+        except (OSError, ValueError, LookupError, TypeError):
+            return {}
+
+    def check(self, advance: Callable[[int], None]) -> None:
+        """Raises FetchError for a layer that is not what the manifest says, or whose tar is not what the config says.
+
+        advance: is told of every byte of the layers.
+        """
+        for number, layer in enumerate(self.layers):
+            with self.layer(number) as path:
+                found = diff_id(path, self.layer_name(number))
+            if found != self.diff_ids[number]:
+                raise FetchError(
+                    f"this layer is not what the image's config says: {found}, and not {self.diff_ids[number]}",
+                    where=self.layer_name(number),
+                    hint="what has packed it has changed it: push the image again",
+                )
+            advance(layer.size)
+
+
+@contextmanager
+def opened(reference: str, scratch: Path) -> Iterator[Place]:
+    """Where a reference leads, an archive too, whose blobs are then in a folder of ours. Raises FetchError."""
+    path = Path(reference)
+    if path.is_file() and not reference.startswith(("docker://", "oci:")):
+        folder = scratch / "archive"
+        _unpack(path, folder)
+        found = place_of(f"oci:{folder}")
+        found.name = reference
+        yield found
+    elif path.is_dir() and not (path / "index.json").is_file():
+        raise FetchError(
+            "this folder is no image layout",
+            where=reference,
+            hint="`skopeo copy … oci:FOLDER` makes one; the archive of `tungsten build --archive FILE` does, too",
+        )
+    else:
+        yield place_of(reference)
+
+
+def image_at(place: Place, scratch: Path, system: str | None = None) -> Image:
+    """The image that a place has. system: of an index of several platforms' images the one that is meant.
+
+    Raises FetchError for what is none.
+    """
+    found = place.resolve()
+    if found.media_type in _INDEXES:
+        found = _of_platform(place, found, system)
+    content = place.manifest(found.digest)
+
+    def get(layer: Descriptor, path: Path) -> Path:
+        place.blob(layer.digest, layer.size, path)
+        return path
+
+    try:
+        config = Descriptor.of(read_document(content).get("config"))
+        layers = layers_of(content)
+        if found.media_type not in _IMAGES or len(layers) > _MOST_LAYERS:
+            raise ValueError("it is of another kind")
+    except ValueError as problem:
+        raise _no_image(place.name, problem) from None
+    told = place.document(config.digest, config.size, _LARGEST_CONFIG)
+    return Image(
+        place.name,
+        found,
+        *_configured(place.name, told, len(layers)),
+        config_digest=config.digest,
+        layers=tuple(layers),
+        get=get,
+        scratch=scratch,
+    )
+
+
+def built_image(layout: Path, scratch: Path) -> Image:
+    """An image that this machine's Nix has built, by anybody's `nix/`. Raises FetchError where it is none."""
+
+    def find(digest: str) -> Path:
+        path = blob(layout, digest).resolve()
+        if not path.is_file() or not path.is_relative_to(store.place()):
+            raise FetchError("the image that was built lacks a blob", where=f"{layout}, {digest}")
+        return path
+
+    try:
+        known = read_layout(layout)
+        content = find(known.digest).read_bytes()
+        manifest, layers = described(content), layers_of(content)
+    except (OSError, ValueError, LookupError, TypeError) as problem:
+        raise _no_image(str(layout), problem) from None
+    return Image(
+        str(layout),
+        manifest,
+        *_configured(str(layout), find(known.image_id).read_bytes(), len(layers)),
+        config_digest=known.image_id,
+        layers=tuple(layers),
+        get=lambda layer, _path: find(layer.digest),
+        scratch=scratch,
+        layout=layout,
+    )
+
+
+def _configured(name: str, told: bytes, count: int) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What a config holds, and the digests of so many layers' tars that it states."""
+    try:
+        config = read_document(told)
+        diff_ids = config["rootfs"]["diff_ids"]
+        if not all(isinstance(one, str) and DIGEST.fullmatch(one) for one in diff_ids):
+            raise ValueError("its layers' digests are none")
+        if len(diff_ids) != count:
+            raise ValueError(f"its config names {len(diff_ids)} layers, and its manifest {count}")
+    except (ValueError, LookupError, TypeError) as problem:
+        raise _no_image(name, problem) from None
+    return config, tuple(diff_ids)
+
+
+def _of_platform(place: Place, index: Descriptor, system: str | None) -> Descriptor:
+    found: dict[str, Descriptor] = {}
+    try:
+        for one in read_document(place.manifest(index.digest)).get("manifests") or ():
+            described = Descriptor.of(one)
+            told = one.get("platform") or {}
+            if described.media_type in _IMAGES and told.get("os") == "linux":
+                found.setdefault(_SYSTEMS.get(str(told.get("architecture")), ""), described)
+    except (ValueError, AttributeError, TypeError) as problem:
+        raise _no_image(place.name, problem) from None
+    found.pop("", None)
+    wanted = system or (this_system() if this_system() in found or len(found) != 1 else next(iter(found)))
+    if wanted not in found:
+        raise FetchError(
+            f"there is no image for {wanted}; there are those for {', '.join(found) or 'no platform'}",
+            where=place.name,
+            hint="--platform names one",
+        )
+    return found[wanted]
+
+
+def _no_image(name: str, problem: Exception) -> FetchError:
+    return FetchError(
+        f"this is no image: {problem}", where=name, hint="name an image, or the folder or archive of one"
+    )
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """The blobs of an image's archive, as a layout. What is in it beside those is not looked at."""
+    blobs = folder / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    left = archive.stat().st_size
+    try:
+        with tarfile.open(archive, "r:") as tar:
+            for member in tar:
+                name = member.name.removeprefix("./")
+                is_blob = DIGEST.fullmatch(f"sha256:{name.removeprefix('blobs/sha256/')}")
+                if not member.isreg() or not (is_blob or name in ("oci-layout", "index.json")):
+                    continue
+                left -= member.size
+                content = tar.extractfile(member)
+                # What is sparse takes no bytes there, and all of them here.
+                if content is None or member.issparse() or left < 0:
+                    raise ValueError(f"{name} is no file of an image's archive")
+                with (folder / name).open("xb") as file:
+                    while piece := content.read(1 << 20):
+                        file.write(piece)
+    except (tarfile.TarError, ValueError, EOFError, FileExistsError) as problem:
+        raise FetchError(
+            f"this is no archive of an image: {problem}",
+            where=str(archive),
+            hint="`tungsten build --archive FILE` writes one, and `skopeo copy … oci-archive:FILE`",
+        ) from None
+    if not (folder / "index.json").exists():
+        raise FetchError(
+            "this is no archive of an image: it has no index.json",
+            where=str(archive),
+            hint="`tungsten build --archive FILE` writes one, and `skopeo copy … oci-archive:FILE`",
+        )

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SHOWN = 20  # problems of a kind
-LOCK_VERSIONS = (1, 2)
+LOCK_VERSIONS = (1, 2, 3)
 """Those that are read; the last is written."""
 LOCK_NAME = "tungsten.lock"
 _REMEDY = (
@@ -59,8 +59,8 @@ _LARGEST_LOCK = 64 << 20
 class Lock(Document):
     """The whole document."""
 
-    lock_version: Literal[1, 2] = 2
-    """1: made before 0.2.0."""
+    lock_version: Literal[1, 2, 3] = 3
+    """1: made before 0.2.0. 2: by 0.2.0, and no package has a snapshot of its own."""
     tungsten: Tungsten | None = None
     """What made it, so that one that would make another image of it says so; unknown of a lock of version 1."""
     package_set: Literal["debian", "nixpkgs"]

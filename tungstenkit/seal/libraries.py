@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tungstenkit.cache import cache_folder
 from tungstenkit.debian.contents import fetch_libraries
-from tungstenkit.fetch.needs import LockedFile, built_file, wheel_file
+from tungstenkit.fetch.needs import built_file, deb_file, wheel_file
 from tungstenkit.fetch.web import PARALLEL
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.image_debs import add_debs
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from tungstenkit.fetch.needs import LockedFile
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.parts import Choice, Platform
     from tungstenkit.resolve.scan import Scan
@@ -122,7 +123,7 @@ def _read(lock: Lock, scans: dict[str, Scan], workshop: Workshop, cache: Path) -
 
 def _inputs(platform: Platform) -> Iterable[LockedFile]:
     for release, deb in platform.every_deb:
-        yield LockedFile(deb.file, deb.size, deb.sha256, release=release)
+        yield deb_file(deb, release)
     for wheel in platform.wheels:
         yield wheel_file(wheel)
     for source in platform.sources:

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tungstenkit.debian.contents import fetch_paths
-from tungstenkit.fetch.bring import Folders, bring_inputs, find_in_store
-from tungstenkit.fetch.download import download
-from tungstenkit.fetch.locate import locate
+from tungstenkit.fetch.bring import Folders, bring_inputs, bring_one
 from tungstenkit.nix_build.hints import package_of_program
 from tungstenkit.resolve.base import loadable_on
 from tungstenkit.sdk.errors import TungstenError
@@ -55,10 +53,8 @@ class Workshop:
 
     def get(self, entry: LockedFile) -> Path:
         """Download a file that the lock names, verified, under its store name; from several threads at a time."""
-        if path := find_in_store(entry):
-            return path
-        urls = locate([entry], self.resolved, self.solver.mirrors)[entry.sha256]
-        return download(entry, urls, self.downloads, self.progress, self.solver.directory)
+        folders = Folders(self.solver.directory, self.state)
+        return bring_one(entry, self.resolved, self.solver.mirrors, folders, self.progress)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 from tests.apt import Apt, compare, draw
 from tests.machine import need
 from tests.tungstenkit.resolve.solving import resolve
-from tungstenkit.debian.archive import Present
+from tungstenkit.debian.archive import Pin, Present
 from tungstenkit.debian.control import stanzas
 from tungstenkit.debian.index import ARCHIVES, ReleaseIndex, SuiteIndex, Trust, fetch_index
 from tungstenkit.debian.packages import installed_package, write_places
@@ -257,7 +257,7 @@ def test_a_solver_forgets_what_an_earlier_solve_asked_for(archive):
 
     assert versions("a=1") == ["1"]
     assert versions("a") == ["2"]
-    assert versions("a", prefer={"a": "1"}) == ["1"]
+    assert versions("a", pins={"a": Pin("1")}) == ["1"]
     assert versions("a") == ["2"]
     with pytest.raises(ResolveError):
         versions("a", "b")

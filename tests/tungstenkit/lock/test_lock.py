@@ -107,7 +107,7 @@ def test_a_lock_that_is_not_sealed_is_refused(lock, spec):
         ("", "no JSON object with the key `lock-version`"),
         ("[]", "no JSON object"),
         ("{}", "no JSON object"),
-        ('{"lock-version": 3}', "lock-version 3 is of a newer tungsten"),
+        ('{"lock-version": 4}', "lock-version 4 is of a newer tungsten"),
         ('{"lock-version": 0}', "lock-version 0 is not known"),
         ('{"lock-version": true}', "lock-version True is not known"),
         ('{"lock-version": 1}', "package-set: Field required"),
@@ -125,7 +125,7 @@ def test_a_lock_of_a_newer_tungsten_says_to_update_this_one():
     with pytest.raises(LockError) as caught:
         parse_lock(b'{"lock-version": 99}', "tungsten.lock")
     assert caught.value.what == (
-        f"lock-version 99 is of a newer tungsten than this one, {VERSION}, which reads 1 and 2"
+        f"lock-version 99 is of a newer tungsten than this one, {VERSION}, which reads 1, 2 and 3"
     )
     assert caught.value.hint.startswith("update tungsten; or ")
 

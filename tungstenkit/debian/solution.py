@@ -174,7 +174,7 @@ def _resolved(
         size=package.size,
         sha256=package.sha256,
         group=group,
-        source=_source(package),
+        source=source_of(package),
         needed_by=tuple(sorted({archive.name(n) for n in needed_by})),
         requests=tuple((r.group, r.text) for r in requests),
         snapshot=package.snapshot,
@@ -182,7 +182,8 @@ def _resolved(
     )
 
 
-def _source(package: Package) -> str:
+def source_of(package: Package) -> str:
+    """`SOURCE (VERSION)`, the source package that one is built from."""
     # A package leaves out what is as its own (Debian policy 5.6.1); a binary rebuild has only its own version's
     # `+bN`, which no source has (Developer's Reference 5.10.2).
     name, _, version = package.source.partition(" ")

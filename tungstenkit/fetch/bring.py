@@ -113,7 +113,9 @@ def find_in_store(entry: LockedFile) -> Path | None:
         return None
 
 
-def bring_one(entry: LockedFile, lock: Lock, mirrors: Mirrors, folders: Folders, progress: Progress) -> Path:
+def bring_one(
+    entry: LockedFile, lock: Lock | None, mirrors: Mirrors, folders: Folders, progress: Progress
+) -> Path:
     """One file that a lock names, verified: in the store, or downloaded below `folders.state`, under its store name.
 
     Raises GoneError where nobody has it any more, FetchError where it can't be had. From any thread.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tungstenkit.debian.solution import DebSolution
+    from tungstenkit.lock.document import Located
     from tungstenkit.lock.packages import Deb, Source, Wheel
     from tungstenkit.lock.parts import Choice
     from tungstenkit.resolve.offer import Offer
@@ -34,6 +35,11 @@ class OneVersion(NamedTuple):
     """`deb` or `wheel`, as a `Located`'s."""
     name: str
     version: str
+
+
+def version_of(located: Located) -> OneVersion:
+    """A locked package's."""
+    return OneVersion(located.system, located.kind, located.name, located.package.version)
 
 
 @dataclass

@@ -125,10 +125,15 @@ def describe(archive: Archive, requests: Sequence[Request], solution: set[int], 
         {
             archive.name(number): _why_moved(archive, archive.name(number), group_of)
             for number in group_of
-            if (pin := archive.pins.get(archive.name(number)))
-            and pin.version != archive.package(number).version
+            if _is_moved(archive, number)
         },
     )
+
+
+def _is_moved(archive: Archive, number: int) -> bool:
+    """Whether a package has another version than its pin."""
+    pin = archive.pins.get(archive.name(number))
+    return pin is not None and pin.version != archive.package(number).version
 
 
 def _why_moved(archive: Archive, name: str, solution: Iterable[int]) -> str | None:
@@ -142,7 +147,11 @@ def _why_moved(archive: Archive, name: str, solution: Iterable[int]) -> str | No
     if not numbers:
         return None
     (number,) = numbers
-    others = sorted((n for n in solution if archive.name(n) != name), key=archive.label)
+    # What has moved itself is rarely the first cause.
+    others = sorted(
+        (n for n in solution if archive.name(n) != name),
+        key=lambda n: (_is_moved(archive, n), archive.label(n)),
+    )
     for other in others:
         for element in archive.depends(other):
             if (

@@ -65,10 +65,10 @@ def summary(difference: Difference) -> Iterator[str]:
 
 
 def behind_lines(difference: Difference) -> Iterator[str]:
-    """How many pins something newer could replace, and what moves them."""
-    for own, way in (
-        (True, "`tungsten lock --upgrade` takes what is newer, `-P NAME` of one"),
-        (False, "they move with tungsten: all models share them"),
+    """How many pins stay that something newer could replace, and what moves them."""
+    for own, whose, way in (
+        (True, "", "`tungsten lock --upgrade` takes what is newer, `-P NAME` of one"),
+        (False, "of the server and of builds, ", "it comes with tungsten: all models share them"),
     ):
         found = {
             f"{one.name} {one.version} ({one.newest})": None
@@ -76,9 +76,8 @@ def behind_lines(difference: Difference) -> Iterator[str]:
             if (one.place in ("image", "sources")) is own
         }
         if found:
-            whose = "" if own else " of the server and of builds"
-            packages = "package stays" if len(found) == 1 else "packages stay"
-            yield f"{len(found)} {packages}{whose} behind what is newer: {_few(found)}; {way}"
+            pins = "pin stays" if len(found) == 1 else "pins stay"
+            yield f"{len(found)} {pins} behind what is newer: {whose}{_few(found)}; {way}"
 
 
 def vulnerability_lines(difference: Difference) -> Iterator[str]:

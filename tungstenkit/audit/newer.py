@@ -54,14 +54,13 @@ def keep_newer(
     """Keep what a solve has seen of a lock's packages, in place of what was seen of them before."""
     own = {version_of(one) for one in packages(lock)}
     words = {" ".join(one) for one in own}
-    seen = {
-        key: one
-        for key, one in known_newer(cache=cache).seen.items()
-        if key not in words and now - one.checked < _KEPT
-    }
+    before = known_newer(cache=cache).seen
+    seen = {key: one for key, one in before.items() if key not in words and now - one.checked < _KEPT}
     seen |= {
         " ".join(one): Seen(version=version, checked=now) for one, version in found.items() if one in own
     }
+    if seen == before:
+        return
     try:
         _file(cache).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(_file(cache), Newer(seen=seen).model_dump_json(by_alias=True))

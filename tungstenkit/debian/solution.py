@@ -122,12 +122,13 @@ def describe(archive: Archive, requests: Sequence[Request], solution: set[int], 
             key=lambda d: d.name,
         ),
         sorted(decisions.values(), key=lambda c: (c.subject, c.kind)),
-        {
-            archive.name(number): _why_moved(archive, archive.name(number), group_of)
-            for number in group_of
-            if _is_moved(archive, number)
-        },
+        _moved(archive, group_of),
     )
+
+
+def _moved(archive: Archive, solution: Iterable[int]) -> dict[str, str | None]:
+    names = [archive.name(number) for number in solution if _is_moved(archive, number)]
+    return {name: _why_moved(archive, name, solution) for name in names}
 
 
 def _is_moved(archive: Archive, number: int) -> bool:

@@ -87,25 +87,25 @@ class Offer:
         from_source: Collection[str] = (),
         wheels_only: Collection[str] = (),
         declared: Mapping[str, str] = MappingProxyType({}),
-        pinned: PinnedFiles = NO_PINS,
     ) -> None:
         """stand_in: reads a source; raises ResolveError where it can't be built. Without it there are wheels alone.
 
         from_source: projects of which there are no wheels here. wheels_only: those without sources; `:all:` are all.
-        declared: the URLs that the model itself has projects from. pinned: what an earlier lock has of the indexes.
+        declared: the URLs that the model itself has projects from.
         """
         self.index = index
         self.target = target
         self.refused: dict[tuple[str, Version], str] = {}
         self.final_only: set[str] = set()
         """Projects whose pre-releases are left out."""
+        self.pinned: PinnedFiles = NO_PINS
+        """What an earlier lock has of the indexes; to be set before anything is asked for."""
         self.failure: Exception | None = None
         """The first thing that could not be had while uv asked."""
         self._stand_in = stand_in
         self._from_source = from_source
         self._wheels_only = wheels_only
         self._declared = declared
-        self.pinned = pinned
         self._releases: dict[str, dict[Version, ProjectRelease]] = {}
         self._read: dict[tuple[str, str], StandIn] = {}
         self._fitting: dict[tuple[str, ...], bool] = {}

@@ -127,8 +127,8 @@ class PythonPackages:
             from_source=wishes.from_source,
             wheels_only=wishes.wheels_only,
             declared={one.name: one.url for one in wishes.requirements if one.name and one.url},
-            pinned=PinnedFiles(pins.entries(target), pins.unlisted, sources.index.main_label),
         )
+        self._offer.pinned = PinnedFiles(pins.entries(target), pins.unlisted, sources.index.main_label)
         self._direct: set[str] = set()
         # What each answer was asked for with.
         self._asked: dict[frozenset[tuple[str, str]], tuple[Sequence[str], Sequence[str]]] = {}

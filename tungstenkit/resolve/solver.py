@@ -157,7 +157,8 @@ class Solver:
     ) -> tuple[Wheel, ...]:
         """Wheels for a target's Python, from the Python index alone."""
         pins, index = tuple(prefer), self._python_index(self.mirrors.main_index)
-        offer = Offer(index, target, pinned=PinnedFiles(pins, self.unlisted, index.main_label))
+        offer = Offer(index, target)
+        offer.pinned = PinnedFiles(pins, self.unlisted, index.main_label)
         wheels = resolve_wheels(requirements, offer, where=where, prefer=pins, constraints=constraints)
         behind = older(offer, wheels, requirements, constraints, pins)
         self.record.tell_wheels(offer, pins, wheels, (*requirements, *constraints), behind)

@@ -61,7 +61,9 @@ def summary(difference: Difference) -> Iterator[str]:
         if fact.subject == MADE_BY and difference.size_before is not None:
             yield f"{MADE_BY}: {escape(_arrow(fact.before, fact.after))}"
     yield from vulnerability_lines(difference)
-    yield from behind_lines(difference)
+    # Of a first lock only what all models share can be behind.
+    if difference.size_before is not None:
+        yield from behind_lines(difference)
 
 
 def behind_lines(difference: Difference) -> Iterator[str]:

@@ -113,24 +113,6 @@ def find_in_store(entry: LockedFile) -> Path | None:
         return None
 
 
-def bring_one(
-    entry: LockedFile, lock: Lock | None, mirrors: Mirrors, folders: Folders, progress: Progress
-) -> Path:
-    """One file that a lock names, verified: in the store, or downloaded below `folders.state`, under its store name.
-
-    Raises GoneError where nobody has it any more, FetchError where it can't be had. From any thread.
-    """
-    if path := find_in_store(entry):
-        return path
-    from tungstenkit.fetch.download import download
-    from tungstenkit.fetch.locate import locate
-
-    downloads = folders.state / "downloads"
-    downloads.mkdir(parents=True, exist_ok=True)
-    urls = locate([entry], lock, mirrors)[entry.sha256]
-    return download(entry, urls, downloads, progress, folders.model)
-
-
 def bring_inputs(
     lock: Lock,
     systems: Sequence[str],

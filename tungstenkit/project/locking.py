@@ -16,7 +16,7 @@ from tungstenkit.audit.diff import compare, old_lock
 from tungstenkit.audit.fixes import concerned, fixable, has_fix, in_vain
 from tungstenkit.audit.newer import keep_newer
 from tungstenkit.export.flake import Contents
-from tungstenkit.fetch.bring import Folders, bring_one, disk_error, find_in_store
+from tungstenkit.fetch.bring import disk_error, find_in_store
 from tungstenkit.fetch.download import pull_layers
 from tungstenkit.fetch.machine_mirrors import find_mirrors
 from tungstenkit.fetch.web import Fetcher
@@ -132,8 +132,8 @@ def make_lock(project: Project, wish: Relock | None = None) -> Locked:
             scratch,
             {} if wish.allow_older_index else dates_of(before),
             _read_pinned(project, pins),
-            Unlisted(_bringer(project, wish, before, mirrors, scratch), before.releases if before else {}),
         )
+        solver.unlisted = _unlisted(project, wish, before, solver)
         bases = _read_bases(project, wish, pins, report) if wish.package_set == "debian" else {}
         if wish.security and pins is not None:
             pins = _insecure_unpinned(project, wish, pins, solver, bases)
@@ -209,20 +209,28 @@ def _read_pins(path: Path, wish: Relock) -> tuple[Lock | None, Lock | None]:
     return lock, unpinned(lock, wish.upgrade_packages)
 
 
-def _bringer(
-    project: Project, wish: Relock, before: Lock | None, mirrors: Mirrors, scratch: Path
-) -> Callable[[LockedFile], Path]:
-    """Brings the file of a pin that no index lists any more: into the store, where a build will look for it."""
-    folders = Folders(project.directory, scratch / "unlisted")
+def _unlisted(project: Project, wish: Relock, before: Lock | None, solver: Solver) -> Unlisted:
+    """Reads the pins that no index lists any more; their files go into the store, where a build will look for them."""
+    workshop = Workshop(
+        spec=project.spec,
+        state=solver.scratch,
+        resolved=before,
+        previous=None,
+        base_libraries={},
+        solver=solver,
+        watch=project.watch,
+        progress=UNWATCHED,
+    )
     is_for_the_store = wish.package_set == "debian" and not wish.resolve_only
 
     def bring(entry: LockedFile) -> Path:
-        path = bring_one(entry, before, mirrors, folders, UNWATCHED)
-        if is_for_the_store and path.is_relative_to(scratch):
+        workshop.downloads.mkdir(exist_ok=True)
+        path = workshop.get(entry)
+        if is_for_the_store and path.is_relative_to(workshop.downloads):
             store.add_files([path])
         return path
 
-    return bring
+    return Unlisted(bring, before.releases if before else {})
 
 
 def _insecure_unpinned(

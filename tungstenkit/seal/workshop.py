@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tungstenkit.debian.contents import fetch_paths
-from tungstenkit.fetch.bring import Folders, bring_inputs, bring_one
+from tungstenkit.fetch.bring import Folders, bring_inputs, find_in_store
+from tungstenkit.fetch.download import download
+from tungstenkit.fetch.locate import locate
 from tungstenkit.nix_build.hints import package_of_program
 from tungstenkit.resolve.base import loadable_on
 from tungstenkit.sdk.errors import TungstenError
@@ -35,8 +37,8 @@ class Workshop:
     spec: ModelSpec
     state: Path
     """The model's `.tungsten` folder: what is built is held there."""
-    resolved: Lock
-    """The lock that is sealed, as it was resolved."""
+    resolved: Lock | None
+    """The lock that is sealed, as it was resolved; before that the one that there was, if any."""
     previous: Lock | None
     """The lock before, whose versions and results are kept where they fit."""
     base_libraries: Mapping[str, frozenset[str]]
@@ -53,8 +55,10 @@ class Workshop:
 
     def get(self, entry: LockedFile) -> Path:
         """Download a file that the lock names, verified, under its store name; from several threads at a time."""
-        folders = Folders(self.solver.directory, self.state)
-        return bring_one(entry, self.resolved, self.solver.mirrors, folders, self.progress)
+        if path := find_in_store(entry):
+            return path
+        urls = locate([entry], self.resolved, self.solver.mirrors)[entry.sha256]
+        return download(entry, urls, self.downloads, self.progress, self.solver.directory)
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ class SealingBench(Bench):
 
     def _find_fake_time(self, target: Target) -> Path | None:
         workshop = self.workshop
+        assert workshop.resolved is not None  # it is being sealed
         fitting = loadable_on(workshop.resolved.platforms[target.system].base_image, target)
         if fitting is not None:
             return fake_time(fitting, workshop.solver, workshop.get, workshop.downloads)

@@ -15,10 +15,8 @@ from tests.frozen.archive import Archive, Deb, new_key
 from tests.frozen.served import serve
 from tests.tungstenkit.locks import deb as locked_deb
 from tests.tungstenkit.locks import wheel as locked_wheel
-from tests.tungstenkit.observers import Told
 from tungstenkit.debian import release as debian_release
 from tungstenkit.digest import measure
-from tungstenkit.fetch.bring import Folders, bring_one
 from tungstenkit.fetch.mirrors import Mirrors
 from tungstenkit.fetch.web import get_bytes
 from tungstenkit.lock.parts import LockedRelease
@@ -27,6 +25,8 @@ from tungstenkit.resolve.debs import locked_debs
 from tungstenkit.resolve.solver import Solver
 from tungstenkit.resolve.unlisted import Unlisted
 from tungstenkit.sdk.errors import FetchError, GoneError
+from tungstenkit.seal.workshop import Workshop
+from tungstenkit.watch import UNWATCHED
 
 TARGET = Target("x86_64-linux", "bookworm", "3.11")
 MOMENT = "20260101T000000Z"
@@ -98,8 +98,8 @@ def here(tmp_path, monkeypatch):
             asked.append(entry)
             if entry.sha256 in files:
                 return files[entry.sha256]
-            folders = Folders(tmp_path, tmp_path / "state")
-            return bring_one(entry, None, mirrors, folders, Told())
+            (tmp_path / "downloads").mkdir(exist_ok=True)
+            return Workshop(None, tmp_path, None, None, {}, solver, UNWATCHED, UNWATCHED).get(entry)
 
         releases = {"bookworm": LockedRelease(suites=(), timestamps={"debian": MOMENT})}
         solver = Solver(

@@ -109,6 +109,7 @@ def test_a_lock_of_what_asks_for_the_same_does_not_move_and_says_what_is_newer(a
     assert "nothing moved" in done.stderr, done.stderr
     assert pins(again) == before
     assert "behind what is newer" in done.stderr
+    assert "pins stay by their files' hashes, in no index any more: " in done.stderr
     assert "it comes with tungsten: all models share them" in done.stderr
     # And the next one has to say the same of the same.
     written = (again / LOCK_NAME).read_text()

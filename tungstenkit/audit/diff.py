@@ -25,7 +25,7 @@ from tungstenkit.resolve.relocked import Relocked, version_of
 from tungstenkit.sdk.errors import LockError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from tungstenkit.audit.vulnerabilities import Advisories
     from tungstenkit.lock.document import Located, Lock
@@ -103,6 +103,8 @@ class Difference(Document):
     """What the new lock's images are known to have."""
     behind: tuple[Behind, ...] = ()
     """The pins that stay, and that something newer could replace."""
+    unlisted: tuple[str, ...] = ()
+    """The pins that stay though no index lists them any more: they are believed by the old lock's hashes."""
     notices: tuple[str, ...]
     """What could not be said, and why."""
 
@@ -139,11 +141,16 @@ def old_lock(old: str, path: Path) -> Lock:
 
 
 def compare(
-    before: Lock | None, after: Lock, advisories: Advisories, record: Relocked | None = None
+    before: Lock | None,
+    after: Lock,
+    advisories: Advisories,
+    record: Relocked | None = None,
+    unlisted: Container[str] = (),
 ) -> Difference:
     """What a reader of both would find; without `before`, everything is added.
 
-    record: what became of the pins, where the new lock was just made of the old one.
+    record: what became of the pins, where the new lock was just made of the old one. unlisted: by sha256 what no index
+    lists any more.
     """
     record = record or Relocked()
     old, new = _by_place(before), _by_place(after)
@@ -179,6 +186,15 @@ def compare(
         size_after=_size(after),
         known=tuple(still_open(after, advisories)),
         behind=tuple(_behind(after, record)),
+        unlisted=tuple(
+            sorted(
+                {
+                    f"{one.name} {one.package.version}"
+                    for one in packages(after)
+                    if one.package.sha256 in unlisted
+                }
+            )
+        ),
         notices=advisories.notices,
     )
 

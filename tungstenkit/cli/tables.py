@@ -67,7 +67,7 @@ def summary(difference: Difference) -> Iterator[str]:
 
 
 def behind_lines(difference: Difference) -> Iterator[str]:
-    """How many pins stay that something newer could replace, and what moves them."""
+    """How many pins stay that something newer could replace, and what moves them; and which stay by the lock's word."""
     for own, whose, way in (
         (True, "", "`tungsten lock --upgrade` takes what is newer, `-P NAME` of one"),
         (False, "of the server and of builds, ", "it comes with tungsten: all models share them"),
@@ -80,6 +80,9 @@ def behind_lines(difference: Difference) -> Iterator[str]:
         if found:
             pins = "pin stays" if len(found) == 1 else "pins stay"
             yield f"{len(found)} {pins} behind what is newer: {whose}{_few(found)}; {way}"
+    if found := dict.fromkeys(difference.unlisted):
+        pins = "pin stays by its file's hash" if len(found) == 1 else "pins stay by their files' hashes"
+        yield f"{len(found)} {pins}, in no index any more: {_few(found)}"
 
 
 def vulnerability_lines(difference: Difference) -> Iterator[str]:

@@ -150,7 +150,8 @@ def make_lock(project: Project, wish: Relock | None = None) -> Locked:
         if wish.write:
             write_lock(lock, project.lock_path)
         report("asking for known vulnerabilities")
-        difference = compare(before, lock, advisories_for(mirrors, before, lock), solver.record)
+        advisories = advisories_for(mirrors, before, lock)
+        difference = compare(before, lock, advisories, solver.record, solver.unlisted.given)
         keep_newer(lock, solver.record.newer, mirrors.found)
     return Locked(lock, before, difference, wish)
 
@@ -224,9 +225,12 @@ def _unlisted(project: Project, wish: Relock, before: Lock | None, solver: Solve
     is_for_the_store = wish.package_set == "debian" and not wish.resolve_only
 
     def bring(entry: LockedFile) -> Path:
+        if path := find_in_store(entry):
+            return path
+        solver.report(f"getting {entry.name}, which no index lists any more")
         workshop.downloads.mkdir(exist_ok=True)
         path = workshop.get(entry)
-        if is_for_the_store and path.is_relative_to(workshop.downloads):
+        if is_for_the_store:
             store.add_files([path])
         return path
 

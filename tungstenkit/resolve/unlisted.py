@@ -47,6 +47,8 @@ class Unlisted:
     """The Debian releases of the lock that has the pins."""
     why: dict[str, str] = field(default_factory=dict)
     """By sha256, of those that can't stay."""
+    given: set[str] = field(default_factory=set)
+    """The sha256 of those that may stay on their lock's word alone."""
     _found: dict[str, Path | None] = field(default_factory=dict)
     _locks: dict[str, threading.Lock] = field(default_factory=dict)
 
@@ -71,16 +73,19 @@ class Unlisted:
             self.why[pin.sha256] = f"its file says that it is {' '.join(map(str, said))[:100]!a}"
             return None
         try:
-            return unlisted_package(control, FileOf(archive, path, pin.size, pin.sha256, snapshot))
+            package = unlisted_package(control, FileOf(archive, path, pin.size, pin.sha256, snapshot))
         except UnusableError as problem:
             self.why[pin.sha256] = problem.what
             return None
+        self.given.add(pin.sha256)
+        return package
 
     def file(self, pin: Wheel | Source, main_label: str) -> IndexFile | None:
         """A file of the Python indexes as if one listed it; None where it can't be had."""
         path = self._file(LockedFile(pin.file, pin.size, pin.sha256, project=pin.project))
         if path is None:
             return None
+        self.given.add(pin.sha256)
         place = None if pin.index == main_label else pin.index
         return IndexFile(pin.file, path.as_uri(), pin.sha256, size=pin.size, listed_by=place)
 

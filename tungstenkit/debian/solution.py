@@ -147,7 +147,7 @@ def _why_moved(archive: Archive, name: str, solution: Iterable[int]) -> str | No
         return f"the base image has {archive.present[name].version}"
     if not numbers:
         return None
-    (number,) = numbers
+    number = numbers[0]
     # What has moved itself is rarely the first cause.
     others = sorted(
         (n for n in solution if archive.name(n) != name),
@@ -155,10 +155,9 @@ def _why_moved(archive: Archive, name: str, solution: Iterable[int]) -> str | No
     )
     for other in others:
         for element in archive.depends(other):
-            if (
-                number not in archive.options(element)
-                and archive.name(_first(archive.options(element), solution)) == name
-            ):
+            # Of what a base image has, a dependency may be met by nothing.
+            taken = [option for option in archive.options(element) if option in solution][:1]
+            if number not in archive.options(element) and name in map(archive.name, taken):
                 return f"{archive.label(other)} depends on {as_text(element)}"
         for element in archive.package(other).conflicts:
             if number in archive.providers(element):

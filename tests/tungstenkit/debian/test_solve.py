@@ -365,7 +365,9 @@ class TestPinsThatNoIndexLists:
         index = archive(stanza("a", "3"))
         old = pins(stanza("a", "2"))
         assert versions(index, "a", prefer=old, present=there(stanza("a", "1"))) == {"a": "2"}
-        assert versions(index, "a", prefer=old, present=there(stanza("a", "2.5"))) == {"a": "3"}
+        base = there(stanza("a", "2.5"), stanza("broken", Depends="gone"))
+        assert versions(index, "a", prefer=old, present=base) == {"a": "3"}
+        assert resolve(index, {"system": ["a"]}, old, present=base).moved == {"a": "the base image has 2.5"}
 
 
 def test_a_solver_forgets_what_an_earlier_solve_asked_for(archive):

@@ -240,6 +240,25 @@ def packages(lock: Lock) -> Iterator[Located]:
             yield Located(system, "byte-code", tools.byte_code.release, deb)
 
 
+def is_as_before(lock: Lock, before: Lock) -> bool:
+    """Whether a lock says nothing that the one before does not, but for which day's indexes were read for it.
+
+    Then it need not take the place of that: the moments of that one have all its files, whatever is listed by now.
+    """
+    return _undated(lock) == _undated(before)
+
+
+def _undated(lock: Lock) -> dict[str, Any]:
+    document = lock.model_dump(mode="json", by_alias=True, exclude={"releases"})
+    return document | {part: _without_snapshots(document[part]) for part in ("platforms", "tools")}
+
+
+def _without_snapshots(value: Any) -> Any:  # noqa: ANN401 - a part of a document
+    if isinstance(value, dict):
+        return {key: _without_snapshots(one) for key, one in value.items() if key != "snapshot"}
+    return [_without_snapshots(one) for one in value] if isinstance(value, list) else value
+
+
 EVERY_PLATFORM = "every platform"
 """Stands in place of a platform's name for what all of them share."""
 

@@ -20,7 +20,7 @@ from tungstenkit.fetch.bring import disk_error, find_in_store
 from tungstenkit.fetch.download import pull_layers
 from tungstenkit.fetch.machine_mirrors import find_mirrors
 from tungstenkit.fetch.web import Fetcher
-from tungstenkit.lock.document import LOCK_NAME, Lock, packages, read_lock, write_lock
+from tungstenkit.lock.document import LOCK_NAME, Lock, is_as_before, packages, read_lock, write_lock
 from tungstenkit.lock.packages import Deb
 from tungstenkit.lock.parts import Files, Tungsten
 from tungstenkit.lock.unpin import unpinned, without
@@ -147,7 +147,9 @@ def make_lock(project: Project, wish: Relock | None = None) -> Locked:
         lock = lock.model_copy(update={"files": files, "tungsten": Tungsten.this()})
         if not resolve_only:
             lock = _seal(project, lock, pins, solver, bases, run=wish.write)
-        if wish.write:
+        if before is not None and is_as_before(lock, before):
+            lock = before
+        elif wish.write:
             write_lock(lock, project.lock_path)
         report("asking for known vulnerabilities")
         advisories = advisories_for(mirrors, before, lock)

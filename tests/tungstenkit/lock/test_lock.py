@@ -14,7 +14,15 @@ from tests import generate
 from tests.tungstenkit import locks
 from tungstenkit.data import NIX, VERSION
 from tungstenkit.document import to_json
-from tungstenkit.lock.document import LOCK_NAME, LOCK_VERSIONS, Lock, parse_lock, read_lock, write_lock
+from tungstenkit.lock.document import (
+    LOCK_NAME,
+    LOCK_VERSIONS,
+    Lock,
+    is_as_before,
+    parse_lock,
+    read_lock,
+    write_lock,
+)
 from tungstenkit.lock.selection import choose_platform, part_of
 from tungstenkit.lock.stale import changed_inputs, check_lock, input_digest, made_from
 from tungstenkit.lock.unpin import unpinned
@@ -135,6 +143,22 @@ def test_every_reader_of_locks_reads_the_same_versions():
     assert get_args(Lock.model_fields["lock_version"].annotation) == LOCK_VERSIONS
     (nix,) = re.findall(r'"lock-version" \[([ \d]+)\]', (NIX / "inputs/documents.nix").read_text())
     assert tuple(map(int, nix.split())) == LOCK_VERSIONS
+
+
+def test_another_day_alone_makes_no_other_lock(lock):
+    """Nor does which snapshot has a file: the earlier lock's own moment has all that it names."""
+    other = lock.model_copy(update={"releases": {}})
+    tools = {
+        system: one.model_copy(update={"bash": one.bash.model_copy(update={"snapshot": "20260101T000000Z"})})
+        for system, one in lock.tools.items()
+    }
+    assert is_as_before(other.model_copy(update={"tools": tools}), lock)
+    moved = {
+        system: one.model_copy(update={"bash": one.bash.model_copy(update={"sha256": "0" * 64})})
+        for system, one in lock.tools.items()
+    }
+    assert not is_as_before(lock.model_copy(update={"tools": moved}), lock)
+    assert not is_as_before(lock.model_copy(update={"inputs": {"snapshot": 1}}), lock)
 
 
 def test_a_lock_of_an_older_form_has_nothing_of_the_newer_one(lock):

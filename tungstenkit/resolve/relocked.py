@@ -11,7 +11,7 @@ from packaging.version import Version
 
 from tungstenkit.resolve.newest import lagging
 from tungstenkit.resolve.wheels import Need, counts, needs, read_requirements
-from tungstenkit.sdk.errors import ResolveError
+from tungstenkit.sdk.errors import FetchError, ResolveError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -104,8 +104,8 @@ def _why_not(
             return f"{need.by} {taken[need.by]} needs {requirement.name}{requirement.specifier}"
     try:
         own = read_requirements(offer.metadata(pin.project, pin.file) or "")
-    except (LookupError, ResolveError):
-        return _UNSAID
+    except (FetchError, LookupError, ResolveError):
+        return _UNSAID  # for an explanation alone nothing fails
     for requirement in own:
         version = taken.get(canonicalize_name(requirement.name))
         if (

@@ -70,8 +70,16 @@ def pins():
     for example in LOCKED_EXAMPLES:
         lock = json.loads(read_lock(example / LOCK_NAME).to_json())
         for system, server in lock["server"].items():
-            pins = {"server": server, "tools": lock["tools"][system]}
-            found.setdefault(server["python"], {})[system] = pins
+            tools = lock["tools"][system]
+            for release, debs in (
+                (tools["layers"]["release"], [tools["busybox"], tools["bash"], *tools["layers"]["debs"]]),
+                (tools["byte-code"]["release"], tools["byte-code"]["debs"]),
+            ):
+                # A pin has no release's moment beside it.
+                for deb in debs:
+                    archive = deb["file"].removeprefix("mirror://").partition("/")[0]
+                    deb.setdefault("snapshot", lock["releases"][release]["timestamps"][archive])
+            found.setdefault(server["python"], {})[system] = {"server": server, "tools": tools}
     return {PINS: to_json(found)}
 
 

@@ -96,7 +96,8 @@ def check_version(
 
 
 def _listed(known: Sequence[int]) -> str:
-    return " and ".join(map(str, known))
+    *first, last = map(str, known)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 class _TwiceError(Exception):

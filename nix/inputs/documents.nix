@@ -29,7 +29,7 @@ rec {
   checkLockOf =
     packageSet: document:
     let
-      lock = checkVersion "tungsten.lock" "lock-version" [ 1 2 ] document;
+      lock = checkVersion "tungsten.lock" "lock-version" [ 1 2 3 ] document;
       # Whoever has changed the lock may have put anything there.
       found = lock.package-set or null;
     in

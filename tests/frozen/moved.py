@@ -1,7 +1,7 @@
 """The frozen archive on a later day: every package has a newer version, which holds the same files.
 
 Debian's versions and those of wheels get an end, `+DAY`, which sorts behind what they were (Debian policy 5.6.12,
-PEP 440). Where a package asks for one exact version of another, it asks for the newer one.
+PEP 440), or wheels another one. Where a package asks for one exact version of another, it asks for the newer one.
 """
 
 import lzma
@@ -19,12 +19,14 @@ RELEASES = ("bookworm", "trixie")
 LARGE = 2_000_000
 """Bytes."""
 _EXACT = re.compile(r"\(= ([^)]+)\)")
+_EXACT_WHEEL = re.compile(rb"^(Requires-Dist: [^;\n]*==[^,;\s)]+)", re.MULTILINE)
 
 
-def later(archive, folder, day, needed):
+def later(archive, folder, day, needed, *, post=None):
     """An archive of a later day, in a folder, not published yet; of what it was only the new is in it.
 
     needed: the packages and projects that matter; of others what is large is left out, and what is for arm64 is, too.
+    post: the end of wheels' versions in place of `+DAY`, which a solver takes for the same version built otherwise.
     """
     debs = {
         key: [deb for deb in found if _matters(deb, needed)]
@@ -41,7 +43,7 @@ def later(archive, folder, day, needed):
         for name, path in files.items() if project in needed else ():
             if "aarch64" in name:
                 continue
-            moved.add_wheel(_newer_wheel(path, name, folder / "files", day))
+            moved.add_wheel(_newer_wheel(path, name, folder / "files", post or f"+{day}"))
     for path in (archive.folder / "npm").rglob("*.tgz"):
         moved.add_npm(path, path.relative_to(archive.folder / "npm"))
     return moved
@@ -84,12 +86,12 @@ def _with_control(data, control):
     return made.getvalue()
 
 
-def _newer_wheel(path, name, folder, day):
+def _newer_wheel(path, name, folder, end):
     project, version, tags = re.fullmatch(r"([^-]+)-([^-]+)-(.+)", name).groups()
-    target = folder / f"{project}-{version}+{day}-{tags}"
+    target = folder / f"{project}-{version}{end}-{tags}"
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(target, "w") as new:
         (info,) = {n.split("/")[0] for n in old.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", n)}
-        newer = f"{project}-{version}+{day}.dist-info"
+        newer = f"{project}-{version}{end}.dist-info"
         lines = []
         for member in old.infolist():
             content = old.read(member)
@@ -98,11 +100,13 @@ def _newer_wheel(path, name, folder, day):
             if member.filename == f"{info}/METADATA":
                 content = re.sub(
                     rb"^Version: .*$",
-                    f"Version: {version}+{day}".encode(),
+                    f"Version: {version}{end}".encode(),
                     content,
                     count=1,
                     flags=re.MULTILINE,
                 )
+                if not end.startswith("+"):
+                    content = _EXACT_WHEEL.sub(rb"\1" + end.encode(), content)
             member.filename = member.filename.replace(f"{info}/", f"{newer}/", 1)
             # Fast: it is written once for each day, and read once.
             new.writestr(member, content, compresslevel=1)

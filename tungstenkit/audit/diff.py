@@ -21,10 +21,11 @@ from tungstenkit.lock.document import (
     read_lock,
 )
 from tungstenkit.lock.stale import changed_inputs
+from tungstenkit.resolve.relocked import Relocked, version_of
 from tungstenkit.sdk.errors import LockError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from tungstenkit.audit.vulnerabilities import Advisories
     from tungstenkit.lock.document import Located, Lock
@@ -63,6 +64,8 @@ class Change(Document):
     """Known vulnerabilities that the old version has and the new has not."""
     opened: tuple[Vulnerability, ...]
     """The reverse."""
+    reason: str | None = None
+    """Why a pin could not stay; None where none had to, or nobody wanted it to."""
 
 
 class Open(Document):
@@ -73,6 +76,17 @@ class Open(Document):
     name: str
     version: str
     vulnerabilities: tuple[Vulnerability, ...]
+
+
+class Behind(Document):
+    """A package of a lock that is older than what there is, since it was locked before."""
+
+    system: str
+    place: Place
+    kind: Literal["deb", "wheel"]
+    name: str
+    version: str
+    newest: str
 
 
 class Difference(Document):
@@ -87,6 +101,10 @@ class Difference(Document):
     size_after: int
     known: tuple[Open, ...]
     """What the new lock's images are known to have."""
+    behind: tuple[Behind, ...] = ()
+    """The pins that stay, and that something newer could replace."""
+    unlisted: tuple[str, ...] = ()
+    """The pins that stay though no index lists them any more: they are believed by the old lock's hashes."""
     notices: tuple[str, ...]
     """What could not be said, and why."""
 
@@ -122,8 +140,19 @@ def old_lock(old: str, path: Path) -> Lock:
     return parse_lock(shown, f"{path.name} of {old}")
 
 
-def compare(before: Lock | None, after: Lock, advisories: Advisories) -> Difference:
-    """What a reader of both would find; without `before`, everything is added."""
+def compare(
+    before: Lock | None,
+    after: Lock,
+    advisories: Advisories,
+    record: Relocked | None = None,
+    unlisted: Container[str] = (),
+) -> Difference:
+    """What a reader of both would find; without `before`, everything is added.
+
+    record: what became of the pins, where the new lock was just made of the old one. unlisted: by sha256 what no index
+    lists any more.
+    """
+    record = record or Relocked()
     old, new = _by_place(before), _by_place(after)
     changes = []
     for key in sorted(old.keys() | new.keys()):
@@ -145,6 +174,7 @@ def compare(before: Lock | None, after: Lock, advisories: Advisories) -> Differe
                 size_after=now.package.size if now else 0,
                 closed=_without(had, has),
                 opened=_without(has, had),
+                reason=record.moved.get(version_of(was)) if was and now else None,
             )
         )
     changes += _file_changes(before, after)
@@ -155,8 +185,31 @@ def compare(before: Lock | None, after: Lock, advisories: Advisories) -> Differe
         size_before=_size(before) if before else None,
         size_after=_size(after),
         known=tuple(still_open(after, advisories)),
+        behind=tuple(_behind(after, record)),
+        unlisted=tuple(
+            sorted(
+                {
+                    f"{one.name} {one.package.version}"
+                    for one in packages(after)
+                    if one.package.sha256 in unlisted
+                }
+            )
+        ),
         notices=advisories.notices,
     )
+
+
+def _behind(lock: Lock, record: Relocked) -> Iterator[Behind]:
+    for one in packages(lock):
+        if newest := record.newer.get(version_of(one)):
+            yield Behind(
+                system=one.system,
+                place=one.place,
+                kind=one.kind,
+                name=one.name,
+                version=one.package.version,
+                newest=newest,
+            )
 
 
 def _without(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from packaging.utils import canonicalize_name
 
+from tungstenkit.audit.newer import Seen  # noqa: TC001 - pydantic reads it
 from tungstenkit.audit.vulnerabilities import Vulnerability  # noqa: TC001 - pydantic reads it
 from tungstenkit.document import Document
 from tungstenkit.lock.document import EVERY_PLATFORM, Place, declared_by_name, packages
@@ -19,11 +20,13 @@ from tungstenkit.lock.packages import WISH
 from tungstenkit.lock.parts import OF_VERSIONS, OVERLAP, SOURCE, Choice, LockedDownload
 from tungstenkit.lock.unpin import near
 from tungstenkit.resolve.pinned import LOCK_FILE
+from tungstenkit.resolve.relocked import version_of
 from tungstenkit.sdk.errors import LockError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from tungstenkit.audit.newer import Newer
     from tungstenkit.audit.vulnerabilities import Advisories
     from tungstenkit.lock.document import Located, Lock
 
@@ -52,10 +55,14 @@ class Reason(Document):
     """The lock's choices that chose it."""
     vulnerabilities: tuple[Vulnerability, ...] | None
     """Those that are known; None where nobody was asked about it."""
+    newer: Seen | None = None
+    """What was last seen that is newer."""
 
 
-def why(lock: Lock, name: str, advisories: Advisories) -> list[Reason]:
+def why(lock: Lock, name: str, advisories: Advisories, newer: Newer | None = None) -> list[Reason]:
     """Every place of a lock that has `name`, a Debian package or a Python project in any spelling.
+
+    newer: what was seen that is newer than packages.
 
     Raises LockError for a name that the lock does not have, with names that are like it.
     """
@@ -79,6 +86,7 @@ def why(lock: Lock, name: str, advisories: Advisories) -> list[Reason]:
                 chains=tuple(_chains(group, node)),
                 vulnerabilities=advisories.of(located.package, located.release),
                 choices=tuple(choice for choice in lock.choices if _is_of(choice, located)),
+                newer=newer.seen.get(" ".join(version_of(located))) if newer else None,
             )
     if name in (files := declared_by_name(lock)):
         file = files[name]

@@ -35,6 +35,15 @@ UpgradePackages = Annotated[
 ]
 
 
+Security = Annotated[
+    bool,
+    typer.Option(
+        "--security",
+        help="Move only what a known vulnerability concerns that something newer closes, and what must move with it.",
+    ),
+]
+
+
 Check = Annotated[
     bool, typer.Option("--check", help="Only say whether the lock fits the model; exit status 1 if not.")
 ]
@@ -110,6 +119,7 @@ def lock_command(
     trust: Trust = False,
     upgrade: Upgrade = False,
     upgrade_packages: UpgradePackages = None,
+    security: Security = False,
     check: Check = False,
     diff: Diff = False,
     against: Against = None,
@@ -120,13 +130,16 @@ def lock_command(
     python: Python = None,
     allow_older_index: AllowOlderIndex = False,
 ) -> None:
-    """Choose exact versions of everything, and write tungsten.lock."""
-    solving = diff or upgrade or resolve_only or allow_older_index
+    """Choose exact versions of everything, and write tungsten.lock.
+
+    What is locked stays as long as its file can be had and it fits, whatever the indexes list by now.
+    """
+    solving = diff or upgrade or security or resolve_only or allow_older_index
     solving = solving or bool(upgrade_packages or platforms or python or package_set)
     if sum((check, against is not None, solving)) > 1 or (check and as_json):
         raise typer.BadParameter("--check and --against only read locks: leave the other options out")
-    if upgrade and upgrade_packages:
-        raise typer.BadParameter("--upgrade takes the newest of everything: leave --upgrade-package out")
+    if upgrade and (upgrade_packages or security):
+        raise typer.BadParameter("--upgrade takes the newest of everything: leave the other options out")
     if against is not None:
         from tungstenkit.cli.terminal import TERMINAL
         from tungstenkit.project.locking import compare_locks
@@ -153,6 +166,7 @@ def lock_command(
     wish = Relock(
         upgrade=upgrade,
         upgrade_packages=upgrade_packages or (),
+        security=security,
         write=not diff,
         resolve_only=resolve_only,
         package_set=package_set.value if package_set else "",
@@ -226,6 +240,7 @@ def why_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
     """Say who asked for a package, from the lock alone."""
+    from tungstenkit.audit.newer import known_newer
     from tungstenkit.audit.vulnerabilities import known_here
     from tungstenkit.audit.why import why
     from tungstenkit.cli import tables
@@ -236,7 +251,7 @@ def why_command(
     path = directory.resolve() / LOCK_NAME
     lock = read_lock(path)
     advisories = known_here()
-    reasons = why(lock, name, advisories)
+    reasons = why(lock, name, advisories, known_newer())
     if as_json:
         print(to_json([reason.model_dump(mode="json", by_alias=True) for reason in reasons]), end="")
         return

@@ -46,10 +46,14 @@ def summary(difference: Difference) -> Iterator[str]:
     else:
         size = _signed(difference.size_after - difference.size_before)
         yield f"{len(moved)} moved, {added} added, {removed} removed; {size}"
-        for change in moved[:_SHOWN]:
-            yield f"  {escape(change.name)} {escape(_arrow(change.before, change.after))}"
-        if len(moved) > _SHOWN:
-            yield f"  … and {len(moved) - _SHOWN} more; `tungsten lock --against HEAD` compares with a commit"
+        # Why a pin could not stay is told of each.
+        told = [change for change in moved if change.reason]
+        told += [change for change in moved if not change.reason][: max(0, _SHOWN - len(told))]
+        for change in told:
+            why = f": {change.reason}" if change.reason else ""
+            yield f"  {escape(change.name)} {escape(_arrow(change.before, change.after) + why)}"
+        if len(moved) > len(told):
+            yield f"  … and {len(moved) - len(told)} more; `tungsten lock --against HEAD` compares with a commit"
     for fact in difference.facts:
         if fact.after is None and fact.subject.endswith(": Python"):
             system = fact.subject.removesuffix(": Python")
@@ -57,6 +61,28 @@ def summary(difference: Difference) -> Iterator[str]:
         if fact.subject == MADE_BY and difference.size_before is not None:
             yield f"{MADE_BY}: {escape(_arrow(fact.before, fact.after))}"
     yield from vulnerability_lines(difference)
+    # Of a first lock only what all models share can be behind.
+    if difference.size_before is not None:
+        yield from behind_lines(difference)
+
+
+def behind_lines(difference: Difference) -> Iterator[str]:
+    """How many pins stay that something newer could replace, and what moves them; and which stay by the lock's word."""
+    for own, whose, way in (
+        (True, "", "`tungsten lock --upgrade` takes what is newer, `-P NAME` of one"),
+        (False, "of the server and of builds, ", "it comes with tungsten: all models share them"),
+    ):
+        found = {
+            f"{one.name} {one.version} ({one.newest})": None
+            for one in difference.behind
+            if (one.place in ("image", "sources")) is own
+        }
+        if found:
+            pins = "pin stays" if len(found) == 1 else "pins stay"
+            yield f"{len(found)} {pins} behind what is newer: {whose}{_few(found)}; {way}"
+    if found := dict.fromkeys(difference.unlisted):
+        pins = "pin stays by its file's hash" if len(found) == 1 else "pins stay by their files' hashes"
+        yield f"{len(found)} {pins}, in no index any more: {_few(found)}"
 
 
 def vulnerability_lines(difference: Difference) -> Iterator[str]:
@@ -76,8 +102,7 @@ def vulnerability_lines(difference: Difference) -> Iterator[str]:
             if package.place == "image" and any(v.fixed for v in package.vulnerabilities)
         }
         if fixable:
-            options = " ".join(f"-P {name}" for name in sorted(fixable))
-            yield f"  newer versions fix some: tungsten lock {escape(options)}"
+            yield f"  newer versions fix some, of {_few(sorted(fixable))}: `tungsten lock --security` takes these"
     yield from map(escape, difference.notices)
 
 
@@ -96,7 +121,9 @@ def comparison(difference: Difference) -> Iterator[str | Table]:
 
 def _table(changes: Sequence[Change]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("package", "from", "to", "size", "vulnerabilities", "where"):
+    has_reasons = any(change.reason for change in changes)
+    why = ("why",) if has_reasons else ()
+    for heading in ("package", "from", "to", "size", "vulnerabilities", "where", *why):
         table.add_column(heading, overflow="fold", justify="right" if heading == "size" else "left")
     for change in changes:
         ids = [f"[green]-{escape(v.id)}[/]" for v in change.closed]
@@ -108,6 +135,7 @@ def _table(changes: Sequence[Change]) -> Table:
             _signed(change.size_after - change.size_before),
             " ".join(ids),
             f"{escape(change.system)}, {_PLACES[change.place]}",
+            *((escape(change.reason or ""),) if has_reasons else ()),
         )
     return table
 
@@ -136,6 +164,8 @@ def reason_lines(reason: Reason) -> Iterator[str]:
             yield f"  [yellow]{escape(vulnerability.id)}[/]: {escape(fixed)}"
     elif reason.vulnerabilities is not None:
         yield "  no known vulnerabilities"
+    if reason.newer:
+        yield f"  {escape(reason.newer.version)} is newer, seen on {reason.newer.checked:%Y-%m-%d}; the pin stays"
 
 
 _KINDS = {

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from tungstenkit.debian.packages import PackagesFile
 from tungstenkit.debian.version import order, rank
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from tungstenkit.debian.index import ReleaseIndex
     from tungstenkit.debian.packages import Package
@@ -36,6 +37,7 @@ _OPERATORS = {
     ">>": solv.REL_GT,
 }
 _PRIORITIES = ("required", "important", "standard", "optional", "extra")
+_PARALLEL = 8  # files that are read at a time
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,29 @@ class Present:
 NOTHING = Present(MappingProxyType({}))
 
 
+def _unread() -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A version of an earlier lock, which stays where it can, whether an index lists it still or not."""
+
+    version: str
+    needed_by: tuple[str, ...] = ()
+    """Packages that needed it then."""
+    read: Callable[[], Package | None] = _unread
+    """Reads its control data from its file, where no index lists it; None where that can't be. From any thread."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What decides which versions are candidates: the requests' names, and versions by name."""
 
     names: frozenset[str]
-    pins: Mapping[str, str]
-    prefer: Mapping[str, str]
+    exact: Mapping[str, str]
+    """Those that a request names."""
+    pins: Mapping[str, Pin]
     present: Present
 
 
@@ -109,8 +127,8 @@ class Archive:
         not_followed: Mapping[str, Mapping[str, str]],
         wanted: Wanted,
     ) -> None:
-        """Of a name's versions, the candidates are the pinned one alone, or else the preferred one and the highest; of
-        what is present, that and what is newer.
+        """Of a name's versions, the candidates are the one that a request names, or else the pinned one and the
+        highest; of what is present, that and what is newer. A pin's file is read where no index lists it.
         """
         self.index, self._catalogue = catalogue.index, catalogue
         self.pool = solv.Pool()
@@ -119,13 +137,19 @@ class Archive:
         self._candidates: dict[str, list[int]] = {}
         self._packages: dict[int, Package] = {}
         self.present = wanted.present.packages
+        self.pins, self.exact = wanted.pins, wanted.exact
         self._wanted = wanted
+        self._unlisted: dict[str, Package] = {}
+        self._tried: set[str] = set()
         self.kept: set[int] = set()
         """Those that are present."""
         repo = self.pool.add_repo("packages")
         self.pool.installed = self.pool.add_repo("present")
         # In an order that no earlier solve and no other request has a part in: libsolv's search may depend on it.
-        for name, versions in sorted(self._reached().items()):
+        reached = self._reached()
+        while self._read_pins(reached.keys()):
+            reached = self._reached()
+        for name, versions in sorted(reached.items()):
             self._candidates[name] = [self._add(repo, package) for package in versions]
         self.pool.createwhatprovides()
 
@@ -139,23 +163,67 @@ class Archive:
             if name in seen:
                 continue
             seen.add(name)
-            for real in {name, *self._catalogue.providers(name)} - found.keys():
+            for real in {
+                name,
+                *self._catalogue.providers(name),
+                *self._unlisted_providers(name),
+            } - found.keys():
                 found[real] = self._versions(real)
                 for package in found[real]:
                     pending += (r.name for element in self._followed(package) for r in element)
         return found
 
+    def _read_pins(self, reached: Iterable[str]) -> bool:
+        """Read the pins that no index lists, of packages that were reached or that those needed; whether any was."""
+        names = {*reached}
+        wanted = [
+            name
+            for name, pin in self.pins.items()
+            if name not in self._tried and (name in names or not names.isdisjoint(pin.needed_by))
+        ]
+        self._tried.update(wanted)
+        gone = [name for name in wanted if self._is_gone(name)]
+        if not gone:
+            return False
+        with ThreadPoolExecutor(_PARALLEL) as threads:
+            read = list(threads.map(lambda name: self.pins[name].read(), gone))
+        found = {name: package for name, package in zip(gone, read, strict=True) if package is not None}
+        for name, package in found.items():
+            # An archive may rank a package otherwise than its file does (Debian's override files).
+            listed = self._catalogue.versions(name)[:1]
+            self._unlisted[name] = replace(package, priority=listed[0].priority) if listed else package
+        return bool(found)
+
+    def _is_gone(self, name: str) -> bool:
+        """Whether a pin could be a candidate, and no index lists it."""
+        version = self.pins[name].version
+        listed = (one.version for one in self._catalogue.versions(name))
+        return self.exact.get(name, version) == version and version not in listed
+
+    def _unlisted_providers(self, name: str) -> set[str]:
+        found = self._unlisted.values()
+        return {package.name for package in found if any(one.name == name for one in package.provides)}
+
+    def _all_versions(self, name: str) -> list[Package]:
+        """Every version of a package that can be had, the highest first."""
+        listed = self._catalogue.versions(name)
+        if name not in self._unlisted:
+            return listed
+        every = [*listed, self._unlisted[name]]
+        return sorted(every, key=lambda package: order(package.version), reverse=True)
+
     def _versions(self, name: str) -> list[Package]:
         """The candidates of one name, the most wanted first."""
-        versions, there = self._catalogue.versions(name), self.present.get(name)
+        versions, there = self._all_versions(name), self.present.get(name)
         if there is not None:
             is_held = name in self._wanted.present.held
             newer = order(there.version)
             versions = [p for p in versions if not is_held and order(p.version) > newer]
-        if name in self._wanted.pins:
-            chosen = [p for p in versions if p.version == self._wanted.pins[name]][:1]
+        if name in self.exact:
+            chosen = [p for p in versions if p.version == self.exact[name]][:1]
         else:
-            preferred = [p for p in versions if p.version == self._wanted.prefer.get(name)][:1]
+            pinned = self.pins[name].version if name in self.pins else None
+            preferred = [p for p in versions if p.version == pinned][:1]
             chosen = [*preferred, *(p for p in versions[:1] if p not in preferred)]
         if there is None:
             return chosen
@@ -207,6 +275,13 @@ class Archive:
         return self.pool.Dep(f"{name}#").Rel(
             _OPERATORS[relation.operator], self.pool.Dep(rank(relation.version))
         )
+
+    def newer(self, number: int) -> str | None:
+        """The version of the newest of a package's name, where that is newer than it."""
+        package = self.package(number)
+        listed = self._catalogue.versions(package.name)[:1]
+        is_newer = listed and order(listed[0].version) > order(package.version)
+        return listed[0].version if is_newer else None
 
     def candidates(self, name: str) -> list[int]:
         """The packages that really have this name, the most wanted first."""
@@ -289,10 +364,10 @@ class Archive:
                             + (f"{chosen} can take" if options[0] not in self.kept else "no other can take")
                         )
                     requests.append(Request(group, text, tuple(options), virtual=False))
-                elif match["name"] in self._catalogue:
+                elif match["name"] in self._catalogue or match["name"] in self._unlisted:
                     options = self.candidates(match["name"])
                     if not options:
-                        versions = ", ".join(p.version for p in self._catalogue.versions(match["name"]))
+                        versions = ", ".join(p.version for p in self._all_versions(match["name"]))
                         problems.append(f"{text!r}: {self._release} has version {versions}")
                     elif match["version"] not in (None, self.package(options[0]).version):
                         problems.append(

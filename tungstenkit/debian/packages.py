@@ -10,9 +10,9 @@ from __future__ import annotations
 import mmap
 import re
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tungstenkit.debian.control import Alternatives, Relation, relations, stanzas
 from tungstenkit.debian.version import rank
@@ -49,6 +49,19 @@ class Package:
     conflicts: tuple[Alternatives, ...]
     """And `Breaks`. `Replaces` alone lets files be overwritten, no more (Debian policy 7.6)."""
     provides: tuple[Relation, ...]
+    snapshot: str | None = None
+    """Of one that no index lists: a moment, `YYYYMMDDTHHMMSSZ`, whose snapshot of the archive has it, where known."""
+
+
+class FileOf(NamedTuple):
+    """A package's file, as an archive had it."""
+
+    archive: str
+    path: str
+    """Below the archive's base."""
+    size: int
+    sha256: str
+    snapshot: str | None
 
 
 def write_places(packages: Path, path: Path) -> None:
@@ -133,6 +146,12 @@ def _values(text: bytes | mmap.mmap, field: bytes) -> Iterator[tuple[int, bytes]
 def installed_package(fields: Mapping[str, str]) -> Package:
     """What dpkg's `status` says of an installed package, which no archive need have. Raises as `PackagesFile.named`."""
     return _package({**fields, "Filename": "", "Size": "0", "SHA256": ""}, "")
+
+
+def unlisted_package(control: Mapping[str, str], file: FileOf) -> Package:
+    """What the control file of a package says of it, which no index lists. Raises as `PackagesFile.named`."""
+    fields = {**control, "Filename": file.path, "Size": str(file.size), "SHA256": file.sha256}
+    return replace(_package(fields, file.archive), snapshot=file.snapshot)
 
 
 def _read(stanza: bytes, archive: str) -> Package:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ class ResolvedDeb:
     """Packages of the solution that depend on it, sorted."""
     requests: tuple[tuple[str, str], ...] = ()
     """The group and the text of each request that it meets."""
+    snapshot: str | None = None
+    """As a `Package`'s."""
+    newer: str | None = None
+    """The newest version that the index lists, where that is newer and nobody asked for this one."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class DebSolution:
 
     debs: list[ResolvedDeb]
     decisions: list[Decision]
+    moved: Mapping[str, str | None] = field(default_factory=dict)
+    """For each pin whose package has another version now what forbids the pinned one; None where that can't be had."""
 
 
 def describe(archive: Archive, requests: Sequence[Request], solution: set[int], walk: Walk) -> DebSolution:
@@ -116,7 +122,53 @@ def describe(archive: Archive, requests: Sequence[Request], solution: set[int], 
             key=lambda d: d.name,
         ),
         sorted(decisions.values(), key=lambda c: (c.subject, c.kind)),
+        _moved(archive, group_of),
     )
+
+
+def _moved(archive: Archive, solution: Iterable[int]) -> dict[str, str | None]:
+    names = [archive.name(number) for number in solution if _is_moved(archive, number)]
+    return {name: _why_moved(archive, name, solution) for name in names}
+
+
+def _is_moved(archive: Archive, number: int) -> bool:
+    """Whether a package has another version than its pin."""
+    pin = archive.pins.get(archive.name(number))
+    return pin is not None and pin.version != archive.package(number).version
+
+
+def _why_moved(archive: Archive, name: str, solution: Iterable[int]) -> str | None:
+    """What of a solution forbids the pinned version of a package; None where that is no candidate."""
+    pin = archive.pins[name].version
+    numbers = [number for number in archive.candidates(name) if archive.package(number).version == pin]
+    if not numbers and name in archive.exact:
+        return f"{name}={archive.exact[name]} is asked for"
+    if not numbers and name in archive.present:
+        return f"the base image has {archive.present[name].version}"
+    if not numbers:
+        return None
+    number = numbers[0]
+    # What has moved itself is rarely the first cause.
+    others = sorted(
+        (n for n in solution if archive.name(n) != name),
+        key=lambda n: (_is_moved(archive, n), archive.label(n)),
+    )
+    for other in others:
+        for element in archive.depends(other):
+            # Of what a base image has, a dependency may be met by nothing.
+            taken = [option for option in archive.options(element) if option in solution][:1]
+            if number not in archive.options(element) and name in map(archive.name, taken):
+                return f"{archive.label(other)} depends on {as_text(element)}"
+        for element in archive.package(other).conflicts:
+            if number in archive.providers(element):
+                return f"{archive.label(other)} conflicts with {as_text(element)}"
+    for element in archive.depends(number):
+        if not any(option in solution for option in archive.options(element)):
+            return f"{pin} depends on {as_text(element)}, which is not as it was"
+    for element in archive.package(number).conflicts:
+        if in_the_way := archive.providers(element) & {*others}:
+            return f"{pin} conflicts with {archive.label(min(in_the_way))}"
+    return "it does not fit the other packages"
 
 
 def _resolved(
@@ -131,13 +183,16 @@ def _resolved(
         size=package.size,
         sha256=package.sha256,
         group=group,
-        source=_source(package),
+        source=source_of(package),
         needed_by=tuple(sorted({archive.name(n) for n in needed_by})),
         requests=tuple((r.group, r.text) for r in requests),
+        snapshot=package.snapshot,
+        newer=None if package.name in archive.exact else archive.newer(number),
     )
 
 
-def _source(package: Package) -> str:
+def source_of(package: Package) -> str:
+    """`SOURCE (VERSION)`, the source package that one is built from."""
     # A package leaves out what is as its own (Debian policy 5.6.1); a binary rebuild has only its own version's
     # `+bN`, which no source has (Developer's Reference 5.10.2).
     name, _, version = package.source.partition(" ")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import solv
 
-from tungstenkit.debian.archive import NOTHING, REQUEST, Archive, Catalogue, Present, Wanted
+from tungstenkit.debian.archive import NOTHING, REQUEST, Archive, Catalogue, Pin, Present, Wanted
 from tungstenkit.debian.former_names import successor
 from tungstenkit.debian.solution import as_text, describe
 from tungstenkit.debian.walk import Walk
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tungstenkit.debian.archive import Request
     from tungstenkit.debian.control import Alternatives
     from tungstenkit.debian.index import ReleaseIndex
+    from tungstenkit.debian.packages import Package
     from tungstenkit.debian.solution import DebSolution
 
 _DEBCONF = "debconf only asks questions while a package is installed, and no maintainer script runs here"
@@ -65,10 +66,14 @@ class DebSolver:
         self._catalogue = Catalogue(index)
         self._not_followed = not_followed
 
+    def newest(self, name: str) -> Package | None:
+        """What the index lists as the newest of a package's name."""
+        return next(iter(self._catalogue.versions(name)), None)
+
     def solve(
         self,
         groups: Mapping[str, Sequence[str]],
-        prefer: Mapping[str, str] = MappingProxyType({}),
+        pins: Mapping[str, Pin] = MappingProxyType({}),
         *,
         where: str = "system_packages",
         present: Present = NOTHING,
@@ -78,19 +83,19 @@ class DebSolver:
         groups: requests by group, in the groups' order: `NAME`, `NAME=VERSION`, `NAME:ARCHITECTURE`; a virtual
             name too, if one package provides it or one that does is needed anyway; and a name that the release
             has given up, if `former_names` knows what took its place.
-        prefer: versions of an earlier lock by name; each is kept while the archive has it and it fits.
+        pins: what an earlier lock has, by name; each is kept while it can be had and fits.
         where: whose requests these are, for messages.
         present: what there is already. The solution is what comes beside it or in its place; as with apt, what is asked
             for by name comes in its newest version, and every dependency is followed, since dpkg will look at them.
 
-        Of a package's versions, the highest in all suites is the only candidate beside a preferred one.
+        Of a package's versions, the highest in all suites is the only candidate beside a pinned one.
 
         Raises ResolveError for unknown or malformed requests, all at once, and for those that can't be met
         together.
         """
         names = {match["name"] for match in _matches(groups)}
         names |= {new for name in names if (new := successor(name, self._catalogue))}
-        wanted = Wanted(frozenset(names), _pins(groups), prefer, present)
+        wanted = Wanted(frozenset(names), _exact(groups), pins, present)
         archive = Archive(self._catalogue, {} if present.packages else self._not_followed, wanted)
         requests, problems = archive.read_requests(groups)
         if problems:
@@ -180,7 +185,7 @@ def _matches(groups: Mapping[str, Sequence[str]]) -> Iterator[re.Match[str]]:
         yield from filter(None, map(REQUEST.fullmatch, texts))
 
 
-def _pins(groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def _exact(groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
     return {match["name"]: match["version"] for match in _matches(groups) if match["version"]}
 
 

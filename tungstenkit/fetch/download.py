@@ -41,6 +41,10 @@ class Progress(Protocol):
         """A file is complete and verified."""
 
 
+class OtherFileError(FetchError):
+    """What has a file's name is another file."""
+
+
 class Outcome(Enum):
     """What became of asking one URL."""
 
@@ -182,7 +186,7 @@ def _failure(file: LockedFile, attempts: Collection[Attempt]) -> FetchError:
             if file.url is not None and file.project is None
             else "the mirror or the lock is wrong: try another mirror, or restore the lock from version control"
         )
-        return FetchError(f"{file.name} is not the locked file", where=where, hint=hint)
+        return OtherFileError(f"{file.name} is not the locked file", where=where, hint=hint)
     # The snapshot service is the last resort: where it can't be reached, the ordinary mirrors' answer counts.
     if Outcome.GONE in outcomes:
         what = f"{file.name} has left every mirror that answers"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from tungstenkit.debian.index import ARCHIVES
 from tungstenkit.fetch import hub
 from tungstenkit.fetch.web import PARALLEL, MissingError
 
@@ -16,11 +17,18 @@ if TYPE_CHECKING:
     from tungstenkit.lock.document import Lock
 
 
-def locate(wanted: Iterable[LockedFile], lock: Lock, mirrors: Mirrors) -> dict[str, list[str]]:
+def _moments(entry: LockedFile, lock: Lock | None) -> dict[str, str]:
+    """By archive the moment whose snapshot has a file of Debian's."""
+    if entry.snapshot is not None:
+        return dict.fromkeys(ARCHIVES, entry.snapshot)
+    return lock.releases[entry.release].timestamps if lock and entry.release in lock.releases else {}
+
+
+def locate(wanted: Iterable[LockedFile], lock: Lock | None, mirrors: Mirrors) -> dict[str, list[str]]:
     """For each file's sha256 the URLs to try, in order; empty where no mirror has it.
 
     Debian's files stand where the lock says, below a mirror; a wheel's place is asked of the index, project by project.
-    What is the model's own, or a registry's, has none.
+    What is the model's own, or a registry's, has none. lock: whose releases say which snapshot has what.
     """
     urls: dict[str, list[str]] = {}
     projects: dict[str, list[LockedFile]] = {}
@@ -32,8 +40,7 @@ def locate(wanted: Iterable[LockedFile], lock: Lock, mirrors: Mirrors) -> dict[s
         elif entry.place is not None:
             urls[entry.sha256] = [hub.file_url(*entry.place)]
         elif entry.project is None:
-            timestamps = lock.releases[entry.release].timestamps if entry.release in lock.releases else {}
-            urls[entry.sha256] = mirrors.urls(entry.file, timestamps)
+            urls[entry.sha256] = mirrors.urls(entry.file, _moments(entry, lock))
         else:
             projects.setdefault(entry.project, []).append(entry)
 

@@ -28,6 +28,8 @@ class LockedFile:
     """The wheel's project; None for anything else."""
     release: str | None = None
     """The Debian release that a package is from; None for anything else."""
+    snapshot: str | None = None
+    """Of a package that its release's own snapshot has not: the moment of one that has."""
     url: str | None = None
     """Where the model itself says that it is, http or https."""
     local: str | None = None
@@ -59,11 +61,11 @@ def needed_files(lock: Lock) -> tuple[LockedFile, ...]:
     """Every file that a build of the lock needs, each once, sorted by store name."""
     from tungstenkit.registry.skopeo import with_digest
 
-    debs: list[tuple[str, Deb]] = []
+    files: list[LockedFile] = []
     wheels: list[Wheel] = []
     archives: list[LockedFile] = []
     for platform in lock.platforms.values():
-        debs += platform.every_deb
+        files += [deb_file(deb, release) for release, deb in platform.every_deb]
         wheels += platform.wheels
         for source in platform.sources:
             archives += source_files(source, platform.release)
@@ -74,9 +76,8 @@ def needed_files(lock: Lock) -> tuple[LockedFile, ...]:
         wheels += environment.wheels
     for tools in lock.tools.values():
         for root in (tools.layers, tools.byte_code):
-            debs += [(root.release, deb) for deb in root.debs]
-        debs += [(tools.layers.release, deb) for deb in (tools.busybox, tools.bash)]
-    files = [LockedFile(deb.file, deb.size, deb.sha256, release=release) for release, deb in debs]
+            files += [deb_file(deb, root.release) for deb in root.debs]
+        files += [deb_file(deb, tools.layers.release) for deb in (tools.busybox, tools.bash)]
     files += [wheel_file(wheel) for wheel in wheels]
     files += archives
     files += declared_files(lock)
@@ -105,6 +106,11 @@ def gated_hashes(lock: Lock) -> set[str]:
     }
 
 
+def deb_file(deb: Deb, release: str) -> LockedFile:
+    """A Debian package's file. release: what it is from."""
+    return LockedFile(deb.file, deb.size, deb.sha256, release=release, snapshot=deb.snapshot)
+
+
 def wheel_file(wheel: Wheel) -> LockedFile:
     """A wheel's file."""
     return LockedFile(
@@ -118,7 +124,7 @@ def source_files(source: Source, release: str) -> list[LockedFile]:
     return [
         replace(archive, url=source.url, local=source.path, git=source.git),
         *(wheel_file(wheel) for wheel in source.build.wheels),
-        *(LockedFile(deb.file, deb.size, deb.sha256, release=release) for deb in source.build.debs),
+        *(deb_file(deb, release) for deb in source.build.debs),
     ]
 
 
@@ -139,7 +145,7 @@ def built_file(source: Source) -> LockedFile:
 def tool_files(tools: Tools) -> list[LockedFile]:
     """The programs that every build runs, but for those that compile byte-code."""
     debs = [*tools.layers.debs, tools.busybox]
-    return [LockedFile(deb.file, deb.size, deb.sha256, release=tools.layers.release) for deb in debs]
+    return [deb_file(deb, tools.layers.release) for deb in debs]
 
 
 def built_files(lock: Lock) -> list[tuple[Source, LockedFile]]:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SHOWN = 20  # problems of a kind
-LOCK_VERSIONS = (1, 2)
+LOCK_VERSIONS = (1, 2, 3)
 """Those that are read; the last is written."""
 LOCK_NAME = "tungsten.lock"
 _REMEDY = (
@@ -59,8 +59,8 @@ _LARGEST_LOCK = 64 << 20
 class Lock(Document):
     """The whole document."""
 
-    lock_version: Literal[1, 2] = 2
-    """1: made before 0.2.0."""
+    lock_version: Literal[1, 2, 3] = 3
+    """1: made before 0.2.0. 2: by 0.2.0, and no package has a snapshot of its own."""
     tungsten: Tungsten | None = None
     """What made it, so that one that would make another image of it says so; unknown of a lock of version 1."""
     package_set: Literal["debian", "nixpkgs"]
@@ -243,9 +243,20 @@ def packages(lock: Lock) -> Iterator[Located]:
 def is_as_before(lock: Lock, before: Lock) -> bool:
     """Whether a lock says nothing that the one before does not, but for which day's indexes were read for it.
 
-    Then it need not take the place of that: its files are all there, and an image is dated by its lock.
+    Then it need not take the place of that: the moments of that one have all its files, whatever is listed by now.
     """
-    return lock.model_copy(update={"releases": before.releases}).to_json() == before.to_json()
+    return _undated(lock) == _undated(before)
+
+
+def _undated(lock: Lock) -> dict[str, Any]:
+    document = lock.model_dump(mode="json", by_alias=True, exclude={"releases"})
+    return document | {part: _without_snapshots(document[part]) for part in ("platforms", "tools")}
+
+
+def _without_snapshots(value: Any) -> Any:  # noqa: ANN401 - a part of a document
+    if isinstance(value, dict):
+        return {key: _without_snapshots(one) for key, one in value.items() if key != "snapshot"}
+    return [_without_snapshots(one) for one in value] if isinstance(value, list) else value
 
 
 EVERY_PLATFORM = "every platform"

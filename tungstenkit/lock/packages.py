@@ -12,6 +12,8 @@ from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model
 from tungstenkit.document import Document
 from tungstenkit.outside import GIT, LARGEST_FILE, WEB, path_problem, url_problem
 
+MOMENT = r"^\d{8}T\d{6}Z$"
+"""Of Debian's snapshots, `YYYYMMDDTHHMMSSZ`."""
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
@@ -74,6 +76,9 @@ class Deb(Document):
     """The source package and its version, `glibc (2.36-9+deb12u14)`: what security advisories name."""
     needed_by: tuple[str, ...] = ()
     """Who asked for it, sorted: names of locked packages that depend on it, and wishes, `WHOSE: WHAT` (`WISH`)."""
+    snapshot: str | None = Field(default=None, pattern=MOMENT)
+    """Of one that no index listed any more when it was locked again: the moment whose snapshot of its archive has it;
+    absent where that is its release's."""
 
     @model_validator(mode="after")
     def _agrees_with_its_file(self) -> Self:
@@ -86,6 +91,10 @@ class Deb(Document):
         if ".." in self.file.split("/"):
             raise ValueError("the file is not below the mirror's pool")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_empty(write(self), "snapshot")
 
 
 class Wheel(Document):

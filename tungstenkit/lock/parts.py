@@ -8,7 +8,17 @@ from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model
 
 from tungstenkit.data import VERSION, digests
 from tungstenkit.document import Document
-from tungstenkit.lock.packages import Deb, InnerPath, Sha256, Size, Source, WebUrl, Wheel, without_empty
+from tungstenkit.lock.packages import (
+    MOMENT,
+    Deb,
+    InnerPath,
+    Sha256,
+    Size,
+    Source,
+    WebUrl,
+    Wheel,
+    without_empty,
+)
 from tungstenkit.outside import image_problem
 
 if TYPE_CHECKING:
@@ -38,8 +48,9 @@ class LockedRelease(Document):
     """A Debian release, as it stood when the lock was made."""
 
     suites: tuple[Suite, ...]
-    timestamps: dict[str, Annotated[str, Field(pattern=r"^\d{8}T\d{6}Z$")]]
-    """For each archive a moment (`YYYYMMDDTHHMMSSZ`) whose snapshot holds every file that the lock takes from it."""
+    timestamps: dict[str, Annotated[str, Field(pattern=MOMENT)]]
+    """For each archive a moment whose snapshot holds every file that the lock takes from it, but for those that have
+    one of their own."""
 
 
 class Choice(Document):

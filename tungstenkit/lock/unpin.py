@@ -14,7 +14,7 @@ from tungstenkit.sdk.errors import LockError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from tungstenkit.lock.document import Lock, Place
+    from tungstenkit.lock.document import Located, Lock, Place
     from tungstenkit.lock.parts import BaseImage
 
 BASE_IMAGE = "base_image"
@@ -57,6 +57,36 @@ def unpinned(lock: Lock, names: Iterable[str]) -> Lock:
         repositories=tuple(one for one in declared.repositories if one.repository not in moving),
     )
     return lock.model_copy(update={"platforms": platforms, "files": files})
+
+
+def without(lock: Lock, moving: Iterable[Located]) -> Lock:
+    """The lock without the pins of some packages of images and of the server's environment."""
+    gone = {(one.system, one.place, one.kind, one.name) for one in moving}
+    platforms = {}
+    for system, platform in lock.platforms.items():
+        debs = {name for of, place, kind, name in gone if (of, place, kind) == (system, "image", "deb")}
+        projects = {name for of, place, kind, name in gone if (of, place, kind) == (system, "image", "wheel")}
+        platforms[system] = platform.model_copy(
+            update={
+                "debs": tuple(deb for deb in platform.debs if deb.name not in debs),
+                "wheels": tuple(wheel for wheel in platform.wheels if wheel.project not in projects),
+                "sources": tuple(source for source in platform.sources if source.project not in projects),
+                "base_image": _base_without(platform.base_image, debs),
+            }
+        )
+    server = {
+        system: environment.model_copy(
+            update={
+                "wheels": tuple(
+                    wheel
+                    for wheel in environment.wheels
+                    if (system, "server", "wheel", wheel.project) not in gone
+                )
+            }
+        )
+        for system, environment in lock.server.items()
+    }
+    return lock.model_copy(update={"platforms": platforms, "server": server})
 
 
 def _base_without(image: BaseImage | None, names: set[str]) -> BaseImage | None:

@@ -10,23 +10,28 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tungstenkit import started
+from tungstenkit import started, store
 from tungstenkit.audit.advisories import look_up
 from tungstenkit.audit.diff import compare, old_lock
+from tungstenkit.audit.fixes import concerned, fixable, has_fix, in_vain
+from tungstenkit.audit.newer import keep_newer
 from tungstenkit.export.flake import Contents
 from tungstenkit.fetch.bring import disk_error, find_in_store
 from tungstenkit.fetch.download import pull_layers
 from tungstenkit.fetch.machine_mirrors import find_mirrors
 from tungstenkit.fetch.web import Fetcher
 from tungstenkit.lock.document import LOCK_NAME, Lock, is_as_before, packages, read_lock, write_lock
+from tungstenkit.lock.packages import Deb
 from tungstenkit.lock.parts import Files, Tungsten
-from tungstenkit.lock.unpin import unpinned
+from tungstenkit.lock.unpin import unpinned, without
 from tungstenkit.resolve import nixpkgs
 from tungstenkit.resolve.base_image import BaseWish, read_base
 from tungstenkit.resolve.model import resolve
 from tungstenkit.resolve.pinned import Pinned
+from tungstenkit.resolve.relocked import version_of
 from tungstenkit.resolve.solver import Solver, dates_of
 from tungstenkit.resolve.targets import chosen_systems
+from tungstenkit.resolve.unlisted import Unlisted
 from tungstenkit.sdk.errors import LockError, ResolveError
 from tungstenkit.seal import commands, post_build
 from tungstenkit.seal.declared import lock_files
@@ -34,6 +39,7 @@ from tungstenkit.seal.steps import seal
 from tungstenkit.seal.workshop import SealingBench, Workshop
 from tungstenkit.spec.pins import read_lock_file
 from tungstenkit.spec.requirements import parse
+from tungstenkit.watch import UNWATCHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,6 +64,8 @@ class Relock:
     """Whether the newest of everything is taken, whatever is locked."""
     upgrade_packages: Sequence[str] = ()
     """What moves to its newest, with what must move with it."""
+    security: bool = False
+    """Whether what a known vulnerability concerns moves, where something newer closes it."""
     write: bool = True
     """Whether the lock is written; where not, nothing of the user's is run for it."""
     resolve_only: bool = False
@@ -114,8 +122,9 @@ def make_lock(project: Project, wish: Relock | None = None) -> Locked:
         started.scratch() as scratch,
     ):
         get = Fetcher()
+        mirrors = project.mirrors(get)
         solver = Solver(
-            project.mirrors(get),
+            mirrors,
             get,
             report,
             project.watch.notice,
@@ -124,7 +133,10 @@ def make_lock(project: Project, wish: Relock | None = None) -> Locked:
             {} if wish.allow_older_index else dates_of(before),
             _read_pinned(project, pins),
         )
+        solver.unlisted = _unlisted(project, wish, before, solver)
         bases = _read_bases(project, wish, pins, report) if wish.package_set == "debian" else {}
+        if wish.security and pins is not None:
+            pins = _insecure_unpinned(project, wish, pins, solver, bases)
         lock = _resolve(project, wish, pins, solver, bases)
         # What is not sealed yet keeps its pins for when it will be.
         files = pins.files if pins else Files()
@@ -140,7 +152,9 @@ def make_lock(project: Project, wish: Relock | None = None) -> Locked:
         elif wish.write:
             write_lock(lock, project.lock_path)
         report("asking for known vulnerabilities")
-        difference = compare(before, lock, advisories_for(solver.mirrors, before, lock))
+        advisories = advisories_for(mirrors, before, lock)
+        difference = compare(before, lock, advisories, solver.record, solver.unlisted.given)
+        keep_newer(lock, solver.record.newer, mirrors.found)
     return Locked(lock, before, difference, wish)
 
 
@@ -192,10 +206,62 @@ def _read_pins(path: Path, wish: Relock) -> tuple[Lock | None, Lock | None]:
             return (read_lock(path) if path.exists() else None), None
         except LockError:
             return None, None  # it is not needed, and is about to be replaced
-    if not path.exists() and not wish.upgrade_packages:
+    if not path.exists() and not wish.upgrade_packages and not wish.security:
         return None, None
     lock = read_lock(path)
     return lock, unpinned(lock, wish.upgrade_packages)
+
+
+def _unlisted(project: Project, wish: Relock, before: Lock | None, solver: Solver) -> Unlisted:
+    """Reads the pins that no index lists any more; their files go into the store, where a build will look for them."""
+    workshop = Workshop(
+        spec=project.spec,
+        state=solver.scratch,
+        resolved=before,
+        previous=None,
+        base_libraries={},
+        solver=solver,
+        watch=project.watch,
+        progress=UNWATCHED,
+    )
+    is_for_the_store = wish.package_set == "debian" and not wish.resolve_only
+
+    def bring(entry: LockedFile) -> Path:
+        if path := find_in_store(entry):
+            return path
+        solver.report(f"getting {entry.name}, which no index lists any more")
+        workshop.downloads.mkdir(exist_ok=True)
+        path = workshop.get(entry)
+        if is_for_the_store:
+            store.add_files([path])
+        return path
+
+    return Unlisted(bring, before.releases if before else {})
+
+
+def _insecure_unpinned(
+    project: Project, wish: Relock, pins: Lock, solver: Solver, bases: Mapping[str, Base]
+) -> Lock:
+    """The pins without those that a known vulnerability concerns and something newer closes; which, is told."""
+    known = advisories_for(solver.mirrors, pins)
+    found = concerned(pins, known)
+    moving = [one for one in found if has_fix(one, known, solver.newest_deb)]
+    if any(not isinstance(one.package, Deb) for one in moving):
+        # Of a Python project only a solve tells what fits.
+        tried = _resolve(project, wish, without(pins, moving), solver, bases)
+        useless = in_vain(moving, tried, known, advisories_for(solver.mirrors, tried))
+        moving = [one for one in moving if one not in useless]
+    for one in found:
+        ids = ", ".join(sorted(fixable(one, known)))
+        if one in moving:
+            solver.record.moved[version_of(one)] = f"closes {ids}"
+        else:
+            project.watch.notice(
+                f"{one.name} {one.package.version} stays: what fits here of it closes none of {ids}"
+            )
+    if not moving:
+        project.watch.notice("no known vulnerability of what is locked is closed by something newer")
+    return without(pins, moving)
 
 
 def advisories_for(mirrors: Mirrors, *locks: Lock | None) -> Advisories:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from tungstenkit.lock.packages import Source, SourceBuild
 from tungstenkit.resolve.build_rules import BuildRule, build_debs, build_requires
 from tungstenkit.resolve.offer import Offer
+from tungstenkit.resolve.relocked import Relocked
+from tungstenkit.resolve.unlisted import PinnedFiles, Unlisted
 from tungstenkit.resolve.wheels import resolve_wheels
 from tungstenkit.sdk.errors import ResolveError
 from tungstenkit.settings import bad_requirements
@@ -33,6 +35,9 @@ class Builds:
     """Those of an earlier lock."""
     unbuildable: str | None = None
     """Why no source of the index can be built; None where they can."""
+    unlisted: Unlisted = field(default_factory=Unlisted)
+    record: Relocked = field(default_factory=Relocked)
+    """Gets what became of the earlier lock's pins."""
     _wheels: dict[str, tuple[Wheel, ...]] = field(default_factory=dict)
 
     def wheels(self, obtained: Obtained, facts: Facts) -> tuple[Wheel, ...]:
@@ -43,12 +48,13 @@ class Builds:
             if bad := bad_requirements(facts.build_requires):
                 raise ResolveError("\n".join(bad), where=where)
             kept = self._kept(obtained.project)
-            self._wheels[obtained.sha256] = resolve_wheels(
-                build_requires(facts, rule),
-                Offer(self.sources.index, self.target),
-                where=where,
-                prefer=kept.build.wheels if kept else (),
-            )
+            pins = kept.build.wheels if kept else ()
+            offer = Offer(self.sources.index, self.target)
+            offer.pinned = PinnedFiles(pins, self.unlisted, self.sources.index.main_label)
+            requirements = build_requires(facts, rule)
+            wheels = resolve_wheels(requirements, offer, where=where, prefer=pins)
+            self.record.tell_wheels(offer, pins, wheels, requirements)
+            self._wheels[obtained.sha256] = wheels
         return self._wheels[obtained.sha256]
 
     def found(self, obtained: Obtained) -> tuple[Wheel, ...]:

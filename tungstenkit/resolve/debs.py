@@ -34,6 +34,7 @@ def locked_debs(solution: DebSolution, wishes: Mapping[str, str] = MappingProxyT
                 )
             ),
             group=deb.group,  # type: ignore[arg-type] # one of the groups asked for
+            snapshot=deb.snapshot,
         )
         for deb in solution.debs
     )

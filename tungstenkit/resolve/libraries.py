@@ -273,6 +273,13 @@ def packages_for(choices: Iterable[Choice]) -> dict[str, str]:
     return wishes
 
 
+def library_of(choice: Choice) -> str | None:
+    """The library that a choice was made for; None for another one's."""
+    # What a platform alone has chosen ends with its name.
+    library = choice.subject.partition(_NEEDS)[2].partition(" ")[0]
+    return library if choice.kind == LIBRARY and library else None
+
+
 def _choice(subject: str, chosen: str | bool, reason: str) -> Choice:
     return Choice(kind=LIBRARY, subject=subject, chosen=str(chosen), reason=reason)
 

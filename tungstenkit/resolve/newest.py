@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tungstenkit.resolve.wheels import Need
 
 _NOT_FOR = ": it is not for Python "
+_STILL_FITS = "it was locked before, and still fits"
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,16 @@ def older(
                 )
             )
     return choices
+
+
+def lagging(choices: Iterable[Choice]) -> dict[str, str]:
+    """Of the projects that only an earlier lock keeps from their newest release, that one."""
+    found = {}
+    for choice in choices:
+        newest, _, why = choice.reason.removeprefix("not ").partition(": ")
+        if choice.kind == OLDER and why == _STILL_FITS:
+            found[choice.subject.partition(" ")[0]] = newest
+    return found
 
 
 def told(choices: Iterable[Choice]) -> Iterator[str]:
@@ -180,7 +191,7 @@ class _Solution:
             and not limit.specifier.contains(newest.version, prereleases=True)
         ]
         if is_pinned:
-            return "; ".join(dict.fromkeys(holders)) or "it was locked before, and still fits"
+            return "; ".join(dict.fromkeys(holders)) or _STILL_FITS
         conflicts = self._conflicts(wheel.project, newest)
         followers = self._followers(wheel.project)
         holders += [text for other, text in conflicts if other not in followers or self._limits_of(other)]

@@ -19,6 +19,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
 from packaging.version import InvalidVersion, Version
 
+from tungstenkit.resolve.unlisted import NO_PINS, is_file_of
 from tungstenkit.resolve.wheels import counts, fitting_tags, read_requirements
 from tungstenkit.sdk.errors import ResolveError
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tungstenkit.fetch.index_pages import IndexFile
     from tungstenkit.platforms import Target
     from tungstenkit.resolve.python_index import PythonIndex
+    from tungstenkit.resolve.unlisted import PinnedFiles
 
 _WHEEL = "py3-none-any.whl"
 _BY_URL = re.compile(r"(?mi)^Requires-Dist:[^;\n]*@")
@@ -96,6 +98,8 @@ class Offer:
         self.refused: dict[tuple[str, Version], str] = {}
         self.final_only: set[str] = set()
         """Projects whose pre-releases are left out."""
+        self.pinned: PinnedFiles = NO_PINS
+        """What an earlier lock has of the indexes; to be set before anything is asked for."""
         self.failure: Exception | None = None
         """The first thing that could not be had while uv asked."""
         self._stand_in = stand_in
@@ -130,7 +134,7 @@ class Offer:
         """What there is of a project, by version. Raises FetchError."""
         if project not in self._releases:
             releases: dict[Version, ProjectRelease] = {}
-            for file in self.index.files(project):
+            for file in self.pinned.among(project, self.index.files(project)):
                 if file.name.endswith(".whl"):
                     version, fits = self._judged(project, file.name)
                 else:
@@ -146,6 +150,10 @@ class Offer:
                     release.wheels.append(file)
                 else:
                     release.others.append(file)
+            pin = self.pinned.of(project)
+            if pin is not None and (release := releases.get(Version(pin.version))):
+                # The file that is locked is taken again, whatever else there is by now of its version.
+                release.wheels = [file for file in release.wheels if is_file_of(pin, file)] or release.wheels
             self._releases[project] = releases
         return self._releases[project]
 

@@ -47,7 +47,7 @@ class Pinned:
         wrong = [
             f"{entry.project} {entry.version}: {entry.file} is none of the files whose hashes {self.file.name} has"
             for entry, pin in self._both(target, entries)
-            if not _is_direct(entry)
+            if not is_direct(entry)
             and Version(entry.version) == Version(pin.version)
             and pin.hashes
             and entry.sha256 not in pin.hashes
@@ -65,7 +65,7 @@ class Pinned:
     ) -> Iterator[Choice]:
         """A choice for each project that is not as the file has it, with the reason as far as it is known."""
         for entry, pin in self._both(target, entries):
-            if pin.line is not None and not _is_direct(entry):
+            if pin.line is not None and not is_direct(entry):
                 yield Choice(
                     kind=LOCK_FILE,
                     subject=f"{entry.project} is not from where {self.file.name} takes it",
@@ -104,7 +104,8 @@ def _stand_in(pin: Pin) -> Wheel:
     return Wheel(project=pin.project, version=pin.version, file=file, size=0, sha256="0" * 64)
 
 
-def _is_direct(entry: Wheel | Source) -> bool:
+def is_direct(entry: Wheel | Source) -> bool:
+    """Whether the model itself says where it is."""
     git = None if isinstance(entry, Wheel) else entry.git
     return bool(entry.url or entry.path or git)
 

@@ -8,7 +8,7 @@ That is believed here and proved when it is built. A source that is known to be 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
@@ -24,7 +24,10 @@ from tungstenkit.resolve.cuda import solve_wheels
 from tungstenkit.resolve.cuda_table import stands_for
 from tungstenkit.resolve.newest import Held, older
 from tungstenkit.resolve.offer import Offer, StandIn, runs_on, stand_in_name
+from tungstenkit.resolve.pinned import is_direct
+from tungstenkit.resolve.relocked import Relocked
 from tungstenkit.resolve.sources import metadata, write_stub
+from tungstenkit.resolve.unlisted import PinnedFiles, Unlisted
 from tungstenkit.resolve.wheels import resolve_wheels
 from tungstenkit.sdk.errors import NothingFitsError, ResolveError
 from tungstenkit.settings import MACHINE, to_paste
@@ -54,11 +57,22 @@ class Pins:
     """An earlier lock's platform."""
     pinned: Pinned | None = None
     """Another tool's lock file."""
+    unlisted: Unlisted = field(default_factory=Unlisted)
+    record: Relocked = field(default_factory=Relocked)
+    """Gets what became of them."""
 
     def preferred(self, target: Target) -> list[Wheel]:
         """The versions to prefer: of each project one."""
         earlier = self._earlier()
         return self.pinned.preferred(target, earlier) if self.pinned else earlier
+
+    def entries(self, target: Target) -> list[Wheel | Source]:
+        """Those of the earlier lock that are of the indexes, and are preferred."""
+        if self.previous is None:
+            return []
+        preferred = {(wheel.project, wheel.version) for wheel in self.preferred(target)}
+        every: tuple[Wheel | Source, ...] = (*self.previous.wheels, *self.previous.sources)
+        return [one for one in every if (one.project, one.version) in preferred and not is_direct(one)]
 
     def _earlier(self) -> list[Wheel]:
         if self.previous is None:
@@ -114,6 +128,7 @@ class PythonPackages:
             wheels_only=wishes.wheels_only,
             declared={one.name: one.url for one in wishes.requirements if one.name and one.url},
         )
+        self._offer.pinned = PinnedFiles(pins.entries(target), pins.unlisted, sources.index.main_label)
         self._direct: set[str] = set()
         # What each answer was asked for with.
         self._asked: dict[frozenset[tuple[str, str]], tuple[Sequence[str], Sequence[str]]] = {}
@@ -263,6 +278,8 @@ class PythonPackages:
         held = Held(self.held_by, constraints) if self.held_by else None
         limits = self._constraints if held else [*self._constraints, *constraints]
         choices = older(self._offer, wheels, requirements, limits, self._pins.preferred(self._target), held)
+        asked = (*requirements, *self._constraints, *constraints)
+        self._pins.record.tell_wheels(self._offer, self._pins.entries(self._target), wheels, asked, choices)
         if self._pins.pinned is not None:
             choices = self._pins.pinned.unexplained(self._target, choices)
         for wheel in self._placed(wheels):

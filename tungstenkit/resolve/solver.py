@@ -17,10 +17,13 @@ from tungstenkit.lock.parts import LockedRelease, Platform, Suite
 from tungstenkit.resolve.build_rules import read_build_rules
 from tungstenkit.resolve.builds import Builds
 from tungstenkit.resolve.debs import locked_debs
+from tungstenkit.resolve.newest import older
 from tungstenkit.resolve.offer import Offer
 from tungstenkit.resolve.python_index import PythonIndex
 from tungstenkit.resolve.python_packages import Pins, PythonPackages
+from tungstenkit.resolve.relocked import Relocked
 from tungstenkit.resolve.sources import Sources
+from tungstenkit.resolve.unlisted import PinnedFiles, Unlisted
 from tungstenkit.resolve.wheels import resolve_wheels
 from tungstenkit.sdk.errors import ResolveError, UnusableError
 from tungstenkit.spec.requirements import parse
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tungstenkit.debian.archive import Present
+    from tungstenkit.debian.packages import Package
     from tungstenkit.debian.solution import DebSolution
     from tungstenkit.fetch.mirrors import Mirrors
     from tungstenkit.lock.document import Lock
@@ -59,6 +63,10 @@ class Solver:
     """For each of Debian's suites the date of the oldest index to be believed."""
     pinned: Pinned | None = None
     """A lock file of another tool, whose versions are kept."""
+    unlisted: Unlisted = field(default_factory=Unlisted)
+    """Reads the pins that no index lists any more."""
+    record: Relocked = field(default_factory=Relocked)
+    """Gets what became of pins."""
     _sources: Sources | None = None
     _python_indexes: dict[Mirrors, PythonIndex] = field(default_factory=dict)
     _indexes: dict[tuple[str, str], ReleaseIndex] = field(default_factory=dict)
@@ -128,8 +136,16 @@ class Solver:
             )
         if (target.release, target.architecture.debian) not in self._deb_solvers:
             self.report(f"reading Debian {target.release}'s indexes for {target.architecture.debian}")
-        versions = {deb.name: deb.version for deb in prefer}
-        return self._deb_solver(target).solve(groups, versions, where=where, present=present)
+        # Of one name the last one's word counts.
+        pinned = {deb.name: deb for deb in prefer}.values()
+        pins = self.unlisted.pins(pinned, target.release)
+        solution = self._deb_solver(target).solve(groups, pins, where=where, present=present)
+        self.record.tell_debs(target.system, pinned, solution, self.unlisted)
+        return solution
+
+    def newest_deb(self, target: Target, name: str) -> Package | None:
+        """What the index lists as the newest of a Debian package."""
+        return self._deb_solver(target).newest(name)
 
     def wheels(
         self,
@@ -140,8 +156,13 @@ class Solver:
         constraints: Sequence[str] = (),
     ) -> tuple[Wheel, ...]:
         """Wheels for a target's Python, from the Python index alone."""
-        offer = Offer(self._python_index(self.mirrors.main_index), target)
-        return resolve_wheels(requirements, offer, where=where, prefer=prefer, constraints=constraints)
+        pins, index = tuple(prefer), self._python_index(self.mirrors.main_index)
+        offer = Offer(index, target)
+        offer.pinned = PinnedFiles(pins, self.unlisted, index.main_label)
+        wheels = resolve_wheels(requirements, offer, where=where, prefer=pins, constraints=constraints)
+        behind = older(offer, wheels, requirements, constraints, pins)
+        self.record.tell_wheels(offer, pins, wheels, (*requirements, *constraints), behind)
+        return wheels
 
     def _python_index(self, mirrors: Mirrors) -> PythonIndex:
         """What a machine's indexes, or some of them, have of projects; each page is read once for all solves."""
@@ -175,8 +196,10 @@ class Solver:
             debs=lambda groups, whose, prefer: locked_debs(self.debs(target, groups, whose, prefer)),
             previous=previous.sources if previous else (),
             unbuildable=unbuildable if target.release in RELEASES else _WHEELS_ALONE,
+            unlisted=self.unlisted,
+            record=self.record,
         )
-        pins = Pins(previous, self.pinned)
+        pins = Pins(previous, self.pinned, self.unlisted, self.record)
         return PythonPackages(wishes, target, self._sources, builds, pins, where=where)
 
     @property

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tungstenkit import started
 from tungstenkit.fetch.bring import unpack_busybox
-from tungstenkit.fetch.needs import LockedFile
+from tungstenkit.fetch.needs import deb_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,9 +23,7 @@ def add_busybox_tree(lock: Lock, workshop: Workshop) -> Lock:
     for system, entry in lock.tools.items():
         busybox = entry.busybox
         if busybox.tree_sha256 is None:
-            deb = workshop.get(
-                LockedFile(busybox.file, busybox.size, busybox.sha256, release=entry.layers.release)
-            )
+            deb = workshop.get(deb_file(busybox, entry.layers.release))
             busybox = busybox.model_copy(update={"tree_sha256": busybox_tree_hash(deb)})
         tools[system] = entry.model_copy(update={"busybox": busybox})
     return lock.model_copy(update={"tools": tools})

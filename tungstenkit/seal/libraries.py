@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING
 
 from tungstenkit.cache import cache_folder
 from tungstenkit.debian.contents import fetch_libraries
-from tungstenkit.fetch.needs import LockedFile, built_file, wheel_file
+from tungstenkit.fetch.needs import built_file, deb_file, wheel_file
 from tungstenkit.fetch.web import PARALLEL
 from tungstenkit.platforms import Target
 from tungstenkit.resolve.image_debs import add_debs
-from tungstenkit.resolve.libraries import Image, additions, only_told
+from tungstenkit.resolve.libraries import Image, additions, library_of, only_told
 from tungstenkit.resolve.scan import keep_scan, kept_scan, scan_deb, scan_wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from tungstenkit.fetch.needs import LockedFile
     from tungstenkit.lock.document import Lock
+    from tungstenkit.lock.packages import Deb
     from tungstenkit.lock.parts import Choice, Platform
     from tungstenkit.resolve.scan import Scan
     from tungstenkit.resolve.solver import Solver
@@ -49,7 +51,8 @@ def add_libraries(lock: Lock, workshop: Workshop, *, cache: Path | None = None) 
         for system, platform in lock.platforms.items():
             target = Target(system, platform.release, platform.python)
             image = _image(target, platform, scans, workshop.base_libraries.get(system, frozenset()))
-            found = additions(image, spec.libraries, _contents(target, solver, cache))
+            locked = _locked_for(system, platform, workshop.previous)
+            found = additions(image, spec.libraries, _contents(target, solver, cache, locked))
             if platform.base_image is not None:
                 found = only_told(found)
             # What was added may lack something, too; what was missing at first stays recorded. Where platforms differ
@@ -71,14 +74,35 @@ def add_libraries(lock: Lock, workshop: Workshop, *, cache: Path | None = None) 
     return lock
 
 
-def _contents(target: Target, solver: Solver, cache: Path) -> Callable[[], dict[str, tuple[str, ...]]]:
+def _contents(
+    target: Target, solver: Solver, cache: Path, locked: Mapping[str, Deb]
+) -> Callable[[], dict[str, tuple[str, ...]]]:
     # Read at most once, and only where something is missing.
     @functools.cache
     def contents() -> dict[str, tuple[str, ...]]:
         solver.report(f"reading which libraries Debian {target.release}'s packages have")
-        return fetch_libraries(solver.index(target), solver.get, cache=cache)
+        found = fetch_libraries(solver.index(target), solver.get, cache=cache)
+        listed = {name for names in found.values() for name in names}
+        for library, deb in locked.items():
+            # What was locked for a library is asked for again, as long as it can be had.
+            if deb.name in listed or solver.unlisted.package(deb, target.release):
+                found[library] = (deb.name,)
+        return found
 
     return contents
+
+
+def _locked_for(system: str, platform: Platform, previous: Lock | None) -> dict[str, Deb]:
+    """By library the package that an earlier lock has for it."""
+    old = previous.platforms.get(system) if previous else None
+    if previous is None or old is None or old.release != platform.release:
+        return {}
+    debs = {deb.name: deb for deb in old.debs}
+    return {
+        library: debs[choice.chosen]
+        for choice in previous.choices
+        if choice.chosen in debs and (library := library_of(choice))
+    }
 
 
 def _image(
@@ -122,7 +146,7 @@ def _read(lock: Lock, scans: dict[str, Scan], workshop: Workshop, cache: Path) -
 
 def _inputs(platform: Platform) -> Iterable[LockedFile]:
     for release, deb in platform.every_deb:
-        yield LockedFile(deb.file, deb.size, deb.sha256, release=release)
+        yield deb_file(deb, release)
     for wheel in platform.wheels:
         yield wheel_file(wheel)
     for source in platform.sources:

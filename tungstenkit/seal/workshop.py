@@ -42,8 +42,8 @@ class Workshop:
     spec: ModelSpec
     state: Path
     """The model's `.tungsten` folder: what is built is held there."""
-    resolved: Lock
-    """The lock that is sealed, as it was resolved."""
+    resolved: Lock | None
+    """The lock that is sealed, as it was resolved; before that the one that there was, if any."""
     previous: Lock | None
     """The lock before, whose versions and results are kept where they fit."""
     base_libraries: Mapping[str, frozenset[str]]
@@ -120,6 +120,7 @@ class SealingBench(Bench):
 
     def _find_fake_time(self, target: Target) -> Path | None:
         workshop = self.workshop
+        assert workshop.resolved is not None  # it is being sealed
         fitting = loadable_on(workshop.resolved.platforms[target.system].base_image, target)
         if fitting is not None:
             return fake_time(fitting, workshop.solver, workshop.get, workshop.downloads)

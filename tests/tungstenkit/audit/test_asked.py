@@ -407,7 +407,7 @@ CORPUS = {
     ),
     "a key twice": (twice, "stands twice"),
     "a base image that is a path": (lambda document: base(document, reference="../../x"), "is no reference"),
-    "another version": (lambda document: document.update({"lock-version": 3}), "is of a newer tungsten"),
+    "another version": (lambda document: document.update({"lock-version": 4}), "is of a newer tungsten"),
     "a version that is true": (lambda document: document.update({"lock-version": True}), "is not known here"),
 }
 

@@ -6,11 +6,12 @@ import pytest
 from rich.console import Console
 
 from tests.machine import need
-from tests.tungstenkit.locks import deb, lock, wheel
+from tests.tungstenkit.locks import SYSTEM, deb, lock, wheel
 from tungstenkit.audit.diff import compare, old_lock
 from tungstenkit.audit.vulnerabilities import Advisories, Vulnerability
 from tungstenkit.cli import tables
-from tungstenkit.lock.document import LOCK_NAME, write_lock
+from tungstenkit.lock.document import LOCK_NAME, packages, write_lock
+from tungstenkit.resolve.relocked import OneVersion, Relocked
 from tungstenkit.sdk.errors import LockError
 
 PYTHON = deb("python3.13")
@@ -106,7 +107,7 @@ def test_the_summary_says_what_moved_and_how_to_close_what_can_be_closed():
     assert "1 moved, 0 added, 0 removed" in text
     assert "a 1 -> 2" in text
     assert "closes 1 known vulnerability: CVE-1" in text
-    assert "tungsten lock -P a" in text
+    assert "of a: `tungsten lock --security` takes these" in text
     assert printed(tables.summary(compare(lock(), lock(), Advisories()))) == "nothing moved\n"
 
 
@@ -159,3 +160,31 @@ class TestOld:
             old_lock(old, repository / LOCK_NAME)
         assert "`HEAD`" in caught.value.hint
         assert not (repository / "x").exists()
+
+
+def test_why_a_pin_did_not_stay_is_told_of_each_and_what_stays_behind_is_counted():
+    names = [f"p{number}" for number in range(12)]
+    before, after = lock(*map(deb, names), wheel("w")), lock(*(deb(name, "2") for name in names), wheel("w"))
+    record = Relocked()
+    record.moved = {OneVersion(SYSTEM, "deb", name, "1"): f"for {name}" for name in names[:10]}
+    record.newer = {
+        OneVersion(SYSTEM, "wheel", "w", "1"): "3",
+        **{
+            OneVersion(one.system, one.kind, one.name, one.package.version): "99"
+            for one in packages(after)
+            if one.name in ("flask", "busybox-static")
+        },
+    }
+    difference = compare(before, after, Advisories(), record, {"0" * 64})
+    assert {change.name: change.reason for change in difference.changes} == {
+        name: f"for {name}" if number < 10 else None for number, name in enumerate(names)
+    }
+    text = printed(tables.summary(difference))
+    for name in names[:10]:
+        assert f"  {name} 1 -> 2: for {name}\n" in text
+    assert "… and 2 more" in text
+    assert "1 pin stays behind what is newer: w 1 (3); `tungsten lock --upgrade`" in text
+    assert "2 pins stay behind what is newer: of the server and of builds, " in text
+    assert "1 pin stays by its file's hash, in no index any more: w 1\n" in text
+    assert "why" in printed(tables.comparison(difference))
+    assert "why" not in printed(tables.comparison(compare(before, after, Advisories())))

@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -74,7 +75,7 @@ def model(tmp_path, monkeypatch):
     advisories = Advisories(python={"numpy==1.0": known, f"numpy=={NEW}": ()}, notices=("not all was asked",))
     monkeypatch.setattr(
         "tungstenkit.fetch.machine_mirrors.find_mirrors",
-        lambda folder, wishes, get=None: SimpleNamespace(notices=()),
+        lambda folder, wishes, get=None: SimpleNamespace(notices=(), found=datetime(2026, 3, 1, tzinfo=UTC)),
     )
     monkeypatch.setattr(steps, "add_libraries", lambda lock, workshop: lock)
     monkeypatch.setattr("tungstenkit.spec.reading.Reading", Unread)
@@ -108,7 +109,7 @@ class TestLock:
         assert (status, out.strip()) == (0, str(model / LOCK_NAME))
         assert "nothing moved" in err
         assert "1 known vulnerability in numpy" in err
-        assert "tungsten lock -P numpy" in err
+        assert "of numpy: `tungsten lock --security` takes these" in err
         assert "not all was asked" in err
 
     @pytest.mark.parametrize("option", [["--upgrade"], ["-P", "NumPy"], ["--upgrade-package", "numpy"]])
@@ -117,6 +118,27 @@ class TestLock:
         assert (status, same) == (0, False)
         assert f"numpy 1.0 -> {NEW}" in err
         assert "closes 1 known vulnerability: CVE-1" in err
+
+    def test_security_moves_what_a_fix_concerns_and_says_for_what(self, tungsten, model):
+        status, _, err, same = tungsten("lock", "--resolve-only", model, "--security")
+        assert (status, same) == (0, False)
+        assert "1 moved, 0 added, 0 removed" in err
+        assert f"numpy 1.0 -> {NEW}: closes CVE-1" in err
+        _, _, err, _ = tungsten("lock", "--resolve-only", model, "--security")
+        assert "no known vulnerability of what is locked is closed by something newer" in err
+
+    def test_security_moves_nothing_where_what_fits_closes_nothing(self, tungsten, model, monkeypatch):
+        known = (Vulnerability(id="CVE-1", urgency=None, fixed=("9.0",)),)
+        advisories = Advisories(python={"numpy==1.0": known, f"numpy=={NEW}": known})
+        monkeypatch.setattr(locking, "look_up", lambda wanted, mirrors: advisories)
+        _, _, err, _ = tungsten("lock", "--resolve-only", model, "--security")
+        assert "numpy 1.0 stays: what fits here of it closes none of CVE-1" in err
+        assert "nothing moved" in err
+
+    def test_security_is_no_upgrade_of_all(self, tungsten, model):
+        status, _, err, same = tungsten("lock", model, "--security", "--upgrade")
+        assert (status, same) == (2, True)
+        assert "leave the other options out" in " ".join(err.replace("│", " ").split())
 
     def test_an_upgrade_of_what_is_not_locked_is_an_error(self, tungsten, model):
         status, _, err, same = tungsten("lock", "--resolve-only", model, "-P", "nump", "-P", "numpy")

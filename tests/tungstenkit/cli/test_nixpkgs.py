@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -45,7 +46,7 @@ def solved(monkeypatch, model):
     monkeypatch.setattr(project_folder, "spec_of", lambda *arguments, **options: spec)
     monkeypatch.setattr(
         "tungstenkit.fetch.machine_mirrors.find_mirrors",
-        lambda folder, wishes, get=None: SimpleNamespace(notices=()),
+        lambda folder, wishes, get=None: SimpleNamespace(notices=(), found=datetime(2026, 3, 1, tzinfo=UTC)),
     )
     monkeypatch.setattr(locking, "resolve", give("debian", generate.ROOT / "examples"))
     monkeypatch.setattr("tungstenkit.resolve.nixpkgs.resolve", give("nixpkgs", generate.GOLDEN))

@@ -8,10 +8,10 @@ import pytest
 from tests.apt import Apt, compare, draw
 from tests.machine import need
 from tests.tungstenkit.resolve.solving import resolve
-from tungstenkit.debian.archive import Present
+from tungstenkit.debian.archive import Pin, Present
 from tungstenkit.debian.control import stanzas
 from tungstenkit.debian.index import ARCHIVES, ReleaseIndex, SuiteIndex, Trust, fetch_index
-from tungstenkit.debian.packages import installed_package, write_places
+from tungstenkit.debian.packages import FileOf, installed_package, unlisted_package, write_places
 from tungstenkit.debian.release import RELEASES
 from tungstenkit.debian.solve import NOT_FOLLOWED, DebSolver
 from tungstenkit.fetch.web import get_bytes
@@ -248,6 +248,128 @@ class TestVersions:
         assert versions(index, "a", prefer={"a": "1", "c": "1"}) == {"a": "2", "b": "2", "c": "1"}
 
 
+class TestPinsThatNoIndexLists:
+    """Of a file that can be had, its own control data say what it needs."""
+
+    @pytest.fixture
+    def pins(self):
+        """Pins by name, of stanzas; which of them were read is in `pins.read`."""
+
+        def make(*stanzas_of, needed_by=(), gone=()):
+            def pin(text):
+                fields = next(stanzas(text))
+
+                def read():
+                    make.read.append(fields["Package"])
+                    file = FileOf("debian", fields["Filename"], 10, fields["Package"], "20260101T000000Z")
+                    return None if fields["Package"] in gone else unlisted_package(fields, file)
+
+                return fields["Package"], Pin(fields["Version"], tuple(needed_by), read)
+
+            return dict(map(pin, stanzas_of))
+
+        make.read = []
+        return make
+
+    def test_it_stays_with_its_own_needs_and_its_own_file(self, archive, pins):
+        index = archive(stanza("a", "2", Depends="b (= 2), d"), stanza("b", "2"), stanza("d", "2"))
+        old = pins(stanza("a", "1", Depends="b (= 1), c"), stanza("b", "1"), stanza("c", "1"))
+        debs = resolve(index, {"system": ["a"]}, old).debs
+        assert [(deb.name, deb.version, deb.newer, deb.sha256, deb.snapshot) for deb in debs] == [
+            ("a", "1", "2", "a", "20260101T000000Z"),
+            ("b", "1", "2", "b", "20260101T000000Z"),
+            # It has left the archive altogether.
+            ("c", "1", None, "c", "20260101T000000Z"),
+        ]
+        assert debs[0].file == "mirror://debian/pool/main/a/a_1.deb"
+
+    def test_what_is_listed_is_not_read_and_has_no_snapshot_of_its_own(self, archive, pins):
+        index = archive(stanza("a", "1", Depends="b"), stanza("b", "2"), security=[stanza("a", "2")])
+        old = pins(stanza("a", "1", Depends="b"), stanza("b", "1"), stanza("unneeded", "1"))
+        debs = resolve(index, {"system": ["a"]}, old).debs
+        assert [(deb.name, deb.version, deb.snapshot) for deb in debs] == [
+            ("a", "1", None),
+            ("b", "1", "20260101T000000Z"),
+        ]
+        assert pins.read == ["b"]
+
+    def test_one_package_more_is_added_with_what_it_needs_and_nothing_moves(self, archive, pins):
+        index = archive(
+            *(stanza("a", "2", Depends="lib (>= 2)"), stanza("lib", "2")),
+            *(stanza("new", "2", Depends="new-data (= 2), lib (>= 1)"), stanza("new-data", "2")),
+        )
+        old = pins(stanza("a", "1", Depends="lib (>= 1)"), stanza("lib", "1"))
+        solution = resolve(index, {"system": ["a", "new"]}, old)
+        assert {deb.name: deb.version for deb in solution.debs} == {
+            "a": "1",
+            "lib": "1",
+            "new": "2",
+            "new-data": "2",
+        }
+        assert solution.moved == {}
+
+    def test_a_new_requirement_moves_what_it_forbids_and_says_so(self, archive, pins):
+        index = archive(
+            *(stanza("a", "2", Depends="lib (= 2)"), stanza("lib", "2"), stanza("b", "2")),
+            stanza("new", "2", Depends="lib (>= 2)"),
+        )
+        old = pins(stanza("a", "1", Depends="lib (= 1)"), stanza("lib", "1"), stanza("b", "1"))
+        solution = resolve(index, {"system": ["a", "b", "new"]}, old)
+        assert {deb.name: deb.version for deb in solution.debs} == {
+            "a": "2",
+            "b": "1",
+            "lib": "2",
+            "new": "2",
+        }
+        assert solution.moved == {
+            "a": "1 depends on lib (= 1), which is not as it was",
+            "lib": "new 2 depends on lib (>= 2)",
+        }
+
+    def test_a_conflict_is_a_reason_too(self, archive, pins):
+        index = archive(stanza("a", "2"), stanza("new", "2", Breaks="a (<< 2)"))
+        solution = resolve(index, {"system": ["a", "new"]}, pins(stanza("a", "1")))
+        assert solution.moved == {"a": "new 2 conflicts with a (<< 2)"}
+
+    def test_one_whose_file_is_nowhere_moves_and_takes_nothing_else_along(self, archive, pins):
+        index = archive(stanza("a", "2", Depends="b"), stanza("b", "2"))
+        old = pins(stanza("a", "1", Depends="b"), stanza("b", "1"), gone=["a"])
+        solution = resolve(index, {"system": ["a"]}, old)
+        assert {deb.name: deb.version for deb in solution.debs} == {"a": "2", "b": "1"}
+        assert solution.moved == {"a": None}
+
+    def test_a_request_for_a_version_goes_before_a_pin_which_is_not_read(self, archive, pins):
+        solution = resolve(archive(stanza("a", "2")), {"system": ["a=2"]}, pins(stanza("a", "1")))
+        assert solution.moved == {"a": "a=2 is asked for"}
+        assert solution.debs[0].newer is None
+        assert pins.read == []
+        assert versions(archive(stanza("a", "2")), "a=1", prefer=pins(stanza("a", "1"))) == {"a": "1"}
+
+    def test_what_it_provides_counts_though_what_is_listed_provides_it_no_more(self, archive, pins):
+        index = archive(
+            stanza("a", "1", Depends="virtual"), stanza("b", "2"), stanza("z", Provides="virtual")
+        )
+        old = pins(stanza("b", "1", Provides="virtual"), needed_by=["a"])
+        assert versions(index, "a", prefer=old) == {"a": "1", "b": "1"}
+
+    def test_an_archives_priority_counts_for_all_versions(self, archive, pins):
+        """It may be another than the file's own (override files), and decides between those that provide a name."""
+        index = archive(
+            *(stanza("a", Depends="virtual"), stanza("x", Provides="virtual", Priority="optional")),
+            stanza("y", "2", Provides="virtual", Priority="important"),
+        )
+        old = pins(stanza("y", "1", Provides="virtual", Priority="extra"), needed_by=["a"])
+        assert versions(index, "a", prefer=old) == {"a": "1", "y": "1"}
+
+    def test_on_a_base_image_it_stays_where_it_is_newer_than_what_is_there(self, archive, pins):
+        index = archive(stanza("a", "3"))
+        old = pins(stanza("a", "2"))
+        assert versions(index, "a", prefer=old, present=there(stanza("a", "1"))) == {"a": "2"}
+        base = there(stanza("a", "2.5"), stanza("broken", Depends="gone"))
+        assert versions(index, "a", prefer=old, present=base) == {"a": "3"}
+        assert resolve(index, {"system": ["a"]}, old, present=base).moved == {"a": "the base image has 2.5"}
+
+
 def test_a_solver_forgets_what_an_earlier_solve_asked_for(archive):
     index = archive(stanza("a", "1"), stanza("b", Conflicts="a"), security=[stanza("a", "2")])
     solver = DebSolver(index)
@@ -257,7 +379,7 @@ def test_a_solver_forgets_what_an_earlier_solve_asked_for(archive):
 
     assert versions("a=1") == ["1"]
     assert versions("a") == ["2"]
-    assert versions("a", prefer={"a": "1"}) == ["1"]
+    assert versions("a", pins={"a": Pin("1")}) == ["1"]
     assert versions("a") == ["2"]
     with pytest.raises(ResolveError):
         versions("a", "b")

@@ -14,7 +14,15 @@ from tests import generate
 from tests.tungstenkit import locks
 from tungstenkit.data import NIX, VERSION
 from tungstenkit.document import to_json
-from tungstenkit.lock.document import LOCK_NAME, LOCK_VERSIONS, Lock, parse_lock, read_lock, write_lock
+from tungstenkit.lock.document import (
+    LOCK_NAME,
+    LOCK_VERSIONS,
+    Lock,
+    is_as_before,
+    parse_lock,
+    read_lock,
+    write_lock,
+)
 from tungstenkit.lock.selection import choose_platform, part_of
 from tungstenkit.lock.stale import changed_inputs, check_lock, input_digest, made_from
 from tungstenkit.lock.unpin import unpinned
@@ -107,7 +115,7 @@ def test_a_lock_that_is_not_sealed_is_refused(lock, spec):
         ("", "no JSON object with the key `lock-version`"),
         ("[]", "no JSON object"),
         ("{}", "no JSON object"),
-        ('{"lock-version": 3}', "lock-version 3 is of a newer tungsten"),
+        ('{"lock-version": 4}', "lock-version 4 is of a newer tungsten"),
         ('{"lock-version": 0}', "lock-version 0 is not known"),
         ('{"lock-version": true}', "lock-version True is not known"),
         ('{"lock-version": 1}', "package-set: Field required"),
@@ -125,7 +133,7 @@ def test_a_lock_of_a_newer_tungsten_says_to_update_this_one():
     with pytest.raises(LockError) as caught:
         parse_lock(b'{"lock-version": 99}', "tungsten.lock")
     assert caught.value.what == (
-        f"lock-version 99 is of a newer tungsten than this one, {VERSION}, which reads 1 and 2"
+        f"lock-version 99 is of a newer tungsten than this one, {VERSION}, which reads 1, 2 and 3"
     )
     assert caught.value.hint.startswith("update tungsten; or ")
 
@@ -135,6 +143,22 @@ def test_every_reader_of_locks_reads_the_same_versions():
     assert get_args(Lock.model_fields["lock_version"].annotation) == LOCK_VERSIONS
     (nix,) = re.findall(r'"lock-version" \[([ \d]+)\]', (NIX / "inputs/documents.nix").read_text())
     assert tuple(map(int, nix.split())) == LOCK_VERSIONS
+
+
+def test_another_day_alone_makes_no_other_lock(lock):
+    """Nor does which snapshot has a file: the earlier lock's own moment has all that it names."""
+    other = lock.model_copy(update={"releases": {}})
+    tools = {
+        system: one.model_copy(update={"bash": one.bash.model_copy(update={"snapshot": "20260101T000000Z"})})
+        for system, one in lock.tools.items()
+    }
+    assert is_as_before(other.model_copy(update={"tools": tools}), lock)
+    moved = {
+        system: one.model_copy(update={"bash": one.bash.model_copy(update={"sha256": "0" * 64})})
+        for system, one in lock.tools.items()
+    }
+    assert not is_as_before(lock.model_copy(update={"tools": moved}), lock)
+    assert not is_as_before(lock.model_copy(update={"inputs": {"snapshot": 1}}), lock)
 
 
 def test_a_lock_of_an_older_form_has_nothing_of_the_newer_one(lock):

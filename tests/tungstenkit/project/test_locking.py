@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,7 @@ from tungstenkit.project.folder import Project
 from tungstenkit.project.locking import Relock, make_lock
 from tungstenkit.spec.document import ModelSpec
 
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
 CHOICE = Choice(kind="library", subject="a needs b", chosen="c", reason="d")
 
 
@@ -33,7 +35,7 @@ def project(tmp_path, monkeypatch):
 
     monkeypatch.setattr(
         "tungstenkit.fetch.machine_mirrors.find_mirrors",
-        lambda *_, **__: SimpleNamespace(notices=("a mirror is slow",)),
+        lambda *_, **__: SimpleNamespace(notices=("a mirror is slow",), found=NOW),
     )
     monkeypatch.setattr(locking, "resolve", resolve)
     monkeypatch.setattr(locking, "look_up", lambda *_: Advisories())

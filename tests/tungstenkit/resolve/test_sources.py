@@ -28,6 +28,7 @@ from tungstenkit.resolve.pinned import Pinned
 from tungstenkit.resolve.python_index import PythonIndex
 from tungstenkit.resolve.python_packages import Pins, PythonPackages, solve_python
 from tungstenkit.resolve.sources import Sources
+from tungstenkit.resolve.unlisted import Unlisted
 from tungstenkit.sdk.errors import FetchError, ResolveError, UnusableError
 from tungstenkit.spec.pins import LockFile, Pin
 from tungstenkit.spec.requirements import parse
@@ -177,8 +178,9 @@ def solve(tmp_path, monkeypatch):
             debs=lambda groups, where, prefer: solve.debs.append(groups["build"]) or (),
             previous=previous.sources if previous else (),
             unbuildable=unbuildable,
+            unlisted=solve.unlisted,
         )
-        pins = Pins(previous, pinned)
+        pins = Pins(previous, pinned, solve.unlisted)
         packages = PythonPackages(wishes, TARGET, sources, builds, pins, where="python_packages")
         if gpu is None:
             answer = packages.solve(packages.lines)
@@ -189,6 +191,7 @@ def solve(tmp_path, monkeypatch):
         return {one.project: one for one in (*wheels, *sources)}
 
     solve.debs = []
+    solve.unlisted = Unlisted()
     solve.model = model
     return solve
 
@@ -352,6 +355,28 @@ class TestSourceDistributions:
         previous = Platform(**RELEASE, debs=(), wheels=(), sources=(source,))
         assert solve(["foo"], index, previous=previous)["foo"] == source
         assert solve(["foo>1"], index, previous=previous)["foo"].wheel is None
+
+    def test_a_pin_that_was_deleted_stays_with_what_it_is_built_with(self, solve, serve, tmp_path):
+        """Also where there is no project of its name any more; what built it was deleted, too."""
+        old = dict([sdist("foo", "1.0", "bar>=1"), wheel("bar", "1.0"), SETUPTOOLS])
+        first = solve(["foo"], serve(*old.items()))
+        previous = Platform(**RELEASE, wheels=(first["bar"],), sources=(first["foo"],))
+
+        def bring(entry):
+            (tmp_path / entry.name).write_bytes(old[entry.file])
+            return tmp_path / entry.name
+
+        solve.unlisted = Unlisted(bring)
+        later = serve(wheel("bar", "2.0"), wheel("setuptools", "81.0"))
+        assert solve(["foo"], later, previous=previous) == first
+
+    def test_a_pin_that_was_withdrawn_stays(self, solve, serve):
+        index = serve(sdist("foo", "1.0"), sdist("foo", "0.9"), SETUPTOOLS)
+        first = solve(["foo"], index)
+        index.yanked = {"foo-1.0.tar.gz"}
+        previous = Platform(**RELEASE, wheels=(), sources=(first["foo"],))
+        assert solve(["foo"], index, previous=previous) == first
+        assert versions(solve(["foo"], index)) == {"foo": "0.9"}
 
     def test_where_only_its_needers_changed_nothing_is_built_again(self, solve, serve):
         index = serve(sdist("foo", "1.0"), wheel("bar", "1.0", "foo"), SETUPTOOLS)

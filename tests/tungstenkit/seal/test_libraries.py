@@ -85,13 +85,18 @@ class World:
         platform = platform.model_copy(update={"debs": tuple(self.archive[name] for name in names)})
         return lock.model_copy(update={"platforms": {SYSTEM: platform}, "choices": (*lock.choices, *choices)})
 
-    def add(self, lock):
+    def add(self, lock, previous=None, gone=()):
+        """gone: the packages whose files are nowhere to be had."""
         spec = SimpleNamespace(libraries={})
         solver = SimpleNamespace(
-            index=lambda _target: None, get=None, notice=self.notices.append, report=self.reports.append
+            index=lambda _target: None,
+            get=None,
+            notice=self.notices.append,
+            report=self.reports.append,
+            unlisted=SimpleNamespace(package=lambda deb, _release: None if deb.name in gone else deb),
         )
         workshop = SimpleNamespace(
-            spec=spec, solver=solver, previous=None, base_libraries={}, get=self.get, progress=Progress()
+            spec=spec, solver=solver, previous=previous, base_libraries={}, get=self.get, progress=Progress()
         )
         return add_libraries(lock, workshop, cache=self.cache)
 
@@ -129,6 +134,28 @@ def test_what_an_added_package_lacks_is_added_too(world):
     assert world.notices == []
     # A hundred megabytes of text.
     assert "reading which libraries Debian bookworm's packages have" in world.reports
+
+
+@pytest.mark.parametrize(
+    ("contents", "gone", "taken"),
+    [
+        # Another one has it, too, by a name that would come first.
+        ({"libGL.so.1": ("libgl1",), "x": ("libgl-old",)}, (), "libgl-old"),
+        # It has left the archive altogether, and its file is there.
+        ({"libGL.so.1": ("libgl1",)}, (), "libgl-old"),
+        ({}, (), "libgl-old"),
+        ({"libGL.so.1": ("libgl1",)}, ("libgl-old",), "libgl1"),
+    ],
+)
+def test_what_was_locked_for_a_library_is_asked_for_again(world, contents, gone, taken):
+    files = {f"{LIB}/libGL.so.1": elf()}
+    world.archive = {name: world.deb(name, files) for name in ("libgl1", "libgl-old")}
+    lock = world.lock(world.wheel("cv", {MODULE: elf("libGL.so.1", module="m")}))
+    world.contents = {"libGL.so.1": ("libgl-old",)}
+    before = world.add(lock)
+    assert names(before) == ["libgl-old"]
+    world.contents = contents
+    assert names(world.add(lock, before, gone)) == [taken]
 
 
 def test_what_is_only_told_is_recorded_and_ends(world):

@@ -8,7 +8,9 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from tungstenkit import certificates
+from tungstenkit.lacks import installing
 from tungstenkit.outside import IMAGE_NAME, IMAGE_TAG, LONGEST_NAME
+from tungstenkit.registry.skopeo import passwords_hint, tls
 from tungstenkit.sdk.errors import BuildError
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def check_skopeo() -> None:
     if shutil.which("skopeo") is None:
         raise BuildError(
             "there is no skopeo on PATH, which pushes images and keeps passwords",
-            hint="on Debian: apt-get install skopeo; what `podman login` keeps, it reads",
+            hint=f"{installing('skopeo')}; what `podman login` keeps, it reads",
         )
 
 
@@ -63,7 +65,7 @@ def login(
             where="--skopeo-arg",
             hint="without it skopeo asks, and --password-stdin reads it",
         )
-    _account("login", registry, [*named, *read, *skopeo_args])
+    _account("login", registry, [*named, *read, *tls("", f"{registry}/"), *skopeo_args])
 
 
 def logout(registry: str) -> None:
@@ -103,6 +105,7 @@ def push_image(image: Image | Index, reference: str, skopeo_args: Sequence[str])
         "copy",
         "--all",
         "--preserve-digests",
+        *tls("dest-", reference),
         *skopeo_args,
         "--",
         f"oci:{image.layout}",
@@ -134,8 +137,6 @@ def _hint(said: str, reference: str, without_tls: str) -> str | None:
 
     without_tls: its option for a registry without TLS.
     """
-    from tungstenkit.registry.skopeo import passwords_hint  # which few pushes need
-
     if hint := passwords_hint(said):
         return hint
     if _NO_ANSWER.search(said):

@@ -24,7 +24,7 @@ from tungstenkit.outside import image_problem
 from tungstenkit.sdk.errors import FetchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from typing import IO
 
 _LOOK_EACH = 0.2  # seconds between two looks at how much has arrived
@@ -48,7 +48,7 @@ def manifest(reference: str) -> tuple[str, dict[str, Any]]:
 
     Raises FetchError where it can't be read.
     """
-    data = _skopeo(["inspect", "--raw", *_tls("", reference)], reference)
+    data = _skopeo(["inspect", "--raw", *tls("", reference)], reference)
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     if reference.partition("@")[2] not in ("", digest):
         raise FetchError(
@@ -61,7 +61,7 @@ def manifest(reference: str) -> tuple[str, dict[str, Any]]:
 
 def configuration(reference: str) -> dict[str, Any]:
     """The configuration of the image that a reference names. Raises FetchError as `manifest`."""
-    data = _skopeo(["inspect", "--config", "--raw", *_tls("", reference)], reference)
+    data = _skopeo(["inspect", "--config", "--raw", *tls("", reference)], reference)
     return _json(data, reference)
 
 
@@ -94,7 +94,7 @@ def copy_layout(reference: str, folder: Path) -> None:
 
 
 def _copy(reference: str, folder: Path, advance: Callable[[int], None], kind: str = "dir") -> None:
-    command = ["copy", "--quiet", "--preserve-digests", *_tls("src-", reference)]
+    command = ["copy", "--quiet", "--preserve-digests", *tls("src-", reference)]
     with tempfile.TemporaryFile() as log:
         process = _start([*command, "--", _remote(reference), f"{kind}:{folder}"], log)
         before = 0
@@ -129,7 +129,8 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _tls(prefix: str, reference: str) -> Iterable[str]:
+def tls(prefix: str, reference: str) -> list[str]:
+    """What skopeo is told of a registry on this machine: plain HTTP is enough there. prefix: of its option."""
     return [f"--{prefix}tls-verify=false"] if is_here(reference) else []
 
 

@@ -202,10 +202,10 @@ class TestLogin:
 
     def test_a_logout_and_more_arguments_are_passed_on(self, tungsten, skopeo):
         tungsten("logout", "[::1]:5000")
-        tungsten("login", "localhost:1", "--skopeo-arg=--tls-verify=false", "--user=-x")
+        tungsten("login", "localhost:1", "--skopeo-arg=--cert-dir=x", "--user=-x")
         assert (skopeo / "told").read_text().splitlines() == [
             "logout -- [::1]:5000",
-            "login --username=-x --tls-verify=false -- localhost:1",
+            "login --username=-x --tls-verify=false --cert-dir=x -- localhost:1",
         ]
 
     @pytest.mark.parametrize(

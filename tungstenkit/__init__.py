@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from tungstenkit.sdk.downloads import Download, HuggingFace
     from tungstenkit.sdk.io import BaseIO, Field, Option
     from tungstenkit.sdk.media import Audio, Binary, Image, MaskedImage, Video
+    from tungstenkit.sdk.pieces import END, End
 
 __all__ = [
+    "END",
     "Audio",
     "BaseIO",
     "Binary",
     "Download",
+    "End",
     "Field",
     "HuggingFace",
     "Image",
@@ -34,6 +37,7 @@ _HOME = {
     **dict.fromkeys(("Download", "HuggingFace"), "sdk.downloads"),
     **dict.fromkeys(("BaseIO", "Field", "Option"), "sdk.io"),
     **dict.fromkeys(("Audio", "Binary", "Image", "MaskedImage", "Video"), "sdk.media"),
+    **dict.fromkeys(("END", "End"), "sdk.pieces"),
 }
 
 

@@ -412,7 +412,7 @@ def _found(module: object, class_name: str) -> dict[str, Any]:
         return {"models": [name for name, cls in classes.items() if definition_of(cls)]}
     values = {name.replace("_", "-"): value for name, value in vars(definition).items()}
     values["input-schema"] = json_schema(definition.input, describe=True)
-    values["output-schema"] = json_schema(definition.output)
+    values["output-schema"] = json_schema(definition.output, in_pieces=definition.stream)
     values["demo-output-schema"] = definition.demo_output and json_schema(definition.demo_output)
     declared = {key: value for key, value in values.items() if key not in _NOT_COMPARED | _CLASSES}
     # As the spec has them: tuples are lists there.

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.browser.conftest import png
-from tests.server.conftest import running_server
+from tests.browser.conftest import DEADLINE, png
+from tests.server.conftest import Gate, running_server
 from tungstenkit.spec.read import read_spec
 
 MODEL = """
@@ -112,3 +112,76 @@ def test_a_real_failure_is_told(filled):
     filled.run()
     filled.wait_status("Failed")
     assert filled.one("#output .failure").text == "ValueError: asked to fail"
+
+
+STREAM = """
+from tungstenkit import BaseIO, define_model
+
+class Input(BaseIO):
+    gates: str
+
+class Output(BaseIO):
+    text: str
+    words: int = 0
+
+@define_model(input=Input, output=Output)
+class Model:
+    def predict(self, inputs):
+        for number, gate in enumerate(inputs[0].gates.split()):
+            yield [Output(text=f"word{number} ", words=number)]
+            with open(gate) as fifo:  # until the test has opened it, and closed it
+                fifo.read()
+        yield [Output(text="end")]
+"""
+
+
+@pytest.fixture(scope="module")
+def streaming(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("streaming")
+    (folder / "tungsten_model.py").write_text(STREAM)
+    spec = json.loads(read_spec(folder).to_json())
+    with running_server(tmp_path_factory.mktemp("streams"), model=STREAM, spec=spec) as server:
+        yield server
+
+
+def test_text_grows_while_it_comes(page, streaming, tmp_path):
+    gates = [Gate(tmp_path / name) for name in ("first", "second")]
+    page.open(streaming.url)
+    page.fill("Gates", " ".join(map(str, gates)))
+    page.run()
+    page.wait(lambda: page.one(".growing .prose").text.strip() == "word0", "the first piece")
+    assert page.status() == "Running"
+    with gates[0].open():
+        pass
+    page.wait(lambda: page.one(".growing .prose").text.strip() == "word0 word1", "the second")
+    with gates[1].open():
+        pass
+    page.wait_status("Done")
+    assert "word0 word1 end" in page.one("#output").text
+    assert page.all(".growing") == []
+
+
+FOLLOWED = """
+    const [path, done] = arguments;
+    const source = new EventSource(path);
+    const found = [];
+    source.addEventListener("piece", (event) => found.push(JSON.parse(event.data).output.text));
+    source.addEventListener("prediction", (event) => {
+      source.close();
+      done([found.join(""), JSON.parse(event.data).outputs[0].text]);
+    });
+"""
+
+
+def test_a_browsers_own_events_follow_a_prediction(page, streaming, tmp_path):
+    gate = Gate(tmp_path / "gate")
+    page.open(streaming.url)
+    answer = streaming.post([{"gates": str(gate)}], "/predictions")
+    with gate.open():
+        pass
+    page.driver.set_script_timeout(DEADLINE)
+    path = f"/predictions/{answer.json()['prediction_id']}"
+    assert page.driver.execute_async_script(FOLLOWED, path) in (
+        ["word0 end", "word0 end"],
+        ["", "word0 end"],  # it was done before the browser has asked
+    )

@@ -14,6 +14,8 @@ from tungsten_server.queue.dispatcher import Dispatcher, Limits
 from tungsten_server.queue.driver import Patience
 from tungsten_server.words.prediction import Failure, Output
 from tungsten_server.words.problems import UnavailableError
+from tungsten_server.words.stream import Stream
+from tungsten_server.worker import frames
 
 from tests.server.conftest import DEADLINE, wait_until
 
@@ -425,6 +427,20 @@ class TestAhead:
         model.turn.release(9)
         assert [result(dispatcher, p) for p in (first, *others)] == ["a", "bcd", "ef"]
         assert model.batches == [["a"], list("bcd"), list("ef")]
+
+    @pytest.mark.parametrize("told", [False, True])
+    def test_what_was_told_of_is_not_run_again(self, model, dispatcher, told):
+        """Its generator has ended, and its files are being written."""
+        stream = Stream((), keep=False)
+        prediction = dispatcher.submit([Input(b"a", "k")], stream=stream)
+        model.wait_busy()
+        if told:
+            stream.add(0, b"{}")
+        model.processes[0].doing_else = Doing(writing=1)
+        model.processes[0].kill()
+        model.turn.release(9)
+        assert result(dispatcher, prediction) == ("died" if told else "a")
+        assert model.owners[0] == [frames.PIECES]
 
     def test_what_is_read_at_two_deaths_fails(self, model, dispatcher):
         poisonous = submit(dispatcher, "a")

@@ -7,11 +7,11 @@ import time
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from tungsten_server.http import serving
-from tungsten_server.http.connections import Errors
+from tungsten_server.http import connections, serving
+from tungsten_server.http.connections import WITH_EVENTS, Errors
 from tungsten_server.words.budget import ByteBudget
 
-from tests.server.conftest import connect, request, wait_until
+from tests.server.conftest import DEADLINE, connect, request, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:send_bytes will be removed")
 
@@ -88,3 +88,93 @@ def test_few_files_leave_room_for_a_few_connections(monkeypatch):
     with small_server(monkeypatch, 1000) as (_, port), connect(port) as sock:
         sock.sendall(request("GET", "/"))
         assert sock.recv(65536).endswith(b"\r\n\r\nok")
+
+
+class Fed:
+    """Events that a test says."""
+
+    def __init__(self):
+        self.parts = []
+        self.left = threading.Event()
+        self.on_news = lambda: None
+        self.big = 0
+
+    @property
+    def size(self):
+        return self.big
+
+    def open(self, on_news):
+        self.on_news = on_news
+        on_news()
+
+    def take(self):
+        taken, self.parts = self.parts, []
+        return b"".join(one for one in taken if one), None in taken
+
+    def leave(self):
+        self.left.set()
+
+    def say(self, *parts):
+        self.parts += parts
+        self.on_news()
+
+
+@contextmanager
+def following(monkeypatch, connections=10):
+    """A server whose every answer is the events that this yields, and a client that has read its head."""
+    fed = Fed()
+
+    def events(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        environ[WITH_EVENTS](fed)
+        return iter(())
+
+    with monkeypatch.context() as patched, ExitStack() as stack:
+        patched.setitem(globals(), "application", events)
+        server, port = stack.enter_context(small_server(monkeypatch, connections))
+        client = stack.enter_context(connect(port))
+        client.sendall(2 * request("GET", "/"))
+        answer = client.makefile("rb")
+        assert b"".join(iter(answer.readline, b"\r\n")).startswith(
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
+        )
+        yield server, fed, client, answer
+
+
+@pytest.mark.parametrize("big", [0, 10**9])
+def test_events_are_written_as_they_come_and_the_connection_closes_behind_them(monkeypatch, big):
+    """On the loop, or, where there is much to write, by a thread."""
+    with following(monkeypatch) as (server, fed, _, answer):
+        fed.big = big
+        fed.say(b"one")
+        assert [answer.readline() for _ in range(2)] == [b"3\r\n", b"one\r\n"]
+        assert server._busy() == 1
+        fed.say(b"two", None)
+        assert answer.read() == b"3\r\ntwo\r\n0\r\n\r\n"
+        assert not fed.left.is_set()
+
+
+def test_a_client_that_goes_leaves_its_events(monkeypatch):
+    with following(monkeypatch) as (_, fed, client, answer):
+        answer.close()
+        client.close()
+        assert fed.left.wait(DEADLINE)
+
+
+def test_what_is_silent_is_kept_alive(monkeypatch):
+    monkeypatch.setattr(connections, "_KEEP_ALIVE_SECONDS", 0.0)
+    with following(monkeypatch) as (_, fed, _, answer):
+        assert [answer.readline() for _ in range(2)] == [b"E\r\n", b": keep-alive\n"]
+        fed.say(None)
+        assert answer.read().endswith(b"0\r\n\r\n")
+
+
+def test_who_follows_makes_no_room(monkeypatch):
+    monkeypatch.setattr(serving, "_GRACE_SECONDS", 0.0)
+    with following(monkeypatch, connections=2) as (_, fed, client, answer):
+        port = client.getpeername()[1]
+        for _ in range(3):
+            with connect(port) as other:
+                other.sendall(b"GET")
+        fed.say(b"still", None)
+        assert answer.read().startswith(b"5\r\nstill\r\n")

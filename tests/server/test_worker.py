@@ -283,6 +283,9 @@ class TestPipeline:
     temporary_files = staticmethod(nullcontext)
     computes = False
 
+    def yields(self, *, demo):
+        return False
+
     def parse(self, data):
         return data.decode()
 

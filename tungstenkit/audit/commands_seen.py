@@ -43,6 +43,7 @@ UNSEEN = frozenset(
         "has_setup",
         "has_predict_demo",
         "has_post_build",
+        "stream",
         # Declared downloads are put into an image that is done.
         "files",
         # Seen as what is chosen for them: in the lock's platform, or in the files that ship.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,8 +16,11 @@ from tungstenkit import started
 from tungstenkit.cli.arguments import Class, EngineArgs, Module, NoGpu, Trust, about, say_if_it_ships
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tungstenkit.models.serving import Serving
     from tungstenkit.run.client import Part
+    from tungstenkit.run.events import Event
     from tungstenkit.run.program import Program
 
 ServedTarget = Annotated[
@@ -212,6 +216,16 @@ OutputDir = Annotated[
 Demo = Annotated[bool, typer.Option("--demo", help="Run `predict_demo`, and show what it prints.")]
 
 
+Stream = Annotated[
+    bool | None,
+    typer.Option(
+        "--stream/--no-stream",
+        help="Print the output's text as it comes, and then the rest of the output, where the model yields.",
+        show_default="on a terminal",
+    ),
+]
+
+
 def predict_command(
     target: PredictionTarget = ".",
     module: Module = None,
@@ -221,6 +235,7 @@ def predict_command(
     inputs: Inputs = None,
     output_dir: OutputDir = None,
     demo: Demo = False,
+    stream: Stream = None,
     local: Local = False,
     no_engine: NoEngine = False,
     model_python: ModelPython = None,
@@ -232,7 +247,9 @@ def predict_command(
     from tungstenkit.cli.terminal import TERMINAL
     from tungstenkit.models.serving import Serving
     from tungstenkit.models.target import Target
-    from tungstenkit.run.client import save_files
+    from tungstenkit.run.calls import Call
+    from tungstenkit.run.client import parse_input, save_files
+    from tungstenkit.sdk.errors import RunError
     from tungstenkit.spec.files import RESULTS
 
     output_dir = output_dir or Path(RESULTS)
@@ -254,8 +271,21 @@ def predict_command(
     with ExitStack() as stack, Serving(model) as serving:
         parts = _checked(serving, inputs or [], stack)
         metadata = serving.metadata()
-        prediction = _predict(serving, inputs or [], parts, stack, demo=demo)
+        if parts is None:
+            parts = parse_input(inputs or [], metadata["input_schema"], stack)
+        shown_text = None if demo else text_of_stream(metadata, asked=stream)
+        try:
+            if shown_text is None:
+                prediction = _predict(serving, parts, demo=demo)
+            else:
+                prediction = show_text(serving.client.events(parts, Call()), shown_text)
+        except RunError as problem:
+            raise serving.explained(problem) from None
     answer = save_files(prediction["outputs"][0], metadata["output_schema"], output_dir)
+    if shown_text is not None and isinstance(answer, dict):
+        answer.pop(shown_text, None)
+        if not answer:
+            return
     if demo:
         (shown,) = prediction["demo_outputs"] or [None]
         shown = save_files(shown, metadata["demo_output_schema"], output_dir, ("demo",))
@@ -274,20 +304,43 @@ def _checked(serving: Serving, inputs: list[str], stack: ExitStack) -> list[Part
     return None if schema is None else checked_input(inputs, schema, stack)
 
 
-def _predict(
-    serving: Serving, inputs: list[str], parts: list[Part] | None, stack: ExitStack, *, demo: bool
-) -> dict[str, Any]:
-    """The prediction. Raises what has failed, by the model's own lines where its log has them."""
+def _predict(serving: Serving, parts: list[Part], *, demo: bool) -> dict[str, Any]:
+    """The prediction, once it is done. Raises RunError."""
     from tungstenkit.cli.progress import err, working
-    from tungstenkit.run.client import parse_input
-    from tungstenkit.sdk.errors import RunError
 
-    if parts is None:
-        parts = parse_input(inputs, serving.metadata()["input_schema"], stack)
+    with working("predicting"):
+        return serving.client.predict(
+            parts, demo=demo, on_log=lambda text: err.print(text, end="", markup=False)
+        )
+
+
+def text_of_stream(metadata: dict[str, Any], *, asked: bool | None) -> str | None:
+    """The field of the output that is printed as it comes; None where none is.
+
+    asked: None where the terminal decides.
+    """
+    from tungstenkit.run.client import server_module
+
+    if not metadata.get("stream") or not (sys.stdout.isatty() if asked is None else asked):
+        return None
+    schema = metadata["output_schema"]
+    names: list[str] = server_module("tungsten_server.worker.fold").concatenated(schema)
+    return next((name for name in names if schema["properties"][name].get("type") == "string"), None)
+
+
+def show_text(events: Iterable[Event], name: str) -> dict[str, Any]:
+    """Print the text of pieces as they come; the prediction, done."""
+    prediction: dict[str, Any] = {}
+    begun = False
     try:
-        with working("predicting"):
-            return serving.client.predict(
-                parts, demo=demo, on_log=lambda text: err.print(text, end="", markup=False)
-            )
-    except RunError as problem:
-        raise serving.explained(problem) from None
+        for event in events:
+            if event.name == "prediction":
+                prediction = event.data
+            elif isinstance(text := event.data["output"].get(name), str) and text:
+                begun = True
+                # To a terminal no model says more than text.
+                print(re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", " ", text), end="", flush=True)
+    finally:
+        if begun:
+            print(flush=True)
+    return prediction

@@ -16,16 +16,19 @@ if TYPE_CHECKING:
     from tungstenkit.models.here import inspect, list, remove  # noqa: A004 (as a program reads it: `models.list()`)
     from tungstenkit.models.model import Demo, Model
     from tungstenkit.models.pulling import Pulled, pull
+    from tungstenkit.models.stream import AsyncStream, Stream
     from tungstenkit.models.values import Output
     from tungstenkit.run.client import PredictionError
     from tungstenkit.sdk.errors import TungstenError
 
 __all__ = [
+    "AsyncStream",
     "Demo",
     "Model",
     "Output",
     "PredictionError",
     "Pulled",
+    "Stream",
     "TungstenError",
     "get",
     "inspect",
@@ -37,6 +40,7 @@ __all__ = [
 _HOME = {
     "get": "models.find",
     **dict.fromkeys(("Demo", "Model"), "models.model"),
+    **dict.fromkeys(("AsyncStream", "Stream"), "models.stream"),
     **dict.fromkeys(("inspect", "list", "remove"), "models.here"),
     **dict.fromkeys(("Pulled", "pull"), "models.pulling"),
     "Output": "models.values",

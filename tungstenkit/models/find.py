@@ -17,11 +17,12 @@ from tungstenkit.sdk.define import definition_of
 from tungstenkit.sdk.errors import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Unpack
 
     from tungstenkit.models.values import Output
     from tungstenkit.sdk.io import BaseIO
+    from tungstenkit.sdk.pieces import End
 
 Out_co = TypeVar("Out_co", covariant=True)
 
@@ -29,8 +30,8 @@ Out_co = TypeVar("Out_co", covariant=True)
 class Predicts(Protocol[In, Out_co]):
     """What is known of a decorated class: what it predicts from what."""
 
-    def predict(self, inputs: list[In], /) -> Sequence[Out_co]:
-        """As model code has it."""
+    def predict(self, inputs: list[In], /) -> Sequence[Out_co] | Iterator[Sequence[Out_co | End | None]]:
+        """As model code has it: it returns outputs, or yields pieces of them."""
 
 
 class Options(TypedDict, total=False):

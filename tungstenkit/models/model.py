@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
 import pydantic
 
+from tungstenkit.models.stream import AsyncStream, Stream
 from tungstenkit.models.values import InputSchema, output_of
 from tungstenkit.outside import redact
 from tungstenkit.run.calls import Call, EndedError
@@ -247,6 +248,34 @@ class Model(Generic[In, Out]):
         if asked.folder is not None:
             demo = save_files(demo, schema, Path(asked.folder), ("demo",))
         return Demo(output, output_of(demo, schema), str(prediction.get("logs") or ""))
+
+    def stream(
+        self,
+        inputs: In | Mapping[str, Any],
+        output_file_dir: Folder | None = None,
+        *,
+        options: Mapping[str, Any] | None = None,
+    ) -> Stream[Out]:
+        """Predict an input, and follow it: `for piece in model.stream({…})`, and then `.result()` is the output.
+
+        It begins with the first piece that is asked for. The rest is as for `predict`.
+        """
+        asked = _Asked(options, output_file_dir)
+        return Stream(
+            self._serving,
+            b"[%b]" % self._json(asked, inputs, INPUT),
+            lambda outputs: self._outputs(asked, outputs, self.output_schema)[0],
+        )
+
+    def stream_async(
+        self,
+        inputs: In | Mapping[str, Any],
+        output_file_dir: Folder | None = None,
+        *,
+        options: Mapping[str, Any] | None = None,
+    ) -> AsyncStream[Out]:
+        """Do as `stream`, while the event loop goes on: `async for`, and `await ….result()`."""
+        return AsyncStream(self._serving, lambda: self.stream(inputs, output_file_dir, options=options))
 
     @property
     def _shown(self) -> str | None:

@@ -6,6 +6,7 @@ for an answer can't be interrupted; its connection can be shut.
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from contextlib import contextmanager, suppress
@@ -38,6 +39,7 @@ class Call:
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._connection: BaseHTTPConnection | None = None
+        self._fd: int | None = None
 
     def end(self) -> None:
         """Give it up, from whichever thread: what it waits for fails at once, and whatever comes after."""
@@ -47,6 +49,9 @@ class Call:
             if sock is not None:
                 with suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
+            if self._fd is not None:
+                with suppress(OSError), socket.socket(fileno=os.dup(self._fd)) as copy:
+                    copy.shutdown(socket.SHUT_RDWR)
 
     def check(self) -> None:
         """Raises EndedError where it was ended."""
@@ -75,6 +80,16 @@ class Call:
         """Note whose socket to shut; None for none."""
         with self._lock:
             self._connection = connection
+
+    def reads(self, fd: int | None) -> None:
+        """Note what an answer is read from, of which its connection has let go; None before that is closed.
+
+        Raises EndedError where it was ended before.
+        """
+        with self._lock:
+            self._fd = fd
+        if fd is not None:
+            self.check()
 
 
 _CURRENT: ContextVar[Call | None] = ContextVar("call", default=None)

@@ -29,13 +29,14 @@ from tungstenkit import certificates
 from tungstenkit.data import SERVER
 from tungstenkit.outside import redact
 from tungstenkit.run.calls import Call, by_calls
+from tungstenkit.run.events import ASK_FOR_EVENTS, EVENTS, Event, read_events
 from tungstenkit.run.fields import at, holds_files, member
 from tungstenkit.sdk.errors import RunError
 from tungstenkit.sdk.suffixes import type_of_name, without_suffix
 from tungstenkit.spec.files import RESULTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
     from types import ModuleType
 
     from tungstenkit.run.fields import Schema
@@ -245,6 +246,47 @@ class Client:
         outputs: list[Any] = self._succeeded(prediction)["outputs"]
         return outputs
 
+    def events(self, body: bytes | list[Part], call: Call) -> Generator[Event, None, None]:
+        """Predict, and follow it: the pieces of the outputs as they come, and then the prediction, successful.
+
+        body: a JSON list of inputs, or one as a form. The rest is as for `outputs`; a server that knows no events gives
+        the last one alone. Closed before its end, the prediction is given up.
+        """
+        if isinstance(body, bytes):
+            sent: dict[str, Any] = {"data": body, "headers": {**_JSON, **ASK_FOR_EVENTS}}
+        else:
+            form: dict[str, Any] = {"files": body} if body else {"json": [{}]}
+            sent = {**form, "headers": ASK_FOR_EVENTS}
+        with call.under_way():
+            answer = self._begin("/predict", {**sent, "timeout": _NO_LIMIT, "stream": True}, call)
+        if not isinstance(answer, requests.Response):
+            yield Event("prediction", self._succeeded(answer))
+            return
+        try:
+            call.reads(answer.raw.fileno())
+            for event in read_events(answer):
+                if event.name == "prediction":
+                    yield event._replace(data=self._succeeded(event.data))
+                    return
+                # Whoever answers at a URL may say anything.
+                if not isinstance(event.data, dict) or not isinstance(event.data.get("output"), dict):
+                    break
+                yield event
+        except (requests.RequestException, json.JSONDecodeError, RecursionError) as problem:
+            call.check()
+            why = (
+                redact(_reason(problem))
+                if isinstance(problem, requests.RequestException)
+                else "it is no JSON"
+            )
+            raise RunError(f"the stream can't be read: {why}", where=redact(self._url)) from None
+        finally:
+            call.took(None)
+            call.reads(None)
+            answer.close()
+        call.check()
+        raise self._strange("/predict")
+
     def predict(
         self, parts: list[Part], *, demo: bool = False, on_log: Callable[[str], None] = lambda _: None
     ) -> dict[str, Any]:
@@ -333,6 +375,8 @@ class Client:
         try:
             # Only the wait for the next bytes is limited: large files take their time.
             answer = self._session.request(method, url, **{"timeout": _ANSWER_SECONDS, **options})
+            if answer.ok and answer.headers.get("Content-Type", "").startswith(EVENTS):
+                return answer
             document = answer.json()
         except (requests.JSONDecodeError, RecursionError):
             raise RunError("the answer is no JSON, so that is no server of a model", where=shown) from None

@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import re
+import typing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, TypeVar, overload
 
@@ -18,6 +20,7 @@ from tungstenkit.sdk import wishes
 from tungstenkit.sdk.errors import DefinitionError
 from tungstenkit.sdk.io import BaseIO
 from tungstenkit.sdk.media import File
+from tungstenkit.sdk.pieces import problems_of
 from tungstenkit.sdk.schema import json_schema
 from tungstenkit.sdk.wishes import Checks, shown
 
@@ -81,6 +84,8 @@ class ModelDefinition:
     has_setup: bool
     has_post_build: bool
     has_predict_demo: bool
+    stream: bool
+    """Whether `predict` is a generator, which yields outputs piece by piece."""
 
 
 def _decorator(function: Callable[Concatenate[type | None, _Arguments], Any]) -> _Decorator[_Arguments]:
@@ -136,7 +141,8 @@ def define_model(
         it by hash. It is in the image when the model runs, and not while the image is built.
 
     The class has a method `predict(self, inputs)` that takes a list of inputs and returns a list of as many
-    outputs. It may have `setup(self)`; `predict_demo(self, inputs)`, which returns outputs and demo
+    outputs; or it is a generator that yields, each time, a list with a piece of each output, or None. It may have
+    `setup(self)`; `predict_demo(self, inputs)`, which returns outputs and demo
     outputs; and a static method `post_build()`, which runs while the image is built. It is made without
     arguments.
 
@@ -157,7 +163,7 @@ def _definition(cls: type, given: Mapping[str, Any]) -> ModelDefinition:
     methods: dict[str, Any] = {
         f"has_{name}": _has(cls, name) for name in ("setup", "post_build", "predict_demo")
     }
-    definition = ModelDefinition(**checked.kept(CHECKS), **methods)
+    definition = ModelDefinition(**checked.kept(CHECKS), **methods, stream=_is_generator(cls, "predict"))
     checked.problems.extend(_method_problems(cls, definition))
     if checked.problems:
         raise DefinitionError(dict.fromkeys(checked.problems), where=f"{cls.__module__}.{cls.__qualname__}")
@@ -267,6 +273,30 @@ def _method_problems(cls: type, definition: ModelDefinition) -> Iterator[str]:
         yield "there is a method predict_demo, but no demo_output"
     if definition.demo_output is not None and not definition.has_predict_demo:
         yield "there is a demo_output, but no method predict_demo(self, inputs)"
+    if definition.stream:
+        yield from problems_of(definition.output)
+        yield from _yield_problems(cls)
+
+
+def _function(cls: type, name: str) -> Any:  # noqa: ANN401 (whatever stands there)
+    method = inspect.getattr_static(cls, name, None)
+    return method.__func__ if isinstance(method, (classmethod, staticmethod)) else method
+
+
+def _is_generator(cls: type, name: str) -> bool:
+    return inspect.isgeneratorfunction(_function(cls, name))
+
+
+def _yield_problems(cls: type) -> Iterator[str]:
+    """What the annotation of a `predict` that yields says otherwise: a list is what each `yield` gives."""
+    returned = getattr(_function(cls, "predict"), "__annotations__", {}).get("return", "Any")
+    plain = isinstance(returned, type) and not typing.get_args(returned)
+    text = returned.__name__ if plain else str(returned)
+    if not re.search(r"\b(Any|Iterator|Iterable|Generator)\b", text):
+        yield (
+            f"predict yields, and is annotated with {text}; write Iterator[list[Output | None]], or "
+            "Generator[list[Output | None], list[bool], None] where it reads what `yield` returns"
+        )
 
 
 def _signature_problems(cls: type, name: str, parameters: str) -> Iterator[str]:
@@ -284,8 +314,9 @@ def _signature_problems(cls: type, name: str, parameters: str) -> Iterator[str]:
         return
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         yield f"{name} is a coroutine; write a plain method"
-    elif inspect.isgeneratorfunction(function):
-        yield f"{name} is a generator; return a list instead"
+    elif inspect.isgeneratorfunction(function) and name != "predict":
+        instead = "; return a list of outputs instead, and yield in predict" if name == "predict_demo" else ""
+        yield f"{name} is a generator{instead}"
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):

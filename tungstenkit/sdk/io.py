@@ -74,7 +74,7 @@ def _is_nullable(annotation: Any) -> bool:
     return is_union and type(None) in typing.get_args(annotation)
 
 
-class _Exact:
+class Exact:
     """Metadata of a field: integers that are not Python's, such as numpy's, become Python's before they are checked.
 
     Pydantic would read them by way of a float, which holds 53 bits. JSON has none of them.
@@ -86,7 +86,7 @@ class _Exact:
         return core_schema.json_or_python_schema(json_schema=plain, python_schema=exact)
 
 
-_EXACT = _Exact()
+_EXACT = Exact()
 
 
 class OneOf:
@@ -156,6 +156,7 @@ def Field(  # noqa: N802 (the contract's name)
     le: float | None = None,
     min_length: int | None = None,
     max_length: int | None = None,
+    fold: Literal["concatenate", "last"] | None = None,
 ) -> Any:
     """Declare a field that has no default: it is required, unless it is an `Optional[…]`.
 
@@ -163,6 +164,8 @@ def Field(  # noqa: N802 (the contract's name)
     choices: the values allowed.
     ge, le: the least and the greatest number allowed.
     min_length, max_length: limits of a string (in characters), a list or a dict (in items).
+    fold: of an output that comes piece by piece: whether the pieces' values come one after the other, or the last one
+        counts. By default strings and lists are concatenated, and of everything else the last one counts.
     """
     return _field(
         ...,
@@ -172,6 +175,7 @@ def Field(  # noqa: N802 (the contract's name)
         le=le,
         min_length=min_length,
         max_length=max_length,
+        fold=fold,
     )
 
 
@@ -184,6 +188,7 @@ def Option(  # noqa: N802 (as above)
     le: float | None = None,
     min_length: int | None = None,
     max_length: int | None = None,
+    fold: Literal["concatenate", "last"] | None = None,
 ) -> Any:
     """Declare an optional field, which is equal for all inputs of a batch.
 
@@ -198,10 +203,11 @@ def Option(  # noqa: N802 (as above)
         le=le,
         min_length=min_length,
         max_length=max_length,
+        fold=fold,
     )
 
 
-def _field(default: Any, *, description: Any, choices: Any, **limits: Any) -> Any:
+def _field(default: Any, *, description: Any, choices: Any, fold: Any, **limits: Any) -> Any:
     # The field's name is not known here: what is wrong is kept until `json_schema` can say where it is.
     problems = []
     if description is not None and not isinstance(description, str):
@@ -214,12 +220,16 @@ def _field(default: Any, *, description: Any, choices: Any, **limits: Any) -> An
         else:
             problems.append(f"choices {choices!r} is not a list with at least one value")
             choices = None
+    if fold not in (None, "concatenate", "last"):
+        problems.append(f'fold {fold!r} is neither "concatenate" nor "last"')
+        fold = None
     for name, limit in limits.items():
         kind = (int,) if "length" in name else (int, float)
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, kind)):
             problems.append(f"{name} {limit!r} is not {'a whole' if len(kind) == 1 else 'a'} number")
             limits[name] = None
-    kept: Any = {key: value for key, value in (("choices", choices), ("problems", problems)) if value}
+    known = (("choices", choices), ("fold", fold), ("problems", problems))
+    kept: Any = {key: value for key, value in known if value}
     return pydantic.Field(default, description=description, json_schema_extra=kept, **limits)
 
 

@@ -79,6 +79,8 @@ class FixedJson:
         # Made anew for each, so that no text that a model has can stand for a file.
         self._mark = uuid.uuid4().hex
         self._files: list[File] = []
+        self._kinds: list[type[File]] = []
+        """What each was, before it was a file of no machine's."""
         self.json = ""
         """The JSON, with marks in place of the files."""
         self.size = 0
@@ -96,9 +98,32 @@ class FixedJson:
             parts += json.dumps(self._files[int(index)].uri)[1:-1].encode(), after.encode()
         return b"".join(parts)
 
+    def value(self) -> Any:  # noqa: ANN401 (JSON)
+        """The JSON, with the files as objects in it, as an output class takes them."""
+        marks = {f"{self._mark}-{index}-": index for index in range(len(self._files))}
+
+        def made(value: object) -> object:
+            if isinstance(value, dict):
+                return {key: made(item) for key, item in value.items()}
+            if isinstance(value, list):
+                return [made(item) for item in value]
+            index = marks.get(value) if isinstance(value, str) else None
+            return value if index is None else self._file(index)
+
+        return made(json.loads(self.json))
+
+    def _file(self, index: int) -> File:
+        file, kind = self._files[index], self._kinds[index]
+        if isinstance(file, kind):
+            return file
+        made = kind._of(file._given, file.media_type)
+        made._suffix = file._suffix
+        return made
+
     def take(self, file: File) -> str:
         """Keep a file as it is now; return what stands for it."""
         given = file._given
+        self._kinds.append(type(file))
         if isinstance(given, Path):
             with given.open("rb") as opened:
                 status = os.fstat(opened.fileno())
@@ -163,10 +188,10 @@ class Fixing:
     def __exit__(self, *_: object) -> None:
         writing_files.reset(self._token)
 
-    def __call__(self, value: pydantic.BaseModel) -> bytes | FixedJson:
-        """Fix one. Raises what serialising raises."""
+    def __call__(self, value: pydantic.BaseModel, include: set[str] | None = None) -> bytes | FixedJson:
+        """Fix one, or those of its fields. Raises what serialising raises."""
         try:
-            text = value.model_dump_json()
+            text = value.model_dump_json(include=include)
             fixed = self._fixed
         finally:
             self._fixed = None

@@ -22,14 +22,16 @@ import pydantic.fields
 
 from tungstenkit.sdk.errors import DefinitionError
 from tungstenkit.sdk.io import BaseIO, OneOf, declared, nothing
+from tungstenkit.sdk.pieces import concatenated
 
 __all__ = ["json_schema"]
 
 
-def json_schema(io_class: type[BaseIO], *, describe: bool = False) -> dict[str, Any]:
+def json_schema(io_class: type[BaseIO], *, describe: bool = False, in_pieces: bool = False) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a `BaseIO` class, in normal form.
 
     describe: give fields without a description their name in title case ("my_field" is "My Field").
+    in_pieces: it is an output that comes piece by piece: what of it is concatenated has an `x-fold`.
 
     Normal form: no `$schema`, `title`, `$ref` or `$defs`; the properties of an object stand in `x-order` as they
     are declared; an option has `x-option`; files are strings with an `x-file-type`; `choices` stands there both as
@@ -42,6 +44,8 @@ def json_schema(io_class: type[BaseIO], *, describe: bool = False) -> dict[str, 
         raise DefinitionError(
             dict.fromkeys(writer.problems), where=f"{io_class.__module__}.{io_class.__qualname__}"
         )
+    for name in concatenated(io_class) if in_pieces else ():
+        schema["properties"][name]["x-fold"] = "concatenate"
     return schema
 
 

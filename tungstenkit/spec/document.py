@@ -103,6 +103,8 @@ class ModelSpec(Document):
     has_setup: bool
     has_post_build: bool
     has_predict_demo: bool
+    stream: bool = False
+    """Whether outputs come piece by piece; absent where they don't."""
     input_schema: dict[str, Any]
     output_schema: dict[str, Any]
     demo_output_schema: dict[str, Any] | None
@@ -128,7 +130,7 @@ class ModelSpec(Document):
     @model_serializer(mode="wrap")
     def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = write(self)
-        optional = ("about", "build", "commands", "files", "indexes", "lock-file", "nixpkgs")
+        optional = ("about", "build", "commands", "files", "indexes", "lock-file", "nixpkgs", "stream")
         return {
             key: value
             for key, value in written.items()

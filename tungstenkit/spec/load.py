@@ -313,7 +313,7 @@ def _model(cls: type) -> dict[str, Any]:
         **vars(definition),
         "class_name": cls.__name__,
         "input_schema": json_schema(definition.input, describe=True),
-        "output_schema": json_schema(definition.output),
+        "output_schema": json_schema(definition.output, in_pieces=definition.stream),
         "demo_output_schema": definition.demo_output and json_schema(definition.demo_output),
         "examples": examples_as_json(definition),
         "files": [file.as_json() for file in definition.files],

@@ -11,7 +11,7 @@ import json
 import math
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -21,7 +21,8 @@ import requests
 
 from tungstenkit.machine import GB
 from tungstenkit.missing import package_hint
-from tungstenkit.run.client import save_files
+from tungstenkit.run.client import save_files, server_module
+from tungstenkit.run.events import ASK_FOR_EVENTS, read_events
 from tungstenkit.run.faults import has_raised, has_refused, own_frames
 from tungstenkit.sdk.errors import RunError
 from tungstenkit.trial.samples import make_samples
@@ -45,7 +46,7 @@ class Trial:
     """One request and what came of it."""
 
     kind: str
-    """`example`, `valid`, `demo`, `invalid`, `broken` or `batch`."""
+    """`example`, `valid`, `demo`, `stream`, `invalid`, `broken` or `batch`."""
     what: str
     ok: bool
     seconds: float
@@ -140,6 +141,9 @@ def try_model(
     good = next((trial for trial in trials if trial.output is not None), None)
     if spec.has_predict_demo and good is not None:
         send("demo", good.what, good.inputs[0], _must_succeed)
+    if spec.stream and good is not None:
+        said(f"stream: {good.what}")
+        trials.append(server.follow(good.what, good.inputs).judged_as_stream(spec.output_schema))
     for sample in samples.invalid:
         send("invalid", sample.what, sample.value, _must_be_refused)
     for sample in samples.broken:
@@ -167,6 +171,8 @@ class _Answer:
     status: int
     body: Any
     log: str
+    pieces: list[dict[str, Any]] = field(default_factory=list)
+    """What a stream has told before."""
 
     @property
     def succeeded(self) -> bool:
@@ -186,6 +192,24 @@ class _Answer:
     def judged(self, *, ok: bool, problem: str | None = None, note: str | None = None) -> Trial:
         output = self.body["outputs"] if self.succeeded else None
         return Trial(self.kind, self.what, ok, self.seconds, problem, note, self.log, self.inputs, output)
+
+    def judged_as_stream(self, schema: dict[str, Any]) -> Trial:
+        """Whether pieces come to the output, as clients put them together."""
+        if not self.succeeded:
+            return _must_succeed(self)
+        folds = server_module("tungsten_server.worker.fold")
+        fold = folds.Fold(folds.concatenated(schema))
+        for piece in self.pieces:
+            fold.add(piece)
+        whole = self.body["outputs"][0]
+        value = fold.value()
+        if not self.pieces:
+            return self.judged(ok=True, note="predict yields, and no piece came before the output")
+        # What no piece has is a default.
+        difference = _difference(value, {name: whole.get(name) for name in value})
+        if difference is None:
+            return self.judged(ok=True)
+        return self.judged(ok=False, problem=f"the pieces do not come to the output: {difference}")
 
 
 class _Server:
@@ -221,6 +245,33 @@ class _Server:
             if answer.status_code != 503 or time.monotonic() > deadline:
                 return _Answer(kind, what, inputs, seconds, answer.status_code, body, self._printed(before))
             time.sleep(0.2)
+
+    def follow(self, what: str, inputs: list[Any]) -> _Answer:
+        """Predict once more, and follow it."""
+        before = self._log.stat().st_size
+        began = time.monotonic()
+        pieces: list[dict[str, Any]] = []
+        body: Any = {}
+        asked: dict[str, Any] = {"headers": ASK_FOR_EVENTS, "timeout": self._timeout + 30, "stream": True}
+        try:
+            with closing(self._session.post(f"{self._url}/predict", json=inputs, **asked)) as answer:
+                if not answer.ok:
+                    body = answer.json()
+                for event in read_events(answer) if answer.ok else ():
+                    if event.name == "piece":
+                        pieces.append(event.data["output"])
+                    else:
+                        body = event.data
+        except requests.RequestException as problem:
+            raise RunError(
+                f"the server does not answer any more: {type(problem).__name__}; it said:\n"
+                + self._printed(before),
+                where=f"stream, {what}",
+            ) from None
+        seconds = time.monotonic() - began
+        return _Answer(
+            "stream", what, inputs, seconds, answer.status_code, body, self._printed(before), pieces
+        )
 
     def _demo(self, demo_id: str) -> tuple[requests.Response, Any]:
         while True:

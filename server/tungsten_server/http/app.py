@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, NotFound
 
-from tungsten_server.http.connections import WHEN_GONE
+from tungsten_server.http.connections import WHEN_GONE, WITH_EVENTS
+from tungsten_server.http.events import HEADERS as HEADERS_OF_EVENTS
+from tungsten_server.http.events import MEDIA_TYPE, PredictionEvents
 from tungsten_server.http.links import HEADERS, OutputLinks
 from tungsten_server.http.openapi import openapi_document
 from tungsten_server.http.routes import ROUTES
@@ -24,6 +27,8 @@ from tungsten_server.http.wire import demo_body, error_body, json_body, predicti
 from tungsten_server.page.demo import DemoPage
 from tungsten_server.page.docs import docs_page
 from tungsten_server.words.problems import InputError, Problem, UnavailableError
+from tungsten_server.words.stream import Stream
+from tungsten_server.worker.fold import concatenated
 
 if TYPE_CHECKING:
     from tungsten_server.checks.reading import InputReader
@@ -87,9 +92,11 @@ class Api:
                 "output_schema": spec.output_schema,
                 "demo_output_schema": spec.demo_output_schema,
                 "examples": spec.examples,
+                **({"stream": True} if spec.stream else {}),
             }
         )
         self._openapi = openapi_document(spec, settings)
+        self._concatenated = frozenset(concatenated(spec.output_schema))
         self._links = OutputLinks(spec.output_schema, spec.demo_output_schema)
         self._page = DemoPage()
 
@@ -102,6 +109,12 @@ class Api:
     def predict(self) -> Response:
         """Answer `POST /predict`, once the prediction is done."""
         as_links = _wants_links()
+        if _wants_events():
+            stream = Stream(self._concatenated, keep=False)
+            events = self._events(stream, prediction_body, as_links=as_links)
+            prediction = self._accept(keep=as_links, stream=stream)
+            events.on_leave = lambda: self._dispatcher.abandon(prediction)
+            return _begin(events.of(prediction))
         prediction = self._accept(keep=as_links)
         if WHEN_GONE in request.environ:
             request.environ[WHEN_GONE](lambda: self._dispatcher.abandon(prediction))
@@ -110,7 +123,8 @@ class Api:
 
     def create_prediction(self) -> Response:
         """Answer `POST /predictions`."""
-        return _respond(200, {"prediction_id": self._accept().id})
+        stream = Stream(self._concatenated, keep=True)
+        return _respond(200, {"prediction_id": self._accept(stream=stream).id})
 
     def get_prediction(self, prediction_id: str) -> Response:
         """Answer `GET /predictions/<prediction_id>`."""
@@ -127,7 +141,8 @@ class Api:
 
     def create_demo(self) -> Response:
         """Answer `POST /demo`."""
-        return _respond(200, {"demo_id": self._accept(demo=True).id})
+        stream = Stream(self._concatenated, keep=True)
+        return _respond(200, {"demo_id": self._accept(demo=True, stream=stream).id})
 
     def get_demo(self, prediction_id: str) -> Response:
         """Answer `GET /demo/<prediction_id>`."""
@@ -196,7 +211,14 @@ class Api:
     def finish(self, response: Response) -> Response:
         """Count a response, and say who may read it."""
         route = request.url_rule.rule if request.url_rule else None
-        self._metrics.count(route, request.method, response.status_code, time.monotonic() - g.began)
+        method, began = request.method, g.began
+        count = partial(self._metrics.count, route, method, response.status_code)
+        events: PredictionEvents | None = g.get("events")
+        if events is None:
+            count(time.monotonic() - began)
+        else:
+            events.on_first = lambda: self._metrics.count_first_piece(route, time.monotonic() - began)
+            events.on_end = lambda: count(time.monotonic() - began)
         preflight = request.method == "OPTIONS"
         wanted = self._access.cors(request.headers.get("Origin"), preflight=preflight)
         if response.mimetype == "text/html":
@@ -205,7 +227,7 @@ class Api:
             response.headers.setdefault(name, value)
         return response
 
-    def _accept(self, *, demo: bool = False, keep: bool = True) -> Prediction:
+    def _accept(self, *, demo: bool = False, keep: bool = True, stream: Stream | None = None) -> Prediction:
         """Read a request's inputs and submit them. keep: so that it can be asked for by its id."""
         size = 0
 
@@ -222,7 +244,8 @@ class Api:
 
         take(request.content_length or 0)
         try:
-            prediction = self._dispatcher.submit(self._reader.read(request, take), demo=demo, on_done=done)
+            inputs = self._reader.read(request, take)
+            prediction = self._dispatcher.submit(inputs, demo=demo, stream=stream, on_done=done)
         except BaseException:
             self._budget.give_back(size)
             raise
@@ -238,12 +261,22 @@ class Api:
         return prediction
 
     def _progress(self, prediction: Prediction, write: Callable[..., bytes], *, as_links: bool) -> Response:
-        """Tell how far a prediction is, with its outputs where it has succeeded."""
+        """Tell how far a prediction is, with its outputs where it has succeeded; or follow it."""
+        if _wants_events() and prediction.stream is not None:
+            return _begin(self._events(prediction.stream, write, as_links=as_links).of(prediction))
+        return _respond(200, self._body(prediction, write, as_links=as_links))
+
+    def _body(self, prediction: Prediction, write: Callable[..., bytes], *, as_links: bool) -> bytes:
         succeeded = prediction.status == "success"
         files_id = self._results.files_id(prediction) if as_links and succeeded else None
         if files_id is None:
-            return _respond(200, write(prediction))
-        return _respond(200, write(prediction, self._links.linked(prediction.outputs, f"/files/{files_id}")))
+            return write(prediction)
+        return write(prediction, self._links.linked(prediction.outputs, f"/files/{files_id}"))
+
+    def _events(self, stream: Stream, write: Callable[..., bytes], *, as_links: bool) -> PredictionEvents:
+        """What follows a prediction, for a client. write: as for its whole."""
+        piece = self._links.without_files if as_links else bytes
+        return PredictionEvents(stream, piece, lambda one: self._body(one, write, as_links=as_links))
 
 
 def create_app(api: Api) -> Flask:
@@ -321,6 +354,18 @@ def _wants_links() -> bool:
     if how not in ("data", "links"):
         raise _QueryError("files", "it is neither data nor links")
     return how == "links"
+
+
+def _wants_events() -> bool:
+    """Whether the client asks for events: by their type, and not by `*/*`."""
+    return request.accept_mimetypes.best_match(["application/json", MEDIA_TYPE]) == MEDIA_TYPE
+
+
+def _begin(events: PredictionEvents) -> Response:
+    """Answer with events, which the loop writes."""
+    g.events = events
+    request.environ[WITH_EVENTS](events)
+    return Response(iter(()), content_type=MEDIA_TYPE, headers=HEADERS_OF_EVENTS)
 
 
 def _detail(problem: Problem) -> dict[str, Any]:

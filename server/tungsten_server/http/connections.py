@@ -9,29 +9,19 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Protocol
 
-from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
-from waitress.parser import (  # type: ignore[import-untyped]
-    HEADER_FIELD_RE,
-    HTTPRequestParser,
-    ParsingError,
-    get_header_lines,
-)
+from waitress.channel import ClientDisconnected, HTTPChannel  # type: ignore[import-untyped]
 from waitress.task import ErrorTask, WSGITask  # type: ignore[import-untyped]
-from waitress.utilities import BadRequest, Error  # type: ignore[import-untyped]
+
+from tungsten_server.http.arriving import Request, TooMuchArrivesError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tungsten_server.words.budget import ByteBudget
-
-LARGEST_DIRECT_BODY = 65536
-"""Bytes of a body that the loop itself has parsed: within a millisecond, in which it does nothing else."""
-
-LONGEST_HEAD = 65536
-"""Bytes of a request's head, and of what a chunked body has beside its chunks."""
 
 _LARGEST_DIRECT_ANSWER = 1024 * 1024
 """Bytes of a body that the loop itself writes; more would go through a temporary file of waitress'."""
@@ -43,9 +33,13 @@ them the connection is closed, as HTTP allows (RFC 9112, 9.3.2)."""
 WHEN_GONE = "tungsten.when_gone"
 """In the WSGI environment: takes what is to be called if the client goes before its request is answered."""
 
-_HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nContent-Type: application/json\r\nDate: %b\r\n\r\n"
+WITH_EVENTS = "tungsten.with_events"
+"""In the WSGI environment: takes the `Events` that the body of the answer consists of. The application returns none."""
 
-_CODED = re.compile(rb"transfer-encoding", re.IGNORECASE)
+_KEEP_ALIVE_SECONDS = 15.0
+"""After which a comment says that nothing has happened: proxies close what is silent for longer (often 60 s)."""
+
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nContent-Type: application/json\r\nDate: %b\r\n\r\n"
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,9})\r\n", re.IGNORECASE)
 
@@ -57,6 +51,23 @@ class DirectAnswer(NamedTuple):
     """About how many bytes its body has."""
     render: Callable[[], bytes]
     """Makes the body."""
+
+
+class Events(Protocol):
+    """The body of an answer that comes in parts, over any time."""
+
+    @property
+    def size(self) -> int:
+        """About how many bytes there are to take."""
+
+    def open(self, on_news: Callable[[], None]) -> None:
+        """Have something called, by any thread, when there is something to take."""
+
+    def take(self) -> tuple[bytes, bool]:
+        """What there is, and whether that is the end."""
+
+    def leave(self) -> None:
+        """Note that the client has gone."""
 
 
 class Errors(NamedTuple):
@@ -86,6 +97,9 @@ class Owner(Protocol):
 
     def look(self) -> None:
         """Have the loop look at the connections anew."""
+
+    def news(self, channel: Channel) -> None:
+        """Have the loop write what there is of the channel's events."""
 
     def date(self) -> bytes:
         """Now, as HTTP writes it."""
@@ -123,87 +137,11 @@ def _known(data: bytes, request: Request) -> _Known | None:
     return _Known(head[:begin], head[end:], request)
 
 
-class _TooMuchArrivesError(Error):  # type: ignore[misc]
-    """Refuses a request for which there is no room yet."""
-
-    code = 503
-    reason = "Service Unavailable"
-
-
-class Request(HTTPRequestParser):  # type: ignore[misc]
-    """A request on its way in, refused before its body is read where all bodies together would be too large."""
-
-    error: Error | None
-    held = 0
-    """Bytes taken from `arriving`; small bodies are bounded by the number of connections."""
-
-    def __init__(self, arriving: ByteBudget, adj: object) -> None:
-        super().__init__(adj)
-        self._arriving = arriving
-
-    def received(self, data: bytes) -> int:
-        """Read on; return how many of the bytes are this request's."""
-        try:
-            consumed: int = super().received(data)
-        except ValueError:  # a Content-Length of thousands of digits
-            consumed = len(data)
-            self._refuse(BadRequest("Content-Length is invalid"))
-        if self.chunked and len(self.body_rcv.control_line) + len(self.body_rcv.trailer) > LONGEST_HEAD:
-            self._refuse(BadRequest("what is between the chunks is too long"))
-        if self.body_rcv is not None and self.error is None:
-            # Without a Content-Length it is what has come so far.
-            size = max(self.content_length, len(self.body_rcv))
-            if size > max(self.held, LARGEST_DIRECT_BODY):
-                if self._arriving.take(size - self.held):
-                    self.held = size
-                else:
-                    self._refuse(_TooMuchArrivesError("too many bytes are arriving"))
-        if self.completed:
-            # Or waitress would ask for the rest, and forget that there is none.
-            self.expect_continue = False
-        return consumed
-
-    def parse_header(self, header_plus: bytes) -> None:
-        """Read the head; refuse one whose body others may see end elsewhere."""
-        if _CODED.search(header_plus):
-            _check_framing(header_plus)
-        super().parse_header(header_plus)
-
-    def _refuse(self, error: Error) -> None:
-        self.error = error
-        self.completed = True
-
-    def close(self) -> None:
-        """Let go of the body. May be called again."""
-        super().close()
-        self._arriving.give_back(self.held)
-        self.held = 0
-
-
-def _check_framing(header_plus: bytes) -> None:
-    """Refuse a head that says more than once, or in a way that not all understand, where its body ends.
-
-    RFC 9112, 6.1 to 6.3. Raises ParsingError.
-    """
-    first_line, _, rest = header_plus.partition(b"\r\n")
-    found: dict[bytes, list[bytes]] = {}
-    for line in get_header_lines(rest):
-        field = HEADER_FIELD_RE.match(line)
-        if field:
-            found.setdefault(field["name"].lower(), []).append(field["value"].lower())
-    codings = found.get(b"transfer-encoding")
-    if codings is None:
-        return
-    repeated = len(codings) > 1 or codings[0].count(b"chunked") > 1
-    if repeated or b"content-length" in found or first_line.rstrip().endswith(b"HTTP/1.0"):
-        msg = "where the body ends is said in more than one way"
-        raise ParsingError(msg)
-
-
 class Task(WSGITask):  # type: ignore[misc]
     """Answers with `Connection: close` once the server stops, or busy clients would keep it from it."""
 
     channel: Channel
+    chunked_response: bool
 
     def build_response_header(self) -> bytes:
         """Make the head of the answer."""
@@ -217,6 +155,7 @@ class Task(WSGITask):  # type: ignore[misc]
         """Make the WSGI environment."""
         environ: dict[str, Any] = super().get_environment()
         environ[WHEN_GONE] = self.channel.when_gone
+        environ[WITH_EVENTS] = self.channel.begin_events
         return environ
 
     def execute(self) -> None:
@@ -227,6 +166,8 @@ class Task(WSGITask):  # type: ignore[misc]
                 super().execute()
             finally:
                 self.channel.on_gone = None
+            if self.channel.events is not None:
+                self._open_events()
             return
         body = answer.render()
         self.channel.direct_answer = None
@@ -235,6 +176,17 @@ class Task(WSGITask):  # type: ignore[misc]
         self.response_headers.append(("Content-Type", "application/json"))
         self.content_length = len(body)
         self.write(body)
+
+    def _open_events(self) -> None:
+        """Write the head of an answer that goes on without this task; the connection closes behind it."""
+        self.write(b"")
+        self.channel.chunked, self.chunked_response = self.chunked_response, False
+        self.close_on_finish = False
+        with self.channel.requests_lock:
+            surplus = self.channel.requests[1:]
+            del self.channel.requests[1:]
+        for request in surplus:
+            request.close()
 
 
 class Refusal(ErrorTask):  # type: ignore[misc]
@@ -246,7 +198,7 @@ class Refusal(ErrorTask):  # type: ignore[misc]
         """Write what is wrong, and close the connection behind it."""
         error = self.request.error
         told = self.channel.owner.errors
-        if isinstance(error, _TooMuchArrivesError):
+        if isinstance(error, TooMuchArrivesError):
             body = told.body(error.code, error.body)
             self.response_headers.append(("Retry-After", "1"))
         else:
@@ -276,6 +228,16 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     will_close: bool
     later: list[Request]
     """Requests that have arrived whole, and are begun when the client has read the answers before."""
+    events: Events | None = None
+    """What its answer goes on with, where that comes in parts."""
+    chunked = False
+    """Whether that is told in chunks, or ends with the connection."""
+    has_news = False
+    """Whether the loop knows that there is something of it to write."""
+    is_behind = False
+    """Whether there was something to write while the client had not read what was before."""
+    is_writing = False
+    """Whether a thread writes it."""
     waits_since: float
     """When its last request was answered: as `time.time` has it."""
 
@@ -289,11 +251,11 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     @property
     def waits(self) -> bool:
         """Whether it is the client's turn: to send a request or the rest of one, or to read an answer."""
-        return not self.requests
+        return not self.requests and self.events is None
 
     def readable(self) -> bool:
         """Whether the loop is to read: not ahead of a client that does not read itself."""
-        return not self.later and bool(super().readable())
+        return not self.later and self.events is None and bool(super().readable())
 
     def writable(self) -> bool:
         """Whether the loop is to call `handle_write`."""
@@ -318,6 +280,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def handle_write(self) -> None:
         """Send; begin what was postponed once all is sent."""
         super().handle_write()
+        if self.is_behind and not self.total_outbufs_len:
+            self.is_behind = False
+            self.owner.news(self)
         if self.later and self.connected and not self.total_outbufs_len:
             self.requests, self.later = self.later, []
             self.owner.add_task(self)
@@ -329,6 +294,57 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         """Answer the first request, on whichever thread this is."""
         super().service()
         self.waits_since = time.time()
+        if self.events is None:
+            return
+        if self.connected:
+            self.on_gone = self._leave_events
+            self.events.open(lambda: self.owner.news(self))
+        else:
+            self._leave_events()
+
+    def begin_events(self, events: Events) -> None:
+        """Have the answer consist of events. For the thread that answers."""
+        self.events = events
+
+    def write_events(self) -> bool:
+        """Send what there is, as far as the client reads; return whether that could be done at once. For the loop."""
+        if self.events is None or self.is_writing:
+            return True
+        if self.total_outbufs_len:
+            self.is_behind = True
+            return True
+        if self.events.size > _LARGEST_DIRECT_ANSWER:
+            self.is_writing = True
+            return False
+        self._write_events(self.events)
+        self.handle_write()
+        return True
+
+    def _write_events(self, events: Events) -> None:
+        data, is_end = events.take()
+        if data and self.chunked:
+            data = b"%X\r\n%b\r\n" % (len(data), data)
+        if is_end:
+            data += b"0\r\n\r\n" if self.chunked else b""
+            self.on_gone = self.events = None
+            self.close_when_flushed = True
+        with suppress(ClientDisconnected):
+            self.write_soon(data)
+
+    def keep_alive(self) -> None:
+        """Say that the answer goes on, where nothing was said for long. For the loop."""
+        if self.events is None or self.is_writing or self.total_outbufs_len:
+            return
+        if time.time() - self.last_activity >= _KEEP_ALIVE_SECONDS:
+            comment = b": keep-alive\n\n"
+            self.write_soon(b"%X\r\n%b\r\n" % (len(comment), comment) if self.chunked else comment)
+            self.handle_write()
+
+    def _leave_events(self) -> None:
+        events, self.events = self.events, None
+        if events is not None:
+            self.close_when_flushed = True
+            events.leave()
 
     def received(self, data: bytes) -> bool:
         """Take what the client has sent; return whether it was looked at."""
@@ -367,6 +383,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         for request in (*self.later, *filter(None, [self.request])):
             request.close()
         self.later = []
+        self._leave_events()
         super().handle_close()
 
     def write_direct(self) -> bool:
@@ -395,3 +412,20 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self.requests.pop().close()
         self.last_activity = self.waits_since = time.time()
         return True
+
+
+class EventsTask:
+    """Writes what there is of a channel's events: so much that the loop would be kept from all else."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def service(self) -> None:
+        """Write it. For a task thread."""
+        channel = self._channel
+        try:
+            if channel.events is not None:
+                channel._write_events(channel.events)
+        finally:
+            channel.is_writing = False
+            channel.owner.news(channel)

@@ -52,6 +52,13 @@ class OutputLinks:
         """Write outputs with an address `base/INDEX/NUMBER` in place of each file."""
         return [self._linked(output, f"{base}/{index}") for index, output in enumerate(outputs)]
 
+    def without_files(self, piece: bytes) -> bytes:
+        """A piece without the fields that hold files: those have no address before there is the whole output."""
+        document = json.loads(piece)
+        for place, _ in _files(document, self._fields):
+            document.pop(place[0], None)
+        return json_body(document)
+
     def file(self, outputs: Sequence[Output], index: int, number: int) -> OutputFile | None:
         """Take out one file; None where there is none."""
         if index >= len(outputs):

@@ -34,6 +34,10 @@ class _Latencies:
     buckets: list[int] = field(default_factory=lambda: [0] * (len(_SECONDS) + 1))
     total: float = 0.0
 
+    def add(self, seconds: float) -> None:
+        self.buckets[bisect_left(_SECONDS, seconds)] += 1
+        self.total += seconds
+
 
 class Metrics:
     """Counts requests, and writes them down beside the dispatcher's counts.
@@ -50,6 +54,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._requests: Counter[tuple[str, str, int]] = Counter()
         self._latencies: dict[str, _Latencies] = {}
+        self._first_pieces: dict[str, _Latencies] = {}
 
     def count(self, route: str | None, method: str, status: int, seconds: float) -> None:
         """Count one answered request. route: the pattern that it matched; None if it matched none."""
@@ -57,9 +62,12 @@ class Metrics:
         route, method = route or "unmatched", method if method in _METHODS else "other"
         with self._lock:
             self._requests[route, method, status] += 1
-            latencies = self._latencies.setdefault(route, _Latencies())
-            latencies.buckets[bisect_left(_SECONDS, seconds)] += 1
-            latencies.total += seconds
+            self._latencies.setdefault(route, _Latencies()).add(seconds)
+
+    def count_first_piece(self, route: str | None, seconds: float) -> None:
+        """Count the first piece of a stream. seconds: since the request had come."""
+        with self._lock:
+            self._first_pieces.setdefault(route or "unmatched", _Latencies()).add(seconds)
 
     def text(self) -> bytes:
         """Write all of it in Prometheus' text format."""
@@ -80,9 +88,10 @@ class Metrics:
 
         with self._lock:
             answered = self._requests.copy()
-            latencies = {
-                route: (list(one.buckets), one.total) for route, one in sorted(self._latencies.items())
-            }
+            latencies, first_pieces = (
+                {route: (list(one.buckets), one.total) for route, one in sorted(found.items())}
+                for found in (self._latencies, self._first_pieces)
+            )
         counts = self._dispatcher.counts()
 
         requests = CounterMetricFamily(
@@ -92,14 +101,14 @@ class Metrics:
             requests.add_metric([route, method, str(status)], number)
         yield requests
 
-        seconds = HistogramMetricFamily(
-            "tungsten_http_request_duration_seconds",
-            "Time from a whole request to its answer, waiting included.",
-            labels=["route"],
-        )
-        for route, (buckets, total) in latencies.items():
-            seconds.add_metric([route], _cumulative(_SECONDS, buckets), total)
-        yield seconds
+        for name, what, found in (
+            ("request_duration", "Time from a whole request to its answer, waiting included.", latencies),
+            ("first_piece", "Time from a whole request to the first piece of its stream.", first_pieces),
+        ):
+            seconds = HistogramMetricFamily(f"tungsten_http_{name}_seconds", what, labels=["route"])
+            for route, (buckets, total) in found.items():
+                seconds.add_metric([route], _cumulative(_SECONDS, buckets), total)
+            yield seconds
 
         sizes = [0] * (len(self._sizes) + 1)
         for size, number in counts.batches.items():

@@ -27,6 +27,8 @@ _URL_PATTERN = r"^[hH][tT][tT][pP][sS]?://"
 
 _JSON = "application/json"
 
+_EVENTS = "text/event-stream"
+
 _OUTPUT_FILE = {"format": "uri-reference"}
 """An address on this server has neither scheme nor host."""
 
@@ -82,14 +84,14 @@ def _operations(spec: Spec, settings: Settings) -> dict[str, dict[str, Any]]:
         "predict": {
             "parameters": [_FILES],
             "requestBody": body,
-            "responses": {"200": _json("Prediction"), **_refusals()},
+            "responses": {"200": _with_events(_json("Prediction")), **_refusals()},
         },
         "create_prediction": _create(body, "prediction_id"),
-        "get_prediction": _progress(_json("Prediction"), settings),
+        "get_prediction": _progress(_with_events(_json("Prediction")), settings),
         "cancel_prediction": cancel,
         "demo_page": _only(_text("text/html")),
         "create_demo": _create(body, "demo_id"),
-        "get_demo": _progress(_json("Demo"), settings),
+        "get_demo": _progress(_with_events(_json("Demo")), settings),
         "cancel_demo": cancel,
         "get_file": _get_file(settings),
         "health": _only(_json("Status")),
@@ -241,7 +243,8 @@ def _schemas(spec: Spec, settings: Settings) -> dict[str, Any]:
                     "items": {"type": "object"},
                     "description": "Inputs to try it with",
                 },
-            }
+            },
+            stream={"const": True, "description": "There where outputs come piece by piece"},
         ),
         "Status": _object({"status": text}),
         "NotReady": _object({"status": text, "reason": text}),
@@ -262,8 +265,8 @@ def _examples(spec: Spec) -> dict[str, Any]:
     return {f"example-{number}": {"value": [example]} for number, example in enumerate(spec.examples, 1)}
 
 
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(properties)}
+def _object(properties: dict[str, Any], **optional: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": {**properties, **optional}, "required": list(properties)}
 
 
 def _request_body(spec: Spec, settings: Settings) -> dict[str, Any]:
@@ -354,6 +357,20 @@ def _described_files(schema: Any, rule: dict[str, Any]) -> Any:  # noqa: ANN401 
 
 def _json(name: str) -> dict[str, Any]:
     return {"description": name, **_content(name)}
+
+
+def _with_events(answer: dict[str, Any]) -> dict[str, Any]:
+    """The same answer, and the events that a client may ask for instead."""
+    described = {
+        "type": "string",
+        "description": (
+            'Server-sent events. `piece`: `{"index": …, "output": …}`, what is new of the output for that input; '
+            "what has an `x-fold` in the output's schema is put behind what was before, all else replaces it, and what "
+            "a piece leaves out stays. Who follows late, or reads slowly, gets several pieces as one. With "
+            "`files=links`, pieces have no files. `prediction`, the last: the whole, as without events."
+        ),
+    }
+    return {**answer, "content": {**answer["content"], _EVENTS: {"schema": described}}}
 
 
 def _content(name: str) -> dict[str, Any]:

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 from waitress import create_server, wasyncore  # type: ignore[import-untyped]
 from waitress.utilities import build_http_date  # type: ignore[import-untyped]
 
-from tungsten_server.http.connections import LARGEST_DIRECT_BODY, LONGEST_HEAD, Channel, DirectAnswer
+from tungsten_server.http.arriving import LARGEST_DIRECT_BODY, LONGEST_HEAD
+from tungsten_server.http.connections import Channel, DirectAnswer, EventsTask
+from tungsten_server.http.events import MEDIA_TYPE
 from tungsten_server.http.threads import TaskThreads
 
 if TYPE_CHECKING:
@@ -130,7 +132,7 @@ class HttpServer:
         self._next_second = 0.0
         self._next_look = 0.0
         self._answered: list[Channel] = []
-        """Channels that have a `direct_answer`."""
+        """Channels that have a `direct_answer`, or something of their events to write."""
         self._answered_lock = threading.Lock()
         self._loop = threading.get_ident()
         self._offered = False
@@ -175,7 +177,11 @@ class HttpServer:
         with self._answered_lock:
             answered, self._answered = self._answered, []
         for channel in answered:
-            if not channel.write_direct():
+            channel.has_news = False
+            if channel.direct_answer is None:
+                if not channel.write_events():
+                    self._threads.add_task(EventsTask(channel))
+            elif not channel.write_direct():
                 self._threads.add_task(channel)
         if self._offered:
             self._offered = False
@@ -183,6 +189,8 @@ class HttpServer:
         if time.monotonic() >= self._next_second:
             self._next_second = time.monotonic() + 1.0
             self._close_given_up()
+            for channel in list(self._server.active_channels.values()):
+                channel.keep_alive()
             self._threads.grow()
             self._each_second()
 
@@ -263,6 +271,7 @@ class HttpServer:
             and not request.query
             and request.headers.get("CONTENT_TYPE") in _DIRECT_TYPES
             and "CONTENT_ENCODING" not in request.headers
+            and MEDIA_TYPE not in request.headers.get("ACCEPT", "")
             and self._is_plain(request.headers)
             and len(request.body_rcv or "") <= self.largest_direct_body
             and threading.get_ident() == self._loop
@@ -294,6 +303,17 @@ class HttpServer:
         """Have the loop look at the connections anew. For any thread."""
         self._server.pull_trigger()
 
+    def news(self, channel: Channel) -> None:
+        """Have the loop write what there is of a channel's events. For any thread."""
+        with self._answered_lock:
+            if channel.has_news:
+                return
+            channel.has_news = True
+            first = not self._answered
+            self._answered.append(channel)
+        if first:
+            self._server.pull_trigger()
+
     def date(self) -> bytes:
         """Now, as HTTP writes it."""
         now = int(time.time())
@@ -305,7 +325,13 @@ class HttpServer:
         """How many connections have a request half read, running, or with a part of its answer unsent."""
         # In this order: a task thread writes its answer before it takes its request off the list.
         return sum(
-            bool(channel.requests or channel.later or channel.request or channel.total_outbufs_len)
+            bool(
+                channel.requests
+                or channel.later
+                or channel.request
+                or channel.events
+                or channel.total_outbufs_len
+            )
             for channel in list(self._server.active_channels.values())
         )
 

@@ -88,6 +88,17 @@ class Answers(NamedTuple):
     place: int
     """Of the first input, in the batch."""
     answers: list[Answer]
+    is_early: bool = False
+    """Whether the call of `predict` that they are of goes on for other inputs."""
+
+
+class Pieces(NamedTuple):
+    """Pieces of the outputs for some inputs of a batch."""
+
+    number: int
+    """The batch's."""
+    pieces: list[tuple[int, bytes]]
+    """The inputs' places in the batch, each with a piece as JSON."""
 
 
 class ModelProcess:
@@ -196,7 +207,7 @@ class ModelProcess:
         """Have it run a batch of JSON inputs, after those that it has already. `receive` sends it.
 
         number: the batch's; they rise from 1.
-        owners: for each input the number of its request.
+        owners: for each input the number of its request, and whether its pieces are to be told (`frames.PIECES`).
         log: makes it a demo's batch, and gets what is printed meanwhile. All else must be answered before, and it
         before all else begins.
         """
@@ -213,8 +224,8 @@ class ModelProcess:
         """
         self._unsent.append(memoryview(frames.encode(frames.CANCEL, [frames.numbers(number, places)])))
 
-    def receive(self, deadline: float | None, limit: float) -> list[Answers]:
-        """Send what there is to send, wait until answers come, and return them.
+    def receive(self, deadline: float | None, limit: float) -> list[Answers | Pieces]:
+        """Send what there is to send, wait until answers or pieces come, and return them.
 
         Returns early, perhaps with nothing, when something is written to `wake_fd`.
 
@@ -224,10 +235,14 @@ class ModelProcess:
         """
         return self._read_answers(self._receive(deadline, limit, "predict" if deadline else "no call"))
 
-    def _read_answers(self, received: list[frames.Frame]) -> list[Answers]:
-        found: list[Answers] = []
-        for _, (head, *parts) in received:
-            number, (place, *statuses) = frames.read_numbers(head)
+    def _read_answers(self, received: list[frames.Frame]) -> list[Answers | Pieces]:
+        found: list[Answers | Pieces] = []
+        for kind, (head, *parts) in received:
+            number, numbers = frames.read_numbers(head)
+            if kind == frames.TELL_PIECES:
+                found.append(Pieces(number, list(zip(numbers, parts))))
+                continue
+            place, *statuses = numbers
             answers = [
                 Output(part, demo) if status == frames.SUCCEEDED else Failure(part.decode())
                 for status, part, demo in zip(statuses, parts[::2], parts[1::2])
@@ -235,7 +250,7 @@ class ModelProcess:
             self._captured -= len(answers)
             if self._captured <= 0:
                 self._capture.close()
-            found.append(Answers(number, place, answers))
+            found.append(Answers(number, place, answers, kind == frames.EARLY_ANSWERS))
         return found
 
     def close(self, grace: float) -> None:

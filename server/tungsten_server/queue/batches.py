@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from tungsten_server.worker import frames
+
 if TYPE_CHECKING:
     from tungsten_server.queue.batcher import Ticket
     from tungsten_server.words.logs import Log
@@ -40,9 +42,15 @@ class Batch:
 
     @property
     def owners(self) -> list[int]:
-        """For each item the number of its prediction, counted within the batch. Those of one stand together."""
+        """For each item the number of its prediction, counted within the batch, as `frames` has it.
+
+        Those of one stand together.
+        """
         numbers: dict[Prediction, int] = {}
-        return [numbers.setdefault(item.prediction, len(numbers)) for item in self.items]
+        for item in self.items:
+            wants = frames.PIECES if item.prediction.stream else 0
+            numbers.setdefault(item.prediction, len(numbers) | wants)
+        return [numbers[item.prediction] for item in self.items]
 
     @property
     def log(self) -> Log | None:

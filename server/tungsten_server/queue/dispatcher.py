@@ -12,20 +12,31 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Callable
 
+from tungsten_server.model.process import Pieces
 from tungsten_server.queue.batcher import Batcher
 from tungsten_server.queue.batches import Batch, Item, Orders
 from tungsten_server.queue.driver import Driver, Patience
 from tungsten_server.words.logs import Log
-from tungsten_server.words.prediction import CANCELED, GONE, Answer, Failure, Outcome, Prediction
+from tungsten_server.words.prediction import (
+    CANCELED,
+    GONE,
+    Answer,
+    Failure,
+    Outcome,
+    Prediction,
+    too_large,
+)
 from tungsten_server.words.problems import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from tungsten_server.checks.inputs import Input
     from tungsten_server.model.process import Answers, ModelProcess
+    from tungsten_server.words.stream import Stream
 
 _BEING_SET_UP = "the model is being set up"
 _STOPPING = "the server is stopping"
@@ -151,13 +162,14 @@ class Dispatcher:
         inputs: Sequence[Input],
         *,
         demo: bool = False,
+        stream: Stream | None = None,
         on_done: Callable[[Prediction], None] | None = None,
         more: bool = False,
     ) -> Prediction:
         """Accept one request's inputs, at least one. Raises UnavailableError.
 
-        demo: have them run apart from all others, for a demo page. on_done: see `Prediction`. more: others follow at
-        once, and `wake` after the last of them, so that they can share a batch.
+        demo: have them run apart from all others, for a demo page. stream, on_done: see `Prediction`. more: others
+        follow at once, and `wake` after the last of them, so that they can share a batch.
 
         While model processes that were ready are being replaced, inputs are accepted and wait for the next one.
         """
@@ -168,7 +180,11 @@ class Dispatcher:
                 msg = "too many predictions are waiting"
                 raise UnavailableError(msg, retry_after=1)
             prediction = Prediction(
-                len(inputs), max_bytes=self._limits.max_result, log=Log() if demo else None, on_done=on_done
+                len(inputs),
+                max_bytes=self._limits.max_result,
+                log=Log() if demo else None,
+                stream=stream,
+                on_done=on_done,
             )
             self._pending.add(prediction)
             # A demo's options include who asked, so nobody else's inputs can meet them in a batch.
@@ -260,11 +276,38 @@ class Dispatcher:
             self._wake()  # now that this one is busy, others may take batches ahead
             return Orders(batches, unwanted, was_idle, bool(flight.batches))
 
-    def take_answers(self, driver: Driver, received: Sequence[Answers]) -> None:
-        """Record answers to items of the driver's batches; those that are answered already are left alone."""
+    def take_answers(self, driver: Driver, received: Sequence[Answers | Pieces]) -> None:
+        """Record answers to items of the driver's batches; those that are answered already are left alone.
+
+        Pieces go to those who follow the predictions.
+        """
+        for is_pieces, together in groupby(received, lambda one: isinstance(one, Pieces)):
+            if is_pieces:
+                self._take_pieces(driver, together)  # type: ignore[arg-type]
+            else:
+                self._record_answers(driver, together)  # type: ignore[arg-type]
+
+    def _take_pieces(self, driver: Driver, received: Iterable[Pieces]) -> None:
         with self._lock:
             batches = self._ready[driver].batches
-            for number, first, answers in received:
+            taken = [
+                (batches[number].items[place], piece)
+                for number, pieces in received
+                if number in batches
+                for place, piece in pieces
+                if place in batches[number].open
+            ]
+        # Putting them together takes its time, and the answers come after them by this same thread.
+        for item, piece in taken:
+            stream = item.prediction.stream
+            if stream and stream.add(item.place, piece) > 2 * self._limits.max_result:
+                with self._lock:
+                    self._record(item.prediction, item.place, too_large(self._limits.max_result))
+
+    def _record_answers(self, driver: Driver, received: Iterable[Answers]) -> None:
+        with self._lock:
+            batches = self._ready[driver].batches
+            for number, first, answers, _ in received:
                 batch = batches.get(number)
                 if batch is None:
                     continue
@@ -293,7 +336,10 @@ class Dispatcher:
                 waiting = []
                 for index in sorted(batch.open):
                     ticket, item = batch.taken[index]
-                    if number == running or (touched and item.suspect):
+                    # What was told of can't be told again.
+                    stream = item.prediction.stream
+                    is_told = stream is not None and stream.has_begun(item.place)
+                    if number == running or (touched and item.suspect) or is_told:
                         self._record(item.prediction, item.place, failure)
                     elif touched:
                         waiting.append((ticket._replace(key=key + ticket.key), item._replace(suspect=True)))

@@ -14,14 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Protocol
 
-from tungsten_server.model.process import ModelProcess, ModelProcessError
+from tungsten_server.model.process import Answers, ModelProcess, ModelProcessError
 from tungsten_server.words.prediction import Failure
 from tungsten_server.worker import events
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tungsten_server.model.process import Answers
+    from tungsten_server.model.process import Pieces
     from tungsten_server.queue.batches import Orders
 
 _MAX_PAUSE = 30.0
@@ -70,8 +70,8 @@ class Queue(Protocol):
         ahead: how many full batches may wait behind the one that runs.
         """
 
-    def take_answers(self, driver: Driver, received: Sequence[Answers]) -> None:
-        """Take answers to items of the driver's batches."""
+    def take_answers(self, driver: Driver, received: Sequence[Answers | Pieces]) -> None:
+        """Take answers to items of the driver's batches, and pieces of them."""
 
     def settle_lost(self, driver: Driver, failure: Failure) -> None:
         """Settle what the driver's process had when it was lost."""
@@ -214,12 +214,15 @@ class Driver:
                     since = time.monotonic()
                 deadline = since + self._patience.prediction_timeout if orders.busy else None
                 received = process.receive(deadline, self._patience.prediction_timeout)
-                if received:
+                # What comes before a call has ended gives it no more time.
+                ended = sum(isinstance(one, Answers) and not one.is_early for one in received)
+                if ended:
                     now = time.monotonic()
                     # Those that came together have shared the time; half of what was known is kept.
-                    self._seconds += ((now - since) / len(received) - self._seconds) / 2
+                    self._seconds += ((now - since) / ended - self._seconds) / 2
                     since, useful = now, True
-                    self._doubted -= min(len(received), self._doubted)
+                    self._doubted -= min(ended, self._doubted)
+                if received:
                     self._queue.take_answers(self, received)
         except ModelProcessError as error:
             if not self._queue.is_stopping():

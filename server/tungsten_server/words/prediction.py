@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Callable, Literal, Union
 
 if TYPE_CHECKING:
     from tungsten_server.words.logs import Log
+    from tungsten_server.words.stream import Stream
 
 Status = Literal["pending", "running", "success", "failed"]
 """The words that clients know. What was cancelled or took too long has failed."""
@@ -41,6 +42,11 @@ CANCELED = Failure("Canceled", "canceled")
 GONE = Failure("The connection was closed before there was an answer", "disconnected")
 
 
+def too_large(limit: int) -> Failure:
+    """Why there are no outputs where they have more than so many bytes."""
+    return Failure(f"OutputTooLarge: the outputs have more than {limit} bytes of JSON")
+
+
 class Prediction:
     """The answers to one request's inputs, in the order of the inputs.
 
@@ -54,6 +60,7 @@ class Prediction:
         *,
         max_bytes: int,
         log: Log | None = None,
+        stream: Stream | None = None,
         on_done: Callable[[Prediction], None] | None = None,
     ) -> None:
         """Expect answers.
@@ -61,10 +68,12 @@ class Prediction:
         size: how many, at least one.
         max_bytes: most bytes of JSON that all outputs together may have; more is a failure.
         log: makes it a demo, and gets what the model prints.
+        stream: gets the pieces of its outputs; None where nobody asks for them.
         on_done: called once, when it is done, under the dispatcher's lock.
         """
         self.id = os.urandom(16).hex()
         self.log = log
+        self.stream = stream
         self._outputs: list[Output | None] = [None] * size
         self._missing = size
         self._bytes = 0
@@ -119,9 +128,7 @@ class Prediction:
             self._missing -= 1
             self._bytes += len(answer.json) + len(answer.demo_json)
             if self._bytes > self._max_bytes:
-                answer = Failure(
-                    f"OutputTooLarge: the outputs have more than {self._max_bytes} bytes of JSON"
-                )
+                answer = too_large(self._max_bytes)
         if isinstance(answer, Failure):
             self._failure = answer
             self._outputs, self._bytes = [], 0
@@ -129,6 +136,8 @@ class Prediction:
             return
         self.done = True
         self._until_done.release()
+        if self.stream:
+            self.stream.end()
         if self._on_done:
             self._on_done(self)
 

@@ -36,6 +36,8 @@ class Spec:
     """The output's schema where the model has no demo output of its own."""
     examples: list[dict[str, Any]] = field(default_factory=list)
     """Inputs to try the model with."""
+    stream: bool = False
+    """Whether outputs come piece by piece."""
 
 
 def read_spec(path: Path) -> Spec:
@@ -73,6 +75,7 @@ def read_spec(path: Path) -> Spec:
         examples=_value_in_order(
             _get({"examples": [], **document}, "examples", list), {"items": input_schema}
         ),
+        stream=document.get("stream") is True,
     )
 
 

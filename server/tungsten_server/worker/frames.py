@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 RUN = 1
 """Server to model: run one batch, after those that were sent before. The first byte string is made by `numbers`: the
 batch's number, rising from 1, and for each input the number of its request, so that the model knows whose inputs
-fail together. Each other byte string is a JSON input; those of one request stand together."""
+fail together, with the bit PIECES where pieces of its output are to be told. Each other byte string is a JSON input;
+those of one request stand together."""
 RUN_DEMO = 5
 """Server to model: the same for a demo: `predict_demo` where there is one, and what is printed is caught. It has the
 model process for itself: nothing is sent before it is answered, and it is not sent before all else is."""
@@ -40,6 +41,13 @@ The first byte string is made by `numbers`: the batch's number, the place of the
 and FAILED for each answer. Then come two for each answer: the output as JSON, or the reason of the failure in UTF-8;
 and the demo output as JSON, empty where there is none.
 """
+EARLY_ANSWERS = 7
+"""Model to server: the same, and the call of `predict` that they are of goes on for other inputs."""
+TELL_PIECES = 8
+"""Model to server: pieces of the outputs for some inputs, which are put behind those before (`fold`). The first byte
+string is made by `numbers`: the batch's number and the inputs' places in it; then comes one for each, as JSON."""
+
+PIECES = 1 << 31
 
 SUCCEEDED = ord("+")
 FAILED = ord("-")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import tempfile
 from contextlib import contextmanager, nullcontext, suppress
@@ -27,13 +28,13 @@ from .outputs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from contextlib import AbstractContextManager
     from typing import Callable
 
     from tungstenkit.sdk.outputs import FixedJson
 
-    _Fix = Callable[[Any], "bytes | FixedJson"]
+    _Fix = Callable[..., "bytes | FixedJson"]
 
 
 class Model:
@@ -43,7 +44,7 @@ class Model:
         """Import it, make an instance, call its `setup`. Raises whatever the user's code raises."""
         import PIL.Image
 
-        from tungstenkit.sdk import outputs
+        from tungstenkit.sdk import outputs, pieces
         from tungstenkit.sdk.temporary import keep_files_in, temporary_files
 
         with suppress(FileNotFoundError):  # no folder for temporary files can be written
@@ -52,7 +53,7 @@ class Model:
         PIL.Image.MAX_IMAGE_PIXELS = -(-arguments["max-pixels"] // 2)
         self.temporary_files = temporary_files
         self._outputs = outputs
-        self._max_output: int = arguments["max-output"]
+        self.max_output: int = arguments["max-output"]
         self._log_pipe: int = arguments["log"]
         model_class = getattr(importlib.import_module(arguments["module"]), arguments["class"])
         self._definition = model_class.__tungsten_model__
@@ -64,6 +65,14 @@ class Model:
             self._instance.setup()
         # Without one, the outputs are the demo outputs, too.
         self._has_predict_demo = hasattr(self._instance, "predict_demo")
+        self.end_mark = pieces.END
+        if self._definition.stream:
+            self.concatenated = frozenset(pieces.concatenated(self._definition.output))
+            self._piece_class = pieces.piece_class(self._definition.output)
+
+    def yields(self, *, demo: bool) -> bool:
+        """Whether what is called for a batch yields: then `begin` and what follows it count, and not `predict`."""
+        return bool(self._definition.stream) and not (demo and self._has_predict_demo)
 
     def parse(self, data: bytes) -> object:
         """Make the model's input object of JSON; a failed answer if its own validators reject it."""
@@ -99,6 +108,91 @@ class Model:
         demo_outputs = checked(second, len(keys), "predict_demo", "demo outputs")
         return self._fixed(outputs, demo_outputs, keys, since)
 
+    # Of a `predict` that yields.
+
+    def begin(self, inputs: list[object]) -> Generator[object, object, object]:
+        """Call it; none of its code runs yet."""
+        generator: Generator[object, object, object] = self._instance.predict(inputs)
+        return generator
+
+    def resume(
+        self,
+        generator: Generator[object, object, object],
+        gone: list[bool] | None,
+        keys: Sequence[int],
+        around: AbstractContextManager[None],
+        *,
+        demo: bool,
+    ) -> tuple[bool, object, int]:
+        """Have it run until it yields: whether it has ended instead, what it gave, and when this began, as `_fixed` has
+        it. gone: what `yield` returns in it; None to begin with."""
+        with self._looking(keys) as since, self._printing(demo=demo), around:
+            try:
+                return False, generator.send(gone), since
+            except StopIteration as end:
+                return True, end.value, since
+
+    def end(self, generator: Generator[object, object, object], *, demo: bool) -> None:
+        """Have it clean up."""
+        with self._printing(demo=demo):
+            generator.close()
+
+    def _printing(self, *, demo: bool) -> AbstractContextManager[None]:
+        return redirected(self._log_pipe) if demo else _NOT_REDIRECTED
+
+    def fix_pieces(
+        self, pieces: Sequence[object], keys: Sequence[int], since: int
+    ) -> list[Answer | Unwritten]:
+        """Make of pieces, one for each of some inputs, what nothing can change any more. Raises as `predict` does."""
+        return self._fixed_by(self._fix_piece, pieces, keys, since)
+
+    def _fix_piece(self, fix: _Fix, piece: object) -> Answer | Unwritten:
+        declared = self._definition.output
+        try:
+            if type(piece) is declared or isinstance(piece, declared):
+                known = {**vars(piece), **(piece.__pydantic_extra__ or {})}  # type: ignore[attr-defined]
+                given = {name: known[name] for name in piece.__pydantic_fields_set__}  # type: ignore[attr-defined]
+                piece = given
+            if not isinstance(piece, dict):
+                kind = f"{type(piece).__module__}.{type(piece).__qualname__}".removeprefix("builtins.")
+                msg = f"predict yielded an object of type {kind}, not {declared.__name__}"
+                raise InvalidOutput(msg)
+            valid = self._piece_class.model_validate(piece)
+            fixed = self._checked(fix(valid, valid.model_fields_set), InvalidOutput)
+        except BaseException as error:
+            log("piece refused", error)
+            return failed(error)
+        return Answer(True, fixed) if isinstance(fixed, bytes) else Unwritten(fixed, b"")
+
+    def value_of(self, piece: Answer | Unwritten) -> tuple[dict[str, Any], int]:
+        """A piece as values, files as objects, and about how many bytes of JSON it has."""
+        if isinstance(piece, Answer):
+            return json.loads(piece.content), len(piece.content)
+        fixed: Any = piece.output
+        return fixed.value(), len(fixed.json) + fixed.size
+
+    def too_large(self, value: dict[str, Any]) -> tuple[int, Answer | None]:
+        """How many bytes of JSON a value has, files left out, and a failed answer where that is too much."""
+        size = len(json.dumps(value, ensure_ascii=False, default=lambda _: ""))
+        try:
+            self._check_size(size)
+        except OutputTooLarge as error:
+            log("output refused", error)
+            return size, failed(error)
+        return size, None
+
+    def whole(self, value: dict[str, Any] | None, *, demo: bool) -> Answer | Unwritten:
+        """The output that pieces come to; None where there was none."""
+        if value is None and any(one.is_required() for one in self._definition.output.model_fields.values()):
+            nothing = InvalidOutput("predict yielded no piece for an input")
+            log("output refused", nothing)
+            return failed(nothing)
+        with self._outputs.Fixing(self.max_output) as fix:
+            answer = self._fix(fix, value or {})
+        return with_itself(answer) if demo else answer
+
+    # Of both.
+
     def _looking(self, keys: Sequence[int]) -> AbstractContextManager[int]:
         return self._outputs.looking_at_files() if differ(keys) else _NOT_LOOKING
 
@@ -113,17 +207,25 @@ class Model:
 
         since: when the call began, as files have it, where inputs differ.
         """
+        if demo_outputs is None:
+            return self._fixed_by(self._fix, outputs, keys, since)
+        both = list(zip(outputs, demo_outputs))
+        return self._fixed_by(lambda fix, pair: self._fix(fix, *pair), both, keys, since)
+
+    def _fixed_by(
+        self,
+        way: Callable[[_Fix, Any], Answer | Unwritten],
+        returned: Sequence[object],
+        keys: Sequence[int],
+        since: int,
+    ) -> list[Answer | Unwritten]:
+        """Do so in a way, which takes what was returned for one input."""
         mixed = differ(keys)
         try:
             if mixed:
-                self._outputs.check_objects(
-                    outputs if demo_outputs is None else list(zip(outputs, demo_outputs)), keys
-                )
-            with self._outputs.Fixing(self._max_output) as fix:
-                if demo_outputs is None:
-                    answers = [self._fix(fix, one) for one in outputs]
-                else:
-                    answers = [self._fix(fix, *both) for both in zip(outputs, demo_outputs)]
+                self._outputs.check_objects(returned, keys)
+            with self._outputs.Fixing(self.max_output) as fix:
+                answers = [way(fix, one) for one in returned]
             if mixed:
                 self._outputs.check_files(list(map(files_read, answers)), keys, since)
         except self._outputs.SharedError as error:
@@ -166,15 +268,18 @@ class Model:
                 kind = f"{type(output).__module__}.{type(output).__qualname__}"
                 msg = f"{what} of type {kind.removeprefix('builtins.')}, not {declared.__name__}"
                 raise error_class(msg)
-            fixed = fix(declared.model_validate(output))
-            text, files = (fixed, 0) if isinstance(fixed, bytes) else (fixed.json.encode(), fixed.size)
-            # Asked of every output, and nearly none has the letters.
-            if b"NaN" in text or b"Infinity" in text:
-                refuse_non_finite(text, error_class)
-            self._check_size(len(text) + files)
+            return self._checked(fix(declared.model_validate(output)), error_class)
         except BaseException as error:
             log("output refused", error)
             return failed(error)
+
+    def _checked(self, fixed: bytes | FixedJson, error_class: type[InvalidOutput]) -> bytes | FixedJson:
+        """Refuse JSON with what JSON has not, and what is too large."""
+        text, files = (fixed, 0) if isinstance(fixed, bytes) else (fixed.json.encode(), fixed.size)
+        # Asked of every output, and nearly none has the letters.
+        if b"NaN" in text or b"Infinity" in text:
+            refuse_non_finite(text, error_class)
+        self._check_size(len(text) + files)
         return fixed
 
     def write(self, answer: Answer | Unwritten) -> Answer:
@@ -192,17 +297,18 @@ class Model:
         return Answer(True, text, demo_text)
 
     def _check_size(self, size: int) -> None:
-        if size > self._max_output:
-            msg = f"an output has {size} bytes of JSON; the limit is {self._max_output}"
+        if size > self.max_output:
+            msg = f"an output has {size} bytes of JSON; the limit is {self.max_output}"
             raise OutputTooLarge(msg)
 
 
 def differ(keys: Sequence[int]) -> bool:
     """Whether there are inputs that differ."""
-    return keys.count(keys[0]) < len(keys)
+    return bool(keys) and keys.count(keys[0]) < len(keys)
 
 
 _NOT_LOOKING = nullcontext(0)
+_NOT_REDIRECTED = nullcontext()
 
 
 @contextmanager

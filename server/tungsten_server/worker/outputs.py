@@ -134,11 +134,12 @@ def pair(returned: object) -> tuple[object, object]:
 
 def checked(outputs: object, count: int, method: str, noun: str) -> Sequence[object]:
     """Refuse what is not a list of `count` elements."""
-    error_class = InvalidOutput if noun == "outputs" else InvalidDemoOutput
+    error_class = InvalidDemoOutput if noun == "demo outputs" else InvalidOutput
+    gave = "yielded" if noun == "pieces" else "returned"
     if not isinstance(outputs, (list, tuple)):
-        msg = f"{method} returned {noun} of type {type(outputs).__name__}, not a list"
+        msg = f"{method} {gave} {noun} of type {type(outputs).__name__}, not a list"
         raise error_class(msg)
     if len(outputs) != count:
-        msg = f"{method} returned {len(outputs)} {noun} for {count} inputs"
+        msg = f"{method} {gave} {len(outputs)} {noun} for {count} inputs"
         raise error_class(msg)
     return outputs

@@ -14,13 +14,15 @@ import sys
 import threading
 from contextlib import ExitStack
 from contextvars import copy_context
+from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from . import frames
 from .exceptions import end_fork, log
 from .model import Model, differ
 from .outputs import CANCELED, Answer, Canceled, PerhapsMixed, failed
+from .stream import Call
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +30,11 @@ if TYPE_CHECKING:
     from typing import Callable
 
     from .outputs import Unwritten
+    from .stream import Told
 
 _CANCEL_SIGNAL = signal.SIGUSR1
+
+_T = TypeVar("_T")
 
 _NUMBER = struct.Struct("!Q")
 
@@ -76,6 +81,10 @@ class Batch:
         self.unwanted: set[int] = set()
         """Places of inputs that need no answer any more. The reader adds to it at any time."""
         self.unanswered = len(owners)
+        self.by_writer = False
+        """Whether what is told of a stream has to go the writer's way: after something that did."""
+        self.lost: dict[int, Answer] = {}
+        """Places of inputs of which a piece could not be written, with why. The writer's."""
 
     @property
     def canceled(self) -> bool:
@@ -103,7 +112,7 @@ class Pipeline:
         self._reading, self._predicting, self._writing = (Number(memory, place) for place in range(3))
         self._context = copy_context()  # with what `setup` has set, such as decimal's precision
         self._todo: SimpleQueue[Batch | None] = SimpleQueue()
-        self._unwritten: SimpleQueue[tuple[Batch, int, Sequence[Answer | Unwritten]] | None] = SimpleQueue()
+        self._unwritten: SimpleQueue[_Unwritten | None] = SimpleQueue()
         self._batches: dict[int, Batch] = {}
         """Those that are not answered yet. Only single operations on it: each is one step for all threads."""
         self._sending = threading.Lock()
@@ -119,6 +128,9 @@ class Pipeline:
         )
         writer.start()
         while (batch := self._todo.get()) is not None:
+            if self._model.yields(demo=batch.demo):
+                self._run_streams(batch, range(len(batch.owners)))
+                continue
             parts = [(0, len(batch.owners))]
             if self._model.computes and differ(batch.keys):
                 parts = [(place, place + 1) for place in range(len(batch.owners))]
@@ -211,7 +223,7 @@ class Pipeline:
         if len(written) == len(answers):
             self._send(batch, begin, written)
         else:
-            self._unwritten.put((batch, begin, answers))
+            self._unwritten.put(_Unwritten(batch, answers, partial(self._send, batch, begin)))
 
     def _answers(self, batch: Batch, begin: int, end: int) -> list[Answer | Unwritten]:
         """Call `predict` on a part of a batch, and fix what it returns: one answer for each input."""
@@ -225,46 +237,99 @@ class Pipeline:
             return inputs  # type: ignore[return-value]
         keys = [batch.keys[begin + place] for place in valid]
         call = self._model.predict_demo if batch.demo else self._model.predict
+        given = [inputs[place] for place in valid]
+        answers = iter(self._call(batch, call, given, keys, self._interruptible.of(batch)))
+        return [one if type(one) is Answer else next(answers) for one in inputs]
+
+    def _call(self, batch: Batch, function: Callable[..., _T], *arguments: Any, **named: Any) -> _T:  # noqa: ANN401
+        """Call what calls the user's code."""
         try:
-            fixed = batch.context.run(
-                call, [inputs[place] for place in valid], keys, self._interruptible.of(batch)
-            )
+            returned = batch.context.run(function, *arguments, **named)
             end_fork(self._pid)
         except BaseException as error:
             end_fork(self._pid, error)
             raise
-        answers = iter(fixed)
-        return [one if type(one) is Answer else next(answers) for one in inputs]
+        return returned
+
+    def _run_streams(self, batch: Batch, places: Sequence[int]) -> None:
+        """Run inputs of a batch for which `predict` yields, and then those apart that have to be run again."""
+        self._predicting.set(batch.number)
+        call = partial(self._call, batch)
+        tell = partial(self._tell, batch)
+        try:
+            again = Call(self._model, batch, places, call, self._interruptible.of(batch), tell).finish()
+        finally:
+            self._predicting.set(0)
+        for group in again:
+            self._run_streams(batch, group)
+
+    def _tell(self, batch: Batch, told: list[Told], is_end: bool) -> None:
+        """Send pieces and answers, or have the writer do it once it has written the files: in order."""
+        contents = [one.content for one in told]
+        send = partial(self._send_told, batch, told, is_end=is_end)
+        batch.by_writer = batch.by_writer or any(type(one) is not Answer for one in contents)
+        if batch.by_writer:
+            self._unwritten.put(_Unwritten(batch, contents, send))
+        else:
+            send([one for one in contents if type(one) is Answer])
 
     # The writer.
 
     def _write(self) -> None:
         while (todo := self._unwritten.get()) is not None:
-            batch, begin, answers = todo
+            batch, answers, send = todo
             self._writing.set(batch.number)
             # A copy, since the main thread may be inside with the batch's other requests.
             written = batch.context.copy().run(list, map(self._model.write, answers))
-            self._send(batch, begin, written)
+            send(written)
             self._writing.set(0)
-            del todo, answers, written  # perhaps megabytes, and the next may be long in coming
+            del todo, answers, send, written  # perhaps megabytes, and the next may be long in coming
 
     # The main thread and the writer.
 
-    def _send(self, batch: Batch, begin: int, answers: Sequence[Answer]) -> None:
+    def _send(self, batch: Batch, begin: int, answers: Sequence[Answer], kind: int = frames.ANSWERS) -> None:
         statuses = [frames.SUCCEEDED if one.succeeded else frames.FAILED for one in answers]
         parts = [frames.numbers(batch.number, [begin, *statuses])]
         for answer in answers:
             parts += answer.content, answer.demo
-        frame = frames.encode(frames.ANSWERS, parts)
+        frame = frames.encode(kind, parts)
         with self._sending:
             batch.unanswered -= len(answers)
             if not batch.unanswered:
-                del self._batches[batch.number]
+                self._batches.pop(batch.number, None)
                 batch.context.run(batch.files.close)
-            try:
-                self._socket.sendall(frame)
-            except OSError:  # the server is gone, or the user's code has closed what was not its own
-                os._exit(1)
+            self._send_frame(frame)
+
+    def _send_told(
+        self, batch: Batch, told: Sequence[Told], contents: Sequence[Answer], *, is_end: bool
+    ) -> None:
+        """Send pieces, and then answers; those at the end of the call in as few frames as there are gaps between."""
+        pieces: dict[int, bytes] = {}
+        answers: list[tuple[int, Answer]] = []
+        for one, content in zip(told, contents):
+            if one.ends:
+                answers.append((one.place, batch.lost.get(one.place, content)))
+            elif content.succeeded:
+                pieces[one.place] = content.content
+            else:  # a picture that can't be encoded
+                batch.lost[one.place] = content
+                batch.unwanted.add(one.place)
+        if pieces := {place: piece for place, piece in pieces.items() if place not in batch.lost}:
+            head = frames.numbers(batch.number, list(pieces))
+            with self._sending:
+                self._send_frame(frames.encode(frames.TELL_PIECES, [head, *pieces.values()]))
+        answers.sort(key=lambda one: one[0])
+        runs = _neighbours([place for place, _ in answers]) or [(0, 0)] * is_end
+        for begin, end in runs:
+            kind = frames.ANSWERS if is_end else frames.EARLY_ANSWERS
+            place = answers[begin][0] if answers else 0
+            self._send(batch, place, [one for _, one in answers[begin:end]], kind)
+
+    def _send_frame(self, frame: bytes) -> None:
+        try:
+            self._socket.sendall(frame)
+        except OSError:  # the server is gone, or the user's code has closed what was not its own
+            os._exit(1)
 
 
 class Interruptible:
@@ -309,6 +374,20 @@ class Number:
     def set(self, number: int) -> None:
         """Write it."""
         _NUMBER.pack_into(self._memory, self._offset, number)
+
+
+class _Unwritten(NamedTuple):
+    """What the writer has to do."""
+
+    batch: Batch
+    answers: Sequence[Answer | Unwritten]
+    send: Callable[[list[Answer]], None]
+    """Takes the answers when they are written."""
+
+
+def _neighbours(places: Sequence[int]) -> list[tuple[int, int]]:
+    """Begin and end of each run of places that stand together; they rise."""
+    return _runs([place - index for index, place in enumerate(places)], 0, len(places))
 
 
 def _runs(values: Sequence[int], begin: int, end: int) -> list[tuple[int, int]]:

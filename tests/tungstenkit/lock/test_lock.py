@@ -256,6 +256,7 @@ NOT_RESOLVED = {
     *("include-files", "exclude-files"),  # what they ship is seen as files
     *("about", "compression"),  # of the image alone
     "commands",  # seen as `dockerfile-commands`
+    "stream",
 }
 """The keys of a spec that make no lock stale."""
 

@@ -1,8 +1,9 @@
 """What type checkers make of the API: mypy holds this file, as strictly as the rest, and nobody runs it."""
 
+from collections.abc import Generator
 from typing import assert_type
 
-from tungstenkit import BaseIO, Option, define_model, models
+from tungstenkit import END, BaseIO, End, Option, define_model, models
 
 
 class Input(BaseIO):
@@ -18,6 +19,27 @@ class Output(BaseIO):
 class Echo:
     def predict(self, inputs: list[Input]) -> list[Output]:
         return [Output(text=one.text) for one in inputs]
+
+
+@define_model(input=Input, output=Output)
+class Writer:
+    def predict(self, inputs: list[Input]) -> Generator[list[Output | End | None], list[bool], None]:
+        gone = yield [Output(text=one.text) for one in inputs]
+        assert_type(gone, list[bool])
+        yield [END for _ in inputs]
+
+
+async def of_a_stream() -> None:
+    with models.get(Writer, local=True) as model:
+        assert_type(model, models.Model[Input, Output])
+        stream = model.stream({"text": "a"})
+        for piece in stream:
+            assert_type(piece, models.Output)
+        assert_type(stream.result(), Output)
+        following = model.stream_async(Input(text="a"))
+        async for piece in following:
+            assert_type(piece, models.Output)
+        assert_type(await following.result(), Output)
 
 
 def of_an_image() -> None:

@@ -43,7 +43,7 @@ def test_a_template_is_a_whole_model(name, tmp_path):
     assert spec.mem_gb <= 2
     assert not spec.gpu
     # So that the next test tries more than a few, wherever it runs.
-    assert (not spec.python_packages) is (name in ("plain", "detection", "image", "text"))
+    assert (not spec.python_packages) is (name in ("plain", "detection", "image", "stream", "text"))
     # All that it is made of is in its image.
     shipped = select_files(tmp_path / "model", spec.include_files, spec.exclude_files, spec.module)
     assert {file.path for file in shipped} == {path.name for path in begun.files}
@@ -67,6 +67,7 @@ def test_a_template_passes_its_check(name, tmp_path):
     kinds = {trial.kind for trial in trials}
     assert kinds >= {"example", "valid", "invalid"}
     assert ("demo" in kinds) is spec.has_predict_demo
+    assert ("stream" in kinds) is spec.stream
 
 
 @pytest.mark.nix

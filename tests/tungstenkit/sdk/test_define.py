@@ -5,12 +5,15 @@ import inspect
 import re
 import subprocess
 import sys
+from typing import NewType
 
+import pydantic
 import pytest
 
-from tungstenkit import BaseIO, HuggingFace, define_model
+from tungstenkit import BaseIO, Binary, Field, HuggingFace, define_model
 from tungstenkit.sdk.define import CHECKS, ModelDefinition, definition_of
 from tungstenkit.sdk.errors import DefinitionError
+from tungstenkit.sdk.schema import json_schema
 from tungstenkit.spec.document import ModelSpec
 
 
@@ -104,7 +107,7 @@ def test_everything_that_is_given_is_kept():
     }
     definition = definition_of(define(Model, **arguments))
     methods = {"has_setup": True, "has_post_build": True, "has_predict_demo": True}
-    assert vars(definition) == {**arguments, **methods}
+    assert vars(definition) == {**arguments, **methods, "stream": False}
 
 
 def test_defaults():
@@ -369,10 +372,6 @@ async def coroutine(self, inputs):
     return inputs
 
 
-def generator(self, inputs):
-    yield from inputs
-
-
 @pytest.mark.parametrize(
     "predict",
     [
@@ -380,7 +379,6 @@ def generator(self, inputs):
         lambda self, inputs, more: 0,
         lambda self, *, inputs: 0,
         coroutine,
-        generator,
         3,
         staticmethod(lambda: 0),
     ],
@@ -447,11 +445,79 @@ def test_the_example_of_the_documentation():
     define(output=Detections)
 
 
+class Told(BaseIO):
+    text: str
+    names: list[str]
+    mood: str = Field(choices=["good", "bad"])
+    word: str = Field(fold="last")
+    reason: str | None
+    more: str | None = Field(fold="concatenate")
+    kind: NewType("Kind", str)
+    number: float
+    file: Binary
+
+
+def yields(self, inputs):
+    yield inputs
+
+
+def test_a_predict_that_yields_makes_a_stream():
+    definition = definition_of(define(model_with(predict=yields), output=Told))
+    assert definition.stream
+    properties = json_schema(Told, in_pieces=True)["properties"]
+    folded = [name for name, field in properties.items() if "x-fold" in field]
+    assert folded == ["text", "names", "more", "kind"]
+    assert "x-fold" not in str(json_schema(Told))
+
+
+@pytest.mark.parametrize("kind", ["setup", "predict_demo", "post_build"])
+def test_nothing_else_yields(kind):
+    told = problems(model_with(predict=yields, **{kind: yields}))
+    assert [one for one in told if one.startswith(f"{kind} is a generator")]
+
+
+def test_what_says_that_a_list_is_returned_is_told():
+    def predict(self, inputs) -> list[Told]:
+        yield inputs
+
+    told = problem(model_with(predict=predict))
+    assert told.startswith("predict yields, and is annotated with ")
+    assert "write Iterator[list[Output | None]], or Generator[" in told
+    predict.__annotations__["return"] = "Iterator[list[Told]]"
+    assert definition_of(define(model_with(predict=predict))).stream
+
+
+def test_what_can_not_be_folded_is_told_all_at_once():
+    class Computed(BaseIO):
+        number: int = Field(fold="concatenate")
+        text: str = Field(fold="sum")
+
+        @pydantic.computed_field
+        def double(self) -> int:
+            return 2 * self.number
+
+    told = "\n".join(problems(model_with(predict=yields), output=Computed))
+    assert "Computed.number: only strings and lists can be concatenated" in told
+    assert "output: Computed has a serializer or a computed field, and predict yields" in told
+    assert 'Computed.text: fold \'sum\' is neither "concatenate" nor "last"' in told
+
+
 def test_the_sdk_imports_nothing_of_the_compiler():
     program = "import sys; from tungstenkit import *; print(*(m for m in sys.modules if m.startswith('tungstenkit.')))"
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     names = (
-        *("addresses", "define", "downloads", "errors", "io", "look", "media", "pictures", "schema"),
+        *(
+            "addresses",
+            "define",
+            "downloads",
+            "errors",
+            "io",
+            "look",
+            "media",
+            "pictures",
+            "pieces",
+            "schema",
+        ),
         *("suffixes", "temporary", "wishes"),
     )
     assert set(said.split()) == {"tungstenkit.sdk", *(f"tungstenkit.sdk.{name}" for name in names)}
@@ -463,7 +529,7 @@ def test_every_place_has_every_argument():
     arguments = [one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]
     assert list(CHECKS) == arguments
     kept = [one.name for one in dataclasses.fields(ModelDefinition) if not one.name.startswith("has_")]
-    assert kept == arguments
+    assert kept == [*arguments, "stream"]
     assert re.findall(r"^    ([a-z_]+): ", define_model.__doc__, re.MULTILINE) == arguments
     # The spec has the classes' schemas, and all else by the same names.
     fields = {name.removesuffix("_schema") for name in ModelSpec.model_fields}

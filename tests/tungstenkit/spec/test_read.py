@@ -642,7 +642,7 @@ def test_a_misspelt_argument_is_told_with_those_that_there_are(tmp_path):
 def test_a_misspelt_name_of_ours_is_told_with_the_one_that_is_near(tmp_path):
     with pytest.raises(SpecError) as caught:
         read(tmp_path, "from tungstenkit import BaseIo\n")
-    assert caught.value.hint.startswith("did you mean BaseIO? it has Audio, BaseIO, ")
+    assert caught.value.hint.startswith("did you mean BaseIO? it has END, Audio, BaseIO, ")
     assert caught.value.where == "tungsten_model.py, line 1"
 
 
@@ -701,7 +701,7 @@ def test_a_limit_that_fields_do_not_know_is_told_with_another_way(tmp_path):
     with pytest.raises(SpecError) as caught:
         read(tmp_path, "from tungstenkit import Field\n\nx = Field(pattern='a+')\n")
     assert caught.value.hint == (
-        "its arguments are description, choices, ge, le, min_length, max_length; "
+        "its arguments are description, choices, ge, le, min_length, max_length, fold; "
         "for others, the type may be `Annotated[…, pydantic.Field(…)]`"
     )
 

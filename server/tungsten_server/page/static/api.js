@@ -89,6 +89,29 @@ export async function* follow(id, signal) {
   }
 }
 
+/**
+ * Follows a run's pieces: yields what is new of its output, until the run or the connection ends.
+ *
+ * What comes of the run is `follow`'s to say.
+ */
+export async function* pieces(id, signal) {
+  const headers = { Accept: "text/event-stream" };
+  const response = await fetch(new URL(`demo/${encodeURIComponent(id)}`, BASE), { cache: "no-store", headers, signal });
+  if (!response.ok || !response.headers.get("Content-Type")?.startsWith("text/event-stream")) return;
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const events = (text + value).split("\n\n");
+    text = events.pop();
+    for (const event of events) {
+      const [name, data] = event.split("\n");
+      if (name === "event: piece") yield parse(data.slice("data: ".length)).output;
+    }
+  }
+}
+
 function pause(milliseconds, signal) {
   return new Promise((resolve, reject) => {
     const stop = () => {

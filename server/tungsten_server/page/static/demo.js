@@ -1,6 +1,6 @@
 // The page: ties the form, a run on the server, and its result together.
 
-import { RefusedError, address, cancel, describe, follow, start } from "./api.js";
+import { RefusedError, address, cancel, describe, follow, pieces, start } from "./api.js";
 import { curlCommand } from "./curl.js";
 import { readableSize, shortJson } from "./datauri.js";
 import { copy, copyButton, h } from "./dom.js";
@@ -145,6 +145,7 @@ function begin(mine, state) {
 
 async function watch(mine) {
   if (run !== mine) begin(mine, "pending");
+  if (model.stream) grow(mine);
   try {
     for await (const { run: now, lost, wait } of follow(mine.id, mine.stop.signal)) {
       if (lost) {
@@ -163,6 +164,42 @@ async function watch(mine) {
       notice("connection", gone ? "The server no longer has this run." : explain(error));
     }
   }
+}
+
+/** Shows the output while it comes, of a model whose outputs come piece by piece. */
+async function grow(mine) {
+  const fields = model.output_schema.properties ?? {};
+  const output = {};
+  let waits = false;
+  try {
+    for await (const piece of pieces(mine.id, mine.stop.signal)) {
+      for (const [name, value] of Object.entries(piece)) {
+        const grows = fields[name]?.["x-fold"] === "concatenate" && value !== null && output[name] != null;
+        output[name] = !grows ? value : Array.isArray(value) ? [...output[name], ...value] : output[name] + value;
+      }
+      if (waits) continue;
+      waits = true; // many pieces come between two frames
+      requestAnimationFrame(() => {
+        waits = false;
+        if (run === mine) showGrowing(fields, output, mine);
+      });
+    }
+  } catch {
+    // `watch` tells how it ends.
+  }
+}
+
+function showGrowing(fields, output, mine) {
+  let view = $("output").querySelector(".growing");
+  if (!view) {
+    view = h("div", { class: "growing" });
+    $("output").prepend(view);
+  }
+  release(view);
+  const texts = Object.keys(output).filter((name) => fields[name]?.["x-fold"] && typeof output[name] === "string");
+  const others = Object.fromEntries(Object.entries(output).filter(([name, value]) => !texts.includes(name) && value !== null));
+  view.replaceChildren(...texts.map((name) => h("p", { class: "prose" }, output[name])),
+    ...(Object.keys(others).length > 0 ? [renderOutput(model.output_schema, others, firstPicture(mine.input))] : []));
 }
 
 function finish(mine, state, now) {

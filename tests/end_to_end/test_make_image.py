@@ -129,7 +129,7 @@ def without_engines(folder):
     folder.mkdir()
     for place in os.environ["PATH"].split(os.pathsep):
         for program in Path(place).glob("*"):
-            if program.name not in ("podman", "docker") and not (folder / program.name).exists():
+            if program.name not in ("podman", "docker") and not os.path.lexists(folder / program.name):
                 (folder / program.name).symlink_to(program)
     return folder
 

@@ -104,6 +104,8 @@ def make_images(project: Project, reference: str, platform: str | None = None) -
         # What may not be possible here comes first.
         found = sorted(lock.platforms, key=lambda system: system == this_system())
         if len(found) > 1:
+            # Which says what the store has.
+            project.bring_nix()
             project.watch.notice(_cost_of_others(lock, found[:-1], found[-1]))
         systems = found
     images: dict[str, Image] = {}

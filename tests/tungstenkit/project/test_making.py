@@ -63,6 +63,7 @@ def test_each_build_names_the_programs_that_are_not_there(project, monkeypatch):
 def test_images_of_all_platforms_are_made_once_it_is_told_what_that_takes(project, monkeypatch):
     told, made = Told(), []
     monkeypatch.setattr(making, "this_system", lambda: "x86_64-linux")
+    monkeypatch.setattr(Project, "bring_nix", lambda project: None)
     monkeypatch.setattr(
         making, "missing_files", lambda lock: [*needed_files(lock)][:3] if lock.platforms else []
     )
@@ -94,6 +95,7 @@ def test_images_of_all_platforms_are_made_once_it_is_told_what_that_takes(projec
 
 def test_where_another_platform_s_image_can_not_be_made_it_is_said_which_can(project, monkeypatch):
     monkeypatch.setattr(making, "this_system", lambda: "x86_64-linux")
+    monkeypatch.setattr(Project, "bring_nix", lambda project: None)
     monkeypatch.setattr(making, "missing_files", lambda lock: [])
     failing = "aarch64-linux"
 

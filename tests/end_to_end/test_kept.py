@@ -24,7 +24,11 @@ DIGESTS = {
     "0.1.0": {
         "aarch64-linux": "sha256:5093a41e40837847ad0e42d26f43f4b5657920cdb5337243d15fca23667b9f9c",
         "x86_64-linux": "sha256:6bda1610eb7c3bb609b4f952db4a6bd64597dee89c684540c682257b9c61a9db",
-    }
+    },
+    "0.2.0": {
+        "aarch64-linux": "sha256:f78f63463a1d80d0ad671cedc2dfeaf487bdc51a661073da2ac18687dcaf3edb",
+        "x86_64-linux": "sha256:3daf7c48657ab5b120ca228b25404ed34b52c17d2fa45d1528cd40f6a81e0518",
+    },
 }
 """By release and platform: never to be written anew."""
 
@@ -57,9 +61,9 @@ def test_its_export_builds_by_itself_to_its_digest(release, kept, platform):
 
 
 @pytest.fixture(scope="module")
-def model(kept, folder, frozen):
+def model(release, kept, folder, frozen):
     """A model's folder as somebody has left it who had locked it and begun to build it by that release."""
-    model = folder / "model"
+    model = folder / "models" / release / "model"
     shutil.copytree(kept / "model", model)
     shutil.copy(kept / LOCK_NAME, model)
     # What a build of that release has written there beside links, which lead nowhere by now.

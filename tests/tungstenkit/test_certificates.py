@@ -22,12 +22,13 @@ from tests.machine import need, needs
 from tests.tungstenkit.resolve.package_index import view, wheel
 from tungstenkit import certificates, configured
 from tungstenkit.fetch import download as downloading
-from tungstenkit.fetch import hub, mirrors, registry, web
+from tungstenkit.fetch import hub, mirrors, web
 from tungstenkit.fetch.needs import LockedFile
 from tungstenkit.fetch.packing import check_out
 from tungstenkit.nix_build.image import Image
 from tungstenkit.nix_build.push import push_image
 from tungstenkit.platforms import Target
+from tungstenkit.registry import skopeo
 from tungstenkit.resolve.wheels import resolve_wheels
 from tungstenkit.run.client import Client
 from tungstenkit.sdk.errors import BuildError, TungstenError
@@ -287,7 +288,7 @@ def clone(url, tmp_path, pages):
 
 def read_a_base_image(url, tmp_path, _):
     need("skopeo")
-    registry.manifest(f"{url.removeprefix('https://')}/x:latest")
+    skopeo.manifest(f"{url.removeprefix('https://')}/x:latest")
 
 
 def ask_the_hub(url, tmp_path, _):
@@ -319,7 +320,7 @@ def test_every_part_trusts_what_pip_does_and_tells_a_failed_handshake(
     url = serve()
     monkeypatch.setenv("HF_ENDPOINT", url)
     # A registry on loopback may speak plain HTTP, and so is not checked at all.
-    monkeypatch.setattr(registry, "is_here", lambda reference: False)
+    monkeypatch.setattr(skopeo, "is_here", lambda reference: False)
     with pytest.raises(TungstenError) as refused:
         part(url, tmp_path, pages)
     told = str(refused.value)
@@ -352,6 +353,8 @@ def layout(folder):
 @SKOPEOS_CLOCK
 def test_a_push_tells_a_failed_handshake(serve, tmp_path, monkeypatch, one):
     need("skopeo")
+    # A registry on loopback may speak plain HTTP, and so is not checked at all.
+    monkeypatch.setattr(skopeo, "is_here", lambda reference: False)
     image = Image(layout(tmp_path / "layout"), "", "", 0)
     with pytest.raises(BuildError, match="the TLS handshake failed: ") as refused:
         push_image(image, f"{serve().removeprefix('https://')}/x:latest", [])

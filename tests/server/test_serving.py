@@ -154,6 +154,37 @@ def test_events_are_written_as_they_come_and_the_connection_closes_behind_them(m
         assert not fed.left.is_set()
 
 
+def test_who_does_not_read_its_events_makes_room(monkeypatch):
+    monkeypatch.setattr(serving, "_GRACE_SECONDS", 0.0)
+    with following(monkeypatch, connections=2) as (server, fed, client, _):
+        (channel,) = server._server.active_channels.values()
+        channel.send = lambda *_, **__: 0  # the kernel takes no more
+        fed.say(b"x")
+        wait_until(lambda: not fed.parts, "what is taken")
+        fed.say(b"more")
+        wait_until(lambda: channel.waits, "the client's turn")
+        with connect(client.getpeername()[1]):
+            assert fed.left.wait(DEADLINE)
+
+
+def test_while_a_thread_writes_events_the_loop_does_not_send(monkeypatch):
+    """Both would send the same bytes, and take them away twice."""
+    writable = []
+    with following(monkeypatch) as (server, fed, _, answer):
+        (channel,) = server._server.active_channels.values()
+
+        def take():
+            channel.write_soon(b"3\r\none\r\n")
+            writable.append(channel.writable())
+            return b"two", True
+
+        fed.big = 10**9
+        fed.take = take
+        fed.say()
+        assert answer.read() == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
+    assert writable == [False]
+
+
 def test_a_client_that_goes_leaves_its_events(monkeypatch):
     with following(monkeypatch) as (_, fed, client, answer):
         answer.close()

@@ -15,7 +15,7 @@ from tungsten_server.worker.fold import Fold
 from tests.server.conftest import DEADLINE, request, running_server, wait_until
 
 MODEL = '''
-import os, time
+import os, sys, time
 from typing import List, Optional
 from tungstenkit import END, BaseIO, Binary, Field, Option, define_model
 
@@ -64,6 +64,9 @@ def steps(do, seen):
             yield seen
         elif word == "file":
             yield {"file": Binary.from_bytes(argument.encode(), "text/plain")}
+        elif word == "digits":
+            sys.set_int_max_str_digits(0)
+            yield {"text": "x" * 70_000, "tokens": [10 ** (int(argument) - 1)], "name": "x"}
         elif word == "big":
             yield {"text": "x" * int(argument)}
         else:
@@ -220,6 +223,27 @@ class TestEvents:
         answer = server.post([{"do": "a"}], Accept=accept)
         assert answer.headers["Content-Type"] == "application/json"
 
+    @pytest.mark.parametrize("accept", ["Text/Event-Stream", "text/*"])
+    def test_the_second_request_of_a_connection_is_answered_as_the_first(self, server, accept):
+        """Which has been read, and not merely recognised, and by any route."""
+        with requests.Session() as session:
+            for _ in range(2):
+                answer = session.post(
+                    f"{server.url}/predict", json=[{"do": "a"}], headers={"Accept": accept}, timeout=DEADLINE
+                )
+                assert list(read_events(answer))[-1][0] == "prediction"
+
+    def test_a_head_alone_has_no_events(self, server):
+        path = server.begin("a")
+        server.ended(path)
+        with socket.create_connection(("127.0.0.1", server.port), DEADLINE) as client:
+            head = "Accept: text/event-stream\r\nConnection: close\r\n"
+            client.sendall(request("HEAD", path, head))
+            answer = b"".join(iter(lambda: client.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(b"\r\n\r\n")
+        assert answer.count(b"\r\n\r\n") == 1
+
     def test_a_form_can_be_followed(self, server):
         answer = requests.post(
             f"{server.url}/predict",
@@ -341,6 +365,7 @@ class TestEnds:
                 "bad",
                 "ValidationError: tokens.0: Input should be a valid integer, unable to parse string as an integer",
             ),
+            ("digits 4301", "InvalidOutput: predict yielded an integer of 4301 digits; the limit is 4300"),
             ("empty", "ValidationError: text: Field required; tokens: Field required; name: Field required"),
             ("nothing", "InvalidOutput: predict yielded no piece for an input"),
             ("none at all", "InvalidOutput: predict yielded no piece for an input"),
@@ -432,6 +457,11 @@ class TestTogether:
         with gates[1].open():
             pass
         assert list(good)[-1][1]["outputs"][0]["text"] == "bcd"
+
+    def test_a_number_that_nobody_can_read_fails_its_input_alone(self, server, pool, gates):
+        first, second = two_in_a_batch(server, pool, gates[0], "a|digits 4301", "b|c")
+        assert list(first)[-1][1]["error_message"].startswith("InvalidOutput: predict yielded an integer")
+        assert list(second)[-1][1]["outputs"][0]["text"] == "bc"
 
     def test_what_raises_half_way_fails_those_that_were_told_of_and_runs_the_rest_again(
         self, server, pool, gates

@@ -272,7 +272,7 @@ class Client:
                 if not isinstance(event.data, dict) or not isinstance(event.data.get("output"), dict):
                     break
                 yield event
-        except (requests.RequestException, json.JSONDecodeError, RecursionError) as problem:
+        except (requests.RequestException, ValueError, RecursionError) as problem:  # a number too long, too
             call.check()
             why = (
                 redact(_reason(problem))

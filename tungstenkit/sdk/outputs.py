@@ -30,7 +30,7 @@ from tungstenkit.sdk.temporary import new_temporary_file
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
-    from typing import BinaryIO
+    from typing import BinaryIO, Callable
 
 __all__ = [
     "FileRead",
@@ -98,8 +98,8 @@ class FixedJson:
             parts += json.dumps(self._files[int(index)].uri)[1:-1].encode(), after.encode()
         return b"".join(parts)
 
-    def value(self) -> Any:  # noqa: ANN401 (JSON)
-        """The JSON, with the files as objects in it, as an output class takes them."""
+    def value(self, read: Callable[[str], Any]) -> Any:  # noqa: ANN401 (JSON)
+        """The JSON, with the files as objects in it, as an output class takes them. read: makes values of JSON."""
         marks = {f"{self._mark}-{index}-": index for index in range(len(self._files))}
 
         def made(value: object) -> object:
@@ -110,7 +110,7 @@ class FixedJson:
             index = marks.get(value) if isinstance(value, str) else None
             return value if index is None else self._file(index)
 
-        return made(json.loads(self.json))
+        return made(read(self.json))
 
     def _file(self, index: int) -> File:
         file, kind = self._files[index], self._kinds[index]

@@ -357,7 +357,9 @@ def _wants_links() -> bool:
 
 
 def _wants_events() -> bool:
-    """Whether the client asks for events: by their type, and not by `*/*`."""
+    """Whether the client asks for events: by their type, and not by `*/*`; a head alone has none."""
+    if request.method == "HEAD":
+        return False
     return request.accept_mimetypes.best_match(["application/json", MEDIA_TYPE]) == MEDIA_TYPE
 
 

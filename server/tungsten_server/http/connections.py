@@ -239,7 +239,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     is_writing = False
     """Whether a thread writes it."""
     waits_since: float
-    """When its last request was answered: as `time.time` has it."""
+    """When its last request was answered, or the client was behind with its events: as `time.time` has it."""
 
     def __init__(self, owner: Owner, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (waitress')
         super().__init__(*args, **kwargs)
@@ -251,7 +251,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     @property
     def waits(self) -> bool:
         """Whether it is the client's turn: to send a request or the rest of one, or to read an answer."""
-        return not self.requests and self.events is None
+        return not self.requests and (self.events is None or self.is_behind)
 
     def readable(self) -> bool:
         """Whether the loop is to read: not ahead of a client that does not read itself."""
@@ -259,7 +259,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def writable(self) -> bool:
         """Whether the loop is to call `handle_write`."""
-        return bool(self.later or super().writable())
+        # Without a request waitress sends without its lock, and a thread that writes sends too.
+        return not self.is_writing and bool(self.later or super().writable())
 
     def when_gone(self, callback: Callable[[], None]) -> None:
         """Have something called if the client goes before its request is answered. For the thread that answers."""
@@ -311,7 +312,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         if self.events is None or self.is_writing:
             return True
         if self.total_outbufs_len:
-            self.is_behind = True
+            if not self.is_behind:
+                self.is_behind, self.waits_since = True, time.time()
             return True
         if self.events.size > _LARGEST_DIRECT_ANSWER:
             self.is_writing = True

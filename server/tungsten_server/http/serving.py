@@ -21,7 +21,6 @@ from waitress.utilities import build_http_date  # type: ignore[import-untyped]
 
 from tungsten_server.http.arriving import LARGEST_DIRECT_BODY, LONGEST_HEAD
 from tungsten_server.http.connections import Channel, DirectAnswer, EventsTask
-from tungsten_server.http.events import MEDIA_TYPE
 from tungsten_server.http.threads import TaskThreads
 
 if TYPE_CHECKING:
@@ -271,7 +270,7 @@ class HttpServer:
             and not request.query
             and request.headers.get("CONTENT_TYPE") in _DIRECT_TYPES
             and "CONTENT_ENCODING" not in request.headers
-            and MEDIA_TYPE not in request.headers.get("ACCEPT", "")
+            and "text/" not in request.headers.get("ACCEPT", "").lower()  # such as that of events
             and self._is_plain(request.headers)
             and len(request.body_rcv or "") <= self.largest_direct_body
             and threading.get_ident() == self._loop

@@ -165,11 +165,14 @@ class Model:
         return Answer(True, fixed) if isinstance(fixed, bytes) else Unwritten(fixed, b"")
 
     def value_of(self, piece: Answer | Unwritten) -> tuple[dict[str, Any], int]:
-        """A piece as values, files as objects, and about how many bytes of JSON it has."""
+        """A piece as values, files as objects, and about how many bytes of JSON it has.
+
+        Raises ValueError and InvalidOutput where it has a number that can't be read.
+        """
         if isinstance(piece, Answer):
-            return json.loads(piece.content), len(piece.content)
+            return _read(piece.content), len(piece.content)
         fixed: Any = piece.output
-        return fixed.value(), len(fixed.json) + fixed.size
+        return fixed.value(_read), len(fixed.json) + fixed.size
 
     def too_large(self, value: dict[str, Any]) -> tuple[int, Answer | None]:
         """How many bytes of JSON a value has, files left out, and a failed answer where that is too much."""
@@ -300,6 +303,24 @@ class Model:
         if size > self.max_output:
             msg = f"an output has {size} bytes of JSON; the limit is {self.max_output}"
             raise OutputTooLarge(msg)
+
+
+_MOST_DIGITS = 4300
+"""Of an integer that Python reads, where nothing else is set."""
+
+
+def _read(text: bytes | str) -> Any:  # noqa: ANN401 (JSON)
+    """Read JSON that the server reads again."""
+    return json.loads(text) if len(text) <= _MOST_DIGITS else json.loads(text, parse_int=_integer)
+
+
+def _integer(text: str) -> int:
+    """Read an integer; not one that only this process can read, whose limit the model's code may have changed."""
+    digits = len(text.lstrip("-"))
+    if digits > _MOST_DIGITS:
+        msg = f"predict yielded an integer of {digits} digits; the limit is {_MOST_DIGITS}"
+        raise InvalidOutput(msg)
+    return int(text)
 
 
 def differ(keys: Sequence[int]) -> bool:

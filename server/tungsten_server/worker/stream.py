@@ -231,8 +231,12 @@ class _Output:
         """Whether the server knows any of it."""
 
     def add(self, piece: Any) -> Answer | None:  # noqa: ANN401 (fixed)
-        """Put a piece behind those before; a failed answer where that is too much."""
-        value, size = self._model.value_of(piece)
+        """Put a piece behind those before; a failed answer where that is too much, or can't be read."""
+        try:
+            value, size = self._model.value_of(piece)
+        except Exception as error:  # it fails this input, and no other
+            log("piece refused", error)
+            return failed(error)
         self._fold.add(value)
         self._is_empty = False
         self._bytes += size

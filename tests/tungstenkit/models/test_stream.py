@@ -207,6 +207,7 @@ def test_a_check_tells(tmp_path_factory, model, kind, told):
         b'event: prediction\ndata: {"status": "success", "outputs": []}\n\n',
         b"event: piece\ndata: {\n\n",
         b"data: " + b"[" * 100_000 + b"\n\n",
+        b"data: " + b"1" * 5000 + b"\n\n",
     ],
 )
 def test_whoever_answers_may_say_anything(said):

@@ -5,7 +5,7 @@ let
     change:
     nix.documents.checkLock (
       {
-        lock-version = 2;
+        lock-version = 3;
         package-set = "debian";
         sealed = true;
       }
@@ -18,14 +18,14 @@ in
     expr = (lock { }).package-set;
     expected = "debian";
   };
-  "a lock of the version before is read, too" = {
-    expr = (lock { lock-version = 1; }).package-set;
-    expected = "debian";
+  "a lock of the versions before is read, too" = {
+    expr = map (version: (lock { lock-version = version; }).package-set) [ 1 2 ];
+    expected = [ "debian" "debian" ];
   };
   "a lock of another version is refused" = {
     expr = map refused [
-      { lock-version = 3; }
-      { lock-version = "2"; }
+      { lock-version = 4; }
+      { lock-version = "3"; }
     ];
     expected = [ true true ];
   };

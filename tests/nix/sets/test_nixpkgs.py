@@ -6,6 +6,7 @@ name checkouts: of poetry2nix at the pinned revision, and of nixpkgs or of its `
 """
 
 import json
+import re
 import os
 import shutil
 import stat
@@ -70,7 +71,8 @@ def test_an_export_evaluates_purely(exported, name):
     run = evaluate(exported(name), f"packages.{SYSTEM}.model-image.arguments")
     assert run.returncode == 0, run.stderr
     arguments = json.loads(run.stdout)
-    assert set(arguments) == {"name", "tag", "contents", "config", "fakeRootCommands"}
+    assert set(arguments) == {"name", "tag", "contents", "config", "created", "fakeRootCommands"}
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", arguments["created"])  # the commit's date
 
 
 def test_nix_takes_the_lock_of_an_export_as_it_is(exported):

@@ -6,8 +6,8 @@ name checkouts: of poetry2nix at the pinned revision, and of nixpkgs or of its `
 """
 
 import json
-import re
 import os
+import re
 import shutil
 import stat
 import subprocess

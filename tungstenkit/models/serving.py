@@ -132,7 +132,7 @@ class Serving:
             return problem
         if isinstance(problem, PredictionError):
             return server.prediction_error(problem)
-        return server.end_error() if server.has_ended else problem
+        return server.end_error() if server.ends() else problem
 
     def close(self, *, seconds: float = _STOP_SECONDS) -> None:
         """End the server, once it has answered what it has accepted, or that has taken too long."""
@@ -185,9 +185,11 @@ class Serving:
             url = program.address.url
             self._made.answer(url, Client(url, here=True, **self._client_options))
             server.expect("/healthz")
-            metadata = self.client.metadata()
             server.expect("/readyz")
-            return metadata
+            try:
+                return self.client.metadata()
+            except RunError as problem:
+                raise self.explained(problem) from None
 
     def _program(self) -> Program:
         from tungstenkit.run.address import Address

@@ -46,6 +46,9 @@ _ENGINE_FAILED = {125, 126, 127}
 _FAULT_SECONDS = 1.0
 """How long what a server says of a fault may come after the answer that says less of it."""
 
+_GONE_SECONDS = 10.0
+"""How long one that does not answer may take to be gone: an engine clears its container away before."""
+
 _STDERR = 2
 
 
@@ -150,6 +153,14 @@ class Running:
             # What was returned is at fault, and the problem says how.
             return problem
         return problem.reworded(f"{problem.what}\n{fault.frames}", where=fault.where, hint=fault.hint)
+
+    def ends(self) -> bool:
+        """Whether one that gave no good answer has ended, or is about to: its port is closed before it is gone."""
+        deadline = time.monotonic() + _GONE_SECONDS
+        while not self.has_ended and time.monotonic() < deadline and not self.client.answers("/healthz"):
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.1)
+        return self.has_ended
 
     def end_error(self) -> RunError:
         """Why it does not answer any more, once it has ended."""

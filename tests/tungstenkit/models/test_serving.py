@@ -22,6 +22,7 @@ from tungstenkit import models
 from tungstenkit.data import VERSION
 from tungstenkit.lock.parts import Tungsten
 from tungstenkit.models.observer import Logged, log_lines
+from tungstenkit.run.client import Client
 from tungstenkit.sdk.errors import RunError, TungstenError
 
 pytestmark = pytest.mark.timeless("starts servers, which costs seconds, and reads no clock but to wait")
@@ -274,6 +275,15 @@ def test_a_server_that_is_gone_is_told_with_its_last_words(tmp_path, temporary):
             model.predict({"text": ""})
         assert "it said:" in caught.value.what
     assert session_is_empty(session)
+
+
+def test_one_that_fails_in_its_setup_is_asked_nothing(tmp_path, temporary, monkeypatch):
+    """It may be gone at any moment, and then says less than its log."""
+    monkeypatch.setattr(Client, "metadata", None)
+    model = models.get(folder_with(tmp_path / "m", FAILS), local=True)
+    with pytest.raises(RunError, match="setup fails: ValueError: too dark"):
+        model.start()
+    model.close()
 
 
 @pytest.mark.parametrize("name", ["blur", "detection"])

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -40,6 +41,22 @@ class TestRunning:
         with running(self.program("raise SystemExit(5)")) as server:
             assert not server.wait_until("/readyz")
             assert server.wait() == 5
+
+    def test_one_that_gives_no_answer_any_more_has_ended_once_it_is_gone(self, tmp_path):
+        """Its port is closed a moment before."""
+        os.mkfifo(tmp_path / "gate")
+        with running(self.program(f"open({str(tmp_path / 'gate')!r}).read()")) as server:
+            with ThreadPoolExecutor(1) as pool:
+                ends = pool.submit(server.ends)
+                (tmp_path / "gate").open("w").close()
+                assert ends.result()
+            assert server.ends()
+
+    def test_one_that_answers_has_not_ended(self, monkeypatch, tmp_path):
+        os.mkfifo(tmp_path / "gate")
+        with running(self.program(f"open({str(tmp_path / 'gate')!r}).read()")) as server:
+            monkeypatch.setattr(server.client, "answers", lambda path: path == "/healthz")
+            assert not server.ends()
 
     def test_what_it_said_at_its_end_is_told(self, tmp_path):
         program = self.program("raise SystemExit('no weights')")

@@ -401,6 +401,18 @@ def test_nan_and_infinities_fail_and_are_named(start_server, scales, told):
             assert answer["error_message"].startswith(f"InvalidOutput: {told}")
 
 
+@pytest.mark.parametrize(
+    ("last", "message"), [("-10**4299", None), ("-10**4300", "scales.1: an integer of 4301 digits")]
+)
+def test_an_integer_that_nobody_reads_fails_and_is_named(start_server, last, message):
+    model = MODEL.replace("scales: List[float]", "scales: List[int]")
+    with start_server(model=model.replace("scales=scales", f"scales=[1, {last}]")) as server:
+        for path in ("/predict", "/predict?files=links"):
+            answer = server.post([{"do": "x"}], path).json()
+            told = message and f"InvalidOutput: {message}; 4300 is the limit"
+            assert (answer["status"], answer["error_message"]) == ("failed" if told else "success", told)
+
+
 def test_words_that_mean_no_number_are_words(server):
     for text in ("NaN", ":NaN", "[1,-Infinity]", '":Infinity'):
         assert server.predict(text)["outputs"][0]["did"] == text

@@ -365,7 +365,7 @@ class TestEnds:
                 "bad",
                 "ValidationError: tokens.0: Input should be a valid integer, unable to parse string as an integer",
             ),
-            ("digits 4301", "InvalidOutput: predict yielded an integer of 4301 digits; the limit is 4300"),
+            ("digits 4301", "InvalidOutput: tokens.0: an integer of 4301 digits; 4300 is the limit"),
             ("empty", "ValidationError: text: Field required; tokens: Field required; name: Field required"),
             ("nothing", "InvalidOutput: predict yielded no piece for an input"),
             ("none at all", "InvalidOutput: predict yielded no piece for an input"),
@@ -460,7 +460,7 @@ class TestTogether:
 
     def test_a_number_that_nobody_can_read_fails_its_input_alone(self, server, pool, gates):
         first, second = two_in_a_batch(server, pool, gates[0], "a|digits 4301", "b|c")
-        assert list(first)[-1][1]["error_message"].startswith("InvalidOutput: predict yielded an integer")
+        assert list(first)[-1][1]["error_message"].startswith("InvalidOutput: tokens.0: an integer")
         assert list(second)[-1][1]["outputs"][0]["text"] == "bc"
 
     def test_what_raises_half_way_fails_those_that_were_told_of_and_runs_the_rest_again(

@@ -377,9 +377,7 @@ class Client:
             answer = self._session.request(method, url, **{"timeout": _ANSWER_SECONDS, **options})
             if answer.ok and answer.headers.get("Content-Type", "").startswith(EVENTS):
                 return answer
-            document = answer.json()
-        except (requests.JSONDecodeError, RecursionError):
-            raise RunError("the answer is no JSON, so that is no server of a model", where=shown) from None
+            body = answer.content
         except requests.RequestException as problem:
             handshake = certificates.problem_of(problem)
             raise RunError(
@@ -387,6 +385,10 @@ class Client:
                 where=shown,
                 hint=certificates.hint(handshake) if handshake else "is it running, and is the URL right?",
             ) from None
+        try:
+            document = json.loads(body)
+        except (ValueError, RecursionError):  # a number too long, too
+            raise RunError("the answer is no JSON, so that is no server of a model", where=shown) from None
         if answer.ok:
             return document
         detail = document.get("detail") if isinstance(document, dict) else document

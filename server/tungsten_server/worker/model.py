@@ -23,7 +23,7 @@ from .outputs import (
     failed,
     files_read,
     pair,
-    refuse_non_finite,
+    refuse_numbers,
     with_itself,
 )
 
@@ -167,12 +167,12 @@ class Model:
     def value_of(self, piece: Answer | Unwritten) -> tuple[dict[str, Any], int]:
         """A piece as values, files as objects, and about how many bytes of JSON it has.
 
-        Raises ValueError and InvalidOutput where it has a number that can't be read.
+        Raises ValueError where the model's code has set a lower limit to the digits that are read.
         """
         if isinstance(piece, Answer):
-            return _read(piece.content), len(piece.content)
+            return json.loads(piece.content), len(piece.content)
         fixed: Any = piece.output
-        return fixed.value(_read), len(fixed.json) + fixed.size
+        return fixed.value(json.loads), len(fixed.json) + fixed.size
 
     def too_large(self, value: dict[str, Any]) -> tuple[int, Answer | None]:
         """How many bytes of JSON a value has, files left out, and a failed answer where that is too much."""
@@ -277,11 +277,9 @@ class Model:
             return failed(error)
 
     def _checked(self, fixed: bytes | FixedJson, error_class: type[InvalidOutput]) -> bytes | FixedJson:
-        """Refuse JSON with what JSON has not, and what is too large."""
+        """Refuse numbers that readers of JSON do not read, and what is too large."""
         text, files = (fixed, 0) if isinstance(fixed, bytes) else (fixed.json.encode(), fixed.size)
-        # Asked of every output, and nearly none has the letters.
-        if b"NaN" in text or b"Infinity" in text:
-            refuse_non_finite(text, error_class)
+        refuse_numbers(text, error_class)
         self._check_size(len(text) + files)
         return fixed
 
@@ -303,24 +301,6 @@ class Model:
         if size > self.max_output:
             msg = f"an output has {size} bytes of JSON; the limit is {self.max_output}"
             raise OutputTooLarge(msg)
-
-
-_MOST_DIGITS = 4300
-"""Of an integer that Python reads, where nothing else is set."""
-
-
-def _read(text: bytes | str) -> Any:  # noqa: ANN401 (JSON)
-    """Read JSON that the server reads again."""
-    return json.loads(text) if len(text) <= _MOST_DIGITS else json.loads(text, parse_int=_integer)
-
-
-def _integer(text: str) -> int:
-    """Read an integer; not one that only this process can read, whose limit the model's code may have changed."""
-    digits = len(text.lstrip("-"))
-    if digits > _MOST_DIGITS:
-        msg = f"predict yielded an integer of {digits} digits; the limit is {_MOST_DIGITS}"
-        raise InvalidOutput(msg)
-    return int(text)
 
 
 def differ(keys: Sequence[int]) -> bool:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _MOST_PLACES = 20
 """Places told of one output: the first ones say what is wrong."""
 
+_MOST_DIGITS = 4300
+"""Of an integer that Python reads, where nothing else is set (`sys.int_info.default_max_str_digits`)."""
+
 _OWN = "__main__"
 """What the exceptions below say of their module, so that tracebacks call them by the names that clients know."""
 
@@ -93,20 +96,26 @@ def files_read(answer: Answer | Unwritten) -> dict[Hashable, FileRead]:
     }
 
 
-def refuse_non_finite(content: bytes, error_class: type[InvalidOutput]) -> None:
-    """Refuse JSON with what JSON has not, naming each place. Raises error_class."""
-    if not any(_holds_value(content, word) for word in (b"NaN", b"Infinity")):
+def refuse_numbers(content: bytes, error_class: type[InvalidOutput]) -> None:
+    """Refuse JSON with numbers that readers of JSON do not read, naming each place. Raises error_class.
+
+    They are the ones that JSON has not, and integers of more digits than Python reads: clients, and the server itself.
+    """
+    # Asked of every output, and nearly none has such letters, or so many digits.
+    if not (any(_holds_value(content, word) for word in (b"NaN", b"Infinity")) or _holds_digits(content)):
         return
     found: list[str] = []
 
     def walk(value: object, place: tuple[object, ...]) -> None:
-        if isinstance(value, float) and not math.isfinite(value):
+        if isinstance(value, _Digits) and value.number > _MOST_DIGITS:
+            found.append(f"{dotted(place)}: an integer of {value.number} digits; {_MOST_DIGITS} is the limit")
+        elif isinstance(value, float) and not math.isfinite(value):
             found.append(f"{dotted(place)}: {value} is not a finite number")
         elif isinstance(value, (list, dict)):
             for key, item in value.items() if isinstance(value, dict) else enumerate(value):
                 walk(item, (*place, key))
 
-    walk(json.loads(content), ())
+    walk(json.loads(content, parse_int=lambda text: _Digits(len(text.lstrip("-")))), ())
     if found:
         raise error_class("; ".join(found[:_MOST_PLACES]))
 
@@ -117,6 +126,18 @@ def _holds_value(content: bytes, word: bytes) -> bool:
     while at > 0 and content[at - 1] not in b":,[-":
         at = content.find(word, at + 1)
     return at > 0
+
+
+def _holds_digits(content: bytes) -> bool:
+    """Whether there may be an integer of too many digits: it has a whole half of them, counted from the beginning."""
+    half = _MOST_DIGITS // 2
+    return any(content[at : at + half].isdigit() for at in range(0, len(content) - half + 1, half))
+
+
+class _Digits(NamedTuple):
+    """An integer that may be too long to be read."""
+
+    number: int
 
 
 def pair(returned: object) -> tuple[object, object]:

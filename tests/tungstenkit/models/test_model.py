@@ -119,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send(200, {"outputs": outputs, "status": "success", "error_message": None})
 
     def send(self, status, document, headers=()):
-        body = json.dumps(document).encode()
+        body = document if isinstance(document, bytes) else json.dumps(document).encode()
         self.send_response(status)
         for name, value in {**dict(headers), "Content-Length": len(body)}.items():
             self.send_header(name, value)
@@ -580,6 +580,11 @@ class TestStrangers:
             deep = [deep]
         fake.answer = lambda *_: [{"text": deep}]
         with pytest.raises(RunError, match=r"nested too deeply|no JSON"):
+            model.predict({"text": "a"})
+
+    def test_a_number_that_python_does_not_read(self, fake, model, monkeypatch):
+        monkeypatch.setattr(_Handler, "do_POST", lambda handler: handler.send(200, b"[" + b"1" * 5000 + b"]"))
+        with pytest.raises(RunError, match="no JSON"):
             model.predict({"text": "a"})
 
     def test_a_password_is_told_to_the_server_alone(self, fake, monkeypatch):

@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections import Counter
 from pathlib import Path
 
@@ -58,6 +59,8 @@ _OTHERS = {
         for name in ("docker-registry", "libfaketime", "prometheus")
     },
     "nix": _has_nix,
+    # A program that comes by requirements.lock, on some machines.
+    "syft": lambda: shutil.which("syft", path=sysconfig.get_path("scripts")) is not None,
     "namespaces": _has_namespaces,
     "root": lambda: os.geteuid() == 0,
     # One that others can be put over, as some tests do.

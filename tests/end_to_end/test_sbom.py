@@ -5,6 +5,7 @@ import json
 import secrets
 import shutil
 import subprocess
+import sysconfig
 import tarfile
 from contextlib import contextmanager
 
@@ -204,13 +205,18 @@ def test_syft_finds_in_the_image_what_is_said_of_it(blur, tmp_path):
     """Package by package, by their package URLs; ours are no index's, which it can't know."""
     need("syft")
     (tmp_path / "home").mkdir()
-    command = ["syft", "scan", f"oci-dir:{blur.layout}", "--quiet", "--output=json"]
+    command = [
+        shutil.which("syft", path=sysconfig.get_path("scripts")),
+        "scan",
+        f"oci-dir:{blur.layout}",
+        "--quiet",
+        "--output=json",
+    ]
     environment = {
         "HOME": str(tmp_path / "home"),
         "PATH": "/usr/bin:/bin",
         "SYFT_CHECK_FOR_APP_UPDATE": "false",
     }
-    command[0] = shutil.which("syft")
     done = subprocess.run(command, capture_output=True, check=True, env=environment)
     found = {one["purl"] for one in json.loads(done.stdout)["artifacts"]}
     parts = [one for one in json.loads(bills(blur)[1])["components"] if one["type"] == "library"]

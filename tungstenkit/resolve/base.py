@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tungstenkit.debian.release import FINAL_OF, RELEASE_OF, RELEASES
 from tungstenkit.lock.parts import Choice
-from tungstenkit.resolve.wheels import GLIBC
+from tungstenkit.resolve.compatible import GLIBC
 from tungstenkit.sdk.errors import ResolveError
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from tungstenkit.platforms import ARCHITECTURES
 from tungstenkit.registry.skopeo import configuration, manifest, with_digest, without_tag
 from tungstenkit.resolve.base import Base, libc_version
 from tungstenkit.resolve.base_debs import read_system
-from tungstenkit.resolve.wheels import OLDEST_GLIBC
+from tungstenkit.resolve.compatible import OLDEST_GLIBC
 from tungstenkit.sdk.errors import FetchError, ResolveError
 from tungstenkit.tools import run_tool
 

@@ -15,9 +15,10 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from tungstenkit.lock.parts import OF_VERSIONS, OLDER, PLACE, PRE_RELEASE, Choice
+from tungstenkit.resolve.compatible import counts, read_requirements
 from tungstenkit.resolve.cuda_wheels import is_nvidias
 from tungstenkit.resolve.offer import stand_in_name
-from tungstenkit.resolve.wheels import counts, needs, read_requirements
+from tungstenkit.resolve.wheels import needs
 from tungstenkit.sdk.errors import FetchError, ResolveError
 
 if TYPE_CHECKING:

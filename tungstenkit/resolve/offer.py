@@ -19,8 +19,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
 from packaging.version import InvalidVersion, Version
 
+from tungstenkit.resolve.compatible import counts, fitting_tags, read_requirements
 from tungstenkit.resolve.unlisted import NO_PINS, is_file_of
-from tungstenkit.resolve.wheels import counts, fitting_tags, read_requirements
 from tungstenkit.sdk.errors import ResolveError
 
 if TYPE_CHECKING:

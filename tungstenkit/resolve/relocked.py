@@ -9,8 +9,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from tungstenkit.resolve.compatible import counts, read_requirements
 from tungstenkit.resolve.newest import lagging
-from tungstenkit.resolve.wheels import Need, counts, needs, read_requirements
+from tungstenkit.resolve.wheels import Need, needs
 from tungstenkit.sdk.errors import FetchError, ResolveError
 
 if TYPE_CHECKING:

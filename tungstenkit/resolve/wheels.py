@@ -14,24 +14,21 @@ import re
 import subprocess
 import sys
 import tomllib
-from email.parser import HeaderParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-from packaging.markers import UndefinedComparison
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from pydantic import ValidationError
 
 from tungstenkit import started
 from tungstenkit.data import NIX
-from tungstenkit.debian.release import RELEASES
 from tungstenkit.digest import measure
 from tungstenkit.lock.packages import WISH, Wheel
 from tungstenkit.outside import redact
+from tungstenkit.resolve.compatible import counts, fitting_tags, glibc, read_requirements
 from tungstenkit.resolve.index_server import serve_index
 from tungstenkit.sdk.errors import FetchError, NothingFitsError, ResolveError, UnusableError
 from tungstenkit.spec.requirements import project_of
@@ -39,31 +36,15 @@ from tungstenkit.spec.requirements import project_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from packaging.tags import Tag
+
     from tungstenkit.platforms import Target
     from tungstenkit.resolve.offer import Offer
-
-_NIXPKGS_GLIBC = {
-    # At least; an older one than the true one only leaves wheels out.
-    "nixos-24.11": (2, 39),
-    "nixos-25.05": (2, 39),
-    "nixos-25.11": (2, 39),
-}
-GLIBC = {name: release.glibc for name, release in RELEASES.items()} | _NIXPKGS_GLIBC
-"""The C library of each Debian release and nixpkgs branch; a wheel's manylinux tag (PEP 600) may ask for this one or an
-older."""
-
-OLDEST_GLIBC = (2, 17)
-"""Nearly no wheel is for an older one."""
 
 _UV_GLIBC = (17, 28, *range(31, 41))
 """The minor versions that uv knows; each stands for the ones up to the next."""
 _SHOWN_VERSIONS = 3
 _OWN_DISTRIBUTION = "tungstenkit"
-
-
-def glibc(target: Target) -> tuple[int, int]:
-    """The C library that a target's wheels run with."""
-    return target.glibc or GLIBC[target.release]
 
 
 def resolve_wheels(
@@ -248,17 +229,6 @@ def needs(wheels: Sequence[Wheel], requirements: Sequence[str], offer: Offer) ->
             return [need for need in found if canonicalize_name(need.requirement.name) != need.by]
 
 
-def counts(requirement: Requirement, target: Target, extras: Iterable[str]) -> bool:
-    """Whether a requirement of a package's is one on a target, with some of its extras."""
-    marker = requirement.marker
-    try:
-        return marker is None or any(
-            marker.evaluate(target.markers | {"extra": extra}) for extra in ("", *extras)
-        )
-    except UndefinedComparison:
-        return False
-
-
 def stated_requirements(offer: Offer, wheel: Wheel, requirements: Sequence[str] = ()) -> list[Requirement]:
     """What a wheel's metadata says that it requires."""
     urls = [
@@ -268,27 +238,6 @@ def stated_requirements(offer: Offer, wheel: Wheel, requirements: Sequence[str] 
     ]
     text = offer.index.metadata_of_file(urls[0]) if urls else offer.metadata(wheel.project, wheel.file)
     return read_requirements(text or "")
-
-
-def read_requirements(metadata: str) -> list[Requirement]:
-    """What a METADATA says is required. Of a line that is no requirement, as `PyYAML (>=5.1.*)`, at least the name."""
-    found = []
-    # What follows the first empty line is the project's description, which may be a book.
-    head = re.split(r"\r?\n\r?\n", metadata, maxsplit=1)[0]
-    for text in HeaderParser().parsestr(head).get_all("Requires-Dist", []):
-        specified, _, marker = text.partition(";")
-        for reading in (
-            text,
-            re.sub(r"\.\*", "", text),
-            f"{project_of(specified)} ; {marker}",
-            project_of(specified),
-        ):
-            try:
-                found.append(Requirement(reading.strip(" ;")))
-                break
-            except InvalidRequirement:
-                continue
-    return found
 
 
 def _pylock(wheels: Iterable[Wheel]) -> str:
@@ -372,21 +321,6 @@ def near_project(name: str) -> str | None:
 def _uv_glibc(target: Target) -> int:
     known: int = max(minor for minor in _UV_GLIBC if minor <= glibc(target)[1])
     return known
-
-
-def fitting_tags(target: Target) -> list[Tag]:
-    """The tags of the wheels that a target can use, the most special first (PEP 425)."""
-    major, minor = (int(part) for part in target.python.split("."))
-    machine = target.architecture.machine
-    platforms = [f"manylinux_2_{number}" for number in range(glibc(target)[1], 4, -1)]
-    # The older spellings of manylinux_2_17, _2_12 and _2_5 (PEP 600).
-    for tag, legacy in (("2_17", "manylinux2014"), ("2_12", "manylinux2010"), ("2_5", "manylinux1")):
-        platforms.insert(platforms.index(f"manylinux_{tag}") + 1, legacy)
-    platforms = [f"{platform}_{machine}" for platform in (*platforms, "linux")]
-    return [
-        *cpython_tags((major, minor), platforms=platforms),
-        *compatible_tags((major, minor), interpreter=f"cp{major}{minor}", platforms=platforms),
-    ]
 
 
 def _best_wheel(package: dict[str, Any], tags: Sequence[Tag], offer: Offer, where: str) -> Wheel:

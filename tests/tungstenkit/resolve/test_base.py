@@ -15,7 +15,7 @@ from tungstenkit.resolve.base import (
     with_packages,
 )
 from tungstenkit.resolve.base_debs import read_system
-from tungstenkit.resolve.wheels import glibc
+from tungstenkit.resolve.compatible import glibc
 from tungstenkit.sdk.errors import ResolveError
 
 DIGEST = f"sha256:{'0' * 64}"

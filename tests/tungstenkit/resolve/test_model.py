@@ -18,7 +18,8 @@ from tungstenkit.debian.solution import DebSolution, Decision, ResolvedDeb
 from tungstenkit.lock.document import read_lock
 from tungstenkit.lock.parts import Choice, LockedRelease
 from tungstenkit.platforms import Target
-from tungstenkit.resolve import model, targets, wheels
+from tungstenkit.resolve import model, targets
+from tungstenkit.resolve.compatible import glibc
 from tungstenkit.resolve.model import resolve
 from tungstenkit.resolve.newest import told as lines_of
 from tungstenkit.resolve.pinned import Pinned
@@ -599,7 +600,7 @@ def test_each_release_has_what_an_image_of_it_takes():
     for name, release in RELEASES.items():
         for archive in ("debian", "debian-security"):
             assert pinned_fingerprints(name, archive), f"archive_keys.json has no key of {name} in {archive}"
-        assert wheels.glibc(Target(SYSTEM, name, release.python)) == release.glibc
+        assert glibc(Target(SYSTEM, name, release.python)) == release.glibc
         # Two of one Python could not be told apart by it.
         assert [one.codename for one in RELEASES.values() if one.python == release.python] == [name]
         assert release.python in targets.OFFICIAL

@@ -9,9 +9,9 @@ import pytest
 from tests.tungstenkit.resolve.test_model import FakeSolver, spec
 from tungstenkit.lock.document import Lock, read_lock
 from tungstenkit.resolve import nixpkgs
+from tungstenkit.resolve.compatible import GLIBC
 from tungstenkit.resolve.nixpkgs import resolve
 from tungstenkit.resolve.solver import Solver
-from tungstenkit.resolve.wheels import GLIBC
 from tungstenkit.sdk.errors import ResolveError
 
 EXAMPLES = Path(__file__).resolve().parent.parent.parent.parent / "examples"

@@ -117,6 +117,11 @@ def to_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
+def compact(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
+    """JSON for programs: sorted keys, in ASCII, and nothing that need not be there."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old text or the new one, never a part.
 

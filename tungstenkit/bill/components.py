@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
@@ -21,6 +21,7 @@ Kind = Literal[
     "library",
     "machine-learning-model",
     "operating-system",
+    "platform",
     "source",
 ]
 
@@ -52,6 +53,8 @@ class Component:
 class Layer:
     """A layer of the image, and whose its entries are."""
 
+    number: int
+    """The lowest is 0."""
     digest: str
     diff_id: str
     size: int
@@ -64,7 +67,7 @@ class Layer:
     @property
     def ref(self) -> str:
         """As a component's."""
-        return f"layer:{self.diff_id}"
+        return f"layer:{self.number}"
 
     @property
     def entries(self) -> int:
@@ -85,10 +88,10 @@ class Built:
 
 @dataclass(frozen=True)
 class Bill:
-    """All that is said of an image's contents."""
+    """All that is said of an image's contents, or of a part of them."""
 
-    image: Component
-    """The image itself; its version is its digest."""
+    subject: Component
+    """What it is of: the image, whose version is its digest, or the packages of one."""
     created: str
     """When the image itself says that it was made: nothing of the day (RFC 3339, UTC)."""
     components: tuple[Component, ...]
@@ -96,10 +99,55 @@ class Bill:
     layers: tuple[Layer, ...]
     """The lowest first."""
     needs: Mapping[str, tuple[str, ...]]
-    """By ref what asked for it: the refs of components, and the image's own for a wish of the model's."""
+    """By ref what asked for it: the refs of components, and the subject's own for a wish of the model's."""
     built: tuple[Built, ...] = ()
     opaque: frozenset[str] = field(default_factory=frozenset)
     """The refs of what is one component here, and has more in it than this document says: a base image."""
+    packages: frozenset[str] = field(default_factory=frozenset)
+    """The refs of what is no model's own, but was locked, or is tungsten's."""
+
+    def apart(self) -> tuple[Bill, Bill]:
+        """The bill of the packages, which is the same after an edit of the model, and that of the image without them.
+
+        A layer in which nothing is the model's own is the packages'. The image's bill names all of its layers.
+        """
+        about = tuple(fact for fact in self.subject.facts if fact[0] == "platform")
+        among = Component("packages", "platform", "packages", facts=about)
+        packages = replace(
+            self,
+            subject=among,
+            components=tuple(one for one in self.components if one.ref in self.packages),
+            layers=tuple(layer for layer in self.layers if layer.owners.keys() <= self.packages),
+            needs={
+                ref: tuple(among.ref if who == self.subject.ref else who for who in asked)
+                for ref, asked in self.needs.items()
+                if ref in self.packages
+            },
+        )
+        image = replace(
+            self,
+            components=tuple(one for one in self.components if one.ref not in self.packages),
+            needs={ref: asked for ref, asked in self.needs.items() if ref not in self.packages},
+            built=(),
+            opaque=frozenset(),
+        )
+        return packages, image
+
+    @property
+    def refs(self) -> frozenset[str]:
+        """The refs of all that a document of it describes."""
+        parts = (self.subject, *self.components)
+        return frozenset([*(one.ref for one in parts), *(one.ref for one in self.layers)])
+
+
+@dataclass(frozen=True)
+class Other:
+    """Another document, in the same format, to which one refers for what it does not describe itself."""
+
+    bill: Bill
+    name: str
+    """Which no other document has."""
+    sha256: str
 
 
 def purl(kind: str, name: str, version: str = "", *, namespace: str = "", **qualifiers: str) -> str:

@@ -95,6 +95,7 @@ def bill_of(made: Made, cache: Path | None = None) -> Bill:
         {ref: asked for ref, asked in parts.needs.items() if ref in listed},
         tuple(_built(made.platform)),
         frozenset({_BASE_REF} & held),
+        frozenset(parts.packages & listed),
     )
 
 
@@ -103,7 +104,8 @@ def _layers(
 ) -> Iterator[Layer]:
     told = [one.get("created_by", "") for one in config["history"] if not one.get("empty_layer")]
     steps = 0
-    for entry, diff_id, made_of in zip(manifest["layers"], config["rootfs"]["diff_ids"], told, strict=True):
+    every = zip(manifest["layers"], config["rootfs"]["diff_ids"], told, strict=True)
+    for number, (entry, diff_id, made_of) in enumerate(every):
         # A layout's blobs are links; beside one's target lies what its program has left for later layers.
         folder = blob(made.image.layout, entry["digest"]).readlink().parent
         record = json.loads((folder / "files.json").read_bytes())
@@ -120,6 +122,7 @@ def _layers(
                 )
             owners[owner] += 1
         yield Layer(
+            number,
             entry["digest"],
             diff_id,
             entry["size"],
@@ -170,6 +173,11 @@ class _Parts:
     def components(self, held: set[str]) -> Iterator[Component]:
         """All but those of the model's files in whose place post_build has written its own."""
         return (one for ref, one in self.found.items() if ref in held or not ref.startswith("file:"))
+
+    @property
+    def packages(self) -> set[str]:
+        """The refs of what is no model's own."""
+        return {*self.owners.values(), *self.private.values(), _ASSEMBLY, _BASE_REF, "os"}
 
     def owner(self, entry: Mapping[str, Any], made_of: str) -> str | None:
         """The ref of whose an entry of a layer's record is; None for nobody."""

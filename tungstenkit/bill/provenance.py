@@ -8,19 +8,19 @@ that lock on such a machine.
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import TYPE_CHECKING, Any
 
 from tungstenkit.bill.components import purl
 from tungstenkit.bill.contents import Made, packages_of
 from tungstenkit.data import VERSION
 from tungstenkit.digest import sha256_of
+from tungstenkit.document import compact
 from tungstenkit.fetch.bring import store_files
 from tungstenkit.lock.parts import Tungsten
 from tungstenkit.lock.selection import part_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 MEDIA_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -38,10 +38,10 @@ def statement(digest: str, name: str, kind: str, predicate: Mapping[str, Any]) -
         "predicateType": kind,
         "predicate": predicate,
     }
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+    return compact(value)
 
 
-def provenance(made: Made, builder: str, byproducts: Mapping[str, bytes]) -> bytes:
+def provenance(made: Made, builder: str, byproducts: Mapping[str, Sequence[bytes]]) -> bytes:
     """The statement of a built image.
 
     builder: the platform of the machine that has built it. byproducts: documents about it, by their media types:
@@ -70,8 +70,9 @@ def provenance(made: Made, builder: str, byproducts: Mapping[str, bytes]) -> byt
             },
             "metadata": {},
             "byproducts": [
-                {"name": kind, "mediaType": kind, "digest": {"sha256": _sha256(data)}}
-                for kind, data in sorted(byproducts.items())
+                {"mediaType": kind, "digest": _digest(one)}
+                for kind, several in sorted(byproducts.items())
+                for one in several
             ],
         },
     }
@@ -82,24 +83,18 @@ def _materials(made: Made, builder: str) -> Iterator[dict[str, Any]]:
     """All that a build takes: what the lock names, the tools of this machine's platform too, and the model's files."""
     part = part_of(made.lock, [made.system], builder)
     named = packages_of(part)
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    found: dict[tuple[str, str], str] = {}
     for file in store_files(part, made.contents.big):
         known = named.get(file.sha256)
-        one = {"name": file.file.rpartition("/")[2], "digest": {"sha256": file.sha256}}
-        if known:
-            one["uri"] = known
-        found[file.name, file.sha256] = one
+        found[known or file.file.rpartition("/")[2], file.sha256] = "uri" if known else "name"
     big = {file.path for file in made.contents.big}
     for own in made.contents.files:
         if own.kind == "file" and own.path not in big:
-            sha256 = sha256_of(made.contents.directory / own.path)
-            found[f"model/{own.path}", sha256] = {"name": f"model/{own.path}", "digest": {"sha256": sha256}}
-    yield from (found[key] for key in sorted(found))
+            found[f"model/{own.path}", sha256_of(made.contents.directory / own.path)] = "name"
+    # One of both is enough for who reads it, and there are many.
+    for (called, sha256), how in sorted(found.items()):
+        yield {how: called, "digest": {"sha256": sha256}}
 
 
 def _digest(data: bytes) -> dict[str, str]:
-    return {"sha256": _sha256(data)}
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+    return {"sha256": hashlib.sha256(data).hexdigest()}

@@ -1,21 +1,24 @@
 """What is kept beside an image, as referrers of it: its bill of materials, its provenance, signatures.
 
-They are made and checked here. None of it is in the image, whose digest it names.
+They are made and checked here. None of it is in the image, whose digest it names. A bill of materials is two documents
+of one artifact: the packages', which the next push of an edited model has, too, and so does not send, and the image's.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tungstenkit.bill import cyclonedx, spdx
+from tungstenkit.bill.components import Other
 from tungstenkit.bill.contents import bill_of
 from tungstenkit.bill.provenance import MEDIA_TYPE as IN_TOTO
 from tungstenkit.bill.provenance import PROVENANCE, provenance, statement
+from tungstenkit.document import compact
 from tungstenkit.registry.artifact import TITLE, Artifact, Layer, layers_of, subject_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from tungstenkit.bill.contents import Made
@@ -29,10 +32,26 @@ LARGEST = 1 << 26
 """In bytes, of a bill of materials."""
 
 
-def documents(made: Made, cache: Path | None = None) -> dict[str, bytes]:
+@dataclass(frozen=True)
+class Documents:
+    """A bill of materials as it is kept beside an image; each can be read by itself."""
+
+    packages: bytes
+    """Of all that was locked, by which vulnerabilities are looked up: it comes first, since some read no more."""
+    image: bytes
+    """Of the image and what is the model's own; it names the other, with its hash."""
+
+
+def documents(made: Made, cache: Path | None = None) -> dict[str, Documents]:
     """The bill of materials of a built image, in each format, by media type. Raises as `bill_of`."""
-    bill = bill_of(made, cache)
-    return {one.MEDIA_TYPE: one.document(bill) for one in FORMATS.values()}
+    packages, image = bill_of(made, cache).apart()
+    found = {}
+    for form in FORMATS.values():
+        first = form.document(packages)
+        data = compact(first)
+        second = form.document(image, Other(packages, first[form.NAME], hashlib.sha256(data).hexdigest()))
+        found[form.MEDIA_TYPE] = Documents(data, compact(second))
+    return found
 
 
 def referrers(
@@ -46,13 +65,11 @@ def referrers(
     assert subject.digest == made.image.digest  # an image is pushed as it is
     bills = documents(made, cache)
     name = made.spec.name
-    found = [
-        _artifact(kind, data, subject, f"{name}.{'spdx' if kind == spdx.MEDIA_TYPE else 'cdx'}.json")
-        for kind, data in bills.items()
-    ]
-    said = provenance(made, builder, bills)
+    found = [_bill(kind, data, subject, name) for kind, data in bills.items()]
+    said = provenance(made, builder, {kind: (data.packages, data.image) for kind, data in bills.items()})
     if key is None:
-        return [*found, _artifact(IN_TOTO, said, subject, f"{name}.provenance.json")]
+        titled = {TITLE: f"{name}.provenance.json"}
+        return [*found, Artifact(IN_TOTO, [Layer(said, IN_TOTO, titled)], subject)]
     return [*found, _signed(said, PROVENANCE, subject, key), signature(subject, name, key)]
 
 
@@ -63,22 +80,20 @@ def signature(subject: Descriptor, name: str, key: PrivateKey) -> Artifact:
     return _signed(statement(subject.digest, name, SIGNED_IMAGE, {}), SIGNED_IMAGE, subject, key)
 
 
+def _bill(kind: str, said: Documents, subject: Descriptor, name: str) -> Artifact:
+    end = "spdx.json" if kind == spdx.MEDIA_TYPE else "cdx.json"
+    layers = [
+        Layer(said.packages, kind, {TITLE: f"packages.{end}"}),
+        Layer(said.image, kind, {TITLE: f"{name}.{end}"}),
+    ]
+    return Artifact(kind, layers, subject)
+
+
 def _signed(said: bytes, kind: str, subject: Descriptor, key: PrivateKey) -> Artifact:
     from tungstenkit.bill.signature import MEDIA_TYPE, bundle
 
     annotations = {"dev.sigstore.bundle.content": "dsse-envelope", "dev.sigstore.bundle.predicateType": kind}
-    return _artifact(MEDIA_TYPE, bundle(said, key), subject, annotations=annotations)
-
-
-def _artifact(
-    kind: str,
-    data: bytes,
-    subject: Descriptor,
-    title: str = "",
-    annotations: Mapping[str, str] | None = None,
-) -> Artifact:
-    named = {TITLE: title} if title else {}
-    return Artifact(kind, [Layer(data, kind, named)], subject, annotations or {})
+    return Artifact(MEDIA_TYPE, [Layer(bundle(said, key), MEDIA_TYPE)], subject, annotations)
 
 
 @dataclass(frozen=True)
@@ -87,7 +102,7 @@ class Signed:
 
     statements: tuple[Statement, ...]
     bills: tuple[str, ...]
-    """The media types of its bills of materials, each the very one that the provenance names."""
+    """The media types of its bills of materials, each the very documents that the provenance names."""
     passed_over: tuple[str, ...]
     """What else is beside it, and is not this key's."""
 
@@ -148,8 +163,9 @@ def _check_bills(place: Place, image: str, said: Statement) -> list[str]:
     checked = []
     for kind, wanted in _named_bills(said).items():
         there = [_blobs(place, one) for one in place.referrers(image, kind)]
-        if found := [blob for blobs in there for blob in blobs if blob.digest == wanted]:
-            place.document(wanted, found[0].size, LARGEST)
+        if found := next((blobs for blobs in there if [blob.digest for blob in blobs] == wanted), None):
+            for blob in found:
+                place.document(blob.digest, blob.size, LARGEST)
             checked.append(kind)
         else:
             what = "is another than was signed" if there else "was signed, and is not there"
@@ -161,17 +177,17 @@ def _check_bills(place: Place, image: str, said: Statement) -> list[str]:
     return checked
 
 
-def _named_bills(said: Statement) -> dict[str, str]:
-    """The digests of the bills of materials that a provenance names, by media type."""
+def _named_bills(said: Statement) -> dict[str, list[str]]:
+    """The digests of the bills of materials that a provenance names, in their order, by media type."""
     details = said.predicate.get("runDetails")
     named = details.get("byproducts") if isinstance(details, dict) else None
     known = {form.MEDIA_TYPE for form in FORMATS.values()}
-    found = {}
+    found: dict[str, list[str]] = {}
     for one in named if isinstance(named, list) else ():
         if isinstance(one, dict) and isinstance(digest := one.get("digest"), dict):
             kind = one.get("mediaType")
             if isinstance(kind, str) and kind in known:
-                found[kind] = f"sha256:{digest.get('sha256')}"
+                found.setdefault(kind, []).append(f"sha256:{digest.get('sha256')}")
     return found
 
 

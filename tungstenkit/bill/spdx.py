@@ -1,7 +1,8 @@
 """A bill of materials as SPDX 2.3 (JSON).
 
 A component is a package there, a file too: SPDX wants a SHA-1 of each file, and what a lock has is SHA-256. A layer is
-one that contains those which own its entries, with their number in the relationship's comment.
+one that contains those which own its entries, with their number in the relationship's comment. What another document
+describes is named by `externalDocumentRefs`.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from tungstenkit.data import VERSION
-from tungstenkit.document import to_json
+from tungstenkit.document import compact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tungstenkit.bill.components import Bill, Component, Layer
+    from tungstenkit.bill.components import Bill, Component, Layer, Other
 
 MEDIA_TYPE = "application/spdx+json"
-_DOCUMENT = "SPDXRef-DOCUMENT"
+NAME = "documentNamespace"
+"""The key of a document's name, which no other has."""
+_DOCUMENT, _OTHER = "SPDXRef-DOCUMENT", "DocumentRef-packages"
 _UNSAID = "NOASSERTION"
 _PURPOSES = {
     "application": "APPLICATION",
@@ -31,12 +34,13 @@ _PURPOSES = {
     "library": "LIBRARY",
     "machine-learning-model": "OTHER",
     "operating-system": "OPERATING-SYSTEM",
+    "platform": "OTHER",
     "source": "SOURCE",
 }
 
 
-def document(bill: Bill) -> bytes:
-    """The document; the same bytes for the same bill and tungsten."""
+def document(bill: Bill, other: Other | None = None) -> dict[str, Any]:
+    """The document; the same for the same bill and tungsten. other: one that describes what the bill does not."""
     texts = {
         text.id: text
         for one in bill.components
@@ -46,33 +50,38 @@ def document(bill: Bill) -> bytes:
         "spdxVersion": "SPDX-2.3",
         "dataLicense": "CC0-1.0",
         "SPDXID": _DOCUMENT,
-        "name": f"{bill.image.name} {bill.image.version}",
+        "name": f"{bill.subject.name} {bill.subject.version}".strip(),
         "creationInfo": {"created": bill.created, "creators": [f"Tool: tungstenkit-nix-{VERSION}"]},
-        "packages": [*_packages(bill)],
-        "relationships": [*_relationships(bill)],
+        "packages": [*_packages(bill, other)],
+        "relationships": [*_relationships(bill, other)],
     }
+    if other is not None:
+        checksum = {"algorithm": "SHA256", "checksumValue": other.sha256}
+        named = {"externalDocumentId": _OTHER, "spdxDocument": other.name, "checksum": checksum}
+        value["externalDocumentRefs"] = [named]
     if texts:
         value["hasExtractedLicensingInfos"] = [
             {"licenseId": one.id, "name": one.name, "extractedText": one.text or one.name}
             for _, one in sorted(texts.items())
         ]
     # Of all that it says, so that no two documents have the same.
-    value["documentNamespace"] = f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, to_json(value))}"
-    return to_json(value).encode()
+    value[NAME] = f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, compact(value).decode())}"
+    return value
 
 
-def _packages(bill: Bill) -> Iterator[dict[str, Any]]:
+def _packages(bill: Bill, other: Other | None) -> Iterator[dict[str, Any]]:
     seen = set()
     for one in _every(bill):
         if one.ref not in seen:
             seen.add(one.ref)
             yield _package(one)
-    for number, layer in enumerate(bill.layers):
-        yield _layer(layer, number)
+    for layer in bill.layers:
+        if other is None or layer.ref not in other.bill.refs:
+            yield _layer(layer)
 
 
 def _every(bill: Bill) -> Iterator[Component]:
-    yield bill.image
+    yield bill.subject
     for one in bill.components:
         yield one
         yield from one.parts
@@ -112,10 +121,10 @@ def _package(one: Component) -> dict[str, Any]:
     }
 
 
-def _layer(layer: Layer, number: int) -> dict[str, Any]:
+def _layer(layer: Layer) -> dict[str, Any]:
     return {
-        "SPDXID": _layer_id(number),
-        "name": f"layer {number}",
+        "SPDXID": _id(layer.ref),
+        "name": f"layer {layer.number}",
         "downloadLocation": _UNSAID,
         "filesAnalyzed": False,
         "licenseConcluded": _UNSAID,
@@ -127,15 +136,23 @@ def _layer(layer: Layer, number: int) -> dict[str, Any]:
     }
 
 
-def _relationships(bill: Bill) -> Iterator[dict[str, str]]:
-    image = _id(bill.image.ref)
-    yield _related(_DOCUMENT, "DESCRIBES", image)
-    for number, layer in enumerate(bill.layers):
-        yield _related(image, "CONTAINS", _layer_id(number))
-        for ref, count in layer.owners.items():
-            yield _related(_layer_id(number), "CONTAINS", _id(ref), f"{count} of its entries")
+def _relationships(bill: Bill, other: Other | None) -> Iterator[dict[str, str]]:
+    elsewhere = other.bill.refs if other is not None else frozenset()
+
+    def named(ref: str) -> str:
+        return f"{_OTHER}:{_id(ref)}" if ref in elsewhere else _id(ref)
+
+    subject = _id(bill.subject.ref)
+    yield _related(_DOCUMENT, "DESCRIBES", subject)
+    if other is not None:
+        yield _related(subject, "CONTAINS", named(other.bill.subject.ref))
+    for layer in bill.layers:
+        yield _related(subject, "CONTAINS", named(layer.ref))
+        if layer.ref not in elsewhere:
+            for ref, count in layer.owners.items():
+                yield _related(_id(layer.ref), "CONTAINS", named(ref), f"{count} of its entries")
     for one in bill.components:
-        yield _related(image, "CONTAINS", _id(one.ref))
+        yield _related(subject, "CONTAINS", _id(one.ref))
         for part in one.parts:
             yield _related(_id(one.ref), "CONTAINS", _id(part.ref))
     for ref, asked in sorted(bill.needs.items()):
@@ -150,10 +167,6 @@ def _relationships(bill: Bill) -> Iterator[dict[str, str]]:
 def _related(one: str, how: str, other: str, comment: str = "") -> dict[str, str]:
     found = {"spdxElementId": one, "relationshipType": how, "relatedSpdxElement": other}
     return {**found, "comment": comment} if comment else found
-
-
-def _layer_id(number: int) -> str:
-    return f"SPDXRef-layer-{number}"
 
 
 def _id(ref: str) -> str:

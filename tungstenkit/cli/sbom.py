@@ -52,12 +52,12 @@ def sbom_command(
         from tungstenkit.bill.contents import bill_of
         from tungstenkit.bill.referrers import FORMATS
         from tungstenkit.cli.terminal import TERMINAL
-        from tungstenkit.document import write_atomically
+        from tungstenkit.document import to_json, write_atomically
         from tungstenkit.project.described import make_described
         from tungstenkit.project.folder import Project
 
         project = Project.of(reading, class_name, TERMINAL)
-    text = FORMATS[form].document(bill_of(make_described(project, platform))).decode()
+    text = to_json(FORMATS[form].document(bill_of(make_described(project, platform))))
     if output is None:
         sys.stdout.write(text)
     else:

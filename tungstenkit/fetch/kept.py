@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 LARGEST_EXPORT = 1 << 32
 """In bytes: what is larger of a model lies in a store, and not in an export."""
 MOST_FILES = 100_000
+MOST_MANIFESTS = 20
+"""Of artifacts in one place that are about an image, and in one index."""
 _PIECE, _SHOWN = 1 << 20, 200
 
 
@@ -54,6 +56,16 @@ def find(kind: str, image: str, places: Sequence[Place]) -> list[Kept]:
             if _subject(content, one, place) == image:
                 found.setdefault(one.digest, _kept(place, one, content))
     return list(found.values())
+
+
+def layers_of(place: Place, content: bytes) -> list[Descriptor]:
+    """What a manifest of a place holds, or each of an index. Raises ValueError for what is neither, and FetchError."""
+    if "manifests" not in artifacts.read(content):
+        return artifacts.layers_of(content)
+    some = artifacts.manifests_of(content)
+    if len(some) > MOST_MANIFESTS:
+        raise ValueError("too many manifests")
+    return [layer for one in some for layer in artifacts.layers_of(place.manifest(one.digest))]
 
 
 def inputs_of(image: str, places: Sequence[Place]) -> list[Kept]:
@@ -85,7 +97,7 @@ def _subject(content: bytes, one: Descriptor, place: Place) -> str | None:
 
 def _kept(place: Place, manifest: Descriptor, content: bytes) -> Kept:
     try:
-        layers = artifacts.layers_of(content)
+        layers = layers_of(place, content)
         if manifest.artifact_type == INPUTS:
             for layer in layers:
                 inputs.key(layer)

@@ -8,6 +8,7 @@ from tungstenkit.bill.contents import Made
 from tungstenkit.bill.referrers import referrers, signature
 from tungstenkit.platforms import this_system
 from tungstenkit.project.making import make_image
+from tungstenkit.registry import elsewhere
 from tungstenkit.registry.place import place
 
 if TYPE_CHECKING:
@@ -44,9 +45,12 @@ def keep_described(
     """
     with project.watch.working(f"saying what is in {reference}"):
         where = place(reference, access)
+        others = elsewhere.repositories(where)
         for system, image in images.items():
             subject = where.resolve(image.digest)
-            for one in referrers(_made(project, system, image), subject, this_system(), key):
-                where.attach(one)
+            said = referrers(_made(project, system, image), subject, this_system(), key)
+            for one in said:
+                where.attach(one, mount=lambda digest: others.get(digest, ()))
+            elsewhere.note(where, [layer.descriptor.digest for one in said for layer in one.layers])
         if key is not None and whole not in {image.digest for image in images.values()}:
             where.attach(signature(where.resolve(whole), project.spec.name, key))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,16 +18,14 @@ from tungstenkit.registry import elsewhere
 from tungstenkit.registry.artifact import EMPTY, EXPORT, EXPORT_TAR, INPUTS, TITLE, Artifact, Layer
 from tungstenkit.registry.client import Access, RegistryError
 from tungstenkit.registry.place import place
-from tungstenkit.registry.remote import RegistryPlace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tungstenkit.fetch.needs import LockedFile
     from tungstenkit.lock.document import Lock
     from tungstenkit.project.folder import Project
-    from tungstenkit.registry.artifact import Descriptor
     from tungstenkit.registry.base import Place
 
 
@@ -62,8 +61,9 @@ def keep(project: Project, system: str, digest: str, reference: str, wish: Keepi
         exported = _export_layers(flake.pack(project.spec, lock, shipped.contents(project), scratch))
         _send(project, where, [*kept, *exported])
         tag = where.reference if wish.to is not None and where.reference != subject.digest else None
-        _attach(where, INPUTS, kept, subject, tag)
-        _attach(where, EXPORT, exported, subject)
+        with _refusing():
+            where.attach_shared(Artifact(INPUTS, kept), subject, tag)
+            where.attach(Artifact(EXPORT, exported, subject), sent=True)
 
 
 def _export_layers(parts: dict[str, Path]) -> list[Layer]:
@@ -87,8 +87,7 @@ def _send(project: Project, where: Place, layers: Sequence[Layer]) -> None:
     """Have blobs kept that are not there, and say beforehand what that comes to."""
     with project.watch.working(f"asking {where.name} what it has"):
         lacking = where.lacking([*layers, EMPTY])
-    name = where.repository if isinstance(where, RegistryPlace) else None
-    others = elsewhere.repositories(name) if name is not None else {}
+    others = elsewhere.repositories(where)
     unique = list({layer.descriptor.digest: layer for layer in layers}.values())
     # The empty one is of the form, and nobody's file.
     new = [layer for layer in lacking if layer is not EMPTY]
@@ -104,10 +103,9 @@ def _send(project: Project, where: Place, layers: Sequence[Layer]) -> None:
             lacking,
             bar.advance,
             lambda layer: bar.done(layer.annotations.get(TITLE, "")),
-            lambda digest: [others[digest]] if digest in others else [],
+            lambda digest: others.get(digest, ()),
         )
-    if name is not None:
-        elsewhere.note(name, [layer.descriptor.digest for layer in layers])
+    elsewhere.note(where, [layer.descriptor.digest for layer in layers])
 
 
 def _amount(layers: Sequence[Layer]) -> str:
@@ -116,11 +114,11 @@ def _amount(layers: Sequence[Layer]) -> str:
     return f"{len(layers)} {'file' if len(layers) == 1 else 'files'}, {said}" if layers else "nothing"
 
 
-def _attach(
-    where: Place, kind: str, layers: Sequence[Layer], subject: Descriptor, tag: str | None = None
-) -> None:
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Says what to do where a registry takes no artifacts."""
     try:
-        where.attach(Artifact(kind, layers, subject), tag, sent=True)
+        yield
     except RegistryError as problem:
         if problem.status in (400, 405, 406, 415, 422):
             raise problem.reworded(

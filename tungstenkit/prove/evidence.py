@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tungstenkit import store
 from tungstenkit.export.packed import LABEL, pack_export
 from tungstenkit.fetch.bring import add_busybox, programs, store_files, unfinished
-from tungstenkit.fetch.kept import Kept
+from tungstenkit.fetch.kept import MOST_MANIFESTS, Kept, layers_of
 from tungstenkit.fetch.kept import find as find_kept
 from tungstenkit.fetch.needs import built_files, result_files
 from tungstenkit.outside import contents
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 _OLD_INPUTS = "application/vnd.tungsten.inputs"
 """Of folders that `fetch --to` of 0.2.0 has written."""
-_MOST_MANIFESTS = 20
 _TOLD = 20
 _AT_ONCE = 200
 
@@ -86,15 +85,18 @@ class Evidence:
 
     def add(self, place: Place, manifests: Iterable[Descriptor]) -> None:
         """Add those of some manifests that are artifacts of ours. Raises FetchError."""
-        for one in [*manifests][:_MOST_MANIFESTS]:
+        for one in [*manifests][:MOST_MANIFESTS]:
             content = place.manifest(one.digest)
             try:
-                described, layers = artifacts.described(content), artifacts.layers_of(content)
+                described = artifacts.described(content)
+                if described.artifact_type not in (EXPORT, INPUTS, _OLD_INPUTS):
+                    continue
+                layers = layers_of(place, content)
             except ValueError:
-                continue  # an index, or what is none of ours
+                continue  # none of ours
             if described.artifact_type == EXPORT:
                 self.exports[described.digest] = Kept(place, described, layers)
-            elif described.artifact_type in (INPUTS, _OLD_INPUTS):
+            else:
                 for layer in layers:
                     self.inputs.setdefault(layer.sha256, (place, layer))
 

@@ -129,6 +129,20 @@ def manifest(artifact: Artifact) -> bytes:
     return spelled(document)
 
 
+def index(manifests: Sequence[Descriptor], kind: str, subject: Descriptor) -> bytes:
+    """What makes manifests refer to something that name nothing, and so are the same for all that they are about."""
+    about = Descriptor(subject.media_type, subject.digest, subject.size)
+    return spelled(
+        {
+            "schemaVersion": 2,
+            "mediaType": INDEX,
+            "artifactType": kind,
+            "manifests": [one.to_json() for one in manifests],
+            "subject": about.to_json(),
+        }
+    )
+
+
 def described(content: bytes) -> Descriptor:
     """What an index says of a manifest, by its content. Raises ValueError for what is none."""
     document = read(content)

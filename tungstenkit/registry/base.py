@@ -137,20 +137,49 @@ class Place(ABC):
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def attach(self, artifact: Artifact, tag: str | None = None, *, sent: bool = False) -> Descriptor:
+    def attach(
+        self,
+        artifact: Artifact,
+        tag: str | None = None,
+        *,
+        sent: bool = False,
+        mount: Callable[[str], Sequence[str]] = lambda _: (),
+    ) -> Descriptor:
         """Have an artifact kept, of which only what is not there is sent; its manifest. Raises FetchError.
 
-        sent: whether its blobs are known to be there.
+        sent: whether its blobs are known to be there. mount: as `put_blobs`.
         """
-        content = artifacts.manifest(artifact)
+
+        def blobs() -> None:
+            if not sent:
+                self.put_blobs(self.lacking([*artifact.layers, artifacts.EMPTY]), mount=mount)
+
+        return self._keep(artifacts.manifest(artifact), artifact.subject, tag, blobs)
+
+    def attach_shared(self, artifact: Artifact, subject: Descriptor, tag: str | None = None) -> Descriptor:
+        """Have an artifact kept that others may be about, too, and whose blobs are there; what is about the subject.
+
+        Its manifest is the same for all of them, and so is not sent again: an index of it names the subject. Raises
+        FetchError.
+        """
+        found = self.attach(artifact, sent=True)
+        return self._keep(artifacts.index([found], artifact.kind, subject), subject, tag)
+
+    def _keep(
+        self,
+        content: bytes,
+        subject: Descriptor | None,
+        tag: str | None,
+        blobs: Callable[[], None] = lambda: None,
+    ) -> Descriptor:
+        """Have a manifest kept that is not there, or not known as what it is. blobs: sees to what it names."""
         found = artifacts.described(content)
         if tag is None and self.has_manifest(found.digest):
-            subject = artifact.subject
             if subject is None or found.digest in {one.digest for one in self.referrers(subject.digest)}:
                 return found
-        elif not sent:
-            self.put_blobs(self.lacking([*artifact.layers, artifacts.EMPTY]))
-        return self.put_manifest(content, tag=tag)
+        else:
+            blobs()
+        return self.put_manifest(content, found.media_type, tag)
 
 
 def take(part: Path, to: Path, digest: str, size: int, where: str) -> None:

@@ -11,24 +11,32 @@ from typing import TYPE_CHECKING
 
 from tungstenkit.cache import cache_folder, replacing
 from tungstenkit.outside import LARGEST_SETTINGS, contents
+from tungstenkit.registry.remote import RegistryPlace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from tungstenkit.registry.base import Place
     from tungstenkit.registry.client import Name
 
 _MOST = 50_000
 """Digests of one registry; the oldest are forgotten."""
 
 
-def repositories(name: Name) -> dict[str, str]:
-    """By digest another repository of the same registry that may have a blob."""
-    return {digest: one for digest, one in _read(_path(name)).items() if one != name.repository}
+def repositories(place: Place) -> dict[str, tuple[str, ...]]:
+    """By digest another repository of the same registry that may have a blob; nothing for a folder."""
+    if not isinstance(place, RegistryPlace):
+        return {}
+    name = place.repository
+    return {digest: (one,) for digest, one in _read(_path(name)).items() if one != name.repository}
 
 
-def note(name: Name, digests: Iterable[str]) -> None:
+def note(place: Place, digests: Iterable[str]) -> None:
     """Take note of what a repository has. Raises FetchError where the cache can't be written."""
+    if not isinstance(place, RegistryPlace):
+        return
+    name = place.repository
     path = _path(name)
     known = _read(path)
     for digest in digests:

@@ -1,13 +1,15 @@
 """Where an image is from: all that its build takes, by hash, and what has built it."""
 
+import hashlib
 import json
 
+from tests.tungstenkit.bill.made import COMMIT
 from tests.tungstenkit.locks import SYSTEM
 from tungstenkit.bill.provenance import provenance
 from tungstenkit.data import VERSION
 from tungstenkit.lock.parts import Tungsten
 
-BILLS = {"application/spdx+json": b"{}"}
+BILLS = {"application/spdx+json": (b"{}", b"[]")}
 
 
 def said(made, builder=SYSTEM):
@@ -24,7 +26,7 @@ def test_it_is_of_the_images_manifest(made):
 
 def test_its_materials_are_the_locks_inputs(made):
     found = said(made)["predicate"]["buildDefinition"]["resolvedDependencies"]
-    by_name = {one["name"]: one for one in found}
+    named = {one.get("uri", one.get("name")): one["digest"]["sha256"] for one in found}
     hashes = {one["digest"]["sha256"] for one in found}
     platform = made.platform
     wanted = {one.sha256 for one in (*platform.debs, *platform.wheels, *made.lock.server[SYSTEM].wheels)}
@@ -34,11 +36,13 @@ def test_its_materials_are_the_locks_inputs(made):
     # Downloads, weights, the model's big files, results of steps.
     wanted |= {letter * 64 for letter in "abe79"}
     assert wanted <= hashes
-    assert by_name["liba_1.0+x-1_amd64.deb"]["uri"].startswith("pkg:deb/debian/liba@1:1.0%2Bx-1?")
-    assert by_name["numeric-1.5-py3-none-any.whl"]["uri"] == "pkg:pypi/numeric@1.5"
-    assert by_name["model.safetensors"]["uri"].startswith("pkg:huggingface/org/name@")
-    assert "model/tungsten_model.py" in by_name
-    assert len(by_name) <= len(found) == len({(one["name"], one["digest"]["sha256"]) for one in found})
+    liba = "pkg:deb/debian/liba@1:1.0%2Bx-1?arch=amd64&distro=debian-12&upstream=a%401:1.0-1"
+    assert named[liba] == made.platform.debs[0].sha256
+    assert named["pkg:pypi/numeric@1.5"] == made.platform.wheels[0].sha256
+    assert named[f"pkg:huggingface/org/name@{COMMIT}#model.safetensors"] == "b" * 64
+    assert "model/tungsten_model.py" in named
+    assert all(one.keys() in ({"uri", "digest"}, {"name", "digest"}) for one in found)
+    assert len(found) == len({(one.get("uri", one.get("name")), one["digest"]["sha256"]) for one in found})
 
 
 def test_its_builder_is_this_tungsten(made):
@@ -50,8 +54,10 @@ def test_its_builder_is_this_tungsten(made):
 
 
 def test_it_names_the_documents_that_were_made_with_it(made):
-    (one,) = said(made)["predicate"]["runDetails"]["byproducts"]
-    assert (one["mediaType"], len(one["digest"]["sha256"])) == ("application/spdx+json", 64)
+    found = said(made)["predicate"]["runDetails"]["byproducts"]
+    wanted = [hashlib.sha256(one).hexdigest() for one in BILLS["application/spdx+json"]]
+    assert [one["digest"]["sha256"] for one in found] == wanted
+    assert {one["mediaType"] for one in found} == {"application/spdx+json"}
 
 
 def test_it_is_the_same_each_time(made):

@@ -5,13 +5,14 @@ import json
 import pytest
 
 from tests.registry import registry
+from tests.tungstenkit.bill.made import e
 from tests.tungstenkit.bill.test_signature import key
 from tests.tungstenkit.locks import SYSTEM
 from tungstenkit.bill.provenance import PROVENANCE, statement
-from tungstenkit.bill.referrers import check_signed, documents, referrers
+from tungstenkit.bill.referrers import check_signed, check_whole, documents, referrers
 from tungstenkit.bill.referrers import signature as signing
 from tungstenkit.bill.signature import MEDIA_TYPE, SIGNED_IMAGE, SignatureError, bundle
-from tungstenkit.registry.artifact import Artifact, Layer, layers_of
+from tungstenkit.registry.artifact import TITLE, Artifact, Layer, layers_of
 from tungstenkit.registry.place import place
 from tungstenkit.sdk.errors import FetchError
 
@@ -62,9 +63,15 @@ def test_the_bill_is_kept_in_both_formats_under_its_own_type(made, subject, kept
     bills = documents(made, tmp_path / "cache")
     for kind in (SPDX, CYCLONEDX):
         (found,) = kept.referrers(subject.digest, kind)
-        (layer,) = layers_of(kept.manifest(found.digest))
-        assert layer.media_type == kind
-        assert kept.document(layer.digest, layer.size) == bills[kind]
+        layers = layers_of(kept.manifest(found.digest))
+        assert {layer.media_type for layer in layers} == {kind}
+        # Some scanners read the first alone.
+        assert [kept.document(layer.digest, layer.size) for layer in layers] == [
+            bills[kind].packages,
+            bills[kind].image,
+        ]
+        end = "spdx.json" if kind == SPDX else "cdx.json"
+        assert [layer.annotations[TITLE] for layer in layers] == [f"packages.{end}", f"some-model.{end}"]
     (found,) = kept.referrers(subject.digest, "application/vnd.in-toto+json")
     (layer,) = layers_of(kept.manifest(found.digest))
     assert json.loads(kept.document(layer.digest, layer.size))["predicateType"] == PROVENANCE
@@ -81,6 +88,25 @@ def test_a_second_time_nothing_is_sent(made, tmp_path):
             for one in referrers(made, subject, SYSTEM, key(), tmp_path / "cache"):
                 kept.attach(one)
         assert there.received == before
+
+
+def test_of_an_edited_model_little_is_sent(world, made, tmp_path):
+    """Its own documents, and the statement."""
+    with registry() as there:
+        kept = place(f"{there.host}/team/some:1")
+        for one in referrers(made, push(made, kept), SYSTEM, None, tmp_path / "cache"):
+            kept.attach(one)
+        (world.model / "tungsten_model.py").write_text("pass  # and more\n")
+        world.layers[-1][1].append(e("app/more.py", "tree app"))
+        edited = world.made()
+        subject = push(edited, kept)
+        before = set(there.blobs)
+        for one in referrers(edited, subject, SYSTEM, None, tmp_path / "cache"):
+            kept.attach(one)
+        sent = {there.blobs[one] for one in there.blobs.keys() - before}
+    bills = documents(edited, tmp_path / "cache").values()
+    assert len(sent) == 3
+    assert {one.image for one in bills} <= sent
 
 
 def test_what_a_key_has_signed_is_found_with_its_bills(kept, signed):
@@ -156,23 +182,28 @@ def test_one_that_says_it_is_larger_than_any_is_not_taken(kept, signed, monkeypa
     refused(kept, signed, "bytes is none", FetchError)
 
 
-def blob_of(place_kept, subject, kind):
-    """The digest of the one blob of an artifact, the first of its kind."""
+def blob_of(place_kept, subject, kind, number):
+    """The digest of a blob of an artifact, the first of its kind."""
     found = min(place_kept.referrers(subject.digest, kind), key=lambda one: one.digest)
-    (layer,) = layers_of(place_kept.manifest(found.digest))
-    return layer.digest
+    return layers_of(place_kept.manifest(found.digest))[number].digest
 
 
-@pytest.mark.parametrize("kind", [MEDIA_TYPE, SPDX, CYCLONEDX])
-def test_a_flipped_byte_in_what_is_kept_is_refused_by_its_digest(made, tmp_path, kind):
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [(MEDIA_TYPE, 0), *((kind, number) for kind in (SPDX, CYCLONEDX) for number in (0, 1))],
+)
+def test_a_flipped_byte_in_what_is_kept_is_refused_by_its_digest(made, tmp_path, kind, number):
     with registry() as there:
         kept = place(f"{there.host}/team/some:1")
         subject = push(made, kept)
         for one in referrers(made, subject, SYSTEM, key(), tmp_path / "cache"):
             kept.attach(one)
-        digest = blob_of(kept, subject, kind)
+        digest = blob_of(kept, subject, kind, number)
         there.damaged.add(digest)
         assert digest in str(refused(kept, subject, "not what its digest says", FetchError))
+        with pytest.raises(FetchError, match="not what its digest says") as caught:
+            check_whole(kept, subject.digest)
+        assert digest in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", [SPDX, CYCLONEDX])
@@ -183,11 +214,20 @@ def test_another_bill_in_the_place_of_the_signed_one_is_refused(made, kept, subj
             kept.attach(one)
     problem = refused(kept, subject, "was signed, and is not there")
     assert kind in problem.what
-    data = documents(made, tmp_path / "cache")[kind]
-    attached(kept, subject, data.replace(b"1.5", b"1.6", 1), kind)
-    assert kind in refused(kept, subject, "is another than was signed").what
-    # Beside the right one it is somebody's own.
-    attached(kept, subject, data, kind)
+    said = documents(made, tmp_path / "cache")[kind]
+    others = [
+        (said.packages.replace(b"1.5", b"1.6", 1), said.image),
+        (said.packages, said.image.replace(b"weights.pt", b"weights.pX")),
+        (said.packages,),
+        (said.image, said.packages),
+        (b"{}", said.packages, said.image),
+    ]
+    for number, some in enumerate(others):
+        assert some not in others[:number]
+        attached(kept, subject, b"", kind, [Layer(one, kind) for one in some])
+        assert kind in refused(kept, subject, "is another than was signed").what
+    # Beside the right one they are somebody's own.
+    attached(kept, subject, b"", kind, [Layer(one, kind) for one in (said.packages, said.image)])
     assert kind in check_signed(kept, subject.digest, key().public).bills
 
 

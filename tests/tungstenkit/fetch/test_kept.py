@@ -16,8 +16,10 @@ from tungstenkit.fetch import bring, carry, inputs, kept
 from tungstenkit.fetch.bring import Folders
 from tungstenkit.fetch.inputs import Contents
 from tungstenkit.fetch.needs import LockedFile
+from tungstenkit.registry import artifact as artifacts
 from tungstenkit.registry import client
 from tungstenkit.registry.artifact import (
+    EMPTY,
     EXPORT,
     EXPORT_TAR,
     INPUTS,
@@ -73,7 +75,8 @@ class TestTake:
     def put(self, there, files):
         layers = list(inputs.layers(Contents(files)).values())
         where = place(f"{there.host}/kept")
-        where.attach(Artifact(INPUTS, layers, IMAGE))
+        where.put_blobs([*layers, EMPTY])
+        where.attach_shared(Artifact(INPUTS, layers), IMAGE)
         forget(files)
         return where
 
@@ -172,6 +175,32 @@ def test_a_name_that_no_store_has_is_refused(there, name):
     where.attach(Artifact(INPUTS, [Layer(b"x", annotations={TITLE: name})], IMAGE))
     with pytest.raises(FetchError, match="no artifact of ours"):
         kept.inputs_of(IMAGE.digest, [where])
+
+
+def test_of_an_index_each_manifest_is_read_as_its_digest_has_it(there):
+    where = place(f"{there.host}/kept")
+    inner = [where.attach(Artifact(INPUTS, [Layer(one, annotations={TITLE: "x"})])) for one in (b"1", b"2")]
+    where.put_manifest(artifacts.index(inner, INPUTS, IMAGE), artifacts.INDEX)
+    (found,) = kept.inputs_of(IMAGE.digest, [where])
+    assert [layer.digest for layer in found.layers] == [digest_of(b"1"), digest_of(b"2")]
+    there.manifests["kept", inner[0].digest] = (MANIFEST, b"{}")
+    with pytest.raises(FetchError, match="answers with another manifest"):
+        kept.inputs_of(IMAGE.digest, [where])
+    del there.manifests["kept", inner[0].digest]
+    with pytest.raises(MissingError):
+        kept.inputs_of(IMAGE.digest, [where])
+
+
+def test_an_index_of_another_kind_or_of_too_many_is_none_of_ours(there):
+    where = place(f"{there.host}/kept")
+    inner = where.attach(Artifact(INPUTS, [Layer(b"1", annotations={TITLE: "x"})]))
+    nested = where.put_manifest(artifacts.index([inner], INPUTS, IMAGE), artifacts.INDEX)
+    for some in ([nested], [inner] * 21):
+        put = where.put_manifest(artifacts.index(some, INPUTS, IMAGE), artifacts.INDEX)
+        with pytest.raises(FetchError, match="no artifact of ours") as caught:
+            kept.inputs_of(IMAGE.digest, [where])
+        assert caught.value.where.endswith(put.digest)
+        del there.manifests["kept", put.digest]
 
 
 def tar(*members):

@@ -50,6 +50,18 @@ def test_its_referrers_are_found(tmp_path, written):
     assert (found.folder / "flake.nix").read_text() == "{}"
 
 
+def test_what_other_images_are_built_of_too_is_found(tmp_path, written):
+    image, place, manifest = written()
+    shared = of_inputs(b"1", b"2")
+    place.put_blobs(shared.layers)
+    place.attach_shared(shared, manifest, "inputs")
+    known = {digest(one).removeprefix("sha256:") for one in (b"1", b"2")}
+    assert {*evidence.find(image, place, ()).inputs} == known
+    # A copy of the image has none beside it, and the folder lists them.
+    _, other, _ = written("other", User="1")
+    assert {*evidence.find(image, other, [str(tmp_path / "image")]).inputs} == known
+
+
 def test_what_is_about_another_image_is_none_of_its(tmp_path, written):
     image, place, _ = written()
     _, other, manifest = written("other", User="1")

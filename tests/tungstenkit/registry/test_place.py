@@ -140,6 +140,41 @@ def test_the_same_artifact_is_not_sent_again(there):
     assert there.received == before
 
 
+def test_what_others_have_too_has_a_manifest_that_names_none(kept):
+    """An index of it names each."""
+    one, two = image(kept, "1"), image(kept, "2", b"another")
+    shared = inputs(None, b"one", b"two")
+    kept.put_blobs([*shared.layers, EMPTY])
+    attached = [kept.attach_shared(shared, subject) for subject in (one, two)]
+    assert kept.attach_shared(shared, one) == attached[0]
+    for subject, found in zip((one, two), attached, strict=True):
+        assert [listed.digest for listed in kept.referrers(subject.digest, INPUTS)] == [found.digest]
+        document = json.loads(kept.manifest(found.digest))
+        assert (document["artifactType"], document["subject"]["digest"]) == (INPUTS, subject.digest)
+        (inner,) = document["manifests"]
+        assert kept.manifest(inner["digest"]) == manifest(shared)
+
+
+def test_what_others_have_too_is_not_sent_for_the_next_image(there):
+    where = place(f"{there.host}/a")
+    shared = inputs(None, *(bytes([number]) for number in range(100)))
+    where.put_blobs([*shared.layers, EMPTY])
+    where.attach_shared(shared, image(where, "1"))
+    subject = image(where, "2", b"another")
+    before = there.received
+    where.attach_shared(shared, subject)
+    assert there.received - before < 700
+    where.attach_shared(shared, subject)
+    assert there.received - before < 700
+
+
+def test_what_many_may_have_is_found_under_a_tag_too(kept):
+    subject = image(kept)
+    shared = inputs(None, b"one")
+    kept.put_blobs([*shared.layers, EMPTY])
+    assert kept.attach_shared(shared, subject, "inputs").digest == kept.resolve("inputs").digest
+
+
 def test_a_manifest_is_the_same_bytes_each_time_and_says_what_it_is():
     artifact = inputs(Descriptor(MANIFEST, digest_of(b""), 0, {"a": "b"}), b"one")
     content = manifest(artifact)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import secrets
 import shutil
 import subprocess
@@ -107,14 +108,20 @@ def said(model, hub):
     return bills(model, env={"HF_ENDPOINT": hub.url})
 
 
+def problems(text, folder):
+    """What the validators say of a document of either format."""
+    if '"spdxVersion"' not in text:
+        return JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
+    (folder / "some.spdx.json").write_text(text)
+    found = validate_full_spdx_document(parse_file(str(folder / "some.spdx.json")))
+    return [one.validation_message for one in found] or None
+
+
 @pytest.mark.parametrize("which", ["blur", "model"])
 def test_the_validators_of_both_formats_accept_it(request, which, hub, tmp_path):
     image = request.getfixturevalue(which)
     spdx, cyclonedx = bills(image)
-    (tmp_path / "some.spdx.json").write_text(spdx)
-    problems = validate_full_spdx_document(parse_file(str(tmp_path / "some.spdx.json")))
-    assert [one.validation_message for one in problems] == []
-    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(cyclonedx) is None
+    assert (problems(spdx, tmp_path), problems(cyclonedx, tmp_path)) == (None, None)
     about = json.loads(cyclonedx)["metadata"]
     assert (about["component"]["version"], about["timestamp"]) == (image.digest, image.config["created"])
 
@@ -130,12 +137,16 @@ def test_every_entry_of_every_layer_has_an_owner(request, which):
     """As many as the archives have, each under a component of the document."""
     image = request.getfixturevalue(which)
     document = json.loads(bills(image)[1])
-    parts = [one for whole in document["components"] for one in (whole, *whole.get("components", ()))]
-    counted = dict.fromkeys(image.layers, 0)
-    for part in parts:
-        for fact in part.get("properties", ()):
-            if fact["name"].startswith("tungsten:entries:"):
-                counted[fact["name"].removeprefix("tungsten:entries:")] += int(fact["value"])
+    parts = {
+        one["bom-ref"] for whole in document["components"] for one in (whole, *whole.get("components", ()))
+    }
+    counted = {}
+    for layer in document["metadata"]["component"]["components"]:
+        facts = {
+            fact["name"]: int(fact["value"]) for fact in layer["properties"] if "entries:" in fact["name"]
+        }
+        assert {name.removeprefix("tungsten:entries:") for name in facts} <= parts
+        counted[f"sha256:{layer['hashes'][0]['content']}"] = sum(facts.values())
     assert counted == {digest: members(image, digest) for digest in image.layers}
 
 
@@ -228,6 +239,13 @@ def test_syft_finds_in_the_image_what_is_said_of_it(blur, tmp_path):
     }
 
 
+def attached(there, digest, media_type):
+    """The documents of a bill of materials that is kept beside an image."""
+    (found,) = there.referrers(digest, media_type)
+    layers = json.loads(there.manifest(found.digest))["layers"]
+    return [there.document(layer["digest"], layer["size"]).decode() for layer in layers]
+
+
 @contextmanager
 def registry_of(kind, folder):
     if kind == "stand-in":
@@ -258,12 +276,16 @@ def test_a_push_keeps_it_beside_the_image_and_signs_it(kind, blur, tmp_path):
         there = place(reference)
         image = there.resolve()
         assert image.digest == blur.digest
-        for media_type, text in zip(
-            ("application/spdx+json", "application/vnd.cyclonedx+json"), bills(blur), strict=True
-        ):
-            (found,) = there.referrers(image.digest, media_type)
-            (layer,) = json.loads(there.manifest(found.digest))["layers"]
-            assert there.document(layer["digest"], layer["size"]) == text.encode()
+        kinds = ("application/spdx+json", "application/vnd.cyclonedx+json")
+        for media_type, whole in zip(kinds, bills(blur), strict=True):
+            both = attached(there, image.digest, media_type)
+            assert [problems(text, tmp_path) for text in both] == [None, None]
+            first, second = (set(re.findall(r"pkg:[^\"]+", text)) for text in both)
+            assert first | second == set(re.findall(r"pkg:[^\"]+", whole))
+            # The first has whatever vulnerabilities are looked up by.
+            assert {url for url in second if not url.startswith(("pkg:oci/", "pkg:generic/"))} == set()
+            assert blur.digest.removeprefix("sha256:") in both[1]
+            assert blur.digest.removeprefix("sha256:") not in both[0]
         signed = ["push", reference, blur.directory, flag, "--sign", tmp_path / "key.pem"]
         for _ in range(2):
             succeed(*signed, env={"TUNGSTEN_KEY_PASSWORD": "secret"})
@@ -332,12 +354,12 @@ def test_verify_refuses_a_flipped_byte_in_what_is_said_of_it(proved, kind):
     there, reference, public = proved
     kept = place(reference)
     found = kept.referrers(kept.resolve().digest, kind)[0]
-    (layer,) = json.loads(kept.manifest(found.digest))["layers"]
-    there.damaged.add(layer["digest"])
-    for options in ((), ("--key", public)):
-        refused = tungsten("verify", reference, *options)
-        assert refused.returncode == 1
-        assert layer["digest"] in refused.stderr
+    for layer in json.loads(kept.manifest(found.digest))["layers"]:
+        there.damaged = {layer["digest"]}
+        for options in ((), ("--key", public)):
+            refused = tungsten("verify", reference, *options)
+            assert refused.returncode == 1
+            assert layer["digest"] in refused.stderr
 
 
 @needs("skopeo")
@@ -359,13 +381,11 @@ def test_each_image_of_an_index_has_its_own_and_the_index_is_signed(copy_of, tmp
         assert whole.digests == {index.digest}
         for architecture, digest in images.items():
             assert len(check_signed(kept, digest, key).statements) == 2
-            (found,) = kept.referrers(digest, "application/vnd.cyclonedx+json")
-            (layer,) = json.loads(kept.manifest(found.digest))["layers"]
-            document = json.loads(kept.document(layer["digest"], layer["size"]))
-            assert document["metadata"]["component"]["version"] == digest
+            packages, own = map(json.loads, attached(kept, digest, "application/vnd.cyclonedx+json"))
+            assert own["metadata"]["component"]["version"] == digest
             of = {
                 one["purl"].partition("arch=")[2].partition("&")[0]
-                for one in document["components"]
+                for one in packages["components"]
                 if one.get("purl", "").startswith("pkg:deb/")
             }
             assert of == {architecture, "all"}

@@ -166,12 +166,13 @@ def test_podman_takes_an_image_with_what_is_kept_of_it(place_to_push, push, blur
         subprocess.run(["podman", "rmi", "--force", f"{name}@{blur.digest}"], capture_output=True)
 
 
-def test_what_the_registry_has_is_not_sent_again(copy_of, push):
+@pytest.mark.parametrize("has_referrers", [True, False])
+def test_what_the_registry_has_is_not_sent_again(copy_of, push, has_referrers):
     """A second model with the same packages sends its own; an edited line hardly anything."""
     first, second = copy_of("blur"), copy_of("blur")
     source = second / "tungsten_model.py"
     source.write_text(source.read_text() + "# another model\n")
-    with registry() as found:
+    with registry(has_referrers=has_referrers) as found:
         assert push(f"{found.host}/team/first", first, "--with-inputs").returncode == 0
         whole = found.received
         done = push(f"{found.host}/team/second", second, "--with-inputs")

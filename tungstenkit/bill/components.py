@@ -171,7 +171,7 @@ def _quoted(text: str, safe: str = "") -> str:
     return quote(text, safe=f":{safe}")
 
 
-def deb_purl(name: str, version: str, architecture: str, distro: str, source: str | None) -> str:
+def deb_purl(name: str, version: str, architecture: str, distro: str = "", source: str | None = None) -> str:
     """A Debian package's; source: as the lock has it, `glibc (2.36-9)`."""
     found = re.fullmatch(r"(\S+) \((\S+)\)", source or "")
     upstream = ""

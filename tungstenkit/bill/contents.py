@@ -270,11 +270,16 @@ class _Parts:
         url: str = "",
         is_known: bool = True,
     ) -> None:
-        """A file that came by itself, as a component. is_known: whether its layer's record has its hash."""
+        """A file that came by itself, as a component.
+
+        url: where it is from; the model's own has none, and is no package. is_known: whether its layer's record has its
+        hash.
+        """
         kind: Kind = "machine-learning-model" if name.lower().endswith(_WEIGHTS) else "file"
-        named = purl("generic", name.rpartition("/")[2], checksum=f"sha256:{sha256}", download_url=url)
+        last = name.rpartition("/")[2]
+        named = purl("generic", last, checksum=f"sha256:{sha256}", download_url=url) if url else ""
         one = Component(f"file:{path}", kind, name, purl=named, sha256=sha256, file=f"/{path}", facts=facts)
-        self._add(one, ("image",))
+        self._add(one, ("image",) if url else ())
         self.places[path] = one.ref
         if is_known:
             self.contents.setdefault(sha256, one.ref)
@@ -473,12 +478,15 @@ def _base_component(base: BaseImage) -> Component:
 
 
 def packages_of(lock: Lock) -> dict[str, str]:
-    """The package URLs of a lock's packages, those that only build included, by the sha256 of their files."""
+    """The package URLs of a lock's packages, those that only build included, by the sha256 of their files.
+
+    They name, and no more: by what vulnerabilities are looked up, the bill has it.
+    """
     found = {}
     for one in packages(lock):
         package = one.package
         if isinstance(package, Deb):
-            found[package.sha256] = _deb_component(package, one.release).purl
+            found[package.sha256] = deb_purl(package.name, package.version, package.architecture)
         elif isinstance(package, Source):
             found[package.sha256] = _source_purl(package, package.file)
         else:

@@ -151,8 +151,10 @@ def _relationships(bill: Bill, other: Other | None) -> Iterator[dict[str, str]]:
         if layer.ref not in elsewhere:
             for ref, count in layer.owners.items():
                 yield _related(_id(layer.ref), "CONTAINS", named(ref), f"{count} of its entries")
+    owners = {ref for layer in bill.layers for ref in layer.owners}
     for one in bill.components:
-        yield _related(subject, "CONTAINS", _id(one.ref))
+        if one.ref not in owners:
+            yield _related(subject, "CONTAINS", _id(one.ref))
         for part in one.parts:
             yield _related(_id(one.ref), "CONTAINS", _id(part.ref))
     for ref, asked in sorted(bill.needs.items()):

@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 
 from tests.end_to_end import bases
-from tests.end_to_end.harness import ENGINE, SYSTEM, free_port, succeed, tungsten
+from tests.end_to_end.harness import ENGINE, SYSTEM, succeed, tungsten
 from tests.end_to_end.test_kept import (  # noqa: F401 (fixtures)
     FOREIGN,
     kept,
@@ -18,7 +18,6 @@ from tests.end_to_end.test_kept import (  # noqa: F401 (fixtures)
     release,
     sources,
 )
-from tests.end_to_end.test_reproducible import empty_store  # noqa: F401 (a fixture)
 from tests.machine import need
 from tests.registry import digest_of, registry
 from tungstenkit.fetch.kept import export_of, inputs_of, unpack_export
@@ -29,25 +28,6 @@ SMALL = 50_000
 """Bytes of a push of an edited line, and what it keeps to build it; what is said of it comes beside."""
 BILLS = 300_000
 """Bytes of what is said of an image: two bills of materials, each whole, and where it is from."""
-NOBODY = {
-    name: f"http://127.0.0.1:{free_port()}"
-    for name in (
-        "TUNGSTEN_MIRROR_DEBIAN",
-        "TUNGSTEN_MIRROR_DEBIAN_SECURITY",
-        "TUNGSTEN_MIRROR_PYPI",
-        "TUNGSTEN_MIRROR_NPM",
-    )
-}
-"""Mirrors at which nothing answers."""
-ALONE = """
-ip link set lo up
-"$REGISTRY" serve "$FOLDER/registry.yml" >"$FOLDER/again.log" 2>&1 &
-served=$!
-trap 'kill $served' EXIT
-until curl --silent --fail --output /dev/null --noproxy '*' "http://$REGISTRY_HTTP_ADDR/v2/"; do sleep 0.1; done
-"$@"
-"""
-"""Has a registry of the same files and address, and no network but loopback."""
 
 
 @pytest.fixture(autouse=True)
@@ -73,9 +53,8 @@ def manifest_at(host, name, reference="latest"):
         return answer.read()
 
 
-@pytest.mark.parametrize("how", ["fetch --from", "mirror"])
-def test_a_registry_alone_builds_the_image_of_the_first_day(how, model, mirror, empty_store, tmp_path):  # noqa: F811
-    """In an empty store, without a network."""
+def test_a_registry_alone_builds_the_image_of_the_first_day(model, mirror, empty_store, tmp_path):  # noqa: F811
+    """In an empty store, without a network; as a mirror in `test_relock.py`."""
     need("docker-registry", "curl")
     with bases.registry(tmp_path) as host:
         reference = f"{host}/team/kept:1"
@@ -85,18 +64,8 @@ def test_a_registry_alone_builds_the_image_of_the_first_day(how, model, mirror, 
         digest = pushed.stdout.strip().rpartition("@")[2]
     there = tmp_path / "there"
     shutil.copytree(model, there, ignore=shutil.ignore_patterns(".tungsten"))
-    environment = mirror | NOBODY
-    environment |= {
-        "REGISTRY": str(bases.REGISTRY),
-        "FOLDER": str(tmp_path),
-        "REGISTRY_HTTP_ADDR": host,
-        "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(tmp_path / "blobs"),
-    }
-    alone = ["unshare", "--net", *empty_store, "sh", "-euc", ALONE, "sh"]
-    if how == "mirror":
-        environment["TUNGSTEN_MIRROR_OCI"] = reference
-    else:
-        succeed("fetch", there, "--platform", FOREIGN, "--from", reference, before=alone, env=environment)
+    alone, environment = bases.alone(tmp_path, host, empty_store)
+    succeed("fetch", there, "--platform", FOREIGN, "--from", reference, before=alone, env=environment)
     line = ["build", there, "--platform", FOREIGN, "--no-load", "--json"]
     assert json.loads(succeed(*line, before=alone, env=environment))["digest"] == digest
 

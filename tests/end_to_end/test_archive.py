@@ -1,7 +1,9 @@
 """A registry keeps what builds an image: a push sends it once, and who has nothing else builds the same of it."""
 
+import http.server
 import json
 import re
+import secrets
 import shutil
 import subprocess
 import urllib.request
@@ -18,6 +20,7 @@ from tests.end_to_end.test_kept import (  # noqa: F401 (fixtures)
     release,
     sources,
 )
+from tests.loopback import serving
 from tests.machine import need
 from tests.registry import digest_of, registry
 from tungstenkit.fetch.kept import export_of, inputs_of, unpack_export
@@ -68,6 +71,97 @@ def test_a_registry_alone_builds_the_image_of_the_first_day(model, mirror, empty
     succeed("fetch", there, "--platform", FOREIGN, "--from", reference, before=alone, env=environment)
     line = ["build", there, "--platform", FOREIGN, "--no-load", "--json"]
     assert json.loads(succeed(*line, before=alone, env=environment))["digest"] == digest
+
+
+EVERYTHING = """
+import urllib.request
+from pathlib import Path
+from tungstenkit import BaseIO, Download, define_model
+
+class Text(BaseIO):
+    text: str
+
+@define_model(
+    input=Text,
+    output=Text,
+    base_image="{base}",
+    python_packages=["./pure"],
+    dockerfile_commands=[
+        'RUN --network=default ["/opt/tungsten/bin/busybox", "wget", "-O", "/srv/command", "{url}/command"]',
+        'RUN ["/opt/tungsten/bin/busybox", "cp", "/srv/command", "/srv/copied"]',
+    ],
+    files=[Download("{url}/declared", to="declared.bin")],
+)
+class Everything:
+    @staticmethod
+    def post_build():
+        with urllib.request.urlopen("{url}/post-build") as answer:
+            Path("made.bin").write_bytes(answer.read())
+
+    def predict(self, inputs):
+        return inputs
+"""
+PURE = '[build-system]\nrequires = ["setuptools"]\n[project]\nname = "pure"\nversion = "1.0"\n'
+BIG = 20_000
+
+
+class Files(http.server.BaseHTTPRequestHandler):
+    """Answers with the server's own bytes, and counts."""
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.server.content)
+
+    def log_message(self, *_arguments):
+        pass
+
+
+@pytest.fixture
+def everything(tmp_path):
+    """A model with inputs of all kinds, locked; what they came from is there no more."""
+    folder, image, served = tmp_path / "everything", tmp_path / "base", tmp_path / "served"
+    (folder / "pure" / "pure").mkdir(parents=True)
+    (folder / "pure" / "pyproject.toml").write_text(PURE)
+    (folder / "pure" / "pure" / "__init__.py").write_text("")
+    (folder / "big.bin").write_bytes(secrets.token_bytes(BIG))
+    (folder / "pyproject.toml").write_text(f"[tool.tungsten]\nbig-file-mb = {BIG / 2e6}\n")
+    served.mkdir()
+    bases.image(image, [bases.tar(("etc/edition", secrets.token_bytes(100)))])
+    files = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Files)
+    files.content, files.asked = secrets.token_bytes(100), []
+    with bases.registry(served) as host, serving(files):
+        bases.push(image, f"{host}/base:1")
+        text = EVERYTHING.format(base=f"{host}/base:1", url=f"http://127.0.0.1:{files.server_port}")
+        (folder / "tungsten_model.py").write_text(text)
+        succeed("lock", folder)
+        succeed("fetch", folder)
+    return folder
+
+
+def test_all_kinds_of_inputs_come_from_a_registry_and_no_step_is_run_again(
+    everything, empty_store, tmp_path
+):
+    """A base image's layers, results of steps, a built wheel, a big file and a declared one: nobody else has any."""
+    need("docker-registry", "curl")
+    with bases.registry(tmp_path) as host:
+        reference = f"{host}/team/everything:1"
+        line = ["push", reference, everything, "--with-inputs", "--skopeo-arg=--dest-tls-verify=false"]
+        digest = succeed(*line).strip().rpartition("@")[2]
+        (inputs,) = inputs_of(digest, [place(reference)])
+    there = shutil.copytree(
+        everything, tmp_path / "there", ignore=shutil.ignore_patterns(".tungsten", "big.bin")
+    )
+    alone, environment = bases.alone(tmp_path, host, empty_store)
+    environment |= {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home" / "cache")}
+    shutil.copy(everything / "big.bin", there)
+    fetched = tungsten("fetch", there, "--from", reference, before=alone, env=environment)
+    assert fetched.returncode == 0, fetched.stderr
+    built = tungsten("build", there, "--no-load", "--json", before=alone, env=environment)
+    assert built.returncode == 0, built.stderr
+    print(fetched.stderr, built.stderr, [layer.annotations[TITLE] for layer in inputs.layers])
+    assert json.loads(built.stdout)["digest"] == digest
 
 
 @pytest.fixture(params=["referrers", "docker-registry"])

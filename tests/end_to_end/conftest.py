@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.everything import make as make_everything
 from tests.end_to_end.harness import ENGINE, ROOT, build, remove_images, succeed
 from tests.end_to_end.somebody import Somebody
 from tests.end_to_end.targets import MODEL
@@ -135,6 +136,13 @@ def blur(copy_of):
 def caption(copy_of):
     """examples/caption: Python 3.13 on Debian 13."""
     return build(copy_of("caption"))
+
+
+@pytest.fixture(scope="session")
+def everything(tmp_path_factory):
+    """A model with inputs of every kind, whose origins are gone."""
+    need("docker-registry", "skopeo")
+    return make_everything(tmp_path_factory.mktemp("everything"))
 
 
 @pytest.fixture(scope="session")

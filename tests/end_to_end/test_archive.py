@@ -1,9 +1,7 @@
 """A registry keeps what builds an image: a push sends it once, and who has nothing else builds the same of it."""
 
-import http.server
 import json
 import re
-import secrets
 import shutil
 import subprocess
 import urllib.request
@@ -20,11 +18,12 @@ from tests.end_to_end.test_kept import (  # noqa: F401 (fixtures)
     release,
     sources,
 )
-from tests.loopback import serving
 from tests.machine import need
 from tests.registry import digest_of, registry
 from tungstenkit.fetch.kept import export_of, inputs_of, unpack_export
-from tungstenkit.registry.artifact import MANIFEST, TITLE, layers_of
+from tungstenkit.fetch.needs import result_files
+from tungstenkit.lock.document import read_lock
+from tungstenkit.registry.artifact import INDEX, INPUTS, MANIFEST, TITLE, layers_of, manifests_of
 from tungstenkit.registry.place import place
 
 SMALL = 50_000
@@ -50,7 +49,7 @@ def said(where, digest):
 def manifest_at(host, name, reference="latest"):
     """A manifest as a registry gives it."""
     request = urllib.request.Request(
-        f"http://{host}/v2/{name}/manifests/{reference}", headers={"Accept": MANIFEST}
+        f"http://{host}/v2/{name}/manifests/{reference}", headers={"Accept": f"{MANIFEST}, {INDEX}"}
     )
     with urllib.request.urlopen(request, timeout=20) as answer:
         return answer.read()
@@ -73,95 +72,36 @@ def test_a_registry_alone_builds_the_image_of_the_first_day(model, mirror, empty
     assert json.loads(succeed(*line, before=alone, env=environment))["digest"] == digest
 
 
-EVERYTHING = """
-import urllib.request
-from pathlib import Path
-from tungstenkit import BaseIO, Download, define_model
-
-class Text(BaseIO):
-    text: str
-
-@define_model(
-    input=Text,
-    output=Text,
-    base_image="{base}",
-    python_packages=["./pure"],
-    dockerfile_commands=[
-        'RUN --network=default ["/opt/tungsten/bin/busybox", "wget", "-O", "/srv/command", "{url}/command"]',
-        'RUN ["/opt/tungsten/bin/busybox", "cp", "/srv/command", "/srv/copied"]',
-    ],
-    files=[Download("{url}/declared", to="declared.bin")],
-)
-class Everything:
-    @staticmethod
-    def post_build():
-        with urllib.request.urlopen("{url}/post-build") as answer:
-            Path("made.bin").write_bytes(answer.read())
-
-    def predict(self, inputs):
-        return inputs
-"""
-PURE = '[build-system]\nrequires = ["setuptools"]\n[project]\nname = "pure"\nversion = "1.0"\n'
-BIG = 20_000
-
-
-class Files(http.server.BaseHTTPRequestHandler):
-    """Answers with the server's own bytes, and counts."""
-
-    def do_GET(self):
-        self.server.asked.append(self.path)
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(self.server.content)
-
-    def log_message(self, *_arguments):
-        pass
-
-
-@pytest.fixture
-def everything(tmp_path):
-    """A model with inputs of all kinds, locked; what they came from is there no more."""
-    folder, image, served = tmp_path / "everything", tmp_path / "base", tmp_path / "served"
-    (folder / "pure" / "pure").mkdir(parents=True)
-    (folder / "pure" / "pyproject.toml").write_text(PURE)
-    (folder / "pure" / "pure" / "__init__.py").write_text("")
-    (folder / "big.bin").write_bytes(secrets.token_bytes(BIG))
-    (folder / "pyproject.toml").write_text(f"[tool.tungsten]\nbig-file-mb = {BIG / 2e6}\n")
-    served.mkdir()
-    bases.image(image, [bases.tar(("etc/edition", secrets.token_bytes(100)))])
-    files = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Files)
-    files.content, files.asked = secrets.token_bytes(100), []
-    with bases.registry(served) as host, serving(files):
-        bases.push(image, f"{host}/base:1")
-        text = EVERYTHING.format(base=f"{host}/base:1", url=f"http://127.0.0.1:{files.server_port}")
-        (folder / "tungsten_model.py").write_text(text)
-        succeed("lock", folder)
-        succeed("fetch", folder)
-    return folder
-
-
-def test_all_kinds_of_inputs_come_from_a_registry_and_no_step_is_run_again(
+def test_all_kinds_of_inputs_come_from_a_registry_and_no_recorded_step_is_run_again(
     everything, empty_store, tmp_path
 ):
-    """A base image's layers, results of steps, a built wheel, a big file and a declared one: nobody else has any."""
+    """A base image's layers, steps' results, a built wheel, weights, a big file: nobody else has any of them by now."""
     need("docker-registry", "curl")
+    folder, expected = everything.image.directory, everything.image.digest
     with bases.registry(tmp_path) as host:
         reference = f"{host}/team/everything:1"
-        line = ["push", reference, everything, "--with-inputs", "--skopeo-arg=--dest-tls-verify=false"]
-        digest = succeed(*line).strip().rpartition("@")[2]
-        (inputs,) = inputs_of(digest, [place(reference)])
-    there = shutil.copytree(
-        everything, tmp_path / "there", ignore=shutil.ignore_patterns(".tungsten", "big.bin")
-    )
+        done = tungsten("push", reference, folder, "--with-inputs", "--skopeo-arg=--dest-tls-verify=false")
+        assert (done.returncode, done.stdout) == (0, f"{reference}@{expected}\n"), done.stderr
+        (inputs,) = inputs_of(expected, [place(reference)])
+        assert " is proved: " in succeed("verify", reference)
+    lock = read_lock(folder / "tungsten.lock")
+    (built,) = (source.wheel for source in lock.platforms[SYSTEM].sources)
+    made = {file.name for file in result_files(lock)}
+    layers = {
+        f"layer-{one.digest.removeprefix('sha256:')}" for one in lock.platforms[SYSTEM].base_image.layers
+    }
+    declared = {"w.onnx", "model.safetensors", "config.json"}
+    names = {layer.annotations[TITLE] for layer in inputs.layers}
+    assert len(made) == 2
+    assert {built, *made, *layers, *declared, "big.bin"} < names
+    there = shutil.copytree(folder, tmp_path / "there", ignore=shutil.ignore_patterns(".tungsten"))
     alone, environment = bases.alone(tmp_path, host, empty_store)
     environment |= {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home" / "cache")}
-    shutil.copy(everything / "big.bin", there)
-    fetched = tungsten("fetch", there, "--from", reference, before=alone, env=environment)
-    assert fetched.returncode == 0, fetched.stderr
-    built = tungsten("build", there, "--no-load", "--json", before=alone, env=environment)
-    assert built.returncode == 0, built.stderr
-    print(fetched.stderr, built.stderr, [layer.annotations[TITLE] for layer in inputs.layers])
-    assert json.loads(built.stdout)["digest"] == digest
+    succeed("fetch", there, "--from", reference, before=alone, env=environment)
+    again = tungsten("build", there, "--no-load", "--json", before=alone, env=environment)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["digest"] == expected
+    assert "running" not in again.stderr
 
 
 @pytest.fixture(params=["referrers", "docker-registry"])
@@ -279,6 +219,29 @@ def test_a_registry_that_refuses_artifacts_has_the_image_all_the_same(push, blur
             kept_there = place(f"{other.host}/kept")
             (inputs,) = inputs_of(blur.digest, [place(f"{found.host}/blur"), kept_there])
             assert kept_there.resolve("blur").digest == inputs.manifest.digest
+
+
+def test_inputs_of_several_platforms_are_under_one_tag(push, copy_of, empty_store, tmp_path):
+    """As an index, by which all of them are taken."""
+    need("docker-registry")
+    folder = copy_of("blur", SYSTEM, FOREIGN)
+    with bases.registry(tmp_path) as host:
+        reference, both = f"{host}/blur:1", f"{host}/kept:both"
+        done = push(reference, folder, "--inputs-to", both)
+        assert done.returncode == 0, done.stderr
+        image = place(reference).resolve()
+        kept_of = {
+            one.platform["architecture"]: inputs_of(one.digest, [place(both)])[0].manifest.digest
+            for one in manifests_of(place(reference).manifest(image.digest))
+        }
+        index = json.loads(manifest_at(host, "kept", "both"))
+        assert (index["mediaType"], index["artifactType"]) == (INDEX, INPUTS)
+        assert {one["platform"]["architecture"]: one["digest"] for one in index["manifests"]} == kept_of
+        there = shutil.copytree(folder, tmp_path / "there", ignore=shutil.ignore_patterns(".tungsten"))
+        succeed("fetch", there, "--from", both, before=empty_store, env=bases.NOBODY)
+        # A tag that is the image's stays with it.
+        assert push(reference, folder, "--inputs-to", reference).returncode == 0
+        assert place(reference).resolve().digest == image.digest
 
 
 def test_a_setting_has_each_push_keep_what_builds_it(copy_of, push):

@@ -244,8 +244,8 @@ def push_command(
         from tungstenkit.project.keeping import keep
 
         try:
-            for system, image in images.items():
-                keep(project, system, image.digest, reference, keeping)
+            digests = {system: image.digest for system, image in images.items()}
+            keep(project, digests, reference, keeping)
         except TungstenError as problem:
             what = f"the image is pushed, but what builds it is not kept: {problem.what}"
             raise problem.reworded(what) from None

@@ -45,6 +45,8 @@ class Descriptor:
     size: int
     annotations: Mapping[str, str] = field(default_factory=dict)
     artifact_type: str | None = None
+    platform: Mapping[str, Any] = field(default_factory=dict)
+    """Where an index names it: what it is for, by OCI's names, `os` and `architecture` among them."""
 
     @property
     def sha256(self) -> str:
@@ -58,6 +60,8 @@ class Descriptor:
             found["annotations"] = dict(self.annotations)
         if self.artifact_type is not None:
             found["artifactType"] = self.artifact_type
+        if self.platform:
+            found["platform"] = dict(self.platform)
         return found
 
     @classmethod
@@ -67,13 +71,17 @@ class Descriptor:
             raise ValueError("no object")
         media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
         annotations, kind = value.get("annotations") or {}, value.get("artifactType")
+        platform = value.get("platform") or {}
         if not isinstance(media_type, str) or not isinstance(digest, str) or not DIGEST.fullmatch(digest):
             raise ValueError("no media type, or no sha256")
         if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= LARGEST_FILE:
             raise ValueError("no size")
         if not isinstance(annotations, dict) or not all(isinstance(one, str) for one in annotations.values()):
             raise ValueError("annotations that are no texts")
-        return cls(media_type, digest, size, annotations, kind if isinstance(kind, str) and kind else None)
+        if not isinstance(platform, dict):
+            raise ValueError("a platform that is none")
+        kind = kind if isinstance(kind, str) and kind else None
+        return cls(media_type, digest, size, annotations, kind, platform)
 
 
 @dataclass(frozen=True)
@@ -127,6 +135,12 @@ def manifest(artifact: Artifact) -> bytes:
     if artifact.annotations:
         document["annotations"] = dict(artifact.annotations)
     return spelled(document)
+
+
+def index(kind: str, manifests: Sequence[Descriptor]) -> bytes:
+    """The index of several artifacts of a kind: the same bytes each time."""
+    entries = [one.to_json() for one in manifests]
+    return spelled({"schemaVersion": 2, "mediaType": INDEX, "artifactType": kind, "manifests": entries})
 
 
 def described(content: bytes) -> Descriptor:

@@ -137,20 +137,20 @@ class Place(ABC):
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def attach(self, artifact: Artifact, tag: str | None = None, *, sent: bool = False) -> Descriptor:
+    def attach(self, artifact: Artifact, *, sent: bool = False) -> Descriptor:
         """Have an artifact kept, of which only what is not there is sent; its manifest. Raises FetchError.
 
         sent: whether its blobs are known to be there.
         """
         content = artifacts.manifest(artifact)
         found = artifacts.described(content)
-        if tag is None and self.has_manifest(found.digest):
+        if self.has_manifest(found.digest):
             subject = artifact.subject
             if subject is None or found.digest in {one.digest for one in self.referrers(subject.digest)}:
                 return found
         elif not sent:
             self.put_blobs(self.lacking([*artifact.layers, artifacts.EMPTY]))
-        return self.put_manifest(content, tag=tag)
+        return self.put_manifest(content)
 
 
 def take(part: Path, to: Path, digest: str, size: int, where: str) -> None:

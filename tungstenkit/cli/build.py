@@ -233,7 +233,7 @@ def push_command(
         from tungstenkit.registry.place import place
 
         keeping = Keeping(inputs_to, with_private_inputs, Access.of_skopeo(skopeo_args or ()))
-        place(inputs_to or reference)
+        place(inputs_to or reference, may_be_new=True)
     images = make_images(project, reference, platform)
     with started.scratch() as scratch, working(f"pushing to {reference}"):
         pushed = as_one(images, scratch / "index")

@@ -61,7 +61,7 @@ def keep(project: Project, images: Mapping[str, str], reference: str, wish: Keep
     Raises FetchError; what was sent until then stays.
     """
     beside = place(reference, wish.access)
-    where = place(wish.to, wish.access) if wish.to is not None else beside
+    where = place(wish.to, wish.access, may_be_new=True) if wish.to is not None else beside
     kept = {}
     for system, digest in images.items():
         kept[system] = _keep(project, system, beside.resolve(digest), where, private=wish.private)

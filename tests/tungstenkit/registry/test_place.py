@@ -394,6 +394,17 @@ def test_what_is_no_folder_and_no_reference_is_told(text):
         place(text)
 
 
+def test_a_folder_may_be_new_where_it_is_written(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    for text in (str(tmp_path / "absolute"), "./relative", "../here"):
+        where = place(text, may_be_new=True)
+        image(where)
+        assert place(text).resolve("1").media_type == MANIFEST
+    with pytest.raises(FetchError, match="no folder is called"):
+        place("new", may_be_new=True)
+
+
 def test_without_a_registry_the_error_names_it(tmp_path):
     with pytest.raises(RegistryError, match="the connection was cut, or there is none") as caught:
         place("127.0.0.1:9/a").resolve()

@@ -25,6 +25,25 @@ REGISTRY = shutil.which("docker-registry") or shutil.which(_UNPACKED)
 TAR = "application/vnd.oci.image.layer.v1.tar"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
+NOBODY = {
+    name: f"http://127.0.0.1:{free_port()}"
+    for name in (
+        "TUNGSTEN_MIRROR_DEBIAN",
+        "TUNGSTEN_MIRROR_DEBIAN_SECURITY",
+        "TUNGSTEN_MIRROR_PYPI",
+        "TUNGSTEN_MIRROR_NPM",
+    )
+}
+"""Mirrors at which nothing answers."""
+ALONE = """
+ip link set lo up
+"$REGISTRY" serve "$FOLDER/registry.yml" >"$FOLDER/again.log" 2>&1 &
+served=$!
+trap 'kill $served' EXIT
+until curl --silent --fail --output /dev/null --noproxy '*' "http://$REGISTRY_HTTP_ADDR/v2/"; do sleep 0.1; done
+"$@"
+"""
+"""Has a registry of the same files and address, and no network but loopback."""
 
 
 @contextlib.contextmanager
@@ -54,6 +73,20 @@ def registry(folder):
     finally:
         process.kill()
         process.wait()
+
+
+def alone(folder, host, empty_store):
+    """What a command begins with that has nothing but what the registry of a folder has kept, and its environment.
+
+    Of that registry, which is served no more, the host and port. empty_store: the fixture.
+    """
+    environment = NOBODY | {
+        "REGISTRY": str(REGISTRY),
+        "FOLDER": str(folder),
+        "REGISTRY_HTTP_ADDR": host,
+        "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(folder / "blobs"),
+    }
+    return ["unshare", "--net", *empty_store, "sh", "-euc", ALONE, "sh"], environment
 
 
 def debian_root(lock, names, folder):

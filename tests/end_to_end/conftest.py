@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.everything import make as make_everything
 from tests.end_to_end.harness import ENGINE, ROOT, build, remove_images, succeed
 from tests.end_to_end.somebody import Somebody
 from tests.end_to_end.targets import MODEL
@@ -81,6 +82,36 @@ def folder():
 
 
 @pytest.fixture
+def another_empty_store(tmp_path):
+    """Makes command prefixes, each with an `empty_store` of its own."""
+    need("root", "/nix")
+    pool = "var/nix/userpool"
+    made = []
+
+    def make():
+        folder = tmp_path / f"nix-{len(made)}"
+        made.append(folder)
+        (folder / pool).mkdir(parents=True)
+        Path("/nix", pool).mkdir(parents=True, exist_ok=True)
+        script = f'mount --bind /nix/{pool} {folder}/{pool} && mount --rbind {folder} /nix && exec "$@"'
+        return ["unshare", "--mount", "sh", "-c", script, "sh"]
+
+    yield make
+    # Nix makes its stores read-only.
+    for folder in made:
+        subprocess.run(["chmod", "-R", "u+w", folder], check=True)
+
+
+@pytest.fixture
+def empty_store(another_empty_store):
+    """A command prefix under which /nix is an empty folder of its own, in a private mount namespace.
+
+    Which of the machine's build users are taken is noted where every Nix here looks: each ends all that its user runs.
+    """
+    return another_empty_store()
+
+
+@pytest.fixture
 def somebody():
     """A user of a machine without `/nix`."""
     made = Path(tempfile.mkdtemp(prefix="tungsten-"))
@@ -105,6 +136,13 @@ def blur(copy_of):
 def caption(copy_of):
     """examples/caption: Python 3.13 on Debian 13."""
     return build(copy_of("caption"))
+
+
+@pytest.fixture(scope="session")
+def everything(tmp_path_factory):
+    """A model with inputs of every kind, whose origins are gone."""
+    need("docker-registry", "skopeo")
+    return make_everything(tmp_path_factory.mktemp("everything"))
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 
 from tests.end_to_end import bases
-from tests.end_to_end.harness import ENGINE, SYSTEM, free_port, succeed, tungsten
+from tests.end_to_end.harness import ENGINE, SYSTEM, succeed, tungsten
 from tests.end_to_end.test_kept import (  # noqa: F401 (fixtures)
     FOREIGN,
     kept,
@@ -18,11 +18,12 @@ from tests.end_to_end.test_kept import (  # noqa: F401 (fixtures)
     release,
     sources,
 )
-from tests.end_to_end.test_reproducible import empty_store  # noqa: F401 (a fixture)
 from tests.machine import need
 from tests.registry import digest_of, registry
 from tungstenkit.fetch.kept import export_of, inputs_of, unpack_export
-from tungstenkit.registry.artifact import EXPORT, INPUTS, MANIFEST, TITLE
+from tungstenkit.fetch.needs import result_files
+from tungstenkit.lock.document import read_lock
+from tungstenkit.registry.artifact import EXPORT, INDEX, INPUTS, MANIFEST, TITLE, manifests_of
 from tungstenkit.registry.place import place
 
 SMALL = 50_000
@@ -31,25 +32,6 @@ LIST = 20_000
 """Bytes of the manifest of its inputs, which another repository takes once."""
 SAID = ("application/spdx+json", "application/vnd.cyclonedx+json", "application/vnd.in-toto+json")
 """What is said of an image, by its kinds."""
-NOBODY = {
-    name: f"http://127.0.0.1:{free_port()}"
-    for name in (
-        "TUNGSTEN_MIRROR_DEBIAN",
-        "TUNGSTEN_MIRROR_DEBIAN_SECURITY",
-        "TUNGSTEN_MIRROR_PYPI",
-        "TUNGSTEN_MIRROR_NPM",
-    )
-}
-"""Mirrors at which nothing answers."""
-ALONE = """
-ip link set lo up
-"$REGISTRY" serve "$FOLDER/registry.yml" >"$FOLDER/again.log" 2>&1 &
-served=$!
-trap 'kill $served' EXIT
-until curl --silent --fail --output /dev/null --noproxy '*' "http://$REGISTRY_HTTP_ADDR/v2/"; do sleep 0.1; done
-"$@"
-"""
-"""Has a registry of the same files and address, and no network but loopback."""
 
 
 @pytest.fixture(autouse=True)
@@ -60,15 +42,14 @@ def _programs():
 def manifest_at(host, name, reference="latest"):
     """A manifest as a registry gives it."""
     request = urllib.request.Request(
-        f"http://{host}/v2/{name}/manifests/{reference}", headers={"Accept": MANIFEST}
+        f"http://{host}/v2/{name}/manifests/{reference}", headers={"Accept": f"{MANIFEST}, {INDEX}"}
     )
     with urllib.request.urlopen(request, timeout=20) as answer:
         return answer.read()
 
 
-@pytest.mark.parametrize("how", ["fetch --from", "mirror"])
-def test_a_registry_alone_builds_the_image_of_the_first_day(how, model, mirror, empty_store, tmp_path):  # noqa: F811
-    """In an empty store, without a network."""
+def test_a_registry_alone_builds_the_image_of_the_first_day(model, mirror, empty_store, tmp_path):  # noqa: F811
+    """In an empty store, without a network; as a mirror in `test_relock.py`."""
     need("docker-registry", "curl")
     with bases.registry(tmp_path) as host:
         reference = f"{host}/team/kept:1"
@@ -78,20 +59,42 @@ def test_a_registry_alone_builds_the_image_of_the_first_day(how, model, mirror, 
         digest = pushed.stdout.strip().rpartition("@")[2]
     there = tmp_path / "there"
     shutil.copytree(model, there, ignore=shutil.ignore_patterns(".tungsten"))
-    environment = mirror | NOBODY
-    environment |= {
-        "REGISTRY": str(bases.REGISTRY),
-        "FOLDER": str(tmp_path),
-        "REGISTRY_HTTP_ADDR": host,
-        "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(tmp_path / "blobs"),
-    }
-    alone = ["unshare", "--net", *empty_store, "sh", "-euc", ALONE, "sh"]
-    if how == "mirror":
-        environment["TUNGSTEN_MIRROR_OCI"] = reference
-    else:
-        succeed("fetch", there, "--platform", FOREIGN, "--from", reference, before=alone, env=environment)
+    alone, environment = bases.alone(tmp_path, host, empty_store)
+    succeed("fetch", there, "--platform", FOREIGN, "--from", reference, before=alone, env=environment)
     line = ["build", there, "--platform", FOREIGN, "--no-load", "--json"]
     assert json.loads(succeed(*line, before=alone, env=environment))["digest"] == digest
+
+
+def test_all_kinds_of_inputs_come_from_a_registry_and_no_recorded_step_is_run_again(
+    everything, empty_store, tmp_path
+):
+    """A base image's layers, steps' results, a built wheel, weights, a big file: nobody else has any of them by now."""
+    need("docker-registry", "curl")
+    folder, expected = everything.image.directory, everything.image.digest
+    with bases.registry(tmp_path) as host:
+        reference = f"{host}/team/everything:1"
+        done = tungsten("push", reference, folder, "--with-inputs", "--skopeo-arg=--dest-tls-verify=false")
+        assert (done.returncode, done.stdout) == (0, f"{reference}@{expected}\n"), done.stderr
+        (inputs,) = inputs_of(expected, [place(reference)])
+        assert " is proved: " in succeed("verify", reference)
+    lock = read_lock(folder / "tungsten.lock")
+    (built,) = (source.wheel for source in lock.platforms[SYSTEM].sources)
+    made = {file.name for file in result_files(lock)}
+    layers = {
+        f"layer-{one.digest.removeprefix('sha256:')}" for one in lock.platforms[SYSTEM].base_image.layers
+    }
+    declared = {"w.onnx", "model.safetensors", "config.json"}
+    names = {layer.annotations[TITLE] for layer in inputs.layers}
+    assert len(made) == 2
+    assert {built, *made, *layers, *declared, "big.bin"} < names
+    there = shutil.copytree(folder, tmp_path / "there", ignore=shutil.ignore_patterns(".tungsten"))
+    alone, environment = bases.alone(tmp_path, host, empty_store)
+    environment |= {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home" / "cache")}
+    succeed("fetch", there, "--from", reference, before=alone, env=environment)
+    again = tungsten("build", there, "--no-load", "--json", before=alone, env=environment)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["digest"] == expected
+    assert "running" not in again.stderr
 
 
 @pytest.fixture(params=["referrers", "docker-registry"])
@@ -211,6 +214,29 @@ def test_a_registry_that_refuses_artifacts_has_the_image_all_the_same(push, blur
             kept_there = place(f"{other.host}/kept")
             (inputs,) = inputs_of(blur.digest, [place(f"{found.host}/blur"), kept_there])
             assert kept_there.resolve("blur").digest == inputs.manifest.digest
+
+
+def test_inputs_of_several_platforms_are_under_one_tag(push, copy_of, empty_store, tmp_path):
+    """As an index, by which all of them are taken."""
+    need("docker-registry")
+    folder = copy_of("blur", SYSTEM, FOREIGN)
+    with bases.registry(tmp_path) as host:
+        reference, both = f"{host}/blur:1", f"{host}/kept:both"
+        done = push(reference, folder, "--inputs-to", both)
+        assert done.returncode == 0, done.stderr
+        image = place(reference).resolve()
+        kept_of = {
+            one.platform["architecture"]: inputs_of(one.digest, [place(both)])[0].manifest.digest
+            for one in manifests_of(place(reference).manifest(image.digest))
+        }
+        index = json.loads(manifest_at(host, "kept", "both"))
+        assert (index["mediaType"], index["artifactType"]) == (INDEX, INPUTS)
+        assert {one["platform"]["architecture"]: one["digest"] for one in index["manifests"]} == kept_of
+        there = shutil.copytree(folder, tmp_path / "there", ignore=shutil.ignore_patterns(".tungsten"))
+        succeed("fetch", there, "--from", both, before=empty_store, env=bases.NOBODY)
+        # A tag that is the image's stays with it.
+        assert push(reference, folder, "--inputs-to", reference).returncode == 0
+        assert place(reference).resolve().digest == image.digest
 
 
 def test_a_setting_has_each_push_keep_what_builds_it(copy_of, push):

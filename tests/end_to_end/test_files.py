@@ -26,12 +26,10 @@ from tests.end_to_end.harness import (
     succeed,
     tungsten,
 )
-from tests.end_to_end.test_reproducible import empty_store, remade
+from tests.end_to_end.test_reproducible import remade
 from tests.hub import Repository, sha256
 from tests.machine import needs
 from tungstenkit import store
-
-__all__ = ["empty_store"]  # a fixture
 
 MODEL = """
 from tungstenkit import BaseIO, Download, HuggingFace, define_model

@@ -1,5 +1,6 @@
 """A year later: everything is newer in the archive, and nothing of what a lock holds is there any more, neither in an
-index nor in a pool. What the store has stays; and a fix of one package moves that one, and what it drags along.
+index nor in a pool. What the store has stays, and what a registry has; a fix of one package moves that one, and what it
+drags along.
 """
 
 import json
@@ -11,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.binaries import deb
+from tests.end_to_end import bases
 from tests.end_to_end.conftest import copy_example
 from tests.end_to_end.harness import Build, succeed, tungsten
 from tests.frozen import moved, take
 from tests.frozen.archive import Deb
 from tests.frozen.served import serve
+from tests.machine import needs
 from tungstenkit.lock.document import LOCK_NAME, packages, read_lock
 
 CVE = "CVE-2026-0001"
@@ -140,3 +143,34 @@ def test_a_fix_moves_what_it_concerns_and_what_that_drags_along_and_one_layer(ag
     old, new = model[1].layers, Build(again, answer).layers
     assert len(old) == len(new)
     assert sum(one != other for one, other in zip(old, new, strict=True)) == 1
+
+
+def push(reference, model, environment):
+    """Push an image with all that builds it; its digest."""
+    line = ["push", reference, model, "--with-inputs", "--skopeo-arg=--dest-tls-verify=false"]
+    return succeed(*line, env=environment).strip().rpartition("@")[2]
+
+
+@needs("docker-registry", "skopeo", "curl")
+def test_what_a_registry_has_kept_is_all_that_a_relock_and_both_builds_take(
+    again, later, model, another_empty_store, tmp_path
+):
+    """On machines whose stores and caches are empty. The mirrors have the new packages alone, and the builds none."""
+    unchanged, built = model
+    before = pins(again)
+    ask_for(again, "novelty")
+    with bases.registry(tmp_path) as host:
+        reference = f"{host}/team/caption"
+        assert push(f"{reference}:1", unchanged, later) == built.digest
+        there = later | {"TUNGSTEN_MIRROR_OCI": reference, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        succeed("lock", again, before=another_empty_store(), env=there)
+        after = pins(again)
+        assert {name for _, _, name in after.keys() - before.keys()} == {"novelty", "novelty-data"}
+        assert {key: after[key] for key in before} == before
+        digest = push(f"{reference}:2", again, later)
+    alone, environment = bases.alone(tmp_path, host, another_empty_store())
+    environment |= {"TUNGSTEN_MIRROR_OCI": reference, "XDG_CACHE_HOME": str(tmp_path / "another")}
+    for folder, expected in ((unchanged, built.digest), (again, digest)):
+        copy = shutil.copytree(folder, tmp_path / expected, ignore=shutil.ignore_patterns(".tungsten"))
+        answer = succeed("build", copy, "--no-load", "--json", before=alone, env=environment)
+        assert json.loads(answer)["digest"] == expected

@@ -6,31 +6,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from tests.end_to_end.harness import ENGINE, SYSTEM, build, checkout, derivation, nix, nix_line, succeed
 from tests.machine import need, needs
 from tungstenkit import store
 from tungstenkit.fetch.needs import needed_files
 from tungstenkit.lock.document import read_lock
 from tungstenkit.nix_build.image import read_layout
-
-
-@pytest.fixture
-def empty_store(tmp_path):
-    """A command prefix under which /nix is an empty folder of its own, in a private mount namespace.
-
-    Which of the machine's build users are taken is noted where every Nix here looks: each ends all that its user runs.
-    """
-    need("root", "/nix")
-    folder = tmp_path / "nix"
-    pool = "var/nix/userpool"
-    (folder / pool).mkdir(parents=True)
-    Path("/nix", pool).mkdir(parents=True, exist_ok=True)
-    script = f'mount --bind /nix/{pool} {folder}/{pool} && mount --rbind {folder} /nix && exec "$@"'
-    yield ["unshare", "--mount", "sh", "-c", script, "sh"]
-    # Nix makes its store read-only.
-    subprocess.run(["chmod", "-R", "u+w", folder], check=True)
 
 
 def test_every_derivation_rebuilds_to_the_same_bytes(caption):

@@ -3,7 +3,6 @@
 import gzip
 import json
 import re
-import secrets
 import shutil
 import subprocess
 import sysconfig
@@ -18,10 +17,10 @@ from cyclonedx.validation.json import JsonStrictValidator
 from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
-from tests import hub as hubs
 from tests.end_to_end import bases
+from tests.end_to_end.everything import COMMIT
 from tests.end_to_end.harness import SYSTEM, build, succeed, tungsten
-from tests.hub import Repository, sha256
+from tests.hub import sha256
 from tests.machine import need, needs
 from tests.registry import registry as stand_in
 from tungstenkit.bill.referrers import check_signed
@@ -32,62 +31,13 @@ from tungstenkit.registry.place import place
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the validators' own
 
-COMMIT = "c" * 40
 (OTHER,) = {*ARCHITECTURES} - {SYSTEM}
-CARD = b"---\nlicense: mit\n---\nA card.\n"
-MODEL = """
-from pathlib import Path
-from tungstenkit import BaseIO, Download, HuggingFace, define_model
-
-class Input(BaseIO):
-    number: int
-
-class Output(BaseIO):
-    number: int
-
-@define_model(
-    input=Input,
-    output=Output,
-    python_packages=["./pure"],
-    dockerfile_commands=["RUN echo one > /opt/one && rm /etc/protocols"],
-    files=[
-        Download("{url}/files/w.onnx", to="weights/w.onnx"),
-        HuggingFace("org/name"),
-        HuggingFace("org/name", revision="v1", to="tokenizer", include=["*.json"]),
-    ],
-)
-class Model:
-    @staticmethod
-    def post_build():
-        Path("made.txt").write_text("made")
-
-    def predict(self, inputs):
-        return [Output(number=one.number) for one in inputs]
-"""
-PROJECT = (
-    '[build-system]\nrequires = ["setuptools"]\n[project]\nname = "pure"\nversion = "1.0"\nlicense = "ISC"\n'
-)
 
 
 @pytest.fixture(scope="module")
-def hub():
-    """Stands in for a hub of weights."""
-    with hubs.running() as running:
-        files = {"config.json": b"{}", "README.md": CARD, "model.safetensors": secrets.token_bytes(5000)}
-        running.repositories["org/name"] = Repository({COMMIT: files}, {"main": COMMIT, "v1": COMMIT})
-        running.files = {"w.onnx": secrets.token_bytes(1000)}
-        yield running
-
-
-@pytest.fixture(scope="module")
-def model(hub, tmp_path_factory):
+def model(everything):
     """A model with something of every kind, built."""
-    folder = tmp_path_factory.mktemp("model") / "all"
-    (folder / "pure" / "src" / "pure").mkdir(parents=True)
-    (folder / "pure" / "pyproject.toml").write_text(PROJECT)
-    (folder / "pure" / "src" / "pure" / "__init__.py").write_text("WORD = 'pure'\n")
-    (folder / "tungsten_model.py").write_text(MODEL.replace("{url}", hub.url))
-    return build(folder, "--no-load", env={"HF_ENDPOINT": hub.url})
+    return everything.image
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +53,9 @@ def bills(image, **options):
 
 
 @pytest.fixture(scope="module")
-def said(model, hub):
+def said(model):
     """Of the model with everything."""
-    return bills(model, env={"HF_ENDPOINT": hub.url})
+    return bills(model)
 
 
 def problems(text, folder):
@@ -118,7 +68,7 @@ def problems(text, folder):
 
 
 @pytest.mark.parametrize("which", ["blur", "model"])
-def test_the_validators_of_both_formats_accept_it(request, which, hub, tmp_path):
+def test_the_validators_of_both_formats_accept_it(request, which, tmp_path):
     image = request.getfixturevalue(which)
     spdx, cyclonedx = bills(image)
     assert (problems(spdx, tmp_path), problems(cyclonedx, tmp_path)) == (None, None)
@@ -162,8 +112,16 @@ def test_it_has_each_package_of_the_lock_with_its_hash(blur):
     assert wanted <= found
 
 
-def test_weights_of_a_hub_are_there_at_their_revision_and_hash(said, hub):
+def test_torch_is_there_with_its_package_url_and_weights_of_a_hub_at_their_revision_and_hash(
+    said, everything
+):
+    hub = everything.hub
     parts = {one["bom-ref"]: one for one in json.loads(said[1])["components"]}
+    lock = read_lock(everything.image.directory / "tungsten.lock")
+    (torch,) = (wheel for wheel in lock.platforms[SYSTEM].wheels if wheel.project == "torch")
+    wheel = parts[f"wheel:{torch.file}"]
+    assert (wheel["name"], wheel["version"], wheel["purl"]) == ("torch", "2.0", "pkg:pypi/torch@2.0")
+    assert wheel["hashes"] == [{"alg": "SHA-256", "content": torch.sha256}]
     weights = parts[f"model:org/name@{COMMIT}:cache"]
     assert (weights["type"], weights["purl"]) == (
         "machine-learning-model",
@@ -191,7 +149,7 @@ def test_what_was_run_and_built_says_of_what(said, model):
     facts = {one["name"]: one["value"] for one in parts["post-build"]["properties"]}
     assert facts["tungsten:sees"] == lock.post_build.sees
     assert "tungsten:saw:tungsten_model.py" in facts
-    assert parts["command:0"]["name"] == "RUN echo one > /opt/one && rm /etc/protocols"
+    assert [parts[f"command:{number}"]["name"].split()[0] for number in range(2)] == ["RUN", "RUN"]
     (formula,) = document["formulation"]
     (source,) = lock.sources
     assert {one["name"] for one in formula["components"]} >= {"pure", "setuptools"}

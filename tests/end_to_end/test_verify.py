@@ -18,6 +18,7 @@ from tests.end_to_end.bases import registry as serve_registry
 from tests.end_to_end.harness import build, free_port, nix, remove_images, succeed, tungsten
 from tests.kept.laid_out import RELEASES, lay_out, name_tools
 from tests.machine import need, needs
+from tests.registry import registry as listing
 from tests.tungstenkit.prove.images import digest, export_tar, keep, write_image
 from tungstenkit.data import VERSION
 from tungstenkit.fetch.bring import store_files
@@ -349,14 +350,28 @@ def test_a_model_that_was_built_here_is_told_apart_by_its_folder(caption, pushed
     assert "numpy" in {one["name"] for one in found["packages"]}
 
 
-def test_what_push_has_kept_proves_an_image_and_a_copy_of_it(caption, registry):
-    reference = f"{registry}/team/caption:1"
-    tls = "--skopeo-arg=--dest-tls-verify=false"
-    pushed = tungsten("push", reference, caption.directory, "--with-inputs", tls)
-    assert pushed.returncode == 0, pushed.stderr
-    status, found, said = verify(reference)
-    assert (status, found.get("verdict"), found.get("tungsten")) == (0, "proved", VERSION), said
-    assert found["digest"] == found["rebuilt"] == caption.digest
+def test_what_push_has_kept_proves_an_image_and_copies_of_it(caption, registry):
+    """With a list of referrers in a registry and without; skopeo copies it to the one, and podman to the other."""
+    need("podman")
+    with listing() as other:
+        pushed = [f"{host}/team/caption:1" for host in (registry, other.host)]
+        copies = [f"{host}/copies/caption:1" for host in (other.host, registry)]
+        tls = "--skopeo-arg=--dest-tls-verify=false"
+        for reference in pushed:
+            succeed("push", reference, caption.directory, "--with-inputs", tls)
+            status, found, said = verify(reference)
+            assert (status, found.get("verdict"), found.get("tungsten")) == (0, "proved", VERSION), said
+            assert found["digest"] == found["rebuilt"] == caption.digest
+        skopeo(f"docker://{pushed[0]}", f"docker://{copies[0]}")
+        try:
+            for line in (["pull", pushed[1]], ["push", pushed[1], f"docker://{copies[1]}"]):
+                command = ["podman", line[0], "--quiet", "--tls-verify=false", *line[1:]]
+                subprocess.run(command, check=True, capture_output=True)
+        finally:
+            remove_images(pushed[1])
+        for reference, original in zip(copies, pushed, strict=True):
+            status, found, said = verify(reference, "--inputs", original)
+            assert (status, found.get("verdict"), found.get("rebuilt")) == (0, "proved", caption.digest), said
 
 
 POST_BUILD = """

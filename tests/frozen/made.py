@@ -4,7 +4,7 @@ Of Debian's kind, in each release: `probe-data` (a file), `libprobe1` and `libzb
 `libprobe-dev` (a header and a program), `zstd` (this machine's, if it has one), `probe-diverts` (its script moves
 another package's file away). Of Python's: `probe` in two versions, `needs-probe` (a library of it is linked against
 libprobe), `bundles-probe` (it brings that library itself), a `pyzbar`, since what that project opens by name is known,
-and a setuptools 80 beside the newest.
+a `torch` that is nothing but its name, and a setuptools 80 beside the newest.
 """
 
 import functools
@@ -70,6 +70,7 @@ def add_to(archive, folder):
         wheel(folder / f"probe-{v}-py3-none-any.whl", {"probe.py": f"VERSION = '{v}'\n"})
         for v in ("1.0", "2.0")
     ]
+    wheels.append(wheel(folder / "torch-2.0-py3-none-any.whl", {"torch.py": ""}, more="License: BSD"))
     if setuptools := archive.files.get("setuptools"):
         wheels.append(older_setuptools(max(setuptools.values()), folder))
     debs.append(

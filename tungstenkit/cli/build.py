@@ -233,7 +233,7 @@ def push_command(
         from tungstenkit.registry.place import place
 
         keeping = Keeping(inputs_to, with_private_inputs, Access.of_skopeo(skopeo_args or ()))
-        place(inputs_to or reference)
+        place(inputs_to or reference, may_be_new=True)
     images = make_images(project, reference, platform)
     with started.scratch() as scratch, working(f"pushing to {reference}"):
         pushed = as_one(images, scratch / "index")
@@ -244,8 +244,8 @@ def push_command(
         from tungstenkit.project.keeping import keep
 
         try:
-            for system, image in images.items():
-                keep(project, system, image.digest, reference, keeping)
+            digests = {system: image.digest for system, image in images.items()}
+            keep(project, digests, reference, keeping)
         except TungstenError as problem:
             what = f"the image is pushed, but what builds it is not kept: {problem.what}"
             raise problem.reworded(what) from None

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tungstenkit.fetch.mirrors import Mirrors
     from tungstenkit.lock.document import Lock
     from tungstenkit.lock.parts import Busybox
+    from tungstenkit.registry.base import Place
     from tungstenkit.watch import Watch
 
 
@@ -143,21 +144,28 @@ def _ask_by_hash(part: Lock, folders: Folders, watch: Watch) -> None:
     """Take what the machine's own registries have of what is missing, before anybody else is asked for it.
 
     They have exactly these bytes, whatever indexes list today; and results of steps, which no mirror has. What the
-    model's folder has is not asked for. One that fails is told, and the others are asked.
+    model's folder has is not asked for. One that fails is told, and the others are asked; so is a file that is damaged.
     """
     from tungstenkit.fetch.machine_mirrors import oci_mirrors
 
     for reference in oci_mirrors(folders.model):
         from tungstenkit.fetch import inputs
+        from tungstenkit.registry.base import DamagedError
         from tungstenkit.registry.place import place
 
-        made = [*(file for _, file in built_files(part)), *result_files(part)]
         where = place(reference)
-        try:
-            # What builds a wheel that is there is not needed.
-            for wanted in (made, [file for file in missing_files(part) if file.local is None]):
+
+        def take(wanted: Sequence[LockedFile], where: Place = where) -> None:
+            try:
                 with watch.fetching(f"asking {where.name} for") as bar:
                     inputs.take(wanted, where, folders.state / "downloads", bar)
+            except DamagedError as problem:
+                watch.warn(f"{where.name}: {problem.what}")
+
+        try:
+            take([*(file for _, file in built_files(part)), *result_files(part)])
+            # What builds a wheel that is there by now is not needed.
+            take([file for file in missing_files(part) if file.local is None])
         except FetchError as problem:
             watch.warn(f"{where.name} can't be used as a mirror: {problem.what}")
 

@@ -110,13 +110,17 @@ def unpack(files: Sequence[LockedFile], place: Place, folder: Path, progress: Pr
 def archive_in(layout: Place) -> dict[str, Path]:
     """The part of Debian's archive that a folder has: files by their places there.
 
-    An earlier folder has nothing of it, nor has a registry.
+    An earlier folder has nothing of it, nor has a registry, nor a folder that keeps what builds images beside them.
     """
     if not isinstance(layout, LayoutPlace) or (layout.folder / "nix-cache-info").is_file():
         return {}
+    try:
+        carried = _carried(layout)
+    except FetchError:
+        return {}
     return {
         layer.annotations.get(inputs.PLACE, ""): layout.path(layer.digest)
-        for layer in _carried(layout)
+        for layer in carried
         if inputs.key(layer)[2] == "archive" and layout.has_blob(layer.digest)
     }
 

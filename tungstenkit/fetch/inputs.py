@@ -102,7 +102,7 @@ def get(file: LockedFile, place: Place, folder: Path, progress: Progress) -> Pat
 def take(files: Sequence[LockedFile], place: Place, folder: Path, progress: Progress) -> None:
     """Bring those of the files into the store that a place has and the store has not.
 
-    folder: as `get` has it. Raises FetchError; what arrived before it stays.
+    folder: as `get` has it. Raises FetchError; what arrived before it stays, and after DamagedError all that is whole.
     """
     gone = store.missing([file.path for file in files])
     wanted = [file for file in {file.path: file for file in files}.values() if file.path in gone]
@@ -112,8 +112,14 @@ def take(files: Sequence[LockedFile], place: Place, folder: Path, progress: Prog
 
     with ThreadPoolExecutor(PARALLEL) as pool:
         jobs = [pool.submit(get, file, place, folder, progress) for file in wanted]
+        arrived, damaged = [], None
         try:
-            arrived = [(file, path) for file, job in zip(wanted, jobs, strict=True) if (path := job.result())]
+            for file, job in zip(wanted, jobs, strict=True):
+                try:
+                    if path := job.result():
+                        arrived.append((file, path))
+                except DamagedError as problem:
+                    damaged = damaged or problem
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -125,3 +131,5 @@ def take(files: Sequence[LockedFile], place: Place, folder: Path, progress: Prog
                 raise FetchError(f"this is not {file.name} as the lock has it", where=str(path))
     for file in wanted:
         shutil.rmtree(folder / file.sha256, ignore_errors=True)
+    if damaged is not None:
+        raise damaged

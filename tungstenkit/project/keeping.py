@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tungstenkit import started, store
 from tungstenkit.audit.post_build_seen import read_settings
+from tungstenkit.data import FACTS
 from tungstenkit.export import flake
 from tungstenkit.fetch import inputs
 from tungstenkit.fetch.bring import programs, store_files, store_paths
@@ -15,17 +16,29 @@ from tungstenkit.fetch.private import private_hashes
 from tungstenkit.lock.selection import part_of
 from tungstenkit.platforms import this_system
 from tungstenkit.registry import elsewhere
-from tungstenkit.registry.artifact import EMPTY, EXPORT, EXPORT_TAR, INPUTS, TITLE, Artifact, Layer
+from tungstenkit.registry.artifact import (
+    DIGEST,
+    EMPTY,
+    EXPORT,
+    EXPORT_TAR,
+    INDEX,
+    INPUTS,
+    TITLE,
+    Artifact,
+    Layer,
+    index,
+)
 from tungstenkit.registry.client import Access, RegistryError
 from tungstenkit.registry.place import place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tungstenkit.fetch.needs import LockedFile
     from tungstenkit.lock.document import Lock
     from tungstenkit.project.folder import Project
+    from tungstenkit.registry.artifact import Descriptor
     from tungstenkit.registry.base import Place
 
 
@@ -41,29 +54,59 @@ class Keeping:
     """How both registries are spoken to."""
 
 
-def keep(project: Project, system: str, digest: str, reference: str, wish: Keeping) -> None:
-    """Keep what builds an image that was pushed. digest: of its manifest. reference: where that is.
+def keep(project: Project, images: Mapping[str, str], reference: str, wish: Keeping) -> None:
+    """Keep what builds images that were pushed. images: digests of their manifests, by platform. reference: where.
 
     Raises FetchError; what was sent until then stays.
     """
-    where = place(wish.to or reference, wish.access)
-    subject = place(reference, wish.access).resolve(digest)
+    beside = place(reference, wish.access)
+    where = place(wish.to, wish.access, may_be_new=True) if wish.to is not None else beside
+    kept = {}
+    for system, digest in images.items():
+        kept[system] = _keep(project, system, beside.resolve(digest), where, private=wish.private)
+    # A tag that is the image's own stays that.
+    if where.reference and not DIGEST.fullmatch(where.reference) and not _is_same(where, beside):
+        _give_tag(where, kept, where.reference)
+
+
+def _is_same(one: Place, other: Place) -> bool:
+    latest = "latest"  # what a registry's reference without a tag names
+    return (one.name, one.reference or latest) == (other.name, other.reference or latest)
+
+
+def _give_tag(where: Place, kept: Mapping[str, Descriptor], tag: str) -> None:
+    """Have what was kept of images' inputs under a tag: of several platforms an index of each one's."""
+    if len(kept) == 1:
+        (one,) = kept.values()
+        content, media_type = where.manifest(one.digest), one.media_type
+    else:
+        named = [
+            replace(one, platform={"architecture": FACTS["platforms"][system]["oci"], "os": "linux"})
+            for system, one in sorted(kept.items())
+        ]
+        content, media_type = index(INPUTS, named), INDEX
+    with _refusals():
+        where.put_manifest(content, media_type, tag)
+
+
+def _keep(project: Project, system: str, subject: Descriptor, where: Place, *, private: bool) -> Descriptor:
+    """Keep what builds the image for a platform; what refers to it, of its inputs."""
     lock = project.checked_lock()
     shipped = project.select_shipped(lock)
     part = part_of(lock, [system], this_system())
     gone = store.missing(store_paths(part, shipped.big))
     files = [file for file in store_files(part, shipped.big) if file.path not in gone]
-    if not wish.private:
+    if not private:
         files = _without_private(project, part, files)
     contents = inputs.Contents(files, [path for path in programs(part) if path not in gone])
     with started.scratch() as scratch:
         kept = list(inputs.layers(contents).values())
         exported = _export_layers(flake.pack(project.spec, lock, shipped.contents(project), scratch))
         _send(project, where, [*kept, *exported])
-        tag = where.reference if wish.to is not None and where.reference != subject.digest else None
-        with _refusing():
-            where.attach_shared(Artifact(INPUTS, kept), subject, tag)
+        with _refusals():
+            found = where.attach_shared(Artifact(INPUTS, kept), subject)
             where.attach(Artifact(EXPORT, exported, subject), sent=True)
+    return found
 
 
 def _export_layers(parts: dict[str, Path]) -> list[Layer]:
@@ -115,8 +158,8 @@ def _amount(layers: Sequence[Layer]) -> str:
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
-    """Says what to do where a registry takes no artifacts."""
+def _refusals() -> Iterator[None]:
+    """Says what to do about a registry that takes no artifacts."""
     try:
         yield
     except RegistryError as problem:

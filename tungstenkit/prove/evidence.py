@@ -20,6 +20,7 @@ from tungstenkit.fetch.kept import find as find_kept
 from tungstenkit.fetch.needs import built_files, result_files
 from tungstenkit.outside import contents
 from tungstenkit.prove.exported import Export, copy, unpack
+from tungstenkit.prove.image import INDEXES, system_of
 from tungstenkit.registry import artifact as artifacts
 from tungstenkit.registry.artifact import EXPORT, INPUTS
 from tungstenkit.registry.base import LARGEST_MANIFEST, PARALLEL, MissingError
@@ -69,7 +70,8 @@ class Evidence:
                 (scratch / digest.removeprefix("sha256:")).mkdir()
                 found.append((unpack(kept, scratch / digest.removeprefix("sha256:")), digest))
         meant = [one for one in found if named is None or _name(one[0]) == named]
-        if len(meant) == 1:
+        # Those of one name are the same export, which was kept of several images.
+        if len(meant) == 1 or (meant and named is not None):
             return meant[0]
         if meant:
             what = f"several exports are kept beside the image: {', '.join(self.exports)}"
@@ -119,24 +121,38 @@ def _of(place: Place, image: Image) -> Iterator[Descriptor]:
     """The manifests of a place that may be about an image: those that a folder has, or what a reference leads to."""
     if isinstance(place, LayoutPlace):
         try:
-            yield from artifacts.manifests_of(contents(place.folder / "index.json", LARGEST_MANIFEST))
+            listed = artifacts.manifests_of(contents(place.folder / "index.json", LARGEST_MANIFEST))
         except (OSError, ValueError):
             raise FetchError(
                 "nothing is kept in this folder",
                 where=place.name,
                 hint="name one of `tungsten fetch --to`, an image layout, or an export",
             ) from None
+        for one in listed:
+            yield from (one, *_listed(place, one, image))
         return
     yield from _referrers(place, image.digest)
     try:
         named = place.resolve()
     except MissingError:
         return  # a repository for inputs alone may have no tag
-    yield named
+    meant = [named, *_listed(place, named, image)]
+    yield from meant
     # Where an engine has packed the image anew, what was kept is about the one before.
-    about = {named.digest, _subject(place, named)} - {image.digest, None}
-    for digest in sorted(filter(None, about)):
+    about = {one.digest for one in meant} | {_subject(place, one) for one in meant}
+    for digest in sorted(filter(None, about - {image.digest})):
         yield from _referrers(place, digest)
+
+
+def _listed(place: Place, named: Descriptor, image: Image) -> list[Descriptor]:
+    """Where an index was named, what it has for an image's platform: an image, or what was kept of one."""
+    if named.media_type not in INDEXES:
+        return []
+    try:
+        listed = artifacts.manifests_of(place.manifest(named.digest))
+    except ValueError:
+        return []
+    return [one for one in listed if system_of(one.platform) in (image.system, None)][:MOST_MANIFESTS]
 
 
 def _subject(place: Place, named: Descriptor) -> str | None:

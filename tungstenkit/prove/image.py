@@ -26,6 +26,7 @@ from tungstenkit.registry.artifact import (
     Descriptor,
     described,
     layers_of,
+    manifests_of,
 )
 from tungstenkit.registry.artifact import read as read_document
 from tungstenkit.registry.place import place as place_of
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from tungstenkit.registry.base import Place
 
-_IMAGES, _INDEXES = (MANIFEST, DOCKER_MANIFEST), (INDEX, DOCKER_INDEX)
+_IMAGES, INDEXES = (MANIFEST, DOCKER_MANIFEST), (INDEX, DOCKER_INDEX)
 _MOST_LAYERS = 1000
 _SYSTEMS = {one["oci"]: name for name, one in FACTS["platforms"].items()}
 """Nix's names of platforms by OCI's."""
@@ -81,8 +82,7 @@ class Image:
     @property
     def system(self) -> str | None:
         """The Nix system that it is for; None for what is none of ours."""
-        is_linux = self.config.get("os") == "linux"
-        return _SYSTEMS.get(str(self.config.get("architecture"))) if is_linux else None
+        return system_of(self.config)
 
     def made_of(self, number: int) -> str:
         """What its history says of a layer, or nothing."""
@@ -161,13 +161,19 @@ def opened(reference: str, scratch: Path) -> Iterator[Place]:
         yield place_of(reference)
 
 
+def system_of(platform: Mapping[str, Any]) -> str | None:
+    """The Nix system of what OCI says of a platform; None for what is none of ours."""
+    is_linux = platform.get("os") == "linux"
+    return _SYSTEMS.get(str(platform.get("architecture"))) if is_linux else None
+
+
 def image_at(place: Place, scratch: Path, system: str | None = None) -> Image:
     """The image that a place has. system: of an index of several platforms' images the one that is meant.
 
     Raises FetchError for what is none.
     """
     found = place.resolve()
-    if found.media_type in _INDEXES:
+    if found.media_type in INDEXES:
         found = _of_platform(place, found, system)
     content = place.manifest(found.digest)
 
@@ -238,12 +244,10 @@ def _configured(name: str, told: bytes, count: int) -> tuple[dict[str, Any], tup
 def _of_platform(place: Place, index: Descriptor, system: str | None) -> Descriptor:
     found: dict[str, Descriptor] = {}
     try:
-        for one in read_document(place.manifest(index.digest)).get("manifests") or ():
-            described = Descriptor.of(one)
-            told = one.get("platform") or {}
-            if described.media_type in _IMAGES and told.get("os") == "linux":
-                found.setdefault(_SYSTEMS.get(str(told.get("architecture")), ""), described)
-    except (ValueError, AttributeError, TypeError) as problem:
+        for one in manifests_of(place.manifest(index.digest)):
+            if one.media_type in _IMAGES:
+                found.setdefault(system_of(one.platform) or "", one)
+    except ValueError as problem:
         raise _no_image(place.name, problem) from None
     found.pop("", None)
     wanted = system or (this_system() if this_system() in found or len(found) != 1 else next(iter(found)))

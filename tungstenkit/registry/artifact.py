@@ -45,6 +45,8 @@ class Descriptor:
     size: int
     annotations: Mapping[str, str] = field(default_factory=dict)
     artifact_type: str | None = None
+    platform: Mapping[str, Any] = field(default_factory=dict)
+    """Where an index names it: what it is for, by OCI's names, `os` and `architecture` among them."""
 
     @property
     def sha256(self) -> str:
@@ -58,6 +60,8 @@ class Descriptor:
             found["annotations"] = dict(self.annotations)
         if self.artifact_type is not None:
             found["artifactType"] = self.artifact_type
+        if self.platform:
+            found["platform"] = dict(self.platform)
         return found
 
     @classmethod
@@ -67,13 +71,17 @@ class Descriptor:
             raise ValueError("no object")
         media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
         annotations, kind = value.get("annotations") or {}, value.get("artifactType")
+        platform = value.get("platform") or {}
         if not isinstance(media_type, str) or not isinstance(digest, str) or not DIGEST.fullmatch(digest):
             raise ValueError("no media type, or no sha256")
         if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= LARGEST_FILE:
             raise ValueError("no size")
         if not isinstance(annotations, dict) or not all(isinstance(one, str) for one in annotations.values()):
             raise ValueError("annotations that are no texts")
-        return cls(media_type, digest, size, annotations, kind if isinstance(kind, str) and kind else None)
+        if not isinstance(platform, dict):
+            raise ValueError("a platform that is none")
+        kind = kind if isinstance(kind, str) and kind else None
+        return cls(media_type, digest, size, annotations, kind, platform)
 
 
 @dataclass(frozen=True)
@@ -129,18 +137,16 @@ def manifest(artifact: Artifact) -> bytes:
     return spelled(document)
 
 
-def index(manifests: Sequence[Descriptor], kind: str, subject: Descriptor) -> bytes:
-    """What makes manifests refer to something that name nothing, and so are the same for all that they are about."""
-    about = Descriptor(subject.media_type, subject.digest, subject.size)
-    return spelled(
-        {
-            "schemaVersion": 2,
-            "mediaType": INDEX,
-            "artifactType": kind,
-            "manifests": [one.to_json() for one in manifests],
-            "subject": about.to_json(),
-        }
-    )
+def index(kind: str, manifests: Sequence[Descriptor], subject: Descriptor | None = None) -> bytes:
+    """The index of several artifacts of a kind: the same bytes each time.
+
+    subject: what they are about, where they name nothing themselves, and so are the same for all that they are about.
+    """
+    entries = [one.to_json() for one in manifests]
+    document = {"schemaVersion": 2, "mediaType": INDEX, "artifactType": kind, "manifests": entries}
+    if subject is not None:
+        document["subject"] = Descriptor(subject.media_type, subject.digest, subject.size).to_json()
+    return spelled(document)
 
 
 def described(content: bytes) -> Descriptor:

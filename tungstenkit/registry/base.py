@@ -140,7 +140,6 @@ class Place(ABC):
     def attach(
         self,
         artifact: Artifact,
-        tag: str | None = None,
         *,
         sent: bool = False,
         mount: Callable[[str], Sequence[str]] = lambda _: (),
@@ -154,32 +153,31 @@ class Place(ABC):
             if not sent:
                 self.put_blobs(self.lacking([*artifact.layers, artifacts.EMPTY]), mount=mount)
 
-        return self._keep(artifacts.manifest(artifact), artifact.subject, tag, blobs)
+        return self._keep(artifacts.manifest(artifact), artifact.subject, blobs)
 
-    def attach_shared(self, artifact: Artifact, subject: Descriptor, tag: str | None = None) -> Descriptor:
+    def attach_shared(self, artifact: Artifact, subject: Descriptor) -> Descriptor:
         """Have an artifact kept that others may be about, too, and whose blobs are there; what is about the subject.
 
         Its manifest is the same for all of them, and so is not sent again: an index of it names the subject. Raises
         FetchError.
         """
         found = self.attach(artifact, sent=True)
-        return self._keep(artifacts.index([found], artifact.kind, subject), subject, tag)
+        return self._keep(artifacts.index(artifact.kind, [found], subject), subject)
 
     def _keep(
         self,
         content: bytes,
         subject: Descriptor | None,
-        tag: str | None,
         blobs: Callable[[], None] = lambda: None,
     ) -> Descriptor:
         """Have a manifest kept that is not there, or not known as what it is. blobs: sees to what it names."""
         found = artifacts.described(content)
-        if tag is None and self.has_manifest(found.digest):
+        if self.has_manifest(found.digest):
             if subject is None or found.digest in {one.digest for one in self.referrers(subject.digest)}:
                 return found
         else:
             blobs()
-        return self.put_manifest(content, found.media_type, tag)
+        return self.put_manifest(content, found.media_type)
 
 
 def take(part: Path, to: Path, digest: str, size: int, where: str) -> None:

@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     from tungstenkit.registry.base import Place
 
 
-def place(reference: str, access: Access | None = None) -> Place:
+def place(reference: str, access: Access | None = None, *, may_be_new: bool = False) -> Place:
     """Where a reference leads: a folder with an image layout, or else a registry.
 
-    `oci:FOLDER` and `docker://NAME` say which is meant. access: how a registry is spoken to. Raises FetchError for
-    what is no reference.
+    `oci:FOLDER` and `docker://NAME` say which is meant. access: how a registry is spoken to. may_be_new: whether a
+    path may be that of a folder that is not there yet. Raises FetchError for what is no reference.
     """
     if reference.startswith("oci:"):
         return LayoutPlace(Path(reference.removeprefix("oci:")))
-    if not reference.startswith("docker://") and Path(reference).is_dir():
+    # No registry's name begins so.
+    is_new = may_be_new and reference.startswith(("/", "."))
+    if is_new or (not reference.startswith("docker://") and Path(reference).is_dir()):
         return LayoutPlace(Path(reference))
     if "/" not in reference:
         # No user may put anything where such a name leads.

@@ -14,9 +14,10 @@ from tungstenkit.fetch.download import download
 from tungstenkit.fetch.locate import locate
 from tungstenkit.fetch.machine_mirrors import oci_mirrors
 from tungstenkit.nix_build.hints import package_of_program
+from tungstenkit.registry.base import DamagedError
 from tungstenkit.registry.place import place
 from tungstenkit.resolve.base import loadable_on
-from tungstenkit.sdk.errors import FetchError, TungstenError
+from tungstenkit.sdk.errors import FetchError, GoneError, TungstenError
 from tungstenkit.seal.bench import Bench
 from tungstenkit.seal.fake_time import fake_time
 
@@ -52,6 +53,8 @@ class Workshop:
     watch: Watch
     progress: Progress
     """The observer of all that is downloaded."""
+    _silent: dict[str, str] = field(default_factory=dict, init=False, repr=False)
+    """Registries that could not be asked, and why."""
 
     @property
     def downloads(self) -> Path:
@@ -59,11 +62,25 @@ class Workshop:
         return self.state / "downloads"
 
     def get(self, entry: LockedFile) -> Path:
-        """Download a file that the lock names, verified, under its store name; from several threads at a time."""
+        """Download a file that the lock names, verified, under its store name; from several threads at a time.
+
+        Raises GoneError where nobody has it any more, FetchError where it can't be had.
+        """
         if path := find_in_store(entry) or self._by_hash(entry):
             return path
         urls = locate([entry], self.resolved, self.solver.mirrors)[entry.sha256]
-        return download(entry, urls, self.downloads, self.progress, self.solver.directory)
+        try:
+            return download(entry, urls, self.downloads, self.progress, self.solver.directory)
+        except GoneError as problem:
+            # Else whoever cuts a registry off would choose versions.
+            if not self._silent:
+                raise
+            told = "\n".join(f"{name}: {why}" for name, why in self._silent.items())
+            raise FetchError(
+                f"no mirror has {entry.name} any more, and a registry that may have it can't be asked",
+                where="\n".join(filter(None, [problem.where, told])),
+                hint="try again once it answers, or leave it out of this machine's mirrors",
+            ) from None
 
     @cached_property
     def _registries(self) -> dict[str, Place]:
@@ -72,12 +89,15 @@ class Workshop:
         return {one.name: one for one in places}
 
     def _by_hash(self, entry: LockedFile) -> Path | None:
-        """The same of the machine's own registries, which are asked first; one that fails is told once."""
+        """The same of this machine's own registries, which are asked first; one that fails is told, and left out."""
         for name, where in [*self._registries.items()] if entry.local is None else ():
             try:
                 if path := inputs.get(entry, where, self.downloads, self.progress):
                     return path
+            except DamagedError as problem:
+                self.watch.warn(f"{name}: {problem.what}")  # of its other files that says nothing
             except FetchError as problem:
+                self._silent[name] = problem.what
                 if self._registries.pop(name, None):
                     self.watch.warn(f"{name} can't be used as a mirror: {problem.what}")
         return None

@@ -12,9 +12,10 @@ import pytest
 from tests.machine import needs
 from tungstenkit import nix_program, store
 from tungstenkit.digest import measure
-from tungstenkit.fetch import carry
+from tungstenkit.fetch import carry, inputs
 from tungstenkit.fetch.inputs import Contents
 from tungstenkit.fetch.needs import LockedFile
+from tungstenkit.registry.artifact import EXPORT, INPUTS, Artifact, Layer, manifest
 from tungstenkit.registry.layout import LayoutPlace
 from tungstenkit.sdk.errors import FetchError
 from tungstenkit.watch import UNWATCHED
@@ -121,6 +122,18 @@ def test_a_part_of_debians_archive_is_carried_by_its_places(files, tmp_path):
     script = (tmp_path / "carried" / carry.TAKE).read_text()
     assert "InRelease" not in script
     assert all(file.name in script for file in files)
+
+
+def test_a_folder_that_keeps_what_builds_an_image_has_no_part_of_it_and_is_taken_from(files, tmp_path):
+    """As `push --inputs-to FOLDER` leaves one; where there is no Nix yet, too."""
+    kept = LayoutPlace(tmp_path / "kept")
+    image = kept.put_manifest(manifest(Artifact("", [])))
+    for kind, layers in ((INPUTS, [*inputs.layers(Contents(files)).values()]), (EXPORT, [Layer(b"tar")])):
+        kept.attach(Artifact(kind, layers, image))
+    assert carry.archive_in(kept) == {}
+    forget(*paths_of(files))
+    take(files, kept.folder, tmp_path)
+    assert store.missing(paths_of(files)) == set()
 
 
 def test_what_is_there_stays_and_more_is_added(files, tmp_path):

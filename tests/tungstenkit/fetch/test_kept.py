@@ -100,9 +100,9 @@ class TestTake:
         where = self.put(there, files)
         there.damaged.add(f"sha256:{files[1].sha256}")
         with pytest.raises(FetchError, match=r"this is not two.bin as the lock has it") as caught:
-            inputs.take(files, where, tmp_path / "downloads", UNWATCHED)
+            inputs.take([files[1], files[0]], where, tmp_path / "downloads", UNWATCHED)
         assert files[1].sha256 in caught.value.where
-        assert files[1].path in store.missing([files[1].path])
+        assert store.missing([file.path for file in files]) == {files[1].path}
 
     @needs("skopeo")
     def test_a_folder_that_skopeo_has_put_into_a_registry_is_taken_from_there(self, there, files, tmp_path):
@@ -131,6 +131,31 @@ class TestTake:
         assert store.missing([file.path for file in files]) == set()
         (warning,) = told.warnings
         assert warning.startswith("127.0.0.1:9/nobody can't be used as a mirror: ")
+
+    @pytest.mark.usefixtures("lacking")
+    def test_what_is_damaged_in_a_mirror_says_nothing_of_its_other_files(
+        self, there, files, tmp_path, monkeypatch
+    ):
+        self.put(there, files)
+        there.damaged.add(f"sha256:{files[0].sha256}")
+        monkeypatch.setattr(bring, "result_files", lambda _: [files[0]])
+        monkeypatch.setenv("TUNGSTEN_MIRROR_OCI", f"{there.host}/kept")
+        told = Told()
+        bring._ask_by_hash(None, Folders(tmp_path, tmp_path), told)
+        assert store.missing([file.path for file in files]) == {files[0].path}
+        assert set(told.warnings) == {f"{there.host}/kept: this is not {files[0].name} as the lock has it"}
+
+    def test_what_builds_a_wheel_that_a_mirror_has_is_not_asked_for(
+        self, there, files, tmp_path, monkeypatch
+    ):
+        self.put(there, files)
+        monkeypatch.setattr(bring, "built_files", lambda _: [(None, files[0])])
+        monkeypatch.setattr(bring, "result_files", lambda _: [])
+        gone = store.missing
+        monkeypatch.setattr(bring, "missing_files", lambda _: files[1:] if gone([files[0].path]) else ())
+        monkeypatch.setenv("TUNGSTEN_MIRROR_OCI", f"{there.host}/kept")
+        bring._ask_by_hash(None, Folders(tmp_path, tmp_path), UNWATCHED)
+        assert store.missing([file.path for file in files]) == {files[1].path}
 
     def test_what_steps_have_made_is_asked_for_too(self, there, files, tmp_path, monkeypatch):
         self.put(there, files)
@@ -180,7 +205,7 @@ def test_a_name_that_no_store_has_is_refused(there, name):
 def test_of_an_index_each_manifest_is_read_as_its_digest_has_it(there):
     where = place(f"{there.host}/kept")
     inner = [where.attach(Artifact(INPUTS, [Layer(one, annotations={TITLE: "x"})])) for one in (b"1", b"2")]
-    where.put_manifest(artifacts.index(inner, INPUTS, IMAGE), artifacts.INDEX)
+    where.put_manifest(artifacts.index(INPUTS, inner, IMAGE), artifacts.INDEX)
     (found,) = kept.inputs_of(IMAGE.digest, [where])
     assert [layer.digest for layer in found.layers] == [digest_of(b"1"), digest_of(b"2")]
     there.manifests["kept", inner[0].digest] = (MANIFEST, b"{}")
@@ -194,9 +219,9 @@ def test_of_an_index_each_manifest_is_read_as_its_digest_has_it(there):
 def test_an_index_of_another_kind_or_of_too_many_is_none_of_ours(there):
     where = place(f"{there.host}/kept")
     inner = where.attach(Artifact(INPUTS, [Layer(b"1", annotations={TITLE: "x"})]))
-    nested = where.put_manifest(artifacts.index([inner], INPUTS, IMAGE), artifacts.INDEX)
+    nested = where.put_manifest(artifacts.index(INPUTS, [inner], IMAGE), artifacts.INDEX)
     for some in ([nested], [inner] * 21):
-        put = where.put_manifest(artifacts.index(some, INPUTS, IMAGE), artifacts.INDEX)
+        put = where.put_manifest(artifacts.index(INPUTS, some, IMAGE), artifacts.INDEX)
         with pytest.raises(FetchError, match="no artifact of ours") as caught:
             kept.inputs_of(IMAGE.digest, [where])
         assert caught.value.where.endswith(put.digest)

@@ -161,7 +161,8 @@ def test_an_index_may_say_anything(manifests, what, tmp_path):
 def test_what_is_no_image_is_not_pulled(tmp_path):
     with running() as registry:
         where = place(f"{registry.host}/blur:1")
-        where.attach(Artifact("application/vnd.example", [Layer(b"text")], None), tag="1")
+        found = where.attach(Artifact("application/vnd.example", [Layer(b"text")]))
+        where.put_manifest(where.manifest(found.digest), tag="1")
         with pytest.raises(TungstenError, match="this is no image"):
             models.pull(f"{registry.host}/blur:1", folder=tmp_path / "it")
 

@@ -3,16 +3,32 @@
 import io
 import shutil
 import tarfile
+from dataclasses import replace
 
 import pytest
 
 from tests.binaries import unpack
+from tests.registry import registry
 from tests.tungstenkit.prove.images import GZIP, digest, export, member, tar, write_image
 from tungstenkit.export.packed import LABEL, pack_export
 from tungstenkit.prove import evidence
 from tungstenkit.prove.image import image_at
-from tungstenkit.registry.artifact import EXPORT, EXPORT_TAR, INPUTS, OCTETS, TITLE, Artifact, Layer
+from tungstenkit.registry.artifact import (
+    EMPTY,
+    EXPORT,
+    EXPORT_TAR,
+    INDEX,
+    INPUTS,
+    OCTETS,
+    TITLE,
+    Artifact,
+    Layer,
+    index,
+    layers_of,
+    read,
+)
 from tungstenkit.registry.layout import LayoutPlace
+from tungstenkit.registry.place import place as place_of
 from tungstenkit.sdk.errors import FetchError
 
 LAYERS = [tar(member("a", b"a"))]
@@ -54,7 +70,7 @@ def test_what_other_images_are_built_of_too_is_found(tmp_path, written):
     image, place, manifest = written()
     shared = of_inputs(b"1", b"2")
     place.put_blobs(shared.layers)
-    place.attach_shared(shared, manifest, "inputs")
+    place.attach_shared(shared, manifest)
     known = {digest(one).removeprefix("sha256:") for one in (b"1", b"2")}
     assert {*evidence.find(image, place, ()).inputs} == known
     # A copy of the image has none beside it, and the folder lists them.
@@ -81,6 +97,51 @@ def test_it_is_sought_in_another_place_and_in_folders_of_files(tmp_path, written
     assert list(kept.inputs) == [digest(b"1").removeprefix("sha256:")]
     with pytest.raises(FetchError, match="nothing is kept in this folder"):
         evidence.find(image, place, [str(tmp_path)])
+
+
+def put_index(place, kind, *manifests, tag):
+    """Have a place name an index of manifests, each with a platform's name. kind: empty for images."""
+    named = [
+        replace(one, platform={"os": "linux", "architecture": architecture})
+        for architecture, one in zip(("amd64", "arm64"), manifests, strict=True)
+    ]
+    place.put_manifest(index(kind, named), INDEX, tag)
+
+
+def test_what_was_kept_of_several_platforms_is_found_by_the_tag_of_their_index(tmp_path, written):
+    """Though an engine has packed the image anew: that was named as an index of images, or of what was kept of them."""
+    image, place, _ = written()
+    _, first, own = written("own", User="1")
+    _, second, foreign = written("foreign", User="2")
+    with registry() as there:
+        for images in (True, False):
+            other = place_of(f"{there.host}/{images}:both".lower())
+            kept = []
+            for layout, about, content in ((first, own, b"1"), (second, foreign, b"2")):
+                other.put_blobs(
+                    [Layer(layout.path(one.digest)) for one in layers_of(layout.manifest(about.digest))]
+                )
+                other.put_blobs([Layer(layout.path(read(layout.manifest(about.digest))["config"]["digest"]))])
+                other.put_manifest(layout.manifest(about.digest))
+                other.attach(of_export(TAR, about))
+                shared = of_inputs(content)
+                other.put_blobs([*shared.layers, EMPTY])
+                kept.append(other.attach_shared(shared, about))
+            put_index(other, *(("", own, foreign) if images else (INPUTS, *kept)), tag="both")
+            found = evidence.find(image, place, [f"{other.name}:both"])
+            assert list(found.inputs) == [digest(b"1").removeprefix("sha256:")]
+            assert len(found.exports) == 1
+
+
+def test_one_export_that_was_kept_of_several_images_is_one(tmp_path, written):
+    image, place, _ = written(Labels={LABEL: name(tmp_path, TAR)})
+    for user in ("1", "2"):
+        _, other, manifest = written(f"of-{user}", User=user)
+        other.attach(of_export(TAR, manifest))
+    kept = evidence.find(image, place, [str(tmp_path / "of-1"), str(tmp_path / "of-2")])
+    assert len(kept.exports) == 2
+    found, _ = kept.export(image, tmp_path)
+    assert (found.folder / "flake.nix").is_file()
 
 
 def test_an_export_s_folder_is_taken(tmp_path, written):

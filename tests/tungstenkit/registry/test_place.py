@@ -168,13 +168,6 @@ def test_what_others_have_too_is_not_sent_for_the_next_image(there):
     assert there.received - before < 700
 
 
-def test_what_many_may_have_is_found_under_a_tag_too(kept):
-    subject = image(kept)
-    shared = inputs(None, b"one")
-    kept.put_blobs([*shared.layers, EMPTY])
-    assert kept.attach_shared(shared, subject, "inputs").digest == kept.resolve("inputs").digest
-
-
 def test_a_manifest_is_the_same_bytes_each_time_and_says_what_it_is():
     artifact = inputs(Descriptor(MANIFEST, digest_of(b""), 0, {"a": "b"}), b"one")
     content = manifest(artifact)
@@ -427,6 +420,17 @@ def test_no_proxy_is_asked_for_what_is_on_this_machine(there, monkeypatch):
 def test_what_is_no_folder_and_no_reference_is_told(text):
     with pytest.raises(FetchError, match=r"no folder is called|is no reference"):
         place(text)
+
+
+def test_a_folder_may_be_new_where_it_is_written(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    for text in (str(tmp_path / "absolute"), "./relative", "../here"):
+        where = place(text, may_be_new=True)
+        image(where)
+        assert place(text).resolve("1").media_type == MANIFEST
+    with pytest.raises(FetchError, match="no folder is called"):
+        place("new", may_be_new=True)
 
 
 def test_without_a_registry_the_error_names_it(tmp_path):

@@ -25,6 +25,7 @@ from tests.machine import need, needs
 from tests.registry import registry as stand_in
 from tungstenkit.bill.referrers import check_signed
 from tungstenkit.bill.signature import PublicKey
+from tungstenkit.debian.release import RELEASES
 from tungstenkit.lock.document import read_lock
 from tungstenkit.platforms import ARCHITECTURES
 from tungstenkit.registry.place import place
@@ -170,24 +171,28 @@ def test_a_file_is_written_where_one_is_named(blur, tmp_path):
     assert (tmp_path / "bill.json").read_text() == bills(blur)[0]
 
 
-def test_syft_finds_in_the_image_what_is_said_of_it(blur, tmp_path):
-    """Package by package, by their package URLs; ours are no index's, which it can't know."""
+@pytest.fixture
+def syft(tmp_path):
+    """Runs it; what it says."""
     need("syft")
     (tmp_path / "home").mkdir()
-    command = [
-        shutil.which("syft", path=sysconfig.get_path("scripts")),
-        "scan",
-        f"oci-dir:{blur.layout}",
-        "--quiet",
-        "--output=json",
-    ]
     environment = {
         "HOME": str(tmp_path / "home"),
         "PATH": "/usr/bin:/bin",
         "SYFT_CHECK_FOR_APP_UPDATE": "false",
     }
-    done = subprocess.run(command, capture_output=True, check=True, env=environment)
-    found = {one["purl"] for one in json.loads(done.stdout)["artifacts"]}
+    program = shutil.which("syft", path=sysconfig.get_path("scripts"))
+
+    def run(*arguments):
+        command = [program, *arguments, "--quiet", "--output=json"]
+        return json.loads(subprocess.run(command, capture_output=True, check=True, env=environment).stdout)
+
+    return run
+
+
+def test_syft_finds_in_the_image_what_is_said_of_it(blur, syft):
+    """Package by package, by their package URLs; ours are no index's, which it can't know."""
+    found = {one["purl"] for one in syft("scan", f"oci-dir:{blur.layout}")["artifacts"]}
     parts = [one for one in json.loads(bills(blur)[1])["components"] if one["type"] == "library"]
     ours = {one["purl"] for one in parts}
     assert {one.split("@")[0] for one in found ^ ours} == {
@@ -287,6 +292,26 @@ def proved(blur, tmp_path):
         reference = f"{there.host}/blur:1"
         succeed("push", reference, blur.directory, flag, "--with-inputs", "--sign", tmp_path / "key.pem")
         yield there, reference, public
+
+
+@needs("skopeo")
+@pytest.mark.parametrize("kind", ["application/spdx+json", "application/vnd.cyclonedx+json"])
+def test_who_reads_the_first_document_alone_knows_each_package(proved, blur, syft, kind, tmp_path):
+    """As syft, by which vulnerabilities are looked up, with the distribution that they are of."""
+    there = place(proved[1])
+    (tmp_path / "packages.json").write_text(attached(there, blur.digest, kind)[0])
+    read = syft("convert", tmp_path / "packages.json")
+    lock = read_lock(blur.directory / "tungsten.lock")
+    wheels = [*lock.platforms[SYSTEM].wheels, *lock.server[SYSTEM].wheels]
+    debs = lock.platforms[SYSTEM].debs
+    assert {(one["name"], one["version"]) for one in read["artifacts"] if one["type"] == "deb"} == {
+        (one.name, one.version) for one in debs
+    }
+    assert {(one["name"], one["version"]) for one in read["artifacts"] if one["type"] == "python"} == {
+        (one.project, one.version) for one in wheels
+    }
+    release = RELEASES[lock.platforms[SYSTEM].release]
+    assert (read["distro"]["id"], read["distro"]["versionID"]) == ("debian", release.version_id)
 
 
 @needs("skopeo")

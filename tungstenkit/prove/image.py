@@ -236,13 +236,14 @@ def _configured(name: str, told: bytes, count: int) -> tuple[dict[str, Any], tup
 
 
 def _of_platform(place: Place, index: Descriptor, system: str | None) -> Descriptor:
-    found: dict[str, Descriptor] = {}
+    found: dict[str, dict[str, Descriptor]] = {}
     try:
         for one in read_document(place.manifest(index.digest)).get("manifests") or ():
             described = Descriptor.of(one)
             told = one.get("platform") or {}
             if described.media_type in _IMAGES and told.get("os") == "linux":
-                found.setdefault(_SYSTEMS.get(str(told.get("architecture")), ""), described)
+                known = _SYSTEMS.get(str(told.get("architecture")), "")
+                found.setdefault(known, {})[described.digest] = described
     except (ValueError, AttributeError, TypeError) as problem:
         raise _no_image(place.name, problem) from None
     found.pop("", None)
@@ -253,7 +254,14 @@ def _of_platform(place: Place, index: Descriptor, system: str | None) -> Descrip
             where=place.name,
             hint="--platform names one",
         )
-    return found[wanted]
+    if len(found[wanted]) > 1:
+        # By a variant of the processor, or by their order: another program may take another.
+        raise FetchError(
+            f"the index has several images for {wanted}: {', '.join(found[wanted])}",
+            where=place.name,
+            hint="name one by its digest",
+        )
+    return next(iter(found[wanted].values()))
 
 
 def _no_image(name: str, problem: Exception) -> FetchError:

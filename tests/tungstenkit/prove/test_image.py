@@ -7,7 +7,7 @@ import pytest
 
 from tests.tungstenkit.prove.images import digest, member, tar, write_image
 from tungstenkit.prove import image as images
-from tungstenkit.registry.artifact import INDEX, MANIFEST, spelled
+from tungstenkit.registry.artifact import INDEX, MANIFEST, Descriptor, Layer, spelled
 from tungstenkit.sdk.errors import FetchError
 
 LAYERS = [tar(member("a", b"a")), tar(member("b", b"b"))]
@@ -153,3 +153,58 @@ def test_a_manifest_that_is_none_is_refused(tmp_path, manifest):
     place.say([place.put_manifest(content)])
     with pytest.raises(FetchError, match="this is no image"):
         opened(tmp_path / "image", tmp_path)
+
+
+EVIL = [{"mediaType": MANIFEST, "digest": digest(b"theirs"), "size": 6}]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text.replace('"layers":', '"layers":[],"layers":'), "a key stands twice"),
+        (lambda text: text.replace('{"config":', '{"Layers":[],"config":'), "'Layers' stands for 'layers'"),
+        (lambda text: text.replace('{"config":', '{"layer\u017f":[],"config":'), "stands for 'layers'"),
+        (lambda text: text.replace('"size":', '"Digest":"theirs","size":'), "'Digest' stands for 'digest'"),
+        (lambda text: f'{{"manifests":{json.dumps(EVIL)},{text[1:]}', "a manifest and an index in one"),
+    ],
+)
+def test_a_manifest_that_others_could_read_otherwise_is_refused(tmp_path, change, said):
+    """Programs take the first of two keys, or the last, or none by its case: what they run was not looked at."""
+    place, found = write_image(tmp_path / "image", LAYERS)
+    content = change(place.manifest(found.digest).decode()).encode()
+    path = place.path(digest(content))
+    path.write_bytes(content)
+    place.say([Descriptor(MANIFEST, digest(content), len(content))])
+    with pytest.raises(FetchError, match="this is no image") as caught:
+        opened(tmp_path / "image", tmp_path)
+    assert said in caught.value.what
+
+
+def test_a_config_whose_keys_stand_twice_is_refused(tmp_path):
+    place, found = write_image(tmp_path / "image", LAYERS, config={"User": "65532:0"})
+    manifest = json.loads(place.manifest(found.digest))
+    config = place.path(manifest["config"]["digest"]).read_bytes()
+    config = b'{"config": {"User": "0", "Volumes": {}}, ' + config[1:]
+    place.put_blob(Layer(config))
+    manifest["config"] |= {"digest": digest(config), "size": len(config)}
+    place.say([place.put_manifest(spelled(manifest))])
+    with pytest.raises(FetchError, match="this is no image: a key stands twice"):
+        opened(tmp_path / "image", tmp_path)
+
+
+def test_of_an_index_with_two_images_of_a_platform_none_is_taken(tmp_path):
+    """Engines choose by the processor's variant, or the first, or the last."""
+    folder = tmp_path / "image"
+    entries = []
+    for variant in ({}, {"variant": "v8"}):
+        place, manifest = write_image(folder, LAYERS, architecture="arm64", **variant)
+        entries.append(
+            manifest.to_json() | {"platform": {"architecture": "arm64", "os": "linux", **variant}}
+        )
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
+    place.say([place.put_manifest(spelled(index), INDEX, "all")])
+    with pytest.raises(FetchError, match="several images for aarch64-linux"):
+        opened(folder, tmp_path, "aarch64-linux")
+    index["manifests"] = entries[:1] * 2
+    place.say([place.put_manifest(spelled(index), INDEX, "all")])
+    assert opened(folder, tmp_path, "aarch64-linux").digest == entries[0]["digest"]

@@ -24,6 +24,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, Field, ValidationError
 
+from tungstenkit import tars
 from tungstenkit.sdk.errors import ResolveError
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class _Members:
                 with zipfile.ZipFile(path) as archive:
                     found = [(one.filename, one.file_size) for one in archive.infolist() if not one.is_dir()]
             else:
-                with tarfile.open(path) as tar:
+                with tars.opened(path, "r:*") as tar:
                     found = [(member.name, member.size) for member in tar if not member.isdir()]
         except _DAMAGED as problem:
             raise ResolveError(f"is no archive that can be read: {problem}", where=name) from None
@@ -113,7 +114,7 @@ class _Members:
             with zipfile.ZipFile(self._path) as archive, archive.open(member) as file:
                 yield file
         else:
-            with tarfile.open(self._path) as tar:
+            with tars.opened(self._path, "r:*") as tar:
                 yield tar.extractfile(member)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from tungstenkit import started
+from tungstenkit import started, tars
 from tungstenkit.fetch import inputs
 from tungstenkit.outside import path_problem
 from tungstenkit.registry import artifact as artifacts
@@ -125,7 +125,7 @@ def lay_out(path: Path, folder: Path, seen: set[str], where: str) -> None:
     seen: what is there already. where: the tar, in an error's words.
     """
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tars.opened(path) as tar:
             for member in tar:
                 _unpack(tar, member, folder, seen)
     except (tarfile.TarError, EOFError, OSError, ValueError, UnicodeError) as problem:

@@ -222,14 +222,15 @@ def _inner_facts(place: _Fact, part: object) -> dict[_Fact, Any]:
         return {(*place, label): text for label, text in part.items()}
     if place == _VARIABLES and isinstance(part, list):
         pairs = [str(one).partition("=") for one in part]
-        variables = {(*place, variable): text for variable, equals, text in pairs if equals}
+        variables: dict[_Fact, Any] = {(*place, variable): text for variable, equals, text in pairs if equals}
         # Of a variable that stands there twice a container may get either.
         if len(variables) == len(part):
             return variables
     return {place: part}
 
 
-_LABELS, _VARIABLES = ("config", "Labels"), ("config", "Env")
+_LABELS: _Fact = ("config", "Labels")
+_VARIABLES: _Fact = ("config", "Env")
 
 
 def _called(fact: _Fact) -> str:

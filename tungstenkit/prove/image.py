@@ -6,13 +6,14 @@ All of it is somebody else's word until it is read: each blob is what its digest
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tungstenkit import store
+from tungstenkit import store, tars
 from tungstenkit.data import FACTS
 from tungstenkit.nix_build.image import blob, read_layout
 from tungstenkit.platforms import this_system
@@ -41,6 +42,13 @@ _MOST_LAYERS = 1000
 _SYSTEMS = {one["oci"]: name for name, one in FACTS["platforms"].items()}
 """Nix's names of platforms by OCI's."""
 _LARGEST_CONFIG = 1 << 24
+_LAYER = re.compile(
+    r"application/vnd\.(?:oci\.image\.layer(?:\.nondistributable)?\.v1\.tar|docker\.image\.rootfs(?:\.foreign)?\.diff\.tar)"
+    r"(?:[.+](?:gzip|zstd))?"
+)
+"""Kinds of blobs that every engine lays over each other."""
+_TABLES = ("io.github.containers.zstd-chunked.", "containerd.io/snapshot/")
+"""What annotations of layers begin with by which some engines read files in another way than through the tar."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,13 @@ class Image:
         advance: is told of every byte of the layers.
         """
         for number, layer in enumerate(self.layers):
+            if not _LAYER.fullmatch(layer.media_type) or any(map(_is_table, layer.annotations)):
+                raise FetchError(
+                    "engines may see other files here than its tar has, or none, by what the manifest says of it",
+                    where=self.layer_name(number),
+                    hint="push the image again, or copy it by `skopeo copy --dest-compress-format gzip "
+                    "--dest-force-compress-format`",
+                )
             with self.layer(number) as path:
                 found = diff_id(path, self.layer_name(number))
             if found != self.diff_ids[number]:
@@ -139,6 +154,10 @@ class Image:
                     hint="what has packed it has changed it: push the image again",
                 )
             advance(layer.size)
+
+
+def _is_table(annotation: str) -> bool:
+    return annotation.startswith(_TABLES)
 
 
 @contextmanager
@@ -276,7 +295,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     blobs.mkdir(parents=True)
     left = archive.stat().st_size
     try:
-        with tarfile.open(archive, "r:") as tar:
+        with tars.opened(archive) as tar:
             for member in tar:
                 name = member.name.removeprefix("./")
                 is_blob = DIGEST.fullmatch(f"sha256:{name.removeprefix('blobs/sha256/')}")

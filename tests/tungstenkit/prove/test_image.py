@@ -155,6 +155,25 @@ def test_a_manifest_that_is_none_is_refused(tmp_path, manifest):
         opened(tmp_path / "image", tmp_path)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"mediaType": "application/vnd.theirs+json"},
+        {"annotations": {"io.github.containers.zstd-chunked.manifest-checksum": "sha256:0"}},
+        {"annotations": {"containerd.io/snapshot/stargz/toc.digest": "sha256:0"}},
+    ],
+)
+def test_a_layer_that_some_engines_see_otherwise_is_refused(tmp_path, said):
+    """By the first none of it is there, by the others what a table says that stands beside its tar."""
+    place, found = write_image(tmp_path / "image", LAYERS)
+    manifest = json.loads(place.manifest(found.digest))
+    manifest["layers"][1] |= said
+    place.say([place.put_manifest(spelled(manifest))])
+    with pytest.raises(FetchError, match="engines may see other files here") as caught:
+        checked(opened(tmp_path / "image", tmp_path))
+    assert "layer 2" in caught.value.where
+
+
 EVIL = [{"mediaType": MANIFEST, "digest": digest(b"theirs"), "size": 6}]
 
 
@@ -198,9 +217,7 @@ def test_of_an_index_with_two_images_of_a_platform_none_is_taken(tmp_path):
     entries = []
     for variant in ({}, {"variant": "v8"}):
         place, manifest = write_image(folder, LAYERS, architecture="arm64", **variant)
-        entries.append(
-            manifest.to_json() | {"platform": {"architecture": "arm64", "os": "linux", **variant}}
-        )
+        entries.append(manifest.to_json() | {"platform": {"architecture": "arm64", "os": "linux", **variant}})
     index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
     place.say([place.put_manifest(spelled(index), INDEX, "all")])
     with pytest.raises(FetchError, match="several images for aarch64-linux"):

@@ -6,6 +6,7 @@ All of it is somebody else's word until it is read: each blob is what its digest
 from __future__ import annotations
 
 import json
+import os
 import re
 import tarfile
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from tungstenkit import store, tars
 from tungstenkit.data import FACTS
-from tungstenkit.nix_build.image import blob, read_layout
+from tungstenkit.nix_build.image import blob
+from tungstenkit.outside import contents
 from tungstenkit.platforms import this_system
 from tungstenkit.prove.layers import diff_id
 from tungstenkit.registry.artifact import (
@@ -27,8 +29,10 @@ from tungstenkit.registry.artifact import (
     Descriptor,
     described,
     layers_of,
+    manifests_of,
 )
 from tungstenkit.registry.artifact import read as read_document
+from tungstenkit.registry.base import LARGEST_MANIFEST
 from tungstenkit.registry.place import place as place_of
 from tungstenkit.sdk.errors import FetchError
 
@@ -42,6 +46,8 @@ _MOST_LAYERS = 1000
 _SYSTEMS = {one["oci"]: name for name, one in FACTS["platforms"].items()}
 """Nix's names of platforms by OCI's."""
 _LARGEST_CONFIG = 1 << 24
+_LARGEST_LIST = 1 << 28
+"""Of what is in a layer, as its programs have listed it."""
 _LAYER = re.compile(
     r"application/vnd\.(?:oci\.image\.layer(?:\.nondistributable)?\.v1\.tar|docker\.image\.rootfs(?:\.foreign)?\.diff\.tar)"
     r"(?:[.+](?:gzip|zstd))?"
@@ -126,10 +132,10 @@ class Image:
         if self.layout is None:
             return {}
         try:
-            described = blob(self.layout, self.layers[number].digest).readlink().parent / "files.json"
-            entries = json.loads(described.read_text(encoding="utf-8"))["entries"]
+            beside = blob(self.layout, self.layers[number].digest).readlink().parent / "files.json"
+            entries = json.loads(_in_store(beside, _LARGEST_LIST))["entries"]
             return {f"/{one['path']}": str(one["package"]) for one in entries if one.get("package")}
-        except (OSError, ValueError, LookupError, TypeError):
+        except (FetchError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return {}
 
     def check(self, advance: Callable[[int], None]) -> None:
@@ -216,28 +222,39 @@ def image_at(place: Place, scratch: Path, system: str | None = None) -> Image:
 def built_image(layout: Path, scratch: Path) -> Image:
     """An image that this machine's Nix has built, by anybody's `nix/`. Raises FetchError where it is none."""
 
-    def find(digest: str) -> Path:
-        path = blob(layout, digest).resolve()
-        if not path.is_file() or not path.is_relative_to(store.place()):
-            raise FetchError("the image that was built lacks a blob", where=f"{layout}, {digest}")
-        return path
-
     try:
-        known = read_layout(layout)
-        content = find(known.digest).read_bytes()
+        (only,) = manifests_of(_in_store(layout / "index.json", LARGEST_MANIFEST))
+        content = _in_store(blob(layout, only.digest), LARGEST_MANIFEST)
         manifest, layers = described(content), layers_of(content)
-    except (OSError, ValueError, LookupError, TypeError) as problem:
+        config = Descriptor.of(read_document(content).get("config"))
+        told = _in_store(blob(layout, config.digest), _LARGEST_CONFIG)
+    except (OSError, ValueError) as problem:
         raise _no_image(str(layout), problem) from None
     return Image(
         str(layout),
         manifest,
-        *_configured(str(layout), find(known.image_id).read_bytes(), len(layers)),
-        config_digest=known.image_id,
+        *_configured(str(layout), told, len(layers)),
+        config_digest=config.digest,
         layers=tuple(layers),
-        get=lambda layer, _path: find(layer.digest),
+        get=lambda layer, _path: _stored(blob(layout, layer.digest)),
         scratch=scratch,
         layout=layout,
     )
+
+
+def _stored(path: Path) -> Path:
+    """Where in the Nix store a file of it is: what builds it may be anybody's, and have it lead to another file.
+
+    Raises FetchError for what is not there.
+    """
+    found = Path(os.path.realpath(path))
+    if not found.is_file() or not found.is_relative_to(store.place()):
+        raise FetchError("the image that was built lacks a file", where=str(path))
+    return found
+
+
+def _in_store(path: Path, most: int) -> bytes:
+    return contents(_stored(path), most)
 
 
 def _configured(name: str, told: bytes, count: int) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -1,11 +1,13 @@
 """An image of anybody's is read, or it is said why it is none."""
 
 import json
+import os
 import tarfile
 
 import pytest
 
 from tests.tungstenkit.prove.images import digest, member, tar, write_image
+from tungstenkit import store
 from tungstenkit.prove import image as images
 from tungstenkit.registry.artifact import INDEX, MANIFEST, Descriptor, Layer, spelled
 from tungstenkit.sdk.errors import FetchError
@@ -225,3 +227,47 @@ def test_of_an_index_with_two_images_of_a_platform_none_is_taken(tmp_path):
     index["manifests"] = entries[:1] * 2
     place.say([place.put_manifest(spelled(index), INDEX, "all")])
     assert opened(folder, tmp_path, "aarch64-linux").digest == entries[0]["digest"]
+
+
+@pytest.fixture
+def built(tmp_path, monkeypatch):
+    """A layout that somebody's build has made, in a store."""
+    monkeypatch.setattr(store, "place", lambda: str(tmp_path / "store"))
+    write_image(tmp_path / "store" / "layout", LAYERS)
+    return tmp_path / "store" / "layout"
+
+
+def test_what_was_built_is_read(built, tmp_path):
+    image = images.built_image(built, tmp_path)
+    assert len(checked(image)) == 2
+    assert image.owners(0) == {}
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "/etc/passwd", "loop", "{outside}"])
+@pytest.mark.parametrize("which", ["index.json", "manifest", "config", "layer"])
+def test_what_was_built_leads_nowhere_else(built, tmp_path, which, target):
+    """A build's output may have links: none is followed out of the store, and none without end."""
+    image = images.built_image(built, tmp_path)
+    digests = {"manifest": image.digest, "config": image.config_digest, "layer": image.layers[0].digest}
+    path = built / (which if which == "index.json" else f"blobs/sha256/{digests[which][7:]}")
+    outside = tmp_path / "outside"
+    path.rename(outside)
+    path.symlink_to(path.name if target == "loop" else target.format(outside=outside))
+    with pytest.raises(FetchError, match="lacks a file"):
+        checked(images.built_image(built, tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"[]", b'{"entries": [1]}', b'{"entries": 1}', None])
+def test_who_owns_files_of_what_was_built_may_be_said_anyhow(built, tmp_path, content):
+    """By whoever has written `nix/`; a pipe, too."""
+    image = images.built_image(built, tmp_path)
+    layer = built / "blobs" / "sha256" / image.layers[0].sha256
+    made = tmp_path / "store" / "layer"
+    made.mkdir()
+    layer.rename(made / "layer.tar")
+    layer.symlink_to(made / "layer.tar")
+    if content is None:
+        os.mkfifo(made / "files.json")
+    else:
+        (made / "files.json").write_bytes(content)
+    assert image.owners(0) == {}

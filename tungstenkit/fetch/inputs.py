@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tungstenkit import store
+from tungstenkit.at_once import at_once
 from tungstenkit.digest import measure
 from tungstenkit.registry.artifact import TITLE, Layer
 from tungstenkit.registry.base import PARALLEL, DamagedError, MissingError
@@ -110,13 +110,8 @@ def take(files: Sequence[LockedFile], place: Place, folder: Path, progress: Prog
         return
     progress.start(len(wanted), sum(file.size for file in wanted))
 
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        jobs = [pool.submit(get, file, place, folder, progress) for file in wanted]
-        try:
-            arrived = [(file, path) for file, job in zip(wanted, jobs, strict=True) if (path := job.result())]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    paths = at_once(lambda file: get(file, place, folder, progress), wanted, PARALLEL)
+    arrived = [(file, path) for file, path in zip(wanted, paths, strict=True) if path is not None]
     for start in range(0, len(arrived), _AT_ONCE):
         some = arrived[start : start + _AT_ONCE]
         added = store.add_files([path for _, path in some])

@@ -7,12 +7,12 @@ come without them.
 from __future__ import annotations
 
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tungstenkit import store
+from tungstenkit.at_once import at_once
 from tungstenkit.export.packed import LABEL, pack_export
 from tungstenkit.fetch.bring import add_busybox, programs, store_files, unfinished
 from tungstenkit.fetch.kept import Kept
@@ -216,7 +216,8 @@ def _read(
     files: Sequence[LockedFile], evidence: Evidence, gone: set[str], scratch: Path, progress: Progress
 ) -> None:
     """Read files where they are kept, and add to the store those that it has not."""
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="kept-") as folder:
+    # What is interrupted may still write there; all of `scratch` goes.
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="kept-", ignore_cleanup_errors=True) as folder:
 
         def one(number: int, file: LockedFile) -> Path:
             place, layer = evidence.inputs[file.sha256]
@@ -237,13 +238,7 @@ def _read(
                 path.unlink()
             return path
 
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            jobs = [pool.submit(one, number, file) for number, file in enumerate(files)]
-            try:
-                paths = [job.result() for job in jobs]
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        paths = at_once(lambda numbered: one(*numbered), enumerate(files), PARALLEL)
         new = [(file, path) for file, path in zip(files, paths, strict=True) if file.path in gone]
         added = store.add_files([path for _, path in new])
         for (file, path), there in zip(new, added, strict=True):

@@ -6,6 +6,7 @@ come without them.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,19 +63,20 @@ class Evidence:
         Raises FetchError where there is no one, and where the image names another.
         """
         named = image.labels.get(LABEL)
-        found: list[tuple[Export, str | None]] = []
         if self.folder is not None:
-            found.append((copy(self.folder, scratch), None))
+            only = copy(self.folder, scratch)
+            meant: list[tuple[Export, str | None]] = [(only, None)] if named in (None, _name(only)) else []
         else:
-            for digest, kept in self.exports.items():
-                (scratch / digest.removeprefix("sha256:")).mkdir()
-                found.append((unpack(kept, scratch / digest.removeprefix("sha256:")), digest))
-        meant = [one for one in found if named is None or _name(one[0]) == named]
+            meant = [
+                (found, digest)
+                for digest in self.exports
+                if (found := self._laid_out(digest, named, scratch))
+            ]
         if len(meant) == 1:
             return meant[0]
         if meant:
             what = f"several exports are kept beside the image: {', '.join(self.exports)}"
-        elif found:
+        elif self.folder is not None or self.exports:
             what = f"the image says that it was built of another export than is kept here, {named}"
         else:
             what = "no export is kept beside the image: what it was built of is not known"
@@ -83,6 +85,16 @@ class Evidence:
             where=image.name,
             hint="--inputs names the image that was pushed with --with-inputs, or the folder of an export",
         )
+
+    def _laid_out(self, digest: str, named: str | None, scratch: Path) -> Export | None:
+        """An export that is kept, if it is the one that is named; else nothing of it stays: others may be as large."""
+        folder = scratch / digest.removeprefix("sha256:")
+        folder.mkdir()
+        found = unpack(self.exports[digest], folder)
+        if named in (None, _name(found)):
+            return found
+        shutil.rmtree(folder)
+        return None
 
     def add(self, place: Place, manifests: Iterable[Descriptor]) -> None:
         """Add those of some manifests that are artifacts of ours. Raises FetchError."""

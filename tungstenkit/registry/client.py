@@ -39,7 +39,7 @@ _HUBS_API = "registry-1.docker.io"
 _ATTEMPTS = 4
 _TIMEOUT = (10, 60)
 """Seconds to connect, and between two pieces of an answer."""
-_PATIENCE = 30  # seconds, before a document may be called slow
+_PATIENCE = 30  # seconds, after each of which a body may be called slow
 _SLOWEST = 2000  # bytes in a second
 _MOST_OF_A_PROBLEM = 1 << 16
 _MOST_OF_A_TOKEN = 1 << 20
@@ -472,19 +472,25 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 def pieces(answer: requests.Response, clock: Callable[[], float] = time.monotonic) -> Iterator[bytes]:
+    """The body of an answer as it comes. Raises RegistryError where it breaks off, or as `paced`."""
+    with answer, told(answer.url):
+        yield from paced(answer, clock)
+
+
+def paced(answer: requests.Response, clock: Callable[[], float] = time.monotonic) -> Iterator[bytes]:
     """The body of an answer as it comes, byte by byte as it is sent: what is packed on the way was not asked for.
 
-    Raises RegistryError where it breaks off, or comes so slowly that it might never end.
+    Raises requests.Timeout where it comes so slowly that it might never end: a limit between two bytes alone would let
+    a server hand out one at a time.
     """
-    with answer, told(answer.url):
-        began, arrived = clock(), 0
-        while piece := answer.raw.read1(_PIECE, decode_content=False):
-            yield piece
-            arrived += len(piece)
-            taken = clock() - began
-            if taken > _PATIENCE:
-                if arrived < taken * _SLOWEST:
-                    raise RegistryError(
-                        "no answer in time", where=redact(answer.url), hint=_CHECK, may_pass=True
-                    )
-                began, arrived = clock(), 0
+    import requests
+
+    began, arrived = clock(), 0
+    while piece := answer.raw.read1(_PIECE, decode_content=False):
+        yield piece
+        arrived += len(piece)
+        taken = clock() - began
+        if taken > _PATIENCE:
+            if arrived < taken * _SLOWEST:
+                raise requests.Timeout
+            began, arrived = clock(), 0

@@ -11,6 +11,7 @@ import re
 import tarfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,15 +99,18 @@ class Image:
         is_linux = self.config.get("os") == "linux"
         return _SYSTEMS.get(str(self.config.get("architecture"))) if is_linux else None
 
-    def made_of(self, number: int) -> str:
-        """What its history says of a layer, or nothing."""
+    @cached_property
+    def _history(self) -> list[str]:
         history = self.config.get("history")
-        told = [
+        return [
             str(one.get("created_by", ""))
             for one in (history if isinstance(history, list) else ())
             if isinstance(one, dict) and not one.get("empty_layer")
         ]
-        return told[number] if len(told) == len(self.layers) else ""
+
+    def made_of(self, number: int) -> str:
+        """What its history says of a layer, or nothing."""
+        return self._history[number] if len(self._history) == len(self.layers) else ""
 
     def layer_name(self, number: int) -> str:
         """What a person calls a layer."""

@@ -3,6 +3,7 @@
 import json
 import os
 import tarfile
+from dataclasses import replace
 
 import pytest
 
@@ -102,6 +103,23 @@ def test_a_layer_of_which_the_config_says_something_else_is_refused(tmp_path):
     with pytest.raises(FetchError, match="this layer is not what the image's config says") as caught:
         checked(image)
     assert "layer 2" in caught.value.where
+
+
+def test_a_history_is_read_once_however_long_it_is(tmp_path):
+    write_image(
+        tmp_path / "image", LAYERS, history=[{"empty_layer": True}] * 1000 + [{"created_by": "a"}] * 2
+    )
+    image = opened(tmp_path / "image", tmp_path)
+    read = []
+
+    class Config(dict):
+        def get(self, name):
+            read.append(name)
+            return super().get(name)
+
+    image = replace(image, config=Config(image.config))
+    assert [image.made_of(number % 2) for number in range(1000)] == ["a"] * 1000
+    assert read == ["history"]
 
 
 @pytest.mark.parametrize(

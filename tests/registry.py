@@ -55,6 +55,12 @@ class Registry:
     """What was given, with what for."""
     page: int = 1000
     """Referrers in one answer."""
+    uploads_at: str = None
+    """Where blobs are to be sent, if not here."""
+    next_page: str = None
+    """Where a list of referrers goes on, whatever is in it."""
+    headers: dict = field(default_factory=dict)
+    """What each answer has besides."""
     gate: threading.Event = None
     """Answers wait for this."""
 
@@ -175,7 +181,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if (origin, mount) in registry.blobs:
                 registry.blobs[repository, mount] = registry.blobs[origin, mount]
                 return self.answer(201)
-            return self.answer(202, headers={"Location": here})
+            return self.answer(202, headers={"Location": registry.uploads_at or here})
         self.server.uploads[rest] = self.server.uploads.get(rest, b"") + body
         if self.command == "PATCH":
             return self.answer(202, headers={"Location": self.path})
@@ -246,12 +252,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         headers = {"Content-Type": INDEX}
         if begin + registry.page < len(found):
             headers["Link"] = f'</v2/{repository}/referrers/{digest}?n={begin + registry.page}>; rel="next"'
+        if registry.next_page:
+            headers["Link"] = f'<{registry.next_page}>; rel="next"'
         index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": shown}
         return self.answer(200, json.dumps(index).encode(), headers)
 
     def answer(self, status, body=b"", headers=None):
         self.send_response(status)
-        for name, value in (headers or {}).items():
+        for name, value in {**self.registry.headers, **(headers or {})}.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

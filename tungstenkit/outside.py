@@ -113,6 +113,12 @@ def path_problem(path: str) -> str | None:
     return None
 
 
+def plain(text: str) -> str:
+    """Anybody's words as a terminal may have them: nothing that it obeys, nor what no encoding of its has."""
+    seen = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return UNSEEN.sub(lambda found: ascii(found[0])[1:-1], seen)
+
+
 def text_problem(text: str) -> str | None:
     """What is wrong with a text that people read, and that terminals show."""
     if UNSEEN.search(text):

@@ -88,7 +88,16 @@ def scratch() -> Iterator[Path]:
             yield folder
         finally:
             if os.getpid() == number:
-                disk.erase(folder)
+                _erase(folder)
+
+
+def _erase(folder: Path) -> None:
+    """Remove a folder, into which a thread that was not waited for may still write."""
+    for _ in range(3):
+        with suppress(OSError):
+            disk.erase(folder)
+            return
+    disk.erase(folder)
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def doctor_command(
 
 def doctor_lines(found: Examination) -> Iterator[str]:
     """What a person reads: a line for each thing, then what is lacking, what needs it first."""
-    from tungstenkit.sdk.errors import UNSEEN
+    from tungstenkit.outside import plain
 
     linux = found.linux
     around = [f"a container of {linux.container}"] if linux.container else []
@@ -60,7 +60,7 @@ def doctor_lines(found: Examination) -> Iterator[str]:
         lines += ["", f"{one.lack.name}: {one.lack.means}", *(f"    {line}" for line in _mends(one))]
     lines += ["", _judgement(found)]
     # What servers and programs have said is among it.
-    yield from (UNSEEN.sub(lambda match: ascii(match[0])[1:-1], line) for line in lines)
+    yield from map(plain, lines)
 
 
 def _mark(one: Finding) -> str:

@@ -12,6 +12,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -86,6 +87,8 @@ def _signals_interrupt() -> None:
             signal.signal(signum, signal.default_int_handler)
 
 
+_INTERRUPTED = 130
+"""The exit status."""
 INTERRUPTED = "interrupted; nothing is half-written"
 
 
@@ -231,7 +234,10 @@ def main(reader: Reader | None = None) -> None:
             # What can't be written when Python ends can't be told any more.
             sys.stdout.flush()
     except KeyboardInterrupt:
-        _fail(INTERRUPTED, 130)
+        _fail(INTERRUPTED, _INTERRUPTED)
+    except SystemExit as end:
+        _leave_threads(end)
+        raise
     except GoneError as problem:
         _fail(problem, 3)
     except TungstenError as problem:
@@ -253,7 +259,21 @@ def _fail(what: object, status: int) -> NoReturn:
     with suppress(OSError):
         sys.stdout.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    sys.exit(status)
+    end = SystemExit(status)
+    _leave_threads(end)
+    raise end
+
+
+def _leave_threads(end: SystemExit) -> None:
+    """End what was interrupted without what waits for a server: Python would wait for it."""
+    others = [
+        one for one in threading.enumerate() if one is not threading.current_thread() and not one.daemon
+    ]
+    if end.code == _INTERRUPTED and others:
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(_INTERRUPTED)
 
 
 _MACHINES = {

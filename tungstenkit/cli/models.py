@@ -129,11 +129,9 @@ def plain(text: object) -> str:
     """What may be anybody's words, for rich to print: no markup, nothing that a terminal obeys."""
     from rich.markup import escape
 
-    from tungstenkit.sdk.errors import UNSEEN
+    from tungstenkit import outside
 
-    # Nor what no terminal's encoding has: a name of a file may be of any bytes.
-    seen = str(text).encode("utf-8", "backslashreplace").decode("utf-8")
-    return escape(UNSEEN.sub(lambda found: ascii(found[0])[1:-1], seen).replace("\n", "\\n"))
+    return escape(outside.plain(str(text)).replace("\n", "\\n"))
 
 
 def _state(one: Built) -> str:

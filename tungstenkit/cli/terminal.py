@@ -180,16 +180,19 @@ class Terminal:
     def notice(self, text: str) -> None:
         """As `watch.Watch`."""
         from tungstenkit.cli.progress import err
+        from tungstenkit.outside import plain
 
-        err.print(text, markup=False)
+        err.print(plain(text), markup=False)
 
     def warn(self, text: str) -> None:
         """As `watch.Watch`."""
         from rich.markup import escape
 
         from tungstenkit.cli.progress import err
+        from tungstenkit.outside import plain
 
-        err.print(f"[yellow]warning:[/] {escape(text)}")
+        # What a server has said may be among it.
+        err.print(f"[yellow]warning:[/] {escape(plain(text))}")
 
     def locked(self, made: Locked) -> None:
         """As `watch.Watch`."""

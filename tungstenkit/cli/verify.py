@@ -227,10 +227,9 @@ def _configured(value: object) -> str:
 
 def _plain(text: str) -> str:
     """What may be anybody's words, as a terminal may have them."""
-    from tungstenkit.sdk.errors import UNSEEN
+    from tungstenkit.outside import plain
 
-    seen = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return UNSEEN.sub(lambda found: ascii(found[0])[1:-1], seen).replace("\n", "\\n")
+    return plain(text).replace("\n", "\\n")
 
 
 def _verdict_json(found: Verdict) -> dict[str, Any]:

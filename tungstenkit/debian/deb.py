@@ -13,6 +13,7 @@ import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from tungstenkit import tars
 from tungstenkit.debian.control import stanzas
 from tungstenkit.sdk.errors import FetchError
 
@@ -52,7 +53,7 @@ def read_control(deb: BinaryIO, name: str) -> dict[str, str]:
 @contextmanager
 def _opened(deb: BinaryIO, member: bytes, name: str) -> Iterator[tarfile.TarFile]:
     try:
-        with tarfile.open(fileobj=_member(deb, member), mode="r|*") as tar:
+        with tars.opened(_member(deb, member), "r|*") as tar:
             yield tar
     except (ValueError, EOFError, tarfile.TarError, lzma.LZMAError, zlib.error) as problem:
         raise FetchError(f"not a Debian package: {problem}", where=name) from None

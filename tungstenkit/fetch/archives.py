@@ -9,6 +9,7 @@ from __future__ import annotations
 import configparser
 import lzma
 import re
+import struct
 import tarfile
 import tomllib
 import zipfile
@@ -24,6 +25,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, Field, ValidationError
 
+from tungstenkit import tars
 from tungstenkit.sdk.errors import ResolveError
 
 if TYPE_CHECKING:
@@ -32,8 +34,11 @@ if TYPE_CHECKING:
 
 _DEFAULT_BACKEND = "setuptools.build_meta:__legacy__"
 _DEFAULT_REQUIRES = ("setuptools>=40.8.0",)  # as PEP 518 and pip have it
-# What a damaged archive leads to.
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, lzma.LZMAError, zlib.error)
+DAMAGED = (
+    *(tarfile.TarError, zipfile.BadZipFile, zipfile.LargeZipFile, lzma.LZMAError, zlib.error, struct.error),
+    *(EOFError, LookupError, OSError, RuntimeError, ValueError),
+)
+"""What a damaged archive leads to in Python's readers: not all of them look at what they read."""
 _MOST_TEXT = 8 << 20  # of a file that is read whole
 # What an archive may unpack to, as in `nix/tools/build_wheel.py`: so much in any case, and so many times its own size.
 _ALWAYS_FINE, _MOST_INFLATED = 1 << 30, 200
@@ -74,9 +79,9 @@ class _Members:
                 with zipfile.ZipFile(path) as archive:
                     found = [(one.filename, one.file_size) for one in archive.infolist() if not one.is_dir()]
             else:
-                with tarfile.open(path) as tar:
+                with tars.opened(path, "r:*") as tar:
                     found = [(member.name, member.size) for member in tar if not member.isdir()]
-        except _DAMAGED as problem:
+        except DAMAGED as problem:
             raise ResolveError(f"is no archive that can be read: {problem}", where=name) from None
         names, whole, size = [one for one, _ in found], sum(count for _, count in found), path.stat().st_size
         if whole > max(_ALWAYS_FINE, _MOST_INFLATED * size):
@@ -101,7 +106,7 @@ class _Members:
             with self._open(member) as file:
                 content = file.read(_MOST_TEXT + 1) if file else b""
         # A link that leads nowhere or in a circle is one of these, too.
-        except (*_DAMAGED, KeyError, RuntimeError) as problem:
+        except DAMAGED as problem:
             raise ResolveError(f"its {name} can't be read: {problem}", where=self._name) from None
         if len(content) > _MOST_TEXT:
             raise ResolveError(f"its {name} is larger than any real one", where=self._name)
@@ -113,7 +118,7 @@ class _Members:
             with zipfile.ZipFile(self._path) as archive, archive.open(member) as file:
                 yield file
         else:
-            with tarfile.open(self._path) as tar:
+            with tars.opened(self._path, "r:*") as tar:
                 yield tar.extractfile(member)
 
 

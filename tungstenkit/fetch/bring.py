@@ -9,12 +9,13 @@ from __future__ import annotations
 import errno
 import shutil
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tungstenkit import store
+from tungstenkit.at_once import at_once
 from tungstenkit.digest import measure
 from tungstenkit.fetch.needs import LockedFile, built_files, needed_files, result_files
 from tungstenkit.lock.selection import part_of
@@ -220,20 +221,16 @@ def _downloaded(
     for file in wanted:
         if file.image is not None:
             images.setdefault(file.image, []).append(file)
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        # An image's blobs come together, and before what waits for a thread.
-        layers = [pool.submit(pull_layers, found, folder, progress) for found in images.values()]
-        jobs = [
-            pool.submit(download, file, urls[file.sha256], folder, progress, folders.model)
-            for file in wanted
-            if file.image is None
-        ]
-        try:
-            arrived = [path for pulled in layers for path in pulled.result()]
-            return arrived + [job.result() for job in jobs]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+
+    def alone(file: LockedFile) -> list[Path]:
+        return [download(file, urls[file.sha256], folder, progress, folders.model)]
+
+    # An image's blobs come together, and before what waits for a thread.
+    jobs: list[Callable[[], list[Path]]] = [
+        *(partial(pull_layers, found, folder, progress) for found in images.values()),
+        *(partial(alone, file) for file in wanted if file.image is None),
+    ]
+    return [path for paths in at_once(lambda job: job(), jobs, PARALLEL) for path in paths]
 
 
 def add_big(big: Sequence[BigFile], directory: Path, state: Path) -> None:

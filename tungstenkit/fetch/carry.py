@@ -60,6 +60,11 @@ find "$there/files" -type f -exec ${NIX_STORE:-nix-store} "$@" --add-fixed sha25
 def pack(contents: Contents, folder: Path, progress: Progress) -> None:
     """Copy what is to be carried into a folder; what that has already stays. Raises FetchError."""
     layout = LayoutPlace(folder)
+    with layout.alone():
+        _pack(contents, layout, progress)
+
+
+def _pack(contents: Contents, layout: LayoutPlace, progress: Progress) -> None:
     before = _carried(layout)
     # Of an archive two times are none.
     kept = [layer for layer in before if not contents.archive or inputs.key(layer)[2] != "archive"]

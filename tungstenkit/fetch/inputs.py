@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tungstenkit import store
+from tungstenkit.at_once import at_once
 from tungstenkit.digest import measure
 from tungstenkit.registry.artifact import TITLE, Layer
 from tungstenkit.registry.base import PARALLEL, DamagedError, MissingError
@@ -110,19 +110,15 @@ def take(files: Sequence[LockedFile], place: Place, folder: Path, progress: Prog
         return
     progress.start(len(wanted), sum(file.size for file in wanted))
 
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        jobs = [pool.submit(get, file, place, folder, progress) for file in wanted]
-        arrived, damaged = [], None
+    def one(file: LockedFile) -> Path | DamagedError | None:
         try:
-            for file, job in zip(wanted, jobs, strict=True):
-                try:
-                    if path := job.result():
-                        arrived.append((file, path))
-                except DamagedError as problem:
-                    damaged = damaged or problem
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+            return get(file, place, folder, progress)
+        except DamagedError as problem:
+            return problem  # which says nothing of the others
+
+    found = list(zip(wanted, at_once(one, wanted, PARALLEL), strict=True))
+    arrived = [(file, path) for file, path in found if isinstance(path, Path)]
+    damaged = next((problem for _, problem in found if isinstance(problem, DamagedError)), None)
     for start in range(0, len(arrived), _AT_ONCE):
         some = arrived[start : start + _AT_ONCE]
         added = store.add_files([path for _, path in some])

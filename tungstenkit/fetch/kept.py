@@ -6,12 +6,14 @@ not what is in them.
 
 from __future__ import annotations
 
+import errno
+import os
 import tarfile
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from tungstenkit import started
+from tungstenkit import started, tars
 from tungstenkit.fetch import inputs
 from tungstenkit.outside import path_problem
 from tungstenkit.registry import artifact as artifacts
@@ -21,7 +23,6 @@ from tungstenkit.sdk.errors import FetchError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from tungstenkit.registry.artifact import Descriptor
     from tungstenkit.registry.base import Place
@@ -137,15 +138,30 @@ def lay_out(path: Path, folder: Path, seen: set[str], where: str) -> None:
     seen: what is there already. where: the tar, in an error's words.
     """
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tars.opened(path) as tar:
             for member in tar:
                 _unpack(tar, member, folder, seen)
+        _check_links(folder)
     except (tarfile.TarError, EOFError, OSError, ValueError, UnicodeError) as problem:
+        if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         raise FetchError(
             f"this is no part of an export: {problem}",
             where=where,
             hint="another program has put it there: remove it, or name another place",
         ) from None
+
+
+def _check_links(folder: Path) -> None:
+    """ValueError for a link that leads out of the model by way of others, whichever was there first."""
+    model = folder / "model"
+    inside = os.path.realpath(model)
+    for parent, folders, files in os.walk(model):
+        for path in (Path(parent, name) for name in (*folders, *files)):
+            # Links may go round, which `resolve` does not like.
+            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(inside):
+                name = path.relative_to(folder).as_posix()
+                raise ValueError(f"{name[:_SHOWN]!a} leads out of the model")
 
 
 def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, seen: set[str]) -> None:

@@ -14,7 +14,6 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from tungstenkit import disk, nix_program
+from tungstenkit.at_once import at_once
 from tungstenkit.debian.deb import open_files
 from tungstenkit.debian.index import ARCHIVES, Trust, fetch_index, trusted_certificates
 from tungstenkit.debian.solve import DebSolver
@@ -208,11 +208,13 @@ def _download(
 ) -> list[Path]:
     (downloads := folder / "downloads").mkdir()
     files = [LockedFile(deb.file, deb.size, deb.sha256, release=index.release) for deb in debs]
-    with watch.fetching("fetching Nix") as bar, ThreadPoolExecutor(PARALLEL) as pool:
+    with watch.fetching("fetching Nix") as bar:
         bar.start(len(files), sum(file.size for file in files))
         urls = [origin.urls(file.file, index.timestamps) for file in files]
         try:
-            return list(pool.map(lambda file, some: download(file, some, downloads, bar), files, urls))
+            return at_once(
+                lambda one: download(*one, downloads, bar), zip(files, urls, strict=True), PARALLEL
+            )
         except GoneError as problem:
             # It is no file of a lock's.
             hint = "the index has changed meanwhile: try again; or install Nix: see its manual"

@@ -186,6 +186,8 @@ def resume(
 
     A server that gives more is cut off one piece later. Raises WebError; what has come until then stays.
     """
+    from tungstenkit.registry.client import paced
+
     begun = path.stat().st_size if path.exists() else 0
     if size is None or begun > size:
         path.unlink(missing_ok=True)
@@ -199,7 +201,7 @@ def resume(
             begun = 0
         advance(begun)
         with path.open("ab" if begun else "wb") as file, _told(url):
-            for piece in answer.iter_content(_PIECE):
+            for piece in paced(answer):
                 begun += len(piece)
                 # A server that never ends must not fill the disk.
                 if size is not None and begun > size:

@@ -171,7 +171,7 @@ def _completed(layout: Path, digest: str, name: str) -> Image:
             "org.opencontainers.image.ref.name": name.rpartition(":")[2],
         }
         layers = [one["digest"] for one in _read(blob(layout, digest))["layers"]]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise FetchError("this is no image", where=f"{name} {digest}") from None
     if image.digest != digest:
         raise FetchError(

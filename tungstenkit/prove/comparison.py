@@ -6,6 +6,7 @@ How layers are packed is no difference, but is told: engines pack anew what they
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -92,16 +93,9 @@ def compare(first: Image, second: Image, scratch: Path) -> Difference:
                     one if one is None else one + 1, other if other is None else other + 1, made_of
                 )
             )
-    old, new = _facts(first.config), _facts(second.config)
-    if layers:
-        # What those are made of is told with them.
-        old, new = ({name: fact for name, fact in facts.items() if name != "history"} for facts in (old, new))
-    config = {
-        name: (old.get(name), new.get(name))
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-    }
-    return Difference(config, tuple(layers), tuple(repacked))
+    # What layers that differ are made of is told with them.
+    told = _told_apart(first.config, second.config, {("history",)} if layers else set())
+    return Difference(told, tuple(layers), tuple(repacked))
 
 
 def _pairs(first: Image, second: Image) -> Iterator[tuple[int | None, int | None]]:
@@ -185,31 +179,64 @@ def _file_difference(
     return FileDifference(path, tuple(found), told, owner)
 
 
-def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
+_Fact = tuple[str, ...]
+"""Where in a config something is said, key by key: whoever wrote it has chosen the keys, so that no text names two."""
+
+
+def _told_apart(
+    first: Mapping[str, Any], second: Mapping[str, Any], without: set[_Fact]
+) -> dict[str, tuple[Any, Any]]:
+    """What two configs say otherwise, by what people call it."""
+    old, new = _facts(first), _facts(second)
+    differing = [
+        fact for fact in sorted({*old, *new} - without, key=_called) if old.get(fact) != new.get(fact)
+    ]
+    names = Counter(map(_called, differing))
+    return {
+        (_called(fact) if names[_called(fact)] == 1 else " ".join(fact)): (old.get(fact), new.get(fact))
+        for fact in differing
+    }
+
+
+def _facts(config: Mapping[str, Any]) -> dict[_Fact, Any]:
     """What a config says, one by one: what differs in a list of variables is the variable.
 
     Without the layers' digests: those are compared by themselves.
     """
-    found: dict[str, Any] = {}
+    found: dict[_Fact, Any] = {}
     for name, value in config.items():
-        if name == "rootfs":
-            continue
         if name == "history" and isinstance(value, list):
             # That each step was made when the image was is said once.
-            found[name] = [_without_date(one, config.get("created")) for one in value]
-            continue
-        if name != "config" or not isinstance(value, dict):
-            found[name] = value
-            continue
-        for key, part in value.items():
-            if key == "Labels" and isinstance(part, dict):
-                found |= {f"label {label}": text for label, text in part.items()}
-            elif key == "Env" and isinstance(part, list):
-                pairs = (str(one).partition("=") for one in part)
-                found |= {f"variable {variable}": text for variable, _, text in pairs}
-            else:
-                found[key] = part
+            found[name,] = [_without_date(one, config.get("created")) for one in value]
+        elif name in ("config", "rootfs") and isinstance(value, dict):
+            for key, part in value.items():
+                found |= _inner_facts((name, key), part)
+        else:
+            found[name,] = value
+    found.pop(("rootfs", "diff_ids"), None)
     return found
+
+
+def _inner_facts(place: _Fact, part: object) -> dict[_Fact, Any]:
+    if place == _LABELS and isinstance(part, dict):
+        return {(*place, label): text for label, text in part.items()}
+    if place == _VARIABLES and isinstance(part, list):
+        pairs = [str(one).partition("=") for one in part]
+        variables: dict[_Fact, Any] = {(*place, variable): text for variable, equals, text in pairs if equals}
+        # Of a variable that stands there twice a container may get either.
+        if len(variables) == len(part):
+            return variables
+    return {place: part}
+
+
+_LABELS: _Fact = ("config", "Labels")
+_VARIABLES: _Fact = ("config", "Env")
+
+
+def _called(fact: _Fact) -> str:
+    """What a person calls it."""
+    kinds = {_LABELS: "label ", _VARIABLES: "variable "}
+    return f"{kinds.get(fact[:-1], '')}{fact[-1]}"
 
 
 def _without_date(step: object, created: object) -> object:

@@ -6,13 +6,14 @@ come without them.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tungstenkit import store
+from tungstenkit.at_once import at_once
 from tungstenkit.export.packed import LABEL, pack_export
 from tungstenkit.fetch.bring import add_busybox, programs, store_files, unfinished
 from tungstenkit.fetch.kept import MOST_MANIFESTS, Kept, layers_of
@@ -62,20 +63,18 @@ class Evidence:
         Raises FetchError where there is no one, and where the image names another.
         """
         named = image.labels.get(LABEL)
-        found: list[tuple[Export, str | None]] = []
         if self.folder is not None:
-            found.append((copy(self.folder, scratch), None))
+            only = copy(self.folder, scratch)
+            meant: list[tuple[Export, str | None]] = [(only, None)] if named in (None, _name(only)) else []
         else:
-            for digest, kept in self.exports.items():
-                (scratch / digest.removeprefix("sha256:")).mkdir()
-                found.append((unpack(kept, scratch / digest.removeprefix("sha256:")), digest))
-        meant = [one for one in found if named is None or _name(one[0]) == named]
+            laid_out = ((self._laid_out(digest, named, scratch), digest) for digest in self.exports)
+            meant = [(found, digest) for found, digest in laid_out if found is not None]
         # Those of one name are the same export, which was kept of several images.
         if len(meant) == 1 or (meant and named is not None):
             return meant[0]
         if meant:
             what = f"several exports are kept beside the image: {', '.join(self.exports)}"
-        elif found:
+        elif self.folder is not None or self.exports:
             what = f"the image says that it was built of another export than is kept here, {named}"
         else:
             what = "no export is kept beside the image: what it was built of is not known"
@@ -84,6 +83,16 @@ class Evidence:
             where=image.name,
             hint="--inputs names the image that was pushed with --with-inputs, or the folder of an export",
         )
+
+    def _laid_out(self, digest: str, named: str | None, scratch: Path) -> Export | None:
+        """An export that is kept, if it is the one that is named; else nothing of it stays: others may be as large."""
+        folder = scratch / digest.removeprefix("sha256:")
+        folder.mkdir()
+        found = unpack(self.exports[digest], folder)
+        if named in (None, _name(found)):
+            return found
+        shutil.rmtree(folder)
+        return None
 
     def add(self, place: Place, manifests: Iterable[Descriptor]) -> None:
         """Add those of some manifests that are artifacts of ours. Raises FetchError."""
@@ -234,7 +243,8 @@ def _read(
     files: Sequence[LockedFile], evidence: Evidence, gone: set[str], scratch: Path, progress: Progress
 ) -> None:
     """Read files where they are kept, and add to the store those that it has not."""
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="kept-") as folder:
+    # What is interrupted may still write there; all of `scratch` goes.
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="kept-", ignore_cleanup_errors=True) as folder:
 
         def one(number: int, file: LockedFile) -> Path:
             place, layer = evidence.inputs[file.sha256]
@@ -255,13 +265,7 @@ def _read(
                 path.unlink()
             return path
 
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            jobs = [pool.submit(one, number, file) for number, file in enumerate(files)]
-            try:
-                paths = [job.result() for job in jobs]
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        paths = at_once(lambda numbered: one(*numbered), enumerate(files), PARALLEL)
         new = [(file, path) for file, path in zip(files, paths, strict=True) if file.path in gone]
         added = store.add_files([path for _, path in new])
         for (file, path), there in zip(new, added, strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from tungstenkit.data import FACTS
@@ -13,7 +13,7 @@ from tungstenkit.document import to_json
 from tungstenkit.fetch.big_files import BigFile
 from tungstenkit.fetch.kept import lay_out, unpack_export
 from tungstenkit.lock.document import LOCK_NAME, parse_lock
-from tungstenkit.outside import LARGEST_FILE, contents
+from tungstenkit.outside import LARGEST_FILE, contents, path_problem
 from tungstenkit.sdk.errors import FetchError
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ def _big_file(value: Any) -> BigFile:  # noqa: ANN401 (somebody's JSON)
     path, size, sha256, executable = (value[name] for name in ("path", "size", "sha256", "executable"))
     if (
         not isinstance(path, str)
-        or not path
+        or path_problem(path)
+        or ".." in PurePosixPath(path).parts
         or not isinstance(size, int)
         or not 0 <= size <= LARGEST_FILE
         or not isinstance(sha256, str)

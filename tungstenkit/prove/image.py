@@ -6,15 +6,19 @@ All of it is somebody else's word until it is read: each blob is what its digest
 from __future__ import annotations
 
 import json
+import os
+import re
 import tarfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tungstenkit import store
+from tungstenkit import store, tars
 from tungstenkit.data import FACTS
-from tungstenkit.nix_build.image import blob, read_layout
+from tungstenkit.nix_build.image import blob
+from tungstenkit.outside import contents
 from tungstenkit.platforms import this_system
 from tungstenkit.prove.layers import diff_id
 from tungstenkit.registry.artifact import (
@@ -29,6 +33,7 @@ from tungstenkit.registry.artifact import (
     manifests_of,
 )
 from tungstenkit.registry.artifact import read as read_document
+from tungstenkit.registry.base import LARGEST_MANIFEST
 from tungstenkit.registry.place import place as place_of
 from tungstenkit.sdk.errors import FetchError
 
@@ -42,6 +47,15 @@ _MOST_LAYERS = 1000
 _SYSTEMS = {one["oci"]: name for name, one in FACTS["platforms"].items()}
 """Nix's names of platforms by OCI's."""
 _LARGEST_CONFIG = 1 << 24
+_LARGEST_LIST = 1 << 28
+"""Of what is in a layer, as its programs have listed it."""
+_LAYER = re.compile(
+    r"application/vnd\.(?:oci\.image\.layer(?:\.nondistributable)?\.v1\.tar|docker\.image\.rootfs(?:\.foreign)?\.diff\.tar)"
+    r"(?:[.+](?:gzip|zstd))?"
+)
+"""Kinds of blobs that every engine lays over each other."""
+_TABLES = ("io.github.containers.zstd-chunked.", "containerd.io/snapshot/")
+"""What annotations of layers begin with by which some engines read files in another way than through the tar."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +98,18 @@ class Image:
         """The Nix system that it is for; None for what is none of ours."""
         return system_of(self.config)
 
-    def made_of(self, number: int) -> str:
-        """What its history says of a layer, or nothing."""
+    @cached_property
+    def _history(self) -> list[str]:
         history = self.config.get("history")
-        told = [
+        return [
             str(one.get("created_by", ""))
             for one in (history if isinstance(history, list) else ())
             if isinstance(one, dict) and not one.get("empty_layer")
         ]
-        return told[number] if len(told) == len(self.layers) else ""
+
+    def made_of(self, number: int) -> str:
+        """What its history says of a layer, or nothing."""
+        return self._history[number] if len(self._history) == len(self.layers) else ""
 
     def layer_name(self, number: int) -> str:
         """What a person calls a layer."""
@@ -118,10 +135,10 @@ class Image:
         if self.layout is None:
             return {}
         try:
-            described = blob(self.layout, self.layers[number].digest).readlink().parent / "files.json"
-            entries = json.loads(described.read_text(encoding="utf-8"))["entries"]
+            beside = blob(self.layout, self.layers[number].digest).readlink().parent / "files.json"
+            entries = json.loads(_in_store(beside, _LARGEST_LIST))["entries"]
             return {f"/{one['path']}": str(one["package"]) for one in entries if one.get("package")}
-        except (OSError, ValueError, LookupError, TypeError):
+        except (FetchError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return {}
 
     def check(self, advance: Callable[[int], None]) -> None:
@@ -130,6 +147,13 @@ class Image:
         advance: is told of every byte of the layers.
         """
         for number, layer in enumerate(self.layers):
+            if not _LAYER.fullmatch(layer.media_type) or any(map(_is_table, layer.annotations)):
+                raise FetchError(
+                    "engines may see other files here than its tar has, or none, by what the manifest says of it",
+                    where=self.layer_name(number),
+                    hint="push the image again, or copy it by `skopeo copy --dest-compress-format gzip "
+                    "--dest-force-compress-format`",
+                )
             with self.layer(number) as path:
                 found = diff_id(path, self.layer_name(number))
             if found != self.diff_ids[number]:
@@ -139,6 +163,10 @@ class Image:
                     hint="what has packed it has changed it: push the image again",
                 )
             advance(layer.size)
+
+
+def _is_table(annotation: str) -> bool:
+    return annotation.startswith(_TABLES)
 
 
 @contextmanager
@@ -203,28 +231,39 @@ def image_at(place: Place, scratch: Path, system: str | None = None) -> Image:
 def built_image(layout: Path, scratch: Path) -> Image:
     """An image that this machine's Nix has built, by anybody's `nix/`. Raises FetchError where it is none."""
 
-    def find(digest: str) -> Path:
-        path = blob(layout, digest).resolve()
-        if not path.is_file() or not path.is_relative_to(store.place()):
-            raise FetchError("the image that was built lacks a blob", where=f"{layout}, {digest}")
-        return path
-
     try:
-        known = read_layout(layout)
-        content = find(known.digest).read_bytes()
+        (only,) = manifests_of(_in_store(layout / "index.json", LARGEST_MANIFEST))
+        content = _in_store(blob(layout, only.digest), LARGEST_MANIFEST)
         manifest, layers = described(content), layers_of(content)
-    except (OSError, ValueError, LookupError, TypeError) as problem:
+        config = Descriptor.of(read_document(content).get("config"))
+        told = _in_store(blob(layout, config.digest), _LARGEST_CONFIG)
+    except (OSError, ValueError) as problem:
         raise _no_image(str(layout), problem) from None
     return Image(
         str(layout),
         manifest,
-        *_configured(str(layout), find(known.image_id).read_bytes(), len(layers)),
-        config_digest=known.image_id,
+        *_configured(str(layout), told, len(layers)),
+        config_digest=config.digest,
         layers=tuple(layers),
-        get=lambda layer, _path: find(layer.digest),
+        get=lambda layer, _path: _stored(blob(layout, layer.digest)),
         scratch=scratch,
         layout=layout,
     )
+
+
+def _stored(path: Path) -> Path:
+    """Where in the Nix store a file of it is: what builds it may be anybody's, and have it lead to another file.
+
+    Raises FetchError for what is not there.
+    """
+    found = Path(os.path.realpath(path))
+    if not found.is_file() or not found.is_relative_to(store.place()):
+        raise FetchError("the image that was built lacks a file", where=str(path))
+    return found
+
+
+def _in_store(path: Path, most: int) -> bytes:
+    return contents(_stored(path), most)
 
 
 def _configured(name: str, told: bytes, count: int) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -242,11 +281,11 @@ def _configured(name: str, told: bytes, count: int) -> tuple[dict[str, Any], tup
 
 
 def _of_platform(place: Place, index: Descriptor, system: str | None) -> Descriptor:
-    found: dict[str, Descriptor] = {}
+    found: dict[str, dict[str, Descriptor]] = {}
     try:
         for one in manifests_of(place.manifest(index.digest)):
             if one.media_type in _IMAGES:
-                found.setdefault(system_of(one.platform) or "", one)
+                found.setdefault(system_of(one.platform) or "", {})[one.digest] = one
     except ValueError as problem:
         raise _no_image(place.name, problem) from None
     found.pop("", None)
@@ -257,7 +296,14 @@ def _of_platform(place: Place, index: Descriptor, system: str | None) -> Descrip
             where=place.name,
             hint="--platform names one",
         )
-    return found[wanted]
+    if len(found[wanted]) > 1:
+        # By a variant of the processor, or by their order: another program may take another.
+        raise FetchError(
+            f"the index has several images for {wanted}: {', '.join(found[wanted])}",
+            where=place.name,
+            hint="name one by its digest",
+        )
+    return next(iter(found[wanted].values()))
 
 
 def _no_image(name: str, problem: Exception) -> FetchError:
@@ -272,7 +318,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     blobs.mkdir(parents=True)
     left = archive.stat().st_size
     try:
-        with tarfile.open(archive, "r:") as tar:
+        with tars.opened(archive) as tar:
             for member in tar:
                 name = member.name.removeprefix("./")
                 is_blob = DIGEST.fullmatch(f"sha256:{name.removeprefix('blobs/sha256/')}")

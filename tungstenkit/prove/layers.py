@@ -15,8 +15,10 @@ import tempfile
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import IO, TYPE_CHECKING
 
+from tungstenkit import tars
 from tungstenkit.data import FACTS
 from tungstenkit.lacks import installing
 from tungstenkit.sdk.errors import FetchError
@@ -29,6 +31,8 @@ _PIECE = 1 << 20
 _LEAST, _TIMES = 1 << 30, 200
 """A layer unpacks to so many bytes at most, or to so many times its size: what is more is no layer, but a flood."""
 _MOST_MEMBERS = 1 << 19
+_MOST_SAID = 1 << 28
+"""Letters of names and attributes, which are kept while layers are compared."""
 _DAMAGED = (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError)
 _FACTS = {"path", "linkpath", "size", "uid", "gid", "mtime", "uname", "gname"}
 """Of a tar's headers (pax(1)), those that are members' facts already."""
@@ -74,12 +78,17 @@ def unpacked(blob: Path, where: str, scratch: Path) -> Iterator[IO[bytes]]:
 def members(tar: IO[bytes], where: str) -> dict[str, Member]:
     """What a tar says of each path; of one that stands twice the last."""
     found: dict[str, Member] = {}
+    room = _MOST_SAID
     try:
-        with tarfile.open(fileobj=tar, mode="r:") as archive:
-            for count, info in enumerate(archive):
+        with tars.opened(tar) as archive:
+            for count, info in enumerate(tars.members(archive)):
+                # What is sparse takes no bytes there.
                 if count == _MOST_MEMBERS or (info.issparse() and info.size > _LEAST):
                     raise _damaged("it has more files, or larger ones, than an image has", where)
-                found[_path(info)] = _member(archive, info)
+                member = found[_path(info)] = _member(archive, info)
+                room -= sum(map(len, (info.name, member.target, *chain(*member.attributes))))
+                if room < 0:
+                    raise _damaged("it says more of its files than an image does", where)
     except _DAMAGED as problem:
         raise _damaged(str(problem), where) from None
     return found
@@ -90,8 +99,8 @@ def read(tar: IO[bytes], paths: set[str], most: int, where: str) -> dict[str, by
     found = {}
     try:
         tar.seek(0)
-        with tarfile.open(fileobj=tar, mode="r:") as archive:
-            for info in archive:
+        with tars.opened(tar) as archive:
+            for info in tars.members(archive):
                 path = _path(info)
                 if path in paths and info.isreg() and (file := archive.extractfile(info)) is not None:
                     found[path] = file.read(most)
@@ -155,7 +164,8 @@ def _plain(file: IO[bytes], magic: bytes) -> Iterator[IO[bytes]]:
     if magic[:2] == _GZIP:
         with gzip.GzipFile(fileobj=file) as stream:
             yield stream  # type: ignore[misc] # as far as it is read here, it is one
-    elif magic == _ZSTD or (magic[:1] and magic[0] & 0xF0 == 0x50 and magic[1:] == b"\x2a\x4d\x18"):
+    # One that begins with a frame to be skipped is none: engines would not look behind that, and take it for a tar.
+    elif magic == _ZSTD:
         with _unzstd(file) as stream:
             yield stream
     else:
@@ -171,7 +181,7 @@ def _unzstd(file: IO[bytes]) -> Iterator[IO[bytes]]:
             "a layer is compressed by zstd, and there is no `zstd` on PATH", hint=str(installing("zstd"))
         )
     os.lseek(file.fileno(), 0, os.SEEK_SET)  # what is read ahead is not for the program
-    command = [program, "--decompress", "--stdout", "--long=31"]
+    command = [program, "--decompress", "--stdout"]
     with subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import subprocess
+import threading
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from tungstenkit import nix_program, store
 from tungstenkit.nix_build.image import check_taken
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
 
 _PATIENCE = 600
 """Seconds that an evaluation may take; ours takes one."""
+_ROOM = 4 << 30
+"""Bytes of memory that it may take; ours takes a hundredth."""
+_MOST_SAID = 1 << 22
+"""Letters that it may print; ours prints a line."""
 _LONGEST, _TOLD = 2000, 20
 _URL = "tungsten-export:source"
 """What the export is called where Nix is told of it: no address, and what is in the store is fetched from nowhere."""
@@ -92,26 +99,57 @@ def _evaluated(arguments: list[str]) -> str:
     """The derivation that an export's image is made by."""
     command = ["nix", *store.options(), *_options(), "path-info", "--derivation", *arguments]
     environment = {**nix_program.environment(), "NIX_PATH": ""}
-    with nix_program.start(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        try:
-            out, err = process.communicate(timeout=_PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise BuildError(
-                f"the export is not evaluated within {_PATIENCE} seconds",
-                hint="no tungsten writes such an export: nothing of it was built",
-            ) from None
-        except BaseException:
-            process.kill()
-            raise
+    process = nix_program.start(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with process:
+        # What it would take more, it takes from all that runs on this machine.
+        with suppress(ProcessLookupError):
+            resource.prlimit(process.pid, resource.RLIMIT_DATA, (_ROOM, _ROOM))
+        out, err = _heard(process)
     if process.returncode != 0:
         raise BuildError(
             f"the export can't be evaluated: {_words(err)}",
             hint="it reads what is not in it, or is of a tungsten that this Nix does not know: nothing of it was built",
         )
     return out.strip()
+
+
+def _heard(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What Nix prints while it evaluates, to its end. Raises BuildError where that does not come."""
+    said: dict[IO[str], str] = {}
+    too_much = threading.Event()
+
+    def listen(stream: IO[str]) -> None:
+        said[stream] = ""
+        while piece := stream.read(1 << 16):
+            said[stream] += piece
+            # An expression may print what it likes, as often as it likes.
+            if len(said[stream]) > _MOST_SAID:
+                too_much.set()
+                process.kill()
+                return
+
+    assert process.stdout is not None
+    assert process.stderr is not None
+    streams = (process.stdout, process.stderr)
+    threads = [threading.Thread(target=listen, args=[stream]) for stream in streams]
+    for thread in threads:
+        thread.start()
+    try:
+        process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise _endless(f"the export is not evaluated within {_PATIENCE} seconds") from None
+    finally:
+        process.kill()
+        for thread in threads:
+            thread.join()
+    if too_much.is_set():
+        raise _endless("the export prints without end while it is evaluated")
+    out, err = (said[stream] for stream in streams)
+    return out, err
+
+
+def _endless(what: str) -> BuildError:
+    return BuildError(what, hint="no tungsten writes such an export: nothing of it was built")
 
 
 def _words(said: str) -> str:

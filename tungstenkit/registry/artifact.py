@@ -34,6 +34,14 @@ EXPORT_TAR = "application/vnd.tungsten.export.v1.tar"
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _EMPTY = "application/vnd.oci.empty.v1+json"
+_KEYS = {
+    key.casefold(): key
+    for key in (
+        *("schemaVersion", "mediaType", "artifactType", "subject", "config", "layers", "manifests"),
+        *("annotations", "digest", "size", "urls", "data", "platform"),
+    )
+}
+"""What keys of manifests and descriptors mean something, whatever their case is to programs that are lax."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,7 @@ class Descriptor:
         """What a manifest of anybody's says. Raises ValueError for what is no descriptor of sha256."""
         if not isinstance(value, dict):
             raise ValueError("no object")
+        _check_keys(value)
         media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
         annotations, kind = value.get("annotations") or {}, value.get("artifactType")
         platform = value.get("platform") or {}
@@ -168,14 +177,33 @@ def described(content: bytes) -> Descriptor:
 
 
 def read(content: bytes) -> dict[str, Any]:
-    """A manifest or an index. Raises ValueError for what is no JSON object."""
+    """A manifest, an index or a config. Raises ValueError for what is no JSON object, and for one in which another
+    program could see something else: what is judged here is run there.
+    """
     try:
-        document = json.loads(content)
+        document = json.loads(content, object_pairs_hook=_once)
     except RecursionError:
         raise ValueError("too deep") from None
     if not isinstance(document, dict):
         raise ValueError("no object")
+    _check_keys(document)
+    if "manifests" in document and not document.keys().isdisjoint({"config", "layers"}):
+        raise ValueError("a manifest and an index in one")
     return document
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
+def _check_keys(found: dict[str, Any]) -> None:
+    """Raises ValueError for a key that some programs take for another: Go's `encoding/json` looks at no case."""
+    for key in found:
+        if _KEYS.get(key.casefold(), key) != key:
+            raise ValueError(f"{key[:40]!a} stands for {_KEYS[key.casefold()]!a}")
 
 
 def layers_of(content: bytes) -> list[Descriptor]:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from tungstenkit import started
+from tungstenkit.at_once import at_once
 from tungstenkit.digest import measure
 from tungstenkit.registry import artifact as artifacts
 from tungstenkit.registry.artifact import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST
@@ -108,9 +108,8 @@ class Place(ABC):
     def lacking(self, layers: Sequence[Layer]) -> list[Layer]:
         """Those of the layers whose blobs are not there, each once. Raises FetchError."""
         found = list({layer.descriptor.digest: layer for layer in layers}.values())
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            there = pool.map(self.has_blob, [layer.descriptor.digest for layer in found])
-            return [layer for layer, is_there in zip(found, there, strict=True) if not is_there]
+        there = at_once(self.has_blob, [layer.descriptor.digest for layer in found], PARALLEL)
+        return [layer for layer, is_there in zip(found, there, strict=True) if not is_there]
 
     def put_blobs(
         self,
@@ -128,14 +127,7 @@ class Place(ABC):
             self.put_blob(layer, advance, mount=mount(layer.descriptor.digest))
             done(layer)
 
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            jobs = [pool.submit(put, layer) for layer in layers]
-            try:
-                for job in jobs:
-                    job.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        at_once(put, layers, PARALLEL)
 
     def attach(
         self,

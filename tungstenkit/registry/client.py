@@ -39,7 +39,7 @@ _HUBS_API = "registry-1.docker.io"
 _ATTEMPTS = 4
 _TIMEOUT = (10, 60)
 """Seconds to connect, and between two pieces of an answer."""
-_PATIENCE = 30  # seconds, before a document may be called slow
+_PATIENCE = 30  # seconds, after each of which a body may be called slow
 _SLOWEST = 2000  # bytes in a second
 _MOST_OF_A_PROBLEM = 1 << 16
 _MOST_OF_A_TOKEN = 1 << 20
@@ -226,7 +226,9 @@ class Client:
     ) -> requests.Response:
         before = self._authorization
         answer = self._send(method, url, headers, body)
-        if answer.status_code == 401 and (challenge := answer.headers.get("WWW-Authenticate")):
+        challenge = answer.headers.get("WWW-Authenticate")
+        # Where it leads on to, whoever answers there may not say who gets its passwords.
+        if answer.status_code == 401 and challenge and self._is_own(url):
             answer.close()
             with self._lock:
                 # Another thread may have found it meanwhile.
@@ -258,7 +260,7 @@ class Client:
                     url,
                     headers={"Accept": "*/*", "Accept-Encoding": "identity", **headers},
                     data=opened,
-                    auth=self._say_who if _origin(url) == _origin(self.base) else _nobody,
+                    auth=self._say_who if self._is_own(url) else _nobody,
                     timeout=_TIMEOUT,
                     stream=True,
                     proxies=_proxies(url),
@@ -268,6 +270,10 @@ class Client:
             finally:
                 if callable(body):
                     opened.close()  # type: ignore[union-attr]
+
+    def _is_own(self, url: str) -> bool:
+        """Whether an address is the registry's."""
+        return _origin(url) == _origin(self.base)
 
     def _say_who(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """What `requests` takes as `auth`, of the registry itself; netrc is not read."""
@@ -329,20 +335,15 @@ class Client:
         self, answer: requests.Response, most: int, clock: Callable[[], float] = time.monotonic
     ) -> bytes:
         """A document, read whole. Raises RegistryError for one of more bytes, or one that might never end."""
-        began = clock()
         content = bytearray()
-        with answer, told(answer.url):
-            while piece := answer.raw.read1(_PIECE, decode_content=True):
-                content += piece
-                if len(content) > most:
-                    raise RegistryError(
-                        f"the registry's answer is larger than {most >> 20} MiB",
-                        where=redact(answer.url),
-                        hint="no document of a registry is: another server may answer in its place",
-                    )
-                taken = clock() - began
-                if taken > _PATIENCE and len(content) < taken * _SLOWEST:
-                    raise RegistryError("no answer in time", where=redact(answer.url), hint=_CHECK)
+        for piece in pieces(answer, clock):
+            content += piece
+            if len(content) > most:
+                raise RegistryError(
+                    f"the registry's answer is larger than {most >> 20} MiB",
+                    where=redact(answer.url),
+                    hint="no document of a registry is: another server may answer in its place",
+                )
         return bytes(content)
 
     def _refusal(self, answer: requests.Response, url: str) -> RegistryError:
@@ -355,7 +356,7 @@ class Client:
             except (RegistryError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
                 pass
         answer.close()
-        what = f"the registry answers HTTP {status} {answer.reason}{f' ({said})' if said else ''}"
+        what = f"the registry answers HTTP {status} {str(answer.reason)[:100]}{f' ({said})' if said else ''}"
         if status in (401, 403) or said.startswith(("UNAUTHORIZED", "DENIED")):
             hint = f"`tungsten login {self.name.registry}` gives it a user and a password"
         elif status == 404:
@@ -369,9 +370,23 @@ class Client:
         may_pass = status in (408, 429) or status >= 500
         return RegistryError(what, where=redact(url), hint=hint, status=status, may_pass=may_pass)
 
+    def following(self, answer: requests.Response) -> str | None:
+        """Where the next page of a list is; None where this was the last. Raises RegistryError for one of another's."""
+        said = answer.links.get("next", {}).get("url")
+        if not said:
+            return None
+        url = _joined(answer.url, said)
+        if url_problem(url) or not self._is_own(url):
+            raise RegistryError(
+                "the registry has its list go on elsewhere",
+                where=f"{redact(answer.url)}: {redact(url)!a}",
+                hint="whoever keeps that registry has to set it up otherwise",
+            )
+        return url
+
     def location(self, answer: requests.Response) -> str:
         """Where a registry says that something is, or goes on. Raises RegistryError for what leads away from TLS."""
-        url = urljoin(answer.url, answer.headers.get("Location", ""))
+        url = _joined(answer.url, answer.headers.get("Location", ""))
         if url_problem(url) or (urlsplit(url).scheme == "http" and not self.base.startswith("http:")):
             raise RegistryError(
                 "the registry leads to no address, or to one without TLS",
@@ -443,12 +458,39 @@ def _proxies(url: str) -> dict[str, str] | None:
     return {"http": "", "https": ""} if is_loopback(urlsplit(url).netloc.rpartition("@")[2]) else None
 
 
+def _joined(url: str, said: str) -> str:
+    """Where an address leads that was said at another; nowhere for what is none."""
+    try:
+        return urljoin(url, said)
+    except ValueError:
+        return ""
+
+
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port
 
 
-def pieces(answer: requests.Response) -> Iterator[bytes]:
-    """The body of an answer as it comes. Raises RegistryError where it breaks off."""
+def pieces(answer: requests.Response, clock: Callable[[], float] = time.monotonic) -> Iterator[bytes]:
+    """The body of an answer as it comes. Raises RegistryError where it breaks off, or as `paced`."""
     with answer, told(answer.url):
-        yield from answer.iter_content(_PIECE)
+        yield from paced(answer, clock)
+
+
+def paced(answer: requests.Response, clock: Callable[[], float] = time.monotonic) -> Iterator[bytes]:
+    """The body of an answer as it comes, byte by byte as it is sent: what is packed on the way was not asked for.
+
+    Raises requests.Timeout where it comes so slowly that it might never end: a limit between two bytes alone would let
+    a server hand out one at a time.
+    """
+    import requests
+
+    began, arrived = clock(), 0
+    while piece := answer.raw.read1(_PIECE, decode_content=False):
+        yield piece
+        arrived += len(piece)
+        taken = clock() - began
+        if taken > _PATIENCE:
+            if arrived < taken * _SLOWEST:
+                raise requests.Timeout
+            began, arrived = clock(), 0

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import secrets
 import shutil
+import threading
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tungstenkit.outside import contents
 from tungstenkit.registry import artifact as artifacts
 from tungstenkit.registry.artifact import DIGEST, INDEX, MANIFEST, Descriptor
 from tungstenkit.registry.base import (
@@ -23,7 +28,7 @@ from tungstenkit.registry.base import (
 from tungstenkit.sdk.errors import FetchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from tungstenkit.registry.artifact import Layer
@@ -38,6 +43,30 @@ class LayoutPlace(Place):
         self.folder = folder
         self.name = str(folder)
         self.reference = None
+        self._turn = threading.RLock()
+        self._is_alone = False
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Say what the layout has, and nobody else meanwhile: what they have said is seen, and theirs comes after."""
+        with self._turn:
+            if self._is_alone:
+                yield
+                return
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                file = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+            except OSError as problem:
+                raise _unwritable(problem, self.folder) from None
+            try:
+                # Where a file system knows no locks, nobody waits.
+                with suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                self._is_alone = True
+                yield
+            finally:
+                self._is_alone = False
+                os.close(file)
 
     def path(self, digest: str) -> Path:
         """Where a blob is."""
@@ -110,16 +139,17 @@ class LayoutPlace(Place):
     def put_manifest(self, content: bytes, media_type: str = MANIFEST, tag: str | None = None) -> Descriptor:
         """As `Place`."""
         self.write(f"blobs/sha256/{digest_of(content).removeprefix('sha256:')}", content)
-        listed = self._listed()
         found = replace(artifacts.described(content), media_type=media_type)
-        kept = next((one.annotations for one in listed if one.digest == found.digest), {})
         name = {_REF_NAME: tag} if tag is not None else {}
-        others = [
-            one
-            for one in listed
-            if one.digest != found.digest and (tag is None or one.annotations.get(_REF_NAME) != tag)
-        ]
-        self.say([*others, replace(found, annotations={**kept, **found.annotations, **name})])
+        with self.alone():
+            listed = self._listed()
+            kept = next((one.annotations for one in listed if one.digest == found.digest), {})
+            others = [
+                one
+                for one in listed
+                if one.digest != found.digest and (tag is None or one.annotations.get(_REF_NAME) != tag)
+            ]
+            self.say([*others, replace(found, annotations={**kept, **found.annotations, **name})])
         return found
 
     def say(self, manifests: Sequence[Descriptor]) -> None:
@@ -147,9 +177,7 @@ class LayoutPlace(Place):
         if not path.exists():
             return []
         try:
-            if path.stat().st_size > LARGEST_MANIFEST:
-                raise ValueError("too large")
-            return artifacts.manifests_of(path.read_bytes())
+            return artifacts.manifests_of(contents(path, LARGEST_MANIFEST))
         except (OSError, ValueError):
             raise no_manifest(str(path)) from None
 
@@ -164,7 +192,8 @@ class _written:  # noqa: N801 (used as a function)
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._part = path.with_name(f"{path.name}~")
+        # Another process may write the same.
+        self._part = path.with_name(f"{path.name}.{secrets.token_hex(4)}~")
 
     def __enter__(self) -> Path:
         try:
@@ -174,11 +203,16 @@ class _written:  # noqa: N801 (used as a function)
         return self._part
 
     def __exit__(self, _kind: object, problem: BaseException | None, _trace: object) -> None:
+        try:
+            if problem is None:
+                self._part.replace(self._path)
+        except OSError as other:
+            problem = other
+        if problem is not None:
+            with suppress(OSError):
+                self._part.unlink()
         if isinstance(problem, OSError):
-            self._part.unlink(missing_ok=True)
             raise _unwritable(problem, self._path) from None
-        if problem is None:
-            self._part.replace(self._path)
 
 
 def _unwritable(problem: OSError, path: Path) -> FetchError:

@@ -77,7 +77,7 @@ def _in(path: Path, registry: str, repository: str) -> Password | None:
     except PermissionError:
         # The default place may be another user's: the next is asked.
         return None
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as problem:
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as problem:
         raise FetchError(
             f"the passwords for registries can't be read: {problem}",
             where=str(path),
@@ -130,6 +130,8 @@ def _of_helper(helper: str, registry: str) -> Password | None:
         # So a helper says that it has none, in words of its own.
         return None
     said = json.loads(run.stdout)
+    if not isinstance(said, dict) or not {"Username", "Secret"} <= said.keys():
+        raise ValueError(f"{command[0]} says neither who nor by what")
     user, secret = str(said["Username"]), str(said["Secret"])
     return Password("" if user == "<token>" else user, secret, is_token=user == "<token>")
 

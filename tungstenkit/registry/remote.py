@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin
 
 from tungstenkit.registry import artifact as artifacts
 from tungstenkit.registry.artifact import DIGEST, INDEX, MANIFEST, Descriptor
@@ -30,7 +29,8 @@ if TYPE_CHECKING:
     from tungstenkit.registry.artifact import Layer
     from tungstenkit.registry.client import Access, Name
 
-_MOST_PAGES = 100
+_MOST_PAGES, _MOST_REFERRERS = 1000, 10_000
+"""Of what is about one image."""
 _ATTEMPTS = 3
 """Of a blob that breaks off."""
 
@@ -194,12 +194,14 @@ class RegistryPlace(Place):
 
     def referrers(self, digest: str, kind: str | None = None) -> list[Descriptor]:
         """As `Place`."""
-        found = [*self._listed_by_route(digest), *self._listed_by_tag(digest)]
-        unique = list({one.digest: one for one in found}.values())
-        return [one for one in unique if kind is None or one.artifact_type == kind]
+        found: dict[str, Descriptor] = {}
+        for one in (*self._listed_by_route(digest), *self._listed_by_tag(digest)):
+            found[one.digest] = one
+        return [one for one in found.values() if kind is None or one.artifact_type == kind]
 
     def _listed_by_route(self, digest: str) -> Iterator[Descriptor]:
         url = self._client.url(f"referrers/{digest}")
+        listed = 0
         for _ in range(_MOST_PAGES):
             try:
                 answer = self._client.ask("GET", url, headers={"Accept": INDEX})
@@ -208,11 +210,19 @@ class RegistryPlace(Place):
                 if problem.status in (400, 404, 405, 501):
                     return
                 raise
-            yield from self._manifests(self._client.read(answer, LARGEST_MANIFEST))
-            following = answer.links.get("next", {}).get("url")
-            if not following:
+            page = self._manifests(self._client.read(answer, LARGEST_MANIFEST))
+            yield from page
+            following = self._client.following(answer)
+            if following is None:
                 return
-            url = urljoin(url, following)
+            url, listed = following, listed + len(page)
+            if listed > _MOST_REFERRERS:
+                break
+        raise RegistryError(
+            "the registry's list of what is about an image does not end",
+            where=f"{self.name}@{digest}",
+            hint="remove there what nobody needs; else whoever keeps that registry has to set it up otherwise",
+        )
 
     def _manifests(self, content: bytes) -> list[Descriptor]:
         try:

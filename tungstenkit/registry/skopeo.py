@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import IO
 
 _LOOK_EACH = 0.2  # seconds between two looks at how much has arrived
+_AROUND = 1 << 24  # bytes of a copy besides its blobs
 _LAST_WORDS = 2000  # letters of skopeo's log
 
 
@@ -95,6 +96,7 @@ def copy_layout(reference: str, folder: Path) -> None:
 
 def _copy(reference: str, folder: Path, advance: Callable[[int], None], kind: str = "dir") -> None:
     command = ["copy", "--quiet", "--preserve-digests", *tls("src-", reference)]
+    most = _room(manifest(reference)[1])
     with tempfile.TemporaryFile() as log:
         process = _start([*command, "--", _remote(reference), f"{kind}:{folder}"], log)
         before = 0
@@ -105,6 +107,13 @@ def _copy(reference: str, folder: Path, advance: Callable[[int], None], kind: st
                 size = sum(_size(path) for path in folder.rglob("*"))
                 advance(size - before)
                 before = size
+                # Skopeo looks at a blob when it has ended, and one may not.
+                if most is not None and size > most:
+                    raise FetchError(
+                        "the registry gives more than the manifest says",
+                        where=reference,
+                        hint="try again; if it stays so, the registry is damaged",
+                    )
                 if process.returncode is not None:
                     break
         finally:
@@ -113,6 +122,16 @@ def _copy(reference: str, folder: Path, advance: Callable[[int], None], kind: st
         if process.returncode != 0:
             log.seek(0)
             raise _problem(log.read(), reference)
+
+
+def _room(document: dict[str, Any]) -> int | None:
+    """What a copy of an image may take, in bytes; None for what is no single image."""
+    if "manifests" in document:
+        return None
+    listed = document.get("layers")
+    blobs = [document.get("config"), *(listed if isinstance(listed, list) else ())]
+    sizes = [one.get("size") for one in blobs if isinstance(one, dict)]
+    return _AROUND + sum(size for size in sizes if isinstance(size, int) and size > 0)
 
 
 def _remote(reference: str) -> str:
@@ -204,7 +223,7 @@ def _problem(log: bytes, reference: str) -> FetchError:
 def _json(data: bytes, reference: str) -> dict[str, Any]:
     try:
         value = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise FetchError(

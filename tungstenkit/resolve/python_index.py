@@ -9,7 +9,6 @@ import hashlib
 import io
 import threading
 import zipfile
-import zlib
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from urllib.request import url2pathname
 from tungstenkit import started
 from tungstenkit.cache import cache_folder, keep, kept
 from tungstenkit.digest import measure
+from tungstenkit.fetch.archives import DAMAGED
 from tungstenkit.fetch.index_pages import IndexFile
 from tungstenkit.sdk.errors import FetchError, ResolveError
 from tungstenkit.settings import MACHINE
@@ -161,7 +161,7 @@ def metadata_of(opened: IO[bytes], name: str) -> str:
             if len(content) > _MOST_TEXT:
                 raise ResolveError("its METADATA is larger than any real one", where=name)
             return content.decode("utf-8", "replace")
-    except (zipfile.BadZipFile, zlib.error, LookupError, EOFError, OSError, RuntimeError) as problem:
+    except DAMAGED as problem:
         raise ResolveError(f"is no wheel that can be read: {problem}", where=name) from None
 
 

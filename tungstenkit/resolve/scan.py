@@ -8,12 +8,10 @@ is in memory, and of Debian's packages, which can only be read from front to bac
 from __future__ import annotations
 
 import io
-import lzma
 import posixpath
 import re
 import threading
 import zipfile
-import zlib
 from contextlib import nullcontext
 from email.parser import HeaderParser
 from typing import TYPE_CHECKING
@@ -24,6 +22,7 @@ from packaging.utils import canonicalize_name
 from tungstenkit.cache import keep, kept
 from tungstenkit.debian.deb import open_files
 from tungstenkit.document import Document
+from tungstenkit.fetch.archives import DAMAGED
 from tungstenkit.resolve.elf import MAGIC, Elf, read_elf
 from tungstenkit.sdk.errors import FetchError
 
@@ -39,7 +38,6 @@ _ONE_BIG = threading.Lock()
 _ALWAYS_FINE, _MOST_INFLATED = 256 << 20, 200
 _MOST_TEXT = 32 << 20  # of a file that is read whole; more is no code that a person wrote
 # What a damaged, encrypted or oddly packed archive leads to.
-_DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, RuntimeError, lzma.LZMAError, zlib.error)
 _ALIASES = re.compile(r"^(bin|sbin|lib|lib32|lib64|libx32)/")
 _PROGRAM_FOLDERS = {"bin", "sbin", "scripts", "binaries"}
 _NO_ELF = (".py", ".pyi")  # by the hundred in wheels; no loader looks into them
@@ -91,7 +89,7 @@ def scan_wheel(path: Path) -> Scan:
             others = [name for name, elf in found.items() if not _is_root(name, elf)]
             loaded = _named_in_code(archive, infos, others)
             requires = _requires(archive, infos)
-    except _DAMAGED as problem:
+    except DAMAGED as problem:
         raise FetchError(f"not a wheel: {problem}", where=path.name) from None
     return Scan(
         files=tuple(

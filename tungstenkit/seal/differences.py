@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_SHOWN_LINES = 12
+_SHOWN_LINES, _COMPARED_LINES = 12, 1000
 _SHOWN_BYTES = 16
 _TEXT = 1 << 20
 """Bytes of a file that is still compared line by line."""
@@ -101,12 +101,26 @@ def _text_difference(old: bytes, new: bytes) -> list[str] | None:
         return None
     changed = [
         line if len(line) <= 160 else f"{line[:160]}…"
-        for line in difflib.unified_diff(before.splitlines(), after.splitlines(), n=0, lineterm="")
+        for line in difflib.unified_diff(
+            *_where_they_differ(before.splitlines(), after.splitlines()), n=0, lineterm=""
+        )
         if not line.startswith(("---", "+++", "@@"))
     ]
     more = ["…"] if len(changed) > _SHOWN_LINES else []
     hint = looks_like(before, after)
     return changed[:_SHOWN_LINES] + more + ([f"({hint})"] if hint else [])
+
+
+def _where_they_differ(before: list[str], after: list[str]) -> tuple[list[str], list[str]]:
+    """Lines of two texts without those that both begin and end with, and no more of them than are compared in a moment:
+    who has written them may have written them so that it takes hours.
+    """
+    pairs = enumerate(zip(before, after, strict=False))
+    start = next((place for place, (old, new) in pairs if old != new), min(len(before), len(after)))
+    before, after = before[start:], after[start:]
+    pairs = enumerate(zip(reversed(before), reversed(after), strict=False))
+    end = next((place for place, (old, new) in pairs if old != new), min(len(before), len(after)))
+    return tuple(lines[: len(lines) - end][:_COMPARED_LINES] for lines in (before, after))  # type: ignore[return-value]
 
 
 # How dates and times are written. What is no more than a number has to be a likely one.

@@ -11,6 +11,7 @@ import requests
 from tungstenkit.fetch import web
 from tungstenkit.fetch.web import Fetcher, MissingError, SilentError, WebError, get_bytes
 from tungstenkit.outside import redact
+from tungstenkit.registry import client
 from tungstenkit.sdk.errors import FetchError
 
 
@@ -111,6 +112,16 @@ class TestFetching:
         server.answers["/x"] = [(200, "text/plain", b"bytes")]
         get_bytes(f"{server.url}/x")
         assert limits == [(7, 8)]
+
+    def test_a_file_that_drips_is_not_waited_for(self, server, tmp_path, monkeypatch):
+        monkeypatch.setattr(client, "_PATIENCE", -1)
+        monkeypatch.setattr(client, "_SLOWEST", 1 << 60)
+        server.answers["/x"] = [(200, "text/plain", b"bytes")]
+        with pytest.raises(SilentError, match="no answer in time") as caught:
+            web.resume(f"{server.url}/x", tmp_path / "x", 5, lambda _: None)
+        assert caught.value.may_pass
+        # It goes on from there.
+        assert (tmp_path / "x").read_bytes() == b"bytes"
 
     @pytest.mark.parametrize(("seconds", "is_slow"), [(1, False), (20, True)])
     def test_an_answer_that_trickles_is_as_good_as_none(self, seconds, is_slow):

@@ -166,3 +166,27 @@ def test_a_date_that_is_the_images_is_told_once(images, tmp_path):
         history=[{"created": "2024-01-01T00:00:00Z", "created_by": "one"}],
     )
     assert list(compare(second, third, tmp_path).config) == ["history"]
+
+
+OURS = {"User": "65532:0", "Env": ["PATH=/bin", "A=1"], "Labels": {"x": "1"}}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "more", "told"),
+    [
+        ({"User": "0"}, {"User": "65532:0"}, ["User", "config User"]),
+        ({"Env": ["PATH=/theirs", "A=1"]}, {"variable PATH": "/bin"}, ["variable PATH", "config Env PATH"]),
+        ({"Labels": {"x": "2"}}, {"label x": "1"}, ["label x", "config Labels x"]),
+        ({"Entrypoint": ["/theirs"]}, {"Entrypoint": None}, ["Entrypoint"]),
+        ({"Env": ["PATH=/theirs", "A=1", "PATH=/bin"]}, {}, ["Env", "variable A", "variable PATH"]),
+        ({"Env": ["PATH=/bin", "A=1", "LD_PRELOAD"]}, {}, ["Env", "variable A", "variable PATH"]),
+        ({}, {"rootfs": {"type": "theirs"}}, ["type"]),
+    ],
+)
+def test_nothing_that_a_config_says_stands_for_something_else_in_it(images, tmp_path, theirs, more, told):
+    ours = images(BASE, config=OURS)
+    if "rootfs" in more:
+        more = {"rootfs": {**ours.config["rootfs"], **more["rootfs"]}}
+    found = compare(images(BASE, config={**OURS, **theirs}, **more), ours, tmp_path)
+    assert not found.is_none
+    assert sorted(found.config) == sorted(told)

@@ -178,9 +178,12 @@ def test_of_several_exports_the_one_that_the_image_names_is_taken(tmp_path, writ
     image, place, manifest = written(Labels={LABEL: name(tmp_path, TAR)})
     place.attach(of_export(OTHER, manifest))
     meant = place.attach(of_export(TAR, manifest))
-    found, digest = evidence.find(image, place, ()).export(image, tmp_path)
+    (scratch := tmp_path / "scratch").mkdir()
+    found, digest = evidence.find(image, place, ()).export(image, scratch)
     assert digest == meant.digest
     assert not (found.folder / "model").exists()
+    # Of the others nothing stays: there may be many, and large ones.
+    assert [path.name for path in scratch.iterdir()] == [meant.sha256]
 
 
 def test_another_export_than_the_image_names_is_refused(tmp_path, written):

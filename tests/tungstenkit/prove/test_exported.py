@@ -51,6 +51,9 @@ def test_parts_make_one_export(tmp_path):
     assert (found.folder / "model/a.py").read_bytes() == b"a"
 
 
+UP = [member("model/d/e/f", b""), link("model/d/e/up", "..")]
+
+
 @pytest.mark.parametrize(
     ("hostile", "said"),
     [
@@ -63,6 +66,8 @@ def test_parts_make_one_export(tmp_path):
         ([member("/".join(["model", *"a" * 2100]), b"")], "is no path"),
         ([link("model/a", "/etc")], "leads out of the model"),
         ([link("model/a", "../nix")], "leads out of the model"),
+        ([*UP, link("model/x", "d/e/up/../../..")], "'model/x' leads out of the model"),
+        ([link("model/x", "d/e/up/../../.."), *UP], "'model/x' leads out of the model"),
         ([link("nix/a", "b")], "is a link"),
         ([link("model", "nix")], "is a link"),
         ([link("model/a", "b"), member("model/a/c", b"")], "is behind a link"),
@@ -115,7 +120,16 @@ def test_a_lock_that_is_none_is_refused_by_name(tmp_path):
     assert caught.value.where.endswith(", tungsten.lock")
 
 
-@pytest.mark.parametrize("listed", [b"{", b"[1]", b'[{"path": "a"}]', b"[" * 100_000])
+BIG = b'[{"path": "%s", "size": 1, "sha256": "' + b"0" * 64 + b'", "executable": false}]'
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        *(b"{", b"[1]", b'[{"path": "a"}]', b"[" * 100_000),
+        *(BIG % path for path in (b"", b"/etc/a", b"../a", b"a/../../b", b"a\\u001b[2J", b"~/a")),
+    ],
+)
 def test_big_files_that_are_none_are_refused(tmp_path, listed):
     with pytest.raises(FetchError, match=r"files\.json"):
         unpack(tmp_path, files=listed)

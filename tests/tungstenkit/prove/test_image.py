@@ -1,13 +1,16 @@
 """An image of anybody's is read, or it is said why it is none."""
 
 import json
+import os
 import tarfile
+from dataclasses import replace
 
 import pytest
 
 from tests.tungstenkit.prove.images import digest, member, tar, write_image
+from tungstenkit import store
 from tungstenkit.prove import image as images
-from tungstenkit.registry.artifact import INDEX, MANIFEST, spelled
+from tungstenkit.registry.artifact import INDEX, MANIFEST, Descriptor, Layer, spelled
 from tungstenkit.sdk.errors import FetchError
 
 LAYERS = [tar(member("a", b"a")), tar(member("b", b"b"))]
@@ -102,6 +105,23 @@ def test_a_layer_of_which_the_config_says_something_else_is_refused(tmp_path):
     assert "layer 2" in caught.value.where
 
 
+def test_a_history_is_read_once_however_long_it_is(tmp_path):
+    write_image(
+        tmp_path / "image", LAYERS, history=[{"empty_layer": True}] * 1000 + [{"created_by": "a"}] * 2
+    )
+    image = opened(tmp_path / "image", tmp_path)
+    read = []
+
+    class Config(dict):
+        def get(self, name):
+            read.append(name)
+            return super().get(name)
+
+    image = replace(image, config=Config(image.config))
+    assert [image.made_of(number % 2) for number in range(1000)] == ["a"] * 1000
+    assert read == ["history"]
+
+
 @pytest.mark.parametrize(
     "rootfs",
     [{}, None, {"diff_ids": []}, {"diff_ids": ["sha256:0"] * 2}, {"diff_ids": [1, 2]}, {"diff_ids": 3}],
@@ -153,3 +173,119 @@ def test_a_manifest_that_is_none_is_refused(tmp_path, manifest):
     place.say([place.put_manifest(content)])
     with pytest.raises(FetchError, match="this is no image"):
         opened(tmp_path / "image", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"mediaType": "application/vnd.theirs+json"},
+        {"annotations": {"io.github.containers.zstd-chunked.manifest-checksum": "sha256:0"}},
+        {"annotations": {"containerd.io/snapshot/stargz/toc.digest": "sha256:0"}},
+    ],
+)
+def test_a_layer_that_some_engines_see_otherwise_is_refused(tmp_path, said):
+    """By the first none of it is there, by the others what a table says that stands beside its tar."""
+    place, found = write_image(tmp_path / "image", LAYERS)
+    manifest = json.loads(place.manifest(found.digest))
+    manifest["layers"][1] |= said
+    place.say([place.put_manifest(spelled(manifest))])
+    with pytest.raises(FetchError, match="engines may see other files here") as caught:
+        checked(opened(tmp_path / "image", tmp_path))
+    assert "layer 2" in caught.value.where
+
+
+EVIL = [{"mediaType": MANIFEST, "digest": digest(b"theirs"), "size": 6}]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text.replace('"layers":', '"layers":[],"layers":'), "a key stands twice"),
+        (lambda text: text.replace('{"config":', '{"Layers":[],"config":'), "'Layers' stands for 'layers'"),
+        (lambda text: text.replace('{"config":', '{"layer\u017f":[],"config":'), "stands for 'layers'"),
+        (lambda text: text.replace('"size":', '"Digest":"theirs","size":'), "'Digest' stands for 'digest'"),
+        (lambda text: f'{{"manifests":{json.dumps(EVIL)},{text[1:]}', "a manifest and an index in one"),
+    ],
+)
+def test_a_manifest_that_others_could_read_otherwise_is_refused(tmp_path, change, said):
+    """Programs take the first of two keys, or the last, or none by its case: what they run was not looked at."""
+    place, found = write_image(tmp_path / "image", LAYERS)
+    content = change(place.manifest(found.digest).decode()).encode()
+    path = place.path(digest(content))
+    path.write_bytes(content)
+    place.say([Descriptor(MANIFEST, digest(content), len(content))])
+    with pytest.raises(FetchError, match="this is no image") as caught:
+        opened(tmp_path / "image", tmp_path)
+    assert said in caught.value.what
+
+
+def test_a_config_whose_keys_stand_twice_is_refused(tmp_path):
+    place, found = write_image(tmp_path / "image", LAYERS, config={"User": "65532:0"})
+    manifest = json.loads(place.manifest(found.digest))
+    config = place.path(manifest["config"]["digest"]).read_bytes()
+    config = b'{"config": {"User": "0", "Volumes": {}}, ' + config[1:]
+    place.put_blob(Layer(config))
+    manifest["config"] |= {"digest": digest(config), "size": len(config)}
+    place.say([place.put_manifest(spelled(manifest))])
+    with pytest.raises(FetchError, match="this is no image: a key stands twice"):
+        opened(tmp_path / "image", tmp_path)
+
+
+def test_of_an_index_with_two_images_of_a_platform_none_is_taken(tmp_path):
+    """Engines choose by the processor's variant, or the first, or the last."""
+    folder = tmp_path / "image"
+    entries = []
+    for variant in ({}, {"variant": "v8"}):
+        place, manifest = write_image(folder, LAYERS, architecture="arm64", **variant)
+        entries.append(manifest.to_json() | {"platform": {"architecture": "arm64", "os": "linux", **variant}})
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
+    place.say([place.put_manifest(spelled(index), INDEX, "all")])
+    with pytest.raises(FetchError, match="several images for aarch64-linux"):
+        opened(folder, tmp_path, "aarch64-linux")
+    index["manifests"] = entries[:1] * 2
+    place.say([place.put_manifest(spelled(index), INDEX, "all")])
+    assert opened(folder, tmp_path, "aarch64-linux").digest == entries[0]["digest"]
+
+
+@pytest.fixture
+def built(tmp_path, monkeypatch):
+    """A layout that somebody's build has made, in a store."""
+    monkeypatch.setattr(store, "place", lambda: str(tmp_path / "store"))
+    write_image(tmp_path / "store" / "layout", LAYERS)
+    return tmp_path / "store" / "layout"
+
+
+def test_what_was_built_is_read(built, tmp_path):
+    image = images.built_image(built, tmp_path)
+    assert len(checked(image)) == 2
+    assert image.owners(0) == {}
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "/etc/passwd", "loop", "{outside}"])
+@pytest.mark.parametrize("which", ["index.json", "manifest", "config", "layer"])
+def test_what_was_built_leads_nowhere_else(built, tmp_path, which, target):
+    """A build's output may have links: none is followed out of the store, and none without end."""
+    image = images.built_image(built, tmp_path)
+    digests = {"manifest": image.digest, "config": image.config_digest, "layer": image.layers[0].digest}
+    path = built / (which if which == "index.json" else f"blobs/sha256/{digests[which][7:]}")
+    outside = tmp_path / "outside"
+    path.rename(outside)
+    path.symlink_to(path.name if target == "loop" else target.format(outside=outside))
+    with pytest.raises(FetchError, match="lacks a file"):
+        checked(images.built_image(built, tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"[]", b'{"entries": [1]}', b'{"entries": 1}', None])
+def test_who_owns_files_of_what_was_built_may_be_said_anyhow(built, tmp_path, content):
+    """By whoever has written `nix/`; a pipe, too."""
+    image = images.built_image(built, tmp_path)
+    layer = built / "blobs" / "sha256" / image.layers[0].sha256
+    made = tmp_path / "store" / "layer"
+    made.mkdir()
+    layer.rename(made / "layer.tar")
+    layer.symlink_to(made / "layer.tar")
+    if content is None:
+        os.mkfifo(made / "files.json")
+    else:
+        (made / "files.json").write_bytes(content)
+    assert image.owners(0) == {}

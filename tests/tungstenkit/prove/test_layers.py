@@ -79,3 +79,26 @@ def test_a_sparse_file_without_end_is_refused(tmp_path):
         pytest.raises(FetchError, match="larger"),
     ):
         layers.members(file, "it")
+
+
+def test_what_engines_would_take_for_a_tar_is_read_as_one(tmp_path):
+    """A frame that zstd skips may be a tar to whoever looks at the first four bytes alone."""
+    theirs = bytearray(tar(member("P*M\x18" + "\x01" * 60, b"theirs")))
+    theirs[:8] = b"\x50\x2a\x4d\x18" + (len(theirs) - 8).to_bytes(4, "little")
+    theirs[148:156] = b" " * 8
+    theirs[148:156] = b"%06o\0 " % sum(theirs[:512])
+    blob = bytes(theirs) + zstd(TAR)
+    (tmp_path / "blob").write_bytes(blob)
+    assert subprocess.run(["zstd", "-dc"], input=blob, capture_output=True, check=True).stdout == TAR
+    assert layers.diff_id(tmp_path / "blob", "it") == digest(blob)
+
+
+def test_more_names_and_attributes_than_images_have_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(layers, "_MOST_SAID", 1000)
+    named = [member(f"a{number}", pax_headers={"SCHILY.xattr.user.x": "x" * 100}) for number in range(10)]
+    (tmp_path / "blob").write_bytes(tar(*named))
+    with (
+        layers.unpacked(tmp_path / "blob", "it", tmp_path) as file,
+        pytest.raises(FetchError, match="says more of its files"),
+    ):
+        layers.members(file, "it")

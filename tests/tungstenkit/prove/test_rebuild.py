@@ -131,6 +131,30 @@ def test_evaluating_it_asks_nobody(build, web, expression):
     assert asked == []
 
 
+LONG = """
+  let many = builtins.genList (n: n) 100000;
+  in builtins.foldl' (sum: one: builtins.foldl' builtins.add sum many) 0 many
+"""
+
+
+def test_an_evaluation_that_never_ends_is_ended(build, monkeypatch):
+    monkeypatch.setattr(rebuilding, "_PATIENCE", 1)
+    with pytest.raises(BuildError, match="not evaluated within 1 seconds"):
+        build(step(LONG))
+
+
+def test_an_evaluation_takes_no_more_memory_than_it_may(build, monkeypatch):
+    monkeypatch.setattr(rebuilding, "_ROOM", 1 << 28)
+    with pytest.raises(BuildError, match="the export can't be evaluated"):
+        build(step("builtins.length (builtins.genList (n: n) 50000000)"))
+
+
+def test_an_evaluation_that_prints_without_end_is_ended(build, monkeypatch):
+    monkeypatch.setattr(rebuilding, "_MOST_SAID", 1 << 16)
+    with pytest.raises(BuildError, match="prints without end"):
+        build(step("let turn = n: builtins.trace n (turn (n + 1)); in turn 0"))
+
+
 def fetched(url, sha256=SHA256, name="theirs"):
     return f"""derivation {{
       name = "{name}"; system = "builtin"; builder = "builtin:fetchurl"; url = "{url}/x";

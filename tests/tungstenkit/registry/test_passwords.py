@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from tungstenkit.registry import passwords
 from tungstenkit.registry.client import Access, Name
 from tungstenkit.registry.passwords import Password, may_be_plain, password_for
 from tungstenkit.sdk.errors import FetchError
@@ -106,6 +107,27 @@ def test_a_helper_that_knows_nothing_is_no_error_and_one_that_is_not_there_is(
     keep("bin/docker-credential-tests", "#!/bin/sh\nexit 1\n").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     assert password_for("h", "x", environ) is None
+
+
+@pytest.mark.parametrize(
+    "said", ["", "{}", "[]", "null", '{"Username": "me"}', "<html>", "[" * 2000, "\\377"]
+)
+def test_what_a_helper_says_without_sense_is_told(environ, keep, monkeypatch, tmp_path, said):
+    keep("bin/docker-credential-tests", f"#!/bin/sh\nprintf '{said}'\n").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    keep(RUN, {"credHelpers": {"h": "tests"}})
+    with pytest.raises(FetchError, match="passwords for registries can't be read"):
+        password_for("h", "x", environ)
+
+
+def test_a_helper_that_hangs_is_given_up(environ, keep, monkeypatch, tmp_path):
+    """And what it has started, which holds its output."""
+    keep("bin/docker-credential-tests", "#!/bin/sh\nsleep 9 & sleep 9\n").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(passwords, "_HELPERS_PATIENCE", 0.2)
+    keep(RUN, {"credHelpers": {"h": "tests"}})
+    with pytest.raises(FetchError, match="does not answer"):
+        password_for("h", "x", environ)
 
 
 @pytest.mark.parametrize(

@@ -383,7 +383,7 @@ def test_a_blob_that_is_led_on_and_on_is_not_followed_for_ever(there):
     assert len(there.asked) - before < 10
 
 
-@pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://h/x", "gopher://h"])
+@pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://h/x", "http://h:99999/"])
 def test_a_blob_that_is_led_to_no_web_is_not_followed(there, address):
     where = place(f"{there.host}/a")
     layer = Layer(b"content")

@@ -89,11 +89,30 @@ def test_another_manifest_than_the_digest_says_is_refused(skopeo):
         registry.manifest(f"example.org/a@{DIGEST}")
 
 
+INSPECTED = """if [ $1 = inspect ]; then printf '{"layers": [{"size": 1000}]}'; exit; fi\n"""
+
+
+def test_a_blob_without_end_fills_no_disk(skopeo, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "_AROUND", 10_000)
+    skopeo(
+        f'{INSPECTED}for to; do :; done; while :; do head -c 5000 /dev/zero; sleep 0.01; done >> "${{to#dir:}}/b"'
+    )
+    with pytest.raises(FetchError, match="more than the manifest says"):
+        registry.pull("a", {"0" * 64: tmp_path / "blob"}, tmp_path, lambda _: None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["skopeo"]
+
+
+def test_a_manifest_that_is_too_deep_is_none(skopeo):
+    skopeo("""head -c 100000 /dev/zero | tr '\\0' '['""")
+    with pytest.raises(FetchError, match="no manifest"):
+        registry.manifest("example.org/a:1")
+
+
 def test_other_bytes_than_the_digest_says_are_no_layer(skopeo, tmp_path):
     sha256 = "0" * 64
-    skopeo(f'for to; do :; done; echo wrong > "${{to#dir:}}/{sha256}"')
+    skopeo(f'{INSPECTED}for to; do :; done; echo wrong > "${{to#dir:}}/{sha256}"')
     arrived = []
     with pytest.raises(FetchError, match="other bytes"):
-        registry.pull("a@sha256:1", {sha256: tmp_path / "blob"}, tmp_path, arrived.append)
+        registry.pull("a", {sha256: tmp_path / "blob"}, tmp_path, arrived.append)
     assert sum(arrived) == len("wrong\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["skopeo"]

@@ -1,5 +1,6 @@
 """What people are told of two results that should be one."""
 
+import difflib
 import hashlib
 import io
 import os
@@ -46,6 +47,23 @@ def of(tmp_path):
 def test_the_same_files_do_not_differ(of):
     same = {"app/a": b"x" * 3_000_000, "app/d": None, "app/l": ("link", "a")}
     assert of(same, dict(reversed(same.items()))) == []
+
+
+def test_of_long_texts_no_more_is_compared_than_takes_a_moment(of, monkeypatch):
+    compared, diff = [], difflib.unified_diff
+
+    def noted(before, after, **options):
+        compared.append((len(before), len(after)))
+        return diff(before, after, **options)
+
+    monkeypatch.setattr(difflib, "unified_diff", noted)
+    first, last = ["begin"] * 50_000, ["end"] * 50_000
+    texts = [("\n".join([*first, "lost", *middle, *last])).encode() for middle in (["a"], ["b", "c"])]
+    assert of({"x": texts[0]}, {"x": texts[1]}) == ["/x:\n  -a\n  +b\n  +c"]
+    texts = [("\n".join(f"{number % 150} {other}" for number in range(50_000))).encode() for other in "ab"]
+    (said,) = of({"x": texts[0]}, {"x": texts[1]})
+    assert said.startswith("/x:\n  -0 a\n  -1 a\n")
+    assert compared == [(1, 2), (1000, 1000)]
 
 
 def test_each_kind_of_difference_is_named(of):

@@ -1,0 +1,61 @@
+"""Tars of anybody's: what stands in their headers takes no more of this machine than a path and its attributes do.
+
+Python's own reader reads such headers whole, however large they say that they are, goes back where a size is negative,
+and has one call wait for the next as long as headers follow each other.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from os import PathLike
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import Literal, Self
+
+_LARGEST_HEADER = 1 << 17
+"""In bytes: a path has 4,096 at most, an extended attribute 65,536."""
+_MOST_GLOBAL = 100
+"""What an archive says of all of its members (pax(1), type g); git says one thing."""
+_EXTENSIONS = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
+
+
+class _Member(tarfile.TarInfo):
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        found = super().frombuf(buf, encoding, errors)
+        if found.size < 0 or (found.type in _EXTENSIONS and found.size > _LARGEST_HEADER):
+            raise tarfile.ReadError("a header says that it is larger than any is, or smaller than nothing")
+        return found
+
+
+class _Tar(tarfile.TarFile):
+    tarinfo = _Member
+
+    def next(self) -> tarfile.TarInfo | None:
+        try:
+            found = super().next()
+        except (LookupError, RecursionError) as problem:
+            raise tarfile.ReadError(f"its headers lead nowhere ({type(problem).__name__})") from None
+        if len(self.pax_headers) > _MOST_GLOBAL:
+            raise tarfile.ReadError("it says more of all of its members than any archive does")
+        return found
+
+
+def opened(source: Path | IO[bytes], mode: Literal["r:", "r:*", "r|*"] = "r:") -> tarfile.TarFile:
+    """An archive of anybody's. mode: as `tarfile.open` has it. Raises tarfile.TarError, and so does what reads it."""
+    if isinstance(source, PathLike):
+        return _Tar.open(source, mode)
+    return _Tar.open(fileobj=source, mode=mode)
+
+
+def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members in their order, of which none is kept: there may be half a million."""
+    while (found := archive.next()) is not None:
+        yield found
+        archive.members.clear()  # type: ignore[attr-defined]

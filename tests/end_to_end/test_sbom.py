@@ -200,6 +200,13 @@ def test_a_file_is_written_where_one_is_named(blur, tmp_path):
     assert (tmp_path / "bill.json").read_text() == bills(blur)[0]
 
 
+def test_a_bill_is_no_file_of_the_models_whose_image_would_be_another_then(blur):
+    done = tungsten("sbom", blur.directory, "-o", blur.directory / "bill.json")
+    assert done.returncode == 1
+    assert "would be a file of the model's" in done.stderr
+    assert not (blur.directory / "bill.json").exists()
+
+
 def test_syft_finds_in_the_image_what_is_said_of_it(blur, tmp_path):
     """Package by package, by their package URLs; ours are no index's, which it can't know."""
     need("syft")

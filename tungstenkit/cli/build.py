@@ -80,7 +80,7 @@ def build_command(
         from tungstenkit.nix_build.engine import find_engine, image_reference
         from tungstenkit.nix_build.image import write_archive
         from tungstenkit.project.folder import Project
-        from tungstenkit.project.making import check_archive, make_image
+        from tungstenkit.project.making import check_written, make_image
         from tungstenkit.spec.read import repository_name
 
         project = Project.of(reading, class_name, TERMINAL)
@@ -88,7 +88,7 @@ def build_command(
     if is_streamed and (as_json or sys.stdout.isatty()):
         raise typer.BadParameter("an image's bytes are for a file or a program", param_hint="--archive")
     if archive is not None and not is_streamed:
-        check_archive(project, archive)
+        check_written(project, archive, "an archive", "--archive=-")
     engine = find_engine() if load else None
     reference = image_reference(
         repository_name(project.directory.name) if name is None else name, tag, engine

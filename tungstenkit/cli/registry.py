@@ -32,14 +32,16 @@ def tag_command(
 def login_command(
     registry: Registry,
     *,
-    user: Annotated[str | None, typer.Option("-u", "--user", help="The user; else it is asked for.")] = None,
+    user: Annotated[
+        str | None, typer.Option("-u", "--username", "--user", help="The user; else it is asked for.")
+    ] = None,
     password_stdin: Annotated[
         bool,
         typer.Option("--password-stdin", help="Read the password from standard input; else it is asked for."),
     ] = False,
     skopeo_args: SkopeoArgs = None,
 ) -> None:
-    """Have skopeo keep a user and a password for a registry, for `push`, `lock` and podman."""
+    """Have skopeo keep a user and a password for a registry, for all that asks it, and for podman."""
     from tungstenkit.nix_build.push import login
 
     login(registry, user, password_stdin=password_stdin, skopeo_args=skopeo_args or ())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tungstenkit.cli.arguments import Class, Directory, Module, Trust, reading_of
+from tungstenkit.sdk.errors import BuildError, TungstenError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,7 +44,7 @@ def sbom_command(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="FILE", dir_okay=False, help="A file; else it goes to standard output."
+            "-o", "--output", metavar="FILE", help="Write it to a file; else it goes to standard output."
         ),
     ] = None,
 ) -> None:
@@ -55,13 +56,20 @@ def sbom_command(
         from tungstenkit.document import write_atomically
         from tungstenkit.project.described import make_described
         from tungstenkit.project.folder import Project
+        from tungstenkit.project.making import check_written
 
         project = Project.of(reading, class_name, TERMINAL)
+    if output is not None:
+        check_written(project, output, "a bill of materials", "without -o it")
     text = FORMATS[form].document(bill_of(make_described(project, platform))).decode()
     if output is None:
         sys.stdout.write(text)
     else:
-        write_atomically(output, text)
+        try:
+            # A link stays one: what it leads to is written.
+            write_atomically(output.resolve(), text)
+        except OSError as problem:
+            raise BuildError(f"it can't be written: {problem.strerror}", where=str(output)) from None
 
 
 def signing_key(path: Path) -> PrivateKey:
@@ -91,7 +99,6 @@ def keep_said(
     """
     from tungstenkit.project.described import keep_described
     from tungstenkit.registry.client import Access
-    from tungstenkit.sdk.errors import TungstenError
 
     try:
         keep_described(project, images, whole, reference, Access.of_skopeo(tuple(skopeo_args)), key)

@@ -45,8 +45,8 @@ def pull(
     reference: str,
     *,
     platform: str | None = None,
-    folder: Path | None = None,
-    archive: Path | None = None,
+    folder: str | Path | None = None,
+    archive: str | Path | None = None,
 ) -> Pulled:
     """Bring an image out of a registry into podman or docker, which `get` then finds it in by what it is called.
 
@@ -60,6 +60,7 @@ def pull(
             f"{reference!a} {problem}", where="REF", hint="such as registry.example:5000/team/blur:1"
         )
     check_skopeo()
+    folder, archive = (None if one is None else Path(one) for one in (folder, archive))
     _check_places(folder, archive)
     engine = find_engine() if folder is None and archive is None else None
     if engine is None and folder is None and archive is None:

@@ -315,7 +315,23 @@ def test_verify_wants_the_keys_signature_and_what_it_has_signed(proved, blur, tm
     _, reference, public = proved
     said = tungsten("verify", reference, "--key", public)
     assert (said.returncode, f"{blur.digest} is signed by this key" in said.stdout) == (0, True), said.stderr
+    assert (
+        "signed by this key: the image, where it is from (SLSA provenance), what is in it (SPDX)"
+        in said.stdout
+    )
     assert "is proved" in said.stdout
+    copy = [
+        "skopeo",
+        "copy",
+        "-q",
+        "--src-tls-verify=false",
+        f"docker://{reference}",
+        f"oci:{tmp_path}/copy:1",
+    ]
+    subprocess.run(copy, check=True)
+    assert tungsten(
+        "verify", tmp_path / "copy", "--inputs", reference, "--key", public
+    ).stdout == said.stdout.replace(reference.rpartition(":")[0], str(tmp_path / "copy"))
     other = ec.derive_private_key(2, ec.SECP256R1()).public_key()
     (tmp_path / "other.pub").write_bytes(
         other.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)

@@ -214,6 +214,8 @@ def push_command(
     check_target(reference)
     check_skopeo()
     with Reading(directory, module, trust=trust) as reading:
+        from rich.filesize import decimal
+
         from tungstenkit.cli.progress import working
         from tungstenkit.cli.terminal import TERMINAL
         from tungstenkit.nix_build.index import as_one
@@ -235,7 +237,8 @@ def push_command(
         keeping = Keeping(inputs_to, with_private_inputs, Access.of_skopeo(skopeo_args or ()))
         place(inputs_to or reference)
     images = make_images(project, reference, platform)
-    with started.scratch() as scratch, working(f"pushing to {reference}"):
+    size = decimal(sum(image.size for image in images.values()))
+    with started.scratch() as scratch, working(f"pushing to {reference}: {size}, less what it has"):
         pushed = as_one(images, scratch / "index")
         push_image(pushed, reference, skopeo_args or ())
     print(f"{reference}@{pushed.digest}")

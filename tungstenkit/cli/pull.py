@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from tungstenkit.cli.arguments import say_if_it_ships
+
 Reference = Annotated[
     str,
     typer.Argument(metavar="REF", help="Of an image or an index, such as `registry.example/team/blur:1`."),
@@ -42,13 +44,14 @@ def pull_command(
     ] = False,
 ) -> None:
     """Bring a model's image out of a registry into podman or docker, under its digest, for `serve` and `predict`."""
-    from tungstenkit.cli.progress import working
+    from tungstenkit.cli.terminal import TERMINAL
     from tungstenkit.models.pulling import pull
 
     if folder is not None and archive is not None:
         raise typer.BadParameter("a folder or a file, not both", param_hint="--archive")
-    with working(f"pulling {reference}"):
-        pulled = pull(reference, platform=platform, folder=folder, archive=archive)
+    if (place := folder or archive) is not None:
+        say_if_it_ships(place)
+    pulled = pull(reference, platform=platform, folder=folder, archive=archive, watch=TERMINAL)
     if as_json:
         answer = {
             "reference": pulled.reference,

@@ -33,7 +33,8 @@ def login_command(
     registry: Registry,
     *,
     user: Annotated[
-        str | None, typer.Option("-u", "--username", "--user", help="The user; else it is asked for.")
+        str | None,
+        typer.Option("-u", "--username", "--user", metavar="USER", help="The user; else it is asked for."),
     ] = None,
     password_stdin: Annotated[
         bool,

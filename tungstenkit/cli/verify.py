@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tungstenkit.prove.comparison import Difference, LayerDifference
-    from tungstenkit.prove.diff import Side, Told
+    from tungstenkit.prove.diff import Here, Side, Told
     from tungstenkit.prove.verify import Verdict
 
 _REBUILDS = 5
@@ -46,8 +46,8 @@ def verify_command(
         typer.Option(
             "--inputs",
             metavar="REF|FOLDER",
-            help="Where else its export and inputs are kept: another image, a folder of `fetch --to`, an export. Again "
-            "for more.",
+            help="Where else its export, inputs and signatures are kept: another image, a folder of `fetch --to`, an "
+            "export. Again for more.",
         ),
     ] = None,
     platform: Platform = None,
@@ -118,18 +118,30 @@ def diff_command(
         print(line)
 
 
-def _target(target: str, platform: str | None) -> str | Path:
-    """The layout of what was built here, or a reference as it is."""
+def _target(target: str, platform: str | None) -> str | Here:
+    """What was built here, or a reference as it is."""
     from tungstenkit.models.built import layout_of
+    from tungstenkit.prove.diff import Here
 
-    return layout_of(target, platform) or target
+    layout = layout_of(target, platform)
+    return Here(target, layout) if layout is not None else target
 
 
 def _signed_lines(found: Verdict) -> Iterator[str]:
     if found.signed is not None:
-        kinds = ", ".join(sorted({one.kind for one in found.signed.statements}))
-        bills = f", with {' and '.join(sorted(found.signed.bills))}" if found.signed.bills else ""
-        yield f"{_plain(found.name)}@{found.digest} is signed by this key: {_plain(kinds)}{bills}"
+        from tungstenkit.bill import cyclonedx, spdx
+        from tungstenkit.bill.provenance import PROVENANCE
+        from tungstenkit.bill.signature import SIGNED_IMAGE
+
+        words = {
+            SIGNED_IMAGE: "the image",
+            PROVENANCE: "where it is from (SLSA provenance)",
+            spdx.MEDIA_TYPE: "what is in it (SPDX)",
+            cyclonedx.MEDIA_TYPE: "what is in it (CycloneDX)",
+        }
+        kinds = {one.kind for one in found.signed.statements} | {*found.signed.bills}
+        said = [words[kind] for kind in words if kind in kinds] + sorted(kinds - words.keys())
+        yield f"{_plain(found.name)}@{found.digest} is signed by this key: {_plain(', '.join(said))}"
         yield from (f"passed over: {_plain(one)}" for one in found.signed.passed_over)
 
 

@@ -87,10 +87,10 @@ def pull(reference: str, blobs: Mapping[str, Path], folder: Path, advance: Calla
             found.rename(path)
 
 
-def copy_layout(reference: str, folder: Path) -> None:
-    """Copy the image that a reference names into a new image layout, under its digest. Raises FetchError."""
+def copy_layout(reference: str, folder: Path, advance: Callable[[int], None]) -> None:
+    """Copy the image that a reference names into a new image layout, under its digest; the rest as `pull`."""
     folder.mkdir()
-    _copy(reference, folder, lambda _: None, kind="oci")
+    _copy(reference, folder, advance, kind="oci")
 
 
 def _copy(reference: str, folder: Path, advance: Callable[[int], None], kind: str = "dir") -> None:

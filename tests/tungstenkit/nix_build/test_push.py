@@ -152,9 +152,15 @@ def test_the_login_that_a_push_lacks_can_be_pasted(skopeo_says, reference, argum
             'reading JSON file "/run/containers/7/auth.json": open x: permission denied',
             "name a folder of this",
         ),
-        ("invalid username/password", "the registry has no such user, or another password: `tungsten login host"),
+        (
+            "invalid username/password",
+            "the registry has no such user, or another password: `tungsten login host",
+        ),
         ("reading username: EOF", "there is no terminal to ask at: `tungsten login host:5000 -u USER --pass"),
-        ("getting username and password: reading password: inappropriate ioctl for device", "there is no term"),
+        (
+            "getting username and password: reading password: inappropriate ioctl for device",
+            "there is no term",
+        ),
         ("not logged into host:5000", None),
     ],
 )

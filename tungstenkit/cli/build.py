@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from tungstenkit.cli.arguments import Class, Directory, Module, Trust, reading_of
+from tungstenkit.cli.arguments import Class, Directory, JsonAnswer, Module, PlatformOfLock, Trust, reading_of
 from tungstenkit.sdk.errors import TungstenError
 
 
@@ -41,17 +41,6 @@ Archive = Annotated[
 ]
 
 
-Platform = Annotated[
-    str | None,
-    typer.Option(
-        "--platform",
-        metavar="SYSTEM",
-        help="The platform of the image, as Nix calls it; any of the lock's.",
-        show_default="this machine's, or else the lock's only one",
-    ),
-]
-
-
 def build_command(
     context: typer.Context,
     directory: Directory = Path(),
@@ -66,15 +55,16 @@ def build_command(
     tag: Annotated[str, typer.Option("--tag", help="The image's tag in the engine.")] = "latest",
     out_link: OutLink = None,
     archive: Archive = None,
-    platform: Platform = None,
+    platform: PlatformOfLock = None,
     load: Annotated[
         bool, typer.Option(help="Load the image into podman or docker, where there is one.")
     ] = True,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON object in place of the last line.")
-    ] = False,
+    as_json: JsonAnswer = False,
 ) -> None:
-    """Build the model's image: lock where there is no lock, fetch, export, nix build, load."""
+    """Build the model's image.
+
+    Locks it where there is no lock, fetches, exports, has Nix build, and loads the image into podman or docker.
+    """
     with reading_of(context, directory, module, trust=trust) as reading:
         from tungstenkit.cli.terminal import TERMINAL
         from tungstenkit.nix_build.engine import find_engine, image_reference
@@ -134,7 +124,7 @@ def shell_command(
         bool, typer.Option("--print-env", help="Print what a shell must read to be one, as for direnv.")
     ] = False,
 ) -> None:
-    """Start your shell with the image's own Python and programs first on PATH."""
+    """Start your shell with the image's own Python and programs. They are first on its PATH."""
     from tungstenkit.run import shell
     from tungstenkit.spec.reading import Reading
 
@@ -203,9 +193,9 @@ def push_command(
         ),
     ] = None,
 ) -> None:
-    """Build the model's image and push it to a registry, by skopeo, under the digest that it has here.
+    """Build the model's image and push it to a registry.
 
-    Its bill of materials and where it is from are kept beside it.
+    By skopeo, under the digest that it has here. Its bill of materials and where it is from are kept beside it.
     """
     from tungstenkit import started
     from tungstenkit.nix_build.push import check_skopeo, check_target, push_image

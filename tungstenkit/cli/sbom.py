@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tungstenkit.cli.arguments import Class, Directory, Module, Trust, reading_of
+from tungstenkit.cli.arguments import Class, Directory, Module, PlatformOfLock, Trust, reading_of
 from tungstenkit.sdk.errors import BuildError, TungstenError
 
 if TYPE_CHECKING:
@@ -35,20 +35,21 @@ def sbom_command(
     class_name: Class = None,
     *,
     trust: Trust = False,
-    platform: Annotated[
-        str | None, typer.Option("--platform", metavar="SYSTEM", help="The platform of the image.")
-    ] = None,
+    platform: PlatformOfLock = None,
     form: Annotated[
         Format, typer.Option("--format", help="SPDX 2.3 or CycloneDX 1.6, both JSON.")
     ] = Format.SPDX,
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="FILE", help="Write it to a file; else it goes to standard output."
+            "-o", "--output", metavar="FILE", help="Write it to a file.", show_default="standard output"
         ),
     ] = None,
 ) -> None:
-    """Write the image's bill of materials: each package, file and weight in it, from its lock; builds it if need be."""
+    """Write the image's bill of materials.
+
+    Each package, file and weight in it, from its lock; builds the image if need be.
+    """
     with reading_of(context, directory, module, trust=trust) as reading:
         from tungstenkit.bill.contents import bill_of
         from tungstenkit.bill.referrers import FORMATS

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tungstenkit.cli.arguments import PlatformOfIndex
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -21,15 +23,6 @@ _DIFFERS = 1
 _CONFIGURED = 100
 """Letters of what a config says that are shown."""
 
-Platform = Annotated[
-    str | None,
-    typer.Option(
-        "--platform",
-        metavar="SYSTEM",
-        help="Of an index of several platforms' images the one that is meant, as Nix calls it.",
-        show_default="this machine's, or else the only one",
-    ),
-]
 Json = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
 
 
@@ -50,7 +43,7 @@ def verify_command(
             "export. Again for more.",
         ),
     ] = None,
-    platform: Platform = None,
+    platform: PlatformOfIndex = None,
     rerun: Annotated[
         bool,
         typer.Option(
@@ -71,7 +64,9 @@ def verify_command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Prove an image: build it again of what is kept beside it, and compare layer by layer.
+    """Prove an image: build it again, and compare.
+
+    It is built of what is kept beside it, and compared layer by layer.
 
     Exit status 0: proved. 1: it differs, or something is damaged or missing. 5: it is the same, but built by
     what is of no tungsten that this one knows.
@@ -103,10 +98,10 @@ def diff_command(
     ],
     second: Annotated[str, typer.Argument(metavar="B", help="The same.")],
     *,
-    platform: Platform = None,
+    platform: PlatformOfIndex = None,
     as_json: Json = False,
 ) -> None:
-    """Tell two images apart: packages, files, sizes, labels and other configuration, layers that both have."""
+    """Tell two images apart. By packages, files, sizes, labels and other configuration, and layers that both have."""
     from tungstenkit.cli.terminal import TERMINAL
     from tungstenkit.prove.diff import diff
 

@@ -145,7 +145,9 @@ def _hint(said: str, reference: str, without_tls: str) -> str | None:
         host = asked[1] if asked else reference.partition("/")[0]
         return f"nothing answers at {host}: is a registry running there, and is that its name?"
     if _NOBODY_ASKED.search(said):
-        return f"there is no terminal to ask at: `tungsten login {reference} -u USER --password-stdin` reads it"
+        return (
+            f"there is no terminal to ask at: `tungsten login {reference} -u USER --password-stdin` reads it"
+        )
     if "invalid username/password" in said:
         return f"the registry has no such user, or another password: `tungsten login {reference}` asks again"
     return f"--skopeo-arg={without_tls} is for a registry without TLS" if _NO_TLS.search(said) else None

@@ -171,6 +171,13 @@ def test_a_file_is_written_where_one_is_named(blur, tmp_path):
     assert (tmp_path / "bill.json").read_text() == bills(blur)[0]
 
 
+def test_a_bill_is_no_file_of_the_models_whose_image_would_be_another_then(blur):
+    done = tungsten("sbom", blur.directory, "-o", blur.directory / "bill.json")
+    assert done.returncode == 1
+    assert "would be a file of the model's" in done.stderr
+    assert not (blur.directory / "bill.json").exists()
+
+
 @pytest.fixture
 def syft(tmp_path):
     """Runs it; what it says."""
@@ -319,7 +326,23 @@ def test_verify_wants_the_keys_signature_and_what_it_has_signed(proved, blur, tm
     _, reference, public = proved
     said = tungsten("verify", reference, "--key", public)
     assert (said.returncode, f"{blur.digest} is signed by this key" in said.stdout) == (0, True), said.stderr
+    assert (
+        "signed by this key: the image, where it is from (SLSA provenance), what is in it (SPDX)"
+        in said.stdout
+    )
     assert "is proved" in said.stdout
+    copy = [
+        "skopeo",
+        "copy",
+        "-q",
+        "--src-tls-verify=false",
+        f"docker://{reference}",
+        f"oci:{tmp_path}/copy:1",
+    ]
+    subprocess.run(copy, check=True)
+    assert tungsten(
+        "verify", tmp_path / "copy", "--inputs", reference, "--key", public
+    ).stdout == said.stdout.replace(reference.rpartition(":")[0], str(tmp_path / "copy"))
     other = ec.derive_private_key(2, ec.SECP256R1()).public_key()
     (tmp_path / "other.pub").write_bytes(
         other.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)

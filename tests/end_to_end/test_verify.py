@@ -346,7 +346,9 @@ def test_two_images_are_told_apart(layout, pushed, tmp_path):
 
 def test_a_model_that_was_built_here_is_told_apart_by_its_folder(caption, pushed):
     found = json.loads(tungsten("diff", caption.directory, pushed, "--json").stdout)
-    assert found["first"]["digest"] == caption.digest
+    assert (found["first"]["digest"], found["first"]["image"]) == (caption.digest, str(caption.directory))
+    owners = {file["path"]: file["input"] for layer in found["layers"] for file in layer["files"]}
+    assert owners["/app/tungsten_model.py"] == "the model's files"
     assert "numpy" in {one["name"] for one in found["packages"]}
 
 

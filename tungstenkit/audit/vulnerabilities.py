@@ -95,6 +95,11 @@ class Advisories:
     python: Mapping[str, tuple[Vulnerability, ...]] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
+    @property
+    def is_nothing(self) -> bool:
+        """Whether no source has said anything: then nothing follows from there being no vulnerability."""
+        return not (self.debian or self.python)
+
     def of(self, package: Deb | Wheel | Source, release: str) -> tuple[Vulnerability, ...] | None:
         """What a locked package is known to have, by id; None where nobody was asked about it.
 

@@ -122,11 +122,11 @@ def check_signed(place: Place, image: str, key: PublicKey) -> Signed:
 
     image: its manifest's digest.
 
-    Raises SignatureError where it has signed nothing, or where something was changed that it has signed, and FetchError
-    where the place does not give what it lists.
+    Raises UnsignedError where it has signed nothing, SignatureError where something was changed that it has signed, and
+    FetchError where the place does not give what it lists.
     """
     from tungstenkit.bill.signature import LARGEST as LARGEST_BUNDLE
-    from tungstenkit.bill.signature import MEDIA_TYPE, SignatureError, StrangerError, opened
+    from tungstenkit.bill.signature import MEDIA_TYPE, SignatureError, StrangerError, UnsignedError, opened
 
     found: list[Statement] = []
     others: list[str] = []
@@ -147,10 +147,11 @@ def check_signed(place: Place, image: str, key: PublicKey) -> Signed:
             )
         found.append(said)
     if not found:
-        raise SignatureError(
+        raise UnsignedError(
             "\n".join(["this key has signed nothing of this image", *others]),
             where=f"{place.name}@{image}",
-            hint="`tungsten push REF --sign KEY` signs it; copies by other tools may have no signatures",
+            hint="`tungsten push REF --sign KEY` signs it; copies by other tools may have no signatures: --inputs "
+            "names the image that was pushed",
         )
     bills = [kind for said in found if said.kind == PROVENANCE for kind in _check_bills(place, image, said)]
     return Signed(tuple(found), tuple(dict.fromkeys(bills)), tuple(others))

@@ -162,6 +162,10 @@ class Statement:
     predicate: dict[str, Any]
 
 
+class UnsignedError(SignatureError):
+    """A key has signed nothing of an image where that was looked for."""
+
+
 class StrangerError(SignatureError):
     """A bundle is not this key's, and does not say that it is: others may attach theirs."""
 

@@ -161,6 +161,27 @@ def reading_of(context: typer.Context, directory: Path, module: str | None, *, t
     return known or Reading(directory, module, trust=trust)
 
 
+PlatformOfLock = Annotated[
+    str | None,
+    typer.Option(
+        "--platform",
+        metavar="SYSTEM",
+        help="The platform of the image, as Nix calls it; any of the lock's.",
+        show_default="this machine's, or else the lock's only one",
+    ),
+]
+PlatformOfIndex = Annotated[
+    str | None,
+    typer.Option(
+        "--platform",
+        metavar="SYSTEM",
+        help="The platform of the image, as Nix calls it; any of the index's.",
+        show_default="this machine's, or else the index's only one",
+    ),
+]
+JsonAnswer = Annotated[bool, typer.Option("--json", help="Print a JSON object in place of the last line.")]
+
+
 class PackageSet(StrEnum):
     """What images can be made of."""
 

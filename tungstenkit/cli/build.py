@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from tungstenkit.cli.arguments import Class, Directory, Module, Trust, reading_of
+from tungstenkit.cli.arguments import Class, Directory, JsonAnswer, Module, PlatformOfLock, Trust, reading_of
 from tungstenkit.sdk.errors import TungstenError
 
 
@@ -41,17 +41,6 @@ Archive = Annotated[
 ]
 
 
-Platform = Annotated[
-    str | None,
-    typer.Option(
-        "--platform",
-        metavar="SYSTEM",
-        help="The platform of the image, as Nix calls it; any of the lock's.",
-        show_default="this machine's, or else the lock's only one",
-    ),
-]
-
-
 def build_command(
     context: typer.Context,
     directory: Directory = Path(),
@@ -66,21 +55,22 @@ def build_command(
     tag: Annotated[str, typer.Option("--tag", help="The image's tag in the engine.")] = "latest",
     out_link: OutLink = None,
     archive: Archive = None,
-    platform: Platform = None,
+    platform: PlatformOfLock = None,
     load: Annotated[
         bool, typer.Option(help="Load the image into podman or docker, where there is one.")
     ] = True,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON object in place of the last line.")
-    ] = False,
+    as_json: JsonAnswer = False,
 ) -> None:
-    """Build the model's image: lock where there is no lock, fetch, export, nix build, load."""
+    """Build the model's image.
+
+    Locks it where there is no lock, fetches, exports, has Nix build, and loads the image into podman or docker.
+    """
     with reading_of(context, directory, module, trust=trust) as reading:
         from tungstenkit.cli.terminal import TERMINAL
         from tungstenkit.nix_build.engine import find_engine, image_reference
         from tungstenkit.nix_build.image import write_archive
         from tungstenkit.project.folder import Project
-        from tungstenkit.project.making import check_archive, make_image
+        from tungstenkit.project.making import check_written, make_image
         from tungstenkit.spec.read import repository_name
 
         project = Project.of(reading, class_name, TERMINAL)
@@ -88,7 +78,7 @@ def build_command(
     if is_streamed and (as_json or sys.stdout.isatty()):
         raise typer.BadParameter("an image's bytes are for a file or a program", param_hint="--archive")
     if archive is not None and not is_streamed:
-        check_archive(project, archive)
+        check_written(project, archive, "an archive", "--archive=-")
     engine = find_engine() if load else None
     reference = image_reference(
         repository_name(project.directory.name) if name is None else name, tag, engine
@@ -134,7 +124,7 @@ def shell_command(
         bool, typer.Option("--print-env", help="Print what a shell must read to be one, as for direnv.")
     ] = False,
 ) -> None:
-    """Start your shell with the image's own Python and programs first on PATH."""
+    """Start your shell with the image's own Python and programs. They are first on its PATH."""
     from tungstenkit.run import shell
     from tungstenkit.spec.reading import Reading
 
@@ -203,9 +193,9 @@ def push_command(
         ),
     ] = None,
 ) -> None:
-    """Build the model's image and push it to a registry, by skopeo, under the digest that it has here.
+    """Build the model's image and push it to a registry.
 
-    Its bill of materials and where it is from are kept beside it.
+    By skopeo, under the digest that it has here. Its bill of materials and where it is from are kept beside it.
     """
     from tungstenkit import started
     from tungstenkit.nix_build.push import check_skopeo, check_target, push_image
@@ -214,6 +204,8 @@ def push_command(
     check_target(reference)
     check_skopeo()
     with Reading(directory, module, trust=trust) as reading:
+        from rich.filesize import decimal
+
         from tungstenkit.cli.progress import working
         from tungstenkit.cli.terminal import TERMINAL
         from tungstenkit.nix_build.index import as_one
@@ -235,7 +227,8 @@ def push_command(
         keeping = Keeping(inputs_to, with_private_inputs, Access.of_skopeo(skopeo_args or ()))
         place(inputs_to or reference, may_be_new=True)
     images = make_images(project, reference, platform)
-    with started.scratch() as scratch, working(f"pushing to {reference}"):
+    size = decimal(sum(image.size for image in images.values()))
+    with started.scratch() as scratch, working(f"pushing to {reference}: {size}, less what it has"):
         pushed = as_one(images, scratch / "index")
         push_image(pushed, reference, skopeo_args or ())
     print(f"{reference}@{pushed.digest}")

@@ -52,7 +52,10 @@ def check_command(
     engine_args: EngineArgs = None,
     as_json: AsJson = False,
 ) -> None:
-    """Build a model, send it its own examples and made-up inputs, valid and not, and report what fails."""
+    """Try a model with its own examples and made-up inputs.
+
+    Builds it, sends it inputs that are valid and some that are not, and reports what fails.
+    """
     from tungstenkit.cli import tables
     from tungstenkit.cli.progress import out
     from tungstenkit.cli.terminal import TERMINAL

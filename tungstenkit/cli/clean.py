@@ -67,9 +67,10 @@ def clean_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Ask nothing.")] = False,
 ) -> None:
-    """Remove what nothing needs any more; with options, these kinds alone. It asks before, and says how much it is.
+    """Remove what nothing needs any more.
 
-    What is in use is left, and said. Without options the last three kinds are only told.
+    With options, these kinds alone. It asks before, and says how much it is. What is in use is left, and said. Without
+    options the last three kinds are only told.
     """
     from tungstenkit.cli.models import confirmed
     from tungstenkit.cli.progress import out, working

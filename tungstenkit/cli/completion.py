@@ -29,10 +29,10 @@ def completion_command(
     context: typer.Context,
     shell: Annotated[Shell, typer.Argument(metavar="bash|zsh|fish", help="The shell that you use.")],
 ) -> None:
-    """Print what has a shell complete commands, options, models' folders, images and packages.
+    """Print what has a shell complete the line.
 
-    For bash and zsh: eval "$(tungsten completion bash)" in ~/.bashrc, or zsh in ~/.zshrc. For fish: tungsten
-    completion fish > ~/.config/fish/completions/tungsten.fish.
+    Commands, options, models' folders, images and packages. For bash and zsh: eval "$(tungsten completion bash)" in
+    ~/.bashrc, or zsh in ~/.zshrc. For fish: tungsten completion fish > ~/.config/fish/completions/tungsten.fish.
     """
     print(script(shell, context.find_root().command))
 

@@ -25,9 +25,9 @@ def doctor_command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Try what builds and containers need of this machine, and say what is lacking, what that means, and what mends it.
+    """Try what builds and containers need of this machine.
 
-    Exit status 1 where nothing can be built.
+    What is lacking is said, with what that means, and what mends it. Exit status 1 where nothing can be built.
     """
     from tungstenkit.cli.terminal import slow
     from tungstenkit.doctor.examine import examine

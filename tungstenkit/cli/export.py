@@ -54,7 +54,7 @@ def fetch_command(
     to: To = None,
     origin: From = None,
 ) -> None:
-    """Download what the lock names into the Nix store; afterwards builds on this machine need no network."""
+    """Download what the lock names into the Nix store. Afterwards builds on this machine need no network."""
     from tungstenkit.cli.terminal import TERMINAL
     from tungstenkit.lock.selection import choose_platform, part_of
     from tungstenkit.platforms import this_system
@@ -148,7 +148,7 @@ def nix_export_command(
     trust: Trust = False,
     package_set: WantedSet = None,
 ) -> None:
-    """Write a self-contained flake: `nix build .#model-image` there needs nothing of ours."""
+    """Write a self-contained flake, for Nix alone. `nix build .#model-image` there needs nothing of ours."""
     from tungstenkit.cli.progress import err
     from tungstenkit.cli.terminal import TERMINAL
     from tungstenkit.export.flake import git_notice

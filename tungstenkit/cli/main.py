@@ -135,7 +135,7 @@ def _running(app: typer.Typer) -> None:
     from tungstenkit.cli.run import predict_command, serve_command
 
     app.command(
-        "serve", help="Run a model's server until Ctrl-C, and print its address once the model is ready."
+        "serve", help="Run a model's server until Ctrl-C. Its address is printed once the model is ready."
     )(serve_command)
     app.command("demo", help="Do what `serve` does, and print the address of the demo page.")(serve_command)
     app.command("predict")(predict_command)

@@ -21,7 +21,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON in place of a tab
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Ask nothing.")]
 
 models = typer.Typer(
-    help="List the images that were built on this machine; `inspect` shows one, `remove` removes some.",
+    help="List the images that were built on this machine. `inspect` shows one, `remove` removes some.",
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -29,7 +29,7 @@ models = typer.Typer(
 
 @models.callback(invoke_without_command=True)
 def list_command(context: typer.Context, *, as_json: Json = False) -> None:
-    """List the images that were built on this machine; `inspect` shows one, `remove` removes some."""
+    """List the images that were built on this machine. `inspect` shows one, `remove` removes some."""
     if context.invoked_subcommand is not None:
         return
     from tungstenkit.models.built import built
@@ -54,12 +54,17 @@ def list_command(context: typer.Context, *, as_json: Json = False) -> None:
 @models.command("inspect")
 def inspect_command(
     target: Annotated[
-        str, typer.Argument(metavar="DIR|NAME", help="A model's folder, or an image's name in the engine.")
-    ],
+        str,
+        typer.Argument(
+            metavar="DIR|NAME",
+            help="A model's folder, or an image's name in the engine.",
+            show_default="this folder",
+        ),
+    ] = ".",
     *,
     as_json: Json = False,
 ) -> None:
-    """Show an image: what its layers are and hold, its digest, labels and lock; of a folder, for each platform."""
+    """Show an image by its layers, digest, labels and lock. That of a folder is shown for each platform."""
     from tungstenkit.models.built import inspect
 
     found = inspect(target, _engine())
@@ -82,9 +87,10 @@ def remove_command(
     *,
     yes: Yes = False,
 ) -> None:
-    """Remove what was built: of a folder what tungsten has made there and its images, or an image's name.
+    """Remove what was built.
 
-    The model itself and its lock stay. What the Nix store has of it goes by `tungsten clean`.
+    Of a folder that is what tungsten has made there, and its images; else it is an image's name. The model itself and
+    its lock stay. What the Nix store has of it goes by `tungsten clean`.
     """
     from rich.filesize import decimal
 

@@ -8,25 +8,27 @@ from typing import Annotated
 
 import typer
 
+from tungstenkit.cli.arguments import JsonAnswer, PlatformOfIndex, say_if_it_ships
+
 Reference = Annotated[
     str,
     typer.Argument(metavar="REF", help="Of an image or an index, such as `registry.example/team/blur:1`."),
 ]
 Folder = Annotated[
     Path | None,
-    typer.Option("-o", "--output", metavar="DIR", help="Write it there as an OCI image layout."),
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="DIR",
+        help="Write the image to a folder, as an OCI image layout, and load it nowhere.",
+    ),
 ]
 Archive = Annotated[
     Path | None,
-    typer.Option("--archive", metavar="FILE", help="Write it to a file for `podman load` and `docker load`."),
-]
-Platform = Annotated[
-    str | None,
     typer.Option(
-        "--platform",
-        metavar="SYSTEM",
-        help="Which image of an index, as Nix calls it.",
-        show_default="this machine's, or else the only one",
+        "--archive",
+        metavar="FILE",
+        help="Write the image to a file for `podman load` and `docker load`, and load it nowhere.",
     ),
 ]
 
@@ -36,19 +38,18 @@ def pull_command(
     *,
     folder: Folder = None,
     archive: Archive = None,
-    platform: Platform = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON object in place of the last line.")
-    ] = False,
+    platform: PlatformOfIndex = None,
+    as_json: JsonAnswer = False,
 ) -> None:
-    """Bring a model's image out of a registry into podman or docker, under its digest, for `serve` and `predict`."""
-    from tungstenkit.cli.progress import working
+    """Bring a model's image out of a registry. Into podman or docker, under its digest, for `serve` and `predict`."""
+    from tungstenkit.cli.terminal import TERMINAL
     from tungstenkit.models.pulling import pull
 
     if folder is not None and archive is not None:
         raise typer.BadParameter("a folder or a file, not both", param_hint="--archive")
-    with working(f"pulling {reference}"):
-        pulled = pull(reference, platform=platform, folder=folder, archive=archive)
+    if (place := folder or archive) is not None:
+        say_if_it_ships(place)
+    pulled = pull(reference, platform=platform, folder=folder, archive=archive, watch=TERMINAL)
     if as_json:
         answer = {
             "reference": pulled.reference,

@@ -21,7 +21,7 @@ def tag_command(
         list[str], typer.Argument(metavar="REF…", help="The names that it is to have besides: NAME[:TAG].")
     ],
 ) -> None:
-    """Give an image in podman or docker more names; a folder's is the one that was built last, and is loaded."""
+    """Give an image in podman or docker more names. A folder's is the one that was built last, and is loaded."""
     from tungstenkit.models.built import tag
     from tungstenkit.nix_build.engine import find_engine
 
@@ -32,21 +32,24 @@ def tag_command(
 def login_command(
     registry: Registry,
     *,
-    user: Annotated[str | None, typer.Option("-u", "--user", help="The user; else it is asked for.")] = None,
+    user: Annotated[
+        str | None,
+        typer.Option("-u", "--username", "--user", metavar="USER", help="The user; else it is asked for."),
+    ] = None,
     password_stdin: Annotated[
         bool,
         typer.Option("--password-stdin", help="Read the password from standard input; else it is asked for."),
     ] = False,
     skopeo_args: SkopeoArgs = None,
 ) -> None:
-    """Have skopeo keep a user and a password for a registry, for `push`, `lock` and podman."""
+    """Have skopeo keep a password for a registry. For every command here that asks it, and for podman."""
     from tungstenkit.nix_build.push import login
 
     login(registry, user, password_stdin=password_stdin, skopeo_args=skopeo_args or ())
 
 
 def logout_command(registry: Registry) -> None:
-    """Have skopeo forget the user and the password of a registry."""
+    """Have skopeo forget the password for a registry."""
     from tungstenkit.nix_build.push import logout
 
     logout(registry)

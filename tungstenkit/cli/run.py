@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tungstenkit.models.serving import Serving
+    from tungstenkit.models.target import Target
     from tungstenkit.run.client import Part
     from tungstenkit.run.events import Event
     from tungstenkit.run.program import Program
@@ -124,8 +125,7 @@ def serve_command(
     engine_args: EngineArgs = None,
 ) -> None:
     """Run a server in the foreground; under two names."""
-    from tungstenkit.cli.terminal import TERMINAL
-    from tungstenkit.models.target import Target, server_flags
+    from tungstenkit.models.target import server_flags
     from tungstenkit.run.address import Address
 
     flags = server_flags(
@@ -136,20 +136,7 @@ def serve_command(
     )
     if reload_ and not local:
         raise typer.BadParameter("--reload needs --local: an image does not change")
-    if local and no_engine:
-        raise typer.BadParameter("--local builds no image: leave --no-engine out")
-    model = Target(
-        target,
-        module,
-        class_name,
-        local,
-        None if no_gpu else gpu_devices,
-        engine_args or [],
-        model_python,
-        trust,
-        no_engine,
-        TERMINAL,
-    )
+    model = _target(context)
     address = Address.choose(host, port)
     page = address.url + ("/demo" if context.command.name == "demo" else "")
     with started.scratch() as scratch:
@@ -158,6 +145,28 @@ def serve_command(
             return
         status = _serve(model.program(address, flags, scratch), page, scratch)
     raise typer.Exit(status)
+
+
+def _target(context: typer.Context) -> Target:
+    """What a line asks to be run, by the options that `serve`, `demo` and `predict` share."""
+    from tungstenkit.cli.terminal import TERMINAL
+    from tungstenkit.models.target import Target
+
+    given = context.params
+    if given["local"] and given["no_engine"]:
+        raise typer.BadParameter("--local builds no image: leave --no-engine out")
+    return Target(
+        given["target"],
+        given["module"],
+        given["class_name"],
+        given["local"],
+        None if given["no_gpu"] else given["gpu_devices"],
+        given["engine_args"] or [],
+        given["model_python"],
+        given["trust"],
+        given["no_engine"],
+        TERMINAL,
+    )
 
 
 def _serve(program: Program, page: str, scratch: Path) -> int:
@@ -227,6 +236,7 @@ Stream = Annotated[
 
 
 def predict_command(
+    context: typer.Context,
     target: PredictionTarget = ".",
     module: Module = None,
     class_name: Class = None,
@@ -243,10 +253,8 @@ def predict_command(
     gpu_devices: GpuDevices = "all",
     engine_args: EngineArgs = None,
 ) -> None:
-    """Predict one input, and print the output as JSON, with the paths of its files."""
-    from tungstenkit.cli.terminal import TERMINAL
+    """Predict one input, and print the output as JSON. Files are written, and named by their paths."""
     from tungstenkit.models.serving import Serving
-    from tungstenkit.models.target import Target
     from tungstenkit.run.calls import Call
     from tungstenkit.run.client import parse_input, save_files
     from tungstenkit.sdk.errors import RunError
@@ -254,20 +262,7 @@ def predict_command(
 
     output_dir = output_dir or Path(RESULTS)
     say_if_it_ships(output_dir)
-    if local and no_engine:
-        raise typer.BadParameter("--local builds no image: leave --no-engine out")
-    model = Target(
-        target,
-        module,
-        class_name,
-        local,
-        None if no_gpu else gpu_devices,
-        engine_args or [],
-        model_python,
-        trust,
-        no_engine,
-        TERMINAL,
-    )
+    model = _target(context)
     with ExitStack() as stack, Serving(model) as serving:
         parts = _checked(serving, inputs or [], stack)
         metadata = serving.metadata()

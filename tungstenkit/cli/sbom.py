@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tungstenkit.cli.arguments import Class, Directory, Module, Trust, reading_of
+from tungstenkit.cli.arguments import Class, Directory, Module, PlatformOfLock, Trust, reading_of
+from tungstenkit.sdk.errors import BuildError, TungstenError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,20 +35,21 @@ def sbom_command(
     class_name: Class = None,
     *,
     trust: Trust = False,
-    platform: Annotated[
-        str | None, typer.Option("--platform", metavar="SYSTEM", help="The platform of the image.")
-    ] = None,
+    platform: PlatformOfLock = None,
     form: Annotated[
         Format, typer.Option("--format", help="SPDX 2.3 or CycloneDX 1.6, both JSON.")
     ] = Format.SPDX,
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="FILE", dir_okay=False, help="A file; else it goes to standard output."
+            "-o", "--output", metavar="FILE", help="Write it to a file.", show_default="standard output"
         ),
     ] = None,
 ) -> None:
-    """Write the image's bill of materials: each package, file and weight in it, from its lock; builds it if need be."""
+    """Write the image's bill of materials.
+
+    Each package, file and weight in it, from its lock; builds the image if need be.
+    """
     with reading_of(context, directory, module, trust=trust) as reading:
         from tungstenkit.bill.contents import bill_of
         from tungstenkit.bill.referrers import FORMATS
@@ -55,13 +57,20 @@ def sbom_command(
         from tungstenkit.document import to_json, write_atomically
         from tungstenkit.project.described import make_described
         from tungstenkit.project.folder import Project
+        from tungstenkit.project.making import check_written
 
         project = Project.of(reading, class_name, TERMINAL)
+    if output is not None:
+        check_written(project, output, "a bill of materials", "without -o it")
     text = to_json(FORMATS[form].document(bill_of(make_described(project, platform))))
     if output is None:
         sys.stdout.write(text)
     else:
-        write_atomically(output, text)
+        try:
+            # A link stays one: what it leads to is written.
+            write_atomically(output.resolve(), text)
+        except OSError as problem:
+            raise BuildError(f"it can't be written: {problem.strerror}", where=str(output)) from None
 
 
 def signing_key(path: Path) -> PrivateKey:
@@ -91,7 +100,6 @@ def keep_said(
     """
     from tungstenkit.project.described import keep_described
     from tungstenkit.registry.client import Access
-    from tungstenkit.sdk.errors import TungstenError
 
     try:
         keep_described(project, images, whole, reference, Access.of_skopeo(tuple(skopeo_args)), key)

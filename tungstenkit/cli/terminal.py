@@ -70,7 +70,9 @@ class FetchBar:
         self._bar.start()
         self._bar.update(self._bar.task_ids[0], total=size, completed=0, files=f"0/{files} files")
         if not err.is_terminal:
-            err.print(f"{self._doing} {files} {'file' if files == 1 else 'files'}, {size / 1e6:.1f} MB")
+            from rich.filesize import decimal
+
+            err.print(f"{self._doing} {files} {'file' if files == 1 else 'files'}, {decimal(size)}")
 
     def _new_bar(self) -> Progress:
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tungstenkit.cli.arguments import PlatformOfIndex
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tungstenkit.prove.comparison import Difference, LayerDifference
-    from tungstenkit.prove.diff import Side, Told
+    from tungstenkit.prove.diff import Here, Side, Told
     from tungstenkit.prove.verify import Verdict
 
 _REBUILDS = 5
@@ -21,15 +23,6 @@ _DIFFERS = 1
 _CONFIGURED = 100
 """Letters of what a config says that are shown."""
 
-Platform = Annotated[
-    str | None,
-    typer.Option(
-        "--platform",
-        metavar="SYSTEM",
-        help="Of an index of several platforms' images the one that is meant, as Nix calls it.",
-        show_default="this machine's, or else the only one",
-    ),
-]
 Json = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
 
 
@@ -46,11 +39,11 @@ def verify_command(
         typer.Option(
             "--inputs",
             metavar="REF|FOLDER",
-            help="Where else its export and inputs are kept: another image, a folder of `fetch --to`, an export. Again "
-            "for more.",
+            help="Where else its export, inputs and signatures are kept: another image, a folder of `fetch --to`, an "
+            "export. Again for more.",
         ),
     ] = None,
-    platform: Platform = None,
+    platform: PlatformOfIndex = None,
     rerun: Annotated[
         bool,
         typer.Option(
@@ -71,7 +64,9 @@ def verify_command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Prove an image: build it again of what is kept beside it, and compare layer by layer.
+    """Prove an image: build it again, and compare.
+
+    It is built of what is kept beside it, and compared layer by layer.
 
     Exit status 0: proved. 1: it differs, or something is damaged or missing. 5: it is the same, but built by
     what is of no tungsten that this one knows.
@@ -103,10 +98,10 @@ def diff_command(
     ],
     second: Annotated[str, typer.Argument(metavar="B", help="The same.")],
     *,
-    platform: Platform = None,
+    platform: PlatformOfIndex = None,
     as_json: Json = False,
 ) -> None:
-    """Tell two images apart: packages, files, sizes, labels and other configuration, layers that both have."""
+    """Tell two images apart. By packages, files, sizes, labels and other configuration, and layers that both have."""
     from tungstenkit.cli.terminal import TERMINAL
     from tungstenkit.prove.diff import diff
 
@@ -118,18 +113,30 @@ def diff_command(
         print(line)
 
 
-def _target(target: str, platform: str | None) -> str | Path:
-    """The layout of what was built here, or a reference as it is."""
+def _target(target: str, platform: str | None) -> str | Here:
+    """What was built here, or a reference as it is."""
     from tungstenkit.models.built import layout_of
+    from tungstenkit.prove.diff import Here
 
-    return layout_of(target, platform) or target
+    layout = layout_of(target, platform)
+    return Here(target, layout) if layout is not None else target
 
 
 def _signed_lines(found: Verdict) -> Iterator[str]:
     if found.signed is not None:
-        kinds = ", ".join(sorted({one.kind for one in found.signed.statements}))
-        bills = f", with {' and '.join(sorted(found.signed.bills))}" if found.signed.bills else ""
-        yield f"{_plain(found.name)}@{found.digest} is signed by this key: {_plain(kinds)}{bills}"
+        from tungstenkit.bill import cyclonedx, spdx
+        from tungstenkit.bill.provenance import PROVENANCE
+        from tungstenkit.bill.signature import SIGNED_IMAGE
+
+        words = {
+            SIGNED_IMAGE: "the image",
+            PROVENANCE: "where it is from (SLSA provenance)",
+            spdx.MEDIA_TYPE: "what is in it (SPDX)",
+            cyclonedx.MEDIA_TYPE: "what is in it (CycloneDX)",
+        }
+        kinds = {one.kind for one in found.signed.statements} | {*found.signed.bills}
+        said = [words[kind] for kind in words if kind in kinds] + sorted(kinds - words.keys())
+        yield f"{_plain(found.name)}@{found.digest} is signed by this key: {_plain(', '.join(said))}"
         yield from (f"passed over: {_plain(one)}" for one in found.signed.passed_over)
 
 

@@ -372,7 +372,9 @@ def folders_hint(name: str) -> str | None:
     """Where a model of this name was built: what runs and shows a folder's image is called by the folder, and the model
     may be called otherwise.
     """
-    of_name = sorted({str(one.folder) for one in built() if one.name == name and not one.is_gone})
+    # As `build` prints it.
+    model = name.removeprefix("localhost/").removesuffix(":latest")
+    of_name = sorted({str(one.folder) for one in built() if one.name == model and not one.is_gone})
     return (
         f"that is a model's name: name its folder, {' or '.join(map(shlex.quote, of_name))}"
         if of_name

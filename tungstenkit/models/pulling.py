@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tungstenkit import started
 from tungstenkit.data import FACTS
@@ -21,9 +21,13 @@ from tungstenkit.nix_build.push import check_skopeo
 from tungstenkit.outside import image_problem
 from tungstenkit.platforms import this_system
 from tungstenkit.registry import skopeo
-from tungstenkit.registry.artifact import DIGEST, DOCKER_INDEX, DOCKER_MANIFEST, INDEX
+from tungstenkit.registry.artifact import DIGEST, DOCKER_INDEX, DOCKER_MANIFEST, INDEX, Descriptor
 from tungstenkit.registry.client import Name
 from tungstenkit.sdk.errors import FetchError, RunError
+from tungstenkit.watch import UNWATCHED
+
+if TYPE_CHECKING:
+    from tungstenkit.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,14 @@ def pull(
     reference: str,
     *,
     platform: str | None = None,
-    folder: Path | None = None,
-    archive: Path | None = None,
+    folder: str | Path | None = None,
+    archive: str | Path | None = None,
+    watch: Watch = UNWATCHED,
 ) -> Pulled:
     """Bring an image out of a registry into podman or docker, which `get` then finds it in by what it is called.
 
     platform: which image of an index; by default this machine's, or the only one. folder: write it there as an image
-    layout instead, archive: as one file.
+    layout instead, archive: as one file. watch: is told how much of it there is, and how much has come.
 
     Raises TungstenError.
     """
@@ -60,6 +65,7 @@ def pull(
             f"{reference!a} {problem}", where="REF", hint="such as registry.example:5000/team/blur:1"
         )
     check_skopeo()
+    folder, archive = (None if one is None else Path(one) for one in (folder, archive))
     _check_places(folder, archive)
     engine = find_engine() if folder is None and archive is None else None
     if engine is None and folder is None and archive is None:
@@ -67,11 +73,14 @@ def pull(
             "there is no podman, nor docker with a daemon, that an image could be brought into",
             hint="-o DIR keeps it as a folder, --archive FILE as a file for `podman load` and `docker load`",
         )
-    digest, system = _find(reference, platform)
+    with watch.reading(f"reading the manifest of {reference}"):
+        digest, system, blobs = _find(reference, platform)
     name = _name(reference)
     with started.scratch() as scratch:
         layout = scratch / "layout"
-        skopeo.copy_layout(skopeo.with_digest(reference, digest), layout)
+        with watch.fetching(f"pulling {reference}:") as bar:
+            bar.start(len(blobs), sum(one.size for one in blobs))
+            skopeo.copy_layout(skopeo.with_digest(reference, digest), layout, bar.advance)
         image = _completed(layout, digest, ":".join(name))
         if folder is not None:
             _move(layout, folder)
@@ -95,8 +104,8 @@ def _check_places(folder: Path | None, archive: Path | None) -> None:
         raise RunError("this is no file that could be replaced", where=str(archive))
 
 
-def _find(reference: str, platform: str | None) -> tuple[str, str]:
-    """The digest of the one image that is meant, and its platform."""
+def _find(reference: str, platform: str | None) -> tuple[str, str, list[Descriptor]]:
+    """The digest of the one image that is meant, its platform, and its blobs."""
     digest, document = skopeo.manifest(skopeo.without_tag(reference))
     media_type = document.get("mediaType")
     if media_type in (INDEX, DOCKER_INDEX) or "manifests" in document:
@@ -111,7 +120,8 @@ def _find(reference: str, platform: str | None) -> tuple[str, str]:
                 where=reference,
                 hint=f"`--platform {known[0]}` takes that" if known else None,
             )
-        return found[wanted], wanted
+        named = skopeo.with_digest(reference, found[wanted])
+        return found[wanted], wanted, _blobs(skopeo.manifest(named)[1], named)
     if media_type == DOCKER_MANIFEST:
         raise FetchError(
             "docker has written this manifest, which an image layout can't hold under its digest",
@@ -126,7 +136,14 @@ def _find(reference: str, platform: str | None) -> tuple[str, str]:
         )
     if platform not in (None, system):
         raise FetchError(f"the image is for {system}, and for {platform} there is none", where=reference)
-    return digest, system
+    return digest, system, _blobs(document, reference)
+
+
+def _blobs(manifest: dict[str, Any], reference: str) -> list[Descriptor]:
+    try:
+        return [Descriptor.of(one) for one in (manifest["config"], *manifest["layers"])]
+    except (ValueError, LookupError, TypeError):
+        raise FetchError("this is no image", where=reference) from None
 
 
 def _listed(index: dict[str, Any]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tungstenkit import certificates
 from tungstenkit.lacks import installing
 from tungstenkit.outside import IMAGE_NAME, IMAGE_TAG, LONGEST_NAME
-from tungstenkit.registry.skopeo import passwords_hint, tls
+from tungstenkit.registry.skopeo import in_words, login_hint, passwords_hint, tls
 from tungstenkit.sdk.errors import BuildError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _account(what: str, registry: str, options: Sequence[str]) -> None:
         handshake = certificates.problem_in(run.stderr)
         raise BuildError(
             f"skopeo did not {'log in to' if what == 'login' else 'log out of'} {registry}: "
-            f"{handshake or run.stderr.strip()}",
+            f"{handshake or in_words(run.stderr)}",
             hint=certificates.hint(handshake)
             if handshake
             else _hint(run.stderr, registry, "--tls-verify=false"),
@@ -115,13 +115,13 @@ def push_image(image: Image | Index, reference: str, skopeo_args: Sequence[str])
     if run.returncode != 0:
         handshake = certificates.problem_in(run.stderr)
         raise BuildError(
-            f"the image could not be pushed: {handshake or run.stderr.strip()}",
+            f"the image could not be pushed: {handshake or in_words(run.stderr)}",
             # Not the command: what skopeo is told besides may be a password.
             where=f"docker://{reference}",
             hint=certificates.hint(handshake)
             if handshake
             else _hint(run.stderr, reference, "--dest-tls-verify=false")
-            or _login_hint(reference, skopeo_args),
+            or login_hint(reference, skopeo_args),
         )
 
 
@@ -129,6 +129,7 @@ _NO_ANSWER = re.compile(
     r"connection refused|no such host|no route to host|i/o timeout|network is unreachable"
 )
 _ASKED = re.compile(r"https?://([^/\"\\]+)/v2/")
+_NOBODY_ASKED = re.compile(r"reading (?:username|password): (?:EOF|inappropriate ioctl)")
 _NO_TLS = re.compile(r"server gave HTTP response to HTTPS client")
 
 
@@ -143,12 +144,10 @@ def _hint(said: str, reference: str, without_tls: str) -> str | None:
         asked = _ASKED.search(said)
         host = asked[1] if asked else reference.partition("/")[0]
         return f"nothing answers at {host}: is a registry running there, and is that its name?"
+    if _NOBODY_ASKED.search(said):
+        return (
+            f"there is no terminal to ask at: `tungsten login {reference} -u USER --password-stdin` reads it"
+        )
+    if "invalid username/password" in said:
+        return f"the registry has no such user, or another password: `tungsten login {reference}` asks again"
     return f"--skopeo-arg={without_tls} is for a registry without TLS" if _NO_TLS.search(said) else None
-
-
-def _login_hint(reference: str, skopeo_args: Sequence[str]) -> str:
-    host, slash, _ = reference.partition("/")
-    # As skopeo takes it: else the name is one of its default registry's.
-    named = slash and ("." in host or ":" in host or host == "localhost")
-    without_tls = " --skopeo-arg=--tls-verify=false" if "--dest-tls-verify=false" in skopeo_args else ""
-    return f"`tungsten login {host if named else 'REGISTRY'}{without_tls}` gives it a user and a password"

@@ -43,7 +43,8 @@ def keep_described(
     images: by platform. whole: the digest of what was pushed: of the one image, or of an index of several. reference:
     where that is. key: what signs each, and the index. Raises TungstenError; the images are there all the same.
     """
-    with project.watch.working(f"saying what is in {reference}"):
+    signed = ", signed" if key is not None else ""
+    with project.watch.working(f"keeping beside it what is in it and where it is from{signed}"):
         where = place(reference, access)
         others = elsewhere.repositories(where)
         for system, image in images.items():

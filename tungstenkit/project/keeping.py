@@ -140,7 +140,7 @@ def _send(project: Project, where: Place, layers: Sequence[Layer]) -> None:
     project.watch.notice(
         f"keeping what builds it in {where.name}: {_amount(unique)}; not there yet: {_amount(sent)}{mounted}"
     )
-    with project.watch.fetching("sending") as bar:
+    with project.watch.fetching("sending and mounting" if rest else "sending") as bar:
         bar.start(len(lacking), sum(layer.descriptor.size for layer in lacking))
         where.put_blobs(
             lacking,

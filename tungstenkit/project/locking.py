@@ -32,7 +32,7 @@ from tungstenkit.resolve.relocked import version_of
 from tungstenkit.resolve.solver import Solver, dates_of
 from tungstenkit.resolve.targets import chosen_systems
 from tungstenkit.resolve.unlisted import Unlisted
-from tungstenkit.sdk.errors import LockError, ResolveError
+from tungstenkit.sdk.errors import FetchError, LockError, ResolveError
 from tungstenkit.seal import commands, post_build
 from tungstenkit.seal.declared import lock_files
 from tungstenkit.seal.steps import seal
@@ -244,6 +244,13 @@ def _insecure_unpinned(
 ) -> Lock:
     """The pins without those that a known vulnerability concerns and something newer closes; which, is told."""
     known = advisories_for(solver.mirrors, pins)
+    if known.is_nothing:
+        raise FetchError(
+            "\n".join(("what is known to be wrong with what is locked can't be asked", *known.notices)),
+            where="--security",
+            hint="try again where the network has them; TUNGSTEN_SECURITY_TRACKER=URL names another place of the "
+            "security tracker's data",
+        )
     found = concerned(pins, known)
     moving = [one for one in found if has_fix(one, known, solver.newest_deb)]
     if any(not isinstance(one.package, Deb) for one in moving):
@@ -260,7 +267,8 @@ def _insecure_unpinned(
                 f"{one.name} {one.package.version} stays: what fits here of it closes none of {ids}"
             )
     if not moving:
-        project.watch.notice("no known vulnerability of what is locked is closed by something newer")
+        whose = "was checked" if known.notices else "is locked"
+        project.watch.notice(f"no known vulnerability of what {whose} is closed by something newer")
     return without(pins, moving)
 
 

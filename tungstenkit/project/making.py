@@ -134,18 +134,21 @@ def _cost_of_others(lock: Lock, others: Sequence[str], one: str) -> str:
     )
 
 
-def check_archive(project: Project, path: Path) -> None:
-    """BuildError where an image's archive would be a file of the model's, and so in its next image."""
+def check_written(project: Project, path: Path, what: str, to_stdout: str) -> None:
+    """BuildError where what is written of an image would be a file of the model's, and so in its next image.
+
+    what: such as `an archive`. to_stdout: the words that lead it to standard output instead.
+    """
     place = path.resolve()
     model, state = project.directory.resolve(), project.state.resolve()
     if place.is_dir():
-        raise BuildError("this is a folder, and an image's archive is one file", where=str(path))
+        raise BuildError(f"this is a folder, and {what} is one file", where=str(path))
     if path.exists() and not path.is_file():
         # It would be a file then, and a device or a pipe no more.
         raise BuildError(
             "this is no file that could be replaced",
             where=str(path),
-            hint="--archive=- writes to standard output, which a shell can lead there",
+            hint=f"{to_stdout} writes to standard output, which a shell can lead there",
         )
     if place.is_relative_to(store.place()):
         raise BuildError(
@@ -158,7 +161,7 @@ def check_archive(project: Project, path: Path) -> None:
         raise BuildError("no such folder", where=str(path.parent))
     if place.is_relative_to(model) and not place.is_relative_to(state):
         raise BuildError(
-            "an archive there would be a file of the model's, and in its next image",
+            f"{what} there would be a file of the model's, and in its next image",
             where=str(path),
             hint=f"{state / path.name} is no file of the model's",
         )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tungstenkit import started
 from tungstenkit.nix_build.loaded import Layer
@@ -13,6 +12,8 @@ from tungstenkit.prove.comparison import Difference, compare
 from tungstenkit.prove.image import built_image, image_at, opened
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tungstenkit.prove.image import Image
     from tungstenkit.watch import Watch
 
@@ -54,9 +55,18 @@ class Told:
     """Of layers that both have, only how they are packed."""
 
 
-def diff(first: str | Path, second: str | Path, watch: Watch, platform: str | None = None) -> Told:
-    """Compare two images. Each is a reference, a layout's folder or an archive; a path of the Nix store is one that was
-    built here. platform: which one of an index. Raises FetchError.
+class Here(NamedTuple):
+    """An image that was built here."""
+
+    name: str
+    """What its user calls it."""
+    layout: Path
+
+
+def diff(first: str | Here, second: str | Here, watch: Watch, platform: str | None = None) -> Told:
+    """Compare two images. Each is a reference, a layout's folder or an archive, or was built here.
+
+    platform: which one of an index. Raises FetchError.
     """
     with started.scratch() as scratch, ExitStack() as stack:
         with watch.working("reading manifests"):
@@ -76,10 +86,10 @@ def diff(first: str | Path, second: str | Path, watch: Watch, platform: str | No
     )
 
 
-def _image(target: str | Path, scratch: Path, stack: ExitStack, platform: str | None) -> Image:
+def _image(target: str | Here, scratch: Path, stack: ExitStack, platform: str | None) -> Image:
     scratch.mkdir()
-    if isinstance(target, Path):
-        return built_image(target, scratch)
+    if isinstance(target, Here):
+        return built_image(target.layout, scratch, target.name)
     return image_at(stack.enter_context(opened(target, scratch)), scratch, platform)
 
 

@@ -137,9 +137,15 @@ class Image:
         try:
             beside = blob(self.layout, self.layers[number].digest).readlink().parent / "files.json"
             entries = json.loads(_in_store(beside, _LARGEST_LIST))["entries"]
-            return {f"/{one['path']}": str(one["package"]) for one in entries if one.get("package")}
+            owned = {f"/{one['path']}": str(one["package"]) for one in entries if one.get("package")}
         except (FetchError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return {}
+        # What no package has, tungsten has stated, and is what the layer is made of.
+        stated = {"files": self.made_of(number)}
+        return {
+            path: "the model's files" if owner.startswith("tree ") else stated.get(owner, owner)
+            for path, owner in owned.items()
+        }
 
     def check(self, advance: Callable[[int], None]) -> None:
         """Raises FetchError for a layer that is not what the manifest says, or whose tar is not what the config says.
@@ -228,8 +234,11 @@ def image_at(place: Place, scratch: Path, system: str | None = None) -> Image:
     )
 
 
-def built_image(layout: Path, scratch: Path) -> Image:
-    """An image that this machine's Nix has built, by anybody's `nix/`. Raises FetchError where it is none."""
+def built_image(layout: Path, scratch: Path, name: str = "") -> Image:
+    """An image that this machine's Nix has built, by anybody's `nix/`. Raises FetchError where it is none.
+
+    name: what it is called, by default its path.
+    """
 
     try:
         (only,) = manifests_of(_in_store(layout / "index.json", LARGEST_MANIFEST))
@@ -240,7 +249,7 @@ def built_image(layout: Path, scratch: Path) -> Image:
     except (OSError, ValueError) as problem:
         raise _no_image(str(layout), problem) from None
     return Image(
-        str(layout),
+        name or str(layout),
         manifest,
         *_configured(str(layout), told, len(layers)),
         config_digest=config.digest,

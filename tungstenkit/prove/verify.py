@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tungstenkit import nix_program, started, store
 from tungstenkit.bill.referrers import check_signed, check_whole
+from tungstenkit.bill.signature import UnsignedError
 from tungstenkit.fetch.needs import result_files
 from tungstenkit.lock.selection import part_of
 from tungstenkit.platforms import this_system
@@ -20,16 +21,19 @@ from tungstenkit.prove.comparison import Difference, compare
 from tungstenkit.prove.image import built_image, image_at, opened
 from tungstenkit.prove.makers import Maker, maker
 from tungstenkit.prove.rebuild import rebuild
+from tungstenkit.registry.place import place as place_of
 from tungstenkit.sdk.errors import FetchError
+from tungstenkit.spec.files import is_export
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tungstenkit.bill.referrers import Signed
     from tungstenkit.bill.signature import PublicKey
     from tungstenkit.lock.document import Lock
-    from tungstenkit.prove.comparison import FileDifference, LayerDifference
+    from tungstenkit.prove.comparison import FileDifference
     from tungstenkit.prove.image import Image
+    from tungstenkit.registry.base import Place
     from tungstenkit.watch import Watch
 
 
@@ -75,9 +79,9 @@ def verify(
 ) -> Verdict:
     """Build an image again, and compare.
 
-    reference: a registry's, an image layout's folder, or an archive. others: where its export and its inputs are sought
-    besides. platform: which one of an index. rerun: whether recorded results of steps are made again, with the network.
-    key: who must have signed it.
+    reference: a registry's, an image layout's folder, or an archive. others: where its export, inputs and signatures
+    are sought besides. platform: which one of an index. rerun: whether recorded results of steps are made again, with
+    the network. key: who must have signed it.
 
     Raises FetchError for what is damaged or nowhere, BuildError where nothing can be built, and SignatureError where it
     is not signed as it should be.
@@ -87,7 +91,7 @@ def verify(
         with watch.working("reading the image's manifest"):
             image = image_at(place, scratch, platform)
             check_whole(place, image.digest)
-            signed = check_signed(place, image.digest, key) if key is not None else None
+            signed = signed_at([place, *_places(others)], image.digest, key) if key is not None else None
             found = evidence.find(image, place, others)
             export, digest = found.export(image, scratch)
         with watch.fetching("reading layers") as bar:
@@ -118,6 +122,26 @@ def verify(
         )
 
 
+def signed_at(places: Iterable[Place], digest: str, key: PublicKey) -> Signed:
+    """What a key has signed of an image, in the first of some places where it has: a copy may come without signatures.
+
+    digest: of its manifest. Raises UnsignedError where there is none, and SignatureError where one is damaged.
+    """
+    lacking = None
+    for one in places:
+        try:
+            return check_signed(one, digest, key)
+        except UnsignedError as problem:
+            lacking = lacking or problem
+    assert lacking is not None  # there is one place at least
+    raise lacking
+
+
+def _places(others: Sequence[str]) -> Iterator[Place]:
+    """Those of what was named that may have more than an export."""
+    return (place_of(one) for one in others if not is_export(Path(one)))
+
+
 def _system_of(image: Image, lock: Lock) -> str:
     """The platform that an image is for, by Nix's name. FetchError where its lock, or this machine, is of none."""
     system = image.system
@@ -144,31 +168,22 @@ def _bring_nix(others: Sequence[str], watch: Watch) -> None:
     from tungstenkit.fetch.carry import archive_in
     from tungstenkit.fetch.machine_mirrors import find_mirrors
     from tungstenkit.fetch.own_nix import Origin, bring
-    from tungstenkit.registry.place import place
-    from tungstenkit.spec.files import is_export
 
-    folders = (place(one) for one in others if Path(one).is_dir() and not is_export(Path(one)))
+    folders = (place_of(one) for one in others if Path(one).is_dir() and not is_export(Path(one)))
     carried = next((found for one in folders if (found := archive_in(one))), None)
     bring(lambda: Origin.carried(carried) if carried else Origin.of(find_mirrors()), watch)
 
 
 def _with_files(difference: Difference, part: Lock) -> Difference:
-    """The same, with the file of the lock that each path is of, where a package is named; else with what it is."""
+    """The same, with the file of the lock that each path is of, where a package is named."""
     files = {
         deb.name: f"{deb.name}, {deb.file.rpartition('/')[2]}"
         for platform in part.platforms.values()
         for _, deb in platform.every_deb
     }
 
-    def named(layer: LayerDifference, file: FileDifference) -> FileDifference:
-        if file.input.startswith("tree "):
-            return replace(file, input="the model's files")
-        # What no package has, tungsten has stated.
-        return replace(
-            file, input=files.get(file.input, layer.made_of if file.input == "files" else file.input)
-        )
+    def named(file: FileDifference) -> FileDifference:
+        return replace(file, input=files.get(file.input, file.input))
 
-    layers = tuple(
-        replace(layer, files=tuple(named(layer, file) for file in layer.files)) for layer in difference.layers
-    )
+    layers = tuple(replace(layer, files=tuple(map(named, layer.files))) for layer in difference.layers)
     return replace(difference, layers=layers)

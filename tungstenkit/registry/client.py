@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
     from tungstenkit.registry.passwords import Password
 
+    Body = Callable[[], IO[bytes]] | bytes | None
+    """What is sent; a function opens it anew for each attempt."""
+
 HUB = "docker.io"
 """Whose an image's name is that names no registry; its own API has another host."""
 _HUBS_API = "registry-1.docker.io"
@@ -202,12 +205,9 @@ class Client:
         url: str,
         *,
         headers: Mapping[str, str] | None = None,
-        body: Callable[[], IO[bytes]] | bytes | None = None,
+        body: Body = None,
     ) -> requests.Response:
-        """A registry's answer of success, of which the body is still to be read.
-
-        body: what is sent, opened anew for each attempt. Raises RegistryError.
-        """
+        """A registry's answer of success, of which the body is still to be read. Raises RegistryError."""
         for attempt in range(_ATTEMPTS - 1):
             try:
                 return self._ask_as_somebody(method, url, headers or {}, body)
@@ -218,11 +218,7 @@ class Client:
         return self._ask_as_somebody(method, url, headers or {}, body)
 
     def _ask_as_somebody(
-        self,
-        method: Method,
-        url: str,
-        headers: Mapping[str, str],
-        body: Callable[[], IO[bytes]] | bytes | None,
+        self, method: Method, url: str, headers: Mapping[str, str], body: Body
     ) -> requests.Response:
         before = self._authorization
         answer = self._send(method, url, headers, body)
@@ -245,13 +241,7 @@ class Client:
             return answer
         raise self._refusal(answer, url)
 
-    def _send(
-        self,
-        method: Method,
-        url: str,
-        headers: Mapping[str, str],
-        body: Callable[[], IO[bytes]] | bytes | None,
-    ) -> requests.Response:
+    def _send(self, method: Method, url: str, headers: Mapping[str, str], body: Body) -> requests.Response:
         opened = body() if callable(body) else body
         with told(url):
             try:

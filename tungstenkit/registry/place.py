@@ -33,7 +33,7 @@ def place(reference: str, access: Access | None = None, *, may_be_new: bool = Fa
         # No user may put anything where such a name leads.
         raise FetchError(
             f"no folder is called {reference!a}, and no registry's repository",
-            where="REF",
+            where=reference,
             hint="such as registry.example:5000/team/blur:1, or the folder of an image layout",
         )
     return RegistryPlace(Name.of(reference), access or Access())

@@ -24,7 +24,7 @@ from tungstenkit.outside import image_problem
 from tungstenkit.sdk.errors import FetchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import IO
 
 _LOOK_EACH = 0.2  # seconds between two looks at how much has arrived
@@ -88,10 +88,10 @@ def pull(reference: str, blobs: Mapping[str, Path], folder: Path, advance: Calla
             found.rename(path)
 
 
-def copy_layout(reference: str, folder: Path) -> None:
-    """Copy the image that a reference names into a new image layout, under its digest. Raises FetchError."""
+def copy_layout(reference: str, folder: Path, advance: Callable[[int], None]) -> None:
+    """Copy the image that a reference names into a new image layout, under its digest; the rest as `pull`."""
     folder.mkdir()
-    _copy(reference, folder, lambda _: None, kind="oci")
+    _copy(reference, folder, advance, kind="oci")
 
 
 def _copy(reference: str, folder: Path, advance: Callable[[int], None], kind: str = "dir") -> None:
@@ -201,8 +201,35 @@ def passwords_hint(said: str) -> str | None:
     return "name a folder of this user's: `export XDG_RUNTIME_DIR=$(mktemp -d)`"
 
 
+def login_hint(reference: str, skopeo_args: Sequence[str] = ()) -> str:
+    """The command that has skopeo keep a user and a password for a reference's registry.
+
+    skopeo_args: what it was told besides.
+    """
+    host, slash, _ = reference.partition("/")
+    # As skopeo takes it: else the name is one of its default registry's.
+    named = slash and ("." in host or ":" in host or host == "localhost")
+    without_tls = " --skopeo-arg=--tls-verify=false" if "--dest-tls-verify=false" in skopeo_args else ""
+    return f"`tungsten login {host if named else 'REGISTRY'}{without_tls}` gives it a user and a password"
+
+
+_LOGGED = re.compile(r'(?m)^time="[^"\n]*" level=\w+ msg=("(?:[^"\\\n]|\\.)*"|\S+)$')
+
+
+def in_words(log: str) -> str:
+    """What skopeo says, without the form of its log: the hour, and quotes within quotes."""
+    return _LOGGED.sub(lambda line: _unquoted(line[1]), log.strip()).strip()
+
+
+def _unquoted(text: str) -> str:
+    try:
+        return str(json.loads(text, strict=False)) if text.startswith('"') else text
+    except ValueError:  # Go has escapes that JSON has not
+        return text[1:-1]
+
+
 def _problem(log: bytes, reference: str) -> FetchError:
-    text = log.decode("utf-8", "replace").strip()[-_LAST_WORDS:]
+    text = in_words(log.decode("utf-8", "replace"))[-_LAST_WORDS:]
     if handshake := certificates.problem_in(text):
         return FetchError(
             f"the image can't be read: {handshake}", where=reference, hint=certificates.hint(handshake)
@@ -212,12 +239,12 @@ def _problem(log: bytes, reference: str) -> FetchError:
     elif "no space left" in text:
         hint = "make room on the disk, and run it again"
     elif "unauthorized" in text or "denied" in text or "authentication required" in text:
-        hint = "the registry may ask for a password: `skopeo login` or `podman login` first; or the name is not right"
+        hint = f"{login_hint(reference)}; or the name is not right"
     elif "manifest unknown" in text or "not found" in text:
         hint = "look at the name and the tag; a digest that was removed from the registry is gone"
     else:
         hint = "check the network and the name; `skopeo inspect docker://NAME` asks the same"
-    return FetchError(f"the image can't be read:\n{text}", where=reference, hint=hint)
+    return FetchError(f"the image can't be read: {text}", where=reference, hint=hint)
 
 
 def _json(data: bytes, reference: str) -> dict[str, Any]:

@@ -97,9 +97,15 @@ def parse_input(texts: Sequence[str], schema: Schema, stack: ExitStack) -> list[
                 except OSError as problem:
                     problems.append(f"{name}: {problem.filename} can't be read: {problem.strerror}")
     if problems:
-        names = ", ".join(schema.get("properties", ())) or "none"
-        raise RunError("\n".join(problems), where="-i", hint=f"the model's inputs are: {names}")
+        raise _refused(problems, schema)
     return parts
+
+
+def _refused(problems: Sequence[str], schema: Schema) -> RunError:
+    names = list(schema.get("properties", ()))
+    way = f"; `-i {names[0]}=…` gives one" if names else ""
+    hint = f"the model's inputs are: {', '.join(names) or 'none'}{way}"
+    return RunError("\n".join(problems), where="-i", hint=hint)
 
 
 def checked_input(texts: Sequence[str], schema: Schema, stack: ExitStack) -> list[Part]:
@@ -127,7 +133,7 @@ def checked_input(texts: Sequence[str], schema: Schema, stack: ExitStack) -> lis
         problems = [one for one in error.problems if one.kind != "url_not_enabled"]
         if problems:
             lines = [_problem({"loc": ("body", *one.location), "msg": one.message}) for one in problems]
-            raise RunError("\n".join(lines), where="-i") from None
+            raise _refused(lines, schema) from None
     return parts
 
 

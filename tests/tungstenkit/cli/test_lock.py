@@ -125,7 +125,18 @@ class TestLock:
         assert "1 moved, 0 added, 0 removed" in err
         assert f"numpy 1.0 -> {NEW}: closes CVE-1" in err
         _, _, err, _ = tungsten("lock", "--resolve-only", model, "--security")
-        assert "no known vulnerability of what is locked is closed by something newer" in err
+        assert "no known vulnerability of what was checked is closed by something newer" in err
+
+    def test_security_says_nothing_of_what_nobody_could_be_asked_about(self, tungsten, model, monkeypatch):
+        advisories = Advisories(notices=("the tracker did not answer", "the index did not answer"))
+        monkeypatch.setattr(locking, "look_up", lambda wanted, mirrors: advisories)
+        status, _, err, same = tungsten("lock", "--resolve-only", model, "--security")
+        assert (status, same) == (1, True)
+        assert "can't be asked" in err
+        assert "the tracker did not answer" in err
+        assert "the index did not answer" in err
+        assert "no known vulnerability" not in err
+        assert tungsten("lock", "--resolve-only", model)[0] == 0
 
     def test_security_moves_nothing_where_what_fits_closes_nothing(self, tungsten, model, monkeypatch):
         known = (Vulnerability(id="CVE-1", urgency=None, fixed=("9.0",)),)

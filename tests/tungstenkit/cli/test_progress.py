@@ -74,6 +74,7 @@ def test_what_is_told_is_shown_as_it_is(shown):
         report("sealing")
     with TERMINAL.fetching("reading") as bar:
         bar.start(2, 3_000_000)
+        bar.start(1, 8_100)
     with TERMINAL.building() as view:
         view.begin("layer-wheels")
         view.note("a [note]")
@@ -83,6 +84,7 @@ def test_what_is_told_is_shown_as_it_is(shown):
         "solving",
         "sealing",
         "reading 2 files, 3.0 MB",
+        "reading 1 file, 8.1 kB",
         "building layer-wheels",
         "a [note]",
     ]

@@ -171,6 +171,15 @@ def test_a_command_is_the_same_whichever_others_are_made(first, capsys):
         assert helps[0] == helps[1] != ""
 
 
+def test_the_list_of_commands_says_what_each_does_in_whole_words(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        command_line.command_line()(["--help"])
+    lines = capsys.readouterr().out.partition("Commands:")[2].splitlines()
+    assert [line for line in lines if line.endswith("...")] == []
+    assert len(lines) > 20
+
+
 HIDES = "import pathlib, sys\nsys.exit(str(pathlib.Path('HOST').exists()))"
 
 

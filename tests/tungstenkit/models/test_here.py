@@ -10,8 +10,8 @@ def test_a_program_lists_inspects_and_removes(alone, engine):
     blur = alone.model("blur")
     engine.put("image", image(ONE, "localhost/other:latest", title="other"))
     assert [one.name for one in models.list()] == ["blur", "other"]
-    (shown,) = models.inspect(str(blur))
+    (shown,) = models.inspect(blur)
     assert shown.built.folder == blur
     assert models.remove("other").names == ("localhost/other:latest",)
-    models.remove(str(blur))
+    models.remove(blur)
     assert models.list() == []

@@ -44,7 +44,7 @@ def test_an_image_of_an_index_is_written_as_a_layout_under_its_digest(pushed, tm
     reference = f"{registry.host}/team/blur:1"
     for platform, wanted in ((None, "x86_64-linux"), ("aarch64-linux", "aarch64-linux")):
         folder = tmp_path / wanted
-        pulled = models.pull(reference, platform=platform, folder=folder)
+        pulled = models.pull(reference, platform=platform, folder=str(folder))
         assert pulled == models.Pulled(
             reference, index.images[wanted].digest, wanted, index.images[wanted].size, folder
         )
@@ -80,7 +80,7 @@ def test_the_only_image_is_taken_and_another_platform_is_refused(pushed, tmp_pat
 def test_an_archive_is_for_docker_load_and_podman_load(pushed, tmp_path):
     registry, index = pushed
     reference = f"{registry.host}/team/blur:1"
-    models.pull(reference, archive=tmp_path / "image.tar")
+    models.pull(reference, archive=str(tmp_path / "image.tar"))
     with tarfile.open(tmp_path / "image.tar") as archive:
         (saved,) = json.load(archive.extractfile("manifest.json"))
         assert saved["RepoTags"] == [reference]

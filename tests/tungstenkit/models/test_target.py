@@ -94,8 +94,8 @@ def test_without_an_engine_there_are_no_images_by_name_and_no_gpus(example, tmp_
 
 def test_who_says_a_models_name_is_told_its_folder(alone, engine, tmp_path, monkeypatch):
     folder = alone.model("my-model", title="greeter")
-    for engine_here in ("podman", None):
+    for engine_here, name in (("podman", "greeter"), (None, "greeter"), (None, "localhost/greeter:latest")):
         monkeypatch.setattr("tungstenkit.nix_build.engine.find_engine", lambda here=engine_here: here)
         with pytest.raises(RunError) as caught:
-            run_folder("greeter", tmp_path)
+            run_folder(name, tmp_path)
         assert caught.value.hint == f"that is a model's name: name its folder, {folder}"

@@ -55,6 +55,21 @@ def test_what_no_registry_takes_is_refused(name):
         check_target(name)
 
 
+def test_the_form_of_skopeo_s_log_is_not_shown(skopeo_says, tmp_path):
+    said = 'Get \\"https://host/v2/\\": \\\\ \\x1b no\\n\\t* and more'
+    skopeo_says(f'time="2026-12-01T03:18:54Z" level=warning msg=short\ntime="x" level=fatal msg="{said}"\n')
+    with pytest.raises(BuildError) as caught:
+        push_image(SimpleNamespace(layout=tmp_path), "host:5000/a:1", [])
+    assert caught.value.what.startswith("the image could not be pushed: short\nGet ")
+    assert "level=" not in caught.value.what
+    assert 'time="' not in caught.value.what
+    plain = 'level=fatal msg="Get \\"https://host/v2/\\": no\\n\\t* and more"'
+    skopeo_says(f'time="2026-12-01T03:18:54Z" {plain}\n')
+    with pytest.raises(BuildError) as caught:
+        push_image(SimpleNamespace(layout=tmp_path), "host:5000/a:1", [])
+    assert caught.value.what == 'the image could not be pushed: Get "https://host/v2/": no\n\t* and more'
+
+
 def test_a_failed_push_does_not_show_what_skopeo_was_told(monkeypatch, tmp_path):
     (tmp_path / "skopeo").write_text("#!/bin/sh\necho denied >&2\nexit 1\n")
     (tmp_path / "skopeo").chmod(0o755)
@@ -137,7 +152,16 @@ def test_the_login_that_a_push_lacks_can_be_pasted(skopeo_says, reference, argum
             'reading JSON file "/run/containers/7/auth.json": open x: permission denied',
             "name a folder of this",
         ),
-        ("invalid username/password", None),
+        (
+            "invalid username/password",
+            "the registry has no such user, or another password: `tungsten login host",
+        ),
+        ("reading username: EOF", "there is no terminal to ask at: `tungsten login host:5000 -u USER --pass"),
+        (
+            "getting username and password: reading password: inappropriate ioctl for device",
+            "there is no term",
+        ),
+        ("not logged into host:5000", None),
     ],
 )
 def test_who_may_not_log_in_is_told_why(skopeo_says, ask, said, hint):

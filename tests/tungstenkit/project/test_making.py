@@ -16,7 +16,7 @@ from tungstenkit.lock.document import LOCK_NAME, read_lock, write_lock
 from tungstenkit.nix_build.image import Image
 from tungstenkit.project import making
 from tungstenkit.project.folder import Project
-from tungstenkit.project.making import check_archive, make_image, make_shell
+from tungstenkit.project.making import check_written, make_image, make_shell
 from tungstenkit.resolve import opened
 from tungstenkit.run import shell
 from tungstenkit.sdk.errors import BuildError, FetchError, LockError
@@ -296,7 +296,11 @@ def test_a_lock_for_nixpkgs_has_no_shell(project):
     )
 
 
-def test_an_archive_is_no_file_of_the_models(project, tmp_path, monkeypatch):
+def check_archive(project, path):
+    check_written(project, path, "an archive", "--archive=-")
+
+
+def test_what_is_written_of_an_image_is_no_file_of_the_models(project, tmp_path, monkeypatch):
     """The next image would hold it, and be another."""
     blur = project("blur")
     monkeypatch.chdir(blur.directory)

@@ -43,6 +43,23 @@ def test_it_is_read_from_a_layout(tmp_path):
     assert image.owners(0) == {}
 
 
+def test_what_was_built_here_says_whose_each_file_is(tmp_path):
+    place, _ = write_image(tmp_path / "image", LAYERS[:1], made_of=["settings"])
+    image = opened(tmp_path / "image", tmp_path)
+    built = tmp_path / "layer"
+    built.mkdir()
+    entries = [
+        {"path": path, "package": owner}
+        for path, owner in (("app", "tree app"), ("etc/a", "files"), ("b", "tini"), ("c", None))
+    ]
+    (built / "files.json").write_text(json.dumps({"entries": entries}))
+    blob = place.folder / "blobs" / "sha256" / image.layers[0].sha256
+    blob.rename(built / "blob")
+    blob.symlink_to(built / "blob")
+    owners = replace(image, layout=place.folder).owners(0)
+    assert owners == {"/app": "the model's files", "/etc/a": "settings", "/b": "tini"}
+
+
 def test_it_is_read_from_an_archive(tmp_path):
     _, manifest = write_image(tmp_path / "image", LAYERS)
     (tmp_path / "scratch").mkdir()

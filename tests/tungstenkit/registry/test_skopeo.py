@@ -66,7 +66,7 @@ def skopeo(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("said", "hint"),
     [
-        ("unauthorized: authentication required", "skopeo login"),
+        ("unauthorized: authentication required", "`tungsten login example.org` gives"),
         ("manifest unknown", "look at the name"),
         ("dial tcp: i/o timeout", "check the network"),
         ("write: no space left on device", "make room"),

@@ -117,7 +117,9 @@ def test_everything_that_is_wrong_is_told_at_once(parse, tmp_path):
         parse("phto=1")
     assert "No such file" in problems[4]
     assert "Is a directory" in problems[5]
-    assert caught.value.hint.endswith("text, photo, perhaps, photos, album, masked")
+    assert caught.value.hint.startswith(
+        "the model's inputs are: text, photo, perhaps, photos, album, masked; "
+    )
 
 
 def test_a_list_of_files_that_is_no_json_is_told_as_that(parse, tmp_path, monkeypatch):
@@ -161,6 +163,8 @@ class TestBeforeThereIsAServer:
             checked_input(texts, NUMBERS, stack)
         assert caught.value.what.splitlines() == problems
         assert caught.value.where == "-i"
+        assert caught.value.hint.startswith("the model's inputs are: n, ")
+        assert caught.value.hint.endswith("`-i n=…` gives one")
 
     def test_broken_json_is_called_that(self):
         with ExitStack() as stack, pytest.raises(RunError, match="numbers: the text is not JSON: Expecting"):

@@ -49,8 +49,8 @@ WEST = "NST3:30NDT,M3.2.0,M11.1.0"
 def clocks(now):
     """For each clock by its name the moment at which tests start, its time zone, and which tests."""
     # Half a minute before the year ends there; elsewhere it has ended. The programs of builds read no clock at all
-    # (tests/test_repository.py), and a server counts seconds, not years: once is enough for them.
-    once = ("tests/nix", "tests/server", "tests/test_dist.py")
+    # (tests/test_repository.py, which reads what is committed), and a server counts seconds, not years: once is enough.
+    once = ("tests/nix", "tests/server", "tests/test_repository.py", "tests/test_dist.py")
     turn = datetime(now.year + 4, 1, 1, 3, 29, 30, tzinfo=UTC)
     return {
         "days": (now + timedelta(days=400), EAST, TESTS),

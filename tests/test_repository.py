@@ -1,6 +1,7 @@
 """Rules about the repository as a whole: what it must not name, who may import whom, documents that agree."""
 
 import ast
+import functools
 import inspect
 import re
 import subprocess
@@ -74,6 +75,13 @@ def test_no_registrys_host_is_named(upstream):
     assert named == []
 
 
+@functools.cache
+def nodes(text):
+    """All of a module's syntax tree: many rules look at each module."""
+    return tuple(ast.walk(ast.parse(text)))
+
+
+@functools.cache
 def modules():
     """Ours, by their names; templates are models, which nothing imports."""
     found = {}
@@ -88,14 +96,13 @@ def modules():
 
 def imported(path):
     """Names of our modules that a module imports when it runs; what is imported for types alone does not count."""
-    tree = ast.parse(path.read_text())
     typing_only = {
         inner
-        for node in ast.walk(tree)
+        for node in nodes(path.read_text())
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         for inner in ast.walk(node)
     }
-    for node in ast.walk(tree):
+    for node in nodes(path.read_text()):
         if node in typing_only:
             continue
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -122,10 +129,11 @@ def folder_of(name):
     return name.rpartition(".")[0]
 
 
+@functools.cache
 def ours(name):
     """Modules of ours that one imports."""
     found = {module.removeprefix("tungstenkit.") for module in imported(modules()[name])}
-    return found & set(modules()) - {name}
+    return found & modules().keys() - {name}
 
 
 def test_every_folder_has_its_place():
@@ -162,7 +170,7 @@ PROGRAMS_OBSERVER = ROOT / "tungstenkit" / "models" / "observer.py"
 
 def shown(path):
     """How a module shows something to a person, each with its line."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path.read_text()):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "input", "breakpoint"):
             yield f"{node.lineno}: {ast.unparse(node.func)}"
         if isinstance(node, ast.Attribute) and re.fullmatch(
@@ -179,15 +187,15 @@ def test_nothing_below_the_command_line_prints(name):
     assert list(shown(modules()[name])) == []
 
 
-def changed_exceptions(tree):
+def changed_exceptions(text):
     """The lines where a module writes to a problem: of an exception that it has caught, or by an error's fields."""
     caught = {
         (node.name, one)
-        for node in ast.walk(tree)
+        for node in nodes(text)
         if isinstance(node, ast.ExceptHandler) and node.name
         for one in ast.walk(node)
     }
-    for node in ast.walk(tree):
+    for node in nodes(text):
         if isinstance(node, ast.Assign):
             targets = node.targets
         elif isinstance(node, (ast.AugAssign, ast.AnnAssign)):
@@ -202,8 +210,8 @@ def changed_exceptions(tree):
 
 
 def test_a_write_to_an_exception_is_noticed():
-    tree = ast.parse("try:\n  f()\nexcept E as e:\n  e.code = 1\n  raise\nfirst.hint += ''\nself.what = 1\n")
-    assert list(changed_exceptions(tree)) == [6, 4]
+    text = "try:\n  f()\nexcept E as e:\n  e.code = 1\n  raise\nfirst.hint += ''\nself.what = 1\n"
+    assert list(changed_exceptions(text)) == [6, 4]
 
 
 @pytest.mark.parametrize("folder", ["tungstenkit", "server/tungsten_server", "nix/tools"])
@@ -212,7 +220,7 @@ def test_no_exception_is_changed_after_it_was_raised(folder):
     found = [
         f"{path.relative_to(ROOT)}:{line}"
         for path in sorted((ROOT / folder).rglob("*.py"))
-        for line in changed_exceptions(ast.parse(path.read_text()))
+        for line in changed_exceptions(path.read_text())
     ]
     assert found == []
 
@@ -221,7 +229,7 @@ def too_big(text, *, many_parameters=False):
     """What of a module nobody reads in one go: "" for the file, and functions by name."""
     if text.count("\n") > 500:
         yield ""
-    for node in ast.walk(ast.parse(text)):
+    for node in nodes(text):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
             own = [one for one in every if one.arg not in ("self", "cls")]
@@ -431,6 +439,7 @@ SERVER_FOLDERS = {
 }
 
 
+@functools.cache
 def server_files():
     """The server's files by their names within the package: `queue.driver`."""
     paths = sorted(SERVER.rglob("*.py"))
@@ -441,7 +450,7 @@ def server_imports(name):
     """Files of the server that one of them imports, for types alone too."""
     files = server_files()
     package = ["tungsten_server", *name.split(".")[:-1]]
-    for node in ast.walk(ast.parse(files[name].read_text())):
+    for node in nodes(files[name].read_text()):
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -476,12 +485,12 @@ def test_no_files_of_the_server_import_one_another_in_a_circle():
 
 @pytest.mark.parametrize("name", [name for name in server_files() if name.startswith("worker.")])
 def test_what_runs_under_the_models_interpreter_needs_the_standard_library_and_the_sdk_alone(name):
-    nodes = list(ast.walk(ast.parse(server_files()[name].read_text())))
+    every = nodes(server_files()[name].read_text())
     roots = {
-        alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names
+        alias.name.split(".")[0] for node in every if isinstance(node, ast.Import) for alias in node.names
     }
     roots |= {
-        node.module.split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom) and not node.level
+        node.module.split(".")[0] for node in every if isinstance(node, ast.ImportFrom) and not node.level
     }
     assert roots - set(sys.stdlib_module_names) <= (
         {"tungstenkit", "PIL"}

@@ -109,7 +109,7 @@ def _newer_wheel(path, name, folder, end):
                     content = _EXACT_WHEEL.sub(rb"\1" + end.encode(), content)
             member.filename = member.filename.replace(f"{info}/", f"{newer}/", 1)
             # Fast: it is written once for each day, and read once.
-            new.writestr(member, content, compresslevel=1)
+            new.writestr(member, content, compress_type=zipfile.ZIP_STORED)
             if not member.is_dir():
                 lines.append(f"{member.filename},{wheel_record(content)}\n")
         new.writestr(zipfile.ZipInfo(f"{newer}/RECORD"), "".join([*lines, f"{newer}/RECORD,,\n"]))

@@ -43,7 +43,8 @@ def test_it_is_read_from_a_layout(tmp_path):
     assert image.owners(0) == {}
 
 
-def test_what_was_built_here_says_whose_each_file_is(tmp_path):
+def test_what_was_built_here_says_whose_each_file_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "place", lambda: str(tmp_path))
     place, _ = write_image(tmp_path / "image", LAYERS[:1], made_of=["settings"])
     image = opened(tmp_path / "image", tmp_path)
     built = tmp_path / "layer"

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tungstenkit.digest import measure
+from tungstenkit.document import compact
 from tungstenkit.outside import LARGEST_FILE
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def manifest(artifact: Artifact) -> bytes:
 
 
 def index(manifests: Sequence[Descriptor], kind: str, subject: Descriptor) -> bytes:
-    """What makes manifests refer to something that name nothing, and so are the same for all that they are about."""
+    """An artifact of manifests that name no subject themselves, and so are the same for each that they are about."""
     about = Descriptor(subject.media_type, subject.digest, subject.size)
     return spelled(
         {
@@ -197,4 +198,4 @@ def _listed(document: dict[str, Any], key: str) -> list[Any]:
 
 def spelled(document: dict[str, Any]) -> bytes:
     """A document, the same bytes each time."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    return compact(document)

@@ -83,7 +83,7 @@ def signature(subject: Descriptor, name: str, key: PrivateKey) -> Artifact:
 def _bill(kind: str, said: Documents, subject: Descriptor, name: str) -> Artifact:
     end = "spdx.json" if kind == spdx.MEDIA_TYPE else "cdx.json"
     layers = [
-        Layer(said.packages, kind, {TITLE: f"packages.{end}"}),
+        Layer(said.packages, kind, {TITLE: f"{name}.packages.{end}"}),
         Layer(said.image, kind, {TITLE: f"{name}.{end}"}),
     ]
     return Artifact(kind, layers, subject)

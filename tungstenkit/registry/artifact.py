@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tungstenkit.digest import measure
+from tungstenkit.document import compact
 from tungstenkit.outside import LARGEST_FILE
 
 if TYPE_CHECKING:
@@ -231,4 +232,4 @@ def _listed(document: dict[str, Any], key: str) -> list[Any]:
 
 def spelled(document: dict[str, Any]) -> bytes:
     """A document, the same bytes each time."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    return compact(document)

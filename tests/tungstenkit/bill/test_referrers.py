@@ -71,7 +71,8 @@ def test_the_bill_is_kept_in_both_formats_under_its_own_type(made, subject, kept
             bills[kind].image,
         ]
         end = "spdx.json" if kind == SPDX else "cdx.json"
-        assert [layer.annotations[TITLE] for layer in layers] == [f"packages.{end}", f"some-model.{end}"]
+        titles = [layer.annotations[TITLE] for layer in layers]
+        assert titles == [f"some-model.packages.{end}", f"some-model.{end}"]
     (found,) = kept.referrers(subject.digest, "application/vnd.in-toto+json")
     (layer,) = layers_of(kept.manifest(found.digest))
     assert json.loads(kept.document(layer.digest, layer.size))["predicateType"] == PROVENANCE

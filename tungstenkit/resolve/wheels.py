@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -35,7 +36,7 @@ from tungstenkit.sdk.errors import FetchError, NothingFitsError, ResolveError, U
 from tungstenkit.spec.requirements import project_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from packaging.tags import Tag
 
@@ -145,21 +146,15 @@ def _compile(
         "--no-config",
         *("--only-binary", ":all:", "--no-python-downloads", "--python", sys.executable),
         *("--python-version", target.python, "--python-platform", platform),
-        # The offer keeps what is read, and its address is another each time: nothing of an index is in this one.
+        # The offer keeps what is read, and its address is another each time: this has nothing of an index.
         *("--cache-dir", str(cache), "--color", "never", "--quiet"),
     ]
-    for name, content in tuple(_of_python.items()):
-        (cache / name).parent.mkdir(parents=True, exist_ok=True)
-        (cache / name).write_bytes(content)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("UV_")}
     offer.failure = None
-    with serve_index(offer) as url:
+    with serve_index(offer) as url, _knowing_python(cache):
         # No proxy leads to loopback.
         alone = {"UV_DEFAULT_INDEX": url, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
         run = _run(command, kept | alone)
-    if not _of_python:
-        found = [path for path in cache.glob("interpreter-*/**/*") if path.is_file()]
-        _of_python.update({str(path.relative_to(cache)): path.read_bytes() for path in found})
     if offer.failure is not None:
         raise offer.failure
     if "error sending request" in run.stderr or "Failed to fetch" in run.stderr:
@@ -185,6 +180,18 @@ def _compile(
         raise NothingFitsError(what, explanation=explanation, where=where, hint=hint)
     packages: list[dict[str, Any]] = tomllib.loads(output.read_text(encoding="utf-8")).get("packages", [])
     return packages
+
+
+@contextmanager
+def _knowing_python(cache: Path) -> Iterator[None]:
+    """Put into a cache of uv's what it knows of this Python; what it has found out is known from then on."""
+    for name, content in tuple(_of_python.items()):
+        (cache / name).parent.mkdir(parents=True, exist_ok=True)
+        (cache / name).write_bytes(content)
+    yield
+    if not _of_python:
+        found = [path for path in cache.glob("interpreter-*/**/*") if path.is_file()]
+        _of_python.update({str(path.relative_to(cache)): path.read_bytes() for path in found})
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,7 @@
 #                  told in the end. Where there is no Nix, tungsten's own is taken:
 #   lint, types      ruff and mypy
 #   frozen           takes what must really run in tests from today's mirrors, once; then none is asked but by few tests
-#   test-images      the tests that build images and run them, in four parts of a like length
+#   test-images      the tests that build images and run them, in five parts of a like length
 #   test-clocks      the unit tests, with the clock 400 days ahead, and again three years ahead, in other time zones
 #   test-today       what can't have its clock moved: it meets browsers, Nix or real packages, or is about load
 # make soak        what is longer than a minute, or does the same many times; properties with examples that chance finds
@@ -30,7 +30,7 @@ NEWEST := .venv-newest
 LEFT_OUT := .venv/left-out
 
 .PHONY: image builder check check-compiler check-server check-rest test \
-  test-images test-images-made test-images-proved test-images-served test-images-other \
+  test-images test-images-made test-images-proved test-images-served test-images-kept test-images-other \
   test-today test-clocks test-clocks-days test-clocks-years soak frozen setup lint types upgrade newest pins schema dist clean
 
 image: setup
@@ -74,10 +74,11 @@ test: setup
 	status=$$?; $(BIN)/python -m tests.machine tell $(LEFT_OUT) && exit $$status
 
 # The longest first.
-test-images: test-images-other test-images-made test-images-proved test-images-served
+test-images: test-images-other test-images-kept test-images-made test-images-proved test-images-served
 
 MADE := $(addprefix tests/end_to_end/test_,$(addsuffix .py,base_image commands))
 PROVED := $(addprefix tests/end_to_end/test_,$(addsuffix .py,make_image import_check reproducible sandbox hostile))
+KEPT := $(addprefix tests/end_to_end/test_,$(addsuffix .py,archive kept oci relock sbom verify))
 SERVED := $(addprefix tests/end_to_end/test_,$(addsuffix .py,http_surface image prometheus queue run_commands shell platforms errors other_roots))
 
 test-images-made: frozen
@@ -89,8 +90,11 @@ test-images-proved: frozen
 test-images-served: frozen
 	$(BIN)/python -m pytest -m "not soak" $(SERVED)
 
+test-images-kept: frozen
+	$(BIN)/python -m pytest -m "not soak" $(KEPT)
+
 test-images-other: frozen
-	$(BIN)/python -m pytest -m "not soak" tests/end_to_end $(addprefix --ignore=,$(MADE) $(PROVED) $(SERVED))
+	$(BIN)/python -m pytest -m "not soak" tests/end_to_end $(addprefix --ignore=,$(MADE) $(PROVED) $(SERVED) $(KEPT))
 
 soak: setup frozen
 	@sh examples/need.sh $(PYTHON) test

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from tests.loopback import serving
-from tungstenkit import nix_program
+from tungstenkit import configured, nix_program
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +19,12 @@ def _no_nix_is_brought(monkeypatch):
         for name, value in {**chosen.variables, "PATH": f"{os.environ['PATH']}:{chosen.folder}"}.items():
             monkeypatch.setenv(name, value)
     monkeypatch.setattr(nix_program._Process, "wish", None)
+
+
+@pytest.fixture(autouse=True)
+def _no_client_is_asked_ahead(monkeypatch):
+    """To start pip and npm costs more than most tests; whoever needs what they say asks them itself."""
+    monkeypatch.setattr(configured, "ask_ahead", lambda _: None)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -22,6 +23,7 @@ from urllib.request import url2pathname
 from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from pydantic import ValidationError
+from uv import find_uv_bin
 
 from tungstenkit import started
 from tungstenkit.data import NIX
@@ -34,7 +36,7 @@ from tungstenkit.sdk.errors import FetchError, NothingFitsError, ResolveError, U
 from tungstenkit.spec.requirements import project_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from packaging.tags import Tag
 
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 
 _UV_GLIBC = (17, 28, *range(31, 41))
 """The minor versions that uv knows; each stands for the ones up to the next."""
+_of_python: dict[str, bytes] = {}
+"""What uv has found out of this Python, as files of its cache by their paths: to ask costs it more than most solves."""
 _SHOWN_VERSIONS = 3
 _OWN_DISTRIBUTION = "tungstenkit"
 
@@ -134,19 +138,20 @@ def _compile(
     if pins := tuple(prefer):
         output.write_text(_pylock(pins), encoding="utf-8")
     platform = f"{target.architecture.machine}-manylinux_2_{_uv_glibc(target)}"
+    cache = folder / "cache"
     command = [
-        *(sys.executable, "-m", "uv", "pip", "compile", str(source), "--constraint", str(limits)),
+        *(find_uv_bin(), "pip", "compile", str(source), "--constraint", str(limits)),
         *("--format", "pylock.toml", "--output-file", str(output), "--no-header"),
         # Settings of this machine's uv must not reach a lock; what it knows of indexes comes from the offer alone.
         "--no-config",
         *("--only-binary", ":all:", "--no-python-downloads", "--python", sys.executable),
         *("--python-version", target.python, "--python-platform", platform),
-        # The offer keeps what is read, and its address is another each time.
-        *("--no-cache", "--color", "never", "--quiet"),
+        # The offer keeps what is read, and its address is another each time: this has nothing of an index.
+        *("--cache-dir", str(cache), "--color", "never", "--quiet"),
     ]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("UV_")}
     offer.failure = None
-    with serve_index(offer) as url:
+    with serve_index(offer) as url, _knowing_python(cache):
         # No proxy leads to loopback.
         alone = {"UV_DEFAULT_INDEX": url, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
         run = _run(command, kept | alone)
@@ -175,6 +180,18 @@ def _compile(
         raise NothingFitsError(what, explanation=explanation, where=where, hint=hint)
     packages: list[dict[str, Any]] = tomllib.loads(output.read_text(encoding="utf-8")).get("packages", [])
     return packages
+
+
+@contextmanager
+def _knowing_python(cache: Path) -> Iterator[None]:
+    """Put into a cache of uv's what it knows of this Python; what it has found out is known from then on."""
+    for name, content in tuple(_of_python.items()):
+        (cache / name).parent.mkdir(parents=True, exist_ok=True)
+        (cache / name).write_bytes(content)
+    yield
+    if not _of_python:
+        found = [path for path in cache.glob("interpreter-*/**/*") if path.is_file()]
+        _of_python.update({str(path.relative_to(cache)): path.read_bytes() for path in found})
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

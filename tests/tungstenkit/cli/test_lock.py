@@ -59,8 +59,6 @@ def with_numpy(lock, version):
 def model(tmp_path, monkeypatch):
     """A copy of an example with a fresh lock; its numpy is at version 1.0."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    # What is solved is replaced: no client of this machine is asked for its mirrors.
-    monkeypatch.setattr("tungstenkit.configured.ask_ahead", lambda _: None)
     example = generate.ROOT / "examples" / "caption"
     folder = tmp_path / "model"
     shutil.copytree(example, folder, ignore=shutil.ignore_patterns(".tungsten"))

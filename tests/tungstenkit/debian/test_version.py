@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from tests.machine import needs
 from tungstenkit.debian.version import order, rank
 
+pytestmark = pytest.mark.timeless("compares version numbers")
+
 # Each is lower than the next (Debian policy 5.6.12).
 ASCENDING = [
     "1.0~~",

@@ -18,6 +18,8 @@ from tungstenkit.sdk.errors import RunError
 from tungstenkit.spec.read import read_spec
 from tungstenkit.trial.check import try_model
 
+pytestmark = pytest.mark.timeless("starts servers, which costs seconds, and reads no clock but to wait")
+
 MODEL = """
 from tungstenkit import BaseIO, define_model
 

@@ -19,6 +19,8 @@ from tungstenkit.registry.artifact import MANIFEST, Layer, spelled
 from tungstenkit.registry.layout import LayoutPlace
 from tungstenkit.sdk.errors import TungstenError
 
+pytestmark = pytest.mark.timeless("documents and archives are judged without a clock")
+
 LAYER = tar(member("usr/a", b"a", pax_headers={"x": "y"}), member("usr/.wh.b"))
 KEYS = [
     "config",

@@ -17,7 +17,7 @@ from tungstenkit.prove.rebuild import rebuild
 from tungstenkit.sdk.errors import BuildError
 from tungstenkit.watch import UNWATCHED
 
-pytestmark = needs("nix", "namespaces")
+pytestmark = [needs("nix", "namespaces"), pytest.mark.timeless("builds of Nix, which has its own clock")]
 SYSTEM = this_system()
 
 

@@ -225,3 +225,22 @@ def test_an_unknown_project_is_named(real):
     with pytest.raises(ResolveError, match="no-such-project-of-tungsten") as caught:
         real(["no-such-project-of-tungsten"])
     assert "spelling" in caught.value.hint
+
+
+def test_uv_asks_about_this_python_once(monkeypatch):
+    """And keeps nothing of an index from one solve to the next: another may have the same address."""
+    run, said = solving._run, []
+
+    def told(command, environment):
+        done = run([one for one in command if one != "--quiet"], environment | {"RUST_LOG": "uv=trace"})
+        said.append("Querying interpreter executable at" in done.stderr)
+        return done
+
+    monkeypatch.setattr(solving, "_run", told)
+    monkeypatch.setattr(solving, "_of_python", {})
+    for version in ("1.0", "2.0"):
+        with serve([wheel("x", version)]) as url:
+            (chosen,) = resolve_wheels(["x"], view(url, TARGET), where="python_packages")
+        assert chosen.version == version
+    assert said == [True, False]
+    assert {name.partition("-")[0] for name in solving._of_python} == {"interpreter"}

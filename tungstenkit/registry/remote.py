@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _MOST_PAGES, _MOST_REFERRERS = 1000, 10_000
 """Of what is about one image."""
 _ATTEMPTS = 3
-"""Of a blob that breaks off."""
+"""Of a blob that breaks off, and of a list that somebody else writes."""
 
 
 class RegistryPlace(Place):
@@ -180,8 +180,11 @@ class RegistryPlace(Place):
 
     def _list_by_tag(self, subject: str, referrer: Descriptor) -> None:
         """Note a referrer where a registry keeps no list of them ("Referrers Tag Schema")."""
-        listed = self._listed_by_tag(subject)
-        if referrer.digest not in {one.digest for one in listed}:
+        for _ in range(_ATTEMPTS):
+            listed = self._listed_by_tag(subject)
+            if referrer.digest in {one.digest for one in listed}:
+                return
+            # Who writes it at the same time has not seen this one: it is looked for again.
             everything = [one.to_json() for one in [*listed, referrer]]
             index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": everything}
             self._put(artifacts.spelled(index), INDEX, _fallback(subject))

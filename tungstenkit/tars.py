@@ -29,7 +29,7 @@ class _Member(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         found = super().frombuf(buf, encoding, errors)
-        if found.size < 0 or (found.type in _EXTENSIONS and found.size > _LARGEST_HEADER):
+        if found.type in _EXTENSIONS and not 0 <= found.size <= _LARGEST_HEADER:
             raise tarfile.ReadError("a header says that it is larger than any is, or smaller than nothing")
         return found
 
@@ -42,6 +42,8 @@ class _Tar(tarfile.TarFile):
             found = super().next()
         except (LookupError, RecursionError) as problem:
             raise tarfile.ReadError(f"its headers lead nowhere ({type(problem).__name__})") from None
+        if found is not None and found.size < 0:
+            raise tarfile.ReadError("a header says that something is smaller than nothing")
         if len(self.pax_headers) > _MOST_GLOBAL:
             raise tarfile.ReadError("it says more of all of its members than any archive does")
         return found

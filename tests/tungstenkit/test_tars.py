@@ -33,10 +33,13 @@ def record(key, value):
 LINE = record("x", "y")
 GLOBAL = b"".join(record(f"k{number}", "v") for number in range(200))
 END = bytes(1024)
+BACK = record("size", "-2048")
 PLAIN = header("a", tarfile.REGTYPE, 1, b"a")
 HOSTILE = {
     "a size that leads back": PLAIN + header("b", tarfile.REGTYPE, -512) + END,
+    "a size that leads back in words": PLAIN + header("b", tarfile.XHDTYPE, len(BACK), BACK) + PLAIN + END,
     "a header without end": PLAIN + header("b", tarfile.XHDTYPE, 1 << 30) + END,
+    "a header of less than nothing": header("b", tarfile.XHDTYPE, -512, LINE) + PLAIN + END,
     "a name without end": header("b", tarfile.GNUTYPE_LONGNAME, 1 << 30) + END,
     "headers behind headers": PLAIN + header("x", tarfile.XHDTYPE, len(LINE), LINE) * 2000 + PLAIN + END,
     "names behind names": header("x", tarfile.GNUTYPE_LONGNAME, 2, b"n\0") * 2000 + PLAIN + END,

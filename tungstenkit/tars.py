@@ -19,6 +19,8 @@ _LARGEST_HEADER = 1 << 17
 """In bytes: a path has 4,096 at most, an extended attribute 65,536."""
 _MOST_GLOBAL = 100
 """What an archive says of all of its members (pax(1), type g); git says one thing."""
+_GOES_ON = 482
+"""Where in a header GNU's tar says that its map of holes goes on behind it."""
 _EXTENSIONS = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
@@ -31,7 +33,17 @@ class _Member(tarfile.TarInfo):
         found = super().frombuf(buf, encoding, errors)
         if found.type in _EXTENSIONS and not 0 <= found.size <= _LARGEST_HEADER:
             raise tarfile.ReadError("a header says that it is larger than any is, or smaller than nothing")
+        if found.type == tarfile.GNUTYPE_SPARSE and buf[_GOES_ON]:
+            raise _full_of_holes()
         return found
+
+    def _proc_gnusparse_10(self, *_: object) -> None:
+        # Python's own would read a map of holes that stands before the file (GNU tar, "Sparse Formats"), all of it.
+        raise _full_of_holes()
+
+
+def _full_of_holes() -> tarfile.ReadError:
+    return tarfile.ReadError("it has a file of many holes, as no package or layer has")
 
 
 class _Tar(tarfile.TarFile):

@@ -45,6 +45,7 @@ HOSTILE = {
     "headers behind headers": PLAIN + header("x", tarfile.XHDTYPE, len(LINE), LINE) * 2000 + PLAIN + END,
     "names behind names": header("x", tarfile.GNUTYPE_LONGNAME, 2, b"n\0") * 2000 + PLAIN + END,
     "said of all": header("g", tarfile.XGLTYPE, len(GLOBAL), GLOBAL) + PLAIN + END,
+    "digits without end": header("x", tarfile.XHDTYPE, 1 << 17, b"1" * (1 << 17)) + PLAIN + END,
     "holes without end": header("x", tarfile.XHDTYPE, len(HOLES), HOLES)
     + header("b", tarfile.REGTYPE, 1 << 20, b"500000\n" + b"1\n" * 500_000)
     + END,

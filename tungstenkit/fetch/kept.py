@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 LARGEST_EXPORT = 1 << 32
 """In bytes: what is larger of a model lies in a store, and not in an export."""
 MOST_FILES = 100_000
+_MOST = 100
+"""Artifacts of one kind about one image: a push keeps one."""
 _PIECE, _SHOWN = 1 << 20, 200
 
 
@@ -49,7 +51,14 @@ def find(kind: str, image: str, places: Sequence[Place]) -> list[Kept]:
     """
     found: dict[str, Kept] = {}
     for place in places:
-        for one in place.referrers(image, kind):
+        listed = place.referrers(image, kind)
+        if len(listed) > _MOST:
+            raise FetchError(
+                f"{len(listed)} artifacts of this kind are kept of the image, {kind}",
+                where=f"{place.name}@{image}",
+                hint="remove those that nobody needs, or name another place",
+            )
+        for one in listed:
             content = place.manifest(one.digest)
             # Whoever may write a fallback's tag may say anything there.
             if _subject(content, one, place) == image:

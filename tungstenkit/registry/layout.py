@@ -163,7 +163,7 @@ class LayoutPlace(Place):
     def referrers(self, digest: str, kind: str | None = None) -> list[Descriptor]:
         """As `Place`."""
         found = []
-        for one in self._listed():
+        for one in {one.digest: one for one in self._listed()}.values():
             if one.media_type not in DOCUMENTS:
                 continue
             content = self.manifest(one.digest)

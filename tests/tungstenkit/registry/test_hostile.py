@@ -76,6 +76,12 @@ def test_a_list_without_end_is_refused(there, monkeypatch):
     with pytest.raises(RegistryError, match="does not end"):
         place(f"{there.host}/a").referrers(DIGEST)
     assert len([path for _, path, _ in there.asked if "referrers" in path]) < 25
+    monkeypatch.setattr(remote, "_LARGEST_LIST", 500)
+    there.asked.clear()
+    with pytest.raises(RegistryError, match="does not end"):
+        place(f"{there.host}/a").referrers(DIGEST)
+    assert len([path for _, path, _ in there.asked if "referrers" in path]) < 10
+    monkeypatch.setattr(remote, "_LARGEST_LIST", 1 << 20)
     there.next_page = None
     monkeypatch.setattr(remote, "_MOST_REFERRERS", 5)
     there.page = 2

@@ -105,6 +105,18 @@ def test_what_is_interrupted_leaves_nothing(tmp_path, monkeypatch):
     assert [path for path in (tmp_path / "layout").rglob("*") if path.is_file()] == []
 
 
+def test_what_stands_there_many_times_is_read_once(tmp_path, monkeypatch):
+    layout = LayoutPlace(tmp_path / "layout")
+    one = layout.attach(Artifact(INPUTS, [Layer(CONTENT)]))
+    layout.say([one] * 1000)
+    asked, original = [], LayoutPlace.manifest
+    monkeypatch.setattr(
+        LayoutPlace, "manifest", lambda self, digest: asked.append(digest) or original(self, digest)
+    )
+    assert layout.referrers(digest_of(b"")) == []
+    assert asked == [one.digest]
+
+
 def fifo(path):
     os.mkfifo(path)
 

@@ -33,6 +33,8 @@ MOST_FILES = 100_000
 _MOST = 100
 """Artifacts of one kind about one image: a push keeps one."""
 _PIECE, _SHOWN = 1 << 20, 200
+_DEEPEST = 200
+"""Folders in folders: what removes them goes into each."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,8 @@ def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, seen: s
     """A file or a link of an export; ValueError for what none has. seen: what is there already."""
     name = member.name
     path = PurePosixPath(name)
-    if path_problem(name) or ".." in path.parts or str(path) != name or name in seen:
+    is_deep = len(path.parts) > _DEEPEST
+    if path_problem(name) or ".." in path.parts or str(path) != name or name in seen or is_deep:
         raise ValueError(f"{name[:_SHOWN]!a} is no path of it")
     seen.add(name)
     if len(seen) > MOST_FILES:

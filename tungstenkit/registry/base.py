@@ -47,6 +47,8 @@ class Place(ABC):
 
     name: str
     """What a person calls it."""
+    ends = False
+    """Whether what is asked of it ends by itself, as what a disk does."""
     reference: str | None
     """The tag or digest that was named with it; None where none was."""
 
@@ -127,7 +129,7 @@ class Place(ABC):
             self.put_blob(layer, advance, mount=mount(layer.descriptor.digest))
             done(layer)
 
-        at_once(put, layers, PARALLEL)
+        at_once(put, layers, PARALLEL, ends=self.ends)
 
     def attach(self, artifact: Artifact, tag: str | None = None, *, sent: bool = False) -> Descriptor:
         """Have an artifact kept, of which only what is not there is sent; its manifest. Raises FetchError.

@@ -39,6 +39,8 @@ _REF_NAME = "org.opencontainers.image.ref.name"
 class LayoutPlace(Place):
     """A folder that is an image layout."""
 
+    ends = True
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = str(folder)

@@ -105,7 +105,11 @@ class Place(ABC):
             raise FetchError(f"a document of {size} bytes is none", where=f"{self.name}@{digest}")
         with started.scratch() as folder:
             self.blob(digest, size, folder / "document")
-            return (folder / "document").read_bytes()
+            content = (folder / "document").read_bytes()
+        # It may be a file of somebody's folder, who writes it meanwhile.
+        if digest_of(content) != digest:
+            raise damaged(f"{self.name}@{digest}", digest)
+        return content
 
     def lacking(self, layers: Sequence[Layer]) -> list[Layer]:
         """Those of the layers whose blobs are not there, each once. Raises FetchError."""

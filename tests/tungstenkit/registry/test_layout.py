@@ -110,9 +110,10 @@ def test_a_document_that_is_written_while_it_is_read_is_refused(tmp_path, monkey
     layout.put_blob(Layer(CONTENT))
     digest, original = digest_of(CONTENT), LayoutPlace.blob
 
-    def blob(self, *arguments):
-        original(self, *arguments)
-        layout.path(digest).write_bytes(b"others" * 1000)
+    def blob(self, digest, size, to):
+        original(self, digest, size, to)
+        # As where it is a further name of the layout's own file.
+        to.write_bytes(b"others" * 1000)
 
     monkeypatch.setattr(LayoutPlace, "blob", blob)
     with pytest.raises(FetchError, match="not what its digest says"):

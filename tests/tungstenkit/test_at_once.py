@@ -82,6 +82,22 @@ def test_who_interrupts_waits_for_nothing():
         gate.set()
 
 
+def test_what_ends_by_itself_is_waited_for_by_who_interrupts():
+    gate, ended = threading.Event(), []
+
+    def do(one):
+        if one == 0:
+            gate.wait(30)
+            ended.append(one)
+        else:
+            threading.Timer(0.05, gate.set).start()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        at_once(lambda one: do(1 - one), range(2), 2, ends=True)
+    assert ended == [0]
+
+
 class Hung:
     """A registry's gate that lets the question pass whether it is one, and nothing else."""
 

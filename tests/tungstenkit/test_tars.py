@@ -33,15 +33,23 @@ def record(key, value):
 LINE = record("x", "y")
 GLOBAL = b"".join(record(f"k{number}", "v") for number in range(200))
 END = bytes(1024)
+HOLES = record("GNU.sparse.major", "1") + record("GNU.sparse.minor", "0")
+BACK = record("size", "-2048")
 PLAIN = header("a", tarfile.REGTYPE, 1, b"a")
 HOSTILE = {
     "a size that leads back": PLAIN + header("b", tarfile.REGTYPE, -512) + END,
+    "a size that leads back in words": PLAIN + header("b", tarfile.XHDTYPE, len(BACK), BACK) + PLAIN + END,
     "a header without end": PLAIN + header("b", tarfile.XHDTYPE, 1 << 30) + END,
+    "a header of less than nothing": header("b", tarfile.XHDTYPE, -512, LINE) + PLAIN + END,
     "a name without end": header("b", tarfile.GNUTYPE_LONGNAME, 1 << 30) + END,
     "headers behind headers": PLAIN + header("x", tarfile.XHDTYPE, len(LINE), LINE) * 2000 + PLAIN + END,
     "names behind names": header("x", tarfile.GNUTYPE_LONGNAME, 2, b"n\0") * 2000 + PLAIN + END,
     "said of all": header("g", tarfile.XGLTYPE, len(GLOBAL), GLOBAL) + PLAIN + END,
-    "a map of holes that is cut": PLAIN + header("b", tarfile.GNUTYPE_SPARSE, 0),
+    "digits without end": header("x", tarfile.XHDTYPE, 1 << 17, b"1" * (1 << 17)) + PLAIN + END,
+    "holes without end": header("x", tarfile.XHDTYPE, len(HOLES), HOLES)
+    + header("b", tarfile.REGTYPE, 1 << 20, b"500000\n" + b"1\n" * 500_000)
+    + END,
+    "a map of holes that goes on": PLAIN + header("b", tarfile.GNUTYPE_SPARSE, 0),
 }
 
 

@@ -7,11 +7,11 @@ asked makes a notice, never an error.
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
+from tungstenkit.at_once import at_once
 from tungstenkit.audit.vulnerabilities import (
     Advisories,
     DebianAnswer,
@@ -172,11 +172,10 @@ def _ask_python(
             return MissingError("gives answers that are not what was expected")
 
     answers: dict[str, ProjectAnswer | FetchError] = {}
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        for batch in (missing[:_PROBES], missing[_PROBES:]):
-            # An index without this API, or that can't be reached, is not asked for every project.
-            if known or not answers or any(isinstance(answer, ProjectAnswer) for answer in answers.values()):
-                answers.update(zip(batch, pool.map(ask, batch), strict=True))
+    for batch in (missing[:_PROBES], missing[_PROBES:]):
+        # An index without this API, or that can't be reached, is not asked for every project.
+        if known or not answers or any(isinstance(answer, ProjectAnswer) for answer in answers.values()):
+            answers.update(zip(batch, at_once(ask, batch, _WORKERS), strict=True))
     answered = {key: answer for key, answer in answers.items() if isinstance(answer, ProjectAnswer)}
     known |= answered
     if answered:

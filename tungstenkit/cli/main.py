@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -89,6 +90,8 @@ def _signals_interrupt() -> None:
 
 _INTERRUPTED = 130
 """The exit status."""
+_MOMENT = 1.0
+"""Seconds."""
 INTERRUPTED = "interrupted; nothing is half-written"
 
 
@@ -265,12 +268,17 @@ def _fail(what: object, status: int) -> NoReturn:
 
 
 def _leave_threads(end: SystemExit) -> None:
-    """End what was interrupted without what waits for a server: Python would wait for it."""
+    """End what was interrupted without what waits for a server, for which Python would wait; what else there is has a
+    moment to leave nothing behind.
+    """
     others = [
         one for one in threading.enumerate() if one is not threading.current_thread() and not one.daemon
     ]
     if end.code == _INTERRUPTED and others:
-        with suppress(OSError):
+        until = time.monotonic() + _MOMENT
+        with suppress(OSError, KeyboardInterrupt):
+            for one in others:
+                one.join(max(0, until - time.monotonic()))
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(_INTERRUPTED)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import solv
 
+from tungstenkit.at_once import at_once
 from tungstenkit.debian.control import Alternatives, Relation
 from tungstenkit.debian.former_names import successor, why_gone
 from tungstenkit.debian.packages import PackagesFile
@@ -185,8 +185,7 @@ class Archive:
         gone = [name for name in wanted if self._is_gone(name)]
         if not gone:
             return False
-        with ThreadPoolExecutor(_PARALLEL) as threads:
-            read = list(threads.map(lambda name: self.pins[name].read(), gone))
+        read = at_once(lambda name: self.pins[name].read(), gone, _PARALLEL)
         found = {name: package for name, package in zip(gone, read, strict=True) if package is not None}
         for name, package in found.items():
             # An archive may rank a package otherwise than its file does (Debian's override files).

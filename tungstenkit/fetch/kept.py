@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 LARGEST_EXPORT = 1 << 32
 """In bytes: what is larger of a model lies in a store, and not in an export."""
 MOST_FILES = 100_000
-MOST_MANIFESTS = 20
-"""Of artifacts in one place that are about an image, and in one index."""
+MOST_MANIFESTS = 100
+"""Of artifacts of one kind that are about an image, and in one index: a push keeps one."""
 _PIECE, _SHOWN = 1 << 20, 200
+_DEEPEST = 200
+"""Folders in folders: what removes them goes into each."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,14 @@ def find(kind: str, image: str, places: Sequence[Place]) -> list[Kept]:
     """
     found: dict[str, Kept] = {}
     for place in places:
-        for one in place.referrers(image, kind):
+        listed = place.referrers(image, kind)
+        if len(listed) > MOST_MANIFESTS:
+            raise FetchError(
+                f"{len(listed)} artifacts of this kind are kept of the image, {kind}",
+                where=f"{place.name}@{image}",
+                hint="remove those that nobody needs, or name another place",
+            )
+        for one in listed:
             content = place.manifest(one.digest)
             # Whoever may write a fallback's tag may say anything there.
             if _subject(content, one, place) == image:
@@ -168,7 +177,8 @@ def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, seen: s
     """A file or a link of an export; ValueError for what none has. seen: what is there already."""
     name = member.name
     path = PurePosixPath(name)
-    if path_problem(name) or ".." in path.parts or str(path) != name or name in seen:
+    is_deep = len(path.parts) > _DEEPEST
+    if path_problem(name) or ".." in path.parts or str(path) != name or name in seen or is_deep:
         raise ValueError(f"{name[:_SHOWN]!a} is no path of it")
     seen.add(name)
     if len(seen) > MOST_FILES:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from tungstenkit.at_once import at_once
 from tungstenkit.debian.index import ARCHIVES
 from tungstenkit.fetch import hub
 from tungstenkit.fetch.web import PARALLEL, MissingError
@@ -51,8 +51,7 @@ def locate(wanted: Iterable[LockedFile], lock: Lock | None, mirrors: Mirrors) ->
         except MissingError:
             return {}
 
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        listings = pool.map(listing_of, projects)
+    listings = at_once(listing_of, projects, PARALLEL)
     for entries, listing in zip(projects.values(), listings, strict=True):
         for entry in entries:
             urls[entry.sha256] = [listing[entry.file]] if entry.file in listing else []

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
 from tungstenkit import configured
+from tungstenkit.at_once import at_once
 from tungstenkit.debian.control import stanzas
 from tungstenkit.debian.index import ARCHIVES, fetch_inrelease, suites, trusted_certificates
 from tungstenkit.debian.release import RELEASES
@@ -237,8 +238,7 @@ def _of_kind(
     bases: Sequence[str], get: Callable[[str], bytes], now: datetime, key_bases: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
     """Those of the bases that are Debian's archives, by archive."""
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        kinds = list(pool.map(lambda base: _archive(base, get, now, key_bases), bases))
+    kinds = at_once(lambda base: _archive(base, get, now, key_bases), bases, 8)
     return {
         archive: tuple(base for base, kind in zip(bases, kinds, strict=True) if kind == archive)
         for archive in ARCHIVES

@@ -78,12 +78,13 @@ def unpacked(blob: Path, where: str, scratch: Path) -> Iterator[IO[bytes]]:
 def members(tar: IO[bytes], where: str) -> dict[str, Member]:
     """What a tar says of each path; of one that stands twice the last."""
     found: dict[str, Member] = {}
-    room = _MOST_SAID
+    room, holes = _MOST_SAID, _LEAST
     try:
         with tars.opened(tar) as archive:
             for count, info in enumerate(tars.members(archive)):
-                # What is sparse takes no bytes there.
-                if count == _MOST_MEMBERS or (info.issparse() and info.size > _LEAST):
+                # What is sparse takes no bytes there, however many such files there are.
+                holes -= info.size if info.issparse() else 0
+                if count == _MOST_MEMBERS or holes < 0:
                     raise _damaged("it has more files, or larger ones, than an image has", where)
                 member = found[_path(info)] = _member(archive, info)
                 room -= sum(map(len, (info.name, member.target, *chain(*member.attributes))))

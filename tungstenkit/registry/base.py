@@ -47,6 +47,8 @@ class Place(ABC):
 
     name: str
     """What a person calls it."""
+    ends = False
+    """Whether what is asked of it ends by itself, as what a disk does."""
     reference: str | None
     """The tag or digest that was named with it; None where none was."""
 
@@ -103,7 +105,11 @@ class Place(ABC):
             raise FetchError(f"a document of {size} bytes is none", where=f"{self.name}@{digest}")
         with started.scratch() as folder:
             self.blob(digest, size, folder / "document")
-            return (folder / "document").read_bytes()
+            content = (folder / "document").read_bytes()
+        # It may be a file of somebody's folder, who writes it meanwhile.
+        if digest_of(content) != digest:
+            raise damaged(f"{self.name}@{digest}", digest)
+        return content
 
     def lacking(self, layers: Sequence[Layer]) -> list[Layer]:
         """Those of the layers whose blobs are not there, each once. Raises FetchError."""
@@ -127,7 +133,7 @@ class Place(ABC):
             self.put_blob(layer, advance, mount=mount(layer.descriptor.digest))
             done(layer)
 
-        at_once(put, layers, PARALLEL)
+        at_once(put, layers, PARALLEL, ends=self.ends)
 
     def attach(
         self,

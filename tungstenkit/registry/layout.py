@@ -39,6 +39,8 @@ _REF_NAME = "org.opencontainers.image.ref.name"
 class LayoutPlace(Place):
     """A folder that is an image layout."""
 
+    ends = True
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = str(folder)
@@ -163,7 +165,7 @@ class LayoutPlace(Place):
     def referrers(self, digest: str, kind: str | None = None) -> list[Descriptor]:
         """As `Place`."""
         found = []
-        for one in self._listed():
+        for one in {one.digest: one for one in self._listed()}.values():
             if one.media_type not in DOCUMENTS:
                 continue
             content = self.manifest(one.digest)

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from tungstenkit.registry.artifact import Layer
     from tungstenkit.registry.client import Access, Name
 
-_MOST_PAGES, _MOST_REFERRERS = 1000, 10_000
-"""Of what is about one image."""
+_MOST_PAGES, _MOST_REFERRERS, _LARGEST_LIST = 1000, 10_000, 1 << 26
+"""Of what is about one image; the last in bytes."""
 _ATTEMPTS = 3
-"""Of a blob that breaks off."""
+"""Of a blob that breaks off, and of a list that somebody else writes."""
 
 
 class RegistryPlace(Place):
@@ -180,8 +180,11 @@ class RegistryPlace(Place):
 
     def _list_by_tag(self, subject: str, referrer: Descriptor) -> None:
         """Note a referrer where a registry keeps no list of them ("Referrers Tag Schema")."""
-        listed = self._listed_by_tag(subject)
-        if referrer.digest not in {one.digest for one in listed}:
+        for _ in range(_ATTEMPTS):
+            listed = self._listed_by_tag(subject)
+            if referrer.digest in {one.digest for one in listed}:
+                return
+            # Who writes it at the same time has not seen this one: it is looked for again.
             everything = [one.to_json() for one in [*listed, referrer]]
             index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": everything}
             self._put(artifacts.spelled(index), INDEX, _fallback(subject))
@@ -201,7 +204,7 @@ class RegistryPlace(Place):
 
     def _listed_by_route(self, digest: str) -> Iterator[Descriptor]:
         url = self._client.url(f"referrers/{digest}")
-        listed = 0
+        listed = size = 0
         for _ in range(_MOST_PAGES):
             try:
                 answer = self._client.ask("GET", url, headers={"Accept": INDEX})
@@ -210,13 +213,14 @@ class RegistryPlace(Place):
                 if problem.status in (400, 404, 405, 501):
                     return
                 raise
-            page = self._manifests(self._client.read(answer, LARGEST_MANIFEST))
+            content = self._client.read(answer, LARGEST_MANIFEST)
+            page = self._manifests(content)
             yield from page
             following = self._client.following(answer)
             if following is None:
                 return
-            url, listed = following, listed + len(page)
-            if listed > _MOST_REFERRERS:
+            url, listed, size = following, listed + len(page), size + len(content)
+            if listed > _MOST_REFERRERS or size > _LARGEST_LIST:
                 break
         raise RegistryError(
             "the registry's list of what is about an image does not end",

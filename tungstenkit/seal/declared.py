@@ -7,12 +7,12 @@ does not state is downloaded here, and waits where `tungsten fetch` looks for it
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from pathspec import GitIgnoreSpec
 
 from tungstenkit import store
+from tungstenkit.at_once import at_once
 from tungstenkit.fetch.declared_here import find_clashes
 from tungstenkit.fetch.download import first_sight, size_of
 from tungstenkit.fetch.web import PARALLEL
@@ -137,13 +137,8 @@ def _hash_small(
 ) -> dict[str, str]:
     """The sha256 of files, by path, several at a time."""
     progress.start(len(files), sum(file.size for file in files))
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        jobs = {file.path: pool.submit(_hash_one, wish, commit, file, downloads, progress) for file in files}
-        try:
-            return {path: job.result() for path, job in jobs.items()}
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    hashes = at_once(lambda file: _hash_one(wish, commit, file, downloads, progress), files, PARALLEL)
+    return {file.path: sha256 for file, sha256 in zip(files, hashes, strict=True)}
 
 
 def _chosen(files: Sequence[TreeFile], wish: RepositoryWish, commit: str) -> list[TreeFile]:

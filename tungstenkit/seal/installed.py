@@ -8,10 +8,10 @@ wheel's sha256.
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from tungstenkit import started
+from tungstenkit.at_once import at_once
 from tungstenkit.cache import cache_folder, keep, kept
 from tungstenkit.document import Document
 from tungstenkit.fetch.needs import LockedFile, built_file, wheel_file
@@ -120,8 +120,7 @@ def _read(lock: Lock, get: Callable[[LockedFile], Path], cache: Path) -> dict[st
     unread = [entry for sha256, entry in entries.items() if sha256 not in found]
     if not unread:
         return found
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        paths = list(pool.map(get, unread))
+    paths = at_once(get, unread, PARALLEL)
     with started.scratch() as folder:
         wheels = [{"path": str(path), "file": entry.file} for path, entry in zip(paths, unread, strict=True)]
         run_tool("wheel_facts.py", {"wheels": wheels}, folder / "facts.json", _WHERE)

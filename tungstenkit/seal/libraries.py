@@ -7,9 +7,9 @@ relock downloads only what it has not seen. `resolve.libraries` says what is mis
 from __future__ import annotations
 
 import functools
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from tungstenkit.at_once import at_once
 from tungstenkit.cache import cache_folder
 from tungstenkit.debian.contents import fetch_libraries
 from tungstenkit.fetch.needs import built_file, deb_file, wheel_file
@@ -135,13 +135,8 @@ def _read(lock: Lock, scans: dict[str, Scan], workshop: Workshop, cache: Path) -
         keep_scan(scan, entry.sha256, cache)
         return scan
 
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        jobs = {entry.sha256: pool.submit(read, entry) for entry in unread}
-        try:
-            scans |= {sha256: job.result() for sha256, job in jobs.items()}
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    found = at_once(read, unread, PARALLEL)
+    scans |= {entry.sha256: scan for entry, scan in zip(unread, found, strict=True)}
 
 
 def _inputs(platform: Platform) -> Iterable[LockedFile]:

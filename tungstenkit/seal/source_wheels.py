@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import shutil
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from email.parser import HeaderParser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 from tungstenkit import store
+from tungstenkit.at_once import at_once
 from tungstenkit.cache import cache_folder
 from tungstenkit.data import NIX
 from tungstenkit.debian.contents import fetch_paths
@@ -131,8 +131,7 @@ def _provide(lock: Lock, system: str, source: Source, workshop: Workshop) -> Non
         for entry in [*tool_files(tools), *source_files(source, lock.platforms[system].release)]
     }
     gone = store.missing(list(wanted))
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        store.add_files(list(pool.map(workshop.get, [wanted[path] for path in sorted(gone)])))
+    store.add_files(at_once(workshop.get, [wanted[path] for path in sorted(gone)], PARALLEL))
     assert tools.busybox.tree_sha256 is not None  # the tools are sealed
     if store.missing([store.tree_path(tools.busybox.tree_sha256, "busybox")]):
         folder = workshop.downloads / "busybox"

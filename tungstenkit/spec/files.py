@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pathspec import GitIgnoreSpec
 
 from tungstenkit.data import FACTS
+from tungstenkit.outside import contents
 from tungstenkit.sdk.errors import SpecError
 from tungstenkit.sdk.wishes import DEFAULT_EXCLUDE_FILES
 
@@ -274,6 +275,8 @@ def _is_carried(folder: Path) -> bool:
     return (folder / "nix-cache-info").is_file() or all((folder / name).is_file() for name in CARRIED)
 
 
+_LARGEST_SPEC = 1 << 26
+"""In bytes."""
 CARRIED = ("oci-layout", "take.sh")
 """What a folder of `fetch --to` is known by."""
 
@@ -283,8 +286,8 @@ def is_export(directory: Path) -> bool:
     if not (directory / "flake.nix").is_file():
         return False
     try:
-        spec = json.loads((directory / "spec.json").read_bytes())
-    except (OSError, ValueError):
+        spec = json.loads(contents(directory / "spec.json", _LARGEST_SPEC))
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(spec, dict) and "spec-version" in spec
 

@@ -220,7 +220,7 @@ def test_an_index_of_another_kind_or_of_too_many_is_none_of_ours(there):
     where = place(f"{there.host}/kept")
     inner = where.attach(Artifact(INPUTS, [Layer(b"1", annotations={TITLE: "x"})]))
     nested = where.put_manifest(artifacts.index(INPUTS, [inner], IMAGE), artifacts.INDEX)
-    for some in ([nested], [inner] * 21):
+    for some in ([nested], [inner] * 101):
         put = where.put_manifest(artifacts.index(INPUTS, some, IMAGE), artifacts.INDEX)
         with pytest.raises(FetchError, match="no artifact of ours") as caught:
             kept.inputs_of(IMAGE.digest, [where])
@@ -298,3 +298,15 @@ def test_an_export_has_an_end(there, tmp_path, monkeypatch):
     monkeypatch.setattr(kept, "LARGEST_EXPORT", 100)
     with pytest.raises(FetchError, match="no artifact of ours"):
         kept.unpack_export(put_export(there, tar(("x", b"1" * 1000, {}))), tmp_path)
+
+
+def test_more_artifacts_than_anybody_keeps_are_not_looked_at(there, monkeypatch):
+    """Each is asked for by itself, and whoever may write there may write thousands."""
+    monkeypatch.setattr(kept, "_MOST", 3)
+    where = place(f"{there.host}/a")
+    for number in range(4):
+        where.attach(Artifact(INPUTS, [Layer(b"%d" % number)], IMAGE))
+    there.asked.clear()
+    with pytest.raises(FetchError, match="4 artifacts of this kind are kept of the image"):
+        kept.find(INPUTS, IMAGE.digest, [where])
+    assert not [path for _, path, _ in there.asked if "manifests/sha256:" in path]

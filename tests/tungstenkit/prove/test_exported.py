@@ -64,6 +64,7 @@ UP = [member("model/d/e/f", b""), link("model/d/e/up", "..")]
         ([member("model/a\nb", b"")], "is no path"),
         ([member("model/" + "a" * 256, b"")], "name too long"),
         ([member("/".join(["model", *"a" * 2100]), b"")], "is no path"),
+        ([member("/".join(["model", *"a" * 1500]), b"")], "is no path"),
         ([link("model/a", "/etc")], "leads out of the model"),
         ([link("model/a", "../nix")], "leads out of the model"),
         ([*UP, link("model/x", "d/e/up/../../..")], "'model/x' leads out of the model"),

@@ -66,14 +66,22 @@ def test_what_is_cut_is_refused(tmp_path, pack):
     assert caught.value.where == "the image, layer 3"
 
 
-def test_a_sparse_file_without_end_is_refused(tmp_path):
-    info, _ = member("a")
+def sparse(name, size):
+    """A file that is all hole."""
+    info, _ = member(name)
     info.type = tarfile.GNUTYPE_SPARSE
     block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
-    block[483:495] = b"\x80" + (1 << 40).to_bytes(11, "big")  # its size, once the holes are filled
+    block[483:495] = b"\x80" + size.to_bytes(11, "big")  # its size, once the holes are filled
     block[148:156] = b" " * 8
     block[148:156] = b"%06o\0 " % sum(block)
-    (tmp_path / "blob").write_bytes(bytes(block) + bytes(1024))
+    return bytes(block)
+
+
+@pytest.mark.parametrize("sizes", [[1 << 40], [600, 600]])
+def test_sparse_files_without_end_are_refused(tmp_path, monkeypatch, sizes):
+    monkeypatch.setattr(layers, "_LEAST", 1000)
+    files = [sparse(f"a{number}", size) for number, size in enumerate(sizes)]
+    (tmp_path / "blob").write_bytes(b"".join(files) + bytes(1024))
     with (
         layers.unpacked(tmp_path / "blob", "it", tmp_path) as file,
         pytest.raises(FetchError, match="larger"),

@@ -9,7 +9,7 @@ import pytest
 
 from tests.registry import digest_of, registry
 from tungstenkit.registry import client, remote
-from tungstenkit.registry.artifact import INDEX, MANIFEST, Layer
+from tungstenkit.registry.artifact import INDEX, MANIFEST, Artifact, Layer
 from tungstenkit.registry.client import RegistryError
 from tungstenkit.registry.place import place
 from tungstenkit.sdk.errors import FetchError
@@ -76,6 +76,12 @@ def test_a_list_without_end_is_refused(there, monkeypatch):
     with pytest.raises(RegistryError, match="does not end"):
         place(f"{there.host}/a").referrers(DIGEST)
     assert len([path for _, path, _ in there.asked if "referrers" in path]) < 25
+    monkeypatch.setattr(remote, "_LARGEST_LIST", 500)
+    there.asked.clear()
+    with pytest.raises(RegistryError, match="does not end"):
+        place(f"{there.host}/a").referrers(DIGEST)
+    assert len([path for _, path, _ in there.asked if "referrers" in path]) < 10
+    monkeypatch.setattr(remote, "_LARGEST_LIST", 1 << 20)
     there.next_page = None
     monkeypatch.setattr(remote, "_MOST_REFERRERS", 5)
     there.page = 2
@@ -205,6 +211,25 @@ def test_another_s_tag_is_no_more_than_its_word(there):
     (one,) = where.referrers(DIGEST, "x")
     with pytest.raises(FetchError, match="does not have this"):
         where.manifest(one.digest)
+
+
+def test_of_two_that_list_by_one_tag_at_once_both_are_listed(there, monkeypatch):
+    """Where a registry has no list of its own, each writes all that it has seen."""
+    there.has_referrers = False
+    where = place(f"{there.host}/a")
+    subject = where.put_manifest(b'{"schemaVersion": 2}')
+    other = {"mediaType": MANIFEST, "digest": digest_of(b"other"), "size": 5}
+    put, tag = where._put, subject.digest.replace(":", "-")
+    late = [json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [other]}).encode()]
+
+    def overtaken(content, media_type, name):
+        put(content, media_type, name)
+        if name == tag and late:
+            there.put("a", late.pop(), tag, INDEX)
+
+    monkeypatch.setattr(where, "_put", overtaken)
+    found = where.attach(Artifact("application/x", [Layer(b"one")], subject))
+    assert {one.digest for one in where.referrers(subject.digest)} == {found.digest, other["digest"]}
 
 
 def test_a_registry_s_pause_is_not_kept(there, monkeypatch):

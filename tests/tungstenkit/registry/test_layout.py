@@ -105,6 +105,33 @@ def test_what_is_interrupted_leaves_nothing(tmp_path, monkeypatch):
     assert [path for path in (tmp_path / "layout").rglob("*") if path.is_file()] == []
 
 
+def test_a_document_that_is_written_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    layout = LayoutPlace(tmp_path / "layout")
+    layout.put_blob(Layer(CONTENT))
+    digest, original = digest_of(CONTENT), LayoutPlace.blob
+
+    def blob(self, digest, size, to):
+        original(self, digest, size, to)
+        # As where it is a further name of the layout's own file.
+        to.write_bytes(b"others" * 1000)
+
+    monkeypatch.setattr(LayoutPlace, "blob", blob)
+    with pytest.raises(FetchError, match="not what its digest says"):
+        layout.document(digest, len(CONTENT))
+
+
+def test_what_stands_there_many_times_is_read_once(tmp_path, monkeypatch):
+    layout = LayoutPlace(tmp_path / "layout")
+    one = layout.attach(Artifact(INPUTS, [Layer(CONTENT)]))
+    layout.say([one] * 1000)
+    asked, original = [], LayoutPlace.manifest
+    monkeypatch.setattr(
+        LayoutPlace, "manifest", lambda self, digest: asked.append(digest) or original(self, digest)
+    )
+    assert layout.referrers(digest_of(b"")) == []
+    assert asked == [one.digest]
+
+
 def fifo(path):
     os.mkfifo(path)
 

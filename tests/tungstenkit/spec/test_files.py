@@ -18,6 +18,7 @@ from tungstenkit.spec.files import (
     ModelFile,
     excluding,
     including,
+    is_export,
     leftovers,
     pattern_of,
     select_files,
@@ -156,6 +157,23 @@ def test_an_absolute_link_into_the_folder_becomes_relative(model):
     (model / "deep/all").symlink_to(model / "weights")
     targets = {file.path: file.target for file in selected(model) if file.kind == "link"}
     assert targets == {"deep/er/a": "../../weights/a", "deep/all": "../weights"}
+
+
+@pytest.mark.parametrize("make", ["pipe", "endless", "deep"])
+def test_what_looks_like_an_export_is_read_to_an_end(tmp_path, make):
+    """It lies in the folder of a model, or is what `verify --inputs` names: somebody else's."""
+    write(tmp_path, "flake.nix")
+    spec = tmp_path / "spec.json"
+    if make == "pipe":
+        os.mkfifo(spec)
+    elif make == "endless":
+        spec.symlink_to("/dev/zero")
+    else:
+        spec.write_text("[" * 100_000)
+    assert not is_export(tmp_path)
+    spec.unlink()
+    write(tmp_path, "spec.json", text='{"spec-version": 1}')
+    assert is_export(tmp_path)
 
 
 def test_everything_that_cannot_ship_is_named(model, tmp_path):

@@ -302,7 +302,7 @@ def test_an_export_has_an_end(there, tmp_path, monkeypatch):
 
 def test_more_artifacts_than_anybody_keeps_are_not_looked_at(there, monkeypatch):
     """Each is asked for by itself, and whoever may write there may write thousands."""
-    monkeypatch.setattr(kept, "_MOST", 3)
+    monkeypatch.setattr(kept, "MOST_MANIFESTS", 3)
     where = place(f"{there.host}/a")
     for number in range(4):
         where.attach(Artifact(INPUTS, [Layer(b"%d" % number)], IMAGE))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,7 @@ class Evidence:
 
     def add(self, place: Place, manifests: Iterable[Descriptor]) -> None:
         """Add those of some manifests that are artifacts of ours. Raises FetchError."""
-        for one in [*manifests][:MOST_MANIFESTS]:
+        for one in islice(manifests, MOST_MANIFESTS):
             content = place.manifest(one.digest)
             try:
                 described = artifacts.described(content)
@@ -161,7 +162,9 @@ def _listed(place: Place, named: Descriptor, image: Image) -> list[Descriptor]:
         listed = artifacts.manifests_of(place.manifest(named.digest))
     except ValueError:
         return []
-    return [one for one in listed if system_of(one.platform) in (image.system, None)][:MOST_MANIFESTS]
+    meant = [one for one in listed if system_of(one.platform) in (image.system, None)][:MOST_MANIFESTS]
+    # A copy of an index may have some of its manifests alone.
+    return [one for one in meant if place.has_manifest(one.digest)]
 
 
 def _subject(place: Place, named: Descriptor) -> str | None:

@@ -133,6 +133,14 @@ def test_what_was_kept_of_several_platforms_is_found_by_the_tag_of_their_index(t
             assert len(found.exports) == 1
 
 
+def test_an_index_of_which_only_some_manifests_are_there_will_do(tmp_path, written):
+    image, place, manifest = written()
+    there = place.attach(of_inputs(b"1", subject=manifest))
+    place.put_manifest(index(INPUTS, [replace(there, digest=digest(b"gone")), there]), INDEX)
+    kept = evidence.find(image, place, [place.name])
+    assert list(kept.inputs) == [digest(b"1").removeprefix("sha256:")]
+
+
 def test_one_export_that_was_kept_of_several_images_is_one(tmp_path, written):
     image, place, _ = written(Labels={LABEL: name(tmp_path, TAR)})
     for user in ("1", "2"):

@@ -10,14 +10,7 @@ import pytest
 
 from tests.end_to_end import bases
 from tests.end_to_end.harness import ENGINE, SYSTEM, succeed, tungsten
-from tests.end_to_end.test_kept import (  # noqa: F401 (fixtures)
-    FOREIGN,
-    kept,
-    mirror,
-    model,
-    release,
-    sources,
-)
+from tests.end_to_end.test_kept import FOREIGN
 from tests.machine import need
 from tests.registry import digest_of, registry
 from tungstenkit.fetch.kept import export_of, inputs_of, unpack_export
@@ -48,27 +41,13 @@ def manifest_at(host, name, reference="latest"):
         return answer.read()
 
 
-def test_a_registry_alone_builds_the_image_of_the_first_day(model, mirror, empty_store, tmp_path):  # noqa: F811
-    """In an empty store, without a network; as a mirror in `test_relock.py`."""
-    need("docker-registry", "curl")
-    with bases.registry(tmp_path) as host:
-        reference = f"{host}/team/kept:1"
-        options = ["--platform", FOREIGN, "--with-inputs", "--skopeo-arg=--dest-tls-verify=false"]
-        pushed = tungsten("push", reference, model, *options, env=mirror)
-        assert pushed.returncode == 0, pushed.stderr
-        digest = pushed.stdout.strip().rpartition("@")[2]
-    there = tmp_path / "there"
-    shutil.copytree(model, there, ignore=shutil.ignore_patterns(".tungsten"))
-    alone, environment = bases.alone(tmp_path, host, empty_store)
-    succeed("fetch", there, "--platform", FOREIGN, "--from", reference, before=alone, env=environment)
-    line = ["build", there, "--platform", FOREIGN, "--no-load", "--json"]
-    assert json.loads(succeed(*line, before=alone, env=environment))["digest"] == digest
-
-
 def test_all_kinds_of_inputs_come_from_a_registry_and_no_recorded_step_is_run_again(
     everything, empty_store, tmp_path
 ):
-    """A base image's layers, steps' results, a built wheel, weights, a big file: nobody else has any of them by now."""
+    """A base image's layers, steps' results, a built wheel, weights, a big file: nobody else has any of them by now.
+
+    In an empty store, without a network; as a mirror, and of a year before, in `test_relock.py`.
+    """
     need("docker-registry", "curl")
     folder, expected = everything.image.directory, everything.image.digest
     with bases.registry(tmp_path) as host:

@@ -104,8 +104,8 @@ class Evidence:
                 if described.artifact_type not in (EXPORT, INPUTS, _OLD_INPUTS):
                     continue
                 layers = layers_of(place, content)
-            except ValueError:
-                continue  # none of ours
+            except (ValueError, MissingError):
+                continue  # none of ours, or a part of an index, whose other parts are listed
             if described.artifact_type == EXPORT:
                 self.exports[described.digest] = Kept(place, described, layers)
             else:

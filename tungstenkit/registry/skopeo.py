@@ -198,7 +198,7 @@ def passwords_hint(said: str) -> str | None:
     """
     if not re.search(r"(?:/auth\.json|/run/containers/).*permission denied", said):
         return None
-    return "name a folder of this user's: `export XDG_RUNTIME_DIR=$(mktemp -d)`"
+    return "name a file of this user's: `export REGISTRY_AUTH_FILE=$HOME/.config/containers/auth.json`"
 
 
 def login_hint(reference: str, skopeo_args: Sequence[str] = ()) -> str:

@@ -109,7 +109,7 @@ def skopeo_says(monkeypatch, tmp_path):
         ("http: server gave HTTP response to HTTPS client", "--skopeo-arg=--dest-tls-verify=false is for"),
         (
             'reading JSON file "/run/containers/7/auth.json": open x: permission denied',
-            "name a folder of this user's",
+            "name a file of this user's",
         ),
     ],
 )
@@ -147,10 +147,10 @@ def test_the_login_that_a_push_lacks_can_be_pasted(skopeo_says, reference, argum
     [
         ("http: server gave HTTP response to HTTPS client", "--skopeo-arg=--tls-verify=false is for"),
         ("dial tcp 127.0.0.1:5000: connect: connection refused", "nothing answers at host:5000: "),
-        ("mkdir /run/containers/7: permission denied", "name a folder of this user's"),
+        ("mkdir /run/containers/7: permission denied", "name a file of this user's"),
         (
             'reading JSON file "/run/containers/7/auth.json": open x: permission denied',
-            "name a folder of this",
+            "name a file of this",
         ),
         (
             "invalid username/password",

@@ -70,7 +70,7 @@ def skopeo(monkeypatch, tmp_path):
         ("manifest unknown", "look at the name"),
         ("dial tcp: i/o timeout", "check the network"),
         ("write: no space left on device", "make room"),
-        ("open /run/containers/7/auth.json: permission denied", "`export XDG_RUNTIME_DIR=$(mktemp -d)`"),
+        ("open /run/containers/7/auth.json: permission denied", "`export REGISTRY_AUTH_FILE=$HOME/.config/containers/auth.json`"),
     ],
 )
 def test_what_skopeo_says_comes_with_what_to_do(skopeo, said, hint):

@@ -70,7 +70,7 @@ def behind_lines(difference: Difference) -> Iterator[str]:
     """How many pins stay that something newer could replace, and what moves them; and which stay by the lock's word."""
     for own, whose, way in (
         (True, "", "`tungsten lock --upgrade` takes what is newer, `-P NAME` of one"),
-        (False, "of the server and of builds, ", "it comes with tungsten: all models share them"),
+        (False, " of the server and of builds", "they move with tungsten, since all models share them"),
     ):
         found = {
             f"{one.name} {one.version} ({one.newest})": None
@@ -78,8 +78,8 @@ def behind_lines(difference: Difference) -> Iterator[str]:
             if (one.place in ("image", "sources")) is own
         }
         if found:
-            pins = "pin stays" if len(found) == 1 else "pins stay"
-            yield f"{len(found)} {pins} behind what is newer: {whose}{_few(found)}; {way}"
+            pins, stay = ("pin", "stays") if len(found) == 1 else ("pins", "stay")
+            yield f"{len(found)} {pins}{whose} {stay} behind what is newer: {_few(found)}; {way}"
     if found := dict.fromkeys(difference.unlisted):
         pins = "pin stays by its file's hash" if len(found) == 1 else "pins stay by their files' hashes"
         yield f"{len(found)} {pins}, in no index any more: {_few(found)}"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tungstenkit import store, tars
 from tungstenkit.data import FACTS
+from tungstenkit.lock.document import LOCK_NAME
 from tungstenkit.nix_build.image import blob
 from tungstenkit.outside import contents
 from tungstenkit.platforms import this_system
@@ -36,6 +37,7 @@ from tungstenkit.registry.artifact import read as read_document
 from tungstenkit.registry.base import LARGEST_MANIFEST
 from tungstenkit.registry.place import place as place_of
 from tungstenkit.sdk.errors import FetchError
+from tungstenkit.spec.files import is_export
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -186,11 +188,12 @@ def opened(reference: str, scratch: Path) -> Iterator[Place]:
         found.name = reference
         yield found
     elif path.is_dir() and not (path / "index.json").is_file():
-        raise FetchError(
-            "this folder is no image layout",
-            where=reference,
-            hint="`skopeo copy … oci:FOLDER` makes one; the archive of `tungsten build --archive FILE` does, too",
+        hint = (
+            "`skopeo copy … oci:FOLDER` makes one; the archive of `tungsten build --archive FILE` does, too"
         )
+        if (path / LOCK_NAME).is_file() and not is_export(path):
+            hint = "it is a model's: name the image that `tungsten push REF --with-inputs` has made of it"
+        raise FetchError("this folder is no image layout", where=reference, hint=hint)
     else:
         yield place_of(reference)
 

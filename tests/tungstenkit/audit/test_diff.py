@@ -184,7 +184,7 @@ def test_why_a_pin_did_not_stay_is_told_of_each_and_what_stays_behind_is_counted
         assert f"  {name} 1 -> 2: for {name}\n" in text
     assert "… and 2 more" in text
     assert "1 pin stays behind what is newer: w 1 (3); `tungsten lock --upgrade`" in text
-    assert "2 pins stay behind what is newer: of the server and of builds, " in text
+    assert "2 pins of the server and of builds stay behind what is newer: " in text
     assert "1 pin stays by its file's hash, in no index any more: w 1\n" in text
     assert "why" in printed(tables.comparison(difference))
     assert "why" not in printed(tables.comparison(compare(before, after, Advisories())))

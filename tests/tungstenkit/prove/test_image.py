@@ -90,8 +90,13 @@ def test_what_is_no_archive_is_said(tmp_path):
 
 
 def test_a_folder_without_an_image_is_said(tmp_path):
-    with pytest.raises(FetchError, match="this folder is no image layout"):
+    with pytest.raises(FetchError, match="this folder is no image layout") as caught:
         opened(tmp_path, tmp_path)
+    assert "skopeo copy" in caught.value.hint
+    (tmp_path / "tungsten.lock").touch()
+    with pytest.raises(FetchError, match="this folder is no image layout") as caught:
+        opened(tmp_path, tmp_path)
+    assert "`tungsten push REF --with-inputs`" in caught.value.hint
 
 
 def test_a_flipped_byte_in_a_layer_is_refused_by_its_name(tmp_path):

@@ -70,7 +70,10 @@ def skopeo(monkeypatch, tmp_path):
         ("manifest unknown", "look at the name"),
         ("dial tcp: i/o timeout", "check the network"),
         ("write: no space left on device", "make room"),
-        ("open /run/containers/7/auth.json: permission denied", "`export REGISTRY_AUTH_FILE=$HOME/.config/containers/auth.json`"),
+        (
+            "open /run/containers/7/auth.json: permission denied",
+            "`export REGISTRY_AUTH_FILE=$HOME/.config/containers/auth.json`",
+        ),
     ],
 )
 def test_what_skopeo_says_comes_with_what_to_do(skopeo, said, hint):

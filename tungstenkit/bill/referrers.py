@@ -19,6 +19,7 @@ from tungstenkit.document import compact
 from tungstenkit.registry.artifact import TITLE, Artifact, Layer, layers_of, subject_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from tungstenkit.bill.contents import Made
@@ -117,10 +118,11 @@ def check_whole(place: Place, image: str) -> None:
                 place.document(blob.digest, blob.size, LARGEST)
 
 
-def check_signed(place: Place, image: str, key: PublicKey) -> Signed:
+def check_signed(place: Place, image: str, key: PublicKey, bare: Iterable[Place] = ()) -> Signed:
     """What a key has signed of an image, with its bills of materials; only the place where it is is asked.
 
-    image: its manifest's digest.
+    image: its manifest's digest. bare: where it is without signatures: bills of materials there must be those that were
+    signed.
 
     Raises UnsignedError where it has signed nothing, SignatureError where something was changed that it has signed, and
     FetchError where the place does not give what it lists.
@@ -154,10 +156,13 @@ def check_signed(place: Place, image: str, key: PublicKey) -> Signed:
             "names the image that was pushed",
         )
     bills = [kind for said in found if said.kind == PROVENANCE for kind in _check_bills(place, image, said)]
+    for other in bare:
+        for said in found:
+            _check_bills(other, image, said, may_lack=True)
     return Signed(tuple(found), tuple(dict.fromkeys(bills)), tuple(others))
 
 
-def _check_bills(place: Place, image: str, said: Statement) -> list[str]:
+def _check_bills(place: Place, image: str, said: Statement, *, may_lack: bool = False) -> list[str]:
     """The media types of the bills of materials that a provenance names. SignatureError for one that is another."""
     from tungstenkit.bill.signature import SignatureError
 
@@ -168,7 +173,7 @@ def _check_bills(place: Place, image: str, said: Statement) -> list[str]:
             for blob in found:
                 place.document(blob.digest, blob.size, LARGEST)
             checked.append(kind)
-        else:
+        elif there or not may_lack:
             what = "is another than was signed" if there else "was signed, and is not there"
             raise SignatureError(
                 f"the image's bill of materials ({kind}) {what}",

@@ -125,14 +125,17 @@ def verify(
 def signed_at(places: Iterable[Place], digest: str, key: PublicKey) -> Signed:
     """What a key has signed of an image, in the first of some places where it has: a copy may come without signatures.
 
-    digest: of its manifest. Raises UnsignedError where there is none, and SignatureError where one is damaged.
+    digest: of its manifest. Raises UnsignedError where there is none, and SignatureError where one is damaged, or is of
+    another bill of materials than a copy has.
     """
+    bare: list[Place] = []
     lacking = None
     for one in places:
         try:
-            return check_signed(one, digest, key)
+            return check_signed(one, digest, key, bare)
         except UnsignedError as problem:
             lacking = lacking or problem
+            bare.append(one)
     assert lacking is not None  # there is one place at least
     raise lacking
 

@@ -232,6 +232,19 @@ def test_another_bill_in_the_place_of_the_signed_one_is_refused(made, kept, subj
     assert kind in check_signed(kept, subject.digest, key().public).bills
 
 
+@pytest.mark.parametrize("kind", [SPDX, CYCLONEDX])
+def test_another_bill_beside_a_copy_without_signatures_is_refused(made, kept, signed, tmp_path, kind):
+    (tmp_path / "copy").mkdir()
+    copy = place(str(tmp_path / "copy"))
+    push(made, copy)
+    assert kind in check_signed(kept, signed.digest, key().public, [copy]).bills
+    data = documents(made, tmp_path / "cache")[kind]
+    attached(copy, signed, data.replace(b"1.5", b"1.6", 1), kind)
+    with pytest.raises(SignatureError, match="is another than was signed") as caught:
+        check_signed(kept, signed.digest, key().public, [copy])
+    assert caught.value.where == f"{copy.name}@{signed.digest}"
+
+
 def test_an_image_is_the_same_with_and_without_all_of_this(made, kept, signed):
     assert kept.resolve("1").digest == signed.digest == made.image.digest
 

@@ -13,7 +13,8 @@ NOTHING, DAMAGED = UnsignedError("nothing is signed"), SignatureError("it was ch
 def look(monkeypatch):
     """Looks in places, of which each is what is found there."""
 
-    def found(place, _digest, _key):
+    def found(place, _digest, _key, bare):
+        assert all(isinstance(one, UnsignedError) for one in bare)
         if isinstance(place, Exception):
             raise place
         return place

@@ -27,6 +27,9 @@ from tungstenkit.sdk.errors import FetchError, RunError
 from tungstenkit.watch import UNWATCHED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tungstenkit.fetch.download import Progress
     from tungstenkit.watch import Watch
 
 
@@ -80,7 +83,7 @@ def pull(
         layout = scratch / "layout"
         with watch.fetching(f"pulling {reference}:") as bar:
             bar.start(len(blobs), sum(one.size for one in blobs))
-            skopeo.copy_layout(skopeo.with_digest(reference, digest), layout, bar.advance)
+            skopeo.copy_layout(skopeo.with_digest(reference, digest), layout, _told(bar, layout, blobs))
         image = _completed(layout, digest, ":".join(name))
         if folder is not None:
             _move(layout, folder)
@@ -137,6 +140,19 @@ def _find(reference: str, platform: str | None) -> tuple[str, str, list[Descript
     if platform not in (None, system):
         raise FetchError(f"the image is for {system}, and for {platform} there is none", where=reference)
     return digest, system, _blobs(document, reference)
+
+
+def _told(bar: Progress, layout: Path, blobs: Iterable[Descriptor]) -> Callable[[int], None]:
+    """What tells a bar of bytes that have arrived, and of each blob that is whole."""
+    left = {one.sha256 for one in blobs}
+
+    def told(size: int) -> None:
+        bar.advance(size)
+        for name in [one for one in left if (layout / "blobs" / "sha256" / one).exists()]:
+            left.remove(name)
+            bar.done(name[:12])
+
+    return told
 
 
 def _blobs(manifest: dict[str, Any], reference: str) -> list[Descriptor]:

@@ -17,6 +17,7 @@ from tungstenkit.nix_build.push import push_image
 from tungstenkit.registry.artifact import Artifact, Layer
 from tungstenkit.registry.place import place
 from tungstenkit.sdk.errors import TungstenError
+from tungstenkit.watch import Unwatched
 
 __all__ = ["images"]
 
@@ -53,6 +54,30 @@ def test_an_image_of_an_index_is_written_as_a_layout_under_its_digest(pushed, tm
         (entry,) = json.loads((folder / "index.json").read_text())["manifests"]
         assert entry["annotations"]["io.containerd.image.name"] == reference
         assert entry["platform"]["architecture"] == {"x86_64-linux": "amd64"}.get(wanted, "arm64")
+
+
+def test_how_much_there_is_and_has_come_is_told(pushed, tmp_path):
+    registry, index = pushed
+    image = index.images["x86_64-linux"]
+    told, sizes = [], []
+
+    class Bar(Unwatched):
+        def start(self, files, size):
+            told.append((files, size))
+
+        def advance(self, size):
+            sizes.append(size)
+
+        def done(self, name):
+            told.append(name)
+
+    models.pull(f"{registry.host}/team/blur:1", folder=tmp_path / "it", watch=Bar())
+    (files, size), *names = told
+    blobs = {path.name[:12]: path.stat().st_size for path in (tmp_path / "it" / "blobs" / "sha256").iterdir()}
+    del blobs[image.digest.removeprefix("sha256:")[:12]]
+    assert (files, size) == (len(blobs), sum(blobs.values()))
+    assert sorted(names) == sorted(blobs)
+    assert sum(sizes) >= size
 
 
 def test_an_index_of_a_digest_is_that_one(pushed, tmp_path):

@@ -19,7 +19,7 @@ from tungstenkit.document import compact
 from tungstenkit.registry.artifact import TITLE, Artifact, Layer, layers_of, subject_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from pathlib import Path
 
     from tungstenkit.bill.contents import Made

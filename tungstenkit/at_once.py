@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
 
 _Thing = TypeVar("_Thing")
 _Result = TypeVar("_Result")
+_left: set[threading.Thread] = set()
 
 
 def at_once(
@@ -20,12 +22,26 @@ def at_once(
     After an error nothing more is begun, and what has begun is waited for. Where somebody interrupts it is not, but
     where it `ends` by itself: a server that does not answer would have them wait for all of its chances.
     """
+    threads: set[threading.Thread] = set()
+
+    def one(thing: _Thing) -> _Result:
+        threads.add(threading.current_thread())
+        return do(thing)
+
     pool = ThreadPoolExecutor(most)
     try:
-        jobs = [pool.submit(do, one) for one in things]
+        jobs = [pool.submit(one, thing) for thing in things]
         found = [job.result() for job in jobs]
     except BaseException as problem:
-        pool.shutdown(wait=ends or isinstance(problem, Exception), cancel_futures=True)
+        is_waited_for = ends or isinstance(problem, Exception)
+        if not is_waited_for:
+            _left.update(threads)
+        pool.shutdown(wait=is_waited_for, cancel_futures=True)
         raise
     pool.shutdown()
     return found
+
+
+def left() -> list[threading.Thread]:
+    """The threads that were not waited for, and have not ended: Python waits for them before it ends."""
+    return [one for one in _left if one.is_alive()]

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from tests.registry import registry
-from tungstenkit.at_once import at_once
+from tungstenkit.at_once import at_once, left
 
 CODE = """
 import hashlib, sys
@@ -78,8 +78,13 @@ def test_who_interrupts_waits_for_nothing():
             # The first is waited for first.
             at_once(lambda one: do(1 - one), range(2), 2)
         assert not gate.is_set()
+        threads = left()
+        assert threads
     finally:
         gate.set()
+    for thread in threads:
+        thread.join(30)
+    assert left() == []
 
 
 def test_what_ends_by_itself_is_waited_for_by_who_interrupts():

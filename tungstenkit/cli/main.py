@@ -12,7 +12,6 @@ import errno
 import os
 import signal
 import sys
-import threading
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -271,14 +270,16 @@ def _leave_threads(end: SystemExit) -> None:
     """End what was interrupted without what waits for a server, for which Python would wait; what else there is has a
     moment to leave nothing behind.
     """
-    others = [
-        one for one in threading.enumerate() if one is not threading.current_thread() and not one.daemon
-    ]
-    if end.code == _INTERRUPTED and others:
-        until = time.monotonic() + _MOMENT
-        with suppress(OSError, KeyboardInterrupt):
-            for one in others:
-                one.join(max(0, until - time.monotonic()))
+    if end.code != _INTERRUPTED:
+        return
+    from tungstenkit.at_once import left
+
+    until = time.monotonic() + _MOMENT
+    with suppress(OSError, KeyboardInterrupt):
+        for one in left():
+            one.join(max(0, until - time.monotonic()))
+    if left():
+        with suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(_INTERRUPTED)

@@ -238,8 +238,10 @@ def test_another_bill_beside_a_copy_without_signatures_is_refused(made, kept, si
     copy = place(str(tmp_path / "copy"))
     push(made, copy)
     assert kind in check_signed(kept, signed.digest, key().public, [copy]).bills
-    data = documents(made, tmp_path / "cache")[kind]
-    attached(copy, signed, data.replace(b"1.5", b"1.6", 1), kind)
+    said = documents(made, tmp_path / "cache")[kind]
+    other = said.packages.replace(b"1.5", b"1.6", 1)
+    assert other != said.packages
+    attached(copy, signed, b"", kind, [Layer(other, kind), Layer(said.image, kind)])
     with pytest.raises(SignatureError, match="is another than was signed") as caught:
         check_signed(kept, signed.digest, key().public, [copy])
     assert caught.value.where == f"{copy.name}@{signed.digest}"

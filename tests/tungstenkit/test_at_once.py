@@ -54,7 +54,9 @@ def test_after_an_error_nothing_is_begun_and_what_runs_is_waited_for():
 
     def fail(one):
         begun.append(one)
-        raise ValueError("no")
+        if one == 0:
+            raise ValueError("no")
+        threading.Event().wait(0.1)  # a thousand of these would take longer than to hear of the error
 
     begun.clear()
     with pytest.raises(ValueError, match="no"):
@@ -88,14 +90,17 @@ def test_who_interrupts_waits_for_nothing():
 
 
 def test_what_ends_by_itself_is_waited_for_by_who_interrupts():
-    gate, ended = threading.Event(), []
+    is_there, interrupted, ended = threading.Event(), threading.Event(), []
 
     def do(one):
         if one == 0:
-            gate.wait(30)
+            is_there.set()
+            interrupted.wait(30)
+            threading.Event().wait(0.2)  # it takes longer than who interrupts
             ended.append(one)
         else:
-            threading.Timer(0.05, gate.set).start()
+            is_there.wait(30)
+            interrupted.set()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -33,7 +33,7 @@ from tungstenkit.settings import (
 )
 from tungstenkit.spec import dockerfile
 from tungstenkit.spec.document import LockFileWish, ModelSpec
-from tungstenkit.spec.reading import LOAD_TIMEOUT, Reading
+from tungstenkit.spec.reading import LARGEST_ANSWER, LOAD_TIMEOUT, Reading
 from tungstenkit.spec.requirement_files import lock_file_of, written_out
 from tungstenkit.spec.requirements import parse, problem
 
@@ -145,9 +145,15 @@ def repository_name(name: str) -> str:
 def _models(reading: Reading) -> list[dict[str, Any]]:
     """The models of an answer of `load.py`. Raises what it says is wrong."""
     text, module, directory = reading.answer(), reading.module, reading.directory
+    if len(text) > LARGEST_ANSWER:
+        raise _spoilt(module, directory)
     try:
-        answer = _Answer.model_validate(json.loads(text))
-    except (ValueError, RecursionError):
+        said = json.loads(text)
+        # pydantic would describe each of millions that is none.
+        if not all(isinstance(one, dict) for one in said.get("models", ())):
+            raise _spoilt(module, directory)
+        answer = _Answer.model_validate(said)
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise _spoilt(module, directory) from None
     if answer.refused is not None:
         raise SpecError(

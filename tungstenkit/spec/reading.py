@@ -40,7 +40,7 @@ _ENVIRONMENT = {
 }
 """The variables of a module that is read: some of the image's, and no others."""
 _LARGEST_FILE = 1 << 28  # bytes
-_LARGEST_ANSWER = 1 << 24  # bytes, far above what a definition comes to with its examples
+LARGEST_ANSWER = 1 << 24  # bytes, far above what a definition comes to with its examples
 
 # Real while a definition is read: the SDK, what it needs, and what those need.
 _REAL_MODULES = (
@@ -149,7 +149,7 @@ class Reading:
         self._reader.close()
 
     def answer(self) -> bytes:
-        """What `load.py` says, or what the module has written in its place.
+        """What `load.py` says, or what the module has written in its place; no more than one byte above the largest.
 
         Raises SpecError where it says nothing, or takes too long.
         """
@@ -166,7 +166,7 @@ class Reading:
             # With it goes whatever the module started.
             _kill_group(process)
         result.seek(0)
-        text = result.read(_LARGEST_ANSWER + 1)
+        text = result.read(LARGEST_ANSWER + 1)
         if not text:
             output.seek(0)
             said = output.read().decode(errors="replace").strip()[-2000:]

@@ -839,11 +839,31 @@ class TestForgedAnswers:
         [
             *([], 5, {"error": {"what": "x"}}, {"error": 1}, {"models": "x"}, {"models": [{}]}),
             *({"models": [{"class_name": 5}]}, {"refused": 1}),
-            *("[" * 100_000 + "]" * 100_000, '{"models": [' + "[]," * 6_000_000 + "[]]}"),
+            "[" * 100_000 + "]" * 100_000,
         ],
         ids=lambda text: str(text)[:20],
     )
     def test_one_that_is_none_is_spoilt(self, forged, text):
+        with pytest.raises(SpecError, match="spoilt the answer"):
+            forged(text)
+
+    @pytest.mark.parametrize(
+        ("text", "unread"),
+        [
+            ('{"models": [' + "[]," * 6_000_000 + "[]]}", "json.loads"),
+            ('{"models": [[]]}', "_Answer.model_validate"),
+        ],
+        ids=["more than any", "no models"],
+    )
+    def test_what_is_wrong_by_the_million_is_not_looked_at_one_by_one(
+        self, forged, monkeypatch, text, unread
+    ):
+        """It took gigabytes."""
+
+        def read_after_all(*_):
+            raise AssertionError(unread)
+
+        monkeypatch.setattr(f"tungstenkit.spec.read.{unread}", read_after_all)
         with pytest.raises(SpecError, match="spoilt the answer"):
             forged(text)
 

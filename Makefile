@@ -74,7 +74,7 @@ test: setup
 	status=$$?; $(BIN)/python -m tests.machine tell $(LEFT_OUT) && exit $$status
 
 # The longest first.
-test-images: test-images-other test-images-kept test-images-made test-images-proved test-images-served
+test-images: test-images-other test-images-served test-images-kept test-images-made test-images-proved
 
 MADE := $(addprefix tests/end_to_end/test_,$(addsuffix .py,base_image commands))
 PROVED := $(addprefix tests/end_to_end/test_,$(addsuffix .py,make_image import_check reproducible sandbox hostile))

@@ -6,6 +6,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from tungstenkit.registry.artifact import Layer
 
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _REF_NAME = "org.opencontainers.image.ref.name"
 
 
@@ -226,8 +228,11 @@ def _unwritable(problem: OSError, path: Path) -> FetchError:
 
 
 def _link(source: Path, path: Path) -> None:
-    """Another name for a file, or a copy where that can't be."""
-    try:
-        os.link(source, path)
-    except OSError:
-        shutil.copyfile(source, path)
+    """Another name for a file that nobody else may write, so that what was verified stays so; else a copy."""
+    with suppress(OSError):
+        os.link(source, path, follow_symlinks=False)
+        found = path.lstat()
+        if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & _OTHERS_WRITE:
+            return
+        path.unlink()
+    shutil.copyfile(source, path)

@@ -451,6 +451,19 @@ def test_a_link_in_a_layout_is_no_blob(tmp_path):
         where.blob(digest_of(b"secret"), 6, tmp_path / "back")
 
 
+@pytest.mark.parametrize(("mode", "is_shared"), [(0o644, True), (0o664, False), (0o646, False)])
+def test_what_somebody_else_may_write_is_copied_before_it_is_verified(tmp_path, mode, is_shared):
+    """Else it could be another thing by the time that it is read."""
+    where = LayoutPlace(tmp_path / "layout")
+    layer = Layer(b"x")
+    where.put_blob(layer)
+    there = where.path(layer.descriptor.digest)
+    there.chmod(mode)
+    where.blob(layer.descriptor.digest, 1, tmp_path / "blob")
+    assert (tmp_path / "blob").read_bytes() == b"x"
+    assert (tmp_path / "blob").samefile(there) == is_shared
+
+
 def test_a_layouts_tag_moves_and_what_has_none_keeps_it(tmp_path):
     (tmp_path / "layout").mkdir()
     where = LayoutPlace(tmp_path / "layout")

@@ -20,6 +20,7 @@ from tungstenkit.cache import keep, kept
 from tungstenkit.debian.control import stanzas
 from tungstenkit.debian.deb import open_files
 from tungstenkit.document import Document
+from tungstenkit.fetch.archives import DAMAGED
 from tungstenkit.sdk.errors import FetchError
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _read_wheel(path: Path) -> _Said:
                 if name == "METADATA" and folder.endswith(".dist-info"):
                     with archive.open(info) as member:
                         return _Said(licence=of_metadata(member.read(_LARGEST).decode("utf-8", "replace")))
-    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError) as problem:
+    except DAMAGED as problem:
         raise FetchError(f"not a wheel: {problem}", where=path.name) from None
     return _Said(licence=None)
 

@@ -161,6 +161,18 @@ def test_what_is_no_wheel_is_told(tmp_path, data):
         of_wheel(path, "a" * 64, tmp_path / "cache")
 
 
+def test_a_wheel_whose_metadata_is_packed_wrongly_is_told(tmp_path):
+    path = tmp_path / "some-1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("some-1.dist-info/METADATA", "Name: some\n" * 100)
+    data = bytearray(path.read_bytes())
+    begin = 30 + len("some-1.dist-info/METADATA")
+    data[begin : begin + 4] = b"\xff" * 4
+    path.write_bytes(data)
+    with pytest.raises(FetchError, match="not a wheel"):
+        of_wheel(path, "a" * 64, tmp_path / "cache")
+
+
 def test_metadata_without_end_is_read_in_part(tmp_path):
     path = tmp_path / "some-1-py3-none-any.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -138,6 +138,8 @@ def _of(place: Place, image: Image) -> Iterator[Descriptor]:
                 where=place.name,
                 hint="name one of `tungsten fetch --to`, an image layout, or an export",
             ) from None
+        # First what is about this image: a folder may be that of many models.
+        yield from _referrers(place, image.digest)
         for one in listed:
             yield from (one, *_listed(place, one, image))
         return

@@ -11,6 +11,7 @@ from tests.binaries import unpack
 from tests.registry import registry
 from tests.tungstenkit.prove.images import GZIP, digest, export, member, tar, write_image
 from tungstenkit.export.packed import LABEL, pack_export
+from tungstenkit.fetch.kept import MOST_MANIFESTS
 from tungstenkit.prove import evidence
 from tungstenkit.prove.image import image_at
 from tungstenkit.registry.artifact import (
@@ -97,6 +98,17 @@ def test_it_is_sought_in_another_place_and_in_folders_of_files(tmp_path, written
     assert list(kept.inputs) == [digest(b"1").removeprefix("sha256:")]
     with pytest.raises(FetchError, match="nothing is kept in this folder"):
         evidence.find(image, place, [str(tmp_path)])
+
+
+def test_a_folder_may_keep_what_builds_many_images(tmp_path, written):
+    image, place, manifest = written()
+    (tmp_path / "kept").mkdir()
+    kept = LayoutPlace(tmp_path / "kept")
+    for number in range(MOST_MANIFESTS):
+        kept.attach(of_inputs(b"%d" % number))
+    kept.attach(of_inputs(b"its own", subject=manifest))
+    found = evidence.find(image, place, [str(tmp_path / "kept")])
+    assert digest(b"its own").removeprefix("sha256:") in found.inputs
 
 
 def put_index(place, kind, *manifests, tag):

@@ -160,5 +160,5 @@ def test_what_never_ends_or_is_another_s_is_no_part_of_it(tmp_path, make):
     for ask in (layout.resolve, lambda: layout.referrers(digest)):
         with pytest.raises(FetchError, match="this is no manifest") as caught:
             ask()
-        assert "root" not in str(caught.value)
+        assert "root:" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["layout"]

@@ -113,7 +113,7 @@ def test_a_lock_of_what_asks_for_the_same_does_not_move_and_says_what_is_newer(a
     assert (again / LOCK_NAME).read_text() == written
     assert "behind what is newer" in done.stderr
     assert "pins stay by their files' hashes, in no index any more: " in done.stderr
-    assert "it comes with tungsten: all models share them" in done.stderr
+    assert "they move with tungsten, since all models share them" in done.stderr
     told = succeed("why", "libleaky1", again, env=later)
     assert f"{FIXED} is newer, seen on " in told
     assert f"fixed in {FIXED}" in succeed("why", "leaky", again, env=later)
